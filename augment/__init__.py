@@ -1,0 +1,1 @@
+"""tf.data augmentation: one decode, one resample, one colour matrix per image."""

@@ -1,0 +1,1 @@
+"""Keras layers that train with noise and average it out at test time."""

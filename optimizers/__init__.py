@@ -1,0 +1,1 @@
+"""Keras optimizers, schedules and full-batch minimisers, from SGD with momentum to L-BFGS."""

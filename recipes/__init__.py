@@ -1,0 +1,1 @@
+"""Finetune an ImageNet-pretrained network on your own photos."""

@@ -1,0 +1,22 @@
+"""Shared by all tests: where ../shared lies, and ImageNet weights from it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def pytest_collection_modifyitems(items):
+    if not SHARED.is_dir():
+        skip = pytest.mark.skip(reason=f"needs {SHARED} (real photos and ImageNet weights)")
+        for item in items:
+            if "shared" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    return SHARED
