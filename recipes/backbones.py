@@ -1,0 +1,252 @@
+"""Pretrained networks: found by name, with their preprocessing inside, and their stages read off the graph."""
+
+import ast
+import math
+import os
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+
+class BackboneError(ValueError):
+    """The backbone cannot be had or cannot be used; the message says what to do instead."""
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A headless network and the layers that turn 0..255 RGB into what it expects.
+
+    name:          how the user asked for it.
+    network:       (batch, height, width, 3) of preprocessed pixels → feature map or vector.
+    preprocessing: layers from 0..255 RGB to the network's input; empty where the network does it by itself.
+    size:          the natural image size in pixels, used where the recipe names none.
+    """
+
+    name: str
+    network: keras.Model
+    preprocessing: tuple[keras.layers.Layer, ...]
+    size: int
+
+    def __call__(self, images, network: keras.Model | None = None):
+        """The outputs of `network` (this one's, or a model made of its layers) for 0..255 RGB."""
+        for layer in self.preprocessing:
+            images = layer(images)
+        return (network or self.network)(images)
+
+    @property
+    def fixed_size(self) -> int | None:
+        """The only image size that the network takes, None where it takes any."""
+        return self.network.inputs[0].shape[1]
+
+
+def default_name() -> str:
+    """EfficientNetV2B0 where there is a GPU, otherwise MobileNetV3Small."""
+    import tensorflow as tf
+
+    return "EfficientNetV2B0" if tf.config.list_physical_devices("GPU") else "MobileNetV3Small"
+
+
+def resolve(backbone) -> Backbone:
+    """The backbone that the user means.
+
+    backbone: "auto", a keras.applications constructor call such as "MobileNetV2(alpha=0.35)" (parsed, never
+    evaluated), "glyphs", the path of a .keras file, or a keras.Model (keras-cv backbones included). A keras.Model
+    whose name is that of a keras.applications network gets that network's preprocessing unless it rescales by itself;
+    any other model must take 0..255 RGB. A classification head at its end is cut off.
+
+    Raises: BackboneError for an unknown name, weights that cannot be had, or a model that takes no images.
+    """
+    if isinstance(backbone, keras.Model):
+        return _from_model(backbone, backbone.name)
+    if not isinstance(backbone, str | os.PathLike):
+        raise BackboneError(f"backbone is a {type(backbone).__name__}; expected a name, a .keras file or a keras.Model")
+    name = os.fspath(backbone)
+    if name == "auto":
+        name = default_name()
+    if name == "glyphs":
+        return _from_model(_load(Path(__file__).parent / "assets" / "glyphs.keras"), name)
+    if name.endswith(".keras"):
+        return _from_model(_load(Path(name)), name)
+    return from_applications(name)
+
+
+def parse_call(call: str) -> tuple[str, dict]:
+    """("MobileNetV2", {"alpha": 0.35}) from "MobileNetV2(alpha=0.35)"; arguments are keyword literals."""
+    wrong = BackboneError(
+        f"backbone {call!r} is no constructor call such as 'MobileNetV2(alpha=0.35)', no .keras file and not 'glyphs'"
+    )
+    try:
+        tree = ast.parse(call, mode="eval").body
+    except SyntaxError as error:
+        raise wrong from error
+    if isinstance(tree, ast.Name):
+        return tree.id, {}
+    if not (isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name)) or tree.args:
+        raise wrong
+    try:
+        return tree.func.id, {keyword.arg: ast.literal_eval(keyword.value) for keyword in tree.keywords}
+    except ValueError as error:
+        raise wrong from error
+
+
+def constructors() -> dict[str, callable]:
+    """The networks of keras.applications by name."""
+    return {
+        name: member
+        for name, member in vars(keras.applications).items()
+        if name[0].isupper() and callable(member)
+    }  # fmt: skip
+
+
+def from_applications(call: str) -> Backbone:
+    """A keras.applications network with ImageNet weights, or those that the call's own `weights=` names."""
+    name, arguments = parse_call(call)
+    known = constructors()
+    if name not in known:
+        close = [other for other in known if other.lower()[:5] == name.lower()[:5]]
+        raise BackboneError(f"keras.applications has no {name!r}; it has {close or sorted(known)}")
+    clash = sorted({"include_top", "input_shape", "input_tensor", "pooling", "classes"} & set(arguments))
+    if clash:
+        raise BackboneError(f"{call}: {clash} are set by the recipe; leave them out")
+    weights = arguments.pop("weights", "imagenet")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*Weights for input shape.*")
+            size = {"NASNetMobile": 224, "NASNetLarge": 331}.get(
+                name
+            )  # their cells fit only the size they are built at
+            model = known[name](include_top=False, weights=weights, input_shape=(size, size, 3), **arguments)
+    except (TypeError, ValueError) as error:
+        raise BackboneError(f"{call}: {error}") from error
+    except Exception as error:  # keras raises a bare Exception when a download fails
+        if "URL fetch failure" not in str(error):
+            raise
+        raise BackboneError(_missing_weights(call, str(error))) from error
+    return Backbone(call, model, preprocessing(known[name], rescales=_rescales(model)), _natural_size(model))
+
+
+def _missing_weights(call: str, error: str) -> str:
+    url = re.search(r"https?://\S+?(?=:? None|:? \d{3}|$)", error)
+    file = url.group().rstrip(":").rsplit("/", 1)[-1] if url else "the weights' file"
+    folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
+    return (
+        f"the ImageNet weights of {call} could not be downloaded ({error.splitlines()[0]}).\n"
+        f"Keras looks for {file} in {folder}: put it there, or set KERAS_HOME to a folder that has it in models/.\n"
+        "Without a network: backbone='glyphs' (ships with recipes, for small drawings), a .keras file of your own, "
+        "or recipe='scratch' with backbone='" + call.split("(")[0] + "(weights=None)' to train from nothing."
+    )
+
+
+def _load(path: Path) -> keras.Model:
+    if not path.is_file():
+        raise BackboneError(f"backbone {path} does not exist")
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, OSError, TypeError) as error:
+        raise BackboneError(f"backbone {path} is no .keras model that can be loaded safely: {error}") from error
+
+
+def _from_model(model: keras.Model, name: str) -> Backbone:
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None) or len(model.inputs) != 1:
+        raise BackboneError(f"backbone {name} must be a built functional keras.Model with one input of images")
+    shape = model.inputs[0].shape
+    if len(shape) != 4 or shape[-1] != 3:
+        raise BackboneError(f"backbone {name} takes {tuple(shape)}; expected (batch, height, width, 3)")
+    model = without_head(model)
+    constructor = _constructor_of(model.name)
+    before = preprocessing(constructor, rescales=_rescales(model)) if constructor else ()
+    return Backbone(name, model, before, _natural_size(model))
+
+
+def without_head(model: keras.Model) -> keras.Model:
+    """`model` up to its features: the Dense, Softmax, Activation and Dropout layers at its end are cut off."""
+    if len(model.outputs) != 1:
+        raise BackboneError(f"backbone {model.name} has {len(model.outputs)} outputs; expected one feature tensor")
+    head = (keras.layers.Dense, keras.layers.Softmax, keras.layers.Activation, keras.layers.Dropout)
+    tensor = model.outputs[0]
+    while len(tensor.shape) == 2 and isinstance(tensor._keras_history.operation, head):
+        tensor = tensor._keras_history.operation.input
+    if tensor is model.outputs[0]:
+        return model
+    return keras.Model(model.inputs, tensor, name=model.name)
+
+
+def _constructor_of(model_name: str):
+    """The keras.applications constructor that names its models so ("mobilenetv2_0.35_224"), or None."""
+    matches = [name for name in constructors() if _plain(model_name).startswith(name.lower())]
+    return constructors()[max(matches, key=len)] if matches else None
+
+
+def _plain(model_name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", model_name.lower())
+
+
+def _rescales(model: keras.Model) -> bool:
+    own = (keras.layers.Rescaling, keras.layers.Normalization)
+    return any(isinstance(layer, own) for layer in model.layers[:5])
+
+
+def preprocessing(constructor, *, rescales: bool) -> tuple[keras.layers.Layer, ...]:
+    """Layers that do what the `preprocess_input` beside `constructor` does to 0..255 RGB.
+
+    Every `preprocess_input` of keras.applications is affine in a pixel's RGB, x ↦ A x + b, so A and b are read off
+    four pixels: a Rescaling where A is diagonal, a fixed 3 × 3 Dense where it permutes channels, nothing for identity.
+    """
+    import importlib
+
+    module = importlib.import_module(constructor.__module__)
+    pixels = np.concatenate([np.zeros((1, 3)), 255.0 * np.eye(3)])[None].astype("float32")
+    images = np.array(module.preprocess_input(pixels.reshape(1, 2, 2, 3).copy()), "float64").reshape(4, 3)
+    offset, matrix = images[0], (images[1:] - images[0]) / 255.0  # row i: the answer to channel i
+    if rescales or (np.allclose(matrix, np.eye(3)) and not offset.any()):
+        return ()
+    if np.allclose(matrix, np.diag(np.diag(matrix))):
+        scale = np.diag(matrix)
+        uniform = np.ptp(scale) < 1e-9 and np.ptp(offset) < 1e-6
+        scale, offset = (float(scale[0]), float(offset[0])) if uniform else (scale.tolist(), offset.tolist())
+        return (keras.layers.Rescaling(scale, offset, name="preprocessing"),)
+    layer = keras.layers.Dense(3, trainable=False, name="preprocessing")
+    layer.build((None, None, None, 3))
+    layer.set_weights([matrix, offset])
+    return (layer,)
+
+
+def _natural_size(model: keras.Model) -> int:
+    sizes = {"inceptionv3": 299, "inceptionresnetv2": 299, "xception": 299, "nasnetlarge": 331}
+    usual = next((size for name, size in sizes.items() if _plain(model.name).startswith(name)), 224)
+    return model.inputs[0].shape[1] or usual
+
+
+def stages(model: keras.Model, size: int) -> list[keras.KerasTensor]:
+    """The last tensor at each stride (2^k) that every path from input to output crosses, shallow to deep.
+
+    Found by sweeping the graph in topological order: when the only tensor still to be consumed is the one that was just
+    produced, every path goes through it.
+    """
+    produced, consumers = [], {}
+    for node in _nodes(model):
+        for tensor in node.input_tensors:
+            consumers[id(tensor)] = consumers.get(id(tensor), 0) + 1
+        produced += [(node, tensor) for tensor in node.output_tensors]
+    open_tensors, found = set(), {}
+    for node, tensor in produced:
+        for used in node.input_tensors:
+            consumers[id(used)] -= 1
+            if consumers[id(used)] == 0:
+                open_tensors.discard(id(used))
+        open_tensors.add(id(tensor))
+        if open_tensors == {id(tensor)} and len(tensor.shape) == 4:
+            found[id(tensor)] = tensor
+    crossed = list(found.values())
+    shapes = keras.Model(model.inputs, crossed).compute_output_shape((1, size, size, 3))
+    last = {round(math.log2(size / shape[1])): tensor for tensor, shape in zip(crossed, shapes, strict=True)}
+    return [tensor for stride, tensor in sorted(last.items()) if stride >= 1]
+
+
+def _nodes(model: keras.Model) -> list:
+    """The model's operation nodes, inputs before outputs."""
+    return [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]

@@ -1,0 +1,163 @@
+"""Labelled images with random access: the one form in which data travels through `recipes`."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import tensorflow as tf
+
+import augment
+
+
+class DataError(ValueError):
+    """The dataset cannot be used as it is; the message says what was met and how to mend it."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """Images and their labels, read lazily, in a fixed order.
+
+    images: paths (`str`), encoded images (`bytes`), or one array (n, height, width, channels) of values in 0..255.
+    labels: int64 (n,), indices into `class_names`, which is sorted by name (integer labels: by value).
+    names:  what to call each image in messages: its path, or `images[17]`.
+    """
+
+    images: Sequence[str] | Sequence[bytes] | np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def in_memory_pixels(self) -> bool:
+        return isinstance(self.images, np.ndarray)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Number of images per class."""
+        return np.bincount(self.labels, minlength=len(self.class_names))
+
+    def subset(self, indices) -> "ImageData":
+        """The images at `indices`, in that order."""
+        indices = np.asarray(indices, int)
+        images = self.images[indices] if self.in_memory_pixels else [self.images[i] for i in indices]
+        return replace(self, images=images, labels=self.labels[indices], names=tuple(self.names[i] for i in indices))
+
+    def encoded(self, index: int) -> bytes:
+        """The file's bytes as they are; not for arrays."""
+        image = self.images[index]
+        if isinstance(image, bytes):
+            return image
+        with open(image, "rb") as file:
+            return file.read()
+
+    def source(self) -> "augment.Source":
+        """Random access for `augment.pipeline`: index → (encoded bytes or RGB pixels, label)."""
+        labels = tf.constant(self.labels, tf.int64)
+        names = tf.constant([os.fsencode(name) for name in self.names], tf.string)
+        if self.in_memory_pixels:
+            images = tf.constant(self.images)
+        else:
+            images = tf.constant([os.fsencode(image) for image in self.images], tf.string)
+        on_disk = not self.in_memory_pixels and len(self) > 0 and isinstance(self.images[0], str)
+
+        def read(index):
+            image = tf.gather(images, index)
+            return (tf.io.read_file(image) if on_disk else image), tf.gather(labels, index)
+
+        return augment.Source(size=len(self), read=read, name=lambda index: tf.gather(names, index))
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """What a dataset came with: `validation` and `test` are None where it has none."""
+
+    train: ImageData
+    validation: ImageData | None = None
+    test: ImageData | None = None
+
+    @property
+    def given(self) -> dict[str, ImageData]:
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: data for name, data in parts.items() if data is not None}
+
+
+def labelled(images, labels, names, class_names=None) -> ImageData:
+    """ImageData from labels that are names or integers; `class_names` fixes the classes, otherwise they are derived.
+
+    Names are sorted. Integers must be 0..classes-1 with every class present, so that a typing error cannot add a class.
+
+    Raises: DataError for labels that are neither, out of range, or not among `class_names`.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] > 1 and np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all():
+        labels = labels.argmax(1)  # one-hot
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        raise DataError(f"labels have shape {labels.shape}; expected one integer or name per image, or one-hot rows")
+    if labels.dtype.kind in "SO":
+        labels = np.array([x.decode() if isinstance(x, bytes) else str(x) for x in labels])
+    if labels.dtype.kind == "U":
+        known = sorted(set(labels.tolist())) if class_names is None else list(class_names)
+        strange = sorted(set(labels.tolist()) - set(known))
+        if strange:
+            raise DataError(f"labels {strange[:5]} are not among the classes {known}; rename them, or leave them out")
+        position = {name: i for i, name in enumerate(known)}
+        return ImageData(images, np.array([position[x] for x in labels], np.int64), tuple(known), tuple(names))
+    return ImageData(images, *_integer_labels(labels, class_names), tuple(names))
+
+
+def _integer_labels(labels, class_names):
+    if labels.dtype.kind not in "iub" and not np.all(labels == np.floor(labels)):
+        raise DataError(f"labels are {labels.dtype} with fractions; expected integers 0, 1, 2, … or class names")
+    labels = labels.astype(np.int64)
+    if len(labels) and labels.min() < 0:
+        at = int(labels.argmin())
+        raise DataError(f"labels out of range: {labels.min()} at index {at}; integer labels count from 0")
+    if class_names is not None:
+        if len(labels) and labels.max() >= len(class_names):
+            at = int(labels.argmax())
+            raise DataError(
+                f"labels out of range: {labels.max()} at index {at}, but there are {len(class_names)} classes "
+                f"(0..{len(class_names) - 1}): {list(class_names)[:10]}"
+            )
+        return labels, tuple(class_names)
+    present = np.unique(labels)
+    classes = int(present[-1]) + 1 if len(present) else 0
+    if len(present) < classes:
+        missing = np.setdiff1d(np.arange(min(classes, 10**6)), present)
+        raise DataError(
+            f"labels out of range: the largest is {classes - 1}, but no image has label {missing[:5].tolist()}"
+            f"{' and more' if len(missing) > 5 else ''}; renumber the labels 0..classes-1, or pass names"
+        )
+    return labels, tuple(str(i) for i in range(classes))
+
+
+def check_pixels(images: np.ndarray, name: str = "images") -> np.ndarray:
+    """An array (n, height, width, 1 | 3 | 4) of uint8 or float32 in 0..255 from what the caller has.
+
+    Raises: DataError for another shape, another range (0..1 is the usual mistake), or values that are not finite.
+    """
+    images = np.asarray(images)
+    if images.dtype == object:
+        raise DataError(f"{name} are an array of objects; give one array (n, height, width, 3), a folder, or a dataset")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3, 4) or 0 in images.shape[1:]:
+        raise DataError(f"{name} have shape {images.shape}; expected (n, height, width, 3), channels last")
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind not in "fiu":
+        raise DataError(f"{name} are {images.dtype}; expected uint8 or float in 0..255")
+    low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 255.0)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise DataError(f"{name} hold values that are not finite")
+    if low < 0 or high > 255:
+        raise DataError(f"{name} range over {low:g}..{high:g}; expected 0..255 RGB: undo your preprocessing first")
+    if high <= 1.0 and images.dtype.kind == "f" and high > 0:
+        raise DataError(f"{name} range over {low:g}..{high:g}; expected 0..255: multiply them by 255")
+    return images.astype(np.float32)

@@ -1,0 +1,70 @@
+"""Accuracy with its uncertainty, from probabilities and labels."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a classifier is worth on `n` labelled images.
+
+    accuracy:       share of images whose most probable class is right.
+    interval:       its 95 % Wilson score interval.
+    macro_accuracy: mean over the classes (those with images) of the accuracy within the class.
+    nll:            mean negative log-likelihood of the true class, in nats.
+    ece:            expected calibration error: Σ_b n_b / n · |accuracy_b − confidence_b| over 15 equal-width bins.
+    """
+
+    accuracy: float
+    interval: tuple[float, float]
+    macro_accuracy: float
+    nll: float
+    ece: float
+    n: int
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return (
+            f"accuracy {self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}, {self.n} images), "
+            f"macro {self.macro_accuracy:.1%}, negative log-likelihood {self.nll:.3f}, "
+            f"calibration error {self.ece:.1%}"
+        )
+
+
+def wilson_interval(right: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """The Wilson score interval of a proportion: honest near 0 and 1 and for small n (Wilson 1927).
+
+    (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n)
+    """
+    if n == 0:
+        return 0.0, 1.0
+    p = right / n
+    centre = p + z * z / (2 * n)
+    spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error over equal-width bins (Guo et al. 2017)."""
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [abs(right[bin_of == b].sum() - confidence[bin_of == b].sum()) for b in range(bins)]
+    return float(sum(gaps) / len(right))
+
+
+def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
+    """`Evaluation` of probabilities (n, classes) against integer labels (n,)."""
+    probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
+    if len(labels) == 0:
+        raise ValueError("nothing to evaluate: the dataset has no images")
+    right = probabilities.argmax(1) == labels
+    true_class = np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, 1.0)
+    return Evaluation(
+        accuracy=float(right.mean()),
+        interval=wilson_interval(int(right.sum()), len(labels)),
+        macro_accuracy=float(np.mean([right[labels == c].mean() for c in np.unique(labels)])),
+        nll=float(-np.log(true_class).mean()),
+        ece=calibration_error(probabilities.max(1), right),
+        n=len(labels),
+    )

@@ -1,0 +1,227 @@
+"""Where images come from: a folder, a CSV, TensorFlow Datasets, arrays, a tf.data.Dataset."""
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.data import DataError, ImageData, Splits, check_pixels, labelled
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"})
+SPLIT_FOLDERS = {
+    "train": "train", "training": "train",
+    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+def load(dataset, class_names: tuple[str, ...] | None = None) -> Splits:
+    """Any supported dataset as `Splits`.
+
+    dataset: a folder of class folders (or of train/, val/, test/ above them), a CSV of `path,label[,split]`,
+    "tfds:NAME", "digits", (images, labels), a tf.data.Dataset of (image | encoded bytes, label), ImageData or Splits.
+    class_names: the classes to map to (for evaluation data); derived from the data when None.
+
+    Raises: DataError, in the first second, when it is none of these.
+    """
+    if isinstance(dataset, Splits):
+        return dataset
+    if isinstance(dataset, ImageData):
+        return Splits(dataset)
+    if isinstance(dataset, tf.data.Dataset):
+        return Splits(_from_tf_data(dataset, class_names))
+    if isinstance(dataset, tuple | list) and len(dataset) == 2:
+        return Splits(_from_arrays(*dataset, class_names))
+    if not isinstance(dataset, str | os.PathLike):
+        raise DataError(
+            f"dataset is a {type(dataset).__name__}; expected a folder, a CSV file, 'tfds:NAME', 'digits', "
+            "(images, labels), or a tf.data.Dataset of (image, label)"
+        )
+    if str(dataset).startswith("tfds:"):
+        return _from_tfds(str(dataset).removeprefix("tfds:"), class_names)
+    if str(dataset) == "digits" and not Path("digits").exists():
+        from recipes.digits import digits
+
+        return digits()
+    path = Path(dataset).expanduser()
+    if path.is_dir():
+        return _from_folder(path, class_names)
+    if path.is_file() and path.suffix.lower() == ".csv":
+        return _from_csv(path, class_names)
+    if path.exists():
+        raise DataError(f"{path} is neither a folder of class folders nor a .csv file of path,label")
+    raise DataError(f"{path} does not exist (looked in {path.absolute().parent}); check the spelling")
+
+
+def image_files(folder: Path) -> list[str]:
+    """All image files below `folder`, sorted, following links once; hidden files are left out."""
+    found, visited = [], set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(root)
+        if (status.st_dev, status.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [
+            os.path.join(root, name)
+            for name in sorted(files)
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+        ]
+    return found
+
+
+def _subfolders(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _from_folder(path: Path, class_names) -> Splits:
+    folders = _subfolders(path)
+    roles = {folder: SPLIT_FOLDERS.get(folder.name.lower()) for folder in folders}
+    train = [folder for folder, role in roles.items() if role == "train" and _subfolders(folder)]
+    if not train:
+        return Splits(_class_folders(path, class_names))
+    strangers = [folder.name for folder, role in roles.items() if role is None]
+    twice = {role for role in roles.values() if list(roles.values()).count(role) > 1}
+    if strangers or twice:
+        raise DataError(
+            f"{path} has {train[0].name}/ with class folders in it, and beside it {strangers or sorted(twice)}: "
+            "keep only train/, val/ and test/ there, or only class folders"
+        )
+    splits = {role: _class_folders(folder, class_names) for folder, role in roles.items()}
+    for role, data in splits.items():
+        expected = splits["train"].class_names
+        if data.class_names != expected:
+            missing = sorted(set(expected) - set(data.class_names))
+            extra = sorted(set(data.class_names) - set(expected))
+            raise DataError(
+                f"the class folders of train and {role} in {path} differ: {role} lacks {missing}, has besides {extra}; "
+                "rename or move them so that both have the same (an empty folder will do)"
+            )
+    return Splits(**splits)
+
+
+def _class_folders(path: Path, class_names) -> ImageData:
+    folders = _subfolders(path)
+    if not folders:
+        loose = len(image_files(path))
+        what = f"holds {loose} images but no class folders" if loose else "is empty: no folders and no images in it"
+        raise DataError(f"{path} {what}; put each class's images into a folder of its own: {path}/cats, {path}/dogs")
+    files = {folder.name: image_files(folder) for folder in folders}
+    if not any(files.values()):
+        raise DataError(
+            f"{path} has folders {[f.name for f in folders][:5]} but no image in them; "
+            f"images are recognised by their ending: {' '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    names = sorted(files) if class_names is None else class_names
+    strange = sorted(set(files) - set(names))
+    if strange:
+        raise DataError(f"{path} has class folders {strange[:5]} that are not among the classes {list(names)}")
+    paths = [file for name in sorted(files) for file in files[name]]
+    labels = [name for name in sorted(files) for _ in files[name]]
+    return labelled(paths, np.array(labels, str), paths, names)
+
+
+def _from_csv(path: Path, class_names) -> Splits:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    has_header = "path" in header and "label" in header
+    columns = header if has_header else ["path", "label", "split"]
+    rows = rows[1:] if has_header else rows
+    if not rows:
+        raise DataError(f"{path} has no rows; expected lines of path,label (a third column `split` is understood)")
+    at, split_at = (columns.index("path"), columns.index("label")), columns.index("split") if "split" in columns else 99
+    parts: dict[str, list] = {}
+    for number, row in enumerate(rows, 1 + has_header):
+        if len(row) <= max(at):
+            raise DataError(f"{path} row {number} has {len(row)} cell(s): {row}; expected path,label")
+        split = row[split_at].strip().lower() if len(row) > split_at else "train"
+        if split not in SPLIT_FOLDERS:
+            raise DataError(f"{path} row {number} has split {split!r}; expected train, val or test")
+        file = str(path.parent / row[at[0]].strip())
+        if not os.path.isfile(file):
+            raise DataError(f"{path} row {number} names {file}, which does not exist; paths are relative to the CSV")
+        parts.setdefault(SPLIT_FOLDERS[split], []).append((file, row[at[1]].strip()))
+    if "train" not in parts:
+        raise DataError(f"{path} has rows of {sorted(parts)} but none of split train")
+    names = class_names or tuple(sorted({label for _, label in parts["train"]}))
+    return Splits(**{
+        split: labelled([f for f, _ in pairs], np.array([x for _, x in pairs], str), [f for f, _ in pairs], names)
+        for split, pairs in parts.items()
+    })  # fmt: skip
+
+
+def _from_tfds(name: str, class_names) -> Splits:
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name)
+        builder.download_and_prepare()
+    except Exception as error:  # TFDS raises whatever its downloader met: a missing name, network, disk, checksum
+        raise DataError(
+            f"tensorflow-datasets could not provide {name!r}: {type(error).__name__}: {error}\n"
+            f"If it is a network failure, prepare it where there is one (`tfds build {name}`) and set TFDS_DATA_DIR."
+        ) from error
+    features = builder.info.features
+    image, label = builder.info.supervised_keys or ("image", "label")
+    if not {image, label} <= set(features) or not hasattr(features[label], "names"):
+        raise DataError(f"{name} is no image classification dataset: its features are {list(features)}")
+    own_names = features[label].names
+    parts = {}
+    for split in builder.info.splits or ["train"]:
+        role = SPLIT_FOLDERS.get(split.split("_")[0])
+        if role is None or role in parts:
+            continue
+        examples = builder.as_dataset(split=split, decoders={image: tfds.decode.SkipDecoding()})
+        pairs = [(example[image], int(example[label])) for example in tfds.as_numpy(examples)]
+        shown = [f"{name}/{split}[{i}]" for i in range(len(pairs))]
+        labels = np.array([own_names[y] for _, y in pairs], str)
+        parts[role] = labelled([x for x, _ in pairs], labels, shown, class_names or tuple(sorted(own_names)))
+    if "train" not in parts:
+        raise DataError(f"{name} has no train split, only {list(builder.info.splits)}")
+    return Splits(**parts)
+
+
+def _from_arrays(images, labels, class_names) -> ImageData:
+    if isinstance(images, list | tuple) and images and isinstance(images[0], str | os.PathLike | bytes):
+        images = [image if isinstance(image, bytes) else os.fspath(image) for image in images]
+        names = [f"images[{i}]" if isinstance(image, bytes) else image for i, image in enumerate(images)]
+    else:
+        images = check_pixels(images)
+        names = [f"images[{i}]" for i in range(len(images))]
+    if len(images) != len(labels):
+        raise DataError(f"{len(images)} images but {len(labels)} labels; expected one label per image")
+    if len(images) == 0:
+        raise DataError("images and labels are empty")
+    return labelled(images, labels, names, class_names)
+
+
+def _from_tf_data(dataset: tf.data.Dataset, class_names) -> ImageData:
+    spec = dataset.element_spec
+    if not (isinstance(spec, tuple) and len(spec) >= 2 and all(isinstance(s, tf.TensorSpec) for s in spec[:2])):
+        raise DataError(f"the tf.data.Dataset yields {spec}; expected (image or encoded bytes, label)")
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise DataError("the tf.data.Dataset is infinite; remove its .repeat()")
+    encoded = spec[0].dtype == tf.string
+    rank = spec[0].shape.rank
+    if rank not in ((0, 1) if encoded else (3, 4)):
+        raise DataError(f"the tf.data.Dataset's images are {spec[0]}; expected (height, width, 3), or a batch of them")
+    if rank == (1 if encoded else 4):
+        dataset = dataset.unbatch()
+    images, labels = [], []
+    for image, label, *_ in dataset.as_numpy_iterator():
+        images.append(image)
+        labels.append(label)
+    if not images:
+        raise DataError("the tf.data.Dataset is empty")
+    names = class_names or getattr(dataset, "class_names", None)
+    shown = [f"dataset[{i}]" for i in range(len(images))]
+    if not encoded and len({image.shape for image in images}) == 1:
+        images = check_pixels(np.stack(images), "the dataset's images")
+    elif not encoded:
+        checked = (check_pixels(image[None], shown[i])[0] for i, image in enumerate(images))
+        images = [tf.io.encode_png(np.round(image).astype(np.uint8)).numpy() for image in checked]
+    return labelled(images, np.array(labels), shown, names)

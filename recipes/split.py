@@ -1,0 +1,45 @@
+"""A validation split by content: exact duplicates never sit on both sides, and a renamed file stays where it was."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from recipes.data import DataError
+
+
+def stratified_split(
+    labels: np.ndarray, fingerprints: Sequence[str], fraction: float = 0.2, *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (train, validation), `fraction` of every class in validation, at least one and never all of it.
+
+    Images with one fingerprint form a group that is moved as a whole. Within a class the groups are ordered by
+    hash(seed, fingerprint), which depends neither on file names nor on the order of the files.
+
+    Raises: DataError for a fraction outside (0, 1), or a class whose images are all the same picture.
+    """
+    if not 0 < fraction < 1:
+        raise DataError(f"validation is the fraction {fraction}; expected a number between 0 and 1, such as 0.2")
+    groups = defaultdict(list)
+    for index, fingerprint in enumerate(fingerprints):
+        groups[fingerprint].append(index)
+    by_class = defaultdict(list)
+    for fingerprint, members in groups.items():
+        order = hashlib.blake2b(f"{seed}:{fingerprint}".encode(), digest_size=8).digest()
+        by_class[int(labels[members[0]])].append((order, members))
+    held_out = []
+    for label, ordered in by_class.items():
+        ordered.sort()
+        if len(ordered) < 2:
+            raise DataError(f"class {label} has only one distinct picture; a validation split needs two: add images")
+        quota = max(1, round(fraction * sum(len(members) for _, members in ordered)))
+        taken = 0
+        for _, members in ordered[:-1]:
+            if taken >= quota:
+                break
+            held_out += members
+            taken += len(members)
+    mask = np.zeros(len(labels), bool)
+    mask[held_out] = True
+    return np.flatnonzero(~mask), np.flatnonzero(mask)
