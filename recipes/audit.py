@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
@@ -42,6 +42,9 @@ class Audit:
     @property
     def excluded(self) -> frozenset[str]:
         return frozenset(file for finding in self.findings if finding.excluded for file in finding.files)
+
+    def with_fingerprints(self, fingerprints: dict[str, tuple[str, ...]]) -> "Audit":
+        return replace(self, fingerprints=fingerprints)
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.findings)) or "nothing odd"

@@ -5,7 +5,7 @@ import math
 import os
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -24,12 +24,17 @@ class Backbone:
     network:       (batch, height, width, 3) of preprocessed pixels → feature map or vector.
     preprocessing: layers from 0..255 RGB to the network's input; empty where the network does it by itself.
     size:          the natural image size in pixels, used where the recipe names none.
+    pretrained:    False where the weights are random (weights=None).
     """
 
     name: str
     network: keras.Model
     preprocessing: tuple[keras.layers.Layer, ...]
     size: int
+    pretrained: bool = True
+
+    def with_network(self, network: keras.Model) -> "Backbone":
+        return replace(self, network=network)
 
     def __call__(self, images, network: keras.Model | None = None):
         """The outputs of `network` (this one's, or a model made of its layers) for 0..255 RGB."""
@@ -126,7 +131,8 @@ def from_applications(call: str) -> Backbone:
         if "URL fetch failure" not in str(error):
             raise
         raise BackboneError(_missing_weights(call, str(error))) from error
-    return Backbone(call, model, preprocessing(known[name], rescales=_rescales(model)), _natural_size(model))
+    before = preprocessing(known[name], rescales=_rescales(model))
+    return Backbone(call, model, before, _natural_size(model), pretrained=weights is not None)
 
 
 def _missing_weights(call: str, error: str) -> str:

@@ -70,8 +70,110 @@ class Recipe:
         """The plain centre crop at the recipe's size."""
         return augment.Policy.none(self.size)
 
+    def __str__(self) -> str:
+        lines = [f"recipe {self.name!r}: {self.size} px, " + self._training, *(f"  because {r}" for r in self.reasons)]
+        return "\n".join(lines)
+
+    @property
+    def _training(self) -> str:
+        if not self.epochs:
+            return "linear classifier on the frozen network"
+        stages = {0: "no stage", -1: "all stages"}.get(self.unfreeze, f"the {self.unfreeze} deepest stages")
+        start = "from the linear classifier" if self.warm_start else "from random weights"
+        return f"{stages} trained {start}, up to {self.epochs} epochs at learning rate {self.learning_rate:g}"
+
     def because(self, *reasons: str) -> "Recipe":
         return replace(self, reasons=(*self.reasons, *reasons))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the plan needs to know of a dataset and of the network.
+
+    images, classes: of the training part.
+    size:            image size that the probe was run at, pixels.
+    pretrained:      whether the backbone carries trained weights.
+    """
+
+    images: int
+    classes: int
+    size: int
+    pretrained: bool = True
+
+    @property
+    def per_class(self) -> float:
+        return self.images / self.classes
+
+
+A_LOT = 100  # images per class from which finetuning has enough to learn from
+
+
+def plan(summary: Summary, probe) -> Recipe:
+    """The recipe that the lecture's table gives for a dataset, read off the probe.
+
+    Little or a lot is `images per class` against 100. Similar to ImageNet is where the last stage, the one most
+    specialised on ImageNet, separates the classes best and nearly fully; where an earlier stage does as well, or where
+    the best leaves more than a tenth of the images wrong, there is something for the earlier stages to learn.
+    """
+    if not summary.pretrained:
+        return from_scratch(summary.size, summary.images).because("the backbone carries no trained weights")
+    last, best = probe.last, probe.best
+    seen = f"a linear classifier on the frozen network reaches {last.accuracy:.1%} on its last stage"
+    if best is not last:
+        seen += f" and {best.accuracy:.1%} on {best.name}"
+    much = f"{summary.per_class:.0f} images per class is {'a lot' if summary.per_class >= A_LOT else 'little'}"
+    if last.accuracy >= 0.9 and best.accuracy - last.accuracy < 0.02:
+        return linear_probe(summary.size).because(
+            f"{seen} (cross-validated): the data is similar to ImageNet", f"{much} data; {MOVES_LITTLE}"
+        )
+    return finetune_all(summary.size, summary.images).because(
+        f"{seen} (cross-validated): the data differs from ImageNet", f"{much} data; all stages are trained"
+    )
+
+
+MOVES_LITTLE = "finetuning would move little and could overfit, so the linear classifier is kept"
+
+
+def linear_probe(size: int = 224) -> Recipe:
+    """Only the linear classifier, solved to its optimum on frozen features: for little data similar to ImageNet."""
+    return Recipe("probe", size, unfreeze=0, epochs=0, policy=augment.Policy.none(size))
+
+
+def finetune_few(size: int = 224, images: int = 1000) -> Recipe:
+    """The linear classifier, then it and the two deepest stages together."""
+    return Recipe("few", size, unfreeze=2, epochs=budget(images), policy=augment.Policy.light(size))
+
+
+def finetune_all(size: int = 224, images: int = 1000) -> Recipe:
+    """The linear classifier, then it and all stages together."""
+    return Recipe("all", size, unfreeze=-1, epochs=budget(images), policy=augment.Policy.light(size))
+
+
+def from_scratch(size: int = 224, images: int = 1000) -> Recipe:
+    """All weights from a random start: what the data alone can teach, and the baseline of the others."""
+    return Recipe(
+        "scratch", size, unfreeze=-1, epochs=2 * budget(images), policy=augment.Policy.light(size), warm_start=False,
+        patience=2 * budget(images),
+    )  # fmt: skip
+
+
+def budget(images: int) -> int:
+    """Epochs such that a small dataset still gets some hundred updates and a large one is not seen without end."""
+    return int(min(40, max(12, round(12_000 / images))))
+
+
+BY_NAME = {"few": finetune_few, "all": finetune_all, "scratch": from_scratch}
+
+
+def named(recipe, summary: Summary, probe) -> Recipe:
+    """The Recipe that `finetune(recipe=...)` means: a Recipe as it is, "auto" by `plan`, or a ready-made one by name."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe == "auto":
+        return plan(summary, probe)
+    if recipe == "probe":
+        return linear_probe(summary.size).because("asked for")
+    return BY_NAME[recipe](summary.size, summary.images).because("asked for")
 
 
 def natural_size(backbone, data) -> int:

@@ -1,0 +1,46 @@
+"""The network that is trained: backbone, pooling, linear classifier, in one graph that takes 0..255 RGB."""
+
+import keras
+import numpy as np
+
+from recipes.backbones import Backbone
+
+
+def fresh(network: keras.Model) -> keras.Model:
+    """The same architecture with newly drawn weights and batch statistics that follow a short training.
+
+    Batch normalisation momenta of 0.999, as some pretrained networks carry, would need thousands of steps; they are
+    lowered to 0.9.
+    """
+
+    def renew(layer):
+        config = layer.get_config()
+        if isinstance(layer, keras.layers.BatchNormalization):
+            config["momentum"] = min(0.9, config["momentum"])
+        return layer.__class__.from_config(config)
+
+    return keras.models.clone_model(network, clone_function=renew)
+
+
+def logits_model(backbone: Backbone, classes: int, size: int, *, dropout: float = 0.0, seed: int = 0) -> keras.Model:
+    """(batch, size, size, 3) of 0..255 → (batch, classes) logits in float32."""
+    images = keras.Input((size, size, 3), name="images")
+    features = backbone(images)
+    if len(features.shape) == 4:
+        features = keras.layers.GlobalAveragePooling2D(name="pool")(features)
+    if dropout:
+        features = keras.layers.Dropout(dropout, seed=seed, name="dropout")(features)
+    initializer = keras.initializers.GlorotUniform(seed=seed)
+    logits = keras.layers.Dense(classes, kernel_initializer=initializer, dtype="float32", name="logits")(features)
+    return keras.Model(images, logits, name="classifier")
+
+
+def set_head(model: keras.Model, kernel: np.ndarray, bias: np.ndarray) -> None:
+    """Put a linear classifier (channels, classes), (classes,) into a `logits_model`."""
+    model.get_layer("logits").set_weights([kernel, bias])
+
+
+def with_probabilities(model: keras.Model) -> keras.Model:
+    """`model` followed by a softmax in float32, sharing its weights."""
+    softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
+    return keras.Model(model.inputs, softmax(model.outputs[0]), name="classifier")

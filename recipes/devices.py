@@ -1,0 +1,29 @@
+"""What the machine offers: GPU memory on demand and reduced precision where the device is made for it."""
+
+import os
+
+import keras
+import tensorflow as tf
+
+
+def prepare_devices() -> str:
+    """Switch on memory growth and mixed precision when there is a GPU; returns the dtype policy in words.
+
+    bfloat16 from compute capability 8.0 on, float16 below; float32 on CPUs, where reduced precision is slower. A dtype
+    policy that the caller has set stays.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        if not tf.config.experimental.get_memory_growth(gpu) and not _initialised():
+            tf.config.experimental.set_memory_growth(gpu, True)
+    if gpus and keras.config.dtype_policy().name == "float32":
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+        keras.config.set_dtype_policy("mixed_bfloat16" if capability >= (8, 0) else "mixed_float16")
+    return keras.config.dtype_policy().name
+
+
+def _initialised() -> bool:
+    """Whether TensorFlow has created its devices, after which memory growth can no longer be set."""
+    from tensorflow.python.eager import context
+
+    return context.context()._initialized or bool(os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH"))
