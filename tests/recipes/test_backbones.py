@@ -77,7 +77,7 @@ def test_a_keras_file_and_a_head_cut_off(tmp_path):
 def test_keras_cv_backbone_built_by_the_caller():
     keras_cv = pytest.importorskip("keras_cv")
     model = keras_cv.models.ResNetV2Backbone(
-        stackwise_filters=[8, 16], stackwise_blocks=[1, 1], stackwise_strides=[1, 2], include_rescaling=True
+        stackwise_filters=[8, 16], stackwise_blocks=[2, 2], stackwise_strides=[1, 2], include_rescaling=True
     )
     assert len(resolve(model).network.outputs) == 1
 

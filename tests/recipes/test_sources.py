@@ -111,7 +111,7 @@ def test_tfds_prepared_here(tmp_path, monkeypatch):
 
 
 def test_tfds_unknown():
-    with pytest.raises(DataError, match="no dataset 'tf_flower'.*did you mean tf_flowers"):
+    with pytest.raises(DataError, match=r"no dataset 'tf_flower'.*did you mean tf_flowers"):
         load("tfds:tf_flower")
 
 
