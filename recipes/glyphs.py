@@ -186,7 +186,7 @@ def draw(fields: np.ndarray, which: np.ndarray, hand: Hand, rng: np.random.Gener
     """uint8 pictures (n, SIZE, SIZE) of the glyphs `which`, each drawn once by `hand`."""
     n = len(which)
     distance = sample(fields, which, warp(n, hand, rng))
-    thinnest = 1.0 - fields[which].max((1, 2)).astype(np.float32)  # at least this much of a stroke stays
+    thinnest = 1.8 - fields[which].max((1, 2)).astype(np.float32)  # at least this much of a stroke stays
     stroke = np.maximum(rng.uniform(*hand.stroke, n), thinnest)
     ink = np.clip(0.5 + (distance + stroke[:, None, None]) * (SIZE / BOX), 0, 1)
     sides, probabilities = zip(*hand.resolutions, strict=True)
@@ -240,7 +240,7 @@ def photograph(ink: np.ndarray, hand: Hand, rng: np.random.Generator) -> np.ndar
     """uint8 pictures of `ink` 0..1: random darkness of ink and ground, gradation, polarity and noise."""
     n = (len(ink), 1, 1)
     ink = ink ** rng.uniform(0.6, 1.5, n)
-    ground, level = rng.uniform(0, 0.2, n), rng.uniform(0.6, 1.0, n)
+    ground, level = rng.uniform(0, 0.2, n), rng.uniform(0.7, 1.0, n)
     picture = ground + (level - ground) * ink
     picture = np.where(rng.random(n) < hand.inverted, 1 - picture, picture)
     picture += rng.standard_normal(ink.shape) * rng.uniform(0, 0.04, n)
