@@ -1,1 +1,74 @@
-"""Finetune an ImageNet-pretrained network on your own photos."""
+"""Finetune an ImageNet-pretrained network on your own photos.
+
+`recipes.finetune("photos/")` returns a `Result`: a measured plan, a trained classifier, its accuracy with interval.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+
+def _check_siblings() -> None:
+    """`layers`, `optimizers` and `augment` are common names: make sure that those found are ours."""
+    here = Path(__file__).resolve().parent.parent
+    for name in ("layers", "optimizers", "augment"):
+        loaded = sys.modules.get(name)
+        spec = None if loaded else importlib.util.find_spec(name)
+        file = getattr(loaded, "__file__", None) or (spec and spec.origin)
+        if file is None or Path(file).resolve() != here / name / "__init__.py":
+            raise ImportError(
+                f"recipes needs its own package {name!r} from {here / name}, but Python finds "
+                f"{file or 'a folder without __init__.py, or nothing'}, which shadows it: rename or move that, "
+                "or start Python in another folder (sys.path is searched in order)",
+                name=name,
+            )
+
+
+_check_siblings()
+
+from recipes.audit import Audit, Finding, audit  # noqa: E402
+from recipes.errors import BackboneError, DataError, OutputError, RecipeError, RecipesError  # noqa: E402
+from recipes.evaluation import Evaluation  # noqa: E402
+from recipes.finetune import finetune  # noqa: E402
+from recipes.plan import (  # noqa: E402
+    Adjusted,
+    Recipe,
+    Summary,
+    adjusted,
+    finetune_all,
+    finetune_few,
+    from_scratch,
+    linear_probe,
+    plan,
+)
+from recipes.probe import Probe, StageResult, probe  # noqa: E402
+from recipes.result import Prediction, Result  # noqa: E402
+from recipes.run_folder import load  # noqa: E402
+
+__all__ = [
+    "Adjusted",
+    "Audit",
+    "BackboneError",
+    "DataError",
+    "Evaluation",
+    "Finding",
+    "OutputError",
+    "Prediction",
+    "Probe",
+    "Recipe",
+    "RecipeError",
+    "RecipesError",
+    "Result",
+    "StageResult",
+    "Summary",
+    "adjusted",
+    "audit",
+    "finetune",
+    "finetune_all",
+    "finetune_few",
+    "from_scratch",
+    "linear_probe",
+    "load",
+    "plan",
+    "probe",
+]

@@ -11,7 +11,8 @@ import tensorflow as tf
 from rich.progress import track
 
 import augment
-from recipes.data import DataError, ImageData, Splits
+from recipes.data import ImageData, Splits
+from recipes.errors import DataError
 from recipes.sources import load
 
 MAX_PIXELS = 200_000_000

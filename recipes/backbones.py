@@ -11,9 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-
-class BackboneError(ValueError):
-    """The backbone cannot be had or cannot be used; the message says what to do instead."""
+from recipes.errors import BackboneError
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,9 +119,8 @@ def from_applications(call: str) -> Backbone:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*Weights for input shape.*")
-            size = {"NASNetMobile": 224, "NASNetLarge": 331}.get(
-                name
-            )  # their cells fit only the size they are built at
+            # NASNet's cells fit only the size they are built at.
+            size = {"NASNetMobile": 224, "NASNetLarge": 331}.get(name)
             model = known[name](include_top=False, weights=weights, input_shape=(size, size, 3), **arguments)
     except (TypeError, ValueError) as error:
         raise BackboneError(f"{call}: {error}") from error

@@ -8,10 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import augment
-
-
-class DataError(ValueError):
-    """The dataset cannot be used as it is; the message says what was met and how to mend it."""
+from recipes.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)

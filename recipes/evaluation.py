@@ -1,7 +1,7 @@
 """Accuracy with its uncertainty, from probabilities and labels."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,6 +15,7 @@ class Evaluation:
     macro_accuracy: mean over the classes (those with images) of the accuracy within the class.
     nll:            mean negative log-likelihood of the true class, in nats.
     ece:            expected calibration error: Σ_b n_b / n · |accuracy_b − confidence_b| over 15 equal-width bins.
+    confusion:      confusion[i][j] images of class i were taken for class j.
     """
 
     accuracy: float
@@ -23,6 +24,7 @@ class Evaluation:
     nll: float
     ece: float
     n: int
+    confusion: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -58,7 +60,10 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     if len(labels) == 0:
         raise ValueError("nothing to evaluate: the dataset has no images")
-    right = probabilities.argmax(1) == labels
+    guesses = probabilities.argmax(1)
+    right = guesses == labels
+    confusion = np.zeros(probabilities.shape[1:] * 2, int)
+    np.add.at(confusion, (labels, guesses), 1)
     true_class = np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, 1.0)
     return Evaluation(
         accuracy=float(right.mean()),
@@ -67,4 +72,5 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
         nll=float(-np.log(true_class).mean()),
         ece=calibration_error(probabilities.max(1), right),
         n=len(labels),
+        confusion=tuple(map(tuple, confusion.tolist())),
     )

@@ -1,6 +1,7 @@
 """The main job: labelled images in, the best classifier that a pretrained network can become out."""
 
 import math
+import platform
 import re
 import time
 from collections.abc import Sequence
@@ -8,17 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from recipes.audit import audit, usable
-from recipes.backbones import Backbone, BackboneError, resolve, stages
+from recipes.backbones import Backbone, resolve, stages
 from recipes.classifier import fresh, logits_model, set_head, with_probabilities
-from recipes.data import DataError, Splits
+from recipes.data import Splits
 from recipes.devices import prepare_devices
+from recipes.errors import BackboneError, DataError, RecipeError
 from recipes.evaluation import score
-from recipes.fit import fit, unfreeze
-from recipes.plan import BY_NAME, Recipe, RecipeError, Summary, named, natural_size
+from recipes.fit import Fitted, fit, unfreeze
+from recipes.plan import BY_NAME, Adjusted, Recipe, Summary, named, natural_size
 from recipes.probe import Probe, probe_backbone
-from recipes.result import Result, check_output
+from recipes.result import Gain, Result
+from recipes.run_folder import check_output
 from recipes.sources import load
 from recipes.split import stratified_split
 
@@ -41,7 +46,7 @@ def finetune(
                 handwritten digits.
     backbone:   "auto", a keras.applications call such as "MobileNetV2(alpha=0.35)", a .keras file, a keras.Model,
                 "glyphs".
-    recipe:     "auto" (measured, see `plan`), "probe", "few", "all", "scratch", or a Recipe.
+    recipe:     "auto" (measured, see `plan`), "probe", "few", "all", "scratch", one of these `adjusted`, or a Recipe.
     validation: None (the dataset's own split, else a stratified fifth), a fraction, or a dataset.
     time_limit: seconds, or "90s", "10m", "2h"; training stops in time with the best weights so far.
     seed:       two CPU runs with one seed give the same weights. Sets Python's, NumPy's and TensorFlow's seeds.
@@ -70,11 +75,10 @@ def finetune(
         splits, facts = usable(splits, audit(splits))
         if splits.validation is None:
             splits, facts = _split(splits, facts, 0.2 if validation is None else validation, seed)
-    size = recipe.size if isinstance(recipe, Recipe) else natural_size(network, splits.train)
+    size = _asked_size(recipe) or natural_size(network, splits.train)
     _check_size(network, size)
-    warm = recipe.warm_start if isinstance(recipe, Recipe) else recipe != "scratch" and network.pretrained
     measured = None
-    if warm:
+    if _needs_probe(recipe, network):
         with clock("probe"):
             measured = probe_backbone(network, splits.train, facts.fingerprints["train"], size, seed)
             print(measured)
@@ -82,41 +86,52 @@ def finetune(
     chosen = named(recipe, summary, measured)
     print(chosen)
     with clock("training"):
-        model, history, chosen = _train(network, splits, chosen, measured, seed, deadline, callbacks)
+        model, fitted, chosen = _train(network, splits, chosen, measured, seed, deadline, callbacks)
     result = Result(
-        model=model, class_names=list(splits.train.class_names), recipe=chosen, history=history, audit=facts,
-        backbone=network.name, probe=measured, seconds=clock.seconds, command=command,
+        model=model, class_names=list(splits.train.class_names), recipe=chosen, audit=facts, backbone=network.name,
+        history=fitted.history if fitted else {}, probe=measured, seconds=clock.seconds, command=command,
+        versions=versions(),
     )  # fmt: skip
     with clock("evaluation"):
         result.validation = score(result.probabilities(splits.validation), splits.validation.labels)
         if splits.test is not None:
             result.test = score(result.probabilities(splits.test), splits.test.labels)
+    result.ledger = _ledger(result, fitted)
     if output is not None:
         result.save(output)
     return result
 
 
 def _train(network: Backbone, splits: Splits, recipe: Recipe, measured: Probe | None, seed, deadline, callbacks):
-    """The classifier, its history, and the recipe with what training had to say."""
+    """The classifier, how its training went (None where there was none), and the recipe with what training said."""
     body = network if recipe.warm_start else network.with_network(fresh(network.network))
-    classes = len(splits.train.class_names)
-    model = logits_model(body, classes, recipe.size, dropout=recipe.dropout, seed=seed)
+    model = logits_model(body, len(splits.train.class_names), recipe.size, dropout=recipe.dropout, seed=seed)
     if recipe.warm_start:
         set_head(model, measured.last.classifier.kernel, measured.last.classifier.bias)
     if not recipe.epochs:
-        return with_probabilities(model), {}, recipe
+        return with_probabilities(model), None, recipe
     unfreeze(model, body.network, recipe, stages(body.network, recipe.size))
-    history, best_epoch, cut = fit(
-        model, splits.train, splits.validation, recipe, seed=seed, deadline=deadline, callbacks=callbacks
-    )
-    done = len(history.get("val_loss", ()))
-    if cut:
+    fitted = fit(model, splits.train, splits.validation, recipe, seed=seed, deadline=deadline, callbacks=callbacks)
+    done = len(fitted.history.get("val_loss", ()))
+    if fitted.cut:
         recipe = recipe.because(f"the time limit ended training after {done} of {recipe.epochs} epochs")
-    if best_epoch:
-        recipe = recipe.because(f"epoch {best_epoch} of {done} had the lowest validation loss and was kept")
+    if fitted.best_epoch:
+        recipe = recipe.because(f"epoch {fitted.best_epoch} of {done} had the lowest validation loss and was kept")
     elif recipe.warm_start:
         recipe = recipe.because("no epoch beat the linear classifier on the validation images, so that is what you get")
-    return with_probabilities(model), history, recipe
+    return with_probabilities(model), fitted, recipe
+
+
+def _ledger(result: Result, fitted: Fitted | None) -> tuple[Gain, ...]:
+    """What the linear classifier and what the training after it were worth on the validation images."""
+    end, rows = result.validation.accuracy, []
+    if result.recipe.warm_start:
+        start = fitted.initial_accuracy if fitted else end
+        rows.append(Gain("linear classifier on the frozen network", start, None, result.probe.seconds))
+    if fitted:
+        trick = "finetuning" if rows else "training from scratch"
+        rows.append(Gain(trick, end, end - rows[0].accuracy if rows else None, result.seconds["training"]))
+    return tuple(rows)
 
 
 def seconds(limit) -> float:
@@ -134,15 +149,36 @@ def seconds(limit) -> float:
     return total
 
 
+def _name(recipe) -> str:
+    return recipe.recipe if isinstance(recipe, Adjusted) else recipe
+
+
+def _asked_size(recipe) -> int | None:
+    return dict(recipe.changes).get("size") if isinstance(recipe, Adjusted) else getattr(recipe, "size", None)
+
+
 def _check_recipe(recipe) -> None:
     known = ["auto", "probe", *BY_NAME]
-    if not isinstance(recipe, Recipe) and recipe not in known:
-        raise RecipeError(f"recipe is {recipe!r}; expected one of {known} or a Recipe")
+    if not isinstance(recipe, Recipe) and _name(recipe) not in known:
+        raise RecipeError(f"recipe is {recipe!r}; expected one of {known}, one of these adjusted, or a Recipe")
+
+
+def _needs_probe(recipe, network: Backbone) -> bool:
+    """Whether training starts from the linear classifier on the network as it is."""
+    if isinstance(recipe, Recipe):
+        return recipe.warm_start
+    if not network.pretrained and _name(recipe) not in ("auto", "scratch"):
+        raise RecipeError(
+            f"recipe {_name(recipe)!r} builds on trained weights, but those of {network.name} are random: "
+            "use recipe='scratch', or leave weights=None out"
+        )
+    return network.pretrained and _name(recipe) != "scratch"
 
 
 def _check_size(network: Backbone, size: int) -> None:
     if network.fixed_size not in (None, size):
-        raise BackboneError(f"{network.name} takes only {network.fixed_size} × {network.fixed_size}; recipe.size is {size}")
+        side = network.fixed_size
+        raise BackboneError(f"{network.name} takes only images of {side} × {side} pixels; the recipe's size is {size}")
 
 
 def _command(dataset, backbone, recipe, validation, time_limit, seed) -> dict:
@@ -154,7 +190,9 @@ def _command(dataset, backbone, recipe, validation, time_limit, seed) -> dict:
 def _in_words(value):
     if value is None or isinstance(value, str | int | float):
         return value
-    return str(value) if isinstance(value, Path | Recipe) else type(value).__name__
+    if isinstance(value, Path):
+        return str(value)
+    return repr(value) if isinstance(value, Recipe | Adjusted) else type(value).__name__
 
 
 def _with_validation(splits: Splits, validation) -> Splits:
@@ -189,3 +227,11 @@ class _Clock:
         self.seconds[phase] = time.monotonic() - began
 
 
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that decide what a run computes."""
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+    }

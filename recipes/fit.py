@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -71,6 +72,22 @@ class StopOnNaN(keras.callbacks.Callback):
             )
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """How a training went.
+
+    history:          one list per metric, one value per epoch.
+    best_epoch:       whose weights were kept; 0 for those before the first step.
+    initial_accuracy: on the validation images before the first step.
+    cut:              whether the time limit ended it.
+    """
+
+    history: dict[str, list[float]]
+    best_epoch: int
+    initial_accuracy: float
+    cut: bool
+
+
 def schedule(peak: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
     """Linear warm-up over the first tenth of the steps (at most 100), then cosine decay to a hundredth."""
     warmup = max(1, min(100, steps // 10))
@@ -88,13 +105,11 @@ def fit(
     seed: int,
     deadline: float | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> tuple[dict[str, list[float]], int, bool]:
+) -> Fitted:
     """Train the trainable variables of `model` (images 0..255 → logits) as `recipe` says.
 
     Cross-entropy with label smoothing, AdamW (no decay on biases and normalisation parameters), warm-up and cosine,
     the recipe's augmentation. The weights with the lowest validation loss stay in the model.
-
-    Returns the history (one list per metric), the best epoch (0: the initial weights), whether the deadline cut it.
     """
     classes = len(train.class_names)
     steps = math.ceil(len(train) / recipe.batch_size)
@@ -108,8 +123,8 @@ def fit(
     if _fits_memory(validation, recipe.size):
         held_out = held_out.cache()
     # From scratch the start is no candidate: its loss, log(classes), can beat an overconfident but better classifier.
-    initial = model.evaluate(held_out, verbose=0, return_dict=True)["loss"] if recipe.warm_start else math.inf
-    keep = KeepBest(recipe.patience, initial)
+    initial = model.evaluate(held_out, verbose=0, return_dict=True)
+    keep = KeepBest(recipe.patience, initial["loss"] if recipe.warm_start else math.inf)
     stop = StopAt(deadline if deadline is not None else math.inf)
     history = model.fit(
         _one_hot(training_batches(train, recipe, seed=seed), classes),
@@ -119,7 +134,8 @@ def fit(
         callbacks=[StopOnNaN(), stop, keep, *callbacks],
         verbose=1,
     ).history
-    return {name: [float(v) for v in values] for name, values in history.items()}, keep.best_epoch, stop.reached
+    history = {name: [float(v) for v in values] for name, values in history.items()}
+    return Fitted(history, keep.best_epoch, float(initial["accuracy"]), stop.reached)
 
 
 def training_batches(train: ImageData, recipe: Recipe, *, seed: int, start: int = 0) -> tf.data.Dataset:

@@ -1,18 +1,17 @@
 """The lecture's 2×2 table as a pure function: how much data × how similar to ImageNet → what to train."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
 
 import augment
+from recipes.errors import RecipeError
 
 TABLE = """
                    similar to ImageNet                   different from ImageNet
 little data        linear classifier on top features     linear classifier on the best stage, then a few stages
 a lot of data      finetune a few stages                 finetune all stages
 """.strip("\n")
-
-
-class RecipeError(ValueError):
-    """The recipe does not exist or contradicts itself."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,25 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Adjusted:
+    """A recipe by name with some fields replaced as soon as the data has decided the others; see `adjusted`."""
+
+    recipe: str
+    changes: tuple[tuple[str, object], ...]
+
+
+def adjusted(recipe: str = "auto", **changes) -> Adjusted:
+    """`finetune(recipe=adjusted("all", epochs=3))`: the named recipe with these fields of Recipe replaced.
+
+    Raises: RecipeError for a field that Recipe does not have.
+    """
+    known = {field.name for field in fields(Recipe)} - {"name", "reasons", "warm_start"}
+    if set(changes) - known:
+        raise RecipeError(f"Recipe has no fields {sorted(set(changes) - known)} to adjust; it has {sorted(known)}")
+    return Adjusted(recipe, tuple(changes.items()))
+
+
+@dataclass(frozen=True)
 class Summary:
     """What the plan needs to know of a dataset and of the network.
 
@@ -121,13 +139,13 @@ def plan(summary: Summary, probe) -> Recipe:
     seen = f"a linear classifier on the frozen network reaches {last.accuracy:.1%} on its last stage"
     if best is not last:
         seen += f" and {best.accuracy:.1%} on {best.name}"
-    much = f"{summary.per_class:.0f} images per class is {'a lot' if summary.per_class >= A_LOT else 'little'}"
+    much = f"{summary.per_class:.0f} images per class is {'a lot of' if summary.per_class >= A_LOT else 'little'} data"
     if last.accuracy >= 0.9 and best.accuracy - last.accuracy < 0.02:
         return linear_probe(summary.size).because(
-            f"{seen} (cross-validated): the data is similar to ImageNet", f"{much} data; {MOVES_LITTLE}"
+            f"{seen} (cross-validated): the data is similar to ImageNet", f"{much}; {MOVES_LITTLE}"
         )
     return finetune_all(summary.size, summary.images).because(
-        f"{seen} (cross-validated): the data differs from ImageNet", f"{much} data; all stages are trained"
+        f"{seen} (cross-validated): the data differs from ImageNet", f"{much}; all stages are trained"
     )
 
 
@@ -166,9 +184,17 @@ BY_NAME = {"few": finetune_few, "all": finetune_all, "scratch": from_scratch}
 
 
 def named(recipe, summary: Summary, probe) -> Recipe:
-    """The Recipe that `finetune(recipe=...)` means: a Recipe as it is, "auto" by `plan`, or a ready-made one by name."""
+    """The Recipe that `finetune(recipe=...)` means, for data of which `summary` and `probe` (or None) tell.
+
+    A Recipe as it is, an Adjusted one with its changes made, "auto" by `plan`, or a ready-made one by name.
+    """
     if isinstance(recipe, Recipe):
         return recipe
+    if isinstance(recipe, Adjusted):
+        chosen, changes = named(recipe.recipe, summary, probe), dict(recipe.changes)
+        changes.setdefault("policy", chosen.policy.resized(changes.get("size", chosen.size)))
+        shown = ", ".join(f"{name} = {value}" for name, value in recipe.changes)
+        return replace(chosen, **changes).because(f"{shown}: asked for")
     if recipe == "auto":
         return plan(summary, probe)
     if recipe == "probe":
@@ -190,8 +216,6 @@ def natural_size(backbone, data) -> int:
 
 def typical_side(data, sample: int = 64) -> float:
     """Median short side in pixels of up to `sample` images spread over the dataset."""
-    import numpy as np
-
     if data.in_memory_pixels:
         return float(min(data.images.shape[1:3]))
     chosen = np.linspace(0, len(data) - 1, min(sample, len(data))).astype(int)

@@ -9,11 +9,13 @@ from rich.table import Table
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
+import augment
 from recipes.audit import audit, usable
 from recipes.backbones import Backbone, resolve
 from recipes.data import ImageData
 from recipes.evaluation import wilson_interval
 from recipes.features import evaluation_batches, extract, stage_model
+from recipes.plan import natural_size
 from recipes.sources import load
 
 L2_PATH = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
@@ -84,17 +86,14 @@ def probe(dataset, *, backbone="auto", seed: int = 0) -> Probe:
 
     Raises: DataError, BackboneError.
     """
-    splits, facts = usable(load(dataset), audit(dataset))
+    splits = load(dataset)
+    splits, facts = usable(splits, audit(splits))
     network = resolve(backbone)
-    from recipes.plan import natural_size
-
     return probe_backbone(network, splits.train, facts.fingerprints["train"], natural_size(network, splits.train), seed)
 
 
 def probe_backbone(backbone: Backbone, data: ImageData, fingerprints, size: int, seed: int = 0) -> Probe:
     """`probe` of a resolved backbone on training images at one size."""
-    import augment
-
     began = time.monotonic()
     model, names = stage_model(backbone, size)
     features = extract(model, evaluation_batches(data, augment.Policy.none(size), 32))

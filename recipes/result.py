@@ -4,12 +4,17 @@ from dataclasses import dataclass, field
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-import augment
-from recipes.audit import Audit
+from recipes.audit import Audit, audit, look
 from recipes.data import ImageData
-from recipes.evaluation import Evaluation
+from recipes.errors import DataError
+from recipes.evaluation import Evaluation, score
+from recipes.features import evaluation_batches
 from recipes.plan import Recipe
+from recipes.probe import Probe
+from recipes.sources import load as load_data
+from recipes.sources import unlabelled
 
 
 @dataclass(frozen=True)
@@ -21,16 +26,33 @@ class Prediction:
     probabilities: np.ndarray = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Gain:
+    """One row of the ledger: the validation accuracy with a trick, and how much that is above the row before."""
+
+    trick: str
+    accuracy: float
+    gain: float | None
+    seconds: float
+
+    def __str__(self) -> str:
+        more = "" if self.gain is None else f" ({100 * self.gain:+.1f} points)"
+        return f"{self.trick}: {self.accuracy:.1%}{more} in {self.seconds:.1f} s"
+
+
 @dataclass(eq=False)
 class Result:
     """A finetuned classifier with its history. `print(result)` tells what was done and what came out.
 
     model:       (batch, height, width, 3) of 0..255 RGB, uint8 or float → (batch, classes) probabilities.
     class_names: in the order of the probabilities.
-    history:     one list per metric, one value per epoch; empty where nothing was trained by gradient steps.
     recipe:      what was done and why.
-    validation:  on the images that also chose the epoch and the recipe; `test` on the dataset's own test split.
+    history:     one list per metric, one value per epoch; empty where nothing was trained by gradient steps.
+    audit:       what was odd in the data, and what became of it.
+    validation:  on the images that also chose the epoch; `test`: on the dataset's own test split, if it has one.
+    ledger:      what each step of the training was worth on the validation images.
     seconds:     wall-clock time by phase.
+    command:     what `finetune` was asked for, `versions` with what it ran.
     """
 
     model: keras.Model
@@ -39,27 +61,88 @@ class Result:
     history: dict[str, list[float]]
     audit: Audit
     backbone: str
-    probe: object = None
+    probe: Probe | None = None
     validation: Evaluation | None = None
     test: Evaluation | None = None
+    ledger: tuple[Gain, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
-    ledger: tuple = ()
-
-    @property
-    def _policy(self) -> augment.Policy:
-        return self.recipe.evaluation_policy
+    command: dict = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
     def probabilities(self, data: ImageData) -> np.ndarray:
-        """(n, classes) probabilities of `data`, in its order."""
-        batches = evaluation_batches(data, self._policy, self.recipe.batch_size).map(lambda images, label: images)
-        return self.model.predict(batches, verbose=0)
+        """(n, classes) probabilities of `data`, in its order.
 
-    def predict(self, images, *, crops: int = 1, samples: int = 0, abstain: float | None = None) -> list[Prediction]:
-        """Class names and probabilities of images: paths, a folder, encoded bytes, or one array of 0..255 RGB.
-
-        Raises: DataError naming the file that cannot be read or decoded.
+        Raises: DataError naming the images that cannot be decoded.
         """
-        self._only_basic(crops=crops != 1, samples=samples != 0, abstain=abstain is not None)
-        data = _unlabelled(images)
+        batches = evaluation_batches(data, self.recipe.evaluation_policy, self.recipe.batch_size)
+        try:
+            return self.model.predict(batches.map(lambda images, label: images), verbose=0)
+        except tf.errors.OpError:
+            bad = [(name, fact.error) for name, fact in zip(data.names, look(data), strict=True) if fact.error]
+            if not bad:
+                raise
+            shown = "; ".join(f"{name}: {error}" for name, error in bad[:5])
+            raise DataError(f"{len(bad)} of {len(data)} images cannot be decoded: {shown}; leave them out") from None
+
+    def predict(self, images) -> list[Prediction]:
+        """Class names and probabilities of images.
+
+        images: paths, a folder, encoded bytes, one image (height, width, 3) or a batch of 0..255 RGB.
+
+        Raises: DataError naming the images that cannot be read or decoded.
+        """
+        data = unlabelled(images)
         rows = self.probabilities(data) if len(data) else []
         return [Prediction(self.class_names[row.argmax()], float(row.max()), row) for row in rows]
+
+    def evaluate(self, dataset) -> Evaluation:
+        """Accuracy with its uncertainty on labelled images in any form that `finetune` takes.
+
+        Of a dataset with splits the test split counts, else the validation split. Images that the audit excludes are
+        printed and left out. Labels that are not among `class_names` are a DataError.
+        """
+        splits = load_data(dataset, tuple(self.class_names))
+        name, data = list(splits.given.items())[-1]
+        facts = audit(data)
+        for finding in facts.findings:
+            print(finding)
+        data = data.subset([i for i, file in enumerate(data.names) if file not in facts.excluded])
+        if len(data) == 0:
+            raise DataError("no image is left to evaluate on")
+        if len(splits.given) > 1:
+            print(f"evaluating on the {len(data)} images of the {name} split")
+        return score(self.probabilities(data), data.labels)
+
+    def save(self, directory) -> None:
+        """Write the run to a folder; `recipes.load(directory)` brings it back.
+
+        Raises: OutputError when the folder holds another run or something else.
+        """
+        from recipes.run_folder import save
+
+        save(self, directory)
+
+    def export(self, directory, *, format: str = "saved_model") -> None:
+        """Write a SavedModel that takes encoded image bytes: see `recipes.export.export`."""
+        from recipes.export import export
+
+        export(self, directory, format=format)
+
+    def report(self, path) -> None:
+        """Write one self-contained HTML page that tells what was done, why, and what came out."""
+        from recipes.report import write
+
+        write(self, path)
+
+    def __str__(self) -> str:
+        lines = [f"{self.backbone}, {len(self.class_names)} classes: {', '.join(self.class_names[:10])}"]
+        lines[0] += ", …" if len(self.class_names) > 10 else ""
+        lines.append(str(self.recipe))
+        lines += [f"  {gain}" for gain in self.ledger]
+        if self.validation:
+            lines.append(f"validation: {self.validation}")
+        if self.test:
+            lines.append(f"test: {self.test}")
+        lines += [f"audit: {finding}" for finding in self.audit.findings]
+        spent = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in self.seconds.items())
+        return "\n".join([*lines, f"{sum(self.seconds.values()):.1f} s: {spent}"])

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from recipes.data import DataError, ImageData, Splits, check_pixels, labelled
+from recipes.data import ImageData, Splits, check_pixels, labelled
+from recipes.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"})
 SPLIT_FOLDERS = {
@@ -53,6 +54,33 @@ def load(dataset, class_names: tuple[str, ...] | None = None) -> Splits:
     if path.exists():
         raise DataError(f"{path} is neither a folder of class folders nor a .csv file of path,label")
     raise DataError(f"{path} does not exist (looked in {path.absolute().parent}); check the spelling")
+
+
+def unlabelled(images) -> ImageData:
+    """Images without labels as ImageData: a path, a folder, a list of paths or encoded bytes, an array of pixels.
+
+    Raises: DataError for anything else, a file that does not exist, or a folder without images.
+    """
+    if isinstance(images, bytes):
+        images = [images]
+    if isinstance(images, str | os.PathLike):
+        path = Path(images).expanduser()
+        images = image_files(path) if path.is_dir() else [path]
+        if not images:
+            raise DataError(f"{path} holds no images; they are recognised by {' '.join(sorted(IMAGE_SUFFIXES))}")
+    if isinstance(images, list | tuple) and all(isinstance(x, str | os.PathLike) for x in images):
+        images = [os.fspath(x) for x in images]
+        missing = [x for x in images if not os.path.isfile(x)]
+        if missing:
+            raise DataError(f"{len(missing)} of {len(images)} images do not exist: {', '.join(missing[:5])}")
+        names = images
+    elif isinstance(images, list | tuple) and all(isinstance(x, bytes) for x in images):
+        names = [f"images[{i}]" for i in range(len(images))]
+    else:
+        images = np.asarray(images)
+        images = check_pixels(images[None] if images.ndim == 3 and images.shape[-1] in (1, 3, 4) else images)
+        names = [f"images[{i}]" for i in range(len(images))]
+    return ImageData(images, np.zeros(len(images), np.int64), ("",), tuple(names))
 
 
 def image_files(folder: Path) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recipes.data import DataError
+from recipes.errors import DataError
 
 
 def stratified_split(

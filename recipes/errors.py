@@ -1,0 +1,21 @@
+"""What the user can mend: every error of `recipes` that is not a bug is one of these."""
+
+
+class RecipesError(ValueError):
+    """Base of all errors that say what was got, what was expected and how to mend it."""
+
+
+class DataError(RecipesError):
+    """The dataset cannot be used as it is."""
+
+
+class BackboneError(RecipesError):
+    """The backbone cannot be had or cannot be used."""
+
+
+class RecipeError(RecipesError):
+    """The recipe does not exist or contradicts itself."""
+
+
+class OutputError(RecipesError):
+    """The output folder cannot be written, holds something else, or is no run."""

@@ -1,0 +1,153 @@
+"""A Result on disk: model.keras, result.json and probe.npz, none of which can carry code."""
+
+import json
+import os
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from augment import Policy
+from recipes.audit import Audit, Finding
+from recipes.errors import OutputError
+from recipes.evaluation import Evaluation
+from recipes.plan import Recipe
+from recipes.probe import Linear, Probe, StageResult
+from recipes.result import Gain, Result
+
+_DESCRIPTION, _MODEL, _PROBE = "result.json", "model.keras", "probe.npz"
+_PLAIN = ("class_names", "history", "backbone", "seconds", "command", "versions")
+
+
+def check_output(directory, command: dict) -> None:
+    """Whether a run of `command` may be written to `directory`: a new or empty folder, or one of the same command.
+
+    Raises: OutputError, showing the difference, or why the folder cannot be written.
+    """
+    directory = Path(directory)
+    if directory.is_dir() and any(directory.iterdir()):
+        if not (directory / _DESCRIPTION).is_file():
+            raise OutputError(f"{directory} holds something that is no run; choose an empty or a new folder")
+        before = _description(directory)["command"]
+        differing = [key for key in command if command[key] != before.get(key)]
+        if differing:
+            shown = "; ".join(f"{key} was {before.get(key)!r}, is {command[key]!r}" for key in differing)
+            raise OutputError(f"{directory} holds the run of another command ({shown}); choose another folder")
+    _check_writable(directory)
+
+
+def _check_writable(directory: Path) -> None:
+    probe = directory / ".writable"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"{directory} cannot be written: {error.strerror}; choose another folder") from error
+
+
+def save(result: Result, directory) -> None:
+    """Write `result`, the description last, each file under a temporary name first."""
+    directory = Path(directory)
+    check_output(directory, result.command)
+    _replace(directory / _MODEL, result.model.save)
+    if result.probe:
+        _replace(directory / _PROBE, lambda path: _save_probe(result.probe, path))
+    text = json.dumps(describe(result), indent=1, ensure_ascii=False)
+    _replace(directory / _DESCRIPTION, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _replace(path: Path, write) -> None:
+    """`write` to a hidden neighbour of the same ending, then rename: a crash never leaves half a file."""
+    temporary = path.with_name(f".new-{path.name}")
+    write(temporary)
+    os.replace(temporary, path)
+
+
+def describe(result: Result) -> dict:
+    """Everything of a Result but weights, as JSON values."""
+    plain = {name: getattr(result, name) for name in _PLAIN}
+    return plain | {
+        "recipe": asdict(result.recipe),
+        "audit": asdict(result.audit),
+        "probe_seconds": result.probe and result.probe.seconds,
+        "ledger": [asdict(gain) for gain in result.ledger],
+        "validation": result.validation and asdict(result.validation),
+        "test": result.test and asdict(result.test),
+    }
+
+
+def load(directory) -> Result:
+    """The Result that `Result.save` or `finetune(output=...)` wrote.
+
+    Raises: OutputError when the folder is no run, or a file of it is missing or damaged.
+    """
+    directory = Path(directory)
+    if not (directory / _DESCRIPTION).is_file():
+        there = "exists but has no result.json" if directory.exists() else "does not exist"
+        raise OutputError(f"{directory} {there}; give the folder that finetune(output=...) wrote")
+    told = _description(directory)
+    try:
+        model = keras.saving.load_model(directory / _MODEL, compile=False, safe_mode=True)
+        probe = _load_probe(directory / _PROBE, told["probe_seconds"]) if told["probe_seconds"] is not None else None
+        return Result(
+            model=model, probe=probe, recipe=_recipe(told["recipe"]), audit=_audit(told["audit"]),
+            ledger=tuple(Gain(**gain) for gain in told["ledger"]), validation=_evaluation(told["validation"]),
+            test=_evaluation(told["test"]), **{name: told[name] for name in _PLAIN},
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise OutputError(f"the run in {directory} is damaged or of another version: {error}") from error
+
+
+def _description(directory: Path) -> dict:
+    try:
+        return json.loads((directory / _DESCRIPTION).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{directory / _DESCRIPTION} cannot be read: {error}") from error
+
+
+def _tuples(value):
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _recipe(told: dict) -> Recipe:
+    policy = Policy(**{name: _tuples(value) for name, value in told["policy"].items()})
+    return Recipe(**{**told, "policy": policy, "reasons": tuple(told["reasons"])})
+
+
+def _audit(told: dict) -> Audit:
+    findings = tuple(Finding(**{**finding, "files": tuple(finding["files"])}) for finding in told["findings"])
+    return Audit(findings, {split: tuple(prints) for split, prints in told["fingerprints"].items()})
+
+
+def _evaluation(told: dict | None) -> Evaluation | None:
+    return told and Evaluation(**{name: _tuples(value) for name, value in told.items()})
+
+
+def _save_probe(probe: Probe, path: Path) -> None:
+    arrays = {}
+    for i, stage in enumerate(probe.stages):
+        for field in fields(StageResult):
+            if field.name != "classifier":
+                arrays[f"{i}.{field.name}"] = np.asarray(getattr(stage, field.name))
+        arrays |= {f"{i}.{name}": np.asarray(getattr(stage.classifier, name)) for name in ("kernel", "bias", "l2")}
+    np.savez_compressed(path, **arrays)
+
+
+def _load_probe(path: Path, seconds: float) -> Probe:
+    with np.load(path, allow_pickle=False) as arrays:
+        count = len({name.split(".")[0] for name in arrays.files})
+        return Probe(tuple(_load_stage(arrays, i) for i in range(count)), seconds)
+
+
+def _load_stage(arrays, i: int) -> StageResult:
+    def scalar(name):
+        return arrays[f"{i}.{name}"].item()
+
+    classifier = Linear(arrays[f"{i}.kernel"], arrays[f"{i}.bias"], scalar("l2"))
+    return StageResult(
+        name=scalar("name"), features=scalar("features"), accuracy=scalar("accuracy"), seconds=scalar("seconds"),
+        interval=tuple(arrays[f"{i}.interval"].tolist()), nll=scalar("nll"), classifier=classifier,
+        out_of_fold=arrays[f"{i}.out_of_fold"],
+    )  # fmt: skip
