@@ -106,7 +106,7 @@ def epoch(source, policy: Policy, *, batch_size: int, seed: int = 0, epoch=0, sh
     def example(position):
         index = position
         if shuffle and source.size > 1:
-            seeds = tf.cast(tf.stack([seed, epoch_number % 2**31, 7]), tf.int32)
+            seeds = tf.cast(tf.stack([seed, epoch_number % 2**31]), tf.int32)
             index = tf.random.experimental.index_shuffle(position, seeds, max_index=source.size - 1)
         image, label = source.read(index)
         return augment_one(image, policy, example_seed(seed, epoch_number, index)), label

@@ -21,6 +21,7 @@ class _Server(tf.Module):
     def pixels(self, image_bytes):
         """float32 (batch, size, size, 3), and whether each image could be decoded; zeros where not."""
         count = tf.size(image_bytes)
+        tf.debugging.assert_positive(count, "image_bytes is empty; send at least one image")
         size = self.policy.size
         examples = tf.data.Dataset.from_tensor_slices((tf.range(count), image_bytes)).map(
             lambda i, content: (i, augment.centre_crop(content, self.policy)), num_parallel_calls=tf.data.AUTOTUNE

@@ -1,0 +1,150 @@
+"""The command line: each command is one call of the Python interface."""
+
+import csv
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import recipes
+from recipes.audit import look
+from recipes.sources import unlabelled
+
+app = typer.Typer(
+    help="Finetune an ImageNet-pretrained network on your own photos.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DatasetArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A folder of class folders (or of train/, val/, test/ above them), a CSV of path,label, tfds:NAME, "
+        "or digits (embedded).",
+    ),
+]
+RunArgument = Annotated[Path, typer.Argument(help="The folder that `recipes finetune --output` wrote.")]
+BackboneOption = Annotated[
+    str,
+    typer.Option(help="auto, a keras.applications call such as 'MobileNetV2(alpha=0.35)', a .keras file, or glyphs."),
+]
+SeedOption = Annotated[int, typer.Option(help="Two CPU runs with one seed give the same weights.")]
+
+
+@app.command()
+def finetune(
+    dataset: DatasetArgument,
+    output: Annotated[Path, typer.Option(help="Folder for the finished run.")] = Path("run"),
+    backbone: BackboneOption = "auto",
+    recipe: Annotated[str, typer.Option(help="auto (measured), probe, few, all, or scratch.")] = "auto",
+    validation: Annotated[
+        str | None,
+        typer.Option(help="A fraction of the training images, or a dataset; default: its own split, else a fifth."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Instead of what the recipe says.", min=0)] = None,
+    time_limit: Annotated[str | None, typer.Option(help="Stop in time with the best weights: 90s, 10m, 1h30m.")] = None,
+    seed: SeedOption = 0,
+):
+    """Train the best classifier for labelled images, and say why it is made as it is."""
+    result = recipes.finetune(
+        dataset,
+        backbone=backbone,
+        recipe=recipe if epochs is None else recipes.adjusted(recipe, epochs=epochs),
+        validation=_fraction(validation),
+        time_limit=time_limit,
+        seed=seed,
+        output=output,
+    )
+    result.report(output / "report.html")
+    print(f"\n{result}\n")
+    print(f"run:    {output}\nreport: {output / 'report.html'}")
+    print(f"next:   recipes predict {output} FOLDER    recipes export {output} serving/1")
+
+
+@app.command()
+def audit(dataset: DatasetArgument):
+    """Look at every image once: what is damaged, what is odd, what occurs twice."""
+    print(recipes.audit(dataset))
+
+
+@app.command()
+def probe(dataset: DatasetArgument, backbone: BackboneOption = "auto", seed: SeedOption = 0):
+    """How well each stage of the frozen network separates the classes."""
+    Console().print(recipes.probe(dataset, backbone=backbone, seed=seed).table())
+
+
+@app.command()
+def evaluate(run: RunArgument, dataset: DatasetArgument):
+    """Accuracy of a run on other labelled images, with its 95 % interval."""
+    print(recipes.load(run).evaluate(dataset))
+
+
+@app.command()
+def predict(
+    run: RunArgument,
+    images: Annotated[Path, typer.Argument(help="An image, or a folder of them.")],
+    output: Annotated[Path, typer.Option(help="The CSV to write.")] = Path("predictions.csv"),
+):
+    """Classify images into a CSV: path, class_name, probability, error, then each class's probability."""
+    result, data = recipes.load(run), unlabelled(images)
+    errors = [fact.error for fact in look(data)]
+    good = [name for name, error in zip(data.names, errors, strict=True) if not error]
+    predictions = iter(result.predict(good))
+    with open(output, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "class_name", "probability", "error", *result.class_names])
+        for name, error in zip(data.names, errors, strict=True):
+            if error:
+                writer.writerow([name, "", "", error, *[""] * len(result.class_names)])
+                continue
+            said = next(predictions)
+            values = [f"{p:.6f}" for p in said.probabilities]
+            writer.writerow([name, said.class_name, f"{said.probability:.6f}", "", *values])
+    print(f"{len(good)} images classified, {len(errors) - len(good)} unreadable: {output}")
+    if not good:
+        raise recipes.DataError(f"none of the {len(errors)} images in {images} can be decoded: {errors[0]}")
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    directory: Annotated[Path, typer.Argument(help="New folder for the SavedModel, such as serving/1.")],
+):
+    """Write a SavedModel that takes encoded image bytes and needs only TensorFlow."""
+    recipes.load(run).export(directory)
+    print(f"saved_model_cli show --dir {directory} --tag_set serve --signature_def serving_default")
+
+
+@app.command()
+def report(run: RunArgument, path: Annotated[Path, typer.Argument(help="The HTML page to write.")]):
+    """Write the page about a run again."""
+    recipes.load(run).report(path)
+    print(path)
+
+
+def _fraction(validation: str | None):
+    try:
+        return validation if validation is None else float(validation)
+    except ValueError:
+        return validation
+
+
+def _terminated(number, frame):
+    sys.exit(128 + number)
+
+
+def main() -> None:
+    """Entry point: exit code 0 done, 2 wrong use or wrong data, 130 or 143 stopped by a signal."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app()
+    except recipes.RecipesError as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="bold red", markup=False, highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
