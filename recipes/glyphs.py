@@ -178,7 +178,9 @@ def glyphs(count: int = 60_000, *, seed: int = 0, hand: Hand | None = None, mast
     labels = np.arange(count) % len(members)
     which = np.array([members[c][k % len(members[c])] for k, c in zip(np.arange(count) // len(members), labels)])
     parts = [draw(masters.fields, part, hand or Hand(), rng) for part in np.array_split(which, -(-count // 1000))]
-    names = tuple(f"{masters.class_names[masters.labels[i]]} in {masters.fonts[i]}, drawing {n}" for n, i in enumerate(which))
+    names = tuple(
+        f"{masters.class_names[masters.labels[i]]} in {masters.fonts[i]}, drawing {n}" for n, i in enumerate(which)
+    )
     return ImageData(np.concatenate(parts)[..., None], labels.astype(np.int64), masters.class_names, names)
 
 
