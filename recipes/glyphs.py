@@ -5,7 +5,7 @@ sample, so that one lookup draws it slanted, bent, thin or thick.
 """
 
 import unicodedata
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,11 +40,13 @@ class Glyphs:
 class Hand:
     """How unsteadily glyphs are drawn: uniform ranges, ± where one number is given.
 
-    rotate, shear: degrees.                         stretch: log2 of width / height.
+    rotate, shear: degrees.
+    stretch:       log2 of width / height.
     margin:        side of the picture / longer side of the glyph.
-    translate:     share of the side.               bend: standard deviation of a smooth displacement, share of the side.
+    translate:     share of the side.
+    bend:          standard deviation of a smooth displacement, share of the side.
     stroke:        pixels of the field added to each side of a stroke.
-    resolutions:   sides, in pixels, that a picture is reduced to before it is enlarged again, with their probabilities.
+    resolutions:   (side in pixels to which a picture is reduced before it is enlarged again, its probability).
     inverted:      probability of dark ink on a bright ground.
     """
 
@@ -81,34 +83,37 @@ def character(code: int) -> str:
     return text if unicodedata.category(text)[0] in "LNPS" else ""
 
 
-def rasters(path: Path) -> dict[int, np.ndarray]:
-    """Code point → ink (FIELD, FIELD), boolean, the glyph's longer side BOX pixels, for all characters of a font."""
+def code_points(path: Path) -> list[int]:
+    """The code points of a font file under which it has what Unicode says."""
+    from matplotlib.ft2font import FT2Font
+
+    last = 126 if path.stem in ASCII_ONLY else 0x10FFFF
+    return [code for code in FT2Font(str(path)).get_charmap() if code <= last and character(code)]
+
+
+def rasters(path: Path, codes: list[int]) -> dict[int, np.ndarray]:
+    """Code point → ink (FIELD, FIELD), boolean, centred, its longer side BOX pixels; blank ones are left out."""
     from matplotlib.ft2font import FT2Font
 
     font = FT2Font(str(path))
 
-    def bitmap(code, size):
+    def ink(code, size):
         font.set_size(size, 72)
         font.set_text(chr(code))
         font.draw_glyphs_to_bitmap(antialiased=True)
-        return np.asarray(font.get_image()) > 127
+        return _trimmed(np.asarray(font.get_image()) > 127)
 
     found = {}
-    for code in font.get_charmap():
-        if not character(code) or (path.stem in ASCII_ONLY and code > 126):
-            continue
-        ink = bitmap(code, FIELD)
-        if not ink.any():
-            continue
-        ink = _trimmed(bitmap(code, FIELD * BOX / max(_trimmed(ink).shape)))
-        if ink.size and max(ink.shape) <= FIELD - 8:
-            found[code] = _centred(ink)
+    for code in codes:
+        longer = max(ink(code, FIELD).shape)
+        if longer:
+            found[code] = _centred(ink(code, FIELD * BOX / longer))
     return found
 
 
 def _trimmed(ink: np.ndarray) -> np.ndarray:
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
-    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else ink[:0]
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else np.zeros((0, 0), bool)
 
 
 def _centred(ink: np.ndarray) -> np.ndarray:
@@ -118,26 +123,22 @@ def _centred(ink: np.ndarray) -> np.ndarray:
     return field
 
 
-def load_glyphs(min_fonts: int = 15, alike: float = 0.96) -> Glyphs:
+def load_glyphs(min_fonts: int = 15, alike: float = 0.95) -> Glyphs:
     """All characters that at least `min_fonts` font files have, in all their fonts and dresses.
 
     Characters whose pictures correlate by at least `alike` on average over the fonts become one class.
     """
     from scipy.ndimage import distance_transform_edt
 
+    codes = {path: code_points(path) for path in font_files()}
+    spread = Counter(text for found in codes.values() for text in {character(code) for code in found})
     inks, characters, fonts = [], [], []
-    for path in font_files():
-        for code, ink in rasters(path).items():
+    for path, found in codes.items():
+        for code, ink in rasters(path, [code for code in found if spread[character(code)] >= min_fonts]).items():
             inks.append(ink)
             characters.append(character(code))
             fonts.append(path.stem)
-    seen = defaultdict(set)
-    for text, font in zip(characters, fonts, strict=True):
-        seen[text].add(font)
-    kept = [i for i, text in enumerate(characters) if len(seen[text]) >= min_fonts]
-    inks, characters, fonts = (
-        np.array([inks[i] for i in kept]), [characters[i] for i in kept], [fonts[i] for i in kept],
-    )  # fmt: skip
+    inks = np.array(inks)
     class_of = merge_alike(inks, characters, fonts, alike)
     names = sorted(set(class_of.values()))
     position = {name: i for i, name in enumerate(names)}
@@ -176,7 +177,7 @@ def glyphs(count: int = 60_000, *, seed: int = 0, hand: Hand | None = None, mast
     rng = np.random.default_rng(seed)
     members = [rng.permutation(np.flatnonzero(masters.labels == c)) for c in range(len(masters.class_names))]
     labels = np.arange(count) % len(members)
-    which = np.array([members[c][k % len(members[c])] for k, c in zip(np.arange(count) // len(members), labels)])
+    which = np.array([members[c][n // len(members) % len(members[c])] for n, c in enumerate(labels)])
     parts = [draw(masters.fields, part, hand or Hand(), rng) for part in np.array_split(which, -(-count // 1000))]
     names = tuple(
         f"{masters.class_names[masters.labels[i]]} in {masters.fonts[i]}, drawing {n}" for n, i in enumerate(which)

@@ -5,8 +5,8 @@
 
 For every seed `--per-class` images a class are drawn for training (a fifth of them chooses the epoch); the accuracy is
 that on all others, less the 200 that the backbone was tuned on (scripts/pretrain_glyphs.py). From scratch and
-finetuned share the architecture, the augmentation, the batches and the number of epochs. Intervals are 95 %, Student's t
-over the seeds; the gain is paired by seed.
+finetuned share the architecture, the augmentation, the batches and the number of epochs. Intervals are 95 %, Student's
+t over the seeds; the gain is paired by seed.
 """
 
 import argparse
