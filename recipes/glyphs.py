@@ -50,14 +50,14 @@ class Hand:
     inverted:      probability of dark ink on a bright ground.
     """
 
-    rotate: float = 15.0
-    shear: float = 20.0
-    stretch: float = 0.5
-    margin: tuple[float, float] = (0.95, 1.3)
+    rotate: float = 12.0
+    shear: float = 25.0
+    stretch: float = 0.8
+    margin: tuple[float, float] = (0.9, 1.2)
     translate: float = 0.06
-    bend: tuple[float, float] = (0.0, 0.05)
-    stroke: tuple[float, float] = (-1.5, 3.5)
-    resolutions: tuple[tuple[int, float], ...] = ((8, 0.6), (16, 0.2), (32, 0.2))
+    bend: tuple[float, float] = (0.0, 0.08)
+    stroke: tuple[float, float] = (-1.0, 3.5)
+    resolutions: tuple[tuple[int, float], ...] = ((8, 0.6), (16, 0.25), (32, 0.15))
     inverted: float = 0.25
 
 
@@ -123,7 +123,7 @@ def _centred(ink: np.ndarray) -> np.ndarray:
     return field
 
 
-def load_glyphs(min_fonts: int = 15, alike: float = 0.95) -> Glyphs:
+def load_glyphs(min_fonts: int = 18, alike: float = 0.95) -> Glyphs:
     """All characters that at least `min_fonts` font files have, in all their fonts and dresses.
 
     Characters whose pictures correlate by at least `alike` on average over the fonts become one class.

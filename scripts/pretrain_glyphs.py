@@ -33,14 +33,14 @@ def recipe(epochs: int) -> Recipe:
     """No mirror images: most characters are not theirs. The drawing has varied everything else already."""
     return Recipe(
         name="scratch", size=32, unfreeze=-1, epochs=epochs, policy=Policy(size=32, short_side=(32, 36), flip=0.0),
-        batch_size=128, learning_rate=2e-3, weight_decay=1e-3, label_smoothing=0.0, patience=epochs, warm_start=False,
+        batch_size=128, learning_rate=4e-3, weight_decay=1e-3, label_smoothing=0.0, patience=epochs, warm_start=False,
     )  # fmt: skip
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=100_000)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--images", type=int, default=150_000)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=ASSET)
     asked = parser.parse_args()

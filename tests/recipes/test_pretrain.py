@@ -38,7 +38,7 @@ def pretrained(drawings, tmp_path_factory):
 
 def test_the_convnet_is_small_headless_and_preprocesses_by_itself():
     model = convnet()
-    assert model.output_shape == (None, 4, 4, 96)
+    assert model.output_shape == (None, 4, 4, 104)
     assert 4 * model.count_params() < 1_000_000
     assert [tensor.shape[1] for tensor in stages(model, 32)] == [16, 8, 4]
     black, white = np.zeros((1, 32, 32, 3)), np.full((1, 32, 32, 3), 255.0)
