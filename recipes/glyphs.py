@@ -106,8 +106,9 @@ def rasters(path: Path, codes: list[int]) -> dict[int, np.ndarray]:
     found = {}
     for code in codes:
         longer = max(ink(code, FIELD).shape)
-        if longer:
-            found[code] = _centred(ink(code, FIELD * BOX / longer))
+        enlarged = ink(code, FIELD * BOX / longer) if longer else np.zeros((0, 0))
+        if enlarged.size:
+            found[code] = _centred(enlarged)
     return found
 
 
@@ -123,7 +124,7 @@ def _centred(ink: np.ndarray) -> np.ndarray:
     return field
 
 
-def load_glyphs(min_fonts: int = 18, alike: float = 0.95) -> Glyphs:
+def load_glyphs(min_fonts: int = 18, alike: float = 0.93) -> Glyphs:
     """All characters that at least `min_fonts` font files have, in all their fonts and dresses.
 
     Characters whose pictures correlate by at least `alike` on average over the fonts become one class.
