@@ -1,5 +1,7 @@
 """Pretraining: a compact network whose output is a backbone that finetune takes, and the shipped one."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -60,8 +62,6 @@ def test_its_output_is_a_backbone(pretrained, drawings):
 
 
 def test_a_recipe_that_builds_on_trained_weights_is_refused(drawings):
-    from dataclasses import replace
-
     for recipe in (replace(RECIPE, warm_start=True), adjusted("all"), "all"):
         with pytest.raises(RecipeError, match="begins with random weights"):
             pretrain(drawings, recipe=recipe)
