@@ -224,6 +224,9 @@ def _natural_size(model: keras.Model) -> int:
     return model.inputs[0].shape[1] or usual
 
 
+_PADDING = keras.layers.ZeroPadding2D  # belongs to the convolution after it, which is the next stage's
+
+
 def stages(model: keras.Model, size: int) -> list[keras.KerasTensor]:
     """The last tensor at each stride (2^k) that every path from input to output crosses, shallow to deep.
 
@@ -242,7 +245,7 @@ def stages(model: keras.Model, size: int) -> list[keras.KerasTensor]:
             if consumers[id(used)] == 0:
                 open_tensors.discard(id(used))
         open_tensors.add(id(tensor))
-        if open_tensors == {id(tensor)} and len(tensor.shape) == 4:
+        if open_tensors == {id(tensor)} and len(tensor.shape) == 4 and not isinstance(node.operation, _PADDING):
             found[id(tensor)] = tensor
     crossed = list(found.values())
     shapes = keras.Model(model.inputs, crossed).compute_output_shape((1, size, size, 3))

@@ -130,6 +130,7 @@ def fit(
         _one_hot(training_batches(train, recipe, seed=seed), classes),
         epochs=recipe.epochs,
         steps_per_epoch=steps,
+        shuffle=False,
         validation_data=held_out,
         callbacks=[StopOnNaN(), stop, keep, *callbacks],
         verbose=1,

@@ -1,6 +1,7 @@
 """Where images come from: a folder, a CSV, TensorFlow Datasets, arrays, a tf.data.Dataset."""
 
 import csv
+import difflib
 import os
 from pathlib import Path
 
@@ -188,9 +189,13 @@ def _from_tfds(name: str, class_names) -> Splits:
     try:
         builder = tfds.builder(name)
         builder.download_and_prepare()
-    except Exception as error:  # TFDS raises whatever its downloader met: a missing name, network, disk, checksum
+    except tfds.core.DatasetNotFoundError as error:
+        close = difflib.get_close_matches(name.split("/")[0], tfds.list_builders())
+        hint = f"did you mean {' or '.join(close)}?" if close else "tfds.list_builders() shows all"
+        raise DataError(f"tensorflow-datasets has no dataset {name!r}, and none is in TFDS_DATA_DIR; {hint}") from error
+    except Exception as error:  # TFDS raises whatever its downloader met: network, disk, checksum
         raise DataError(
-            f"tensorflow-datasets could not provide {name!r}: {type(error).__name__}: {error}\n"
+            f"tensorflow-datasets could not provide {name!r}: {type(error).__name__}: {str(error).splitlines()[0]}\n"
             f"If it is a network failure, prepare it where there is one (`tfds build {name}`) and set TFDS_DATA_DIR."
         ) from error
     features = builder.info.features

@@ -1,0 +1,110 @@
+"""Backbones by name, file and model: the right preprocessing inside, the stages from the graph, honest errors."""
+
+import keras
+import numpy as np
+import pytest
+from makers import small_network
+
+from recipes import BackboneError
+from recipes.backbones import constructors, parse_call, preprocessing, resolve, stages
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("ResNet50", ("ResNet50", {})),
+        ("MobileNetV2(alpha=0.35)", ("MobileNetV2", {"alpha": 0.35})),
+        ("A(weights=None, b=[1, 'x'])", ("A", {"weights": None, "b": [1, "x"]})),
+    ],
+)
+def test_parse_call(call, expected):
+    assert parse_call(call) == expected
+
+
+@pytest.mark.parametrize("call", ["MobileNetV2(0.35)", "__import__('os').system('x')", "A(b=print())", "a b", "A.b()"])
+def test_calls_that_are_not_literal_are_refused(call):
+    with pytest.raises(BackboneError, match="no constructor call"):
+        parse_call(call)
+
+
+def test_unknown_name_offers_close_ones():
+    with pytest.raises(BackboneError, match="MobileNetV2"):
+        resolve("MobileNetV9")
+
+
+def test_arguments_that_the_recipe_sets():
+    with pytest.raises(BackboneError, match="include_top"):
+        resolve("MobileNetV2(include_top=True)")
+
+
+@pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50", "ResNet50V2", "DenseNet121", "VGG16", "ConvNeXtTiny"])
+def test_preprocessing_is_that_of_keras(name):
+    import importlib
+
+    constructor = constructors()[name]
+    theirs = importlib.import_module(constructor.__module__).preprocess_input
+    images = np.random.default_rng(0).uniform(0, 255, (2, 5, 7, 3)).astype("float32")
+    ours = keras.ops.convert_to_tensor(images)
+    for layer in preprocessing(constructor, rescales=False):
+        ours = layer(ours)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(ours), theirs(images.copy()), atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("call", "layers"),
+    [("MobileNetV3Small(weights=None)", 0), ("EfficientNetV2B0(weights=None)", 0), ("ResNet50V2(weights=None)", 1)],
+)
+def test_no_second_preprocessing_where_the_network_has_its_own(call, layers):
+    backbone = resolve(call)
+    assert len(backbone.preprocessing) == layers
+    assert not backbone.pretrained
+
+
+def test_stages_end_at_each_stride():
+    network = resolve("MobileNetV2(alpha=0.35, weights=None)").network
+    model = keras.Model(network.inputs, stages(network, 96))
+    assert [shape[1] for shape in model.compute_output_shape((1, 96, 96, 3))] == [48, 24, 12, 6, 3]
+
+
+def test_a_keras_file_and_a_head_cut_off(tmp_path):
+    network = small_network(tmp_path / "body.keras")
+    x = keras.layers.GlobalAveragePooling2D()(network.outputs[0])
+    classifier = keras.Model(network.inputs, keras.layers.Dense(7, activation="softmax")(keras.layers.Dropout(0.1)(x)))
+    assert resolve(str(tmp_path / "body.keras")).network.output_shape == (None, None, None, 16)
+    assert resolve(classifier).network.output_shape == (None, 16)
+
+
+def test_keras_cv_backbone_built_by_the_caller():
+    keras_cv = pytest.importorskip("keras_cv")
+    model = keras_cv.models.ResNetV2Backbone(
+        stackwise_filters=[8, 16], stackwise_blocks=[2, 2], stackwise_strides=[1, 2], include_rescaling=True
+    )
+    assert len(resolve(model).network.outputs) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: 3, "is a int"),
+        (lambda root: root / "none.keras", "does not exist"),
+        (lambda root: (root / "bad.keras").write_bytes(b"x") and root / "bad.keras", "no .keras model"),
+        (lambda root: keras.Sequential([keras.layers.Dense(3)]), "must be a built"),
+        (lambda root: keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]), "expected .batch, height"),
+    ],
+)
+def test_no_backbone(tmp_path, make, message):
+    with pytest.raises(BackboneError, match=message):
+        resolve(make(tmp_path))
+
+
+def test_weights_that_cannot_be_downloaded(monkeypatch):
+    """Never a random initialisation: the file, the folder and the way out are named."""
+
+    def unreachable(*arguments, **options):
+        url = "https://storage.googleapis.com/tensorflow/keras-applications/weights_small.h5"
+        raise Exception(f"URL fetch failure on {url}: None -- Name or service not known")
+
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", unreachable)
+    with pytest.raises(BackboneError, match=r"weights_small\.h5 in .*models") as caught:
+        resolve("MobileNetV3Small")
+    assert "glyphs" in str(caught.value)

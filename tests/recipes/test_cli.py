@@ -1,0 +1,89 @@
+"""The command line as a user meets it: real processes, real exit codes."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from makers import folder, small_network
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments, cwd):
+    command = [sys.executable, "-m", "recipes", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with photos/ and run/, made by the command line."""
+    root = tmp_path_factory.mktemp("place")
+    folder(root / "photos")
+    small_network(root / "small.keras")
+    done = run("finetune", "photos", "--backbone", "small.keras", "--recipe", "probe", "--output", "run", cwd=root)
+    assert done.returncode == 0, done.stderr
+    assert "accuracy" in done.stdout and "run/report.html" in done.stdout
+    return root
+
+
+def test_predict_writes_a_csv_with_the_damaged_file_named(place):
+    (place / "new").mkdir(exist_ok=True)
+    content = (place / "photos" / "red" / "024.jpg").read_bytes()
+    (place / "new" / "a.jpg").write_bytes(content)
+    (place / "new" / "b.jpg").write_bytes(content[:300])
+    done = run("predict", "run", "new", "--output", "out.csv", cwd=place)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((place / "out.csv").open(encoding="utf-8")))
+    assert [row["class_name"] for row in rows] == ["red", ""]
+    assert "damaged jpeg" in rows[1]["error"]
+    assert sum(float(rows[0][name]) for name in ("blue", "green", "red")) == pytest.approx(1, abs=1e-5)
+
+
+def test_evaluate_export_report_audit_probe(place):
+    assert "95 % interval" in run("evaluate", "run", "photos", cwd=place).stdout
+    assert run("export", "run", "serving/1", cwd=place).returncode == 0
+    assert (place / "serving" / "1" / "saved_model.pb").is_file()
+    assert run("report", "run", "page.html", cwd=place).returncode == 0
+    assert "<script src" not in (place / "page.html").read_text(encoding="utf-8")
+    assert "nothing odd" in run("audit", "photos", cwd=place).stdout
+    assert "stage 2 (last)" in run("probe", "photos", "--backbone", "small.keras", cwd=place).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["finetune", "nowhere"], "does not exist"),
+        (["finetune", "photos", "--recipe", "best"], "expected one of"),
+        (["evaluate", "nowhere", "photos"], "does not exist"),
+        (["finetune", "photos", "--epochs", "-1"], "Invalid value"),
+        (["fly"], "No such command"),
+    ],
+)
+def test_wrong_use_is_exit_code_2_and_no_traceback(place, arguments, message):
+    done = run(*arguments, cwd=place)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals(place, number, code):
+    arguments = ["finetune", "photos", "--backbone", "small.keras", "--recipe", "all", "--epochs", "100000"]
+    command = [sys.executable, "-u", "-m", "recipes", *arguments, "--output", f"run-{code}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        for line in process.stdout:
+            if b"Epoch 2" in line:
+                break
+        time.sleep(0.2)
+        process.send_signal(number)
+        process.stdout.read()
+    assert process.returncode == code

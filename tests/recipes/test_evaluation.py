@@ -1,0 +1,39 @@
+"""Accuracy, interval and calibration against independent sources."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, log_loss
+
+from recipes.evaluation import score, wilson_interval
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 5), (3, 7), (90, 100), (100, 100)])
+def test_wilson_interval_agrees_with_scipy(right, n):
+    theirs = binomtest(right, n).proportion_ci(method="wilson")
+    np.testing.assert_allclose(wilson_interval(right, n), (theirs.low, theirs.high), atol=1e-12)
+
+
+def test_score_agrees_with_scikit_learn():
+    random = np.random.default_rng(0)
+    probabilities, labels = random.dirichlet(np.ones(4), 200), random.integers(0, 4, 200)
+    told = score(probabilities, labels)
+    guesses = probabilities.argmax(1)
+    assert told.accuracy == (guesses == labels).mean()
+    assert told.macro_accuracy == pytest.approx(balanced_accuracy_score(labels, guesses))
+    assert told.nll == pytest.approx(log_loss(labels, probabilities))
+    np.testing.assert_array_equal(told.confusion, confusion_matrix(labels, guesses))
+
+
+def test_calibrated_predictions_have_a_small_error():
+    random = np.random.default_rng(0)
+    confidence = random.uniform(0.5, 1, 100_000)
+    right = random.uniform(size=100_000) < confidence
+    labels = np.where(right, 0, 1)
+    assert score(np.stack([confidence, 1 - confidence], 1), labels).ece < 0.01
+    assert score(np.tile([[0.99, 0.01]], (100_000, 1)), labels).ece > 0.2
+
+
+def test_nothing_to_evaluate():
+    with pytest.raises(ValueError, match="no images"):
+        score(np.zeros((0, 2)), np.zeros(0, int))

@@ -1,0 +1,210 @@
+"""The main job end to end on datasets of a few pictures: trained, saved, loaded, asked."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from makers import arrays, folder, jpeg, picture, small_network
+
+import recipes
+from augment import Policy
+from recipes import DataError, OutputError, RecipeError
+from recipes.finetune import seconds
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return folder(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def probed(photos, tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs") / "run"
+    return recipes.finetune(photos, backbone=small_network(), recipe="probe", output=output), output
+
+
+def weights(result):
+    return np.concatenate([w.ravel() for w in result.model.get_weights()])
+
+
+def test_classes_are_learned(probed):
+    result, _ = probed
+    assert result.class_names == ["blue", "green", "red"]
+    assert result.validation.accuracy > 0.8
+    assert result.validation.n == 6
+    assert "linear classifier" in str(result)
+
+
+def test_probabilities_from_uint8_and_float(probed):
+    result, _ = probed
+    size = result.recipe.size
+    images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+    from_uint8, from_float = result.model.predict(images, verbose=0), result.model.predict(images * 1.0, verbose=0)
+    np.testing.assert_allclose(from_uint8, from_float, atol=1e-6)
+    np.testing.assert_allclose(from_uint8.sum(1), 1, atol=1e-6)
+
+
+def test_saved_run_comes_back(probed, photos):
+    result, output = probed
+    again = recipes.load(output)
+    assert str(again) == str(result)
+    assert again.recipe == result.recipe and again.audit == result.audit and again.validation == result.validation
+    np.testing.assert_array_equal(weights(again), weights(result))
+    files = sorted(str(file) for file in photos.glob("red/*.jpg"))
+    for ours, theirs in zip(result.predict(files), again.predict(files), strict=True):
+        np.testing.assert_array_equal(ours.probabilities, theirs.probabilities)
+    np.testing.assert_array_equal(again.probe.best.classifier.kernel, result.probe.best.classifier.kernel)
+
+
+def test_predict_takes_paths_bytes_and_pixels(probed, photos):
+    result, _ = probed
+    file = photos / "red" / "024.jpg"
+    pixels = tf.io.decode_jpeg(file.read_bytes(), dct_method="INTEGER_ACCURATE").numpy()
+    answers = [result.predict(form)[0] for form in (file, file.read_bytes(), pixels, [str(file)])]
+    for answer in answers:
+        np.testing.assert_array_equal(answer.probabilities, answers[0].probabilities)
+    assert answers[0].class_name == "red"
+    assert answers[0].probability == answers[0].probabilities.max()
+
+
+def test_predict_names_the_damaged_file(probed, photos, tmp_path):
+    result, _ = probed
+    (tmp_path / "half.jpg").write_bytes((photos / "red" / "024.jpg").read_bytes()[:500])
+    with pytest.raises(DataError, match=r"1 of 2 images cannot be decoded: .*half\.jpg"):
+        result.predict([photos / "red" / "024.jpg", tmp_path / "half.jpg"])
+
+
+def test_evaluate_on_other_images(probed, tmp_path):
+    told = probed[0].evaluate(folder(tmp_path, per_class=4, classes=2, seed=7))
+    assert told.n == 8 and told.accuracy > 0.8
+    (tmp_path / "purple").mkdir()
+    with pytest.raises(DataError, match="purple"):
+        probed[0].evaluate(tmp_path)
+
+
+def test_same_command_may_run_again_and_another_may_not(probed, photos):
+    _, output = probed
+    recipes.finetune(photos, backbone=small_network(), recipe="probe", output=output)
+    with pytest.raises(OutputError, match="seed was 0, is 1"):
+        recipes.finetune(photos, backbone=small_network(), recipe="probe", output=output, seed=1)
+
+
+def test_output_that_is_no_run(tmp_path, photos):
+    (tmp_path / "thesis.txt").write_text("x")
+    with pytest.raises(OutputError, match="no run"):
+        recipes.finetune(photos, output=tmp_path)
+    with pytest.raises(OutputError, match=r"no result\.json"):
+        recipes.load(tmp_path)
+
+
+@pytest.mark.parametrize("recipe", ["few", "all", "scratch"])
+def test_training_is_reproducible_to_the_bit(photos, recipe):
+    def run(seed):
+        wanted = recipes.adjusted(recipe, epochs=2)
+        return recipes.finetune(photos, backbone=small_network(), recipe=wanted, seed=seed)
+
+    first, second, other = run(0), run(0), run(1)
+    np.testing.assert_array_equal(weights(first), weights(second))
+    assert first.history == second.history
+    assert first.history != other.history
+    assert len(first.history["val_loss"]) == 2
+
+
+def test_finetuning_moves_the_network_but_not_its_batch_statistics(photos):
+    network = small_network()
+    before = {w.path: w.numpy().copy() for w in network.weights}
+    recipe = dataclasses.replace(recipes.finetune_all(32, 30), epochs=2, policy=Policy.none(32))
+    result = recipes.finetune(photos, backbone=network, recipe=recipe)
+    if result.history and any(loss < np.inf for loss in result.history["val_loss"]):
+        for weight in network.weights:
+            if "moving" in weight.path:
+                np.testing.assert_array_equal(weight.numpy(), before[weight.path])
+
+
+def test_dropout_and_callbacks_reach_the_training(photos):
+    seen = []
+    spy = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    recipe = recipes.adjusted("all", epochs=2, dropout=0.3)
+    result = recipes.finetune(photos, backbone=small_network(), recipe=recipe, callbacks=[spy])
+    assert seen == [0, 1]
+    assert any(isinstance(layer, keras.layers.Dropout) for layer in result.model.layers)
+
+
+def test_time_limit_is_kept_and_told(photos):
+    result = recipes.finetune(
+        photos,
+        backbone=small_network(),
+        recipe=recipes.adjusted("all", epochs=10_000, patience=10_000),
+        time_limit="8s",
+    )
+    assert any("time limit" in reason for reason in result.recipe.reasons)
+
+
+def test_one_directory_per_split_keeps_its_validation(tmp_path):
+    folder(tmp_path / "train", 8)
+    folder(tmp_path / "val", 3, seed=1)
+    folder(tmp_path / "test", 2, seed=2)
+    result = recipes.finetune(tmp_path, backbone=small_network(), recipe="probe")
+    assert (result.validation.n, result.test.n) == (9, 6)
+
+
+def test_validation_as_fraction_and_as_dataset(photos, tmp_path):
+    half = recipes.finetune(photos, backbone=small_network(), recipe="probe", validation=0.5)
+    assert half.validation.n == 18
+    other = folder(tmp_path, 2, seed=3)
+    given = recipes.finetune(photos, backbone=small_network(), recipe="probe", validation=other)
+    assert given.validation.n == 6
+
+
+def test_images_of_any_kind_and_size(tmp_path):
+    folder(tmp_path, 6, classes=2)
+    red = picture((200, 40, 40), 1)
+    grey = red[..., :1]
+    deep = tf.io.encode_png(red.astype(np.uint16) * 257).numpy()
+    alpha = tf.io.encode_png(np.concatenate([red, np.full_like(grey, 200)], -1)).numpy()
+    tall, large = (picture((200, 40, 40), 2, size) for size in ((300, 20), (900, 1200)))
+    files = {
+        "grey.jpg": jpeg(grey),
+        "deep.png": deep,
+        "alpha.png": alpha,
+        "tall.jpg": jpeg(tall),
+        "tiny.png": tf.io.encode_png(red[:1, :1]).numpy(),
+        "large.jpg": jpeg(large),
+    }
+    (tmp_path / "red").mkdir()
+    for name, content in files.items():
+        (tmp_path / "red" / name).write_bytes(content)
+    result = recipes.finetune(tmp_path, backbone=small_network(), recipe=recipes.adjusted("all", epochs=1))
+    assert result.class_names == ["blue", "green", "red"]
+
+
+def test_integer_labels_of_arrays():
+    images, names = arrays(8)
+    labels = np.unique(names, return_inverse=True)[1]
+    assert recipes.finetune((images, labels), backbone=small_network(), recipe="probe").class_names == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (dict(recipe="best"), RecipeError, "expected one of"),
+        (dict(time_limit="soon"), RecipeError, "'90s'"),
+        (dict(validation=1.5), DataError, "between 0 and 1"),
+        (dict(recipe="all", backbone="MobileNetV2(weights=None)"), RecipeError, "scratch"),
+    ],
+)
+def test_wrong_options(photos, options, error, message):
+    with pytest.raises(error, match=message):
+        recipes.finetune(photos, **{"backbone": small_network()} | options)
+
+
+def test_adjusting_what_a_recipe_does_not_have():
+    with pytest.raises(RecipeError, match="learning_rate"):
+        recipes.adjusted("all", learningrate=1)
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(90, 90), ("90", 90), ("1.5m", 90), ("1h30m", 5400), ("2h", 7200)])
+def test_seconds(limit, expected):
+    assert seconds(limit) == expected

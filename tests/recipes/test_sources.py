@@ -1,0 +1,165 @@
+"""Every form a dataset may come in, and what is said of the forms that are wrong."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from makers import arrays, folder, jpeg
+
+from recipes import DataError
+from recipes.sources import image_files, load, unlabelled
+
+
+def test_folder_of_class_folders(tmp_path):
+    train = load(folder(tmp_path)).train
+    assert train.class_names == ("blue", "green", "red")
+    assert train.counts.tolist() == [12, 12, 12]
+
+
+def test_train_val_test_folders(tmp_path):
+    for split, n in (("train", 3), ("val", 2), ("test", 1)):
+        folder(tmp_path / split, per_class=n)
+    splits = load(tmp_path)
+    assert [len(splits.given[name]) for name in ("train", "validation", "test")] == [9, 6, 3]
+
+
+def test_different_classes_in_train_and_val(tmp_path):
+    folder(tmp_path / "train", 2)
+    folder(tmp_path / "val", 2, classes=2)
+    with pytest.raises(DataError, match=r"validation lacks \['red'\]"):
+        load(tmp_path)
+
+
+def test_something_beside_train(tmp_path):
+    folder(tmp_path / "train", 2)
+    folder(tmp_path / "extra", 2)
+    with pytest.raises(DataError, match="extra"):
+        load(tmp_path)
+
+
+def test_csv(tmp_path):
+    folder(tmp_path / "pictures", 2)
+    files = image_files(tmp_path / "pictures")
+    lines = [f"{file[len(str(tmp_path)) + 1 :]},{file.split('/')[-2]}" for file in files]
+    (tmp_path / "list.csv").write_text("path,label\n" + "\n".join(lines), encoding="utf-8")
+    train = load(tmp_path / "list.csv").train
+    assert train.class_names == ("blue", "green", "red")
+    assert list(train.images) == files
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "no rows"), ("path,label\nnone.jpg,a\n", "row 2 names .*none.jpg"), ("only\n", "1 cell")],
+)
+def test_wrong_csv(tmp_path, text, message):
+    (tmp_path / "list.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        load(tmp_path / "list.csv")
+
+
+def test_arrays_with_names_and_with_integers():
+    images, names = arrays(4)
+    assert load((images, names)).train.class_names == ("blue", "green", "red")
+    assert load((images, np.repeat([0, 1, 2], 4))).train.class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("batch", [None, 5])
+@pytest.mark.parametrize("encoded", [False, True])
+def test_tf_data(batch, encoded):
+    images, names = arrays(4)
+    labels = np.unique(names, return_inverse=True)[1]
+    content = [jpeg(image) for image in images] if encoded else images
+    dataset = tf.data.Dataset.from_tensor_slices((content, labels))
+    train = load(dataset if batch is None else dataset.batch(batch)).train
+    assert train.labels.tolist() == labels.tolist()
+    if not encoded:
+        np.testing.assert_array_equal(train.images, images)
+
+
+def test_tfds_prepared_here(tmp_path, monkeypatch):
+    """A dataset prepared by TFDS on this machine; its class order is not sorted, ours is."""
+    import tensorflow_datasets as tfds
+
+    class Discs(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {"image": tfds.features.Image(shape=(None, None, 3)),
+                        "label": tfds.features.ClassLabel(names=["red", "blue"])}  # fmt: skip
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(3), "test": self._generate_examples(1)}
+
+        def _generate_examples(self, n):
+            images, names = arrays(n)
+            for i, (image, name) in enumerate(zip(images, names, strict=True)):
+                if name != "green":
+                    yield i, {"image": image, "label": str(name)}
+
+    Discs(data_dir=tmp_path).download_and_prepare()
+    import os
+    from unittest import mock
+
+    with (
+        mock.patch.dict(os.environ, {"TFDS_DATA_DIR": str(tmp_path)}),
+        mock.patch.object(tfds.core.constants, "DATA_DIR", str(tmp_path)),
+    ):
+        splits = load("tfds:discs")
+    assert splits.train.class_names == ("blue", "red")
+    assert splits.train.counts.tolist() == [3, 3]
+    assert len(splits.test) == 2
+
+
+def test_tfds_unknown():
+    with pytest.raises(DataError, match=r"no dataset 'tf_flower'.*did you mean tf_flowers"):
+        load("tfds:tf_flower")
+
+
+def test_tfds_without_network(monkeypatch):
+    """TFDS itself tries for minutes before it gives up; here its downloader gives up at once."""
+    import tensorflow_datasets as tfds
+
+    def unreachable(self, **options):
+        raise ConnectionError("Network is unreachable")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", unreachable)
+    with pytest.raises(DataError, match=r"could not provide 'tf_flowers'.*\n.*TFDS_DATA_DIR"):
+        load("tfds:tf_flowers")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: root / "missing", "does not exist"),
+        (lambda root: root, "is empty"),
+        (lambda root: (root / "cats").mkdir() or root, "no image in them"),
+        (lambda root: (root / "a.jpg").write_bytes(b"x") and root, "no class folders"),
+        (lambda root: (root / "notes.txt").write_text("x") and root / "notes.txt", "neither a folder"),
+        (lambda root: 17, "is a int"),
+        (lambda root: tf.data.Dataset.range(3), "expected"),
+        (lambda root: (np.zeros((0, 4, 4, 3), np.uint8), []), "empty"),
+        (lambda root: (np.zeros((2, 4, 4, 3), np.uint8), [0]), "2 images but 1 labels"),
+    ],
+)
+def test_no_dataset(tmp_path, make, message):
+    with pytest.raises(DataError, match=message):
+        load(make(tmp_path))
+
+
+def test_infinite_tf_data():
+    images, _ = arrays(2)
+    with pytest.raises(DataError, match="infinite"):
+        load(tf.data.Dataset.from_tensor_slices((images, [0, 1] * 3)).repeat())
+
+
+def test_unlabelled_forms(tmp_path):
+    folder(tmp_path, 2, classes=2)
+    files = image_files(tmp_path)
+    pixels, _ = arrays(1)
+    assert unlabelled(tmp_path).names == tuple(files)
+    assert unlabelled(files[0]).names == (files[0],)
+    assert len(unlabelled([jpeg(pixels[0])])) == 1
+    assert len(unlabelled(pixels)) == 3
+    assert len(unlabelled(pixels[0])) == 1
+    with pytest.raises(DataError, match="do not exist"):
+        unlabelled([tmp_path / "none.jpg"])
