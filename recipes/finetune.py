@@ -115,21 +115,25 @@ def _train(network: Backbone, splits: Splits, recipe: Recipe, measured: Probe | 
     done = len(fitted.history.get("val_loss", ()))
     if fitted.cut:
         recipe = recipe.because(f"the time limit ended training after {done} of {recipe.epochs} epochs")
-    if fitted.best_epoch:
-        recipe = recipe.because(f"epoch {fitted.best_epoch} of {done} had the lowest validation loss and was kept")
-    elif recipe.warm_start:
-        recipe = recipe.because("no epoch beat the linear classifier on the validation images, so that is what you get")
+    recipe = recipe.because(f"epoch {fitted.best_epoch} of {done} had the lowest validation loss")
+    if recipe.warm_start:
+        compared = f"of {len(fitted.after)} validation images training won {fitted.won} and lost {fitted.lost}"
+        verdict = "kept" if fitted.better else "within the noise, so the linear classifier is what you get"
+        recipe = recipe.because(f"{compared}: {verdict}")
     return with_probabilities(model), fitted, recipe
 
 
 def _ledger(result: Result, fitted: Fitted | None) -> tuple[Gain, ...]:
     """What the linear classifier and what the training after it were worth on the validation images."""
-    end, rows = result.validation.accuracy, []
+    rows = []
     if result.recipe.warm_start:
-        start = fitted.initial_accuracy if fitted else end
-        rows.append(Gain("linear classifier on the frozen network", start, None, result.probe.seconds))
+        start = fitted.before.mean() if fitted else result.validation.accuracy
+        rows.append(Gain("linear classifier on the frozen network", float(start), None, result.probe.seconds))
     if fitted:
+        end = float(fitted.after.mean())
         trick = "finetuning" if rows else "training from scratch"
+        if rows and not fitted.better:
+            trick += " (within the noise: undone)"
         rows.append(Gain(trick, end, end - rows[0].accuracy if rows else None, result.seconds["training"]))
     return tuple(rows)
 

@@ -17,19 +17,12 @@ from recipes.plan import Recipe
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Ends training with the weights of the lowest validation loss, those before the first step included.
+    """Ends with the weights of the lowest validation loss, and stops after `patience` epochs without a lower one."""
 
-    Stops after `patience` epochs without a better one. `best_epoch` is 0 where no epoch beat the start.
-    """
-
-    def __init__(self, patience: int, initial_loss: float):
+    def __init__(self, patience: int):
         super().__init__()
-        self.patience, self.best_loss, self.best_epoch = patience, initial_loss, 0
+        self.patience, self.best_loss, self.best_epoch = patience, math.inf, 0
         self.best_weights = None
-
-    def on_train_begin(self, logs=None):
-        if math.isfinite(self.best_loss):
-            self.best_weights = self.model.get_weights()
 
     def on_epoch_end(self, epoch, logs=None):
         if logs["val_loss"] < self.best_loss or self.best_weights is None:
@@ -76,16 +69,33 @@ class StopOnNaN(keras.callbacks.Callback):
 class Fitted:
     """How a training went.
 
-    history:          one list per metric, one value per epoch.
-    best_epoch:       whose weights were kept; 0 for those before the first step.
-    initial_accuracy: on the validation images before the first step.
-    cut:              whether the time limit ended it.
+    history:    one list per metric, one value per epoch.
+    best_epoch: of the lowest validation loss.
+    before:     which validation images were classified rightly before the first step, bool (n,).
+    after:      and by the weights of the best epoch.
+    cut:        whether the time limit ended it.
     """
 
     history: dict[str, list[float]]
     best_epoch: int
-    initial_accuracy: float
+    before: np.ndarray
+    after: np.ndarray
     cut: bool
+
+    @property
+    def won(self) -> int:
+        """Validation images that only the trained weights classify rightly."""
+        return int((self.after & ~self.before).sum())
+
+    @property
+    def lost(self) -> int:
+        """Validation images that only the initial weights classify rightly."""
+        return int((self.before & ~self.after).sum())
+
+    @property
+    def better(self) -> bool:
+        """Whether training gained more than its noise: won − lost > √(won + lost), one standard error of a tie."""
+        return self.won - self.lost > math.sqrt(self.won + self.lost)
 
 
 def schedule(peak: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -109,7 +119,8 @@ def fit(
     """Train the trainable variables of `model` (images 0..255 → logits) as `recipe` says.
 
     Cross-entropy with label smoothing, AdamW (no decay on biases and normalisation parameters), warm-up and cosine,
-    the recipe's augmentation. The weights with the lowest validation loss stay in the model.
+    the recipe's augmentation. The weights of the lowest validation loss stay in the model; with a warm start the
+    initial ones, unless training was `Fitted.better`.
     """
     classes = len(train.class_names)
     steps = math.ceil(len(train) / recipe.batch_size)
@@ -122,10 +133,8 @@ def fit(
     held_out = _one_hot(evaluation_batches(validation, recipe.evaluation_policy, recipe.batch_size), classes)
     if _fits_memory(validation, recipe.size):
         held_out = held_out.cache()
-    # From scratch the start is no candidate: its loss, log(classes), can beat an overconfident but better classifier.
-    initial = model.evaluate(held_out, verbose=0, return_dict=True)
-    keep = KeepBest(recipe.patience, initial["loss"] if recipe.warm_start else math.inf)
-    stop = StopAt(deadline if deadline is not None else math.inf)
+    initial, before = model.get_weights(), _right(model, held_out, validation)
+    keep, stop = KeepBest(recipe.patience), StopAt(deadline if deadline is not None else math.inf)
     history = model.fit(
         _one_hot(training_batches(train, recipe, seed=seed), classes),
         epochs=recipe.epochs,
@@ -136,7 +145,15 @@ def fit(
         verbose=1,
     ).history
     history = {name: [float(v) for v in values] for name, values in history.items()}
-    return Fitted(history, keep.best_epoch, float(initial["accuracy"]), stop.reached)
+    fitted = Fitted(history, keep.best_epoch, before, _right(model, held_out, validation), stop.reached)
+    if recipe.warm_start and not fitted.better:
+        model.set_weights(initial)
+    return fitted
+
+
+def _right(model: keras.Model, held_out: tf.data.Dataset, validation: ImageData) -> np.ndarray:
+    """Which validation images `model` classifies rightly."""
+    return model.predict(held_out.map(lambda images, labels: images), verbose=0).argmax(1) == validation.labels
 
 
 def training_batches(train: ImageData, recipe: Recipe, *, seed: int, start: int = 0) -> tf.data.Dataset:
