@@ -33,9 +33,8 @@ def main():
     medians = [statistics.median(column) for column in zip(*taken, strict=True)]
     for code, median in zip(SIDES, medians, strict=True):
         print(f"{median:6.2f} s  {code}")
-    print(
-        f"ratio {medians[1] / medians[0]:.2f}  ({platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()})"
-    )
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    print(f"ratio {medians[1] / medians[0]:.2f}  ({machine})")
 
 
 if __name__ == "__main__":
