@@ -61,9 +61,9 @@ def finetune(
     _check_recipe(recipe)
     deadline = began + seconds(time_limit) if time_limit is not None else None
     command = _command(dataset, backbone, recipe, validation, time_limit, seed)
+    splits = load("digits" if dataset is None else dataset)
     if output is not None:
         check_output(Path(output), command)
-    splits = load("digits" if dataset is None else dataset)
     if backbone == "auto" and dataset in (None, "digits"):
         backbone = "glyphs"
     splits = _with_validation(splits, validation)

@@ -144,9 +144,10 @@ def plan(summary: Summary, probe) -> Recipe:
         return linear_probe(summary.size).because(
             f"{seen} (cross-validated): the data is similar to ImageNet", f"{much}; {MOVES_LITTLE}"
         )
-    return finetune_all(summary.size, summary.images).because(
+    chosen = finetune_all(summary.size, summary.images).because(
         f"{seen} (cross-validated): the data differs from ImageNet", f"{much}; all stages are trained"
     )
+    return _mirrored(chosen, probe)
 
 
 MOVES_LITTLE = "finetuning would move little and could overfit, so the linear classifier is kept"
@@ -199,7 +200,19 @@ def named(recipe, summary: Summary, probe) -> Recipe:
         return plan(summary, probe)
     if recipe == "probe":
         return linear_probe(summary.size).because("asked for")
-    return BY_NAME[recipe](summary.size, summary.images).because("asked for")
+    return _mirrored(BY_NAME[recipe](summary.size, summary.images).because("asked for"), probe)
+
+
+def _mirrored(recipe: Recipe, probe) -> Recipe:
+    """`recipe` without mirror images where the probe found that they lose their class."""
+    if probe is None or probe.mirrors.alike:
+        return recipe
+    right, mirrored = probe.mirrors.straight, probe.mirrors.mirrored
+    reason = (
+        f"a linear classifier is right on {right:.0%} of the images but on {mirrored:.0%} of their mirror images: "
+        "no mirror images are drawn"
+    )
+    return replace(recipe, policy=replace(recipe.policy, flip=0.0)).because(reason)
 
 
 def natural_size(backbone, data) -> int:

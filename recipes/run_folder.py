@@ -13,7 +13,7 @@ from recipes.audit import Audit, Finding
 from recipes.errors import OutputError
 from recipes.evaluation import Evaluation
 from recipes.plan import Recipe
-from recipes.probe import Linear, Probe, StageResult
+from recipes.probe import Linear, MirrorTest, Probe, StageResult
 from recipes.result import Gain, Result
 
 _DESCRIPTION, _MODEL, _PROBE = "result.json", "model.keras", "probe.npz"
@@ -71,7 +71,7 @@ def describe(result: Result) -> dict:
     return plain | {
         "recipe": asdict(result.recipe),
         "audit": asdict(result.audit),
-        "probe_seconds": result.probe and result.probe.seconds,
+        "probe": result.probe and {"seconds": result.probe.seconds, "mirrors": asdict(result.probe.mirrors)},
         "ledger": [asdict(gain) for gain in result.ledger],
         "validation": result.validation and asdict(result.validation),
         "test": result.test and asdict(result.test),
@@ -90,7 +90,7 @@ def load(directory) -> Result:
     told = _description(directory)
     try:
         model = keras.saving.load_model(directory / _MODEL, compile=False, safe_mode=True)
-        probe = _load_probe(directory / _PROBE, told["probe_seconds"]) if told["probe_seconds"] is not None else None
+        probe = told["probe"] and _load_probe(directory / _PROBE, **told["probe"])
         return Result(
             model=model, probe=probe, recipe=_recipe(told["recipe"]), audit=_audit(told["audit"]),
             ledger=tuple(Gain(**gain) for gain in told["ledger"]), validation=_evaluation(told["validation"]),
@@ -135,10 +135,10 @@ def _save_probe(probe: Probe, path: Path) -> None:
     np.savez_compressed(path, **arrays)
 
 
-def _load_probe(path: Path, seconds: float) -> Probe:
+def _load_probe(path: Path, seconds: float, mirrors: dict) -> Probe:
     with np.load(path, allow_pickle=False) as arrays:
         count = len({name.split(".")[0] for name in arrays.files})
-        return Probe(tuple(_load_stage(arrays, i) for i in range(count)), seconds)
+        return Probe(tuple(_load_stage(arrays, i) for i in range(count)), seconds, MirrorTest(**mirrors))
 
 
 def _load_stage(arrays, i: int) -> StageResult:

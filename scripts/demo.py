@@ -1,4 +1,4 @@
-"""The lecture's story in miniature: few handwritten digits, and what a network that has seen printed glyphs makes of them.
+"""The lecture's story in miniature: few handwritten digits, seen by a network that knows printed glyphs.
 
     scripts/demo [--per-class 5] [--seed 0] [--output demo]
 
@@ -21,7 +21,7 @@ ROWS = {"scratch": "from scratch", "probe": "linear classifier on the frozen bac
 
 
 def recipe_for(name: str):
-    """The recipe of one row: the same epochs and augmentation for both trainings; digits are not their mirror images."""
+    """The same epochs and augmentation for both trainings; digits are not their mirror images."""
     if name == "probe":
         return name
     policy = Policy(size=32, short_side=(32, 38), flip=0.0)

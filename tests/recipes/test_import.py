@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def python(code, *paths):
     environment = {**os.environ, "PYTHONPATH": ":".join(map(str, paths))}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    line = [sys.executable, "-c", code]
+    return subprocess.run(line, cwd=paths[0], env=environment, capture_output=True, text=True)
 
 
 def test_heavy_libraries_wait_until_they_are_needed():
