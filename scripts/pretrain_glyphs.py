@@ -1,10 +1,10 @@
 """Make recipes/assets/glyphs.keras, the backbone "glyphs", from nothing but matplotlib's fonts.
 
-    python scripts/pretrain_glyphs.py                 # about 8 minutes on 2 idle cores
+    python scripts/pretrain_glyphs.py                 # 628 s on 2 cores shared with four other jobs
 
 The drawing, the network and the recipe were chosen by linear classifiers on the frozen features of 200 of
-scikit-learn's digits, `tuning()` below: 10 draws of 5 a class, scored on the other 150. No digit takes part in the
-training itself, and scripts/benchmark_demo.py leaves those 200 out of what it reports.
+scikit-learn's digits, `tuning()` below: 10 draws of 5 a class, each scored on the other 150 of them. No digit takes
+part in the training itself, and scripts/benchmark_demo.py leaves those 200 out of what it reports.
 """
 
 import argparse

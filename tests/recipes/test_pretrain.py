@@ -29,7 +29,7 @@ def drawings():
     return images, np.arange(120) % 2
 
 
-RECIPE = Recipe("scratch", 32, unfreeze=-1, epochs=3, policy=Policy.none(32), batch_size=16, warm_start=False)
+RECIPE = Recipe("scratch", 32, unfreeze=-1, epochs=4, policy=Policy.none(32), batch_size=8, warm_start=False)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_the_convnet_is_small_headless_and_preprocesses_by_itself():
     assert 4 * model.count_params() < 1_000_000
     assert [tensor.shape[1] for tensor in stages(model, 32)] == [16, 8, 4]
     black, white = np.zeros((1, 32, 32, 3)), np.full((1, 32, 32, 3), 255.0)
-    rescaled = keras.Model(model.inputs, model.layers[1].output)
+    rescaled = keras.Model(model.input, model.layers[1].output)
     assert rescaled(black).numpy().min() == -1 and rescaled(white).numpy().max() == 1
 
 
