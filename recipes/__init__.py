@@ -41,6 +41,7 @@ from recipes.plan import (  # noqa: E402
     linear_probe,
     plan,
 )
+from recipes.pretrain import pretrain  # noqa: E402
 from recipes.probe import Probe, StageResult, probe  # noqa: E402
 from recipes.result import Prediction, Result  # noqa: E402
 from recipes.run_folder import load  # noqa: E402
@@ -70,5 +71,6 @@ __all__ = [
     "linear_probe",
     "load",
     "plan",
+    "pretrain",
     "probe",
 ]

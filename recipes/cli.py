@@ -67,6 +67,20 @@ def finetune(
 
 
 @app.command()
+def pretrain(
+    dataset: DatasetArgument,
+    output: Annotated[Path, typer.Option(help="Folder for the run and its backbone.keras.")] = Path("base"),
+    epochs: Annotated[int | None, typer.Option(help="Instead of what the recipe says.", min=1)] = None,
+    size: Annotated[int, typer.Option(help="Side of the images that the network takes, pixels.", min=16)] = 32,
+    seed: SeedOption = 0,
+):
+    """Train a compact network from nothing on a large dataset, to finetune it elsewhere."""
+    changes = {"size": size} if epochs is None else {"size": size, "epochs": epochs}
+    result = recipes.pretrain(dataset, recipe=recipes.adjusted("scratch", **changes), output=output, seed=seed)
+    print(f"\n{result}\n\nnext:   recipes finetune PHOTOS --backbone {output / 'backbone.keras'}")
+
+
+@app.command()
 def audit(dataset: DatasetArgument):
     """Look at every image once: what is damaged, what is odd, what occurs twice."""
     print(recipes.audit(dataset))

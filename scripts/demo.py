@@ -21,11 +21,11 @@ ROWS = {"scratch": "from scratch", "probe": "linear classifier on the frozen bac
 
 
 def recipe_for(name: str):
-    """The same epochs and augmentation for both trainings; digits are not their mirror images."""
+    """The same for both trainings: epochs, augmentation (digits are not their mirror images), no label smoothing."""
     if name == "probe":
         return name
     policy = Policy(size=32, short_side=(32, 38), flip=0.0)
-    return recipes.adjusted(name, epochs=EPOCHS, patience=EPOCHS, policy=policy)
+    return recipes.adjusted(name, epochs=EPOCHS, patience=EPOCHS, policy=policy, label_smoothing=0.0)
 
 
 def next_version(folder: Path) -> Path:
