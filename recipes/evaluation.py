@@ -55,6 +55,29 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15)
     return float(sum(gaps) / len(right))
 
 
+def temperature(logits: np.ndarray, labels) -> float:
+    """The T > 0 that minimises the mean negative log-likelihood of softmax(logits / T) (Guo et al. 2017)."""
+    from scipy.optimize import minimize_scalar
+
+    found = minimize_scalar(lambda log_t: _nll(logits / np.exp(log_t), labels).mean(), bounds=(-3, 3), method="bounded")
+    return float(np.exp(found.x))
+
+
+def calibrated_nll(logits: np.ndarray, labels) -> np.ndarray:
+    """Per image, nats: what a classifier's logits (n, classes) say of the true class, at their best temperature.
+
+    Classifiers of different confidence, trained with label smoothing or not, can be compared by it.
+    """
+    logits = np.asarray(logits, np.float64)
+    return _nll(logits / temperature(logits, labels), labels)
+
+
+def _nll(logits: np.ndarray, labels) -> np.ndarray:
+    from scipy.special import log_softmax
+
+    return -log_softmax(logits, 1)[np.arange(len(labels)), labels]
+
+
 def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
     """`Evaluation` of probabilities (n, classes) against integer labels (n,)."""
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)

@@ -117,24 +117,24 @@ def _train(network: Backbone, splits: Splits, recipe: Recipe, measured: Probe | 
         recipe = recipe.because(f"the time limit ended training after {done} of {recipe.epochs} epochs")
     recipe = recipe.because(f"epoch {fitted.best_epoch} of {done} had the lowest validation loss")
     if recipe.warm_start:
-        compared = f"of {len(fitted.after)} validation images training won {fitted.won} and lost {fitted.lost}"
-        verdict = "kept" if fitted.better else "within the noise, so the linear classifier is what you get"
-        recipe = recipe.because(f"{compared}: {verdict}")
+        gain, error = fitted.gain
+        told = f"on the validation images training gained {gain:.3f} ± {error:.3f} nats of likelihood"
+        verdict = "kept" if fitted.better else "not beyond the noise, so the linear classifier is what you get"
+        recipe = recipe.because(f"{told} and went from {{:.1%}} to {{:.1%}}: {verdict}".format(*fitted.accuracies))
     return with_probabilities(model), fitted, recipe
 
 
 def _ledger(result: Result, fitted: Fitted | None) -> tuple[Gain, ...]:
     """What the linear classifier and what the training after it were worth on the validation images."""
+    start, end = fitted.accuracies if fitted else (result.validation.accuracy,) * 2
     rows = []
     if result.recipe.warm_start:
-        start = fitted.before.mean() if fitted else result.validation.accuracy
-        rows.append(Gain("linear classifier on the frozen network", float(start), None, result.probe.seconds))
+        rows.append(Gain("linear classifier on the frozen network", start, None, result.probe.seconds))
     if fitted:
-        end = float(fitted.after.mean())
         trick = "finetuning" if rows else "training from scratch"
         if rows and not fitted.better:
-            trick += " (within the noise: undone)"
-        rows.append(Gain(trick, end, end - rows[0].accuracy if rows else None, result.seconds["training"]))
+            trick += " (not beyond the noise: undone)"
+        rows.append(Gain(trick, end, end - start if rows else None, result.seconds["training"]))
     return tuple(rows)
 
 

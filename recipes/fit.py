@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ import tensorflow as tf
 import augment
 from layers import freeze_batch_statistics
 from recipes.data import ImageData
+from recipes.evaluation import calibrated_nll
 from recipes.features import evaluation_batches
 from recipes.plan import Recipe
 
@@ -65,37 +67,43 @@ class StopOnNaN(keras.callbacks.Callback):
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fitted:
     """How a training went.
 
     history:    one list per metric, one value per epoch.
     best_epoch: of the lowest validation loss.
-    before:     which validation images were classified rightly before the first step, bool (n,).
+    labels:     of the validation images, (n,).
+    before:     logits (n, classes) of the validation images before the first step.
     after:      and by the weights of the best epoch.
     cut:        whether the time limit ended it.
     """
 
     history: dict[str, list[float]]
     best_epoch: int
+    labels: np.ndarray
     before: np.ndarray
     after: np.ndarray
     cut: bool
 
     @property
-    def won(self) -> int:
-        """Validation images that only the trained weights classify rightly."""
-        return int((self.after & ~self.before).sum())
+    def accuracies(self) -> tuple[float, float]:
+        """Validation accuracy before and after."""
+        return tuple(float((logits.argmax(1) == self.labels).mean()) for logits in (self.before, self.after))
 
-    @property
-    def lost(self) -> int:
-        """Validation images that only the initial weights classify rightly."""
-        return int((self.before & ~self.after).sum())
+    @cached_property
+    def gain(self) -> tuple[float, float]:
+        """Mean over the validation images of what training took off their calibrated negative log-likelihood, and its
+        standard error: a finer measure than whether the most probable class is right."""
+        less = calibrated_nll(self.before, self.labels) - calibrated_nll(self.after, self.labels)
+        return float(less.mean()), float(less.std() / math.sqrt(len(less)))
 
     @property
     def better(self) -> bool:
-        """Whether training gained more than its noise: won − lost > √(won + lost), one standard error of a tie."""
-        return self.won - self.lost > math.sqrt(self.won + self.lost)
+        """Whether training gained more than its noise: more than one standard error, and no accuracy lost."""
+        gain, error = self.gain
+        before, after = self.accuracies
+        return gain > error and after >= before
 
 
 def schedule(peak: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -133,7 +141,8 @@ def fit(
     held_out = _one_hot(evaluation_batches(validation, recipe.evaluation_policy, recipe.batch_size), classes)
     if _fits_memory(validation, recipe.size):
         held_out = held_out.cache()
-    initial, before = model.get_weights(), _right(model, held_out, validation)
+    images = held_out.map(lambda images, labels: images)
+    initial, before = model.get_weights(), model.predict(images, verbose=0)
     keep, stop = KeepBest(recipe.patience), StopAt(deadline if deadline is not None else math.inf)
     history = model.fit(
         _one_hot(training_batches(train, recipe, seed=seed), classes),
@@ -145,15 +154,11 @@ def fit(
         verbose=1,
     ).history
     history = {name: [float(v) for v in values] for name, values in history.items()}
-    fitted = Fitted(history, keep.best_epoch, before, _right(model, held_out, validation), stop.reached)
+    after = model.predict(images, verbose=0)
+    fitted = Fitted(history, keep.best_epoch, validation.labels, before, after, stop.reached)
     if recipe.warm_start and not fitted.better:
         model.set_weights(initial)
     return fitted
-
-
-def _right(model: keras.Model, held_out: tf.data.Dataset, validation: ImageData) -> np.ndarray:
-    """Which validation images `model` classifies rightly."""
-    return model.predict(held_out.map(lambda images, labels: images), verbose=0).argmax(1) == validation.labels
 
 
 def training_batches(train: ImageData, recipe: Recipe, *, seed: int, start: int = 0) -> tf.data.Dataset:

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, log_loss
 
-from recipes.evaluation import score, wilson_interval
+from recipes.evaluation import score, temperature, wilson_interval
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 5), (3, 7), (90, 100), (100, 100)])
@@ -32,6 +32,14 @@ def test_calibrated_predictions_have_a_small_error():
     labels = np.where(right, 0, 1)
     assert score(np.stack([confidence, 1 - confidence], 1), labels).ece < 0.01
     assert score(np.tile([[0.99, 0.01]], (100_000, 1)), labels).ece > 0.2
+
+
+def test_temperature_undoes_a_known_scaling():
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(20_000, 3))
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = (chances.cumsum(1) < random.uniform(size=(20_000, 1))).sum(1)
+    assert temperature(2.5 * logits, labels) == pytest.approx(2.5, rel=0.05)
 
 
 def test_nothing_to_evaluate():

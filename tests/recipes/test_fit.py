@@ -15,18 +15,34 @@ from recipes.sources import load
 
 
 def fitted(before, after):
-    return Fitted({}, 1, np.array(before, bool), np.array(after, bool), False)
+    return Fitted({}, 1, np.zeros(len(before), int), np.array(before), np.array(after), False)
 
 
-@pytest.mark.parametrize(
-    ("won", "lost", "better"), [(0, 0, False), (1, 0, False), (2, 0, True), (6, 4, False), (9, 4, True), (0, 5, False)]
-)
-def test_better_means_beyond_the_noise(won, lost, better):
-    one = fitted([0] * won + [1] * lost + [1] * 20, [1] * won + [0] * lost + [1] * 20)
-    assert (one.won, one.lost, one.better) == (won, lost, better)
+def logits(margin, n=40, noise=1.0, seed=0):
+    random = np.random.default_rng(seed)
+    return np.stack([margin + noise * random.normal(size=n), np.zeros(n)], 1)
 
 
-@pytest.mark.parametrize("steps", [1, 5, 100, 5000])
+def test_better_means_beyond_the_noise():
+    assert fitted(logits(0.5), logits(3.0)).better
+    assert not fitted(logits(3.0), logits(0.5)).better
+    assert not fitted(logits(1.0), logits(1.0)).better
+
+
+def test_confidence_alone_is_not_better():
+    """Temperature is taken out: scaled logits say the same."""
+    one = fitted(logits(1.0), 5 * logits(1.0))
+    assert abs(one.gain[0]) < 1e-3 and not one.better
+
+
+def test_likelihood_does_not_buy_accuracy():
+    before, after = logits(2.0, noise=0.1), logits(8.0, noise=0.1)
+    after[:2, 0] = -0.01
+    assert fitted(before, after).accuracies == (1.0, 0.95)
+    assert not fitted(before, after).better
+
+
+@pytest.mark.parametrize("steps", [5, 100, 5000])
 def test_schedule_warms_up_peaks_and_decays(steps):
     rates = np.array([float(schedule(0.1, steps)(step)) for step in np.linspace(0, steps, 101).astype(int)])
     assert rates.max() <= 0.1 + 1e-6 and rates[-1] == pytest.approx(0.001, rel=1e-3)
