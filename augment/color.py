@@ -79,7 +79,6 @@ def draw_matrix(policy: Policy, uniform, mean, pca: PCA) -> tf.Tensor:
 
 def apply(images, matrix) -> tf.Tensor:
     """`images` (batch, height, width, 3) under matrices (batch, 3, 4), clipped to 0..255."""
-    shape = tf.shape(images)
-    flat = tf.reshape(images, (shape[0], -1, 3))
-    moved = tf.matmul(flat, matrix[..., :3], transpose_b=True) + matrix[:, None, :, 3]
-    return tf.reshape(tf.clip_by_value(moved, 0.0, 255.0), shape)
+    entry = matrix[:, None, None]
+    moved = entry[..., 3] + sum(images[..., i : i + 1] * entry[..., i] for i in range(3))
+    return tf.clip_by_value(moved, 0.0, 255.0)

@@ -76,6 +76,13 @@ def _over_white(rgba):
     return tf.cast((mixed + 127) // 255, tf.uint8)
 
 
+def rarely(function, *tensors):
+    """`function(*tensors)` as one node of the graph, so that where its branch is not taken it costs nothing."""
+    if tf.executing_eagerly():
+        return function(*tensors)
+    return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})(*tensors)
+
+
 def is_jpeg(content) -> tf.Tensor:
     """Whether bytes begin as JPEG files do."""
     return _starts(content, b"\xff\xd8\xff")
@@ -114,7 +121,7 @@ def exif_orientation(content) -> tf.Tensor:
     head = tf.strings.substr(content, 0, 4096)
     tiff = tf.strings.regex_replace(head, r"^\C*?Exif\x00\x00", "", replace_global=False)
     found = tf.strings.length(tiff) < tf.strings.length(head)
-    return tf.cond(found, lambda: _first_directory_orientation(tiff), lambda: 1)
+    return tf.cond(found, lambda: rarely(_first_directory_orientation, tiff), lambda: 1)
 
 
 def _first_directory_orientation(tiff):

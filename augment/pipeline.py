@@ -5,66 +5,134 @@ from functools import lru_cache
 import tensorflow as tf
 
 from augment import color
+from augment.cache import Cache
 from augment.draws import uniforms
+from augment.guard import guarded
+from augment.mix import erase, mix, soft_labels
 from augment.pca import IMAGENET_PCA, PCA
-from augment.policy import Policy
+from augment.policy import Policy, PolicyError
 from augment.region import capacity, fetch
 from augment.resample import resample
-from augment.source import Source
+from augment.source import as_source
 
 
-def render(region, uniform, policy: Policy, pca: PCA = IMAGENET_PCA) -> tf.Tensor:
-    """float32 (batch, size, size, 3) of 0..255: one resample, one colour matrix."""
-    images = resample(region, policy, uniform)
-    if policy.colours:
-        images = color.apply(images, color.draw_matrix(policy, uniform, tf.reduce_mean(images, (1, 2)), pca))
-    return images
+def pipeline(dataset, policy: Policy, *, batch_size, seed=0, epoch=0, pca=None, classes=None, cache=None, shuffle=True):
+    """Augmented batches for `model.fit`: a tf.data.Dataset of (float32 images 0..255, labels).
+
+    Each pass over it is the next epoch, beginning with `epoch`. What an example looks like is a function of (seed,
+    epoch, its index) alone: a new pipeline with epoch=k repeats epoch k of an old one, whatever the machine.
+
+    dataset: (images, labels) arrays, an `augment.Source` (both shuffled as a whole), or a tf.data.Dataset of (encoded
+        bytes | image (height, width, 1|3|4), label), not batched, shuffled through a buffer of 1,024 examples.
+    pca:     what `fit_pca(dataset)` found; default: ImageNet's.
+    classes: number of classes; needed where the policy mixes integer labels, which then come out as (batch, classes).
+    cache:   None; "decoded" keeps decoded images on disk from the first epoch on; or an `augment.Cache`.
+
+    Raises: PolicyError here; tf.errors.InvalidArgumentError naming the example, while iterating, for one that cannot be
+        decoded.
+
+    >>> model.fit(augment.pipeline((images, labels), augment.Policy.light(), batch_size=64), epochs=10)
+    """
+    with tf.device("CPU:0"):
+        counter = tf.Variable(epoch, dtype=tf.int64, trainable=False)
+    epochs = tf.data.Dataset.from_tensors(0).map(lambda _: counter.assign_add(1) - 1)
+    return _batches(as_source(dataset), policy, epochs, batch_size, seed, 0, shuffle, pca, classes, cache)
 
 
-@lru_cache(maxsize=32)
-def _compiled(policy: Policy, pca: PCA):
-    """`render` as one XLA kernel, shared by all pipelines of that policy."""
-    return tf.function(lambda region, uniform: render(region, uniform, policy, pca), jit_compile=True)
+def epoch(dataset, policy: Policy, *, batch_size, seed=0, epoch=0, shuffle=True, first_batch=0, pca=None, classes=None):
+    """One epoch of `pipeline`, from batch `first_batch` on: the same batches, in a dataset that has no state.
+
+    epoch and first_batch may be tensors: a resumed run begins at any batch of any epoch without decoding what comes
+    before it.
+    """
+    epochs = tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64))
+    return _batches(as_source(dataset), policy, epochs, batch_size, seed, first_batch, shuffle, pca, classes, None)
+
+
+def apply(images, policy: Policy, *, seed: int) -> tf.Tensor:
+    """float32 (batch, size, size, 3) of a batch (batch, height, width, 1|3|4) in memory, in epoch 0 of that seed.
+
+    Raises: PolicyError for a policy that mixes, for there are no labels to mix.
+
+    >>> augment.apply(images, augment.Policy(size=96, short_side=(96, 128), rotate=10), seed=1)
+    """
+    images = tf.convert_to_tensor(images)
+    if policy.mixes:
+        raise PolicyError(
+            "mixup and cutmix need labels: use pipeline, or dataclasses.replace(policy, mixup=0, cutmix=0)"
+        )
+    if images.shape.rank != 4:
+        raise PolicyError(f"images have shape {images.shape}; expected (batch, height, width, 1 | 3 | 4)")
+
+    def prepare(index, image):
+        uniform = uniforms(seed, 0, index)
+        return fetch(image, policy, uniform), uniform
+
+    examples = tf.data.Dataset.from_tensor_slices(images).enumerate().map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+    count = tf.shape(images, tf.int64)[0]
+    region, uniform = _padded(examples, tf.maximum(count, 1), policy).get_single_element()
+    return _rendered(region, uniform, policy, IMAGENET_PCA)
 
 
 def centre_crop(image, policy: Policy) -> tf.Tensor:
-    """What `policy` makes of one image without noise; needs a policy such as `Policy.none()`. Fit for exported graphs."""
+    """What a policy without noise, such as `Policy.none()`, makes of encoded bytes or pixels. Fit for exported graphs."""
     uniform = tf.fill(uniforms(0, 0, 0).shape, 0.5)
     region = fetch(image, policy, uniform)
-    return render(tf.nest.map_structure(lambda t: t[None], region), uniform[None], policy)[0]
+    return render(tf.nest.map_structure(lambda t: t[None], region), uniform[None], policy, IMAGENET_PCA)[0]
 
 
-def epoch(
-    source: Source,
-    policy: Policy,
-    *,
-    batch_size: int,
-    seed: int = 0,
-    epoch=0,
-    shuffle: bool = True,
-    first_batch=0,
-    pca=None,
-):
-    """One pass over `source` as a tf.data.Dataset of (float32 images 0..255, labels)."""
-    epochs = tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64))
+def render(region, uniform, policy: Policy, pca: PCA) -> tf.Tensor:
+    """float32 (batch, size, size, 3) of 0..255 of a batch of regions: one resample, one colour matrix."""
+    images = resample(region, policy, uniform)
+    if policy.colours:
+        images = color.apply(images, color.draw_matrix(policy, uniform, tf.reduce_mean(images, (1, 2)), pca))
+    return erase(images, policy, uniform) if policy.erase else images
+
+
+@lru_cache(maxsize=64)
+def _compiled(policy: Policy, pca: PCA):
+    """`render` as one XLA kernel, shared by all pipelines of that policy."""
+    return tf.function(lambda region, uniform: render(region, uniform, policy, pca), jit_compile=True, autograph=False)
+
+
+def _rendered(region, uniform, policy, pca):
+    images = _compiled(policy, pca)(region, uniform)
+    if policy.extra is not None:
+        images = tf.cast(policy.extra(images), tf.float32)
+    return tf.ensure_shape(images, (None, policy.size, policy.size, 3))
+
+
+def _padded(examples, batch_size, policy):
+    """Batches of `examples`, regions padded to one length so that the compiled kernel sees one shape."""
+    shapes = tf.nest.map_structure(lambda spec: spec.shape, examples.element_spec)
+    shapes = (shapes[0]._replace(pixels=(capacity(policy),)), *shapes[1:])
+    return examples.padded_batch(batch_size, padded_shapes=shapes)
+
+
+def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca, classes, cache):
+    if batch_size < 1:
+        raise PolicyError(f"batch_size is {batch_size}; expected at least 1")
+    if cache not in (None, "decoded") and not isinstance(cache, Cache):
+        raise PolicyError(f'cache is {cache!r}; expected None, "decoded" or an augment.Cache')
+    encoded = source.element_spec[0].dtype == tf.string
+    cache = Cache() if cache == "decoded" else cache
     first = tf.cast(first_batch, tf.int64) * batch_size
-    examples = source.examples(epochs, seed=seed, shuffle=shuffle, first=first)
 
-    def prepare(position, number, index):
-        image, label = source.read(index)
-        uniform = uniforms(seed, number, index)
+    def prepare(image, label, epoch, index):
+        uniform = uniforms(seed, epoch, index)
+        if cache and encoded:
+            image = cache.image(image, index, policy)
         return fetch(image, policy, uniform), uniform, label
 
-    kernel = _compiled(policy, pca or IMAGENET_PCA)
-    ds = examples.take(source.size - first).map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
-    spec = ds.element_spec
-    shapes = (
-        tf.nest.map_structure(lambda s: s.shape, spec[0])._replace(pixels=(capacity(policy),)),
-        spec[1].shape,
-        spec[2].shape,
-    )
-    return (
-        ds.padded_batch(batch_size, padded_shapes=shapes)
-        .map(lambda r, u, l: (kernel(r, u), l), num_parallel_calls=2)
-        .prefetch(2)
-    )
+    def finish(region, uniform, labels):
+        if cache:
+            cache.check()
+        images = _rendered(region, uniform, policy, pca or IMAGENET_PCA)
+        return mix(images, soft_labels(labels, classes), policy, uniform) if policy.mixes else (images, labels)
+
+    examples = guarded(source, prepare, epochs=epochs, seed=seed, shuffle=shuffle, first=first)
+    batches = _padded(examples, batch_size, policy).map(finish, num_parallel_calls=2, deterministic=True)
+    if source.size is not None:
+        count = -(-source.size // batch_size) - tf.cast(first_batch, tf.int64)
+        batches = batches.apply(tf.data.experimental.assert_cardinality(tf.maximum(count, 0)))
+    return batches.prefetch(2)

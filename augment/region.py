@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from augment.decode import decode, decode_jpeg_region, exif_orientation, is_jpeg, jpeg_size
+from augment.decode import decode, decode_jpeg_region, exif_orientation, is_jpeg, jpeg_size, rarely
 from augment.geometry import crop_box, output_to_image, upright_to_stored
 from augment.policy import Policy, PolicyError
 
@@ -44,8 +44,8 @@ def fetch(image, policy: Policy, uniform) -> Region:
     return Region(
         *tf.cond(
             is_jpeg(image),
-            lambda: _from_jpeg(image, policy, uniform),
-            lambda: _from_pixels(decode(image), policy, uniform),
+            lambda: tuple(_from_jpeg(image, policy, uniform)),
+            lambda: rarely(lambda image, uniform: tuple(_from_pixels(decode(image), policy, uniform)), image, uniform),
         )
     )
 
@@ -100,17 +100,17 @@ def _from_pixels(image, policy, uniform) -> Region:
     factor, frame, matrix = plan(policy, uniform, shape[0], shape[1])
     window = image[frame[1, 0] * factor[0] :, frame[1, 1] * factor[1] :]
     window = window[: frame[0, 0] * factor[0], : frame[0, 1] * factor[1]]
-    return Region(tf.reshape(_shrink(window, factor, frame[0]), (-1,)), frame, matrix)
+    return Region(tf.reshape(shrink(window, factor, frame[0]), (-1,)), frame, matrix)
 
 
-def _shrink(window, factor, size):
+def shrink(window, factor, size):
     """The mean of every block of `factor` pixels, of which there are `size`."""
 
-    def area():
+    def area(window, size):
         mean = tf.raw_ops.ResizeArea(images=window[None], size=size)[0]
         return mean if window.dtype == tf.float32 else tf.cast(tf.round(mean), window.dtype)
 
-    return tf.cond(tf.reduce_any(factor > 1), area, lambda: window)
+    return tf.cond(tf.reduce_any(factor > 1), lambda: rarely(area, window, size), lambda: window)
 
 
 def _from_jpeg(content, policy, uniform) -> Region:
@@ -120,7 +120,7 @@ def _from_jpeg(content, policy, uniform) -> Region:
     scale = tf.minimum(tf.reduce_min(factor), 8)
     rest = factor // scale
     window = decode_jpeg_region(content, tf.reshape(frame[1::-1] * rest, (4,)), scale)
-    window = _shrink(window, rest, frame[0])
+    window = shrink(window, rest, frame[0])
     window, frame, matrix = tf.cond(  # the sampler wants rows of the image along rows of the output
         orientation > 4,
         lambda: (tf.transpose(window, (1, 0, 2)), frame[:, ::-1], matrix[::-1]),
