@@ -20,7 +20,7 @@ class Cache:
     when memory is short. An image is stored shrunk by the power of two at which its smallest crop still has the
     output's resolution: 12 megapixels take 0.75 MB for crops of 224 pixels from a short side of 256 to 480.
 
-    limit:     bytes; the first image beyond raises an error with the figure. Default: 32 GiB, at most 90 % of what is free.
+    limit:     bytes, at most 90 % of what the disk has free; the first image beyond raises an error with the figure.
     directory: where the temporary folder is made; default: the system's.
     """
 

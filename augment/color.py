@@ -1,6 +1,6 @@
 """Photometric transforms as 3×4 matrices on RGB: they multiply into one, applied once.
 
-Every function takes a number or a tensor (...) and returns matrices (..., 3, 4) of x ↦ matrix · (x, 1), pixels in 0..255.
+Every function takes a number or a tensor (...) and returns matrices (..., 3, 4) of x ↦ matrix · (x, 1), x in 0..255.
 """
 
 import math
@@ -62,9 +62,9 @@ def compose(first, then) -> tf.Tensor:
 
 
 def draw_matrix(policy: Policy, uniform, mean, pca: PCA) -> tf.Tensor:
-    """(batch, 3, 4): brightness, contrast, saturation, hue and PCA offset, in this order, of images of that mean colour.
+    """(batch, 3, 4): brightness, contrast, saturation, hue and PCA offset, in this order.
 
-    uniform: (batch, slots), see `draws.uniforms`; mean: (batch, 3), 0..255.
+    uniform: (batch, slots), see `draws.uniforms`; mean: (batch, 3), the images' mean colours, 0..255.
     """
     gain = between(uniform, "brightness", policy.brightness)
     matrix = brightness(gain)

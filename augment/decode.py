@@ -97,8 +97,9 @@ def jpeg_size(content) -> tuple[tf.Tensor, tf.Tensor]:
 def decode_jpeg_region(content, window, scale) -> tf.Tensor:
     """uint8 RGB of the window (top, left, height, width) of the stored JPEG image shrunk by `scale`.
 
-    window: int32 (4,) in pixels of the shrunk image.  scale: int32 scalar, 1, 2, 4 or 8: the discrete cosine transform is
-    inverted at that fraction of the resolution, which is a good antialiasing filter and costs less than the full one.
+    window: int32 (4,) in pixels of the shrunk image.
+    scale:  int32 scalar, 1, 2, 4 or 8: the discrete cosine transform is inverted at that fraction of the resolution,
+            which is a good antialiasing filter and costs less than the full one.
     """
 
     def at(ratio):
@@ -121,7 +122,7 @@ def exif_orientation(content) -> tf.Tensor:
     head = tf.strings.substr(content, 0, 4096)
     tiff = tf.strings.regex_replace(head, r"^\C*?Exif\x00\x00", "", replace_global=False)
     found = tf.strings.length(tiff) < tf.strings.length(head)
-    return tf.cond(found, lambda: rarely(_first_directory_orientation, tiff), lambda: 1)
+    return tf.cond(found, lambda: rarely(_first_directory_orientation, tiff), lambda: tf.constant(1))
 
 
 def _first_directory_orientation(tiff):

@@ -6,10 +6,16 @@ TensorFlow's own stateless generators would give only one seed at a time; here o
 
 import tensorflow as tf
 
+# A name per draw; new ones go to the end, so that what a seed means does not change.
+# fmt: off
 SLOTS = (
-    "scale aspect top left flip rotate shift_y shift_x stretch shear lens brightness contrast saturation hue "
-    "pca_1 pca_2 pca_3 mix_share mix_kind mix_top mix_left erase erase_area erase_aspect erase_top erase_left"
-).split()
+    "scale", "aspect", "top", "left", "flip",
+    "rotate", "shift_y", "shift_x", "stretch", "shear", "lens",
+    "brightness", "contrast", "saturation", "hue", "pca_1", "pca_2", "pca_3",
+    "mix_share", "mix_kind", "mix_top", "mix_left",
+    "erase", "erase_area", "erase_aspect", "erase_top", "erase_left",
+)
+# fmt: on
 _POSITION = {name: i for i, name in enumerate(SLOTS)}
 _GOLDEN = 0x9E3779B97F4A7C15
 

@@ -1,4 +1,4 @@
-"""Principal components of all RGB pixels of a dataset, for the colour offset of Krizhevsky, Sutskever and Hinton 2012."""
+"""Principal components of all RGB pixels of a dataset, for the colour offset of Krizhevsky et al. 2012 (AlexNet)."""
 
 from dataclasses import dataclass
 

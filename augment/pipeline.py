@@ -75,7 +75,7 @@ def apply(images, policy: Policy, *, seed: int) -> tf.Tensor:
 
 
 def centre_crop(image, policy: Policy) -> tf.Tensor:
-    """What a policy without noise, such as `Policy.none()`, makes of encoded bytes or pixels. Fit for exported graphs."""
+    """What a policy without noise, such as `Policy.none()`, makes of bytes or pixels; fit for exported graphs."""
     uniform = tf.fill(uniforms(0, 0, 0).shape, 0.5)
     region = fetch(image, policy, uniform)
     return render(tf.nest.map_structure(lambda t: t[None], region), uniform[None], policy, IMAGENET_PCA)[0]

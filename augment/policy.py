@@ -77,7 +77,7 @@ class Policy:
             raise PolicyError(f"size is {self.size}; expected a positive whole number of pixels")
         if (self.short_side is None) == (self.area is None):
             raise PolicyError(
-                f"short_side is {self.short_side} and area is {self.area}; set exactly one of them and the other to None"
+                f"short_side is {self.short_side} and area is {self.area}; set one of them, and the other to None"
             )
         self._check_crop()
         self._check_ranges()
@@ -137,7 +137,7 @@ class Policy:
 
     @classmethod
     def resnet(cls, size: int = 224) -> "Policy":
-        """The defaults: short side in [256, 480] for size 224 and in proportion for others, mirror images, PCA offset."""
+        """The defaults; the short side's range [256, 480] is for size 224, and in proportion for others."""
         return cls().resized(size)
 
     @classmethod

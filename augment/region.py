@@ -24,7 +24,7 @@ class Region(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What to read of an image: `frame` and `matrix` of the Region, and the factors (2,) to shrink by, powers of two."""
+    """What to read of an image: the Region's `frame` and `matrix`, and the factors (2,) to shrink by, powers of two."""
 
     factor: tf.Tensor
     frame: tf.Tensor

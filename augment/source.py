@@ -128,7 +128,7 @@ def _checked(dataset):
     image = spec[0]
     if image.shape.rank != (0 if image.dtype == tf.string else 3):
         raise PolicyError(
-            f"dataset yields images of shape {image.shape} {image.dtype.name}; expected one string of encoded bytes, or "
+            f"dataset yields images of shape {image.shape} {image.dtype.name}; expected one string of encoded bytes or "
             "(height, width, channels). Is it batched already? Then pass dataset.unbatch()"
         )
     return dataset
