@@ -12,9 +12,9 @@ def resample(region: Region, policy: Policy, uniform) -> tf.Tensor:
     """float32 (batch, size, size, 3) of a batch of regions; `uniform` (batch, slots) are the images' draws.
 
     With s image pixels per output pixel, each pixel is the mean of two bilinear samples per axis that lie
-    δ = min(1, √(⅔ (s² − 1))) pixels apart (0 where s ≤ 1). Up to s = 1.6 that kernel has the variance of the triangle of
-    width s which `tf.image.resize(antialias=True)` uses; it sums to one everywhere, and needs three taps per axis for
-    any s ≤ 2. Larger shrinking is done before, by whole factors.
+    δ = min(1, √(⅔ (s² − 1))) image pixels apart (0 where s ≤ 1). Up to s = 1.6 that kernel has the variance of the
+    triangle of width s which `tf.image.resize(antialias=True)` uses; it sums to one everywhere, and needs three taps per
+    axis for any s ≤ 2. Larger shrinking is done before, by whole factors.
     """
     y, x = coordinates(region.matrix, policy, uniform)
     scale = tf.norm(region.matrix[:, :, :2], axis=2)

@@ -18,7 +18,7 @@ from augment.lens import distort
 from augment.region import capacity, fetch
 
 SIZE = 32
-HEIGHT, WIDTH = 150, 200
+HEIGHT, WIDTH = 150, 300
 
 
 def ramp(height=HEIGHT, width=WIDTH):
@@ -73,7 +73,7 @@ def test_composed_then_sampled_agrees_with_the_analytic_transform(name):
     if "flip" in values:
         fields["flip"] = 1.0
     y, x = expected(**values)
-    assert 3 < y.min() and y.max() < HEIGHT - 3 and 3 < x.min() and x.max() < WIDTH - 3, "the border would interfere"
+    assert min(y.min(), x.min(), HEIGHT - y.max(), WIDTH - x.max()) > 3, "the border would interfere"
     for got in modes(ramp(), fixed(**fields)):
         np.testing.assert_allclose(got[..., 0], y, atol=0.01)
         np.testing.assert_allclose(got[..., 1], x, atol=0.01)
@@ -82,10 +82,11 @@ def test_composed_then_sampled_agrees_with_the_analytic_transform(name):
 @pytest.mark.parametrize("side", [40, 64, 100, 149, 300])
 def test_no_half_pixel_shift_at_any_scale(side):
     policy = fixed(short_side=(side, side))
-    resized_width = round(WIDTH * side / HEIGHT)
+    width = 203
+    resized_width = round(width * side / HEIGHT)
     rows = ((side - SIZE) // 2 + np.arange(SIZE) + 0.5) * HEIGHT / side
-    columns = ((resized_width - SIZE) // 2 + np.arange(SIZE) + 0.5) * WIDTH / resized_width
-    got = augment.centre_crop(ramp(), policy).numpy()
+    columns = ((resized_width - SIZE) // 2 + np.arange(SIZE) + 0.5) * width / resized_width
+    got = augment.centre_crop(ramp(HEIGHT, width), policy).numpy()
     np.testing.assert_allclose(got[:, :, 0], np.broadcast_to(rows[:, None], (SIZE, SIZE)), atol=0.02)
     np.testing.assert_allclose(got[:, :, 1], np.broadcast_to(columns, (SIZE, SIZE)), atol=0.02)
 
@@ -155,20 +156,20 @@ def test_filled_border_has_the_fills_colour():
 
 
 @pytest.mark.parametrize("fields", [{}, {"rotate": (0.01, 0.01)}], ids=["axis-aligned", "turned"])
-@pytest.mark.parametrize("period", [2, 3])
-def test_shrinking_antialiases(fields, period):
-    stripes = np.where(np.arange(256) % period == 0, 255, 0)
-    image = np.broadcast_to(stripes[None, :, None], (256, 256, 3)).astype(np.uint8)
-    for side in (128, 80, 64, 40):
-        got = augment.centre_crop(image, fixed(short_side=(side, side), **fields)).numpy()
-        finest = period * side / 256 < 1.6
-        assert got.std() < (12 if finest else 60), f"short side {side}: std {got.std()}"
-        assert abs(got.mean() - 255 / period) < 5
+@pytest.mark.parametrize("side", [180, 128, 80, 64, 40])
+def test_shrinking_antialiases(fields, side):
+    """The finest stripes turn grey, and white noise is averaged at least as much as bilinear samples of blocks do."""
+    policy = fixed(short_side=(side, side), **fields)
+    stripes = np.broadcast_to(np.arange(256)[None, :, None] % 2 * 255, (256, 256, 3)).astype(np.uint8)
+    grey = augment.centre_crop(stripes, policy).numpy()
+    assert abs(grey.mean() - 127.5) < 5 and grey.std() < (12 if side <= 128 else 45)
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    assert augment.centre_crop(noise, policy).numpy().std() < 1.15 * noise.std() * side / 256
 
 
 def test_resampling_is_close_to_tensorflows_antialiased_resize():
     rng = np.random.default_rng(0)
-    image = tf.image.resize(rng.uniform(0, 255, (40, 50, 3)), (300, 375), "bicubic")  # smooth, as photos are
+    image = tf.image.resize(rng.uniform(0, 255, (12, 15, 3)), (300, 375), "bicubic")  # smooth, as photos are
     for side in (40, 96, 150, 200, 420):
         width = round(375 * side / 300)
         reference = tf.image.resize(image, (side, width), antialias=True)
@@ -179,7 +180,7 @@ def test_resampling_is_close_to_tensorflows_antialiased_resize():
 
 def boxes(policy, count=4000, height=300.0, width=400.0):
     examples = tf.data.Dataset.range(count).map(lambda i: geometry.crop_box(policy, uniforms(0, 0, i), height, width))
-    return np.stack(list(examples.batch(count).as_numpy_iterator())[0])
+    return examples.batch(count).get_single_element().numpy()
 
 
 def test_crops_are_uniform_over_scale_and_place():
@@ -211,4 +212,4 @@ def test_a_region_fits_its_capacity_and_lies_in_the_image(height, width, index, 
     region = fetch(np.zeros((height, width, 3), np.uint8), policy, uniforms(0, 0, index))
     (rows, columns), (top, left), whole = region.frame.numpy()
     assert region.pixels.shape[0] == rows * columns * 3 <= capacity(policy)
-    assert 0 <= top and top + rows <= whole[0] and 0 <= left and left + columns <= whole[1]
+    assert min(top, left) >= 0 and top + rows <= whole[0] and left + columns <= whole[1]
