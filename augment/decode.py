@@ -30,11 +30,11 @@ def decode(content) -> tf.Tensor:
     Raises: tf.errors.InvalidArgumentError for bytes that are damaged or no image.
     """
     content = tf.convert_to_tensor(content)
-    webp = tf.strings.regex_full_match(tf.strings.substr(content, 0, 12), r"(?s)RIFF....WEBP")
+    webp = tf.strings.regex_full_match(tf.strings.substr(content, 0, 12), r"RIFF\C{4}WEBP")
     branches = [
         (is_jpeg(content), lambda: _decode_jpeg(content)),
         (_starts(content, b"\x89PNG\r\n\x1a\n"), lambda: _decode_png(content)),
-        (webp, lambda: _over_white(tf.image.decode_webp(content, channels=4)[0])),
+        (webp, lambda: _decode_webp(content)),
         (_starts(content, b"GIF8"), lambda: tf.io.decode_gif(content)[0]),
     ]
     image = tf.case(branches, default=lambda: _decode_bmp(content), exclusive=True)
@@ -56,6 +56,11 @@ def _decode_png(content):
             lambda: tf.io.decode_png(content, 4),
         )
     )
+
+
+def _decode_webp(content):
+    image = tf.image.decode_webp(content, channels=0)[0]
+    return tf.cond(tf.equal(tf.shape(image)[2], 4), lambda: _over_white(image), lambda: image[..., :3])
 
 
 def _decode_bmp(content):

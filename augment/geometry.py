@@ -1,7 +1,7 @@
 """Geometric transforms as 3×3 matrices: they multiply into one, and the image is sampled once.
 
-A matrix takes a point (y, x, 1) of the output to the point of the image that is seen there. Points are in pixels, edges at
-whole numbers and centres at halves. The rightmost factor acts first.
+A matrix takes a point (y, x, 1) of the output to the point of the image that is seen there. Points are in pixels, edges
+at whole numbers and centres at halves. The rightmost factor acts first.
 """
 
 import math

@@ -20,12 +20,14 @@ def guarded(source, work, *, epochs, seed: int = 0, shuffle: bool = False, first
         return work(*source.take(index, payload), epoch, index)
 
     _, epoch, index, _, payload = examples.element_spec
-    spec = tf.function(read, autograph=False).get_concrete_function(index, epoch, payload).structured_outputs
+    read = tf.function(read, autograph=False).get_concrete_function(index, epoch, payload)
 
+    @tf.autograph.experimental.do_not_convert
     def attempt(position, epoch, index, end, payload):
-        result = tf.cond(end, lambda: _blank(spec), lambda: read(index, epoch, payload))
+        result = tf.cond(end, lambda: _blank(read.structured_outputs), lambda: read(index, epoch, payload))
         return position, epoch, end, result
 
+    @tf.autograph.experimental.do_not_convert
     def arrived(expected, item):
         position, epoch, end, _ = item
 

@@ -64,6 +64,7 @@ def apply(images, policy: Policy, *, seed: int) -> tf.Tensor:
     if images.shape.rank != 4:
         raise PolicyError(f"images have shape {images.shape}; expected (batch, height, width, 1 | 3 | 4)")
 
+    @tf.autograph.experimental.do_not_convert
     def prepare(index, image):
         uniform = uniforms(seed, 0, index)
         return fetch(image, policy, uniform), uniform
@@ -124,6 +125,7 @@ def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca
             image = cache.image(image, index, policy)
         return fetch(image, policy, uniform), uniform, label
 
+    @tf.autograph.experimental.do_not_convert
     def finish(region, uniform, labels):
         if cache:
             cache.check()

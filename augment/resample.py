@@ -13,7 +13,7 @@ def resample(region: Region, policy: Policy, uniform) -> tf.Tensor:
 
     With s image pixels per output pixel, each pixel is the mean of two bilinear samples per axis that lie
     δ = min(1, √(⅔ (s² − 1))) image pixels apart (0 where s ≤ 1). Up to s = 1.6 that kernel has the variance of the
-    triangle of width s which `tf.image.resize(antialias=True)` uses; it sums to one everywhere, and needs three taps per
+    triangle of width s which `tf.image.resize(antialias=True)` uses; it sums to one everywhere, and needs three taps an
     axis for any s ≤ 2. Larger shrinking is done before, by whole factors.
     """
     y, x = coordinates(region.matrix, policy, uniform)

@@ -16,7 +16,8 @@ class Source:
     """A dataset with random access.
 
     size: number of examples.
-    read: TensorFlow function from an int64 scalar index to (encoded bytes | image (height, width, 1|3|4), label).
+    read: TensorFlow function from an int64 scalar index to (encoded bytes | image (height, width, 1|3|4), label);
+          conditions on tensors in it are tf.cond, not if.
     name: TensorFlow function from the index to what the example is called in errors.
     """
 
@@ -43,6 +44,7 @@ class Source:
         """
         positions = tf.data.Dataset.range(first, self.size + 1)
 
+        @tf.autograph.experimental.do_not_convert
         def example(position, epoch):
             return position, epoch, self.index(position, epoch, seed=seed, shuffle=shuffle), position >= self.size, ()
 

@@ -32,8 +32,8 @@ def test_boxes_say_where_the_crops_lie():
     ramp = np.stack([y, x, y], -1).astype(np.float32)
     middle = grid(ramp).numpy()[:, 11:13, 11:13].mean((1, 2))  # the middle of a crop shows the middle of its box
     top, left, height, width = grid.boxes(40, 56).numpy().T
-    np.testing.assert_allclose(middle[:, 0], top + height / 2, atol=0.02)
-    np.testing.assert_allclose(middle[:, 1], left + width / 2, atol=0.02)
+    np.testing.assert_allclose(middle[:, 0], top + height / 2, atol=0.05)
+    np.testing.assert_allclose(middle[:, 1], left + width / 2, atol=0.05)
     assert (width < 0).tolist() == ([False] * 5 + [True] * 5) * 2
 
 
