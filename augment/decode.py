@@ -30,16 +30,20 @@ def decode(content) -> tf.Tensor:
     Raises: tf.errors.InvalidArgumentError for bytes that are damaged or no image.
     """
     content = tf.convert_to_tensor(content)
+    image = tf.cond(is_jpeg(content), lambda: _decode_jpeg(content), lambda: decode_other(content))
+    image.set_shape((None, None, 3))
+    return image
+
+
+def decode_other(content) -> tf.Tensor:
+    """`decode` for all that is not JPEG."""
     webp = tf.strings.regex_full_match(tf.strings.substr(content, 0, 12), r"RIFF\C{4}WEBP")
     branches = [
-        (is_jpeg(content), lambda: _decode_jpeg(content)),
         (_starts(content, b"\x89PNG\r\n\x1a\n"), lambda: _decode_png(content)),
         (webp, lambda: _decode_webp(content)),
         (_starts(content, b"GIF8"), lambda: tf.io.decode_gif(content)[0]),
     ]
-    image = tf.case(branches, default=lambda: _decode_bmp(content), exclusive=True)
-    image.set_shape((None, None, 3))
-    return image
+    return tf.case(branches, default=lambda: _decode_bmp(content), exclusive=True)
 
 
 def _decode_jpeg(content):

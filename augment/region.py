@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from augment.decode import decode, decode_jpeg_region, exif_orientation, is_jpeg, jpeg_size, rarely
+from augment.decode import decode_jpeg_region, decode_other, exif_orientation, is_jpeg, jpeg_size, rarely
 from augment.geometry import crop_box, output_to_image, upright_to_stored
 from augment.policy import Policy, PolicyError
 
@@ -39,15 +39,7 @@ def capacity(policy: Policy) -> int:
 def fetch(image, policy: Policy, uniform) -> Region:
     """The Region that `policy` needs of encoded bytes or pixels (height, width, 1 | 3 | 4), given the image's draws."""
     image = tf.convert_to_tensor(image)
-    if image.dtype != tf.string:
-        return _from_pixels(as_rgb(image), policy, uniform)
-    return Region(
-        *tf.cond(
-            is_jpeg(image),
-            lambda: tuple(_from_jpeg(image, policy, uniform)),
-            lambda: rarely(lambda image, uniform: tuple(_from_pixels(decode(image), policy, uniform)), image, uniform),
-        )
-    )
+    return _from_bytes(image, policy, uniform) if image.dtype == tf.string else _from_pixels(image, policy, uniform)
 
 
 def as_rgb(image) -> tf.Tensor:
@@ -96,11 +88,43 @@ def _log2(x):
 
 
 def _from_pixels(image, policy, uniform) -> Region:
+    image = as_rgb(image)
     shape = tf.shape(image)
     factor, frame, matrix = plan(policy, uniform, shape[0], shape[1])
-    window = image[frame[1, 0] * factor[0] :, frame[1, 1] * factor[1] :]
-    window = window[: frame[0, 0] * factor[0], : frame[0, 1] * factor[1]]
+    window = _cut(image, tf.reshape(frame[1::-1] * factor, (4,)))
     return Region(tf.reshape(shrink(window, factor, frame[0]), (-1,)), frame, matrix)
+
+
+def _from_bytes(content, policy, uniform) -> Region:
+    """JPEG is looked at, then decoded as far as needed; anything else is decoded, then cut."""
+    jpeg = is_jpeg(content)
+
+    def look():
+        return tf.zeros((0, 0, 3), tf.uint8), *jpeg_size(content), exif_orientation(content)
+
+    def load(content):
+        image = decode_other(content)
+        shape = tf.shape(image)
+        return image, shape[0], shape[1], tf.constant(1)
+
+    image, height, width, orientation = tf.cond(jpeg, look, lambda: rarely(load, content))
+    factor, frame, matrix = plan(policy, uniform, height, width, orientation)
+    scale = tf.where(jpeg, tf.minimum(tf.reduce_min(factor), 8), 1)
+    rest = factor // scale
+    box = tf.reshape(frame[1::-1] * rest, (4,))
+    window = tf.cond(jpeg, lambda: decode_jpeg_region(content, box, scale), lambda: rarely(_cut, image, box))
+    window = shrink(window, rest, frame[0])
+    window, frame, matrix = tf.cond(  # the sampler wants rows of the image along rows of the output
+        orientation > 4,
+        lambda: (tf.transpose(window, (1, 0, 2)), frame[:, ::-1], matrix[::-1]),
+        lambda: (window, frame, matrix),
+    )
+    return Region(tf.reshape(window, (-1,)), frame, matrix)
+
+
+def _cut(image, box):
+    top, left, height, width = tf.unstack(box)
+    return image[top : top + height, left : left + width]
 
 
 def shrink(window, factor, size):
@@ -111,19 +135,3 @@ def shrink(window, factor, size):
         return mean if window.dtype == tf.float32 else tf.cast(tf.round(mean), window.dtype)
 
     return tf.cond(tf.reduce_any(factor > 1), lambda: rarely(area, window, size), lambda: window)
-
-
-def _from_jpeg(content, policy, uniform) -> Region:
-    height, width = jpeg_size(content)
-    orientation = exif_orientation(content)
-    factor, frame, matrix = plan(policy, uniform, height, width, orientation)
-    scale = tf.minimum(tf.reduce_min(factor), 8)
-    rest = factor // scale
-    window = decode_jpeg_region(content, tf.reshape(frame[1::-1] * rest, (4,)), scale)
-    window = shrink(window, rest, frame[0])
-    window, frame, matrix = tf.cond(  # the sampler wants rows of the image along rows of the output
-        orientation > 4,
-        lambda: (tf.transpose(window, (1, 0, 2)), frame[:, ::-1], matrix[::-1]),
-        lambda: (window, frame, matrix),
-    )
-    return Region(tf.reshape(window, (-1,)), frame, matrix)
