@@ -1,48 +1,84 @@
-"""Photometric transforms as 3×4 matrices on RGB: they multiply into one, applied once."""
+"""Photometric transforms as 3×4 matrices on RGB: they multiply into one, applied once.
+
+Every function takes a number or a tensor (...) and returns matrices (..., 3, 4) of x ↦ matrix · (x, 1), x in 0..255.
+"""
 
 import math
 
 import tensorflow as tf
+
+from augment.draws import between, normal
+from augment.pca import PCA
+from augment.policy import Policy
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def _affine(matrix, offset=None):
     """3×4 matrix of x ↦ matrix · x + offset."""
-    offset = tf.zeros(3) if offset is None else offset
-    return tf.concat([matrix, tf.reshape(offset, (3, 1))], 1)
+    offset = tf.zeros_like(matrix[..., 0]) if offset is None else offset
+    return tf.concat([matrix, offset[..., None]], -1)
 
 
-def brightness(factor):
+def _times(factor, matrix):
+    return tf.cast(factor, tf.float32)[..., None, None] * matrix
+
+
+def brightness(factor) -> tf.Tensor:
     """x ↦ factor · x."""
-    return _affine(factor * tf.eye(3))
+    return _affine(_times(factor, tf.eye(3)))
 
 
-def contrast(factor, mean):
-    """x ↦ mean + factor · (x − mean), about the image's own mean luma."""
-    return _affine(factor * tf.eye(3), (1 - factor) * mean * tf.ones(3))
+def contrast(factor, mean) -> tf.Tensor:
+    """x ↦ mean + factor · (x − mean), about the image's own mean colour (..., 3)."""
+    factor = tf.cast(factor, tf.float32)
+    return _affine(_times(factor, tf.eye(3)), (1 - factor[..., None]) * mean)
 
 
-def saturation(factor):
+def saturation(factor) -> tf.Tensor:
     """x ↦ luma(x) + factor · (x − luma(x))."""
-    return _affine(factor * tf.eye(3) + (1 - factor) * tf.tile(tf.constant([LUMA]), (3, 1)))
+    factor = tf.cast(factor, tf.float32)
+    return _affine(_times(factor, tf.eye(3)) + _times(1 - factor, tf.tile(tf.constant([LUMA]), (3, 1))))
 
 
-def hue(degrees):
+def hue(degrees) -> tf.Tensor:
     """Rotation of RGB about the grey axis (1, 1, 1)."""
-    angle = degrees * (math.pi / 180)
+    angle = tf.cast(degrees, tf.float32) * (math.pi / 180)
     cross = tf.constant([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
-    return _affine(tf.cos(angle) * tf.eye(3) + tf.sin(angle) * cross + (1 - tf.cos(angle)) / 3 * tf.ones((3, 3)))
+    cos, sin = tf.cos(angle), tf.sin(angle)
+    return _affine(_times(cos, tf.eye(3)) + _times(sin, cross) + _times((1 - cos) / 3, tf.ones((3, 3))))
 
 
-def compose(first, then):
+def offset(rgb) -> tf.Tensor:
+    """x ↦ x + rgb."""
+    rgb = tf.cast(rgb, tf.float32)
+    return _affine(tf.broadcast_to(tf.eye(3), (*rgb.shape[:-1], 3, 3)), rgb)
+
+
+def compose(first, then) -> tf.Tensor:
     """The 3×4 matrix of `first` followed by `then`."""
-    matrix = then[:, :3] @ first
-    return tf.concat([matrix[:, :3], matrix[:, 3:] + then[:, 3:]], 1)
+    matrix = then[..., :3] @ first
+    return tf.concat([matrix[..., :3], matrix[..., 3:] + then[..., 3:]], -1)
 
 
-def apply(image, matrix):
-    """`image` (height, width, 3) under a 3×4 matrix, clipped to 0..255."""
-    flat = tf.reshape(image, (-1, 3))
-    moved = tf.linalg.matmul(flat, matrix[:, :3], transpose_b=True) + matrix[:, 3]
-    return tf.reshape(tf.clip_by_value(moved, 0.0, 255.0), tf.shape(image))
+def draw_matrix(policy: Policy, uniform, mean, pca: PCA) -> tf.Tensor:
+    """(batch, 3, 4): brightness, contrast, saturation, hue and PCA offset, in this order.
+
+    uniform: (batch, slots), see `draws.uniforms`; mean: (batch, 3), the images' mean colours, 0..255.
+    """
+    gain = between(uniform, "brightness", policy.brightness)
+    matrix = brightness(gain)
+    matrix = compose(matrix, contrast(between(uniform, "contrast", policy.contrast), gain[:, None] * mean))
+    matrix = compose(matrix, saturation(between(uniform, "saturation", policy.saturation)))
+    matrix = compose(matrix, hue(between(uniform, "hue", policy.hue)))
+    if not policy.pca:
+        return matrix
+    shift = pca.offsets(policy.pca * normal(uniform, "pca_1", "pca_2", "pca_3"))
+    return tf.concat([matrix[..., :3], matrix[..., 3:] + shift[..., None]], -1)
+
+
+def apply(images, matrix) -> tf.Tensor:
+    """`images` (batch, height, width, 3) under matrices (batch, 3, 4), clipped to 0..255."""
+    entry = matrix[:, None, None]
+    moved = entry[..., 3] + sum(images[..., i : i + 1] * entry[..., i] for i in range(3))
+    return tf.clip_by_value(moved, 0.0, 255.0)

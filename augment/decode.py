@@ -30,16 +30,20 @@ def decode(content) -> tf.Tensor:
     Raises: tf.errors.InvalidArgumentError for bytes that are damaged or no image.
     """
     content = tf.convert_to_tensor(content)
-    webp = tf.strings.regex_full_match(tf.strings.substr(content, 0, 12), r"(?s)RIFF....WEBP")
-    branches = [
-        (_starts(content, b"\xff\xd8\xff"), lambda: _decode_jpeg(content)),
-        (_starts(content, b"\x89PNG\r\n\x1a\n"), lambda: _decode_png(content)),
-        (webp, lambda: _over_white(tf.image.decode_webp(content, channels=4)[0])),
-        (_starts(content, b"GIF8"), lambda: tf.io.decode_gif(content)[0]),
-    ]
-    image = tf.case(branches, default=lambda: _decode_bmp(content), exclusive=True)
+    image = tf.cond(is_jpeg(content), lambda: _decode_jpeg(content), lambda: decode_other(content))
     image.set_shape((None, None, 3))
     return image
+
+
+def decode_other(content) -> tf.Tensor:
+    """`decode` for all that is not JPEG."""
+    webp = tf.strings.regex_full_match(tf.strings.substr(content, 0, 12), r"RIFF\C{4}WEBP")
+    branches = [
+        (_starts(content, b"\x89PNG\r\n\x1a\n"), lambda: _decode_png(content)),
+        (webp, lambda: _decode_webp(content)),
+        (_starts(content, b"GIF8"), lambda: tf.io.decode_gif(content)[0]),
+    ]
+    return tf.case(branches, default=lambda: _decode_bmp(content), exclusive=True)
 
 
 def _decode_jpeg(content):
@@ -56,6 +60,11 @@ def _decode_png(content):
             lambda: tf.io.decode_png(content, 4),
         )
     )
+
+
+def _decode_webp(content):
+    image = tf.image.decode_webp(content, channels=0)[0]
+    return tf.cond(tf.equal(tf.shape(image)[2], 4), lambda: _over_white(image), lambda: image[..., :3])
 
 
 def _decode_bmp(content):
@@ -76,20 +85,71 @@ def _over_white(rgba):
     return tf.cast((mixed + 127) // 255, tf.uint8)
 
 
+def rarely(function, *tensors):
+    """`function(*tensors)` as one node of the graph, so that where its branch is not taken it costs nothing."""
+    if tf.executing_eagerly():
+        return function(*tensors)
+    return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})(*tensors)
+
+
+def is_jpeg(content) -> tf.Tensor:
+    """Whether bytes begin as JPEG files do."""
+    return _starts(content, b"\xff\xd8\xff")
+
+
+def jpeg_size(content) -> tuple[tf.Tensor, tf.Tensor]:
+    """(height, width) of JPEG bytes as stored, read from the header."""
+    shape = tf.image.extract_jpeg_shape(content)
+    return shape[0], shape[1]
+
+
+def decode_jpeg_region(content, window, scale) -> tf.Tensor:
+    """uint8 RGB of the window (top, left, height, width) of the stored JPEG image shrunk by `scale`.
+
+    window: int32 (4,) in pixels of the shrunk image.
+    scale:  int32 scalar, 1, 2, 4 or 8: the discrete cosine transform is inverted at that fraction of the resolution,
+            which is a good antialiasing filter and costs less than the full one.
+    """
+
+    def at(ratio):
+        return lambda: tf.raw_ops.DecodeAndCropJpeg(
+            contents=content, crop_window=window, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE"
+        )
+
+    return tf.switch_case(
+        tf.cast(scale > 1, tf.int32) + tf.cast(scale > 2, tf.int32) + tf.cast(scale > 4, tf.int32),
+        [at(1), at(2), at(4), at(8)],
+    )
+
+
 def exif_orientation(content) -> tf.Tensor:
     """The EXIF orientation 1-8 of JPEG bytes as an int32 scalar; 1 where there is none.
 
-    Looks in the first 4 KiB, where cameras write IFD0, for "Exif" and then for a TIFF entry of tag 0x0112, type
-    SHORT, count 1, in either byte order; a thumbnail's own entry comes later and is not the first.
+    Reads the first image file directory of the TIFF block after "Exif", within the first 4 KiB of the file, where
+    cameras write it (CIPA DC-008, "Exchangeable image file format").
     """
-    data = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 0, 4096), tf.uint8), tf.int32)
-    windows = tf.signal.frame(data, 10, 1)
-    exif = tf.reduce_any(tf.reduce_all(windows[:, :6] == [0x45, 0x78, 0x69, 0x66, 0, 0], 1))
-    little = tf.reduce_all(windows[:, :8] == [0x12, 0x01, 0x03, 0, 0x01, 0, 0, 0], 1)
-    big = tf.reduce_all(windows[:, :8] == [0x01, 0x12, 0, 0x03, 0, 0, 0, 0x01], 1)
-    value = tf.where(little, windows[:, 8], tf.where(big, windows[:, 9], 0))
-    value = tf.concat([tf.boolean_mask(value, (value >= 1) & (value <= 8)), [1]], 0)
-    return tf.where(exif, value[0], 1)
+    head = tf.strings.substr(content, 0, 4096)
+    tiff = tf.strings.regex_replace(head, r"^\C*?Exif\x00\x00", "", replace_global=False)
+    found = tf.strings.length(tiff) < tf.strings.length(head)
+    return tf.cond(found, lambda: rarely(_first_directory_orientation, tiff), lambda: tf.constant(1))
+
+
+def _first_directory_orientation(tiff):
+    data = tf.cast(tf.io.decode_raw(tiff, tf.uint8), tf.int32)
+    data = tf.concat([data, tf.zeros(16, tf.int32)], 0)
+    big = tf.equal(data[0], ord("M"))
+
+    def number(at, count):
+        """The unsigned integer in `count` bytes from every position in `at`; 0 past the end."""
+        at = tf.minimum(at[..., None] + tf.range(count), tf.size(data) - 1)
+        weight = tf.where(big, tf.range(count)[::-1], tf.range(count))
+        return tf.reduce_sum(tf.gather(data, at) * tf.bitwise.left_shift(1, 8 * weight), -1)
+
+    directory = tf.clip_by_value(number(tf.constant(4), 4), 0, 4096)
+    entries = directory + 2 + 12 * tf.range(tf.minimum(number(directory, 2), 340))
+    value = tf.where(number(entries, 2) == 0x0112, number(entries + 8, 2), 0)
+    value = tf.reduce_max(tf.concat([value, [0]], 0))
+    return tf.where((value >= 1) & (value <= 8), value, 1)
 
 
 def upright(image, orientation) -> tf.Tensor:

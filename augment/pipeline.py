@@ -1,114 +1,140 @@
 """From encoded bytes or pixels to augmented batches; every draw is a function of (seed, epoch, example index)."""
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import lru_cache
 
 import tensorflow as tf
 
 from augment import color
-from augment.decode import decode
-from augment.policy import Policy
+from augment.cache import Cache
+from augment.draws import uniforms
+from augment.guard import guarded
+from augment.mix import erase, mix, soft_labels
+from augment.pca import IMAGENET_PCA, PCA
+from augment.policy import Policy, PolicyError
+from augment.region import capacity, fetch
 from augment.resample import resample
+from augment.source import as_source
 
 
-@dataclass(frozen=True)
-class Source:
-    """A dataset with random access.
+def pipeline(dataset, policy: Policy, *, batch_size, seed=0, epoch=0, pca=None, classes=None, cache=None, shuffle=True):
+    """Augmented batches for `model.fit`: a tf.data.Dataset of (float32 images 0..255, labels).
 
-    size: number of examples.
-    read: TensorFlow function from an int64 scalar index to (encoded bytes | image (height, width, 1|3|4), label).
-    name: TensorFlow function from the index to what the example is called in errors.
+    Each pass over it is the next epoch, beginning with `epoch`. What an example looks like is a function of (seed,
+    epoch, its index) alone: a new pipeline with epoch=k repeats epoch k of an old one, whatever the machine.
+
+    dataset: (images, labels) arrays, an `augment.Source` (both shuffled as a whole), or a tf.data.Dataset of (encoded
+        bytes | image (height, width, 1|3|4), label), not batched, shuffled through a buffer of 1,024 examples.
+    pca:     what `fit_pca(dataset)` found; default: ImageNet's.
+    classes: number of classes; needed where the policy mixes integer labels, which then come out as (batch, classes).
+    cache:   None; "decoded" keeps decoded images on disk from the first epoch on; or an `augment.Cache`.
+
+    Raises: PolicyError here; tf.errors.InvalidArgumentError naming the example, while iterating, for one that cannot be
+        decoded.
+
+    >>> model.fit(augment.pipeline((images, labels), augment.Policy.light(), batch_size=64), epochs=10)
     """
-
-    size: int
-    read: Callable
-    name: Callable | None = None
-
-
-def pixels(image) -> tf.Tensor:
-    """RGB (height, width, 3) of encoded bytes, or of grey, RGB or RGBA pixels."""
-    image = tf.convert_to_tensor(image)
-    if image.dtype == tf.string:
-        return decode(image)
-    channels = image.shape[-1]
-    return tf.tile(image, (1, 1, 3)) if channels == 1 else image[..., :3]
+    with tf.device("CPU:0"):
+        counter = tf.Variable(epoch, dtype=tf.int64, trainable=False)
+    epochs = tf.data.Dataset.from_tensors(0).map(lambda _: counter.assign_add(1) - 1)
+    return _batches(as_source(dataset), policy, epochs, batch_size, seed, 0, shuffle, pca, classes, cache)
 
 
-def _uniform(seed, bounds):
-    """One draw from (low, high); no draw where they are equal."""
-    low, high = bounds
-    return tf.constant(low, tf.float32) if low == high else tf.random.stateless_uniform((), seed, low, high)
+def epoch(dataset, policy: Policy, *, batch_size, seed=0, epoch=0, shuffle=True, first_batch=0, pca=None, classes=None):
+    """One epoch of `pipeline`, from batch `first_batch` on: the same batches, in a dataset that has no state.
+
+    epoch and first_batch may be tensors: a resumed run begins at any batch of any epoch without decoding what comes
+    before it.
+    """
+    epochs = tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64))
+    return _batches(as_source(dataset), policy, epochs, batch_size, seed, first_batch, shuffle, pca, classes, None)
 
 
-def draw_box(policy: Policy, seed, height, width) -> tf.Tensor:
-    """(top, left, height, width) of the patch in an image of that size; a negative width mirrors it."""
-    seeds = tf.random.split(seed, 5)
-    if policy.area:
-        root_area = tf.sqrt(_uniform(seeds[0], policy.area) * height * width)
-        low, high = policy.aspect
-        root_aspect = tf.exp(0.5 * _uniform(seeds[1], (math.log(low), math.log(high))))
-        patch_height = tf.minimum(root_area / root_aspect, height)
-        patch_width = tf.minimum(root_area * root_aspect, width)
-    else:
-        patch_height = patch_width = policy.size * tf.minimum(height, width) / _uniform(seeds[0], policy.short_side)
-    at = tf.constant([0.5, 0.5]) if policy.centre else tf.random.stateless_uniform((2,), seeds[2])
-    top, left = at[0] * (height - patch_height), at[1] * (width - patch_width)
-    if not policy.flip:
-        return tf.stack([top, left, patch_height, patch_width])
-    mirrored = tf.random.stateless_uniform((), seeds[3]) < policy.flip
-    return tf.where(
-        mirrored,
-        tf.stack([top, left + patch_width, patch_height, -patch_width]),
-        tf.stack([top, left, patch_height, patch_width]),
-    )
+def apply(images, policy: Policy, *, seed: int) -> tf.Tensor:
+    """float32 (batch, size, size, 3) of a batch (batch, height, width, 1|3|4) in memory, in epoch 0 of that seed.
 
+    Raises: PolicyError for a policy that mixes, for there are no labels to mix.
 
-def draw_color(policy: Policy, seed, image) -> tf.Tensor:
-    """The 3×4 matrix of brightness, contrast, saturation and hue, in this order."""
-    seeds = tf.random.split(seed, 4)
-    gain = _uniform(seeds[0], policy.brightness)
-    mean = gain * tf.reduce_mean(tf.tensordot(image, tf.constant(color.LUMA), 1))
-    matrix = color.brightness(gain)
-    matrix = color.compose(matrix, color.contrast(_uniform(seeds[1], policy.contrast), mean))
-    matrix = color.compose(matrix, color.saturation(_uniform(seeds[2], policy.saturation)))
-    return color.compose(matrix, color.hue(_uniform(seeds[3], policy.hue)))
+    >>> augment.apply(images, augment.Policy(size=96, short_side=(96, 128), rotate=10), seed=1)
+    """
+    images = tf.convert_to_tensor(images)
+    if policy.mixes:
+        raise PolicyError(
+            "mixup and cutmix need labels: use pipeline, or dataclasses.replace(policy, mixup=0, cutmix=0)"
+        )
+    if images.shape.rank != 4:
+        raise PolicyError(f"images have shape {images.shape}; expected (batch, height, width, 1 | 3 | 4)")
 
+    @tf.autograph.experimental.do_not_convert
+    def prepare(index, image):
+        uniform = uniforms(seed, 0, index)
+        return fetch(image, policy, uniform), uniform
 
-def augment_one(image, policy: Policy, seed) -> tf.Tensor:
-    """float32 (size, size, 3) of 0..255 from encoded bytes or pixels; `seed` is an int tensor (2,)."""
-    image = pixels(image)
-    height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
-    seeds = tf.random.split(seed, 2)
-    patch = resample(image, draw_box(policy, seeds[0], height, width), policy.size)
-    return color.apply(patch, draw_color(policy, seeds[1], patch)) if policy.colours else patch
+    examples = tf.data.Dataset.from_tensor_slices(images).enumerate().map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+    count = tf.shape(images, tf.int64)[0]
+    region, uniform = _padded(examples, tf.maximum(count, 1), policy).get_single_element()
+    return _rendered(region, uniform, policy, IMAGENET_PCA)
 
 
 def centre_crop(image, policy: Policy) -> tf.Tensor:
-    """What `policy` makes of one image without noise; needs a policy such as `Policy.none()`."""
-    return augment_one(image, policy, tf.zeros(2, tf.int32))
+    """What a policy without noise, such as `Policy.none()`, makes of bytes or pixels; fit for exported graphs."""
+    uniform = tf.fill(uniforms(0, 0, 0).shape, 0.5)
+    region = fetch(image, policy, uniform)
+    return render(tf.nest.map_structure(lambda t: t[None], region), uniform[None], policy, IMAGENET_PCA)[0]
 
 
-def example_seed(seed: int, epoch, index) -> tf.Tensor:
-    """The int64 pair from which every draw of one example in one epoch comes."""
-    return tf.stack([tf.cast(seed, tf.int64) * 1_000_003 + tf.cast(epoch, tf.int64), tf.cast(index, tf.int64)])
+def render(region, uniform, policy: Policy, pca: PCA) -> tf.Tensor:
+    """float32 (batch, size, size, 3) of 0..255 of a batch of regions: one resample, one colour matrix."""
+    images = resample(region, policy, uniform)
+    if policy.colours:
+        images = color.apply(images, color.draw_matrix(policy, uniform, tf.reduce_mean(images, (1, 2)), pca))
+    return erase(images, policy, uniform) if policy.erase else images
 
 
-def epoch(source, policy: Policy, *, batch_size: int, seed: int = 0, epoch=0, shuffle: bool = True, first_batch=0):
-    """One pass over `source` as a tf.data.Dataset of (float32 images 0..255, labels).
+@lru_cache(maxsize=64)
+def _compiled(policy: Policy, pca: PCA):
+    """`render` as one XLA kernel, shared by all pipelines of that policy."""
+    return tf.function(lambda region, uniform: render(region, uniform, policy, pca), jit_compile=True, autograph=False)
 
-    epoch and first_batch may be tensors: a resumed run begins at any batch of any epoch without decoding what
-    comes before it.
-    """
-    epoch_number = tf.cast(epoch, tf.int64)
-    positions = tf.data.Dataset.range(tf.cast(first_batch, tf.int64) * batch_size, source.size)
 
-    def example(position):
-        index = position
-        if shuffle and source.size > 1:
-            seeds = tf.cast(tf.stack([seed, epoch_number % 2**31]), tf.int32)
-            index = tf.random.experimental.index_shuffle(position, seeds, max_index=source.size - 1)
-        image, label = source.read(index)
-        return augment_one(image, policy, example_seed(seed, epoch_number, index)), label
+def _rendered(region, uniform, policy, pca):
+    images = _compiled(policy, pca)(region, uniform)
+    if policy.extra is not None:
+        images = tf.cast(policy.extra(images), tf.float32)
+    return tf.ensure_shape(images, (None, policy.size, policy.size, 3))
 
-    return positions.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
+
+def _padded(examples, batch_size, policy):
+    """Batches of `examples`, regions padded to one length so that the compiled kernel sees one shape."""
+    shapes = tf.nest.map_structure(lambda spec: spec.shape, examples.element_spec)
+    shapes = (shapes[0]._replace(pixels=(capacity(policy),)), *shapes[1:])
+    return examples.padded_batch(batch_size, padded_shapes=shapes)
+
+
+def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca, classes, cache):
+    if batch_size < 1:
+        raise PolicyError(f"batch_size is {batch_size}; expected at least 1")
+    if cache not in (None, "decoded") and not isinstance(cache, Cache):
+        raise PolicyError(f'cache is {cache!r}; expected None, "decoded" or an augment.Cache')
+    encoded = source.element_spec[0].dtype == tf.string
+    cache = Cache() if cache == "decoded" else cache
+    first = tf.cast(first_batch, tf.int64) * batch_size
+
+    def prepare(image, label, epoch, index):
+        uniform = uniforms(seed, epoch, index)
+        if cache and encoded:
+            image = cache.image(image, index, policy)
+        return fetch(image, policy, uniform), uniform, label
+
+    @tf.autograph.experimental.do_not_convert
+    def finish(region, uniform, labels):
+        if cache:
+            cache.check()
+        images = _rendered(region, uniform, policy, pca or IMAGENET_PCA)
+        return mix(images, soft_labels(labels, classes), policy, uniform) if policy.mixes else (images, labels)
+
+    examples = guarded(source, prepare, epochs=epochs, seed=seed, shuffle=shuffle, first=first)
+    batches = _padded(examples, batch_size, policy).map(finish, num_parallel_calls=2, deterministic=True)
+    if source.size is not None:
+        count = -(-source.size // batch_size) - tf.cast(first_batch, tf.int64)
+        batches = batches.apply(tf.data.experimental.assert_cardinality(tf.maximum(count, 0)))
+    return batches.prefetch(2)

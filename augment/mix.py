@@ -1,0 +1,95 @@
+"""Mixing images of a batch, with labels of exactly the shares that were mixed; and erasing boxes."""
+
+import math
+
+import tensorflow as tf
+
+from augment.draws import between, draw
+from augment.policy import Policy, PolicyError
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+
+
+def mix(images, labels, policy: Policy, uniform):
+    """MixUp or CutMix of every image with the one before it in the batch.
+
+    images (batch, size, size, 3), labels (batch, classes) → the same shapes. With share w ~ Beta(a, a) of the partner:
+
+        MixUp:   (1 − w) · image + w · partner                       Zhang et al. 2018, "mixup"
+        CutMix:  a box of area w at a random place, cut at the border, comes from the partner; w becomes the area really
+                 pasted                                                Yun et al. 2019, "CutMix"
+        labels:  (1 − w) · label + w · partner's label
+    """
+    size = policy.size
+    cut = _cuts(policy, uniform)
+    share = beta_quantile(tf.where(cut, policy.cutmix, policy.mixup), draw(uniform, "mix_share"))
+    side = tf.sqrt(share) * size
+    edges = []
+    for name in ("mix_top", "mix_left"):
+        centre = draw(uniform, name) * size
+        edges += [tf.clip_by_value(tf.round(centre + sign * side / 2), 0, size) for sign in (-1, 1)]
+    top, bottom, left, right = edges
+    pasted = (bottom - top) * (right - left) / size**2
+    weight = tf.where(cut, pasted, share)
+    mask = tf.where(cut[:, None, None], _box(top, bottom, left, right, size), share[:, None, None])[..., None]
+    mixed = images * (1 - mask) + tf.roll(images, 1, 0) * mask
+    return mixed, labels * (1 - weight[:, None]) + tf.roll(labels, 1, 0) * weight[:, None]
+
+
+def _cuts(policy, uniform):
+    """Which images of the batch take CutMix; the others take MixUp."""
+    chance = 0.5 if policy.mixup and policy.cutmix else float(policy.cutmix > 0)
+    return draw(uniform, "mix_kind") < chance
+
+
+def _box(top, bottom, left, right, size: int):
+    """(batch, size, size) float32, 1 inside rows top..bottom and columns left..right (batch,), 0 outside."""
+    at = tf.range(size, dtype=tf.float32)
+    rows = (at >= top[:, None]) & (at < bottom[:, None])
+    columns = (at >= left[:, None]) & (at < right[:, None])
+    return tf.cast(rows[:, :, None] & columns[:, None, :], tf.float32)
+
+
+def beta_quantile(a, probability) -> tf.Tensor:
+    """Quantiles of Beta(a, a) (batch,), by bisection of the incomplete beta function to 2^-24."""
+    a = tf.cast(a, tf.float32) + tf.zeros_like(probability)
+    low, high = tf.zeros_like(probability), tf.ones_like(probability)
+    for _ in range(24):
+        middle = (low + high) / 2
+        below = tf.math.betainc(a, a, middle) < probability
+        low, high = tf.where(below, middle, low), tf.where(below, high, middle)
+    return (low + high) / 2
+
+
+def soft_labels(labels, classes: int | None) -> tf.Tensor:
+    """(batch, classes) float32 of integer labels (batch,); float rows stay as they are.
+
+    Raises: PolicyError where integers come without the number of classes.
+    """
+    if labels.shape.rank == 2 and labels.dtype.is_floating:
+        return tf.cast(labels, tf.float32)
+    if labels.shape.rank != 1 or not labels.dtype.is_integer:
+        raise PolicyError(
+            f"labels are {labels.dtype.name} {labels.shape}; mixing needs integers (batch,) or float rows"
+        )
+    if classes is None:
+        raise PolicyError("mixup and cutmix make soft labels: pass classes=, the number of classes, or one-hot labels")
+    return tf.one_hot(labels, classes)
+
+
+def erase(images, policy: Policy, uniform) -> tf.Tensor:
+    """Random erasing (Zhong et al. 2020): with probability `policy.erase` a box of 2-33 % of the area gets one colour.
+
+    Width / height of the box is log-uniform in [0.3, 3.3], clipped to the image.
+    """
+    size = policy.size
+    root_area = tf.sqrt(between(uniform, "erase_area", (0.02, 0.33))) * size
+    root_aspect = tf.exp(0.5 * between(uniform, "erase_aspect", (math.log(0.3), math.log(3.3))))
+    on = tf.cast(draw(uniform, "erase") < policy.erase, tf.float32)
+    height = on * tf.clip_by_value(tf.round(root_area / root_aspect), 1, size)
+    width = tf.clip_by_value(tf.round(root_area * root_aspect), 1, size)
+    top = tf.floor(draw(uniform, "erase_top") * (size - height + 1))
+    left = tf.floor(draw(uniform, "erase_left") * (size - width + 1))
+    mask = _box(top, top + height, left, left + width, size)[..., None]
+    colour = tf.constant(IMAGENET_MEAN if policy.fill is None else policy.fill, tf.float32)
+    return images * (1 - mask) + mask * colour

@@ -1,0 +1,97 @@
+"""Crops for averaging at test time, as boxes that are fixed beforehand."""
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from augment.cache import decode_for
+from augment.policy import Policy, PolicyError
+from augment.region import as_rgb
+
+_CORNERS = ((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))  # the centre first, then the corners
+
+
+@dataclass(frozen=True)
+class CropGrid:
+    """The crops of `multicrop`: call it with one image to get them, `boxes` to see where they lie.
+
+    scales: short sides in pixels.  size: side of a crop.  crops: per scale, 1, 5 or 10.
+    """
+
+    scales: tuple[int, ...]
+    crops: int
+    size: int
+
+    def __len__(self):
+        return len(self.scales) * self.crops
+
+    @property
+    def policy(self) -> Policy:
+        """The finest of the scales as a policy, which says how much of a large photo has to be decoded."""
+        return Policy(size=self.size, short_side=(min(self.scales), max(self.scales)), flip=0.0, pca=0.0, centre=True)
+
+    def boxes(self, height, width) -> tf.Tensor:
+        """float32 (crops, 4) of (top, left, height, width) in an image of that size; a negative width mirrors.
+
+        They are in the order of `scales`; at each scale the centre, then the corners, then the mirror images of these.
+        """
+        whole = tf.cast(tf.stack([height, width]), tf.float32)
+        rows = []
+        for scale in self.scales:
+            resized = tf.cast(self._resized(height, width, scale), tf.float32)
+            for at, mirrored in self._places():
+                (top, left), (high, wide) = (
+                    tf.unstack(v * whole / resized) for v in (self._corner(at, resized), self.size)
+                )
+                rows.append(tf.stack([top, left + wide, high, -wide] if mirrored else [top, left, high, wide]))
+        return tf.stack(rows)
+
+    def __call__(self, image) -> tf.Tensor:
+        """float32 (crops, size, size, 3) of 0..255 of encoded bytes or pixels (height, width, 1 | 3 | 4).
+
+        Every scale is one antialiased resize, every crop a slice of it. In tf.data: `dataset.map(lambda image, label:
+        (grid(image), label))`; in an exported graph likewise.
+        """
+        image = tf.convert_to_tensor(image)
+        image = decode_for(image, self.policy) if image.dtype == tf.string else as_rgb(image)
+        height, width = tf.unstack(tf.shape(image)[:2])
+        rows = []
+        for scale in self.scales:
+            size = self._resized(height, width, scale)
+            resized = tf.image.resize(image, size, antialias=True)
+            for at, mirrored in self._places():
+                top, left = tf.unstack(tf.cast(self._corner(at, tf.cast(size, tf.float32)), tf.int32))
+                crop = resized[top : top + self.size, left : left + self.size]
+                rows.append(tf.reverse(crop, [1]) if mirrored else crop)
+        return tf.ensure_shape(tf.stack(rows), (len(self), self.size, self.size, 3))
+
+    def _places(self):
+        corners = _CORNERS[: min(self.crops, 5)]
+        return [(at, mirrored) for mirrored in ((False, True) if self.crops == 10 else (False,)) for at in corners]
+
+    def _corner(self, at, resized):
+        return tf.floor((resized - self.size) * at)
+
+    def _resized(self, height, width, scale):
+        whole = tf.cast(tf.stack([height, width]), tf.float32)
+        return tf.cast(tf.round(whole * (scale / tf.reduce_min(whole))), tf.int32)
+
+
+def multicrop(scales=(224,), crops: int = 10, size: int = 224) -> CropGrid:
+    """The crops whose predictions are averaged at test time (Krizhevsky et al. 2012; He et al. 2016).
+
+    scales: short sides to which an image is scaled; ResNet's are (224, 256, 384, 480, 640).
+    crops:  at each scale 1 (the centre), 5 (and the four corners) or 10 (and their mirror images).
+    size:   side of a crop, pixels.
+
+    Raises: PolicyError for another number of crops and for scales smaller than a crop.
+
+    >>> grid = augment.multicrop((224, 256, 384, 480, 640), crops=10)
+    >>> probabilities = model.predict(grid(encoded_bytes)).mean(axis=0)
+    """
+    scales = tuple(scales) if isinstance(scales, tuple | list) else (scales,)
+    if crops not in (1, 5, 10):
+        raise PolicyError(f"crops is {crops}; expected 1 (centre), 5 (and corners) or 10 (and mirror images)")
+    if not scales or min(scales) < size:
+        raise PolicyError(f"scales are {scales}; expected short sides of at least size = {size} pixels")
+    return CropGrid(scales, crops, size)

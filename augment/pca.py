@@ -1,0 +1,65 @@
+"""Principal components of all RGB pixels of a dataset, for the colour offset of Krizhevsky et al. 2012 (AlexNet)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from augment.decode import decode
+from augment.guard import guarded
+from augment.region import as_rgb
+from augment.source import as_source
+
+
+@dataclass(frozen=True, eq=False)
+class PCA:
+    """Mean and principal components of RGB pixels scaled to 0..1.
+
+    mean: (3,).  eigenvalues: (3,) variances, descending.  eigenvectors: (3, 3), component i is column i.
+    """
+
+    mean: np.ndarray
+    eigenvalues: np.ndarray
+    eigenvectors: np.ndarray
+
+    def offsets(self, alpha) -> tf.Tensor:
+        """Σ αᵢ λᵢ pᵢ in units of 0..255: (..., 3) of alpha (..., 3)."""
+        directions = 255 * self.eigenvectors * self.eigenvalues
+        return tf.linalg.matvec(tf.constant(directions, tf.float32), alpha)
+
+
+IMAGENET_PCA = PCA(
+    mean=np.array([0.485, 0.456, 0.406]),
+    eigenvalues=np.array([0.2175, 0.0188, 0.0045]),
+    eigenvectors=np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]),
+)
+
+
+def fit_pca(dataset) -> PCA:
+    """Principal components of all RGB pixels of a dataset, in one pass and constant memory.
+
+    dataset: as for `pipeline`.
+
+    Raises: tf.errors.InvalidArgumentError naming an example that cannot be decoded; ValueError for no pixels at all.
+
+    >>> augment.pipeline(dataset, augment.Policy(pca=0.1), batch_size=64, pca=augment.fit_pca(dataset))
+    """
+
+    def moments(image, label, epoch, index):
+        image = tf.convert_to_tensor(image)
+        pixels = decode(image) if image.dtype == tf.string else as_rgb(image)
+        pixels = tf.reshape(tf.cast(pixels, tf.float64), (-1, 3)) / 255
+        count = tf.cast(tf.shape(pixels)[0], tf.float64)
+        return count, tf.reduce_sum(pixels, 0), tf.matmul(pixels, pixels, transpose_a=True)
+
+    once = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64))
+    zero = (tf.zeros((), tf.float64), tf.zeros(3, tf.float64), tf.zeros((3, 3), tf.float64))
+    sums = guarded(as_source(dataset), moments, epochs=once).reduce(
+        zero, lambda a, b: tf.nest.map_structure(tf.add, a, b)
+    )
+    count, total, squares = (value.numpy() for value in sums)
+    if count == 0:
+        raise ValueError("the dataset holds no pixels; expected at least one image")
+    mean = total / count
+    eigenvalues, eigenvectors = np.linalg.eigh(squares / count - np.outer(mean, mean))
+    return PCA(mean, np.maximum(eigenvalues[::-1], 0), eigenvectors[:, ::-1])

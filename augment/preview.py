@@ -1,0 +1,83 @@
+"""What a policy does to some images, to look at."""
+
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from augment.decode import decode
+from augment.draws import between, draw, normal, uniforms
+from augment.pca import IMAGENET_PCA
+from augment.pipeline import render
+from augment.policy import Policy
+from augment.region import as_rgb, fetch
+from augment.source import as_source
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DRAWS = 8
+
+
+def preview(dataset, policy: Policy, *, rows: int = 4, seed: int = 0, pca=None) -> "Figure":
+    """A matplotlib Figure: `rows` originals on the left, eight draws of each to the right, the parameters underneath.
+
+    dataset: as for `pipeline`; its first images are shown. Mixing is not.
+
+    >>> augment.preview(dataset, augment.Policy.strong()).savefig("preview.png")
+    """
+    from matplotlib.figure import Figure  # heavy, and needed nowhere else
+
+    pictures = _first_images(dataset, rows)
+    figure = Figure(figsize=(1.6 * (DRAWS + 1), 2.15 * len(pictures)), layout="constrained")
+    axes = figure.subplots(len(pictures), DRAWS + 1, squeeze=False)
+    for index, (line, image) in enumerate(zip(axes, pictures, strict=True)):
+        pixels = decode(image) if image.dtype == tf.string else as_rgb(image)
+        height, width = pixels.shape[:2]
+        _show(line[0], pixels, f"{width} × {height}")
+        for epoch, cell in enumerate(line[1:]):
+            uniform = uniforms(seed, epoch, index)
+            region = tf.nest.map_structure(lambda t: t[None], fetch(image, policy, uniform))
+            drawn = render(region, uniform[None], policy, pca or IMAGENET_PCA)[0]
+            _show(cell, drawn, describe(policy, uniform))
+    return figure
+
+
+def _first_images(dataset, count: int) -> list:
+    source = as_source(dataset)
+    once = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64))
+    examples = source.examples(once, seed=0, shuffle=False, first=0)
+    return [source.take(index, payload)[0] for _, _, index, end, payload in examples.take(count) if not end]
+
+
+def _show(axes, pixels, text: str):
+    axes.imshow(tf.cast(tf.clip_by_value(tf.round(tf.cast(pixels, tf.float32)), 0, 255), tf.uint8).numpy())
+    axes.set_xlabel(text, fontsize=5, linespacing=1.1)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def describe(policy: Policy, uniform) -> str:
+    """The parameters that an image's draws stand for, those of them that vary."""
+
+    def value(name, slot=None):
+        return float(between(uniform, slot or name, policy.range(name)))
+
+    words = []
+    if policy.area:
+        words += [f"area {value('area', 'scale'):.0%}"]
+    elif policy.short_side[0] < policy.short_side[1]:
+        words += [f"short side {value('short_side', 'scale'):.0f}"]
+    if policy.flip and float(draw(uniform, "flip")) < policy.flip:
+        words += ["mirrored"]
+    if policy.moves("translate"):
+        words += [f"shift {value('translate', 'shift_x'):+.0%} {value('translate', 'shift_y'):+.0%}"]
+    units = {"rotate": "°", "stretch": "", "shear": "°", "lens": "", "hue": "°"}
+    words += [f"{name} {value(name):+.2g}{unit}" for name, unit in units.items() if policy.moves(name)]
+    multipliers = ("brightness", "contrast", "saturation")
+    words += [f"{name} {value(name):.2f}" for name in multipliers if policy.range(name) != (1, 1)]
+    if policy.pca:
+        alpha = policy.pca * normal(uniform, "pca_1", "pca_2", "pca_3").numpy()
+        words += ["α " + " ".join(f"{a:+.2f}" for a in alpha)]
+    if policy.erase and float(draw(uniform, "erase")) < policy.erase:
+        words += ["erased"]
+    return "\n".join(", ".join(words[i : i + 2]) for i in range(0, len(words), 2))

@@ -1,0 +1,147 @@
+"""What a pipeline reads from: random access where it can be had, a stream otherwise."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from augment.draws import bits
+from augment.policy import PolicyError
+
+SHUFFLE_BUFFER = 1024  # examples held back to shuffle a stream; a Source is shuffled as a whole at no cost
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset with random access.
+
+    size: number of examples.
+    read: TensorFlow function from an int64 scalar index to (encoded bytes | image (height, width, 1|3|4), label);
+          conditions on tensors in it are tf.cond, not if.
+    name: TensorFlow function from the index to what the example is called in errors.
+    """
+
+    size: int
+    read: Callable
+    name: Callable | None = None
+
+    @property
+    def element_spec(self):
+        """TensorSpecs of (image, label)."""
+        return tf.data.Dataset.range(1).map(self.read).element_spec
+
+    def index(self, position, epoch, *, seed: int, shuffle: bool) -> tf.Tensor:
+        """Which example comes at a position of an epoch: a bijection of 0..size-1."""
+        if not shuffle or self.size < 2:
+            return position
+        key = tf.bitcast(bits(seed, epoch, -1), tf.int32)
+        return tf.random.experimental.index_shuffle(tf.minimum(position, self.size - 1), key, max_index=self.size - 1)
+
+    def examples(self, epochs, *, seed: int, shuffle: bool, first) -> tf.data.Dataset:
+        """(position, epoch, index, end, ()) from position `first` on; a last element more has end=True.
+
+        epochs: dataset of one int64 scalar.
+        """
+        positions = tf.data.Dataset.range(first, self.size + 1)
+
+        @tf.autograph.experimental.do_not_convert
+        def example(position, epoch):
+            return position, epoch, self.index(position, epoch, seed=seed, shuffle=shuffle), position >= self.size, ()
+
+        return tf.data.Dataset.zip(positions, epochs.flat_map(lambda e: tf.data.Dataset.from_tensors(e).repeat())).map(
+            example
+        )
+
+    def take(self, index, payload):
+        """(image, label) of an element of `examples`."""
+        return self.read(index)
+
+    def called(self, position, epoch, *, seed: int, shuffle: bool) -> tf.Tensor:
+        """What the example at that position is called in errors."""
+        index = self.index(position, epoch, seed=seed, shuffle=shuffle)
+        return self.name(index) if self.name else tf.strings.format("example {}", index)
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """A tf.data.Dataset of (encoded bytes | image, label): read in order, shuffled through a buffer."""
+
+    dataset: tf.data.Dataset
+
+    @property
+    def size(self) -> int | None:
+        """Number of examples, None where it is not known."""
+        size = int(self.dataset.cardinality())
+        return size if size >= 0 else None
+
+    @property
+    def element_spec(self):
+        """TensorSpecs of (image, label)."""
+        return self.dataset.element_spec
+
+    def examples(self, epochs, *, seed: int, shuffle: bool, first) -> tf.data.Dataset:
+        """(position, epoch, index, end, (image, label)), see `Source.examples`."""
+        blank = tf.nest.map_structure(
+            lambda spec: tf.zeros([n or 1 for n in spec.shape], spec.dtype), self.element_spec
+        )
+
+        def one_pass(epoch):
+            items = self.dataset.enumerate()
+            if shuffle:
+                key = tf.bitcast(bits(seed, epoch, -1), tf.int64)
+                items = items.shuffle(SHUFFLE_BUFFER, seed=key, reshuffle_each_iteration=False)
+            items = items.map(lambda index, item: (index, False, item))
+            last = tf.data.Dataset.from_tensors((tf.constant(0, tf.int64), True, blank))
+            return items.concatenate(last).enumerate().map(lambda n, item: (n, epoch, *item)).skip(first)
+
+        return epochs.flat_map(one_pass)
+
+    def take(self, index, payload):
+        """(image, label) of an element of `examples`."""
+        return payload
+
+    def called(self, position, epoch, *, seed: int, shuffle: bool) -> tf.Tensor:
+        """What the example at that position is called in errors."""
+        note = " of the shuffled pass (shuffle=False tells which)" if shuffle else ""
+        return tf.strings.format("example {}" + note, position)
+
+
+def as_source(dataset) -> Source | Stream:
+    """A Source as it is, (images, labels) arrays as one, a tf.data.Dataset of (bytes | image, label) as a Stream.
+
+    Raises: PolicyError for anything else, and for a dataset that is already batched.
+    """
+    if isinstance(dataset, Source | Stream):
+        return dataset
+    if isinstance(dataset, tf.data.Dataset):
+        return Stream(_checked(dataset))
+    if isinstance(dataset, tuple | list) and len(dataset) == 2:
+        return _from_arrays(*dataset)
+    raise PolicyError(
+        f"dataset is a {type(dataset).__name__}; expected a tf.data.Dataset of (encoded bytes | image, label), a pair "
+        "(images, labels) of arrays, or an augment.Source"
+    )
+
+
+def _checked(dataset):
+    spec = dataset.element_spec
+    if not isinstance(spec, tuple) or len(spec) != 2:
+        raise PolicyError(f"dataset yields {spec}; expected pairs (encoded bytes | image, label)")
+    image = spec[0]
+    if image.shape.rank != (0 if image.dtype == tf.string else 3):
+        raise PolicyError(
+            f"dataset yields images of shape {image.shape} {image.dtype.name}; expected one string of encoded bytes or "
+            "(height, width, channels). Is it batched already? Then pass dataset.unbatch()"
+        )
+    return dataset
+
+
+def _from_arrays(images, labels) -> Source:
+    images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+    rank = 1 if images.dtype == tf.string else 4
+    if images.shape.rank != rank or labels.shape.rank == 0 or images.shape[0] != labels.shape[0]:
+        raise PolicyError(
+            f"images have shape {images.shape} and labels {labels.shape}; expected (n, height, width, channels), or n "
+            "byte strings, and n labels"
+        )
+    return Source(int(images.shape[0]), lambda index: (tf.gather(images, index), tf.gather(labels, index)))

@@ -1,0 +1,215 @@
+"""Geometry: one matrix, one resample, no half-pixel shift.
+
+The test image holds its own coordinates: red is y and green is x of every pixel's centre. Bilinear sampling is exact on
+such a ramp, so an output pixel's colour says which point of the image was sampled.
+"""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+import augment
+from augment import Policy, geometry
+from augment.draws import uniforms
+from augment.lens import distort
+from augment.region import capacity, fetch
+
+SIZE = 32
+HEIGHT, WIDTH = 150, 300
+
+
+def ramp(height=HEIGHT, width=WIDTH):
+    y, x = np.meshgrid(np.arange(height) + 0.5, np.arange(width) + 0.5, indexing="ij")
+    return np.stack([y, x, np.zeros_like(y)], -1).astype(np.float32)
+
+
+def fixed(**fields):
+    """A policy that draws the same every time: the central patch, no shrinking beyond 2."""
+    return Policy(**{"size": SIZE, "short_side": (64, 64), "flip": 0.0, "pca": 0.0, "centre": True, **fields})
+
+
+def expected(*, rotate=0.0, stretch=0.0, shear=0.0, shift=(0.0, 0.0), flip=1, scale=HEIGHT / 64, lens=0.0, S=SIZE):
+    """(y, x) that each output pixel shows, written out point by point in float64."""
+    i, j = np.meshgrid(np.arange(S) + 0.5 - S / 2, np.arange(S) + 0.5 - S / 2, indexing="ij")
+    factor = 1 + lens * (i**2 + j**2) / (S / 2) ** 2 / 2
+    y, x = i * factor, j * factor * flip
+    y, x = y - shift[0] * S, x - shift[1] * S
+    a = np.deg2rad(rotate)
+    y, x = y * np.cos(a) + x * np.sin(a), x * np.cos(a) - y * np.sin(a)
+    y, x = y * 2 ** (stretch / 2), x * 2 ** (-stretch / 2)
+    x = x + y * np.tan(np.deg2rad(shear))
+    return HEIGHT / 2 + y * scale, WIDTH / 2 + x * scale
+
+
+def modes(image, policy):
+    """One image under a policy, three ways: eagerly by itself, in a batch, and in a pipeline."""
+    yield augment.centre_crop(image, policy).numpy()
+    yield augment.apply(image[None], policy, seed=0)[0].numpy()
+    yield from (images[0].numpy() for images, _ in augment.epoch((image[None], [0]), policy, batch_size=1))
+
+
+GEOMETRY = {
+    "nothing": {},
+    "rotate": {"rotate": 25},
+    "stretch": {"stretch": 0.3},
+    "shear": {"shear": 15},
+    "shift": {"shift": (0.1, 0.1)},
+    "flip": {"flip": -1},
+    "barrel": {"lens": 0.1},
+    "pincushion": {"lens": -0.1},
+    "all": {"rotate": 12, "stretch": -0.2, "shear": 8, "shift": (-0.05, -0.05), "flip": -1, "lens": 0.05},
+}
+
+
+@pytest.mark.parametrize("name", GEOMETRY)
+def test_composed_then_sampled_agrees_with_the_analytic_transform(name):
+    values = dict(GEOMETRY[name])
+    fields = {key: (value, value) for key, value in values.items() if key in ("rotate", "stretch", "shear", "lens")}
+    if "shift" in values:
+        fields["translate"] = (values["shift"][0],) * 2
+    if "flip" in values:
+        fields["flip"] = 1.0
+    y, x = expected(**values)
+    assert min(y.min(), x.min(), HEIGHT - y.max(), WIDTH - x.max()) > 3, "the border would interfere"
+    for got in modes(ramp(), fixed(**fields)):
+        np.testing.assert_allclose(got[..., 0], y, atol=0.01)
+        np.testing.assert_allclose(got[..., 1], x, atol=0.01)
+
+
+@pytest.mark.parametrize("side", [40, 64, 100, 149, 300])
+def test_no_half_pixel_shift_at_any_scale(side):
+    policy = fixed(short_side=(side, side))
+    width = 203
+    resized_width = round(width * side / HEIGHT)
+    rows = ((side - SIZE) // 2 + np.arange(SIZE) + 0.5) * HEIGHT / side
+    columns = ((resized_width - SIZE) // 2 + np.arange(SIZE) + 0.5) * width / resized_width
+    got = augment.centre_crop(ramp(HEIGHT, width), policy).numpy()
+    np.testing.assert_allclose(got[:, :, 0], np.broadcast_to(rows[:, None], (SIZE, SIZE)), atol=0.02)
+    np.testing.assert_allclose(got[:, :, 1], np.broadcast_to(columns, (SIZE, SIZE)), atol=0.02)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(-170, 170), st.floats(-50, 50), st.floats(-2, 2), st.floats(-9, 9), st.floats(0.2, 5))
+def test_matrices_agree_with_numpy_and_invert(degrees, lean, log2, shift, factor):
+    for make, argument in ((geometry.rotation, degrees), (geometry.shear, lean), (geometry.stretch, log2)):
+        identity = geometry.compose(make(argument), make(-argument))
+        np.testing.assert_allclose(identity, np.eye(3), atol=1e-4)
+        assert abs(np.linalg.det(make(argument).numpy()) - 1) < 1e-4
+    chain = [geometry.translation(shift, 1.0), geometry.scaling(factor, -factor), geometry.rotation(degrees)]
+    product = np.linalg.multi_dot([m.numpy().astype(float) for m in chain])
+    np.testing.assert_allclose(geometry.compose(*chain), product, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_none_is_the_plain_centre_crop_bit_for_bit(dtype):
+    image = np.random.default_rng(0).integers(0, 256, (70, 53, 3)).astype(dtype)
+    for got in modes(image, Policy.none(SIZE, short_side=53)):
+        np.testing.assert_array_equal(got, image[19:51, 10:42])
+
+
+def test_none_halves_exactly():
+    image = np.random.default_rng(0).integers(0, 256, (128, 128, 3)).astype(np.float32)
+    blocks = image.reshape(64, 2, 64, 2, 3).mean((1, 3))
+    for got in modes(image, Policy.none(SIZE, short_side=64)):
+        np.testing.assert_allclose(got, blocks[16:48, 16:48], atol=1e-4)
+
+
+def test_two_mirrorings_are_the_identity():
+    images = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), np.uint8)
+    mirror = fixed(short_side=(SIZE, SIZE), flip=1.0)
+    once = augment.apply(images, mirror, seed=0)
+    np.testing.assert_array_equal(once, images[:, :, ::-1])
+    np.testing.assert_array_equal(augment.apply(once, mirror, seed=1), images)
+    in_tf_data = (
+        tf.data.Dataset.from_tensors(images).map(lambda x: augment.apply(x, mirror, seed=0)).get_single_element()
+    )
+    np.testing.assert_array_equal(in_tf_data, once)
+
+
+def test_lens_zero_is_the_identity_and_its_centre_stays():
+    centres = tf.range(SIZE, dtype=tf.float32) + 0.5
+    y, x = distort(centres[:, None], centres[None], 0.0, SIZE)
+    np.testing.assert_array_equal(y, np.broadcast_to(centres[:, None], (SIZE, SIZE)))
+    np.testing.assert_array_equal(x, np.broadcast_to(centres, (SIZE, SIZE)))
+    assert [float(v) for v in distort(SIZE / 2, SIZE / 2, 0.2, SIZE)] == [SIZE / 2, SIZE / 2]
+    corner = distort(tf.constant(0.0), tf.constant(0.0), 0.25, SIZE)
+    np.testing.assert_allclose(corner, SIZE / 2 * (1 - 1.25), rtol=1e-6)  # r = 1 in the corners
+
+
+def test_reflected_border_shows_the_inside_again():
+    image = ramp(64, 64)
+    got = augment.centre_crop(image, fixed(short_side=(SIZE, SIZE), translate=(0.25, 0.25))).numpy()
+    at = (np.arange(SIZE) + 0.5) * 2 - 16  # a quarter of the picture beyond the top and left border
+    np.testing.assert_allclose(got[9:, 9:, 0], np.broadcast_to(at[9:, None], (23, 23)), atol=0.01)
+    np.testing.assert_allclose(got[:7, :, 0], np.broadcast_to(-at[:7, None], (7, SIZE)), atol=0.01)
+
+
+def test_filled_border_has_the_fills_colour():
+    image = np.full((64, 64, 3), 200, np.uint8)
+    policy = fixed(short_side=(SIZE, SIZE), translate=(0.25, 0.25), rotate=(0.001, 0.001), fill=(10, 20, 30))
+    got = augment.centre_crop(image, policy).numpy()
+    np.testing.assert_allclose(got[:7, :7], np.broadcast_to([10, 20, 30], (7, 7, 3)), atol=1e-3)
+    np.testing.assert_allclose(got[9:, 9:], 200, atol=1e-3)
+
+
+@pytest.mark.parametrize("fields", [{}, {"rotate": (0.01, 0.01)}], ids=["axis-aligned", "turned"])
+@pytest.mark.parametrize("side", [180, 128, 80, 64, 40])
+def test_shrinking_antialiases(fields, side):
+    """The finest stripes turn grey, and white noise is averaged at least as much as bilinear samples of blocks do."""
+    policy = fixed(short_side=(side, side), **fields)
+    stripes = np.broadcast_to(np.arange(256)[None, :, None] % 2 * 255, (256, 256, 3)).astype(np.uint8)
+    grey = augment.centre_crop(stripes, policy).numpy()
+    assert abs(grey.mean() - 127.5) < 5 and grey.std() < (12 if side <= 128 else 45)
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    assert augment.centre_crop(noise, policy).numpy().std() < 1.15 * noise.std() * side / 256
+
+
+def test_resampling_is_close_to_tensorflows_antialiased_resize():
+    rng = np.random.default_rng(0)
+    image = tf.image.resize(rng.uniform(0, 255, (12, 15, 3)), (300, 375), "bicubic")  # smooth, as photos are
+    for side in (40, 96, 150, 200, 420):
+        width = round(375 * side / 300)
+        reference = tf.image.resize(image, (side, width), antialias=True)
+        top, left = (side - SIZE) // 2, (width - SIZE) // 2
+        got = augment.centre_crop(image, fixed(short_side=(side, side)))
+        assert np.abs(got - reference[top : top + SIZE, left : left + SIZE]).mean() < 1.5
+
+
+def boxes(policy, count=4000, height=300.0, width=400.0):
+    examples = tf.data.Dataset.range(count).map(lambda i: geometry.crop_box(policy, uniforms(0, 0, i), height, width))
+    return examples.batch(count).get_single_element().numpy()
+
+
+def test_crops_are_uniform_over_scale_and_place():
+    top, left, height, width = boxes(Policy()).T
+    np.testing.assert_allclose(height, width)
+    short = 224 * 300 / height
+    assert stats.kstest((short - 256) / (480 - 256), "uniform").pvalue > 1e-3
+    assert stats.kstest(top / (300 - height), "uniform").pvalue > 1e-3
+    assert stats.kstest(left / (400 - width), "uniform").pvalue > 1e-3
+    assert abs(np.corrcoef(top / (300 - height), left / (400 - width))[0, 1]) < 0.06
+
+
+def test_inception_crops_are_uniform_over_area_and_log_aspect():
+    top, left, height, width = boxes(Policy(short_side=None, area=(0.08, 0.5))).T  # 0.5: so that every aspect fits
+    assert stats.kstest((height * width / 120_000 - 0.08) / 0.42, "uniform").pvalue > 1e-3
+    share = (np.log(width / height) - np.log(3 / 4)) / np.log(16 / 9)
+    assert stats.kstest(share, "uniform").pvalue > 1e-3
+    assert (top >= 0).all() and (top + height <= 300.01).all() and (left + width <= 400.01).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 700),
+    st.integers(1, 700),
+    st.integers(0, 10**6),
+    st.sampled_from([Policy.strong(8), Policy.light(8), Policy(8, (8, 20)), Policy.none(8)]),
+)
+def test_a_region_fits_its_capacity_and_lies_in_the_image(height, width, index, policy):
+    region = fetch(np.zeros((height, width, 3), np.uint8), policy, uniforms(0, 0, index))
+    (rows, columns), (top, left), whole = region.frame.numpy()
+    assert region.pixels.shape[0] == rows * columns * 3 <= capacity(policy)
+    assert min(top, left) >= 0 and top + rows <= whole[0] and left + columns <= whole[1]
