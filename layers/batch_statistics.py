@@ -64,9 +64,9 @@ def reestimate_batch_statistics(model: keras.Model, dataset) -> list[str]:
 
 def _batches(dataset):
     if hasattr(dataset, "shape"):
-        dataset = (dataset[i : i + 32] for i in range(0, len(dataset), 32))
-    for batch in dataset:
-        yield batch[0] if isinstance(batch, tuple) else batch
+        yield from (dataset[i : i + 32] for i in range(0, len(dataset), 32))
+    else:
+        yield from (batch[0] if isinstance(batch, tuple) else batch for batch in dataset)
 
 
 def _add(total, layer, count):

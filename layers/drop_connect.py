@@ -81,7 +81,8 @@ class DropConnect(NoiseWrapper):
 
     def describe(self):
         masked = "weights and biases" if self.drop_bias else "weights"
-        return f"{masked} of {type(self.layer).__name__} {self.layer.name}, per {'example' if self.per_example else 'batch'}"
+        unit = "example" if self.per_example else "batch"
+        return f"{masked} of {type(self.layer).__name__} {self.layer.name}, per {unit}"
 
     def get_config(self):
         own = {"per_example": self.per_example, "inference": self.inference, "drop_bias": self.drop_bias}
@@ -104,6 +105,7 @@ class DropConnect(NoiseWrapper):
         inputs, kernel = ops.cast(inputs, dtype), ops.cast(dense.kernel, dtype)
         examples = ops.shape(inputs)[0]
         seeds = keras.random.randint((examples, 2), 0, 2**31 - 1, seed=self.seed_generator)
+        seeds = ops.cast(seeds, self.seed_generator.state.dtype)
         rows = ops.reshape(inputs, (examples, math.prod(inputs.shape[1:-1]), inputs.shape[-1]))
         outputs = _masked_matmul(self.rate, seeds)(rows, kernel)
         outputs = ops.reshape(outputs, (examples, *inputs.shape[1:-1], dense.units))
@@ -179,13 +181,16 @@ def _masked_matmul(rate, seeds):
         def gradient(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
 
-            def step(total, each):
-                x_e, g_e, seed = each
-                mask = masked(ops.ones_like(kernel), seed)
-                total = total + mask * ops.matmul(ops.transpose(x_e), g_e)
-                return total, ops.matmul(g_e, ops.transpose(mask * kernel))
+            def step(i, sums):
+                d_x, d_kernel = sums
+                mask = masked(ops.ones_like(kernel), ops.take(seeds, i, axis=0))
+                x_i, g_i = ops.take(x, i, axis=0), ops.take(upstream, i, axis=0)
+                back = ops.matmul(g_i, ops.transpose(mask * kernel))
+                d_x = ops.slice_update(d_x, (i, 0, 0), ops.expand_dims(back, 0))
+                return d_x, d_kernel + mask * ops.matmul(ops.transpose(x_i), g_i)
 
-            d_kernel, d_x = ops.scan(step, ops.zeros_like(kernel), (x, upstream, seeds))
+            start = ops.zeros_like(x), ops.zeros_like(kernel)
+            d_x, d_kernel = ops.fori_loop(0, ops.shape(x)[0], step, start)
             return d_x, d_kernel
 
         return ops.map(lambda each: ops.matmul(each[0], masked(kernel, each[1])), (x, seeds)), gradient

@@ -19,7 +19,7 @@ def output_length(length: int, ratio: float) -> int:
 def pseudorandom_boundaries(length: int, pooled: int, offset):
     """Region boundaries b_0 = 0 … b_pooled = length: b_i = ⌈α (i + u)⌉ − ⌈α u⌉, α = length / pooled.
 
-    u in (0, 1) is given as the integer `offset` = ⌈length · u⌉ in 1 … length: in integers there is no rounding to guard.
+    u in (0, 1) is given as the integer `offset` = ⌈length · u⌉ in 1 … length; integers do not round.
     """
     steps = ops.arange(pooled + 1, dtype="int32") * length + offset
     return (steps + (pooled - 1)) // pooled - (offset + (pooled - 1)) // pooled

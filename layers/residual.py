@@ -17,7 +17,7 @@ class Branch:
 
 
 def calls(model):
-    """(operation, inputs, outputs) of every call in `model`'s graph, in the order in which `clone_model` repeats them."""
+    """(operation, inputs, outputs) of every call in `model`'s graph, in the order in which `clone_model` goes."""
     recorded = []
 
     def record(operation, *args, **kwargs):

@@ -1,4 +1,4 @@
-"""Put noise into a model that exists: its weights stay, its inference stays bit-identical, its training gets noisier."""
+"""Put noise into a model that exists: same weights, bit-identical inference, noisier training."""
 
 import itertools
 from functools import partial
