@@ -94,7 +94,7 @@ class DropConnect(NoiseWrapper):
     def _per_batch(self, inputs):
         masked = self._variables("kernel") + (self._variables("bias") if self.drop_bias else [])
         scale = 1 / (1 - self.rate)
-        values = {id(v): v * (self.keep_mask(v.shape, v.dtype) * scale) for v in masked}
+        values = {id(v): ops.where(self.keep_mask(v.shape, "bool"), v * scale, 0) for v in masked}
         outputs, losses = call_assigning(self.layer, values, inputs)
         for loss in losses:
             self.add_loss(loss)
@@ -174,7 +174,7 @@ def _masked_matmul(rate, seeds):
     """
 
     def masked(values, seed):
-        return values * (keep_mask(values.shape, rate, _Drawn(seed), values.dtype) * (1 / (1 - rate)))
+        return ops.where(keep_mask(values.shape, rate, _Drawn(seed), "bool"), values * (1 / (1 - rate)), 0)
 
     @ops.custom_gradient
     def matmul(x, kernel):

@@ -44,7 +44,7 @@ class Maxout(keras.layers.Layer):
 
     def call(self, inputs):
         affine = self.affine(inputs)
-        return ops.max(ops.reshape(affine, (*ops.shape(affine)[:-1], self.units, self.pieces)), axis=-1)
+        return ops.max(ops.reshape(affine, (*ops.shape(affine)[:-1], self.pieces, self.units)), axis=-2)
 
     def compute_output_shape(self, input_shape):
         return (*self.affine.compute_output_shape(input_shape)[:-1], self.units)
