@@ -74,7 +74,7 @@ class StochasticResidual(NoiseWrapper):
 
     def build(self, input_shape):
         super().build(input_shape)
-        output_shape = self.layer.compute_output_shape(input_shape)
+        output_shape = self.layer.compute_output_spec(keras.KerasTensor(input_shape, self.compute_dtype)).shape
         if tuple(output_shape) != tuple(input_shape):
             raise ValueError(
                 f"StochasticResidual adds its branch to its input: the branch {self.layer.name!r} must keep the "
