@@ -99,12 +99,20 @@ def noise_rate(layer) -> float | None:
 
 
 def noise_layers(model) -> list:
-    """The layers of `model`, nested ones included, that inject noise at a rate above 0 in training."""
+    """The layers of `model`, nested ones included, that inject noise in training, in the order of the model."""
     return [
         layer
-        for layer in model._flatten_layers()
+        for layer in _nested(model, set())
         if (layer.noisy(training=True) if isinstance(layer, NoiseLayer) else noise_rate(layer))
     ]
+
+
+def _nested(layer, seen):
+    if id(layer) not in seen:
+        seen.add(id(layer))
+        yield layer
+        for inner in layer._flatten_layers(include_self=False, recursive=False):
+            yield from _nested(inner, seen)
 
 
 @contextlib.contextmanager

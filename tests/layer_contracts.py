@@ -1,4 +1,4 @@
-"""What every public layer must satisfy, on every backend: one `Contract` per layer, checked by `test_layer_contracts`."""
+"""What every public layer must satisfy, on every backend; `test_layer_contracts` checks it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
