@@ -1,5 +1,28 @@
 """Keras layers that train with noise and average it out at test time."""
 
-from layers.batch_statistics import freeze_batch_statistics
+from layers.batch_statistics import freeze_batch_statistics, reestimate_batch_statistics
+from layers.drop_connect import DropConnect
+from layers.fractional_max_pooling import FractionalMaxPooling2D, fractional_max_pool
+from layers.maxout import Maxout
+from layers.monte_carlo import MonteCarlo, monte_carlo
+from layers.noise import describe_noise
+from layers.stochastic_depth import StochasticDepth, StochasticResidual, linear_rates
+from layers.surgery import add_drop_connect, add_stochastic_depth, set_dropout
 
-__all__ = ["freeze_batch_statistics"]
+__all__ = [
+    "DropConnect",
+    "FractionalMaxPooling2D",
+    "Maxout",
+    "MonteCarlo",
+    "StochasticDepth",
+    "StochasticResidual",
+    "add_drop_connect",
+    "add_stochastic_depth",
+    "describe_noise",
+    "fractional_max_pool",
+    "freeze_batch_statistics",
+    "linear_rates",
+    "monte_carlo",
+    "reestimate_batch_statistics",
+    "set_dropout",
+]

@@ -1,0 +1,198 @@
+"""DropConnect: mask weights in training; average the masks out in inference.
+
+Wan, Zeiler, Zhang, LeCun, Fergus: Regularization of Neural Networks using DropConnect, ICML 2013.
+"""
+
+import contextlib
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from layers.noise import NoiseWrapper, keep_mask
+from layers.stateless import call_assigning
+
+NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
+NOT_ELEMENTWISE = {"softmax", "log_softmax", "sparsemax", "glu"}
+
+
+@keras.saving.register_keras_serializable(package="layers")
+class DropConnect(NoiseWrapper):
+    """Wrap a layer; in training multiply each of its kernels elementwise by a random mask.
+
+    Training: a((M ∘ W) x / (1 − rate) + b) with M_ij ~ Bernoulli(1 − rate); M one per batch, or for Dense one per
+    example, as in the paper. `drop_bias` masks b likewise. This is the inverted form: the paper trains without the
+    division and scales W by 1 − rate in inference; its W is this W divided by 1 − rate.
+    Inference "mean": a(W x + b), bit-identical to the wrapped layer.
+    Inference "gaussian", the paper's moment matching: the pre-activation is taken as u ~ N(μ, σ²),
+    μ = W x + b, σ² = rate / (1 − rate) · (W ∘ W)(x ∘ x) (+ rate / (1 − rate) · b² if b is masked too), and the output
+    is E[a(u)]: in closed form for ReLU, else by 16-point Gauss-Hermite quadrature where the paper draws samples.
+    It equals "mean" for a linear layer.
+
+    Memory, beyond the wrapped layer's: per batch two arrays of the kernel's size. Per example also two, not batch
+    times as many: examples are taken one after another and the backward pass redraws each mask from its seed.
+
+    Args: layer: Dense, Conv1D/2D/3D, DepthwiseConv2D, EinsumDense or any layer with a variable named `…kernel`.
+        rate: probability of dropping a weight. per_example: Dense only. inference: "mean" or "gaussian".
+        drop_bias: mask biases too. seed: an integer, or None for an arbitrary one.
+    Raises: ValueError for a rate outside [0, 1), a layer without kernels, `per_example` on another layer than Dense,
+        "gaussian" on a layer without `activation`, or one that is not elementwise.
+
+    Example: `DropConnect(keras.layers.Dense(128, activation="relu"), 0.5)`
+    """
+
+    def __init__(self, layer, rate, *, per_example=False, inference="mean", drop_bias=False, seed=None, **kwargs):
+        super().__init__(layer, rate, seed=seed, **kwargs)
+        self.per_example, self.inference, self.drop_bias = bool(per_example), inference, bool(drop_bias)
+        if inference not in ("mean", "gaussian"):
+            raise ValueError(f'DropConnect: inference is "mean" or "gaussian", got {inference!r}.')
+        if per_example and not isinstance(layer, keras.layers.Dense):
+            raise ValueError(
+                f"DropConnect: per_example is for Dense layers, got {type(layer).__name__} {layer.name!r}; "
+                "use per_example=False, one mask per batch."
+            )
+        if inference == "gaussian":
+            self._check_activation()
+
+    def _check_activation(self):
+        name = getattr(getattr(self.layer, "activation", None), "__name__", None)
+        if not hasattr(self.layer, "activation") or hasattr(self.layer, "cell") or name in NOT_ELEMENTWISE:
+            raise ValueError(
+                'DropConnect: inference="gaussian" needs a linear layer followed by an elementwise activation, got '
+                f"{type(self.layer).__name__} {self.layer.name!r} with activation {name!r}; put the activation in a "
+                'layer of its own or use inference="mean".'
+            )
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        if not self._variables("kernel"):
+            raise ValueError(
+                f"DropConnect masks kernels, and {type(self.layer).__name__} {self.layer.name!r} has none; "
+                f"its variables: {[v.name for v in self.layer.variables]}."
+            )
+
+    def call(self, inputs, training=None):
+        if self.noisy(training):
+            return self._per_example(inputs) if self.per_example else self._per_batch(inputs)
+        if self.inference == "gaussian" and self.rate and not training:
+            return self._gaussian(inputs)
+        return self.layer(inputs)
+
+    def describe(self):
+        masked = "weights and biases" if self.drop_bias else "weights"
+        unit = "example" if self.per_example else "batch"
+        return f"{masked} of {type(self.layer).__name__} {self.layer.name}, per {unit}"
+
+    def get_config(self):
+        own = {"per_example": self.per_example, "inference": self.inference, "drop_bias": self.drop_bias}
+        return {**super().get_config(), **own}
+
+    def _variables(self, suffix):
+        return [variable for variable in self.layer.variables if variable.name.endswith(suffix)]
+
+    def _per_batch(self, inputs):
+        masked = self._variables("kernel") + (self._variables("bias") if self.drop_bias else [])
+        scale = 1 / (1 - self.rate)
+        values = {id(v): ops.where(self.keep_mask(v.shape, "bool"), v * scale, 0) for v in masked}
+        outputs, losses = call_assigning(self.layer, values, inputs)
+        for loss in losses:
+            self.add_loss(loss)
+        return outputs
+
+    def _per_example(self, inputs):
+        dense, dtype = self.layer, self.layer.compute_dtype
+        inputs, kernel = ops.cast(inputs, dtype), ops.cast(dense.kernel, dtype)
+        examples = ops.shape(inputs)[0]
+        seeds = keras.random.randint((examples, 2), 0, 2**31 - 1, seed=self.seed_generator)
+        seeds = ops.cast(seeds, self.seed_generator.state.dtype)
+        rows = ops.reshape(inputs, (examples, math.prod(inputs.shape[1:-1]), inputs.shape[-1]))
+        outputs = _masked_matmul(self.rate, seeds)(rows, kernel)
+        outputs = ops.reshape(outputs, (examples, *inputs.shape[1:-1], dense.units))
+        if dense.use_bias:
+            bias = ops.cast(dense.bias, dtype)
+            if self.drop_bias:
+                shape = (examples,) + (1,) * (len(inputs.shape) - 2) + (dense.units,)
+                bias = bias * (self.keep_mask(shape, dtype) / (1 - self.rate))
+            outputs = outputs + bias
+        return outputs if dense.activation is None else dense.activation(outputs)
+
+    def _gaussian(self, inputs):
+        activation = self.layer.activation or keras.activations.linear
+        with _linear(self.layer):
+            mean = self.layer(inputs)
+            if activation is keras.activations.linear:
+                return mean
+            std = self._deviation(ops.cast(inputs, self.layer.compute_dtype))
+        if activation is keras.activations.relu:
+            z = mean / std
+            density = ops.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+            return mean * (0.5 * (1 + ops.erf(z / math.sqrt(2)))) + std * density
+        weights = NODE_WEIGHTS / NODE_WEIGHTS.sum()
+        return sum(float(w) * activation(mean + float(z) * std) for z, w in zip(NODES, weights, strict=True))
+
+    def _deviation(self, inputs):
+        """σ of the pre-activation; inputs and kernel are divided by their largest entries, so float16 holds squares."""
+        tiny = 1e-6
+        (kernel,) = self._variables("kernel")
+        width, height = ops.max(ops.abs(inputs)) + tiny, ops.max(ops.abs(kernel)) + tiny
+        scale = ops.cast(width, kernel.dtype) * height
+        values = {id(kernel): ops.square(kernel / height)}
+        for bias in self._variables("bias"):
+            values[id(bias)] = ops.square(bias / scale) if self.drop_bias else ops.zeros_like(bias)
+        variance, _ = call_assigning(self.layer, values, ops.square(inputs / width))
+        factor = math.sqrt(self.rate / (1 - self.rate))
+        return ops.sqrt(variance + tiny**2) * ops.cast(scale * factor, variance.dtype) + tiny
+
+
+@contextlib.contextmanager
+def _linear(layer):
+    """Let `layer` return its pre-activation."""
+    activation = layer.activation
+    layer.activation = keras.activations.linear
+    try:
+        yield
+    finally:
+        layer.activation = activation
+
+
+class _Drawn(keras.random.SeedGenerator):
+    """A seed that was drawn before: the same draw at each use, so that a backward pass can repeat the forward one's."""
+
+    def __init__(self, seed):
+        self.drawn = seed
+
+    def next(self, ordered=True):
+        return self.drawn
+
+
+def _masked_matmul(rate, seeds):
+    """f(x, W): y_e = x_e (M_e ∘ W) / (1 − rate), M_e drawn from seeds[e], one example at a time in both directions.
+
+    Gradients: dx_e = g_e (M_e ∘ W)ᵀ / (1 − rate) and dW = Σ_e M_e ∘ (x_eᵀ g_e) / (1 − rate).
+    Shapes: x (examples, positions, in), W (in, out), y (examples, positions, out).
+    """
+
+    def masked(values, seed):
+        return ops.where(keep_mask(values.shape, rate, _Drawn(seed), "bool"), values * (1 / (1 - rate)), 0)
+
+    @ops.custom_gradient
+    def matmul(x, kernel):
+        def gradient(*args, upstream=None):
+            upstream = args[0] if upstream is None else upstream
+
+            def step(i, sums):
+                d_x, d_kernel = sums
+                mask = masked(ops.ones_like(kernel), ops.take(seeds, i, axis=0))
+                x_i, g_i = ops.take(x, i, axis=0), ops.take(upstream, i, axis=0)
+                back = ops.matmul(g_i, ops.transpose(mask * kernel))
+                d_x = ops.slice_update(d_x, (i, 0, 0), ops.expand_dims(back, 0))
+                return d_x, d_kernel + mask * ops.matmul(ops.transpose(x_i), g_i)
+
+            start = ops.zeros_like(x), ops.zeros_like(kernel)
+            d_x, d_kernel = ops.fori_loop(0, ops.shape(x)[0], step, start)
+            return d_x, d_kernel
+
+        return ops.map(lambda each: ops.matmul(each[0], masked(kernel, each[1])), (x, seeds)), gradient
+
+    return matmul

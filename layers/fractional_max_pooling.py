@@ -1,0 +1,141 @@
+"""Fractional max-pooling: shrink an image by a factor between 1 and 2, over randomly laid regions.
+
+Graham: Fractional Max-Pooling, 2014, arXiv:1412.6071.
+"""
+
+import math
+
+import keras
+from keras import ops
+
+from layers.noise import NoiseLayer
+
+
+def output_length(length: int, ratio: float) -> int:
+    """⌊length / ratio⌋, and at least half the length, so that every region has one or two pixels."""
+    return max(math.floor(length / ratio), math.ceil(length / 2))
+
+
+def pseudorandom_boundaries(length: int, pooled: int, offset):
+    """Region boundaries b_0 = 0 … b_pooled = length: b_i = ⌈α (i + u)⌉ − ⌈α u⌉, α = length / pooled.
+
+    u in (0, 1) is given as the integer `offset` = ⌈length · u⌉ in 1 … length; integers do not round.
+    """
+    steps = ops.arange(pooled + 1, dtype="int32") * length + offset
+    return (steps + (pooled - 1)) // pooled - (offset + (pooled - 1)) // pooled
+
+
+def random_boundaries(length: int, pooled: int, seed):
+    """Region boundaries whose increments are a uniformly random order of the needed ones and twos."""
+    order = ops.argsort(keras.random.uniform((pooled,), seed=seed))
+    increments = 1 + ops.cast(order < length - pooled, "int32")
+    return ops.concatenate([ops.zeros((1,), "int32"), ops.cumsum(increments)])
+
+
+def fractional_max_pool(images, rows, columns, *, overlapping=True, axes=(1, 2)):
+    """Maxima over the rectangles that the boundaries `rows` × `columns` cut out of `images` along `axes`.
+
+    Region i holds pixels b_i … b_{i+1} − 1, and with `overlapping` also b_{i+1}, its neighbour's first. Increments are
+    1 or 2. Agrees with `tf.nn.fractional_max_pool` given the sequences that it returns. The gradient goes to the first
+    of equal pixels.
+    """
+    for boundaries, axis in zip((rows, columns), axes, strict=True):
+        images = _pool(boundaries, axis, overlapping)(images)
+    return images
+
+
+def _pool(boundaries, axis, overlapping):
+    """x → the maxima of its regions along `axis`, with a gradient that gathers: a scatter is several times slower."""
+    first, end = boundaries[:-1], boundaries[1:]
+
+    @ops.custom_gradient
+    def pool(x):
+        length = x.shape[axis]
+        candidates = [ops.take(x, index, axis=axis) for index in (first, end - 1)]
+        largest = own = ops.maximum(*candidates)
+        if overlapping:
+            shared = ops.take(x, ops.minimum(end, length - 1), axis=axis)
+            largest = ops.maximum(own, shared)
+
+        def gradient(*args, upstream=None):
+            upstream = args[0] if upstream is None else upstream
+            zero = ops.zeros_like(upstream)
+            begins = ops.any(ops.expand_dims(first, 1) == ops.arange(length, dtype=first.dtype), axis=0)
+            region = ops.cumsum(ops.cast(begins, "int32")) - 1
+            to_own = ops.where(own >= shared, upstream, zero) if overlapping else upstream
+            to_first = ops.where(candidates[0] >= candidates[1], to_own, zero)
+            both = ops.concatenate([to_first, to_own - to_first], axis=axis)
+            d_x = ops.take(both, ops.where(begins, region, region + first.shape[0]), axis=axis)
+            if overlapping:  # the first pixel of region r is also the last one of region r − 1
+                padding = [(int(i == axis), 0) for i in range(len(x.shape))]
+                to_shared = ops.pad(upstream - to_own, padding)
+                d_x = d_x + ops.take(to_shared, ops.where(begins, region, 0), axis=axis)
+            return d_x
+
+        return largest, gradient
+
+    return pool
+
+
+@keras.saving.register_keras_serializable(package="layers")
+class FractionalMaxPooling2D(NoiseLayer):
+    """Max-pool (batch, h, w, c) to (batch, ⌊h / ratio⌋, ⌊w / ratio⌋, c), 1 < ratio < 2, over random regions.
+
+    Training: one layout of rows and one of columns per call, "pseudorandom" (regular with a random phase) or "random"
+    (any order of steps of 1 and 2). Inference: the pseudorandom layout of phase u = ½, always the same; the paper
+    averages several random layouts, which is `monte_carlo`. Height and width must be known when the layer is built.
+    Raises ValueError for a ratio outside (1, 2), an unknown mode or an unknown image size.
+
+    Example: `FractionalMaxPooling2D(2 ** 0.5)`
+    """
+
+    def __init__(self, ratio=1.44, *, mode="pseudorandom", overlapping=True, data_format=None, seed=None, **kwargs):
+        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 1 < ratio < 2:
+            raise ValueError(f"FractionalMaxPooling2D: ratio lies strictly between 1 and 2, got {ratio!r}.")
+        if mode not in ("random", "pseudorandom"):
+            raise ValueError(f'FractionalMaxPooling2D: mode is "random" or "pseudorandom", got {mode!r}.')
+        super().__init__(0.0, seed=seed, **kwargs)
+        self.ratio, self.mode, self.overlapping = float(ratio), mode, bool(overlapping)
+        self.data_format = keras.config.image_data_format() if data_format is None else data_format
+        if self.data_format not in ("channels_last", "channels_first"):
+            raise ValueError(f'data_format is "channels_last" or "channels_first", got {data_format!r}.')
+        self.axes = (1, 2) if self.data_format == "channels_last" else (2, 3)
+        self.supports_masking = False
+
+    def build(self, input_shape):
+        if len(input_shape) != 4 or any(input_shape[axis] is None for axis in self.axes):
+            raise ValueError(
+                "FractionalMaxPooling2D takes images of four dimensions whose height and width are known; got the "
+                f"shape {tuple(input_shape)}. Give Input(shape=(height, width, channels))."
+            )
+
+    def noisy(self, training):
+        return bool(training or self.noise_on)
+
+    def call(self, inputs, training=None):
+        boundaries = [self._boundaries(inputs.shape[axis], self.noisy(training)) for axis in self.axes]
+        return fractional_max_pool(inputs, *boundaries, overlapping=self.overlapping, axes=self.axes)
+
+    def _boundaries(self, length, noisy):
+        pooled = output_length(length, self.ratio)
+        if not noisy:
+            return pseudorandom_boundaries(length, pooled, (length + 1) // 2)
+        if self.mode == "random":
+            return random_boundaries(length, pooled, self.seed_generator)
+        offset = keras.random.randint((), 1, length + 1, seed=self.seed_generator)
+        return pseudorandom_boundaries(length, pooled, offset)
+
+    def compute_output_shape(self, input_shape):
+        shape = list(input_shape)
+        for axis in self.axes:
+            shape[axis] = None if shape[axis] is None else output_length(shape[axis], self.ratio)
+        return tuple(shape)
+
+    def describe(self):
+        return f"{self.mode} layout of pooling regions, per batch"
+
+    def get_config(self):
+        config = super().get_config()
+        del config["rate"]
+        own = ("ratio", "mode", "overlapping", "data_format")
+        return {**config, **{name: getattr(self, name) for name in own}}

@@ -1,0 +1,54 @@
+"""Maxout: a piecewise linear activation that is learnt.
+
+Goodfellow, Warde-Farley, Mirza, Courville, Bengio: Maxout Networks, ICML 2013, arXiv:1302.4389.
+"""
+
+import keras
+from keras import ops
+
+CONVOLUTIONS = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
+
+
+@keras.saving.register_keras_serializable(package="layers")
+class Maxout(keras.layers.Layer):
+    """The largest of `pieces` affine functions per unit: y_u = max_k (x · W_uk + b_uk).
+
+    Dense by default: (…, features) → (…, units). With `kernel_size`, a tuple of 1, 2 or 3 sizes, the affine functions
+    are convolutions (channels last) and the maximum runs over channels: (batch, h, w, c) → (batch, h', w', units).
+    ReLU is the case of two pieces of which one is 0; |x| the case of W₁ = −W₂.
+    Raises ValueError unless units and pieces are positive integers.
+
+    Examples: `Maxout(128, 4)`, `Maxout(64, 2, kernel_size=(3, 3), padding="same")`. The other activations are Keras's:
+    `Dense(128, activation="leaky_relu")`, "sigmoid", "tanh", "relu", "elu".
+    """
+
+    def __init__(self, units, pieces, *, kernel_size=None, strides=1, padding="valid", **kwargs):
+        super().__init__(**kwargs)
+        for name, value in (("units", units), ("pieces", pieces)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"Maxout: {name} is a positive integer, got {value!r}.")
+        self.units, self.pieces, self.strides, self.padding = units, pieces, strides, padding
+        self.kernel_size = None if kernel_size is None else tuple(kernel_size)
+        if self.kernel_size is None:
+            self.affine = keras.layers.Dense(units * pieces, dtype=self.dtype_policy)
+        elif len(self.kernel_size) in CONVOLUTIONS:
+            convolution = CONVOLUTIONS[len(self.kernel_size)]
+            self.affine = convolution(
+                units * pieces, self.kernel_size, strides, padding, "channels_last", dtype=self.dtype_policy
+            )
+        else:
+            raise ValueError(f"Maxout: kernel_size has 1, 2 or 3 entries, one per dimension; got {kernel_size!r}.")
+
+    def build(self, input_shape):
+        self.affine.build(input_shape)
+
+    def call(self, inputs):
+        affine = self.affine(inputs)
+        return ops.max(ops.reshape(affine, (*ops.shape(affine)[:-1], self.pieces, self.units)), axis=-2)
+
+    def compute_output_shape(self, input_shape):
+        return (*self.affine.compute_output_shape(input_shape)[:-1], self.units)
+
+    def get_config(self):
+        own = ("units", "pieces", "kernel_size", "strides", "padding")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}

@@ -1,0 +1,72 @@
+"""Marginalise over a model's noise: average many noisy predictions and say how much they disagree.
+
+Gal, Ghahramani: Dropout as a Bayesian Approximation, ICML 2016; Houlsby et al.: Bayesian Active Learning, 2011 (BALD).
+"""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from layers.noise import noise_layers, training_mode
+
+
+@dataclass(frozen=True)
+class MonteCarlo:
+    """Predictive moments over the noise.
+
+    mean, std: (batch, …), of the model's outputs; std is the unbiased one.
+    mutual_information: (batch,) in nats, H(E p) − E H(p), what the samples disagree about; None where the outputs are
+    not probabilities over the last axis (a last axis of one is taken as the probability of "yes").
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    mutual_information: np.ndarray | None
+
+
+def monte_carlo(model, images, *, samples=20, batch_size=32) -> MonteCarlo:
+    """Predict `images` `samples` times with only the noise layers active, E_z f(x, z) ≈ 1/S Σ_s f(x, z_s).
+
+    Noise layers are those that `describe_noise` lists. Everything else, BatchNormalization first, runs in inference
+    mode and is unchanged afterwards. Works for any Keras model with one input structure and one output.
+    Raises ValueError for fewer than two samples or a model without noise.
+
+    Example: `monte_carlo(model, images, samples=50).mutual_information.argsort()[-10:]`, the ten most ambiguous images
+    """
+    if samples < 2:
+        raise ValueError(f"monte_carlo: at least 2 samples are needed for a standard deviation, got {samples!r}.")
+    noise = noise_layers(model)
+    if not noise:
+        raise ValueError(
+            f"monte_carlo: model {model.name!r} has no noise layer with a rate above 0, so all samples are equal; "
+            "see set_dropout, add_stochastic_depth and add_drop_connect."
+        )
+    length = len(keras.tree.flatten(images)[0])
+    with training_mode(noise):
+        parts = [_moments(model, _slice(images, i, i + batch_size), samples) for i in range(0, length, batch_size)]
+    mean, std, information = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return MonteCarlo(mean, std, None if np.isnan(information).any() else information)
+
+
+def _slice(images, start, stop):
+    return keras.tree.map_structure(lambda array: array[start:stop], images)
+
+
+def _moments(model, batch, samples):
+    draws = [np.asarray(keras.ops.convert_to_numpy(model(batch, training=False)), "float64") for _ in range(samples)]
+    return np.mean(draws, axis=0), np.std(draws, axis=0, ddof=1), _mutual_information(np.stack(draws))
+
+
+def _mutual_information(draws):
+    """Of draws (samples, batch, …, classes); NaN where they are no probabilities."""
+    if draws.shape[-1] == 1:
+        draws = np.concatenate([1 - draws, draws], axis=-1)
+    if draws.min() < 0 or np.abs(draws.sum(axis=-1) - 1).max() > 1e-2:
+        return np.full(draws.shape[1], np.nan)
+    information = _entropy(draws.mean(axis=0)) - _entropy(draws).mean(axis=0)
+    return np.maximum(information.reshape(len(information), -1).mean(axis=1), 0)
+
+
+def _entropy(p):
+    return -np.sum(p * np.log(np.maximum(p, 1e-300)), axis=-1)

@@ -1,0 +1,187 @@
+"""What every noise layer shares: a rate, a seed, and being on or off independently of the rest of the model."""
+
+import contextlib
+import functools
+import inspect
+
+import keras
+
+# Noise of other houses, known by class name so that their packages need not be imported (keras.applications' ConvNeXt
+# has a StochasticDepth of its own; keras-cv has DropPath, StochasticDepth and DropBlock2D).
+FOREIGN = {"StochasticDepth", "DropPath", "DropBlock2D"}
+BUILT_IN = (
+    keras.layers.Dropout,
+    keras.layers.AlphaDropout,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+)
+
+
+class NoiseLayer(keras.layers.Layer):
+    """A layer y = f(x, z) with noise z in training and its expectation over z in inference.
+
+    `rate` in [0, 1) is the probability of dropping. The draws are a function of `seed` and of the number of calls.
+    `noise_on = True` draws also in inference; `monte_carlo` sets it, and BatchNormalization does not notice.
+    """
+
+    def __init__(self, rate, *, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = check_rate(rate, type(self).__name__)
+        self.seed = seed
+        self.noise_on = False
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+
+    def noisy(self, training) -> bool:
+        """Whether this call draws noise."""
+        return bool(training or self.noise_on) and self.rate > 0
+
+    def keep_mask(self, shape, dtype="float32"):
+        """1 with probability 1 − rate, else 0."""
+        return keep_mask(shape, self.rate, self.seed_generator, dtype)
+
+    def describe(self) -> str:
+        """What is dropped; `describe_noise` prints it."""
+        return "activations"
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+class NoiseWrapper(NoiseLayer):
+    """A noise layer around another layer, whose inputs and variables are cast by that layer alone."""
+
+    def __init__(self, layer, rate, *, seed=None, **kwargs):
+        if not isinstance(layer, keras.layers.Layer):
+            raise TypeError(f"{type(self).__name__} wraps a keras.layers.Layer, got {layer!r}.")
+        kwargs.setdefault("dtype", layer.dtype_policy)
+        super().__init__(rate, seed=seed, autocast=False, **kwargs)
+        self.layer = layer
+
+    def build(self, input_shape):
+        if not self.layer.built:
+            self.layer.build(input_shape)
+
+    def compute_output_shape(self, input_shape):
+        return self.layer.compute_output_shape(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        layer = keras.saving.deserialize_keras_object(config.pop("layer"), custom_objects=custom_objects)
+        return cls(layer, config.pop("rate"), **config)
+
+
+def check_rate(rate, owner: str) -> float:
+    """`rate` as a float; a ValueError naming `owner` unless 0 ≤ rate < 1."""
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+        raise ValueError(f"{owner}: rate is the probability of dropping, a number in [0, 1); got {rate!r}.")
+    return float(rate)
+
+
+def keep_mask(shape, rate, seed, dtype="float32"):
+    """1 with probability 1 − rate, else 0; drawn in float32, where a small rate does not round to another one."""
+    return keras.ops.cast(keras.random.uniform(shape, dtype="float32", seed=seed) >= rate, dtype)
+
+
+def noise_rate(layer) -> float | None:
+    """The rate (for Gaussian noise its standard deviation) at which `layer` injects noise; None if it injects none."""
+    if isinstance(layer, (NoiseLayer, *BUILT_IN)) or type(layer).__name__ in FOREIGN:
+        return next(
+            (getattr(layer, name) for name in ("rate", "drop_path_rate", "stddev") if hasattr(layer, name)), None
+        )
+    if isinstance(layer, keras.layers.RNN) or hasattr(layer, "cell"):
+        cell = getattr(layer, "cell", layer)
+        return max(getattr(cell, "dropout", 0), getattr(cell, "recurrent_dropout", 0)) or None
+    return None
+
+
+def noise_layers(model) -> list:
+    """The layers of `model`, nested ones included, that inject noise in training, in the order of the model."""
+    return [
+        layer
+        for layer in _nested(model, set())
+        if (layer.noisy(training=True) if isinstance(layer, NoiseLayer) else noise_rate(layer))
+    ]
+
+
+def _nested(layer, seen):
+    if id(layer) not in seen:
+        seen.add(id(layer))
+        yield layer
+        for inner in layer._flatten_layers(include_self=False, recursive=False):
+            yield from _nested(inner, seen)
+
+
+@contextlib.contextmanager
+def training_mode(layers):
+    """Run `layers`, and none of the layers they hold, in training mode, whatever the mode of the model's call."""
+    with contextlib.ExitStack() as stack:
+        for layer in layers:
+            if isinstance(layer, NoiseLayer):
+                stack.callback(setattr, layer, "noise_on", layer.noise_on)
+                layer.noise_on = True
+            elif "training" in inspect.signature(layer.call).parameters:
+                # past Layer.__setattr__, which tracks state: this is none
+                object.__setattr__(layer, "call", _training(layer.call))
+                stack.callback(object.__delattr__, layer, "call")
+        yield
+
+
+def _training(call):
+    """`call` with its argument `training` replaced by True."""
+    signature = inspect.signature(call)
+
+    @functools.wraps(call)
+    def training_call(*args, **kwargs):
+        bound = signature.bind(*args, **kwargs)
+        bound.arguments["training"] = True
+        return call(*bound.args, **bound.kwargs)
+
+    return training_call
+
+
+def describe_noise(model, print_fn=print) -> None:
+    """Print one line per layer that injects noise: its name, its class, its rate and what it drops.
+
+    Example: `describe_noise(model)` prints
+
+        block_2_add_stochastic_depth  StochasticDepth  0.067  residual branch, per example
+        dropout                       Dropout          0.2    activations
+    """
+    rows = [(layer.name, type(layer).__name__, _rate(layer), _what(layer)) for layer in noise_layers(model)]
+    if not rows:
+        print_fn(f"{model.name}: no layer injects noise.")
+        return
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print_fn("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def drops_branches(layer) -> bool:
+    """Whether `layer` multiplies a whole residual branch by one draw, per example or per batch."""
+    shape = getattr(layer, "noise_shape", None)
+    return type(layer).__name__ in {"StochasticDepth", "StochasticResidual", "DropPath"} or bool(
+        shape and all(n == 1 for n in shape[1:])
+    )
+
+
+def _rate(layer) -> str:
+    rate = noise_rate(layer)
+    return f"{rate:.3g}" if rate else "-"
+
+
+def _what(layer) -> str:
+    if isinstance(layer, NoiseLayer):
+        return layer.describe()
+    if drops_branches(layer):
+        return "residual branch, per example"
+    if isinstance(layer, keras.layers.GaussianNoise):
+        return "adds Gaussian noise of this standard deviation"
+    if isinstance(layer, keras.layers.GaussianDropout):
+        return "multiplies activations by Gaussian noise"
+    if "Spatial" in type(layer).__name__:
+        return "channels"
+    return "recurrent inputs and states" if hasattr(layer, "cell") else "activations"

@@ -1,0 +1,117 @@
+"""Stochastic depth: drop whole residual branches in training, keep them all in inference.
+
+Huang, Sun, Liu, Sedra, Weinberger: Deep Networks with Stochastic Depth, ECCV 2016, arXiv:1603.09382.
+"""
+
+import keras
+from keras import ops
+
+from layers.noise import NoiseLayer, NoiseWrapper, check_rate
+from layers.stateless import call_with
+
+
+def linear_rates(depth: int, last: float) -> list[float]:
+    """Dropping rates of residual branches 1 … L under linear decay: rate_l = l/L · last.
+
+    In the paper's survival probabilities p = 1 − rate this is p_l = 1 − l/L (1 − p_L); p_L = 0.5 there.
+    Raises ValueError unless depth is a positive integer and last is in [0, 1).
+
+    >>> linear_rates(4, 0.5)
+    [0.125, 0.25, 0.375, 0.5]
+    """
+    if not isinstance(depth, int) or depth < 1:
+        raise ValueError(f"linear_rates: depth is the number of residual branches, at least 1; got {depth!r}.")
+    last = check_rate(last, "linear_rates")
+    return [last * branch / depth for branch in range(1, depth + 1)]
+
+
+@keras.saving.register_keras_serializable(package="layers")
+class StochasticDepth(NoiseLayer):
+    """Drop its input, a residual branch, with probability `rate`: y = x + StochasticDepth(rate)(f(x)).
+
+    Training: f · b / (1 − rate), b ~ Bernoulli(1 − rate), one b per example or one per batch. Inference: f.
+    This is the inverted form. The paper trains with f · b and multiplies by 1 − rate in inference; both have the same
+    expectation, and the paper's network is this one with each branch's last layer multiplied by 1 − rate.
+    Any shape (batch, …). Raises ValueError for a rate outside [0, 1).
+
+    Example: `x = keras.layers.Add()([x, StochasticDepth(0.2)(branch(x))])`
+    """
+
+    def __init__(self, rate, *, per_example=True, seed=None, **kwargs):
+        super().__init__(rate, seed=seed, **kwargs)
+        self.per_example = bool(per_example)
+
+    def call(self, inputs, training=None):
+        if not self.noisy(training):
+            return inputs
+        examples = ops.shape(inputs)[0] if self.per_example else 1
+        keep = self.keep_mask((examples,) + (1,) * (len(inputs.shape) - 1), inputs.dtype)
+        return inputs * (keep / (1 - self.rate))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def describe(self):
+        return f"residual branch, per {'example' if self.per_example else 'batch'}"
+
+    def get_config(self):
+        return {**super().get_config(), "per_example": self.per_example}
+
+
+@keras.saving.register_keras_serializable(package="layers")
+class StochasticResidual(NoiseWrapper):
+    """A residual block whose branch is not even computed when it is dropped: y = x + b / (1 − rate) · branch(x).
+
+    Training: one b ~ Bernoulli(1 − rate) per batch; where b = 0 the branch's forward pass, gradient and updates of
+    BatchNormalization statistics are skipped. Inference: x + branch(x). See StochasticDepth for the convention.
+    `branch` maps a shape to the same shape; any layer or model. Raises ValueError otherwise, or for a bad rate.
+
+    Example: `StochasticResidual(keras.Sequential([Conv2D(16, 3, padding="same"), BatchNormalization()]), 0.5)`
+    """
+
+    def __init__(self, branch, rate, *, seed=None, **kwargs):
+        super().__init__(branch, rate, seed=seed, **kwargs)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        output_shape = self.layer.compute_output_spec(keras.KerasTensor(input_shape, self.compute_dtype)).shape
+        if tuple(output_shape) != tuple(input_shape):
+            raise ValueError(
+                f"StochasticResidual adds its branch to its input: the branch {self.layer.name!r} must keep the "
+                f"shape {tuple(input_shape)}, it gives {tuple(output_shape)}."
+            )
+
+    def call(self, inputs, training=None):
+        inputs = ops.cast(inputs, self.compute_dtype)
+        if not self.noisy(training):
+            return inputs + self._branch(self.layer(inputs))
+        state = [ops.convert_to_tensor(variable) for variable in self.layer.variables]
+        updated = [i for i, variable in enumerate(self.layer.variables) if not variable.trainable]
+        adds_loss = []
+
+        def kept():
+            values = dict(zip(map(id, self.layer.variables), state, strict=True))
+            branch, new, losses = call_with(self.layer, values, inputs)
+            adds_loss.extend(losses[:1])
+            loss = ops.cast(sum(losses, ops.zeros(())), "float32")
+            return inputs + self._branch(branch) / (1 - self.rate), [new[i] for i in updated], loss
+
+        def dropped():
+            return inputs, [state[i] for i in updated], ops.zeros((), "float32")
+
+        keep = self.keep_mask((), "bool")
+        outputs, new, loss = ops.cond(keep, kept, dropped)
+        for i, value in zip(updated, new, strict=True):
+            self.layer.variables[i].assign(value)
+        if adds_loss:
+            self.add_loss(loss)
+        return outputs
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def describe(self):
+        return "residual branch, per batch, not computed when dropped"
+
+    def _branch(self, outputs):
+        return ops.cast(outputs, self.compute_dtype)

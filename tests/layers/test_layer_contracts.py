@@ -1,0 +1,202 @@
+"""Every public layer against the contract: shapes, configuration, files, precision, XLA, seeds, modes, statistics."""
+
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from layer_contracts import COMPILED, CONTRACTS
+
+import layers
+
+BACKEND = keras.backend.backend()
+ALL = pytest.mark.parametrize("contract", CONTRACTS.values(), ids=CONTRACTS.keys())
+
+
+def only(condition):
+    chosen = {name: contract for name, contract in CONTRACTS.items() if condition(contract)}
+    return pytest.mark.parametrize("contract", chosen.values(), ids=chosen.keys())
+
+
+def images(contract, batch=4, seed=0):
+    return np.random.default_rng(seed).normal(size=(batch, *contract.shape)).astype("float32")
+
+
+def numpy(x):
+    return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")))
+
+
+def model_of(layer, contract):
+    inputs = keras.Input(contract.shape)
+    return keras.Model(inputs, layer(inputs))
+
+
+def test_every_public_layer_has_a_contract():
+    public = {name for name, thing in vars(layers).items() if inspect.isclass(thing)}
+    public = {name for name in public if issubclass(getattr(layers, name), keras.layers.Layer)}
+    assert public <= {name.split()[0] for name in CONTRACTS}
+    assert public <= set(layers.__all__)
+
+
+@ALL
+@pytest.mark.parametrize("training", [None, False, True])
+def test_shape_inference(contract, training):
+    layer = contract.make()
+    outputs = layer(images(contract), training=training)
+    assert tuple(outputs.shape) == tuple(layer.compute_output_shape((4, *contract.shape)))
+    assert model_of(layer, contract).output_shape == (None, *outputs.shape[1:])
+
+
+@ALL
+def test_config_round_trip(contract):
+    layer = contract.make(rate=0.3, seed=7)
+    again = type(layer).from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    if contract.has_rate:
+        assert again.rate == 0.3
+
+
+@ALL
+def test_keras_file(contract, tmp_path):
+    model = model_of(contract.make(seed=11), contract)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    x = images(contract)
+    np.testing.assert_array_equal(numpy(again(x, training=False)), numpy(model(x, training=False)))
+    # both stand at the first draw of the same seed
+    np.testing.assert_array_equal(numpy(again(x, training=True)), numpy(model(x, training=True)))
+
+
+@ALL
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(contract, policy):
+    old = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        layer = contract.make()
+    finally:
+        keras.config.set_dtype_policy(old)
+    x = images(contract)
+    for training in (False, True):
+        outputs = layer(x, training=training)
+        assert keras.backend.standardize_dtype(outputs.dtype) == layer.compute_dtype == policy[6:]
+        assert np.isfinite(numpy(outputs)).all()
+    exact = type(layer).from_config(contract.make().get_config())
+    exact.build((4, *contract.shape))
+    exact.set_weights(layer.get_weights())
+    np.testing.assert_allclose(numpy(layer(x)), numpy(exact(x)), atol=0.1)
+    for variable in layer.weights:
+        assert keras.backend.standardize_dtype(variable.dtype) == "float32"
+
+
+def train(contract, jit):
+    """Two training steps; returns the model."""
+    model = model_of(contract.make(), contract)
+    model.compile("sgd", "mse", jit_compile=jit)
+    x = images(contract)
+    losses = [model.train_on_batch(x, np.zeros_like(numpy(model(x)))) for _ in range(2)]
+    assert np.isfinite(losses).all()
+    return model
+
+
+@ALL
+def test_training_step(contract):
+    train(contract, jit=False)
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="torch.compile needs a C++ toolchain")
+@pytest.mark.parametrize("contract", COMPILED.values(), ids=COMPILED.keys())
+def test_xla(contract):
+    model, x = train(contract, jit=True), images(contract)
+    np.testing.assert_allclose(model.predict(x, verbose=0), numpy(model(x, training=False)), atol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras exports no SavedModel from torch")
+@pytest.mark.parametrize("contract", COMPILED.values(), ids=COMPILED.keys())
+def test_saved_model(contract, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    model, x = model_of(contract.make(), contract), images(contract)
+    model.export(tmp_path / "model", verbose=False)
+    served = tf.saved_model.load(tmp_path / "model").serve(x)
+    np.testing.assert_allclose(served.numpy(), numpy(model(x, training=False)), atol=1e-5)
+
+
+@only(lambda contract: contract.random)
+def test_seeds(contract):
+    x = images(contract, batch=16)
+    layer, twin, other = contract.make(seed=5), contract.make(seed=5), contract.make(seed=6)
+    for each in (twin, other):
+        each.build(x.shape)
+    layer.build(x.shape)
+    for each in (twin, other):
+        each.set_weights(layer.get_weights())
+    draws = [[numpy(each(x, training=True)) for _ in range(6)] for each in (layer, twin, other)]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert any(not np.array_equal(draws[0][0], later) for later in draws[0][1:])
+    assert not np.array_equal(draws[0], draws[2])
+
+
+@only(lambda contract: contract.random)
+def test_inference_draws_nothing(contract):
+    x, layer = images(contract), contract.make()
+    first = numpy(layer(x))
+    np.testing.assert_array_equal(first, numpy(layer(x, training=False)))
+    np.testing.assert_array_equal(first, numpy(layer(x, training=None)))
+
+
+@only(lambda contract: contract.has_rate)
+def test_rate_zero_is_the_identity(contract):
+    x, layer = images(contract), contract.make(rate=0)
+    if "statistics" in next(name for name, each in CONTRACTS.items() if each is contract):
+        pytest.skip("BatchNormalization differs between training and inference by itself")
+    np.testing.assert_array_equal(numpy(layer(x, training=True)), numpy(layer(x, training=False)))
+
+
+@only(lambda contract: contract.has_rate)
+@pytest.mark.parametrize("rate", [-0.1, 1, 1.5, float("nan"), "0.5", None, True])
+def test_rates_outside_the_range_are_refused(contract, rate):
+    with pytest.raises(ValueError, match=r"probability of dropping, a number in \[0, 1\)"):
+        contract.make(rate=rate)
+
+
+@only(lambda contract: contract.random and contract.exact_mean)
+def test_mean_over_draws_is_the_inference_output(contract):
+    x, layer = images(contract, batch=2), contract.make(seed=3)
+    draws = np.stack([numpy(layer(x, training=True)) for _ in range(150)]).astype("float64")
+    error = draws.std(axis=0, ddof=1) / np.sqrt(len(draws)) + 1e-6
+    z = (draws.mean(axis=0) - numpy(layer(x))) / error
+    assert np.abs(z).max() < 5
+    assert z.std() < 2
+
+
+@only(lambda contract: contract.random)
+def test_noise_can_be_turned_on_in_inference(contract):
+    x, layer = images(contract, batch=16), contract.make(seed=3)
+    layer.noise_on = True
+    draws = [numpy(layer(x, training=False)) for _ in range(6)]
+    assert any(not np.array_equal(draws[0], later) for later in draws[1:])
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the parent process runs the others")
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_other_backends(backend):
+    pytest.importorskip(backend)
+    root = Path(__file__).resolve().parents[2]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "tests/layers/test_layer_contracts.py",
+    ]
+    done = subprocess.run(
+        command, cwd=root, env={**os.environ, "KERAS_BACKEND": backend}, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]

@@ -1,0 +1,196 @@
+"""Noise put into pretrained families and user models: the right places, the same inference, the same weights."""
+
+import keras
+import numpy as np
+import pytest
+
+import layers
+from layers.noise import drops_branches, noise_layers, noise_rate
+from layers.residual import residual_branches
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the graph is the same on all backends")
+FAMILIES = {  # constructor, its arguments, residual sums counted in the paper's tables
+    "MobileNetV2": ({"alpha": 0.35}, 10),
+    "ResNet50V2": ({}, 16),
+    "EfficientNetV2B0": ({}, 15),
+    "ConvNeXtTiny": ({}, 18),
+    "MobileNetV3Small": ({}, 6),
+    "ResNet50": ({}, 16),
+    "EfficientNetB0": ({}, 9),
+    "Xception": ({"input_shape": (71, 71, 3)}, 12),
+}
+
+
+def build(name):
+    arguments, _ = FAMILIES[name]
+    arguments = {"input_shape": (64, 64, 3), "weights": None, "classes": 3, **arguments}
+    return getattr(keras.applications, name)(**arguments)
+
+
+def randomize_statistics(model):
+    """So that a layer out of place would show."""
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.name in ("gamma", "moving_variance"):
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+
+
+def images(model):
+    return np.random.default_rng(1).uniform(0, 255, (2, *model.input_shape[1:])).astype("float32")
+
+
+def outputs(model):
+    return model(images(model), training=False).numpy()
+
+
+def small(width=4):
+    """Two residual blocks, the first with a projection, and a + written as an operation."""
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(width, 3, padding="same", activation="relu", name="stem")(inputs)
+    y = keras.layers.Conv2D(2 * width, 3, strides=2, padding="same", activation="relu", name="a1")(x)
+    y = keras.layers.Conv2D(2 * width, 3, padding="same", name="a2")(y)
+    x = keras.layers.Add(name="first")([keras.layers.Conv2D(2 * width, 1, strides=2, name="projection")(x), y])
+    x = x + keras.layers.Conv2D(2 * width, 3, padding="same", name="b1")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, keras.layers.Dense(3, name="head")(x), name="small")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_get_linear_rates_and_keep_their_inference(name):
+    model = build(name)
+    randomize_statistics(model)
+    noisy = layers.add_stochastic_depth(model, 0.31)
+    rates = layers.linear_rates(FAMILIES[name][1], 0.31)
+    assert [noise_rate(layer) for layer in noise_layers(noisy) if drops_branches(layer)] == rates
+    np.testing.assert_array_equal(outputs(noisy), outputs(model))
+    assert np.abs(noisy(images(model), training=True).numpy() - outputs(model)).max() > 0
+    assert {id(weight) for weight in noisy.weights} == {id(weight) for weight in model.weights}
+
+
+def test_existing_noise_is_retuned_not_doubled_and_the_original_keeps_its_rates():
+    model = build("EfficientNetV2B0")
+    before = [(layer.name, noise_rate(layer)) for layer in noise_layers(model)]
+    noisy = layers.add_stochastic_depth(model, 0.5)
+    assert [layer.name for layer in noise_layers(noisy)] == [name for name, _ in before]
+    assert not any(isinstance(layer, layers.StochasticDepth) for layer in noisy.layers)
+    assert [(layer.name, noise_rate(layer)) for layer in noise_layers(model)] == before
+    again = layers.add_stochastic_depth(layers.add_stochastic_depth(small(), 0.5), 0.2)
+    assert [layer.rate for layer in noise_layers(again)] == [0.1, 0.2]
+
+
+def test_the_branch_is_dropped_not_the_shortcut():
+    model = small()
+    noisy = layers.add_stochastic_depth(model, 0.999)
+    x = images(model)
+    stem = keras.Model(model.input, model.get_layer("projection").output)(x)
+    head = model.get_layer("head")
+    shortcut_only = head(keras.layers.GlobalAveragePooling2D()(stem)).numpy()
+    kept = sum(np.allclose(noisy(x, training=True).numpy()[0], shortcut_only[0], atol=1e-5) for _ in range(40))
+    assert kept > 5  # both branches dropped with probability about ½
+
+
+def test_copied_weights_are_equal_and_independent():
+    for name in ("ResNet50V2", "MobileNetV3Small"):
+        model = build(name)
+        randomize_statistics(model)
+        copied = layers.add_stochastic_depth(model, 0.2, copy=True)
+        before = outputs(model)
+        np.testing.assert_array_equal(outputs(copied), before)
+        for weight in copied.weights:
+            weight.assign(weight + 1)
+        np.testing.assert_array_equal(outputs(model), before)
+
+
+def test_nested_and_sequential_models():
+    base = small()
+    inputs = keras.Input((8, 8, 3))
+    nested = keras.Model(inputs, keras.layers.Softmax()(base(keras.layers.Rescaling(1 / 255)(inputs), training=False)))
+    sequential = keras.Sequential([keras.Input((8, 8, 3)), base, keras.layers.Dense(2)])
+    for model in (nested, sequential):
+        noisy = layers.add_stochastic_depth(model, 0.4)
+        assert [layer.rate for layer in noise_layers(noisy)] == [0.2, 0.4]
+        np.testing.assert_array_equal(outputs(noisy), outputs(model))
+        assert not noise_layers(model)
+
+
+@pytest.mark.parametrize("surgery", [layers.add_stochastic_depth, layers.add_drop_connect, layers.set_dropout])
+@pytest.mark.parametrize("copy", [False, True])
+def test_files_training_and_inference_after_every_surgery(surgery, copy, tmp_path):
+    model = small()
+    noisy = surgery(model, 0.4, copy=copy)
+    np.testing.assert_array_equal(outputs(noisy), outputs(model))
+    noisy.save(tmp_path / "noisy.keras")
+    np.testing.assert_array_equal(outputs(keras.saving.load_model(tmp_path / "noisy.keras")), outputs(noisy))
+    shared = {id(weight) for weight in noisy.weights} & {id(weight) for weight in model.weights}
+    assert bool(shared) is not copy
+    noisy.compile("sgd", "mse")
+    assert np.isfinite(noisy.train_on_batch(images(model) / 255, np.zeros((2, 3))))
+
+
+def test_drop_connect_goes_where_it_is_told():
+    model = small()
+    default = layers.add_drop_connect(model, 0.5)
+    assert [layer.layer.name for layer in noise_layers(default)] == ["head"]
+    chosen = layers.add_drop_connect(model, 0.5, where=lambda layer: isinstance(layer, keras.layers.Conv2D))
+    assert {layer.layer.name for layer in noise_layers(chosen)} == {"stem", "a1", "a2", "b1", "projection"}
+    retuned = layers.add_drop_connect(default, 0.1)
+    assert [(type(layer), layer.rate) for layer in noise_layers(retuned)] == [(layers.DropConnect, 0.1)]
+    assert default.get_layer("head_drop_connect").rate == 0.5
+
+
+def test_set_dropout_sets_what_is_there_and_leaves_branch_dropout():
+    model = build("EfficientNetV2B0")
+    noisy = layers.set_dropout(model, 0.7)
+    rates = {layer.name: noise_rate(layer) for layer in noise_layers(noisy)}
+    original = {layer.name: noise_rate(layer) for layer in noise_layers(model)}
+    assert rates == {**original, "top_dropout": 0.7}
+    added = layers.set_dropout(small(), 0.3)
+    assert [type(layer) for layer in noise_layers(added)] == [keras.layers.Dropout]
+
+
+def test_sums_that_are_not_residual_are_left_alone():
+    inputs = keras.Input((4,))
+    towers = keras.layers.Add()([keras.layers.Dense(3)(keras.layers.Dense(5)(inputs)) for _ in range(2)])
+    assert residual_branches(keras.Model(inputs, towers)) == []
+    plain = keras.Sequential([inputs, keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match="has no residual branches"):
+        layers.add_stochastic_depth(plain, 0.2)
+    with pytest.raises(ValueError, match="no residual branches"):
+        layers.add_stochastic_depth(keras.applications.VGG16(weights=None, include_top=False), 0.2)
+
+
+def test_surgery_names_what_it_cannot_do():
+    class Subclassed(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    for surgery in (layers.add_stochastic_depth, layers.add_drop_connect, layers.set_dropout):
+        with pytest.raises(TypeError, match="a model with a graph"):
+            surgery(Subclassed(), 0.2)
+        with pytest.raises(ValueError, match="probability of dropping"):
+            surgery(small(), 1.0)
+    with pytest.raises(ValueError, match="no layer of model 'small' is selected"):
+        layers.add_drop_connect(small(), 0.2, where=lambda layer: False)
+
+
+def test_residual_layers_are_retuned():
+    blocks = [layers.StochasticResidual(keras.layers.Dense(4), 0.1) for _ in range(2)]
+    model = keras.Sequential([keras.Input((4,)), *blocks])
+    noisy = layers.add_stochastic_depth(model, 0.4)
+    assert [layer.rate for layer in noise_layers(noisy)] == [0.2, 0.4]
+    assert [block.rate for block in blocks] == [0.1, 0.1]
+    np.testing.assert_array_equal(noisy(np.ones((1, 4))), model(np.ones((1, 4))))
+
+
+def test_describe_noise_prints_layer_rate_and_kind():
+    lines = []
+    layers.describe_noise(layers.add_drop_connect(layers.add_stochastic_depth(small(), 0.5), 0.25), lines.append)
+    assert [line.split()[:3] for line in lines] == [
+        ["first_stochastic_depth", "StochasticDepth", "0.25"],
+        [lines[1].split()[0], "StochasticDepth", "0.5"],
+        ["head_drop_connect", "DropConnect", "0.25"],
+    ]
+    assert lines[2].endswith("weights of Dense head, per batch")
+    lines.clear()
+    layers.describe_noise(small(), lines.append)
+    assert lines == ["small: no layer injects noise."]
