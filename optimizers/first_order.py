@@ -73,7 +73,9 @@ class Momentum(MultiTensorOptimizer):
 
     slots = ("velocity",)
 
-    def __init__(self, learning_rate=0.01, rho=0.9, *, weight_decay=None, decay_biases=False, name="momentum", **options):
+    def __init__(
+        self, learning_rate=0.01, rho=0.9, *, weight_decay=None, decay_biases=False, name="momentum", **options
+    ):
         super().__init__(learning_rate, weight_decay=weight_decay, decay_biases=decay_biases, name=name, **options)
         self.rho = _fraction("rho", rho)
 
@@ -100,10 +102,10 @@ class Nesterov(Momentum):
     Example: `model.compile(optimizers.Nesterov(0.01), loss)`
     """
 
-    def __init__(self, learning_rate=0.01, rho=0.9, *, weight_decay=None, decay_biases=False, name="nesterov", **options):
-        super().__init__(
-            learning_rate, rho, weight_decay=weight_decay, decay_biases=decay_biases, name=name, **options
-        )
+    def __init__(
+        self, learning_rate=0.01, rho=0.9, *, weight_decay=None, decay_biases=False, name="nesterov", **options
+    ):
+        super().__init__(learning_rate, rho, weight_decay=weight_decay, decay_biases=decay_biases, name=name, **options)
 
     def rule(self, gradient, slots, rate, step):
         change, *slots = nesterov_update(gradient, *slots, rate=rate, rho=self.rho)
@@ -221,5 +223,7 @@ def _fraction(name, value):
 
 def _positive(name, value):
     if not value > 0:
-        raise ValueError(f"{name} must be positive: it keeps a zero gradient from dividing by zero. Got {name}={value}.")
+        raise ValueError(
+            f"{name} must be positive: it keeps a zero gradient from dividing by zero. Got {name}={value}."
+        )
     return value
