@@ -7,12 +7,15 @@ from keras.src.saving.keras_saveable import KerasSaveable
 
 
 class WeightAveraging(keras.callbacks.Callback):
-    """Keeps an average of the weights; puts it in their place while the model is evaluated, at epoch ends and after training.
+    """Keeps an average of the weights; puts it in their place while the model is evaluated, at epoch ends and after
+    training.
 
-    Put it first in the list of callbacks: then `ModelCheckpoint`, `BackupAndRestore` and `EarlyStopping` see the average.
+    Put it first in the list of callbacks: then `ModelCheckpoint`, `BackupAndRestore` and `EarlyStopping` see the
+        average.
     The moving statistics of batch normalisation are averaged with the weights, or with `data` re-estimated for the
-    averaged weights. Weights and backups saved by Keras hold both the average and the raw weights, so that a resumed run
-    (same callbacks) goes on exactly as an uninterrupted one; a saved `.keras` file opens as the plain averaged model.
+    averaged weights. Weights and backups saved by Keras hold both the average and the raw weights, so that a resumed
+    run (same callbacks) goes on exactly as an uninterrupted one; a saved `.keras` file opens as the plain averaged
+    model.
 
     Subclasses define `weight(steps, count)`, the share of the newest weights in the average.
 
@@ -37,9 +40,10 @@ class WeightAveraging(keras.callbacks.Callback):
 
     def set_model(self, model):
         super().set_model(model)
+        variables = _averaged(model)
         state = getattr(model, "weight_average", None)
-        if state is None or state.variables_of is not model:
-            model.weight_average = state = _Average(model)
+        if state is None or [id(v) for v in state.variables] != [id(v) for v in variables]:
+            model.weight_average = state = _Average(variables)
         self.state = state
 
     def on_train_begin(self, logs=None):
@@ -50,12 +54,14 @@ class WeightAveraging(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         state, updates = self.state, int(ops.convert_to_numpy(self.model.optimizer.iterations))
-        count = updates - self.begins()
-        if count <= 0 or updates - max(state.updates, self.begins()) < self.every:
+        if updates <= self.begins():
             return
-        steps = count if not state.updates else updates - max(state.updates, self.begins())
-        state.blend(self.weight(steps, count))
-        state.updates = updates
+        if state.origin < 0:
+            state.origin = state.updates = max(self.begins(), updates - 1)
+        steps = updates - state.updates
+        if steps >= self.every:
+            state.blend(self.weight(steps, updates - state.origin))
+            state.updates = updates
 
     def on_test_begin(self, logs=None):
         self._evaluating = not self.state.raw and self._swap_in()
@@ -72,7 +78,7 @@ class WeightAveraging(keras.callbacks.Callback):
 
     def _swap_in(self) -> bool:
         model, state = self.model, self.state
-        if state.raw or not state.updates:
+        if state.raw or not state.values:
             return False
         state.swap_in()
         if self.data is not None:
@@ -135,16 +141,13 @@ class UniformAveraging(WeightAveraging):
 
 
 class _Average(KerasSaveable):
-    """The average and, while it is in the model's variables, the raw weights. As a model's attribute Keras saves it with
-    the weights, and ignores it where the model has no such attribute."""
+    """The average and, while it is in the model's variables, the raw weights. As a model's attribute Keras saves it
+    with the weights, and ignores it where the model has no such attribute."""
 
-    def __init__(self, model):
-        self.variables_of = model
-        self.values, self.raw, self.updates = [], [], 0
-
-    @property
-    def variables(self):
-        return _averaged(self.variables_of)
+    def __init__(self, variables):
+        self.variables = variables
+        self.values, self.raw = [], []
+        self.origin, self.updates = -1, -1  # counts of updates: where the average begins, where it stands
 
     def blend(self, weight):
         current = [ops.cast(variable.value, "float32") for variable in self.variables]
@@ -166,21 +169,18 @@ class _Average(KerasSaveable):
         return "WeightAverage"
 
     def save_own_variables(self, store):
-        store["updates"] = np.array(self.updates)
+        store["updates"] = np.array([self.origin, self.updates])
         for name, values in (("average", self.values), ("raw", self.raw)):
             for i, value in enumerate(values):
                 store[f"{name}_{i}"] = ops.convert_to_numpy(value)
 
     def load_own_variables(self, store):
-        if "updates" not in store.keys():
+        if "updates" not in list(store.keys()):
             return  # saved before there was an average
-        self.updates = int(np.array(store["updates"]))
+        self.origin, self.updates = np.array(store["updates"]).tolist()
+        stored = set(store.keys())
         self.values, self.raw = (
-            [
-                ops.convert_to_tensor(store[f"{name}_{i}"])
-                for i in range(len(self.variables))
-                if f"{name}_{i}" in store.keys()
-            ]
+            [ops.convert_to_tensor(store[f"{name}_{i}"]) for i in range(len(self.variables)) if f"{name}_{i}" in stored]
             for name in ("average", "raw")
         )
 

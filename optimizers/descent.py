@@ -51,9 +51,9 @@ def minimize_function(
         method: "lbfgs", "newton-cg" or "bfgs" (n × n numbers).
         l1: a penalty, or one for each component; 0 spares it.
         precision: relative rounding error of f: 1e-15, or about 1e-7 where it is computed in float32.
-        **model_options: of lbfgs `memory=10` and `preconditioner`, a function v (n,) → (n,) that multiplies by an approximate
-            inverse Hessian; of newton-cg `hessian_product`, a function (x, v) → ∇²f(x) v, by default central differences
-            of the gradient with `relative_step`, the cube root of its rounding error.
+        **model_options: of lbfgs `memory=10` and `preconditioner`, a function v (n,) → (n,) that multiplies by an
+            approximate inverse Hessian; of newton-cg `hessian_product`, a function (x, v) → ∇²f(x) v, by default
+            central differences of the gradient with `relative_step`, the cube root of its rounding error.
 
     Raises: ValueError for an unknown method, l1 with another method than lbfgs, or a start where f is not finite.
 
@@ -64,8 +64,10 @@ def minimize_function(
     model = _model(method, counted, x.size, model_options)
     value, gradient = counted(x)
     if not np.isfinite(value) or not np.isfinite(gradient).all():
-        raise ValueError(f"The function is {value} at the start, its gradient {'not ' if np.isnan(gradient).any() else ''}"
-                         "finite: start elsewhere, or scale the inputs.")  # fmt: skip
+        raise ValueError(
+            f"At the start the function is {value} and {np.sum(~np.isfinite(gradient))} components of its gradient are "
+            "not finite. Start elsewhere, or scale the inputs."
+        )
     if np.any(l1):
         if method != "lbfgs":
             raise ValueError(f"An L1 penalty needs method='lbfgs' (OWL-QN). Got method={method!r}.")

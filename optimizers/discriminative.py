@@ -13,14 +13,15 @@ from optimizers.schedules import current_rate
 class Discriminative(keras.optimizers.Optimizer):
     """Any Keras optimizer with a learning rate of its own for each variable: multiplier × the optimizer's rate.
 
-    x ← x − m α (u(g) + λ x): the rate itself is multiplied, weight decay's share included, and not the gradient, which Adam
-    would undo. Everything else (schedule, clipping, accumulation, `ReduceLROnPlateau`) is the wrapped optimizer's, which
-    belongs to this object from now on. Source: Howard and Ruder, ULMFiT, 2018; Clark et al., ELECTRA, 2020.
+    x ← x − m α (u(g) + λ x): the rate itself is multiplied, weight decay's share included, and not the gradient, which
+    Adam would undo. Everything else (schedule, clipping, accumulation, `ReduceLROnPlateau`) is the wrapped
+    optimizer's, which belongs to this object from now on. Source: Howard and Ruder, ULMFiT, 2018; Clark et al.,
+    ELECTRA, 2020.
 
     Args:
         optimizer: a `keras.optimizers.Optimizer` that has not been built.
-        multipliers: regular expression → multiplier ≥ 0, tried in order on `variable.path` (`re.search`); the first that
-            matches counts. See `layerwise_decay` for multipliers by depth.
+        multipliers: regular expression → multiplier ≥ 0, tried in order on `variable.path` (`re.search`); the first
+            that matches counts. See `layerwise_decay` for multipliers by depth.
 
     Raises: ValueError, when the optimizer is built, for a pattern that decides about no variable, and for a variable
         that no pattern matches (end with `".*": 1.0` for a default).
@@ -166,7 +167,7 @@ def _assign(multipliers, paths) -> list[float]:
     if missing:
         raise ValueError(
             f"No pattern of {list(multipliers)} matches {len(missing)} of {len(paths)} trainable variables: "
-            f'{", ".join(missing[:5])}{" …" if len(missing) > 5 else ""}. End the multipliers with ".*": 1.0 for a default.'
+            f'{", ".join(missing[:5])}{" …" if len(missing) > 5 else ""}. For a default end the multipliers with ".*": 1.0.'
         )
     for pattern, regex in compiled:
         if pattern not in chosen:

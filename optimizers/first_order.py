@@ -61,8 +61,8 @@ class Momentum(MultiTensorOptimizer):
     """Stochastic gradient descent with momentum: v ← ρv + g, x ← x − αv.
 
     The rate scales the step, not the velocity, as in the lecture and in `torch.optim.SGD`. Keras's `SGD(momentum=ρ)`
-    keeps v ← ρv − αg: under a schedule its velocity goes on at the old rate for about 1 / (1 − ρ) steps after every change.
-    `rho=0` is plain SGD. Source: Polyak, 1964; Sutskever et al., 2013.
+    keeps v ← ρv − αg: under a schedule its velocity goes on at the old rate for about 1 / (1 − ρ) steps after every
+    change. `rho=0` is plain SGD. Source: Polyak, 1964; Sutskever et al., 2013.
 
     Args:
         learning_rate: α.
@@ -91,8 +91,9 @@ class Momentum(MultiTensorOptimizer):
 class Nesterov(Momentum):
     """Nesterov's accelerated gradient in the lecture's change of variables: v' = ρv − αg, x ← x − ρv + (1 + ρ)v'.
 
-    The stored x is the look-ahead point, where the gradient is taken. The same as Keras's `SGD(nesterov=True)`; as there
-    the rate is inside the velocity. `torch.optim.SGD(nesterov=True)` has it outside: equal while the rate is constant.
+    The stored x is the look-ahead point, where the gradient is taken. The same as Keras's `SGD(nesterov=True)`; as
+    there the rate is inside the velocity. `torch.optim.SGD(nesterov=True)` has it outside: equal while the rate is
+    constant.
     Source: Nesterov, 1983; Bengio et al., 2013.
 
     Args:
@@ -179,7 +180,8 @@ class Adam(MultiTensorOptimizer):
     """Adam: momentum and RMSProp with bias correction.
 
     m ← β₁m + (1 − β₁)g, s ← β₂s + (1 − β₂)g², x ← x − α m̂ / (√ŝ + ε), m̂ = m / (1 − β₁ᵗ), ŝ = s / (1 − β₂ᵗ).
-    `bias_correction=False` is the lecture's "almost": m̂ = m, ŝ = s, whose first steps are about 3α. Keras's `Adam` adds
+    `bias_correction=False` is the lecture's "almost": m̂ = m, ŝ = s, whose first steps are about 3α. Keras's `Adam`
+    adds
     ε before correcting ŝ: an ε that is √(1 − β₂ᵗ) times smaller at step t. With `weight_decay` this is AdamW, as
     `torch.optim.AdamW` but for the spared biases. Source: Kingma and Ba, 2015; Loshchilov and Hutter, 2019.
 

@@ -19,17 +19,19 @@ def minimize(
     """Set the model's trainable variables to a minimum of mean loss + l2/2 · Σ kernel² + l1 · Σ |kernel|.
 
     Biases and normalisation parameters are unpenalised. The data stream through the model in chunks, in inference mode:
-    dropout and augmentation are off and batch normalisation uses its moving statistics, for a minimiser needs a function
-    that gives the same value twice. Sums over chunks are in float64. A model of one Dense layer under softmax
+    dropout and augmentation are off and batch normalisation uses its moving statistics, for a minimiser needs a
+    function that gives the same value twice. Sums over chunks are in float64. A model of one Dense layer under softmax
     cross-entropy or `multiclass_hinge` is fitted by `fit_linear`, a preconditioned L-BFGS on the arrays.
 
     Args:
         model: a built `keras.Model`.
-        x: array (n, …), or with `y=None` a re-iterable of batches (x, y): a list, a PyDataset, an unshuffled tf.data.Dataset.
+        x: array (n, …), or with `y=None` a re-iterable of batches (x, y): a list, a PyDataset, an unshuffled
+            tf.data.Dataset.
         y: array of n targets.
         loss: as for `model.compile`: a name, a `keras.losses.Loss` or a function (y_true, y_pred) → (batch,).
         method: "lbfgs" (with `l1`: OWL-QN), "newton-cg" or "bfgs".
-        tolerance: of the largest component of the gradient. Models compute in float32: about 1e-6 is the least they reach.
+        tolerance: of the largest component of the gradient. Models compute in float32: about 1e-6 is the least they
+            reach.
         max_iterations: steps.
 
     Returns: a `Minimum`; `.converged` and `.message` say whether and why it stopped.
@@ -109,9 +111,9 @@ class _Objective:
         first, second = self(flat)[0], self(flat)[0]
         if abs(first - second) > 10 * self.precision * abs(first):
             raise ValueError(
-                f"The loss of the same weights was {first:.8g}, then {second:.8g}. A full-batch minimiser needs a function "
-                "without noise: remove layers that are random in inference mode too (Monte-Carlo dropout), and shuffling "
-                "with a remainder dropped or random augmentation from the dataset; or use a stochastic optimizer."
+                f"The loss of the same weights was {first:.8g}, then {second:.8g}. A full-batch minimiser needs a "
+                "function without noise: remove layers that are random in inference mode too (Monte-Carlo dropout), and "
+                "shuffling with a remainder dropped or random augmentation from the dataset; or use a stochastic optimizer."
             )
 
 

@@ -83,7 +83,7 @@ def _between(low: Point, high: Point, noise: float) -> float:
 
 
 def _cubic_minimum(rise: float, slope_0: float, slope_1: float, noise: float) -> float:
-    """Where on [0, 1] the cubic with these end slopes and this rise is least; where values are noise, the secant root."""
+    """Where on [0, 1] the cubic of this rise and these end slopes is least; if the rise is noise, the secant's root."""
     if abs(rise) <= 2 * noise and slope_1 > slope_0:
         return -slope_0 / (slope_1 - slope_0)
     mean = slope_0 + slope_1 - 3 * rise

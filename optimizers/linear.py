@@ -34,11 +34,15 @@ def fit_linear(
     tolerance: float = 1e-5,
     max_iterations: int = 500,
 ) -> LinearFit:
-    """The linear classifier of least mean loss + l2/2 · Σ kernel² + l1 · Σ |kernel|, by preconditioned L-BFGS or OWL-QN.
+    """The linear classifier of least mean loss + l2/2 · Σ kernel² + l1 · Σ |kernel|, by preconditioned L-BFGS or
+    OWL-QN.
 
-    Softmax: −log softmax(scores)_y. Hinge, the lecture's multiclass SVM: Σ_{j≠y} max(0, s_j − s_y + 1). The Hessian is at
-    most a multiple of the features' second moments (Böhning, 1992), hence (c · Σ xxᵀ/n + l2 · I)⁻¹ is a good first guess
-    of its inverse in every iteration: about a third of the iterations of plain L-BFGS. Matrices are multiplied in float32 and summed over chunks in float64 until the
+    Softmax: −log softmax(scores)_y. Hinge, the lecture's multiclass SVM: Σ_{j≠y} max(0, s_j − s_y + 1). The Hessian is
+        at
+    most a multiple of the features' second moments (Böhning, 1992), hence (c · Σ xxᵀ/n + l2 · I)⁻¹ is a good first
+    guess
+    of its inverse in every iteration: about a third of the iterations of plain L-BFGS. Matrices are multiplied in
+        float32 and summed over chunks in float64 until the
     gradient is small, then in float64 until it is below the tolerance. Memory: the features, as they are given (a
     memory map too), and a channels × channels matrix.
 
@@ -100,7 +104,7 @@ class _Problem:
         self.features, self.targets, self.loss, self.l2 = features, targets, loss, l2
         self.channels = features.shape[1]
         self.classes = classes or (targets.shape[1] if targets.ndim == 2 else int(targets.max()) + 1)
-        if targets.ndim == 1 and not (0 <= targets.min() and targets.max() < self.classes):
+        if targets.ndim == 1 and not (targets.min() >= 0 and targets.max() < self.classes):
             raise ValueError(f"targets must be classes 0 … {self.classes - 1}. Got {targets.min()} … {targets.max()}.")
 
     def in_precision(self, dtype):
@@ -125,7 +129,7 @@ class _Problem:
         return value_and_gradient
 
     def preconditioner(self):
-        """A function v → (c · second moments + l2 · I)⁻¹ v, the bias as one more feature, constant 1 and unpenalised."""
+        """A function v → (c · second moments + l2 · I)⁻¹ v; the bias is one more feature, constant 1 and unpenalised."""
         if self.channels > LARGEST_PRECONDITIONER:
             return None
         size = self.channels + 1

@@ -1,4 +1,4 @@
-"""One update for many variables: small ones share one flat vector, so that a step costs a few operations and not hundreds."""
+"""One update for many variables: small ones share one flat vector, a few operations in place of hundreds."""
 
 import math
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Newton's method without its matrix: conjugate gradients on Hessian-vector products; and BFGS, which keeps the matrix."""
+"""Newton's method without its matrix, by conjugate gradients on Hessian-vector products; and BFGS, which has one."""
 
 from collections.abc import Callable
 
@@ -11,8 +11,8 @@ LARGEST_MATRIX = 5_000
 class NewtonCG:
     """Truncated Newton: ∇²f d = −∇f by conjugate gradients, only as exactly as the gradient is large.
 
-    Stops at ‖residual‖ ≤ min(½, √‖∇f‖) ‖∇f‖, which makes convergence superlinear, or at a direction of negative curvature
-    (Nocedal and Wright, 2006, algorithm 7.1). One product costs one hessian_product, or two gradients.
+    Stops at ‖residual‖ ≤ min(½, √‖∇f‖) ‖∇f‖, which makes convergence superlinear, or at a direction of negative
+    curvature (Nocedal and Wright, 2006, algorithm 7.1). One product costs one hessian_product, or two gradients.
 
     Args:
         function: x → (f, ∇f).

@@ -6,7 +6,7 @@ from optimizers.lbfgs import LBFGS
 
 
 def pseudo_gradient(x: np.ndarray, gradient: np.ndarray, l1: np.ndarray) -> np.ndarray:
-    """The steepest one-sided slope of f + Σ l1ᵢ|xᵢ|: 0 where neither direction leads down (Andrew and Gao, 2007, eq. 4)."""
+    """The steepest one-sided slope of f + Σ l1ᵢ|xᵢ|; 0 where neither side leads down (Andrew and Gao, 2007, eq. 4)."""
     at_zero = np.sign(gradient) * np.maximum(np.abs(gradient) - l1, 0)
     return np.where(x == 0, at_zero, gradient + l1 * np.sign(x))
 
