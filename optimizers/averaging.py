@@ -166,7 +166,7 @@ class _Average(KerasSaveable):
             self.raw = []
 
     def _obj_type(self):
-        return "WeightAverage"
+        return "Operation"  # Keras saves objects of the kinds it knows; this is the plainest
 
     def save_own_variables(self, store):
         store["updates"] = np.array([self.origin, self.updates])

@@ -26,7 +26,7 @@ class Discriminative(keras.optimizers.Optimizer):
     Raises: ValueError, when the optimizer is built, for a pattern that decides about no variable, and for a variable
         that no pattern matches (end with `".*": 1.0` for a default).
 
-    Example: `Discriminative(optimizers.Adam(1e-3), {"^head/": 1.0, ".*": 0.1})`
+    Example: `Discriminative(optimizers.Adam(1e-3), {"head/": 1.0, ".*": 0.1})`
     """
 
     def __init__(self, optimizer, multipliers, *, name="discriminative"):
@@ -134,14 +134,14 @@ def layerwise_decay(model, decay: float) -> dict[str, float]:
     for layer in _leaves(model):
         if layer.trainable_variables:
             sizes.append(_map_size(layer))
-            stages.append([variable.path for variable in layer.trainable_variables])
+            stages.append([variable.path.removeprefix(f"{model.name}/") for variable in layer.trainable_variables])
     by_size = any(size is not None for size in sizes)
     depth, multipliers = 0, {}
     for i in reversed(range(len(stages))):
         last = i + 1 == len(stages)
         if not last and (sizes[i] != sizes[i + 1] if by_size else True):
             depth += 1
-        multipliers.update({f"^{re.escape(path)}$": decay**depth for path in stages[i]})
+        multipliers.update({f"(^|/){re.escape(path)}$": decay**depth for path in stages[i]})
     return multipliers
 
 

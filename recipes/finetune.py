@@ -142,7 +142,9 @@ def _check_recipe(recipe) -> None:
 
 def _check_size(network: Backbone, size: int) -> None:
     if network.fixed_size not in (None, size):
-        raise BackboneError(f"{network.name} takes only {network.fixed_size} × {network.fixed_size}; recipe.size is {size}")
+        raise BackboneError(
+            f"{network.name} takes only {network.fixed_size} × {network.fixed_size}; recipe.size is {size}"
+        )
 
 
 def _command(dataset, backbone, recipe, validation, time_limit, seed) -> dict:
@@ -187,5 +189,3 @@ class _Clock:
         began = time.monotonic()
         yield
         self.seconds[phase] = time.monotonic() - began
-
-

@@ -46,19 +46,13 @@ def fitted(make, *, steps=6, model=None, rate=0.01, **options):
 
 
 def values(variables):
-    return [ops.convert_to_numpy(v) for v in variables]
+    return [np.array(ops.convert_to_numpy(v)) for v in variables]
 
 
 def same(first, second, rtol=0.0, atol=0.0):
     assert len(first) == len(second)
     for a, b in zip(values(first), values(second), strict=True):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
-
-
-def moves_every_variable(make, tmp_path):
-    before = values(network().trainable_variables)
-    after = values(fitted(make).trainable_variables)
-    assert all((a != b).any() and np.isfinite(b).all() for a, b in zip(before, after, strict=True))
 
 
 def config_round_trip(make, tmp_path):
@@ -132,38 +126,37 @@ def clipping_bounds_the_gradient(make, tmp_path):
 
 
 def mixed_precision_skips_overflow(make, tmp_path):
-    """Under a LossScaleOptimizer finite steps train, and one of infinite gradients changes nothing but the scale."""
-    optimizer = keras.optimizers.LossScaleOptimizer(make(0.01), initial_scale=2.0**8)
-    variable = keras.Variable(np.ones(3, "float32"), name="kernel")
-    optimizer.build([variable])
-    optimizer.apply([ops.convert_to_tensor(np.full(3, 256.0, "float32"))], [variable])
-    moved = values([variable])[0]
-    assert (moved < 1).all()
-    optimizer.apply([ops.convert_to_tensor(np.array([1.0, np.inf, 1.0], "float32"))], [variable])
-    np.testing.assert_array_equal(values([variable])[0], moved)
-    assert float(optimizer.dynamic_scale) == 2.0**7
-
-
-def mixed_policy_trains(make, tmp_path):
-    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    """float16 with loss scaling: finite steps train; one of infinite gradients changes nothing and halves the scale."""
+    keras.mixed_precision.set_dtype_policy("mixed_float16")
     try:
-        model = fitted(make)
+        model = compiled(network(), make(0.01))
     finally:
         keras.mixed_precision.set_dtype_policy("float32")
-    assert all(v.dtype == "float32" and np.isfinite(values([v])[0]).all() for v in model.trainable_variables)
+    x, y = data(8)
+    before = values(model.trainable_variables)
+    model.optimizer.build(model.trainable_variables)
+    model.optimizer.dynamic_scale.assign(2.0**8)
+    model.train_on_batch(x, y)
+    moved = values(model.trainable_variables)
+    assert all((a != b).any() and np.isfinite(b).all() for a, b in zip(before, moved, strict=True))
+    model.train_on_batch(x * np.inf, y)
+    same(model.trainable_variables, moved)
+    assert float(ops.convert_to_numpy(model.optimizer.dynamic_scale)) == 2.0**7
 
 
 def embedding_gradients_work(make, tmp_path):
-    """Sparse in TensorFlow; rows that do not occur see a zero gradient."""
+    """Sparse in TensorFlow; rows that do not occur see a zero gradient, and weight decay at most."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.layers.Embedding(7, 3), keras.layers.Flatten(), keras.layers.Dense(2)])
     compiled(model, make(0.1))
     ids = np.array([[0, 1], [2, 1], [0, 2], [1, 1]])
-    before = ops.convert_to_numpy(model(ids)) is not None and values([model.layers[0].embeddings])[0]
+    model.build(ids.shape)
+    before = values([model.layers[0].embeddings])[0]
     model.fit(ids, np.array([0, 1, 0, 1]), 2, 1, verbose=0)
     after = values([model.layers[0].embeddings])[0]
     assert (after[:3] != before[:3]).any(1).all()
-    np.testing.assert_array_equal(after[3:], before[3:])
+    decay = after[3:] / before[3:]
+    np.testing.assert_allclose(decay, decay.flat[0], rtol=1e-5)
 
 
 def missing_gradients_leave_their_variables_alone(make, tmp_path):
@@ -179,7 +172,6 @@ def missing_gradients_leave_their_variables_alone(make, tmp_path):
 
 
 CONTRACTS = [
-    moves_every_variable,
     config_round_trip,
     saved_state_is_exact,
     resume_equals_uninterrupted,
@@ -187,7 +179,6 @@ CONTRACTS = [
     accumulation_equals_one_large_batch,
     clipping_bounds_the_gradient,
     mixed_precision_skips_overflow,
-    mixed_policy_trains,
     embedding_gradients_work,
     missing_gradients_leave_their_variables_alone,
 ]
@@ -199,7 +190,9 @@ OPTIMIZERS = {
     "AdaGrad": lambda rate: optimizers.AdaGrad(rate),
     "RMSProp": lambda rate: optimizers.RMSProp(rate, weight_decay=0.01, decay_biases=True),
     "Adam": lambda rate: optimizers.Adam(rate, weight_decay=0.01),
-    "Discriminative(Adam)": lambda rate: optimizers.Discriminative(optimizers.Adam(rate, weight_decay=0.01), {".*": 0.5}),
+    "Discriminative(Adam)": lambda rate: optimizers.Discriminative(
+        optimizers.Adam(rate, weight_decay=0.01), {".*": 0.5}
+    ),
     "Discriminative(keras AdamW)": lambda rate: optimizers.Discriminative(
         keras.optimizers.AdamW(rate, weight_decay=0.01), {".*": 0.5}
     ),
