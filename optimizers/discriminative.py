@@ -167,18 +167,13 @@ def _assign(multipliers, paths) -> list[float]:
     if missing:
         raise ValueError(
             f"No pattern of {list(multipliers)} matches {len(missing)} of {len(paths)} trainable variables: "
-            f'{", ".join(missing[:5])}{" …" if len(missing) > 5 else ""}. For a default end the multipliers with ".*": 1.0.'
+            f'{", ".join(missing[:5])}{" …" if len(missing) > 5 else ""}. End with ".*": 1.0 for a default.'
         )
     for pattern, regex in compiled:
         if pattern not in chosen:
-            taken = any(regex.search(path) for path in paths)
-            raise ValueError(
-                f"The pattern {pattern!r} "
-                + (
-                    "comes too late: earlier patterns match all its variables."
-                    if taken
-                    else "matches no trainable variable."
-                )
-                + f" Paths look like {', '.join(paths[:3])}."
+            late = any(regex.search(path) for path in paths)
+            why = (
+                "comes too late: earlier patterns match all its variables" if late else "matches no trainable variable"
             )
+            raise ValueError(f"The pattern {pattern!r} {why}. Paths look like {', '.join(paths[:3])}.")
     return [multipliers[pattern] for pattern in chosen]

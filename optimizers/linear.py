@@ -129,7 +129,7 @@ class _Problem:
         return value_and_gradient
 
     def preconditioner(self):
-        """A function v → (c · second moments + l2 · I)⁻¹ v; the bias is one more feature, constant 1 and unpenalised."""
+        """A function v → (c · second moments + l2 · I)⁻¹ v; the bias is one more feature, always 1, and unpenalised."""
         if self.channels > LARGEST_PRECONDITIONER:
             return None
         size = self.channels + 1

@@ -1,4 +1,4 @@
-"""A multiplier is a learning rate: compared with the wrapped optimizer at that rate, for Keras's optimizers and ours."""
+"""A multiplier is a learning rate: compared with the wrapped optimizer at that rate, Keras's own and ours."""
 
 import keras
 import numpy as np

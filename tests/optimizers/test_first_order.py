@@ -1,4 +1,4 @@
-"""The update rules against NumPy recurrences of the lecture and against torch.optim; weight decay; behaviour at a saddle."""
+"""The update rules against NumPy recurrences of the lecture and against torch.optim; weight decay; a saddle."""
 
 import keras
 import numpy as np
