@@ -1,1 +1,46 @@
 """Keras optimizers, schedules and full-batch minimisers, from SGD with momentum to L-BFGS."""
+
+from optimizers.averaging import PolyakAveraging, UniformAveraging
+from optimizers.descent import Minimum, minimize_function
+from optimizers.discriminative import Discriminative, layerwise_decay
+from optimizers.first_order import AdaGrad, Adam, Momentum, Nesterov, RMSProp
+from optimizers.full_batch import minimize
+from optimizers.linear import LinearFit, fit_linear
+from optimizers.losses import multiclass_hinge, softmax_cross_entropy
+from optimizers.sam import sharpness_aware
+from optimizers.schedules import (
+    Cosine,
+    CosineRestarts,
+    Cyclic,
+    ExponentialDecay,
+    InverseTimeDecay,
+    StepDecay,
+    Warmup,
+)
+
+__all__ = [
+    "AdaGrad",
+    "Adam",
+    "Cosine",
+    "CosineRestarts",
+    "Cyclic",
+    "Discriminative",
+    "ExponentialDecay",
+    "InverseTimeDecay",
+    "LinearFit",
+    "Minimum",
+    "Momentum",
+    "Nesterov",
+    "PolyakAveraging",
+    "RMSProp",
+    "StepDecay",
+    "UniformAveraging",
+    "Warmup",
+    "fit_linear",
+    "layerwise_decay",
+    "minimize",
+    "minimize_function",
+    "multiclass_hinge",
+    "sharpness_aware",
+    "softmax_cross_entropy",
+]

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import keras
@@ -69,13 +69,21 @@ def describe(result: Result) -> dict:
     """Everything of a Result but weights, as JSON values."""
     plain = {name: getattr(result, name) for name in _PLAIN}
     return plain | {
-        "recipe": asdict(result.recipe),
+        "recipe": asdict(_without_extra(result.recipe)),
         "audit": asdict(result.audit),
         "probe": result.probe and {"seconds": result.probe.seconds, "mirrors": asdict(result.probe.mirrors)},
         "ledger": [asdict(gain) for gain in result.ledger],
         "validation": result.validation and asdict(result.validation),
         "test": result.test and asdict(result.test),
     }
+
+
+def _without_extra(recipe: Recipe) -> Recipe:
+    """A policy's `extra` layer took part in the training alone, and code is not written to disk."""
+    if recipe.policy.extra is None:
+        return recipe
+    said = recipe.because(f"the policy's extra layer {recipe.policy.extra!r} is not saved with the run")
+    return replace(said, policy=replace(recipe.policy, extra=None))
 
 
 def load(directory) -> Result:

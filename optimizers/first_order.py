@@ -1,0 +1,231 @@
+"""The lecture's update rules, exactly: SGD with momentum, Nesterov, AdaGrad, RMSProp, Adam.
+
+Keras's built-in optimizers of these names differ in details that decide whether a published recipe carries over; each
+docstring says where. Every rule is a pure function of tensors, (gradient, slots, …) → (change, new slots), with
+x ← x − change; the classes wrap it for `model.fit` on all Keras backends.
+"""
+
+import math
+
+import keras
+from keras import ops
+
+from optimizers.multi_tensor import MultiTensorOptimizer
+
+register = keras.saving.register_keras_serializable("optimizers")
+
+
+def momentum_update(g, v, *, rate, rho):
+    """v ← ρv + g; change = αv. Returns (change, v)."""
+    v = rho * v + g
+    return rate * v, v
+
+
+def nesterov_update(g, v, *, rate, rho):
+    """v' = ρv − αg; change = ρv − (1 + ρ)v', written without cancellation as αg − ρv'. Returns (change, v')."""
+    v = rho * v - rate * g
+    return rate * g - rho * v, v
+
+
+def adagrad_update(g, s, *, rate, epsilon):
+    """s ← s + g²; change = αg / (√s + ε). Returns (change, s)."""
+    s = s + g * g
+    return rate * g / (ops.sqrt(s) + epsilon), s
+
+
+def rmsprop_update(g, s, *, rate, rho, epsilon):
+    """s ← ρs + (1 − ρ)g²; change = αg / (√s + ε). Returns (change, s)."""
+    s = rho * s + (1 - rho) * (g * g)
+    return rate * g / (ops.sqrt(s) + epsilon), s
+
+
+def adam_update(g, m, s, *, step, rate, beta_1, beta_2, epsilon, bias_correction=True):
+    """m ← β₁m + (1 − β₁)g; s ← β₂s + (1 − β₂)g²; change = α m̂ / (√ŝ + ε), where m̂ = m / (1 − β₁ᵗ) and
+    ŝ = s / (1 − β₂ᵗ), or m̂ = m and ŝ = s without bias correction. Returns (change, m, s)."""
+    m = beta_1 * m + (1 - beta_1) * g
+    s = beta_2 * s + (1 - beta_2) * (g * g)
+    root = ops.sqrt(s)
+    if bias_correction:
+        rate = rate / _one_minus_power(beta_1, step)
+        root = root * ops.rsqrt(_one_minus_power(beta_2, step))
+    return rate * m / (root + epsilon), m, s
+
+
+def _one_minus_power(beta, step):
+    """1 − βᵗ without the cancellation that costs float32 half its digits at β = 0.999 and small t."""
+    return -ops.expm1(step * math.log(beta)) if beta > 0 else ops.ones_like(step)
+
+
+@register
+class Momentum(MultiTensorOptimizer):
+    """Stochastic gradient descent with momentum: v ← ρv + g, x ← x − αv.
+
+    The rate scales the step, not the velocity, as in the lecture and in `torch.optim.SGD`. Keras's `SGD(momentum=ρ)`
+    keeps v ← ρv − αg: under a schedule its velocity goes on at the old rate for about 1 / (1 − ρ) steps after every
+    change. `rho=0` is plain SGD. Source: Polyak, 1964; Sutskever et al., 2013.
+
+    Args:
+        learning_rate: α.
+        rho: ρ in [0, 1), the friction: 0.9 or 0.99.
+
+    Example: `model.compile(optimizers.Momentum(optimizers.Cosine(0.1, steps), weight_decay=5e-4), loss)`
+    """
+
+    slots = ("velocity",)
+
+    def __init__(
+        self, learning_rate=0.01, rho=0.9, *, weight_decay=None, decay_biases=False, name="momentum", **options
+    ):
+        super().__init__(learning_rate, weight_decay=weight_decay, decay_biases=decay_biases, name=name, **options)
+        self.rho = _fraction("rho", rho)
+
+    def rule(self, gradient, slots, rate, step):
+        change, *slots = momentum_update(gradient, *slots, rate=rate, rho=self.rho)
+        return change, slots
+
+    def get_config(self):
+        return {**super().get_config(), "rho": self.rho}
+
+
+@register
+class Nesterov(Momentum):
+    """Nesterov's accelerated gradient in the lecture's change of variables: v' = ρv − αg, x ← x − ρv + (1 + ρ)v'.
+
+    The stored x is the look-ahead point, where the gradient is taken. The same as Keras's `SGD(nesterov=True)`; as
+    there the rate is inside the velocity. `torch.optim.SGD(nesterov=True)` has it outside: equal while the rate is
+    constant.
+    Source: Nesterov, 1983; Bengio et al., 2013.
+
+    Args:
+        learning_rate: α.
+        rho: ρ in [0, 1).
+
+    Example: `model.compile(optimizers.Nesterov(0.01), loss)`
+    """
+
+    def __init__(
+        self, learning_rate=0.01, rho=0.9, *, weight_decay=None, decay_biases=False, name="nesterov", **options
+    ):
+        super().__init__(learning_rate, rho, weight_decay=weight_decay, decay_biases=decay_biases, name=name, **options)
+
+    def rule(self, gradient, slots, rate, step):
+        change, *slots = nesterov_update(gradient, *slots, rate=rate, rho=self.rho)
+        return change, slots
+
+
+@register
+class AdaGrad(MultiTensorOptimizer):
+    """AdaGrad: s ← s + g², x ← x − αg / (√s + ε), with s from 0.
+
+    The first step is α in every coordinate whatever the gradient's scale. Keras's `Adagrad` starts s at 0.1, which
+    slows small gradients by orders of magnitude, and puts ε inside the root. Source: Duchi et al., 2011.
+
+    Args:
+        learning_rate: α.
+        epsilon: ε.
+
+    Example: `model.compile(optimizers.AdaGrad(0.01), loss)`
+    """
+
+    slots = ("squares",)
+
+    def __init__(
+        self, learning_rate=0.01, epsilon=1e-7, *, weight_decay=None, decay_biases=False, name="adagrad", **options
+    ):
+        super().__init__(learning_rate, weight_decay=weight_decay, decay_biases=decay_biases, name=name, **options)
+        self.epsilon = _positive("epsilon", epsilon)
+
+    def rule(self, gradient, slots, rate, step):
+        change, *slots = adagrad_update(gradient, *slots, rate=rate, epsilon=self.epsilon)
+        return change, slots
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@register
+class RMSProp(MultiTensorOptimizer):
+    """RMSProp, the leaky AdaGrad: s ← ρs + (1 − ρ)g², x ← x − αg / (√s + ε).
+
+    Keras's `RMSprop` puts ε inside the root, √(s + ε): with its default 1e-7 that stalls gradients below 3e-4.
+    `torch.optim.RMSprop(alpha=ρ)` is the same as here. Source: Tieleman and Hinton, 2012.
+
+    Args:
+        learning_rate: α.
+        rho: ρ in [0, 1), the decay of the mean of squares.
+        epsilon: ε.
+
+    Example: `model.compile(optimizers.RMSProp(1e-3), loss)`
+    """
+
+    slots = ("squares",)
+
+    def __init__(
+        self, learning_rate=1e-3, rho=0.99, epsilon=1e-8, *,
+        weight_decay=None, decay_biases=False, name="rmsprop", **options,
+    ):  # fmt: skip
+        super().__init__(learning_rate, weight_decay=weight_decay, decay_biases=decay_biases, name=name, **options)
+        self.rho, self.epsilon = _fraction("rho", rho), _positive("epsilon", epsilon)
+
+    def rule(self, gradient, slots, rate, step):
+        change, *slots = rmsprop_update(gradient, *slots, rate=rate, rho=self.rho, epsilon=self.epsilon)
+        return change, slots
+
+    def get_config(self):
+        return {**super().get_config(), "rho": self.rho, "epsilon": self.epsilon}
+
+
+@register
+class Adam(MultiTensorOptimizer):
+    """Adam: momentum and RMSProp with bias correction.
+
+    m ← β₁m + (1 − β₁)g, s ← β₂s + (1 − β₂)g², x ← x − α m̂ / (√ŝ + ε), m̂ = m / (1 − β₁ᵗ), ŝ = s / (1 − β₂ᵗ).
+    `bias_correction=False` is the lecture's "almost": m̂ = m, ŝ = s, whose first steps are about 3α. Keras's `Adam`
+    adds
+    ε before correcting ŝ: an ε that is √(1 − β₂ᵗ) times smaller at step t. With `weight_decay` this is AdamW, as
+    `torch.optim.AdamW` but for the spared biases. Source: Kingma and Ba, 2015; Loshchilov and Hutter, 2019.
+
+    Args:
+        learning_rate: α.
+        beta_1: β₁ in [0, 1), decay of the mean of gradients.
+        beta_2: β₂ in [0, 1), decay of the mean of squares.
+        epsilon: ε.
+        bias_correction: divide out the start from zero.
+
+    Example: `model.compile(optimizers.Adam(optimizers.Warmup(optimizers.Cosine(1e-3, 900), 100)), loss)`
+    """
+
+    slots = ("mean", "squares")
+
+    def __init__(
+        self, learning_rate=1e-3, beta_1=0.9, beta_2=0.999, epsilon=1e-8, *,
+        bias_correction=True, weight_decay=None, decay_biases=False, name="adam", **options,
+    ):  # fmt: skip
+        super().__init__(learning_rate, weight_decay=weight_decay, decay_biases=decay_biases, name=name, **options)
+        self.beta_1, self.beta_2 = _fraction("beta_1", beta_1), _fraction("beta_2", beta_2)
+        self.epsilon, self.bias_correction = _positive("epsilon", epsilon), bias_correction
+
+    def rule(self, gradient, slots, rate, step):
+        change, *slots = adam_update(
+            gradient, *slots, step=step, rate=rate, beta_1=self.beta_1, beta_2=self.beta_2,
+            epsilon=self.epsilon, bias_correction=self.bias_correction,
+        )  # fmt: skip
+        return change, slots
+
+    def get_config(self):
+        own = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+        return {**super().get_config(), **own, "bias_correction": self.bias_correction}
+
+
+def _fraction(name, value):
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be in [0, 1): at 1 the past is never forgotten. Got {name}={value}.")
+    return value
+
+
+def _positive(name, value):
+    if not value > 0:
+        raise ValueError(
+            f"{name} must be positive: it keeps a zero gradient from dividing by zero. Got {name}={value}."
+        )
+    return value

@@ -1,0 +1,52 @@
+"""L-BFGS: curvature from the last few steps, in O(memory · n)."""
+
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+
+class LBFGS:
+    """The inverse Hessian as told by the last `memory` pairs s = Δx, y = Δgradient (Nocedal, 1980: two-loop recursion).
+
+    Args:
+        memory: pairs kept.
+        preconditioner: v → P v, P a fixed symmetric positive definite approximation of the inverse Hessian, from which
+            the recursion starts; the identity by default. The same as minimising over P^(-1/2) x.
+        dtype: of the pairs; float32 halves their memory and costs nothing but very tight tolerances.
+    """
+
+    def __init__(
+        self, memory: int = 10, preconditioner: Callable[[np.ndarray], np.ndarray] | None = None, dtype=np.float64
+    ):
+        if memory < 1:
+            raise ValueError(f"memory must be at least 1 pair. Got {memory}.")
+        self.preconditioner = preconditioner or (lambda v: v)
+        self.pairs: deque = deque(maxlen=memory)
+        self.dtype, self.scale = np.dtype(dtype), 1.0
+
+    def reset(self):
+        self.pairs.clear()
+        self.scale = 1.0
+
+    def update(self, s: np.ndarray, y: np.ndarray):
+        """Learn from a step; one that shows no positive curvature is skipped."""
+        curvature = s @ y
+        if curvature > 1e-12 * np.linalg.norm(s) * np.linalg.norm(y):
+            s, y = s.astype(self.dtype), y.astype(self.dtype)
+            self.pairs.append((s, y, self.dtype.type(1 / curvature)))
+            self.scale = self.dtype.type(curvature / (y @ self.preconditioner(y)))
+
+    def direction(self, x: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, float]:
+        """−H · gradient, and the first step to try: 1, or in ignorance of all scales one of unit L1 length at most."""
+        q = gradient.astype(self.dtype)
+        weights = []
+        for s, y, inverse in reversed(self.pairs):
+            weights.append(inverse * (s @ q))
+            q -= weights[-1] * y
+        q = self.scale * self.preconditioner(q)
+        for (s, y, inverse), weight in zip(self.pairs, reversed(weights), strict=True):
+            q += (weight - inverse * (y @ q)) * s
+        q = q.astype(np.float64)
+        first = 1.0 if self.pairs else min(1.0, 1 / max(np.abs(q).sum(), 1e-300))
+        return -q, first

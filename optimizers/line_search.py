@@ -1,0 +1,95 @@
+"""How far to go along a direction: a step that satisfies the strong Wolfe conditions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """The function at x = start + step · direction; slope is the derivative by the step."""
+
+    step: float
+    value: float
+    slope: float
+    x: np.ndarray
+    gradient: np.ndarray
+
+
+def strong_wolfe(
+    evaluate: Callable[[float], Point],
+    start: Point,
+    step: float,
+    *,
+    decrease: float = 1e-4,
+    curvature: float = 0.9,
+    noise: float = 0.0,
+    max_evaluations: int = 25,
+) -> Point | None:
+    """A point with φ(α) ≤ φ(0) + c₁ α φ'(0) and |φ'(α)| ≤ c₂ |φ'(0)|; None where `max_evaluations` find none.
+
+    An interval is first widened until it holds such a point, then narrowed by cubic interpolation (Nocedal and Wright,
+    2006, algorithms 3.5 and 3.6). Values that differ by less than `noise`, their rounding error, count as equal; then
+    the slopes decide, as in the approximate Wolfe conditions of Hager and Zhang (2005).
+
+    Args:
+        evaluate: the `Point` at a step.
+        start: the point at step 0, of negative slope.
+        step: the first step tried.
+        decrease: c₁.
+        curvature: c₂, in (c₁, 1).
+        noise: absolute error of a value.
+
+    Raises: ValueError where the direction does not descend.
+    """
+    if not start.slope < 0:
+        raise ValueError(f"The line search needs a direction of descent; the slope along it is {start.slope:.3g}.")
+    low, high = start, None
+    for _ in range(max_evaluations):
+        point = evaluate(step)
+        bound = start.value + decrease * step * start.slope + noise
+        if not point.value <= min(bound, low.value + noise):  # also where the value is nan
+            high = point
+        elif abs(point.slope) <= -curvature * start.slope:
+            return point
+        else:
+            onwards = point.step - low.step if high is None else high.step - low.step
+            if high is None and point.slope < 0:
+                step = _beyond(low, point)
+                low = point
+                continue
+            high, low = (low, point) if point.slope * onwards >= 0 else (high, point)
+        step = _between(low, high, noise)
+        if step in (low.step, high.step):
+            return None
+    return None
+
+
+def _beyond(low: Point, point: Point) -> float:
+    """A step past `point`: where the slope would vanish, at least 1.1 and at most 4 intervals on."""
+    width = point.step - low.step
+    growth = point.slope / (low.slope - point.slope) if point.slope > low.slope else 4.0
+    return point.step + width * float(np.clip(growth, 1.1, 4.0))
+
+
+def _between(low: Point, high: Point, noise: float) -> float:
+    """A step inside the interval, a tenth of it away from the ends: the cubic's minimum."""
+    width = high.step - low.step
+    if not np.isfinite(high.value) or not np.isfinite(high.slope):
+        return low.step + 0.1 * width
+    fraction = _cubic_minimum(high.value - low.value, low.slope * width, high.slope * width, noise)
+    return low.step + width * float(np.clip(fraction, 0.1, 0.9))
+
+
+def _cubic_minimum(rise: float, slope_0: float, slope_1: float, noise: float) -> float:
+    """Where on [0, 1] the cubic of this rise and these end slopes is least; if the rise is noise, the secant's root."""
+    if abs(rise) <= 2 * noise and slope_1 > slope_0:
+        return -slope_0 / (slope_1 - slope_0)
+    mean = slope_0 + slope_1 - 3 * rise
+    discriminant = mean * mean - slope_0 * slope_1
+    if discriminant < 0:
+        return 0.5
+    root = np.sqrt(discriminant)
+    denominator = slope_1 - slope_0 + 2 * root
+    return 1 - (slope_1 + root - mean) / denominator if denominator else 0.5

@@ -1,0 +1,161 @@
+"""One update for many variables: small ones share one flat vector, a few operations in place of hundreds."""
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+
+import keras
+from keras import ops
+
+from optimizers.parameters import is_kernel
+from optimizers.schedules import current_rate
+
+LARGEST_FUSED = 16_384
+"""Elements. Above it the arithmetic dominates and copying into a shared vector costs more than it saves."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Variables (by index) that are updated together, and their shared slots."""
+
+    members: tuple[int, ...]
+    sizes: tuple[int, ...]
+    decays: bool
+    slots: tuple[keras.Variable, ...]
+
+
+class MultiTensorOptimizer(keras.optimizers.Optimizer):
+    """A Keras optimizer given by a pure rule (gradient, slots, rate, step) → (change, new slots); x ← x − change.
+
+    Subclasses name their `slots` and define `rule`, elementwise functions of `keras.ops` tensors. Variables of at most
+    16,384 elements are flattened into one vector per kind; a large variable is a group by itself. Weight decay is
+    decoupled (Loshchilov and Hutter, 2019), x ← x − α λ x, and by default spares biases and normalisation parameters.
+
+    Args:
+        learning_rate: α, a float, a schedule (it counts updates, not accumulated micro-batches) or a callable.
+        weight_decay: λ per unit of learning rate, or None.
+        decay_biases: let weight decay act on biases and normalisation parameters too.
+        name: the optimizer's name.
+        **options: of `keras.optimizers.Optimizer`: clipnorm, clipvalue, global_clipnorm, loss_scale_factor,
+            gradient_accumulation_steps, use_ema, ema_momentum, ema_overwrite_frequency.
+    """
+
+    slots: tuple[str, ...] = ()
+
+    def __init__(self, learning_rate=0.01, *, weight_decay=None, decay_biases=False, name=None, **options):
+        super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, name=name, **options)
+        self.decay_biases = decay_biases
+        self.partition = None
+        """Label of each variable by index: variables of different labels never share a group (see Discriminative)."""
+
+    def rule(self, gradient, slots, rate, step):
+        """The change to subtract and the new slots; `step` counts from 1, as a tensor of the gradient's dtype."""
+        raise NotImplementedError(f"{type(self).__name__} defines no rule(gradient, slots, rate, step).")
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        together = defaultdict(list)
+        for i, variable in enumerate(variables):
+            if getattr(variable, "overwrite_with_gradient", False):
+                continue  # Keras assigns it itself
+            alone = math.prod(variable.shape) > LARGEST_FUSED or keras.distribution.distribution() is not None
+            label = self.partition[i] if self.partition else None
+            together[variable.dtype, self._decays(variable), label, i if alone else None].append(i)
+        self._groups = _Untracked(self._group(members, variables, key[1]) for key, members in together.items())
+
+    def _decays(self, variable) -> bool:
+        return self.weight_decay is not None and (
+            (self.decay_biases or is_kernel(variable)) and self._use_weight_decay(variable)
+        )
+
+    def _group(self, members, variables, decays) -> _Group:
+        sizes = tuple(math.prod(variables[i].shape) for i in members)
+        if len(members) == 1:
+            slots = tuple(self.add_variable_from_reference(variables[members[0]], name) for name in self.slots)
+        else:
+            dtype = variables[members[0]].dtype
+            slots = tuple(self.add_variable((sum(sizes),), dtype=dtype, name=name) for name in self.slots)
+        return _Group(tuple(members), sizes, decays, slots)
+
+    def update_step(self, gradient, variable, learning_rate):
+        self._update([gradient], [variable], learning_rate)
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        if keras.backend.backend() == "tensorflow":  # sums over replicas, then calls the method below
+            super()._backend_update_step(grads, trainable_variables, learning_rate)
+        else:
+            self._update(grads, trainable_variables, learning_rate)
+
+    def _distributed_tf_update_step(self, distribution, grads_and_vars, learning_rate):
+        grads, variables = (list(column) for column in zip(*grads_and_vars, strict=True))
+        # `update` runs once per replica with every argument replaced by that replica's copy.
+        distribution.extended.update(
+            variables[0],
+            lambda first, grads, others, rate: self._update(grads, [first, *others], rate),
+            args=(grads, variables[1:], learning_rate),
+            group=False,
+        )
+
+    def _update(self, gradients, variables, rate):
+        given = {self._get_variable_index(v): (g, v) for g, v in zip(gradients, variables, strict=True)}
+        for group in self._groups:
+            present = [i for i in group.members if i in given]
+            if len(present) == len(group.members):
+                slots = [slot.value for slot in group.slots]
+                for slot, value in zip(group.slots, self._change(group, present, given, slots, rate), strict=True):
+                    slot.assign(value)
+            elif present:
+                self._update_some(group, present, given, rate)
+
+    def _update_some(self, group, present, given, rate):
+        """Variables without a gradient keep their values and their slots."""
+        ends = [sum(group.sizes[: k + 1]) for k in range(len(group.sizes) - 1)]
+        pieces = [dict(zip(group.members, ops.split(slot.value, ends), strict=True)) for slot in group.slots]
+        old = [ops.concatenate([piece[i] for i in present]) for piece in pieces]
+        ends = [sum(math.prod(given[i][1].shape) for i in present[: k + 1]) for k in range(len(present) - 1)]
+        new = self._change(group, present, given, old, rate)
+        for slot, piece, value in zip(group.slots, pieces, new, strict=True):
+            piece.update(zip(present, ops.split(value, ends), strict=True))
+            slot.assign(ops.concatenate([piece[i] for i in group.members]))
+
+    def _change(self, group, present, given, slots, rate):
+        """Change the variables `present` in place; returns the new slots."""
+        gradients, variables = zip(*(given[i] for i in present), strict=True)
+        dtype = group.slots[0].dtype if group.slots else variables[0].dtype
+        flat = len(group.members) > 1
+        gradient = ops.cast(_concatenated(gradients, flat), dtype)
+        rate, step = ops.cast(rate, dtype), ops.cast(self.iterations + 1, dtype)
+        change, slots = self.rule(gradient, slots, rate, step)
+        if group.decays:
+            change = change + rate * self.weight_decay * _concatenated(variables, flat)
+        for variable, part in zip(variables, _split(change, variables) if flat else [change], strict=True):
+            self.assign_sub(variable, part)
+        return slots
+
+    def _apply_weight_decay(self, variables):
+        """Nothing here: decay is part of the change, with the rate of that change."""
+
+    def _get_current_learning_rate(self):
+        return current_rate(self)
+
+    def get_config(self):
+        return {**super().get_config(), "decay_biases": self.decay_biases}
+
+
+class _Untracked(tuple):
+    """A tuple that Keras neither wraps nor searches for variables."""
+
+
+def _concatenated(tensors, flat):
+    """One tensor; a sparse gradient (of an embedding, in TensorFlow) becomes dense."""
+    tensors = [ops.convert_to_tensor(tensor) for tensor in tensors]
+    return ops.concatenate([ops.reshape(tensor, (-1,)) for tensor in tensors]) if flat else tensors[0]
+
+
+def _split(vector, variables):
+    sizes = [math.prod(variable.shape) for variable in variables]
+    ends = [sum(sizes[: k + 1]) for k in range(len(sizes) - 1)]
+    parts = ops.split(vector, ends) if ends else [vector]
+    return [ops.reshape(part, variable.shape) for part, variable in zip(parts, variables, strict=True)]

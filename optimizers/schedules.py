@@ -1,0 +1,233 @@
+"""Learning rates as functions of the number of updates t, for any Keras optimizer."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+register = keras.saving.register_keras_serializable("optimizers")
+
+
+def current_rate(optimizer: keras.optimizers.Optimizer):
+    """The optimizer's learning rate now. A schedule is read at the number of updates.
+
+    Keras reads it at the number of batches, which is n times too far under `gradient_accumulation_steps=n`.
+    """
+    rate = optimizer._learning_rate
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        return rate(optimizer.iterations)
+    return rate() if callable(rate) and not isinstance(rate, keras.Variable) else rate
+
+
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate α(t); t counts updates from 0. Subclasses keep their arguments as attributes of the same name."""
+
+    arguments: tuple[str, ...] = ()
+
+    def __call__(self, step):
+        return self.rate(ops.cast(step, "float32"))
+
+    def rate(self, t):
+        """α(t), t a float32 tensor."""
+        raise NotImplementedError(f"{type(self).__name__} defines no rate(t).")
+
+    def plot(self, steps: int, axes=None):
+        """Draw α(t) for t = 0 … steps − 1; returns the matplotlib axes."""
+        import matplotlib.pyplot as plt
+
+        axes = axes or plt.subplots(figsize=(6, 3), layout="constrained")[1]
+        t = np.unique(np.linspace(0, steps - 1, min(steps, 2000)).round())
+        axes.plot(t, [float(self(at)) for at in t], label=type(self).__name__)
+        axes.set(xlabel="updates", ylabel="learning rate")
+        return axes
+
+    def get_config(self):
+        return {name: getattr(self, name) for name in self.arguments}
+
+
+@register
+class StepDecay(Schedule):
+    """α(t) = α₀ · factorᵏ, k the number of `boundaries` that t has reached: "divide by 10 at epochs 30, 60 and 90".
+
+    Args:
+        initial: α₀.
+        boundaries: increasing numbers of updates.
+        factor: in (0, 1].
+
+    Example: `StepDecay(0.1, boundaries=[30 * n, 60 * n, 90 * n])`, n updates an epoch.
+    """
+
+    arguments = ("initial", "boundaries", "factor")
+
+    def __init__(self, initial, boundaries, factor=0.1):
+        self.initial, self.boundaries, self.factor = _positive("initial", initial), list(boundaries), factor
+        if self.boundaries != sorted(set(self.boundaries)):
+            raise ValueError(f"boundaries must increase strictly. Got {self.boundaries}.")
+
+    def rate(self, t):
+        reached = sum(ops.cast(t >= boundary, "float32") for boundary in self.boundaries)
+        return self.initial * self.factor**reached
+
+
+@register
+class ExponentialDecay(Schedule):
+    """α(t) = α₀ · exp(−k t / period).
+
+    Args:
+        initial: α₀.
+        k: the decay per period.
+        period: updates; the number of updates an epoch makes t count epochs, as in the lecture.
+    """
+
+    arguments = ("initial", "k", "period")
+
+    def __init__(self, initial, k, period=1):
+        self.initial, self.k, self.period = _positive("initial", initial), k, _positive("period", period)
+
+    def rate(self, t):
+        return self.initial * ops.exp(-self.k * t / self.period)
+
+
+@register
+class InverseTimeDecay(Schedule):
+    """α(t) = α₀ / (1 + k t / period); Σα diverges and Σα² converges, as Robbins and Monro (1951) ask.
+
+    Args:
+        initial: α₀.
+        k: the decay per period.
+        period: updates; the number of updates an epoch makes t count epochs, as in the lecture.
+    """
+
+    arguments = ("initial", "k", "period")
+
+    def __init__(self, initial, k, period=1):
+        self.initial, self.k, self.period = _positive("initial", initial), k, _positive("period", period)
+
+    def rate(self, t):
+        return self.initial / (1 + self.k * t / self.period)
+
+
+@register
+class Cosine(Schedule):
+    """α(t) = α₁ + (α₀ − α₁)(1 + cos(π t / steps)) / 2, and α₁ from t = steps on.
+
+    Args:
+        initial: α₀.
+        steps: updates from α₀ to α₁.
+        minimum: α₁.
+
+    Source: Loshchilov and Hutter, SGDR, 2017, without restarts.
+    """
+
+    arguments = ("initial", "steps", "minimum")
+
+    def __init__(self, initial, steps, minimum=0.0):
+        self.initial, self.steps, self.minimum = _positive("initial", initial), _positive("steps", steps), minimum
+
+    def rate(self, t):
+        return _cosine(self.initial, self.minimum, ops.minimum(t / self.steps, 1.0))
+
+
+@register
+class CosineRestarts(Schedule):
+    """SGDR: cosine cycles of T₀, T₀·m, T₀·m², … updates, each starting again at α₀.
+
+    Args:
+        initial: α₀.
+        period: T₀, updates.
+        multiplier: m ≥ 1, "T_mult".
+        minimum: α₁, approached at the end of every cycle.
+
+    Source: Loshchilov and Hutter, 2017, equation 5.
+    """
+
+    arguments = ("initial", "period", "multiplier", "minimum")
+
+    def __init__(self, initial, period, multiplier=1, minimum=0.0):
+        self.initial, self.period = _positive("initial", initial), _positive("period", period)
+        self.multiplier, self.minimum = multiplier, minimum
+        if multiplier < 1:
+            raise ValueError(f"multiplier must be at least 1: cycles may not shrink to nothing. Got {multiplier}.")
+
+    def rate(self, t):
+        if self.multiplier == 1:
+            return _cosine(self.initial, self.minimum, ops.mod(t, self.period) / self.period)
+        growth = 1 + t * (self.multiplier - 1) / self.period
+        cycle = ops.floor(ops.log(growth) / math.log(self.multiplier))
+        # The logarithm may round to the wrong side of a restart; the cycle's own ends, whole numbers, decide.
+        cycle = ops.where(t >= self._start(cycle + 1), cycle + 1, cycle)
+        cycle = ops.where(t < self._start(cycle), cycle - 1, cycle)
+        return _cosine(self.initial, self.minimum, (t - self._start(cycle)) / (self.period * self.multiplier**cycle))
+
+    def _start(self, cycle):
+        starts = self.period * (self.multiplier**cycle - 1) / (self.multiplier - 1)
+        return ops.round(starts) if isinstance(self.period * self.multiplier, int) else starts
+
+
+@register
+class Cyclic(Schedule):
+    """`cycles` cosines of ⌈steps / cycles⌉ updates: a network is saved at the end of each for a snapshot ensemble.
+
+    Args:
+        initial: α₀.
+        steps: updates of the whole training.
+        cycles: number of snapshots.
+
+    Source: Huang et al., Snapshot ensembles, 2017, equation 2.
+    """
+
+    arguments = ("initial", "steps", "cycles")
+
+    def __init__(self, initial, steps, cycles):
+        self.initial, self.steps, self.cycles = _positive("initial", initial), _positive("steps", steps), cycles
+        if not 1 <= cycles <= steps:
+            raise ValueError(f"cycles must be from 1 to steps={steps}. Got {cycles}.")
+
+    @property
+    def period(self) -> int:
+        """Updates in a cycle; snapshots are due after updates period, 2 · period, …"""
+        return math.ceil(self.steps / self.cycles)
+
+    def rate(self, t):
+        return _cosine(self.initial, 0.0, ops.mod(t, self.period) / self.period)
+
+
+@register
+class Warmup(Schedule):
+    """Linear warm-up: α(t) = α₀ (t + 1) / (steps + 1) for t < steps, then `schedule` from its own t = 0.
+
+    The first update is not lost to a rate of 0, and the ramp reaches α₀ = schedule(0) at t = steps.
+
+    Args:
+        schedule: any schedule, or a float for a constant rate.
+        steps: updates of the ramp.
+
+    Source: Goyal et al., Accurate, large minibatch SGD, 2017, section 2.2.
+    """
+
+    def __init__(self, schedule, steps):
+        self.schedule, self.steps = schedule, _positive("steps", steps)
+
+    def rate(self, t):
+        if not callable(self.schedule):
+            return self.schedule * ops.minimum((t + 1) / (self.steps + 1), 1.0)
+        after = self.schedule(ops.maximum(t - self.steps, 0.0))
+        return after * ops.minimum((t + 1) / (self.steps + 1), 1.0)
+
+    def get_config(self):
+        return {"schedule": keras.saving.serialize_keras_object(self.schedule), "steps": self.steps}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["steps"])
+
+
+def _cosine(start, end, fraction):
+    return end + (start - end) * 0.5 * (1 + ops.cos(math.pi * fraction))
+
+
+def _positive(name, value):
+    if not value > 0:
+        raise ValueError(f"{name} must be positive. Got {name}={value}.")
+    return value

@@ -1,0 +1,199 @@
+"""What every optimizer must satisfy, on whatever backend Keras runs: serialisation, resuming, compiled steps, and more.
+
+A contract is a function of a factory (rate) → optimizer. Shared by the tests of this process (TensorFlow) and of the
+subprocesses that run the other backends.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+import optimizers
+
+
+def data(n=48, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 6)).astype("float32")
+    return x, (x[:, 0] * x[:, 1] + x[:, 2] > 0).astype("int32")
+
+
+def network(seed=1):
+    """Kernels, biases, normalisation parameters, a kernel too large to be fused, and noise."""
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(128, activation="tanh", name="wide"),
+            keras.layers.Dense(160, activation="tanh", name="large"),
+            keras.layers.LayerNormalization(name="norm"),
+            keras.layers.Dense(2, name="head"),
+        ]
+    )
+
+
+def compiled(model, optimizer, **options):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"], **options)
+    return model
+
+
+def fitted(make, *, steps=6, model=None, rate=0.01, **options):
+    """A network after `steps` batches of 8, in a fixed order."""
+    model = model or network()
+    x, y = data()
+    compiled(model, make(rate), **options).fit(x[: 8 * steps], y[: 8 * steps], 8, 1, shuffle=False, verbose=0)
+    return model
+
+
+def values(variables):
+    return [np.array(ops.convert_to_numpy(v)) for v in variables]
+
+
+def same(first, second, rtol=0.0, atol=0.0):
+    assert len(first) == len(second)
+    for a, b in zip(values(first), values(second), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
+def config_round_trip(make, tmp_path):
+    optimizer = make(optimizers.Warmup(optimizers.Cosine(0.1, 90), 10))
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+    assert type(copy) is type(optimizer)
+    assert copy.get_config() == optimizer.get_config()
+
+
+def saved_state_is_exact(make, tmp_path):
+    model = fitted(make)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    same(model.optimizer.variables, loaded.optimizer.variables)
+    assert float(loaded.optimizer.learning_rate) == float(model.optimizer.learning_rate)
+
+
+def resume_equals_uninterrupted(make, tmp_path):
+    def schedule():
+        return optimizers.Warmup(optimizers.Cosine(0.02, 8), 3)
+
+    whole = fitted(make, steps=6, rate=schedule())
+    fitted(make, steps=3, rate=schedule()).save(tmp_path / "half.keras")
+    resumed = keras.models.load_model(tmp_path / "half.keras")
+    x, y = data()
+    resumed.fit(x[24:], y[24:], 8, 1, shuffle=False, verbose=0)
+    same(whole.variables, resumed.variables, rtol=1e-6, atol=1e-7)
+    same(whole.optimizer.variables, resumed.optimizer.variables, rtol=1e-6, atol=1e-7)
+
+
+def jit_equals_eager(make, tmp_path):
+    eager = fitted(make, run_eagerly=True, jit_compile=False)
+    jit = (
+        keras.backend.backend() != "torch"
+    )  # torch.compile needs a C++ toolchain and minutes: only the fit is repeated
+    jitted = fitted(make, jit_compile=jit)
+    same(eager.variables, jitted.variables, rtol=2e-4, atol=2e-5)
+
+
+def accumulation_equals_one_large_batch(make, tmp_path):
+    """Three micro-batches of 8 count as one update of 24 examples, the schedule's count included."""
+    x, y = data()
+
+    def schedule():
+        return optimizers.StepDecay(0.01, boundaries=[1], factor=0.1)
+
+    def accumulating():
+        optimizer = make(schedule())
+        inner = getattr(optimizer, "optimizer", optimizer)
+        config = inner.get_config() | {"gradient_accumulation_steps": 3, "learning_rate": schedule()}
+        inner = type(inner)(**config)
+        return optimizers.Discriminative(inner, optimizer.multipliers) if hasattr(optimizer, "optimizer") else inner
+
+    large = compiled(network(), make(schedule()))
+    large.fit(x, y, 24, 1, shuffle=False, verbose=0)
+    small = compiled(network(), accumulating())
+    small.fit(x, y, 8, 1, shuffle=False, verbose=0)
+    assert int(small.optimizer.iterations) == int(large.optimizer.iterations) == 2
+    same(large.trainable_variables, small.trainable_variables, rtol=1e-3, atol=2e-5)
+
+
+def clipping_bounds_the_gradient(make, tmp_path):
+    """With clipnorm a gradient a million times larger gives the same step."""
+    optimizer_a, optimizer_b = make(0.01), make(0.01)
+    a, b = (keras.Variable(np.zeros(3, "float32"), name="kernel") for _ in range(2))
+    for optimizer, variable, scale in ((optimizer_a, a, 1.0), (optimizer_b, b, 1e6)):
+        getattr(optimizer, "optimizer", optimizer).clipnorm = 0.5
+        for _ in range(3):
+            optimizer.apply([ops.convert_to_tensor(np.array([3.0, -4.0, 1.0], "float32") * scale)], [variable])
+    same([a], [b], rtol=1e-5)
+
+
+def mixed_precision_skips_overflow(make, tmp_path):
+    """float16 with loss scaling: finite steps train; one of infinite gradients changes nothing and halves the scale."""
+    keras.mixed_precision.set_dtype_policy("mixed_float16")
+    try:
+        model = compiled(network(), make(0.01))
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    x, y = data(8)
+    before = values(model.trainable_variables)
+    model.optimizer.build(model.trainable_variables)
+    model.optimizer.dynamic_scale.assign(2.0**8)
+    model.train_on_batch(x, y)
+    moved = values(model.trainable_variables)
+    assert all((a != b).any() and np.isfinite(b).all() for a, b in zip(before, moved, strict=True))
+    model.train_on_batch(x * np.inf, y)
+    same(model.trainable_variables, moved)
+    assert float(ops.convert_to_numpy(model.optimizer.dynamic_scale)) == 2.0**7
+
+
+def embedding_gradients_work(make, tmp_path):
+    """Sparse in TensorFlow; rows that do not occur see a zero gradient, and weight decay at most."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.layers.Embedding(7, 3), keras.layers.Flatten(), keras.layers.Dense(2)])
+    compiled(model, make(0.1))
+    ids = np.array([[0, 1], [2, 1], [0, 2], [1, 1]])
+    model.build(ids.shape)
+    before = values([model.layers[0].embeddings])[0]
+    model.fit(ids, np.array([0, 1, 0, 1]), 2, 1, verbose=0)
+    after = values([model.layers[0].embeddings])[0]
+    assert (after[:3] != before[:3]).any(1).all()
+    decay = after[3:] / before[3:]
+    np.testing.assert_allclose(decay, decay.flat[0], rtol=1e-5)
+
+
+def missing_gradients_leave_their_variables_alone(make, tmp_path):
+    optimizer = make(0.01)
+    used, unused, other = (keras.Variable(np.ones((2, 2), "float32"), name="kernel") for _ in range(3))
+    gradient = ops.ones((2, 2))
+    optimizer.apply([gradient, gradient, gradient], [used, unused, other])
+    before = values([unused])[0]
+    optimizer.apply([gradient, None, gradient], [used, unused, other])
+    np.testing.assert_array_equal(values([unused])[0], before)
+    same([used], [other])
+    assert (values([used])[0] < before).all()
+
+
+CONTRACTS = [
+    config_round_trip,
+    saved_state_is_exact,
+    resume_equals_uninterrupted,
+    jit_equals_eager,
+    accumulation_equals_one_large_batch,
+    clipping_bounds_the_gradient,
+    mixed_precision_skips_overflow,
+    embedding_gradients_work,
+    missing_gradients_leave_their_variables_alone,
+]
+
+
+OPTIMIZERS = {
+    "Momentum": lambda rate: optimizers.Momentum(rate, weight_decay=0.01),
+    "Nesterov": lambda rate: optimizers.Nesterov(rate),
+    "AdaGrad": lambda rate: optimizers.AdaGrad(rate),
+    "RMSProp": lambda rate: optimizers.RMSProp(rate, weight_decay=0.01, decay_biases=True),
+    "Adam": lambda rate: optimizers.Adam(rate, weight_decay=0.01),
+    "Discriminative(Adam)": lambda rate: optimizers.Discriminative(
+        optimizers.Adam(rate, weight_decay=0.01), {".*": 0.5}
+    ),
+    "Discriminative(keras AdamW)": lambda rate: optimizers.Discriminative(
+        keras.optimizers.AdamW(rate, weight_decay=0.01), {".*": 0.5}
+    ),
+}

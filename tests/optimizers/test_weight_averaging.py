@@ -1,0 +1,110 @@
+"""Averages against NumPy over recorded weights; evaluation, saving and resuming with the average."""
+
+import keras
+import numpy as np
+import pytest
+from optimizer_contracts import compiled, data, same, values
+
+import optimizers
+
+
+class Recorder(keras.callbacks.Callback):
+    """The weights after every batch, and what evaluation sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.path, self.evaluated = [], []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.path.append(values(self.model.trainable_variables))
+
+    def on_test_begin(self, logs=None):
+        self.evaluated.append(values(self.model.trainable_variables))
+
+
+def network(normalised=False):
+    keras.utils.set_random_seed(5)
+    norm = [keras.layers.BatchNormalization(momentum=0.9)] if normalised else []
+    return keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, activation="tanh"), *norm, keras.layers.Dense(2)])
+
+
+def fit(model, callbacks, epochs=2, initial_epoch=0, validate=False):
+    x, y = data(32)
+    options = {"validation_data": (x, y)} if validate else {}
+    model.fit(
+        x, y, 8, epochs, shuffle=False, verbose=0, callbacks=callbacks, initial_epoch=initial_epoch, **options
+    )  # fmt: skip
+    return model
+
+
+def test_polyak_is_the_lectures_average_without_its_initial_bias():
+    recorder, average = Recorder(), optimizers.PolyakAveraging(0.8)
+    model = fit(compiled(network(), optimizers.Momentum(0.3)), [average, recorder], validate=True)
+    expected = [np.zeros_like(w) for w in recorder.path[0]]
+    for weights in recorder.path:
+        expected = [0.8 * e + 0.2 * w for e, w in zip(expected, weights, strict=True)]
+    expected = [e / (1 - 0.8 ** len(recorder.path)) for e in expected]
+    same(model.trainable_variables, expected, rtol=1e-5, atol=1e-6)
+    same(recorder.evaluated[-1], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_raw_weights_go_on_untouched():
+    plain, averaged = Recorder(), Recorder()
+    fit(compiled(network(), optimizers.Momentum(0.3)), [plain], validate=True)
+    fit(compiled(network(), optimizers.Momentum(0.3)), [optimizers.PolyakAveraging(), averaged], validate=True)
+    same(plain.path[-1], averaged.path[-1])
+
+
+def test_uniform_is_the_mean_from_the_start_on():
+    recorder = Recorder()
+    model = fit(compiled(network(), optimizers.Momentum(0.3)), [optimizers.UniformAveraging(2, every=3), recorder])
+    mean = [np.mean([recorder.path[4][i], recorder.path[7][i]], 0) for i in range(4)]
+    same(model.trainable_variables, mean, rtol=1e-5, atol=1e-6)
+
+
+def test_accumulated_batches_count_as_one_update():
+    recorder = Recorder()
+    optimizer = optimizers.Momentum(0.3, gradient_accumulation_steps=4)
+    model = fit(compiled(network(), optimizer), [optimizers.UniformAveraging(0), recorder])
+    mean = [np.mean([recorder.path[3][i], recorder.path[7][i]], 0) for i in range(4)]
+    same(model.trainable_variables, mean, rtol=1e-5, atol=1e-6)
+
+
+def test_batch_statistics_are_those_of_the_averaged_weights():
+    x, _ = data(32)
+    average = optimizers.UniformAveraging(0, data=[x[:16], x[16:]])
+    model = fit(compiled(network(normalised=True), optimizers.Momentum(0.3)), [average])
+    dense, norm = model.layers[:2]
+    batches = [np.tanh(b @ values([dense.kernel])[0] + values([dense.bias])[0]) for b in (x[:16], x[16:])]
+    np.testing.assert_allclose(values([norm.moving_mean])[0], np.mean([b.mean(0) for b in batches], 0), atol=1e-5)
+    np.testing.assert_allclose(values([norm.moving_variance])[0], np.mean([b.var(0) for b in batches], 0), rtol=1e-4)
+    assert norm.momentum == 0.9
+
+
+def test_resume_is_exact(tmp_path):
+    """Backups hold both the average and the raw weights."""
+
+    def callbacks():
+        return [optimizers.PolyakAveraging(0.8), keras.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)]
+
+    whole = fit(compiled(network(True), optimizers.Adam(0.05)), [optimizers.PolyakAveraging(0.8)], epochs=3)
+    fit(compiled(network(True), optimizers.Adam(0.05)), callbacks(), epochs=2)
+    resumed = fit(compiled(network(True), optimizers.Adam(0.05)), callbacks(), epochs=3)
+    assert int(resumed.optimizer.iterations) == 12
+    same(whole.variables, resumed.variables, rtol=1e-5, atol=1e-6)
+    same(whole.weight_average.raw, resumed.weight_average.raw, rtol=1e-5, atol=1e-6)
+
+
+def test_checkpoint_opens_as_the_averaged_model(tmp_path):
+    path = tmp_path / "model.keras"
+    callbacks = [optimizers.PolyakAveraging(0.8), keras.callbacks.ModelCheckpoint(path)]
+    model = fit(compiled(network(), optimizers.Adam(0.05)), callbacks)
+    loaded = keras.models.load_model(path)
+    same(model.variables, loaded.variables)
+    same(model.optimizer.variables, loaded.optimizer.variables)
+
+
+@pytest.mark.parametrize("make", [lambda: optimizers.PolyakAveraging(1.0), lambda: optimizers.UniformAveraging(-1)])
+def test_refuses_nonsense(make):
+    with pytest.raises(ValueError, match=r"must (be in|not be)"):
+        make()
