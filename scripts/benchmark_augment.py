@@ -4,8 +4,8 @@
 
 Every contestant gets the same files in memory, two threads, batches of 64 at 224 pixels, and the same transforms (Keras
 and keras-cv have no PCA offset and go without). They take turns, several rounds, and the best round of each counts: on
-a shared machine the slow rounds measure the neighbours. Without a folder the JPEGs are made from noise with the spectrum
-of photos.
+a shared machine the slow rounds measure the neighbours. Without a folder the JPEGs are made from noise with the
+spectrum of photos.
 """
 
 import argparse
