@@ -81,7 +81,7 @@ def _applied(policy: Policy):
         batches = _padded(examples, tf.shape(images, tf.int64)[0], policy)
         return _rendered(*batches.get_single_element(), policy, IMAGENET_PCA)
 
-    return tf.function(whole, autograph=False, reduce_retracing=True)
+    return tf.function(whole, autograph=False)
 
 
 def centre_crop(image, policy: Policy) -> tf.Tensor:
