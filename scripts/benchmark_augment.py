@@ -191,35 +191,39 @@ def keras_cv_layers(contents):
     )
 
 
-def rate(batches, seconds, images=BATCH) -> float:
-    """Images per second of an iterator of batches."""
-    start, count = time.perf_counter(), 0
+def measure(batches, seconds) -> tuple[float, float]:
+    """(images per second, milliseconds of processor time per image) of an iterator of batches."""
+    start, busy, count = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - start < seconds:
         next(batches)
-        count += images
-    return count / (time.perf_counter() - start)
+        count += BATCH
+    return count / (time.perf_counter() - start), 1000 * (time.process_time() - busy) / count
 
 
-def race(contestants, seconds, rounds) -> dict[str, float]:
-    """The best rate of each contestant, which take turns; each stops working while another runs."""
-    best = dict.fromkeys(contestants, 0.0)
+def race(contestants, seconds, rounds) -> dict[str, tuple[float, float]]:
+    """The best rate and the least processor time of each contestant, which take turns."""
+    best = dict.fromkeys(contestants, (0.0, np.inf))
     for _ in range(rounds):
         for name, make in contestants.items():
             batches = iter(make())
             for _ in range(3):
                 next(batches)
-            best[name] = max(best[name], rate(batches, seconds))
+            speed, busy = measure(batches, seconds)
+            best[name] = max(best[name][0], speed), min(best[name][1], busy)
             del batches
     return best
 
 
-def table(title, rates, reference, goals):
+def table(title, results, reference, goals):
     print(f"\n{title}")
-    mine = rates[reference]
-    for name, value in rates.items():
-        goal = f"   to reach {goals[name]}" if name in goals else ""
-        ratio = "" if name == reference else f"   {reference} is {mine / value:5.2f} ×{goal}"
-        print(f"  {name:34s} {value:7.0f} images/s{ratio}", flush=True)
+    speed, busy = results[reference]
+    for name, (other_speed, other_busy) in results.items():
+        line = f"  {name:24s} {other_speed:6.0f} images/s {other_busy:7.2f} ms of processor an image"
+        if name != reference:
+            line += (
+                f"   {reference}: {speed / other_speed:5.2f} × the rate, {other_busy / busy:5.2f} × by processor time"
+            )
+        print(line + (f", to reach {goals[name]}" if name in goals else ""), flush=True)
 
 
 def peak_memory(copies: int) -> int:
