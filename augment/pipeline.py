@@ -64,15 +64,24 @@ def apply(images, policy: Policy, *, seed: int) -> tf.Tensor:
     if images.shape.rank != 4:
         raise PolicyError(f"images have shape {images.shape}; expected (batch, height, width, 1 | 3 | 4)")
 
-    @tf.autograph.experimental.do_not_convert
-    def prepare(index, image):
-        uniform = uniforms(seed, 0, index)
-        return fetch(image, policy, uniform), uniform
+    return _applied(policy)(images, tf.cast(seed, tf.int64))
 
-    examples = tf.data.Dataset.from_tensor_slices(images).enumerate().map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
-    count = tf.shape(images, tf.int64)[0]
-    region, uniform = _padded(examples, tf.maximum(count, 1), policy).get_single_element()
-    return _rendered(region, uniform, policy, IMAGENET_PCA)
+
+@lru_cache(maxsize=64)
+def _applied(policy: Policy):
+    """`apply` of that policy, traced once and not at every call."""
+
+    def whole(images, seed):
+        def prepare(index, image):
+            uniform = uniforms(seed, 0, index)
+            return fetch(image, policy, uniform), uniform
+
+        examples = tf.data.Dataset.from_tensor_slices(images).enumerate()
+        examples = examples.map(tf.autograph.experimental.do_not_convert(prepare), num_parallel_calls=tf.data.AUTOTUNE)
+        batches = _padded(examples, tf.shape(images, tf.int64)[0], policy)
+        return _rendered(*batches.get_single_element(), policy, IMAGENET_PCA)
+
+    return tf.function(whole, autograph=False)
 
 
 def centre_crop(image, policy: Policy) -> tf.Tensor:
