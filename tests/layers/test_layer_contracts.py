@@ -121,8 +121,8 @@ def test_saved_model(contract, tmp_path):
     tf = pytest.importorskip("tensorflow")
     model, x = model_of(contract.make(), contract), images(contract)
     model.export(tmp_path / "model", verbose=False)
-    served = tf.saved_model.load(tmp_path / "model").serve(x)
-    np.testing.assert_allclose(served.numpy(), numpy(model(x, training=False)), atol=1e-5)
+    served = tf.saved_model.load(tmp_path / "model")  # kept: it owns the variables
+    np.testing.assert_allclose(served.serve(x).numpy(), numpy(model(x, training=False)), atol=1e-5)
 
 
 @only(lambda contract: contract.random)
@@ -134,7 +134,7 @@ def test_seeds(contract):
     layer.build(x.shape)
     for each in (twin, other):
         each.set_weights(layer.get_weights())
-    draws = [[numpy(each(x, training=True)) for _ in range(6)] for each in (layer, twin, other)]
+    draws = [[numpy(each(x, training=True)) for _ in range(contract.draws)] for each in (layer, twin, other)]
     np.testing.assert_array_equal(draws[0], draws[1])
     assert any(not np.array_equal(draws[0][0], later) for later in draws[0][1:])
     assert not np.array_equal(draws[0], draws[2])
@@ -166,7 +166,11 @@ def test_rates_outside_the_range_are_refused(contract, rate):
 @only(lambda contract: contract.random and contract.exact_mean)
 def test_mean_over_draws_is_the_inference_output(contract):
     x, layer = images(contract, batch=2), contract.make(seed=3)
-    draws = np.stack([numpy(layer(x, training=True)) for _ in range(150)]).astype("float64")
+    if contract.per_example:  # as many draws as examples
+        draws = numpy(layer(np.repeat(x, 150, axis=0), training=True)).reshape(2, 150, *layer(x).shape[1:])
+        draws = np.moveaxis(draws, 1, 0).astype("float64")
+    else:
+        draws = np.stack([numpy(layer(x, training=True)) for _ in range(150)]).astype("float64")
     error = draws.std(axis=0, ddof=1) / np.sqrt(len(draws)) + 1e-6
     z = (draws.mean(axis=0) - numpy(layer(x))) / error
     assert np.abs(z).max() < 5
@@ -177,7 +181,7 @@ def test_mean_over_draws_is_the_inference_output(contract):
 def test_noise_can_be_turned_on_in_inference(contract):
     x, layer = images(contract, batch=16), contract.make(seed=3)
     layer.noise_on = True
-    draws = [numpy(layer(x, training=False)) for _ in range(6)]
+    draws = [numpy(layer(x, training=False)) for _ in range(contract.draws)]
     assert any(not np.array_equal(draws[0], later) for later in draws[1:])
 
 
