@@ -63,14 +63,13 @@ def _pool(boundaries, axis, overlapping):
             begins = ops.any(ops.expand_dims(first, 1) == ops.arange(length, dtype=first.dtype), axis=0)
             region = ops.cumsum(ops.cast(begins, "int32")) - 1
             to_own = ops.where(own >= shared, upstream, zero) if overlapping else upstream
-            to_first = ops.where(candidates[0] >= candidates[1], to_own, zero)
-            both = ops.concatenate([to_first, to_own - to_first], axis=axis)
-            d_x = ops.take(both, ops.where(begins, region, region + first.shape[0]), axis=axis)
-            if overlapping:  # the first pixel of region r is also the last one of region r − 1
-                padding = [(int(i == axis), 0) for i in range(len(x.shape))]
-                to_shared = ops.pad(upstream - to_own, padding)
-                d_x = d_x + ops.take(to_shared, ops.where(begins, region, 0), axis=axis)
-            return d_x
+            to_begin = ops.where(candidates[0] >= candidates[1], to_own, zero)
+            to_second = to_own - to_begin
+            if overlapping:  # the first pixel of region r + 1 is also the last one of region r
+                # the last region shares nothing, so nothing rolls over to the first
+                to_begin = to_begin + ops.roll(upstream - to_own, 1, axis=axis)
+            index = ops.where(begins, region, region + first.shape[0])
+            return ops.take(ops.concatenate([to_begin, to_second], axis=axis), index, axis=axis)
 
         return largest, gradient
 
