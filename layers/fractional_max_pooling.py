@@ -6,6 +6,7 @@ Graham: Fractional Max-Pooling, 2014, arXiv:1412.6071.
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from layers.noise import NoiseLayer
@@ -16,12 +17,12 @@ def output_length(length: int, ratio: float) -> int:
     return max(math.floor(length / ratio), math.ceil(length / 2))
 
 
-def pseudorandom_boundaries(length: int, pooled: int, offset):
+def pseudorandom_boundaries(length: int, pooled: int, offset, numpy=ops):
     """Region boundaries b_0 = 0 … b_pooled = length: b_i = ⌈α (i + u)⌉ − ⌈α u⌉, α = length / pooled.
 
     u in (0, 1) is given as the integer `offset` = ⌈length · u⌉ in 1 … length; integers do not round.
     """
-    steps = ops.arange(pooled + 1, dtype="int32") * length + offset
+    steps = numpy.arange(pooled + 1, dtype="int32") * length + offset
     return (steps + (pooled - 1)) // pooled - (offset + (pooled - 1)) // pooled
 
 
@@ -118,7 +119,7 @@ class FractionalMaxPooling2D(NoiseLayer):
     def _boundaries(self, length, noisy):
         pooled = output_length(length, self.ratio)
         if not noisy:
-            return pseudorandom_boundaries(length, pooled, (length + 1) // 2)
+            return pseudorandom_boundaries(length, pooled, (length + 1) // 2, np)  # a constant of the graph
         if self.mode == "random":
             return random_boundaries(length, pooled, self.seed_generator)
         offset = keras.random.randint((), 1, length + 1, seed=self.seed_generator)
