@@ -17,12 +17,6 @@ class Contract:
     random: bool = True
     has_rate: bool = True
     exact_mean: bool = True  # the mean of training outputs is the inference output
-    per_example: bool = False
-
-    @property
-    def draws(self):
-        """How many calls make it all but certain that two differ: one draw per call may well repeat."""
-        return 3 if self.per_example else 16
 
 
 def branch():
@@ -39,11 +33,9 @@ def fractional(**options):
 
 CONTRACTS = {
     "DropConnect": Contract(drop_connect(lambda: keras.layers.Dense(4)), (6,)),
-    "DropConnect per example": Contract(
-        drop_connect(lambda: keras.layers.Dense(4), per_example=True), (6,), per_example=True
-    ),
+    "DropConnect per example": Contract(drop_connect(lambda: keras.layers.Dense(4), per_example=True), (6,)),
     "DropConnect per example, tokens": Contract(
-        drop_connect(lambda: keras.layers.Dense(4), per_example=True, drop_bias=True), (3, 6), per_example=True
+        drop_connect(lambda: keras.layers.Dense(4), per_example=True, drop_bias=True), (3, 6)
     ),
     "DropConnect with biases": Contract(
         drop_connect(lambda: keras.layers.Dense(4, bias_initializer="ones"), drop_bias=True), (6,)
@@ -56,9 +48,7 @@ CONTRACTS = {
     "DropConnect Conv3D": Contract(drop_connect(lambda: keras.layers.Conv3D(2, 2)), (4, 4, 4, 2)),
     "DropConnect DepthwiseConv2D": Contract(drop_connect(lambda: keras.layers.DepthwiseConv2D(3)), (7, 7, 3)),
     "DropConnect EinsumDense": Contract(drop_connect(lambda: keras.layers.EinsumDense("abc,cd->abd", (3, 4))), (3, 6)),
-    "StochasticDepth": Contract(
-        lambda rate=0.4, seed=1: layers.StochasticDepth(rate, seed=seed), (5, 3), per_example=True
-    ),
+    "StochasticDepth": Contract(lambda rate=0.4, seed=1: layers.StochasticDepth(rate, seed=seed), (5, 3)),
     "StochasticDepth per batch": Contract(
         lambda rate=0.4, seed=1: layers.StochasticDepth(rate, per_example=False, seed=seed), (5, 3)
     ),
