@@ -39,7 +39,7 @@ def reestimate_batch_statistics(model: keras.Model, dataset) -> list[str]:
     normalizations = [layer for layer in model._flatten_layers() if isinstance(layer, BatchNormalization)]
     if not normalizations:
         raise ValueError(f"reestimate_batch_statistics: model {model.name!r} has no BatchNormalization.")
-    before = [(layer.trainable, layer.momentum) for layer in normalizations]
+    before = [(layer.trainable, layer.momentum, *_statistics(layer)) for layer in normalizations]
     examples, totals = 0, [(0.0, 0.0)] * len(normalizations)
     try:
         for layer in normalizations:
@@ -51,8 +51,10 @@ def reestimate_batch_statistics(model: keras.Model, dataset) -> list[str]:
                 examples += count
                 totals = [_add(total, layer, count) for total, layer in zip(totals, normalizations, strict=True)]
     finally:
-        for layer, (trainable, momentum) in zip(normalizations, before, strict=True):
+        for layer, (trainable, momentum, mean, variance) in zip(normalizations, before, strict=True):
             layer.trainable, layer.momentum = trainable, momentum
+            layer.moving_mean.assign(mean)
+            layer.moving_variance.assign(variance)
     if not examples:
         raise ValueError("reestimate_batch_statistics: the dataset has no batches.")
     for layer, (first, second) in zip(normalizations, totals, strict=True):
@@ -69,9 +71,13 @@ def _batches(dataset):
         yield from (batch[0] if isinstance(batch, tuple) else batch for batch in dataset)
 
 
-def _add(total, layer, count):
-    mean, variance = (
+def _statistics(layer):
+    return [
         keras.ops.convert_to_numpy(statistic).astype("float64")
         for statistic in (layer.moving_mean, layer.moving_variance)
-    )
+    ]
+
+
+def _add(total, layer, count):
+    mean, variance = _statistics(layer)
     return total[0] + count * mean, total[1] + count * (variance + mean**2)

@@ -139,7 +139,7 @@ class DropConnect(NoiseWrapper):
         scale = ops.cast(width, kernel.dtype) * height
         values = {id(kernel): ops.square(kernel / height)}
         for bias in self._variables("bias"):
-            values[id(bias)] = ops.square(bias / scale) if self.drop_bias else ops.zeros_like(bias)
+            values[id(bias)] = ops.square(bias / scale) if self.drop_bias else ops.zeros(bias.shape, bias.dtype)
         variance, _ = call_assigning(self.layer, values, ops.square(inputs / width))
         factor = math.sqrt(self.rate / (1 - self.rate))
         return ops.sqrt(variance + tiny**2) * ops.cast(scale * factor, variance.dtype) + tiny

@@ -6,6 +6,7 @@ Graham: Fractional Max-Pooling, 2014, arXiv:1412.6071.
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from layers.noise import NoiseLayer
@@ -16,12 +17,12 @@ def output_length(length: int, ratio: float) -> int:
     return max(math.floor(length / ratio), math.ceil(length / 2))
 
 
-def pseudorandom_boundaries(length: int, pooled: int, offset):
+def pseudorandom_boundaries(length: int, pooled: int, offset, numpy=ops):
     """Region boundaries b_0 = 0 … b_pooled = length: b_i = ⌈α (i + u)⌉ − ⌈α u⌉, α = length / pooled.
 
     u in (0, 1) is given as the integer `offset` = ⌈length · u⌉ in 1 … length; integers do not round.
     """
-    steps = ops.arange(pooled + 1, dtype="int32") * length + offset
+    steps = numpy.arange(pooled + 1, dtype="int32") * length + offset
     return (steps + (pooled - 1)) // pooled - (offset + (pooled - 1)) // pooled
 
 
@@ -63,14 +64,13 @@ def _pool(boundaries, axis, overlapping):
             begins = ops.any(ops.expand_dims(first, 1) == ops.arange(length, dtype=first.dtype), axis=0)
             region = ops.cumsum(ops.cast(begins, "int32")) - 1
             to_own = ops.where(own >= shared, upstream, zero) if overlapping else upstream
-            to_first = ops.where(candidates[0] >= candidates[1], to_own, zero)
-            both = ops.concatenate([to_first, to_own - to_first], axis=axis)
-            d_x = ops.take(both, ops.where(begins, region, region + first.shape[0]), axis=axis)
-            if overlapping:  # the first pixel of region r is also the last one of region r − 1
-                padding = [(int(i == axis), 0) for i in range(len(x.shape))]
-                to_shared = ops.pad(upstream - to_own, padding)
-                d_x = d_x + ops.take(to_shared, ops.where(begins, region, 0), axis=axis)
-            return d_x
+            to_begin = ops.where(candidates[0] >= candidates[1], to_own, zero)
+            to_second = to_own - to_begin
+            if overlapping:  # the first pixel of region r + 1 is also the last one of region r
+                # the last region shares nothing, so nothing rolls over to the first
+                to_begin = to_begin + ops.roll(upstream - to_own, 1, axis=axis)
+            index = ops.where(begins, region, region + first.shape[0])
+            return ops.take(ops.concatenate([to_begin, to_second], axis=axis), index, axis=axis)
 
         return largest, gradient
 
@@ -119,7 +119,7 @@ class FractionalMaxPooling2D(NoiseLayer):
     def _boundaries(self, length, noisy):
         pooled = output_length(length, self.ratio)
         if not noisy:
-            return pseudorandom_boundaries(length, pooled, (length + 1) // 2)
+            return pseudorandom_boundaries(length, pooled, (length + 1) // 2, np)  # a constant of the graph
         if self.mode == "random":
             return random_boundaries(length, pooled, self.seed_generator)
         offset = keras.random.randint((), 1, length + 1, seed=self.seed_generator)

@@ -131,6 +131,8 @@ def test_reestimation_without_data_or_layers_is_refused_and_changes_nothing():
     before = network.get_layer("norm").moving_variance.numpy()
     with pytest.raises(ValueError, match="no batches"):
         layers.reestimate_batch_statistics(network, [])
+    with pytest.raises(ZeroDivisionError):
+        layers.reestimate_batch_statistics(network, (images(2 // (1 - step)) for step in range(2)))
     with pytest.raises(ValueError, match="has no BatchNormalization"):
         layers.reestimate_batch_statistics(
             keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]), np.ones((2, 2))
