@@ -1,5 +1,7 @@
 """Averages of the weights along the path of training: what is evaluated and saved in place of the last ones."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -64,7 +66,7 @@ class WeightAveraging(keras.callbacks.Callback):
             state.updates = updates
 
     def on_test_begin(self, logs=None):
-        self._evaluating = not self.state.raw and self._swap_in()
+        self._evaluating = self._swap_in()
 
     def on_test_end(self, logs=None):
         if self._evaluating:
@@ -78,7 +80,7 @@ class WeightAveraging(keras.callbacks.Callback):
 
     def _swap_in(self) -> bool:
         model, state = self.model, self.state
-        if state.raw or not state.values:
+        if state.raw is not None or state.average is None:
             return False
         state.swap_in()
         if self.data is not None:
@@ -146,43 +148,49 @@ class _Average(KerasSaveable):
 
     def __init__(self, variables):
         self.variables = variables
-        self.values, self.raw = [], []
+        self.average = self.raw = None  # all variables in one flat float32 vector, on the host
         self.origin, self.updates = -1, -1  # counts of updates: where the average begins, where it stands
 
     def blend(self, weight):
-        current = [ops.cast(variable.value, "float32") for variable in self.variables]
-        if weight == 1 or not self.values:
-            self.values = [ops.copy(x) for x in current]
+        current = self._read()
+        if self.average is None:
+            self.average = current
         else:
-            self.values = [a + weight * (x - a) for a, x in zip(self.values, current, strict=True)]
+            current -= self.average
+            current *= weight
+            self.average += current
 
     def swap_in(self):
-        self.raw = [ops.copy(variable.value) for variable in self.variables]
-        _assign(self.variables, self.values)
+        self.raw = self._read()
+        self._write(self.average)
 
     def swap_out(self):
-        if self.raw:
-            _assign(self.variables, self.raw)
-            self.raw = []
+        if self.raw is not None:
+            self._write(self.raw)
+            self.raw = None
+
+    def _read(self):
+        return np.concatenate([ops.convert_to_numpy(v).ravel() for v in self.variables], dtype=np.float32)
+
+    def _write(self, flat):
+        ends = np.cumsum([math.prod(variable.shape) for variable in self.variables])
+        for variable, part in zip(self.variables, np.split(flat, ends[:-1]), strict=True):
+            variable.assign(part.reshape(variable.shape))
 
     def _obj_type(self):
         return "Operation"  # Keras saves objects of the kinds it knows; this is the plainest
 
     def save_own_variables(self, store):
         store["updates"] = np.array([self.origin, self.updates])
-        for name, values in (("average", self.values), ("raw", self.raw)):
-            for i, value in enumerate(values):
-                store[f"{name}_{i}"] = ops.convert_to_numpy(value)
+        for name in ("average", "raw"):
+            if getattr(self, name) is not None:
+                store[name] = getattr(self, name)
 
     def load_own_variables(self, store):
-        if "updates" not in list(store.keys()):
-            return  # saved before there was an average
-        self.origin, self.updates = np.array(store["updates"]).tolist()
         stored = set(store.keys())
-        self.values, self.raw = (
-            [ops.convert_to_tensor(store[f"{name}_{i}"]) for i in range(len(self.variables)) if f"{name}_{i}" in stored]
-            for name in ("average", "raw")
-        )
+        if "updates" in stored:  # else saved before there was an average
+            self.origin, self.updates = np.array(store["updates"]).tolist()
+            self.average, self.raw = (np.array(store[n]) if n in stored else None for n in ("average", "raw"))
 
 
 def _averaged(model):
@@ -193,11 +201,6 @@ def _averaged(model):
         for variable in layer.non_trainable_variables
     )
     return [*model.trainable_variables, *statistics]
-
-
-def _assign(variables, values):
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(ops.cast(value, variable.dtype))
 
 
 def _reestimate(model, data):
@@ -220,4 +223,5 @@ def _reestimate(model, data):
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
-        _assign(others, held)  # the seeds of dropout, which training goes on with
+        for variable, value in zip(others, held, strict=True):  # the seeds of dropout, which training goes on with
+            variable.assign(value)

@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 
 import keras
+from keras import ops
 
 from optimizers.multi_tensor import MultiTensorOptimizer
 from optimizers.schedules import current_rate
@@ -81,7 +82,7 @@ class Discriminative(keras.optimizers.Optimizer):
     def stateless_apply(self, optimizer_variables, grads, trainable_variables):
         own = len(self._variables)
         trainable, inner = self.optimizer.stateless_apply(optimizer_variables[own:], grads, trainable_variables)
-        return trainable, [*optimizer_variables[:own], *inner]
+        return trainable, [ops.convert_to_tensor(v) for v in optimizer_variables[:own]] + inner
 
     @property
     def variables(self):

@@ -35,20 +35,19 @@ def adagrad_update(g, s, *, rate, epsilon):
 
 def rmsprop_update(g, s, *, rate, rho, epsilon):
     """s ← ρs + (1 − ρ)g²; change = αg / (√s + ε). Returns (change, s)."""
-    s = rho * s + (1 - rho) * (g * g)
+    s = s + (1 - rho) * (g * g - s)
     return rate * g / (ops.sqrt(s) + epsilon), s
 
 
 def adam_update(g, m, s, *, step, rate, beta_1, beta_2, epsilon, bias_correction=True):
     """m ← β₁m + (1 − β₁)g; s ← β₂s + (1 − β₂)g²; change = α m̂ / (√ŝ + ε), where m̂ = m / (1 − β₁ᵗ) and
     ŝ = s / (1 − β₂ᵗ), or m̂ = m and ŝ = s without bias correction. Returns (change, m, s)."""
-    m = beta_1 * m + (1 - beta_1) * g
-    s = beta_2 * s + (1 - beta_2) * (g * g)
-    root = ops.sqrt(s)
-    if bias_correction:
-        rate = rate / _one_minus_power(beta_1, step)
-        root = root * ops.rsqrt(_one_minus_power(beta_2, step))
-    return rate * m / (root + epsilon), m, s
+    m = m + (1 - beta_1) * (g - m)
+    s = s + (1 - beta_2) * (g * g - s)
+    if bias_correction:  # of the scalars: α m̂ / (√ŝ + ε) = α' m / (√s + ε')
+        correction = ops.sqrt(_one_minus_power(beta_2, step))
+        rate, epsilon = rate * correction / _one_minus_power(beta_1, step), epsilon * correction
+    return rate * m / (ops.sqrt(s) + epsilon), m, s
 
 
 def _one_minus_power(beta, step):

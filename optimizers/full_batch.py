@@ -112,8 +112,8 @@ class _Objective:
         if abs(first - second) > 10 * self.precision * abs(first):
             raise ValueError(
                 f"The loss of the same weights was {first:.8g}, then {second:.8g}. A full-batch minimiser needs "
-                "a function without noise: remove layers that are random in inference mode too (Monte-Carlo dropout), and "
-                "from the dataset augmentation and shuffling with a dropped remainder; or use a stochastic optimizer."
+                "a function without noise: remove layers that are random in inference mode too (Monte-Carlo dropout); "
+                "from the dataset, augmentation and shuffling with a dropped remainder; or use a stochastic optimizer."
             )
 
 

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.linalg import inv
 
 from optimizers.descent import Minimum, minimize_function
 
 LOSSES = ("softmax", "hinge")
 CHUNK = 1024  # rows at a time: the scores of a chunk stay in the cache
-CURVATURE = 0.2  # of Böhning's bound with equal probabilities: what fitted probabilities, far from equal, leave of it
+CURVATURE = 0.1  # of Böhning's bound with equal probabilities: what fitted probabilities, far from equal, leave of it
 RIDGE = 1e-4  # of the mean second moment: keeps the inverse positive definite after rounding to float32
 LARGEST_PRECONDITIONER = 4096  # features: beyond it the channels × channels matrix costs more than it saves
 
@@ -69,7 +70,7 @@ def fit_linear(
     options = {"dtype": np.float32, "l1": penalty.ravel() if l1 else 0.0}
     options["preconditioner"] = None if l1 else problem.preconditioner()  # it would mix orthants
     rough = minimize_function(
-        problem.in_precision(np.float32), weights, tolerance=max(tolerance, 1e-5) / 2, precision=3e-8,
+        problem.in_precision(np.float32), weights, tolerance=0.9 * max(tolerance, 1e-5), precision=3e-8,
         max_iterations=max_iterations, **options,
     )  # fmt: skip
     left = max_iterations - rough.iterations
@@ -143,7 +144,7 @@ class _Problem:
         penalty = np.full(size, self.l2)
         penalty[-1] = 0.0
         moments[np.diag_indices(size)] += penalty + RIDGE * np.trace(moments) / size
-        inverse = np.linalg.inv(moments).astype(np.float32)
+        inverse = inv(moments.T, overwrite_a=True).astype(np.float32)  # symmetric; in place as Fortran stores it
         return lambda v: (inverse @ v.reshape(size, self.classes).astype(np.float32)).ravel()
 
 

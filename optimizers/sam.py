@@ -13,8 +13,9 @@ def sharpness_aware(model: keras.Model, rho: float = 0.05, adaptive: bool = Fals
     SAM: ε = ρ g / ‖g‖. ASAM (`adaptive`): ε = ρ T² g / ‖T g‖ with T = |w| + 0.01, which does not change when a layer is
     scaled by s and the next one by 1/s. The model's own `train_step` is run twice, hence its loss, loss scaling and
     optimizer are its own; the loss and metrics reported, and the batch statistics kept, are those of the first pass,
-    at w, and both passes draw the same dropout. The model is changed in place; what it saves is the plain model.
-    Under `tf.distribute`, compute ε on one replica only: strategies with several are refused.
+    at w, and both passes draw the same dropout (on torch if the layer has a seed; otherwise Keras uses torch's global
+    generator). The model is changed in place; what it saves is the plain model. Under `tf.distribute`, compute ε on
+    one replica only: strategies with several are refused.
 
     Args:
         model: compiled or not; compile and fit it as usual.

@@ -1,4 +1,4 @@
-"""Draw the lecture's trajectories: SGD, Momentum, Nesterov, AdaGrad, RMSProp and Adam on a narrow valley and at a saddle.
+"""Draw the lecture's trajectories, from SGD to Adam, in a narrow valley and at a saddle.
 
 python scripts/plot_optimizers.py            writes docs/trajectories.png
 """
