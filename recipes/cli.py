@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 
+import augment
 import recipes
+from augment import Policy
 from recipes.audit import look
-from recipes.sources import unlabelled
+from recipes.sources import load, unlabelled
 
 app = typer.Typer(
     help="Finetune an ImageNet-pretrained network on your own photos.",
@@ -20,6 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+POLICIES = {"none": Policy.none, "light": Policy.light, "resnet": Policy.resnet, "strong": Policy.strong}
 
 DatasetArgument = Annotated[
     str,
@@ -132,6 +137,23 @@ def export(
     """Write a SavedModel that takes encoded image bytes and needs only TensorFlow."""
     recipes.load(run).export(directory)
     print(f"saved_model_cli show --dir {directory} --tag_set serve --signature_def serving_default")
+
+
+@app.command()
+def preview(
+    dataset: DatasetArgument,
+    output: Annotated[Path, typer.Option(help="The picture to write: .png, .svg or .pdf.")] = Path("preview.png"),
+    policy: Annotated[str, typer.Option(help="none, light, resnet, or strong.")] = "light",
+    size: Annotated[int, typer.Option(help="Side of the crops, pixels.", min=8)] = 224,
+    seed: SeedOption = 0,
+):
+    """Draw some images and what an augmentation policy makes of them."""
+    if policy not in POLICIES:
+        raise recipes.RecipeError(f"policy is {policy!r}; expected one of {list(POLICIES)}")
+    data = load(dataset).train
+    spread = data.subset(np.linspace(0, len(data) - 1, min(4, len(data))).astype(int))
+    augment.preview(spread.source(), POLICIES[policy](size), seed=seed).savefig(output)
+    print(output)
 
 
 @app.command()
