@@ -25,7 +25,7 @@ def _starts(content, magic: bytes):
 def decode(content) -> tf.Tensor:
     """uint8 RGB (height, width, 3) of JPEG, PNG, BMP, GIF (first frame) or WebP bytes.
 
-    Grey is repeated, alpha is composed over white, 16-bit is scaled to 8, EXIF orientations 1-8 are applied.
+    Grey is repeated, alpha is composed over white, 16-bit is scaled to 8, EXIF orientations 1-8 of JPEGs are applied.
 
     Raises: tf.errors.InvalidArgumentError for bytes that are damaged or no image.
     """
@@ -52,33 +52,59 @@ def _decode_jpeg(content):
 
 
 def _decode_png(content):
+    # Asked for 4 channels, TensorFlow invents the alpha of palettes without one; 0 means as many as there are.
     deep = tf.equal(tf.strings.substr(content, 24, 1), b"\x10")
-    return _over_white(
+    return _three_channels(
         tf.cond(
             deep,
-            lambda: tf.cast((tf.cast(tf.io.decode_png(content, 4, tf.uint16), tf.int32) + 128) // 257, tf.uint8),
-            lambda: tf.io.decode_png(content, 4),
+            lambda: tf.cast((tf.cast(tf.io.decode_png(content, 0, tf.uint16), tf.int32) + 128) // 257, tf.uint8),
+            lambda: tf.io.decode_png(content, 0),
         )
     )
 
 
 def _decode_webp(content):
-    image = tf.image.decode_webp(content, channels=0)[0]
-    return tf.cond(tf.equal(tf.shape(image)[2], 4), lambda: _over_white(image), lambda: image[..., :3])
+    flags = _little_endian(tf.strings.substr(content, 12, 9), 8, 1)
+    animated = _starts(tf.strings.substr(content, 12, 4), b"VP8X") & tf.equal(tf.bitwise.bitwise_and(flags, 2), 2)
+    # TensorFlow 2.21 corrupts memory on animations.
+    with tf.control_dependencies([tf.debugging.Assert(~animated, ["animated WebP is not supported"])]):
+        return _three_channels(tf.image.decode_webp(tf.identity(content), channels=0)[0])
 
 
 def _decode_bmp(content):
-    image = tf.io.decode_bmp(content)
+    palette = tf.equal(_little_endian(content, 28, 2), 8)
+    return tf.cond(
+        palette, lambda: _with_palette(content), lambda: _three_channels(tf.io.decode_bmp(content), bmp=True)
+    )
+
+
+def _with_palette(content):
+    """TensorFlow gives the indices of 8-bit BMPs; the palette of (blue, green, red, 0) follows the header."""
+    entries = tf.strings.substr(content, 14 + _little_endian(content, 14, 4), 4 * 256)
+    colours = tf.reshape(tf.io.decode_raw(entries, tf.uint8, fixed_length=4 * 256), (256, 4))[:, 2::-1]
+    return tf.gather(colours, tf.cast(tf.io.decode_bmp(content)[..., 0], tf.int32))
+
+
+def _little_endian(content, at: int, count: int):
+    """The unsigned integer in `count` bytes from position `at`."""
+    digits = tf.io.decode_raw(tf.strings.substr(content, at, count), tf.uint8, fixed_length=count)
+    return tf.reduce_sum(tf.cast(digits, tf.int32) * [256**i for i in range(count)])
+
+
+def _three_channels(image, bmp: bool = False):
+    """RGB of grey, grey and alpha, RGB or RGBA; the fourth byte of a BMP is no alpha."""
+    channels = tf.shape(image)[2]
     return tf.case(
         [
-            (tf.equal(tf.shape(image)[2], 1), lambda: tf.image.grayscale_to_rgb(image)),
-            (tf.equal(tf.shape(image)[2], 4), lambda: image[..., :3]),
+            (tf.equal(channels, 1), lambda: tf.tile(image, (1, 1, 3))),
+            (tf.equal(channels, 2), lambda: over_white(tf.gather(image, [0, 0, 0, 1], axis=2))),
+            (tf.equal(channels, 4), lambda: image[..., :3] if bmp else over_white(image)),
         ],
         default=lambda: image,
     )
 
 
-def _over_white(rgba):
+def over_white(rgba):
     """RGBA uint8 → RGB, transparent pixels white."""
     alpha = tf.cast(rgba[..., 3:], tf.int32)
     mixed = tf.cast(rgba[..., :3], tf.int32) * alpha + 255 * (255 - alpha)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from augment.decode import decode_jpeg_region, decode_other, exif_orientation, is_jpeg, jpeg_size, rarely
+from augment.decode import decode_jpeg_region, decode_other, exif_orientation, is_jpeg, jpeg_size, over_white, rarely
 from augment.geometry import crop_box, output_to_image, upright_to_stored
 from augment.policy import Policy, PolicyError
 
@@ -43,14 +43,21 @@ def fetch(image, policy: Policy, uniform) -> Region:
 
 
 def as_rgb(image) -> tf.Tensor:
-    """uint8 or float32 RGB of 0..255 of decoded pixels: grey is repeated, alpha dropped, 16 bits scaled to 255."""
+    """uint8 or float32 RGB of 0..255 of decoded pixels: grey is repeated, alpha over white, 16 bits scaled to 255."""
     if image.shape.rank != 3 or image.shape[-1] not in (1, 3, 4):
         raise PolicyError(f"an image has shape {image.shape}; expected (height, width, 1 | 3 | 4), or encoded bytes")
     if image.dtype == tf.uint16:
         image = tf.cast(image, tf.float32) / 257
     elif image.dtype != tf.uint8:
         image = tf.cast(image, tf.float32)
-    return tf.tile(image, (1, 1, 3)) if image.shape[-1] == 1 else image[..., :3]
+    if image.shape[-1] == 4:
+        return over_white(image) if image.dtype == tf.uint8 else _float_over_white(image)
+    return tf.tile(image, (1, 1, 3)) if image.shape[-1] == 1 else image
+
+
+def _float_over_white(rgba):
+    alpha = rgba[..., 3:] / 255
+    return rgba[..., :3] * alpha + 255 * (1 - alpha)
 
 
 def plan(policy: Policy, uniform, height, width, orientation=None) -> Plan:
