@@ -30,7 +30,7 @@ class Finding:
 
     def __str__(self) -> str:
         shown = ", ".join(self.files[:3]) + (f" and {len(self.files) - 3} more" if len(self.files) > 3 else "")
-        return f"{self.kind}: {shown}: {self.action}"
+        return printable(f"{self.kind}: {shown}: {self.action}")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ class Facts:
     error: str = ""
 
 
+def printable(text: str) -> str:
+    """`text` with the bytes of file names that are not UTF-8 as \\xNN."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
 def inspect(content: bytes) -> Facts:
     """Decode encoded bytes once. Never raises for bad content: `Facts.error` says what is wrong."""
     if not content:
@@ -69,10 +74,25 @@ def inspect(content: bytes) -> Facts:
     if not kind:
         return Facts(error=f"not an image: it begins with {content[:12]!r}")
     try:
+        height, width = stored_size(content, kind)
+        if height * width > MAX_PIXELS:
+            return Facts(format=kind, error=f"too large: {width} × {height} is more than {MAX_PIXELS:,} pixels")
         pixels = augment.decode(tf.constant(content)).numpy()
     except (tf.errors.OpError, ValueError) as error:
         return Facts(format=kind, error=f"damaged {kind}: {str(error).splitlines()[0][:160]}")
     return pixel_facts(pixels, kind)
+
+
+def stored_size(content: bytes, kind: str) -> tuple[int, int]:
+    """(height, width) by the header, before anything is decoded; (0, 0) for WebP, which is at most 16,383 wide."""
+    if kind == "jpeg":
+        height, width, _ = tf.image.extract_jpeg_shape(content).numpy()
+        return int(height), int(width)
+    at, size, order = {"png": (16, 4, "big"), "gif": (6, 2, "little"), "bmp": (18, 4, "little")}.get(
+        kind, (0, 0, "big")
+    )
+    width, height = (int.from_bytes(content[i : i + size], order, signed=kind == "bmp") for i in (at, at + size))
+    return abs(height), abs(width)
 
 
 def pixel_facts(pixels: np.ndarray, kind: str = "array") -> Facts:
@@ -81,7 +101,7 @@ def pixel_facts(pixels: np.ndarray, kind: str = "array") -> Facts:
     fingerprint = hashlib.blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=16).hexdigest()
     step = max(1, min(pixels.shape[:2]) // 64)
     sample = pixels[::step, ::step].astype(np.uint32)
-    colours = sample @ np.array([1, 256, 65536][: sample.shape[-1]], np.uint32)
+    colours = sample @ np.array([1, 1 << 8, 1 << 16, 1 << 24][: sample.shape[-1]], np.uint32)
     return Facts(fingerprint, kind, np.unique(colours, return_counts=True)[1].max() / colours.size)
 
 
@@ -117,6 +137,10 @@ def audit(dataset) -> Audit:
         for name, fact in zip(data.names, facts[split], strict=True)
     ]
     findings = [*_unreadable(everything), *_placeholders(everything), *_duplicates(splits, facts)]
+    if splits.ignored:
+        findings.append(
+            Finding("not read", splits.ignored, "no image format that is read, or outside the class folders")
+        )
     return Audit(tuple(findings), {split: tuple(fact.fingerprint for fact in looks) for split, looks in facts.items()})
 
 
@@ -177,9 +201,12 @@ def usable(splits: Splits, audit: Audit) -> tuple[Splits, Audit]:
             )
     excluded = audit.excluded
     keep = {s: [i for i, n in enumerate(d.names) if n not in excluded] for s, d in splits.given.items()}
-    splits = Splits(**{split: data.subset(keep[split]) for split, data in splits.given.items()})
+    splits = replace(splits, **{split: data.subset(keep[split]) for split, data in splits.given.items()})
     prints = {split: tuple(audit.fingerprints[split][i] for i in kept) for split, kept in keep.items()}
     check_trainable(splits.train)
+    for split, data in splits.given.items():
+        if len(data) == 0:
+            raise DataError(f"no image of the {split} split can be used; see `recipes audit`")
     return splits, Audit(audit.findings, prints)
 
 

@@ -43,6 +43,16 @@ class ImageData:
         images = self.images[indices] if self.in_memory_pixels else [self.images[i] for i in indices]
         return replace(self, images=images, labels=self.labels[indices], names=tuple(self.names[i] for i in indices))
 
+    def with_classes(self, class_names: Sequence[str]) -> "ImageData":
+        """The same images, labelled by name among `class_names`.
+
+        Raises: DataError for a label that is not among them.
+        """
+        if tuple(class_names) == self.class_names:
+            return self
+        names = np.array(self.class_names)[self.labels]
+        return labelled(self.images, names, self.names, class_names)
+
     def encoded(self, index: int) -> bytes:
         """The file's bytes as they are; not for arrays."""
         image = self.images[index]
@@ -70,11 +80,12 @@ class ImageData:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """What a dataset came with: `validation` and `test` are None where it has none."""
+    """What a dataset came with: `validation` and `test` are None where it has none; `ignored` are files not read."""
 
     train: ImageData
     validation: ImageData | None = None
     test: ImageData | None = None
+    ignored: tuple[str, ...] = ()
 
     @property
     def given(self) -> dict[str, ImageData]:
@@ -90,6 +101,8 @@ def labelled(images, labels, names, class_names=None) -> ImageData:
     Raises: DataError for labels that are neither, out of range, or not among `class_names`.
     """
     labels = np.asarray(labels)
+    if labels.dtype == object and any(label is None for label in labels.ravel()):
+        raise DataError(f"label {[label is None for label in labels.ravel()].index(True)} is None; label every image")
     if labels.ndim == 2 and labels.shape[1] > 1 and np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all():
         labels = labels.argmax(1)  # one-hot
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -109,8 +122,10 @@ def labelled(images, labels, names, class_names=None) -> ImageData:
 
 
 def _integer_labels(labels, class_names):
-    if labels.dtype.kind not in "iub" and not np.all(labels == np.floor(labels)):
-        raise DataError(f"labels are {labels.dtype} with fractions; expected integers 0, 1, 2, … or class names")
+    if labels.dtype.kind not in "iub" and not np.all(np.isfinite(labels) & (labels == np.floor(labels))):
+        raise DataError(
+            f"labels are {labels.dtype}, not all of them whole; expected integers 0, 1, 2, … or class names"
+        )
     labels = labels.astype(np.int64)
     if len(labels) and labels.min() < 0:
         at = int(labels.argmin())
@@ -134,8 +149,23 @@ def _integer_labels(labels, class_names):
     return labels, tuple(str(i) for i in range(classes))
 
 
-def check_pixels(images: np.ndarray, name: str = "images") -> np.ndarray:
+def stacked(images, name: str = "images") -> np.ndarray | list[bytes]:
+    """One array of images of one size, or, for images of several sizes, their PNG files.
+
+    Raises: DataError as `check_pixels` does.
+    """
+    images = [np.asarray(image) for image in images]
+    if len({image.shape for image in images}) == 1:
+        return check_pixels(np.stack(images), name)
+    brightest = max(float(image.max()) if image.size and image.dtype.kind in "fiu" else 0.0 for image in images)
+    checked = [check_pixels(image[None], f"{name}[{i}]", brightest)[0] for i, image in enumerate(images)]
+    return [tf.io.encode_png(np.round(image).astype(np.uint8)).numpy() for image in checked]
+
+
+def check_pixels(images: np.ndarray, name: str = "images", brightest: float | None = None) -> np.ndarray:
     """An array (n, height, width, 1 | 3 | 4) of uint8 or float32 in 0..255 from what the caller has.
+
+    brightest: the largest value of the dataset that these are a part of.
 
     Raises: DataError for another shape, another range (0..1 is the usual mistake), or values that are not finite.
     """
@@ -155,6 +185,6 @@ def check_pixels(images: np.ndarray, name: str = "images") -> np.ndarray:
         raise DataError(f"{name} hold values that are not finite")
     if low < 0 or high > 255:
         raise DataError(f"{name} range over {low:g}..{high:g}; expected 0..255 RGB: undo your preprocessing first")
-    if high <= 1.0 and images.dtype.kind == "f" and high > 0:
+    if max(high, brightest or 0) <= 1.0 and images.dtype.kind == "f" and high > 0:
         raise DataError(f"{name} range over {low:g}..{high:g}; expected 0..255: multiply them by 255")
     return images.astype(np.float32)

@@ -17,5 +17,9 @@ class RecipeError(RecipesError):
     """The recipe does not exist or contradicts itself."""
 
 
+class TrainingError(RecipesError):
+    """Training came to nothing: the loss is no longer a number."""
+
+
 class OutputError(RecipesError):
     """The output folder cannot be written, holds something else, or is no run."""

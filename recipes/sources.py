@@ -3,12 +3,13 @@
 import csv
 import difflib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from recipes.data import ImageData, Splits, check_pixels, labelled
+from recipes.data import ImageData, Splits, check_pixels, labelled, stacked
 from recipes.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"})
@@ -28,10 +29,12 @@ def load(dataset, class_names: tuple[str, ...] | None = None) -> Splits:
 
     Raises: DataError, in the first second, when it is none of these.
     """
-    if isinstance(dataset, Splits):
-        return dataset
     if isinstance(dataset, ImageData):
-        return Splits(dataset)
+        dataset = Splits(dataset)
+    if isinstance(dataset, Splits):
+        if class_names is None:
+            return dataset
+        return replace(dataset, **{name: data.with_classes(class_names) for name, data in dataset.given.items()})
     if isinstance(dataset, tf.data.Dataset):
         return Splits(_from_tf_data(dataset, class_names))
     if isinstance(dataset, tuple | list) and len(dataset) == 2:
@@ -43,7 +46,7 @@ def load(dataset, class_names: tuple[str, ...] | None = None) -> Splits:
         )
     if str(dataset).startswith("tfds:"):
         return _from_tfds(str(dataset).removeprefix("tfds:"), class_names)
-    if str(dataset) == "digits" and not Path("digits").exists():
+    if str(dataset) == "digits":
         from recipes.digits import digits
 
         return digits()
@@ -70,18 +73,24 @@ def unlabelled(images) -> ImageData:
         if not images:
             raise DataError(f"{path} holds no images; they are recognised by {' '.join(sorted(IMAGE_SUFFIXES))}")
     if isinstance(images, list | tuple) and all(isinstance(x, str | os.PathLike) for x in images):
-        images = [os.fspath(x) for x in images]
-        missing = [x for x in images if not os.path.isfile(x)]
-        if missing:
-            raise DataError(f"{len(missing)} of {len(images)} images do not exist: {', '.join(missing[:5])}")
-        names = images
+        images = names = [os.fspath(x) for x in images]
+        _check_exist(images)
     elif isinstance(images, list | tuple) and all(isinstance(x, bytes) for x in images):
+        names = [f"images[{i}]" for i in range(len(images))]
+    elif isinstance(images, list | tuple):
+        images = stacked(images)
         names = [f"images[{i}]" for i in range(len(images))]
     else:
         images = np.asarray(images)
         images = check_pixels(images[None] if images.ndim == 3 and images.shape[-1] in (1, 3, 4) else images)
         names = [f"images[{i}]" for i in range(len(images))]
     return ImageData(images, np.zeros(len(images), np.int64), ("",), tuple(names))
+
+
+def _check_exist(files: list[str]) -> None:
+    missing = [file for file in files if not os.path.isfile(file)]
+    if missing:
+        raise DataError(f"{len(missing)} of {len(files)} images do not exist: {', '.join(missing[:5])}")
 
 
 def image_files(folder: Path) -> list[str]:
@@ -111,7 +120,11 @@ def _from_folder(path: Path, class_names) -> Splits:
     roles = {folder: SPLIT_FOLDERS.get(folder.name.lower()) for folder in folders}
     train = [folder for folder, role in roles.items() if role == "train" and _subfolders(folder)]
     if not train:
-        return Splits(_class_folders(path, class_names))
+        roles = {folder.name for folder, role in roles.items() if role and _subfolders(folder)}
+        if roles:
+            raise DataError(f"{path} has {sorted(roles)} with class folders in them but no train/; add or rename it")
+        data = _class_folders(path, class_names)
+        return Splits(data, ignored=_ignored(path, [data]))
     strangers = [folder.name for folder, role in roles.items() if role is None]
     twice = {role for role in roles.values() if list(roles.values()).count(role) > 1}
     if strangers or twice:
@@ -129,7 +142,14 @@ def _from_folder(path: Path, class_names) -> Splits:
                 f"the class folders of train and {role} in {path} differ: {role} lacks {missing}, has besides {extra}; "
                 "rename or move them so that both have the same (an empty folder will do)"
             )
-    return Splits(**splits)
+    return Splits(**splits, ignored=_ignored(path, splits.values()))
+
+
+def _ignored(path: Path, parts) -> tuple[str, ...]:
+    """Files below `path` that are not hidden and belong to no part: other formats, images beside the class folders."""
+    read = {name for data in parts for name in data.names}
+    files = (os.path.join(root, name) for root, _, names in os.walk(path) for name in sorted(names))
+    return tuple(f for f in files if f not in read and "/." not in f"/{Path(f).relative_to(path).as_posix()}")
 
 
 def _class_folders(path: Path, class_names) -> ImageData:
@@ -154,8 +174,11 @@ def _class_folders(path: Path, class_names) -> ImageData:
 
 
 def _from_csv(path: Path, class_names) -> Splits:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     has_header = "path" in header and "label" in header
     columns = header if has_header else ["path", "label", "split"]
@@ -172,7 +195,11 @@ def _from_csv(path: Path, class_names) -> Splits:
             raise DataError(f"{path} row {number} has split {split!r}; expected train, val or test")
         file = str(path.parent / row[at[0]].strip())
         if not os.path.isfile(file):
-            raise DataError(f"{path} row {number} names {file}, which does not exist; paths are relative to the CSV")
+            hint = "; is it a header? Name the columns path,label" if number == 1 and not has_header else ""
+            told = "which does not exist; paths are relative to the CSV"
+            raise DataError(f"{path} row {number} names {file}, {told}{hint}")
+        if not row[at[1]].strip():
+            raise DataError(f"{path} row {number} has no label for {file}")
         parts.setdefault(SPLIT_FOLDERS[split], []).append((file, row[at[1]].strip()))
     if "train" not in parts:
         raise DataError(f"{path} has rows of {sorted(parts)} but none of split train")
@@ -219,11 +246,16 @@ def _from_tfds(name: str, class_names) -> Splits:
 
 
 def _from_arrays(images, labels, class_names) -> ImageData:
+    if isinstance(images, list | tuple) and len(images) == 2 and np.ndim(images[1]) == 1:
+        raise DataError("dataset is a pair of pairs; pass the first as the dataset and the second as validation=")
+    if isinstance(images, np.ndarray) and images.dtype.kind in "SUO":
+        images = images.tolist()
     if isinstance(images, list | tuple) and images and isinstance(images[0], str | os.PathLike | bytes):
         images = [image if isinstance(image, bytes) else os.fspath(image) for image in images]
         names = [f"images[{i}]" if isinstance(image, bytes) else image for i, image in enumerate(images)]
+        _check_exist([image for image in images if isinstance(image, str)])
     else:
-        images = check_pixels(images)
+        images = stacked(images) if isinstance(images, list | tuple) else check_pixels(images)
         names = [f"images[{i}]" for i in range(len(images))]
     if len(images) != len(labels):
         raise DataError(f"{len(images)} images but {len(labels)} labels; expected one label per image")
@@ -238,6 +270,7 @@ def _from_tf_data(dataset: tf.data.Dataset, class_names) -> ImageData:
         raise DataError(f"the tf.data.Dataset yields {spec}; expected (image or encoded bytes, label)")
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise DataError("the tf.data.Dataset is infinite; remove its .repeat()")
+    own_names = getattr(dataset, "class_names", None)
     encoded = spec[0].dtype == tf.string
     rank = spec[0].shape.rank
     if rank not in ((0, 1) if encoded else (3, 4)):
@@ -250,11 +283,10 @@ def _from_tf_data(dataset: tf.data.Dataset, class_names) -> ImageData:
         labels.append(label)
     if not images:
         raise DataError("the tf.data.Dataset is empty")
-    names = class_names or getattr(dataset, "class_names", None)
     shown = [f"dataset[{i}]" for i in range(len(images))]
-    if not encoded and len({image.shape for image in images}) == 1:
-        images = check_pixels(np.stack(images), "the dataset's images")
-    elif not encoded:
-        checked = (check_pixels(image[None], shown[i])[0] for i, image in enumerate(images))
-        images = [tf.io.encode_png(np.round(image).astype(np.uint8)).numpy() for image in checked]
-    return labelled(images, np.array(labels), shown, names)
+    if not encoded:
+        images = stacked(images, "dataset")
+    if own_names is None:
+        return labelled(images, np.array(labels), shown, class_names)
+    data = labelled(images, np.array(labels), shown, own_names)
+    return data.with_classes(class_names or sorted(own_names))
