@@ -27,7 +27,14 @@ def _check_siblings() -> None:
 _check_siblings()
 
 from recipes.audit import Audit, Finding, audit  # noqa: E402
-from recipes.errors import BackboneError, DataError, OutputError, RecipeError, RecipesError  # noqa: E402
+from recipes.errors import (  # noqa: E402
+    BackboneError,
+    DataError,
+    OutputError,
+    RecipeError,
+    RecipesError,
+    TrainingError,
+)
 from recipes.evaluation import Evaluation  # noqa: E402
 from recipes.finetune import finetune  # noqa: E402
 from recipes.plan import (  # noqa: E402
@@ -62,6 +69,7 @@ __all__ = [
     "Result",
     "StageResult",
     "Summary",
+    "TrainingError",
     "adjusted",
     "audit",
     "finetune",

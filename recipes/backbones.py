@@ -4,6 +4,7 @@ import ast
 import math
 import os
 import re
+import tempfile
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,7 +65,7 @@ def resolve(backbone) -> Backbone:
     Raises: BackboneError for an unknown name, weights that cannot be had, or a model that takes no images.
     """
     if isinstance(backbone, keras.Model):
-        return _from_model(backbone, backbone.name)
+        return _from_model(_copy(backbone), backbone.name)
     if not isinstance(backbone, str | os.PathLike):
         raise BackboneError(f"backbone is a {type(backbone).__name__}; expected a name, a .keras file or a keras.Model")
     name = os.fspath(backbone)
@@ -92,7 +93,7 @@ def parse_call(call: str) -> tuple[str, dict]:
         raise wrong
     try:
         return tree.func.id, {keyword.arg: ast.literal_eval(keyword.value) for keyword in tree.keywords}
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise wrong from error
 
 
@@ -122,7 +123,7 @@ def from_applications(call: str) -> Backbone:
             # NASNet's cells fit only the size they are built at.
             size = {"NASNetMobile": 224, "NASNetLarge": 331}.get(name)
             model = known[name](include_top=False, weights=weights, input_shape=(size, size, 3), **arguments)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OSError) as error:
         raise BackboneError(f"{call}: {error}") from error
     except Exception as error:  # keras raises a bare Exception when a download fails
         if "URL fetch failure" not in str(error):
@@ -144,6 +145,22 @@ def _missing_weights(call: str, error: str) -> str:
     )
 
 
+def _copy(model: keras.Model) -> keras.Model:
+    """An independent copy through a .keras file: the caller's model is left as it is, and what could not be saved after
+    the training is refused before it."""
+    if not getattr(model, "inputs", None):
+        return model  # which is refused by name
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "backbone.keras"
+        try:
+            model.save(path)
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
+        except Exception as error:  # whatever a layer's get_config or from_config raises
+            raise BackboneError(
+                f"backbone {model.name} cannot be saved as .keras and loaded again safely: {error}"
+            ) from error
+
+
 def _load(path: Path) -> keras.Model:
     if not path.is_file():
         raise BackboneError(f"backbone {path} does not exist")
@@ -159,7 +176,12 @@ def _from_model(model: keras.Model, name: str) -> Backbone:
     shape = model.inputs[0].shape
     if len(shape) != 4 or shape[-1] != 3:
         raise BackboneError(f"backbone {name} takes {tuple(shape)}; expected (batch, height, width, 3)")
+    if shape[1] != shape[2]:
+        raise BackboneError(f"backbone {name} takes {tuple(shape)}; expected square images, or any size")
     model = without_head(model)
+    if len(model.outputs[0].shape) not in (2, 4):
+        given = tuple(model.outputs[0].shape)
+        raise BackboneError(f"backbone {name} returns {given}; expected a feature map (batch, h, w, c) or (batch, c)")
     constructor = _constructor_of(model.name)
     before = preprocessing(constructor, rescales=_rescales(model)) if constructor else ()
     return Backbone(name, model, before, _natural_size(model))

@@ -13,7 +13,7 @@ from rich.console import Console
 import augment
 import recipes
 from augment import Policy
-from recipes.audit import look
+from recipes.audit import look, printable
 from recipes.sources import load, unlabelled
 
 app = typer.Typer(
@@ -110,11 +110,13 @@ def predict(
     output: Annotated[Path, typer.Option(help="The CSV to write.")] = Path("predictions.csv"),
 ):
     """Classify images into a CSV: path, class_name, probability, error, then each class's probability."""
+    if not output.parent.is_dir():
+        raise recipes.OutputError(f"{output} cannot be written: the folder {output.parent} does not exist")
     result, data = recipes.load(run), unlabelled(images)
     errors = [fact.error for fact in look(data)]
     good = [name for name, error in zip(data.names, errors, strict=True) if not error]
     predictions = iter(result.predict(good))
-    with open(output, "w", newline="", encoding="utf-8") as file:
+    with open(output, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "class_name", "probability", "error", *result.class_names])
         for name, error in zip(data.names, errors, strict=True):
@@ -179,8 +181,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         app()
-    except recipes.RecipesError as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="bold red", markup=False, highlight=False)
+    except (recipes.RecipesError, augment.PolicyError) as error:
+        console = Console(stderr=True, soft_wrap=True)
+        console.print(f"error: {printable(str(error))}", style="bold red", markup=False, highlight=False)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

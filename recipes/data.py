@@ -123,9 +123,7 @@ def labelled(images, labels, names, class_names=None) -> ImageData:
 
 def _integer_labels(labels, class_names):
     if labels.dtype.kind not in "iub" and not np.all(np.isfinite(labels) & (labels == np.floor(labels))):
-        raise DataError(
-            f"labels are {labels.dtype}, not all of them whole; expected integers 0, 1, 2, … or class names"
-        )
+        raise DataError(f"labels are {labels.dtype} with fractions; expected integers 0, 1, 2, … or class names")
     labels = labels.astype(np.int64)
     if len(labels) and labels.min() < 0:
         at = int(labels.argmin())

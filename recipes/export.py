@@ -68,5 +68,5 @@ def export(result: Result, directory, *, format: str = "saved_model") -> None:
     archive.add_endpoint("serving_default", serving_default, signature)
     try:
         archive.write_out(directory, verbose=False)
-    except OSError as error:
+    except (OSError, tf.errors.OpError) as error:
         raise OutputError(f"{directory} cannot be written: {error}") from error

@@ -1,5 +1,6 @@
 """The main job: labelled images in, the best classifier that a pretrained network can become out."""
 
+import hashlib
 import math
 import platform
 import re
@@ -15,7 +16,7 @@ import tensorflow as tf
 from recipes.audit import audit, usable
 from recipes.backbones import Backbone, resolve, stages
 from recipes.classifier import fresh, logits_model, set_head, with_probabilities
-from recipes.data import Splits
+from recipes.data import ImageData, Splits
 from recipes.devices import prepare_devices
 from recipes.errors import BackboneError, DataError, RecipeError
 from recipes.evaluation import score
@@ -48,22 +49,26 @@ def finetune(
                 "glyphs".
     recipe:     "auto" (measured, see `plan`), "probe", "few", "all", "scratch", one of these `adjusted`, or a Recipe.
     validation: None (the dataset's own split, else a stratified fifth), a fraction, or a dataset.
-    time_limit: seconds, or "90s", "10m", "2h"; training stops in time with the best weights so far.
+    time_limit: seconds, or "90s", "10m", "2h", for all together. Audit and probe are always run to their end; training
+                stops in time with the best weights so far.
     seed:       two CPU runs with one seed give the same weights. Sets Python's, NumPy's and TensorFlow's seeds.
     output:     a folder for the saved run; `recipes.load(output)` brings the Result back.
-    callbacks:  Keras callbacks for the training.
+    callbacks:  Keras callbacks for the training by gradient steps; the recipe "probe" has none.
 
-    Raises: DataError, BackboneError, RecipeError, before anything long begins.
+    Raises: DataError, BackboneError, RecipeError, OutputError, before anything long begins; TrainingError when the loss
+        is no longer a number.
 
     Example: `recipes.finetune("photos/", output="run")`
     """
     began = time.monotonic()
     _check_recipe(recipe)
+    seed, callbacks = _checked_seed(seed), _checked_callbacks(callbacks)
     deadline = began + seconds(time_limit) if time_limit is not None else None
-    command = _command(dataset, backbone, recipe, validation, time_limit, seed)
     splits = load("digits" if dataset is None else dataset)
+    command = _command(dataset, backbone, recipe, validation, time_limit, seed)
     if output is not None:
-        check_output(Path(output), command)
+        output = Path(output).expanduser()
+        check_output(output, command)
     if backbone == "auto" and dataset in (None, "digits"):
         backbone = "glyphs"
     splits = _with_validation(splits, validation)
@@ -109,6 +114,8 @@ def _train(network: Backbone, splits: Splits, recipe: Recipe, measured: Probe | 
     if recipe.warm_start:
         set_head(model, measured.last.classifier.kernel, measured.last.classifier.bias)
     if not recipe.epochs:
+        if callbacks:
+            recipe = recipe.because("no gradient steps are taken, so the callbacks were not called")
         return with_probabilities(model), None, recipe
     unfreeze(model, body.network, recipe, stages(body.network, recipe.size))
     fitted = fit(model, splits.train, splits.validation, recipe, seed=seed, deadline=deadline, callbacks=callbacks)
@@ -196,7 +203,47 @@ def _in_words(value):
         return value
     if isinstance(value, Path):
         return str(value)
-    return repr(value) if isinstance(value, Recipe | Adjusted) else type(value).__name__
+    if isinstance(value, Recipe | Adjusted):
+        return repr(value)
+    return f"{type(value).__name__} {_digest(value)}"
+
+
+def _digest(value) -> str:
+    """Twelve hexadecimal digits of what an argument in memory holds, so that other data is another command."""
+    digest = hashlib.blake2b(digest_size=6)
+    if isinstance(value, keras.Model):
+        value = value.get_weights()
+    elif isinstance(value, Splits):
+        value = [part for data in value.given.values() for part in (data.labels, data.images)]
+    elif isinstance(value, ImageData):
+        value = [value.labels, value.images]
+    elif not isinstance(value, list | tuple):
+        return "?"  # a stream, which cannot be looked at without reading it
+    for part in value:
+        if isinstance(part, np.ndarray) and part.dtype != object:
+            digest.update(np.ascontiguousarray(part).tobytes())
+        else:
+            digest.update(repr(part).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _checked_seed(seed) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise RecipeError(f"seed is {seed!r}; expected an integer from 0 to 2³² − 1")
+    return int(seed)
+
+
+def _checked_callbacks(callbacks) -> list[keras.callbacks.Callback]:
+    callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.ReduceLROnPlateau | keras.callbacks.LearningRateScheduler):
+            raise RecipeError(
+                f"{type(callback).__name__} cannot be used: the learning rate follows the recipe's warm-up and cosine; "
+                "leave it out, or change the rate by recipes.adjusted(..., learning_rate=...)"
+            )
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise RecipeError(f"callbacks hold a {type(callback).__name__}; expected Keras callbacks")
+    return callbacks
 
 
 def _with_validation(splits: Splits, validation) -> Splits:
@@ -211,7 +258,8 @@ def _with_validation(splits: Splits, validation) -> Splits:
 
 def _split(splits: Splits, facts, fraction: float, seed: int):
     prints = facts.fingerprints["train"]
-    inside, outside = stratified_split(splits.train.labels, prints, fraction, seed=seed)
+    train = splits.train
+    inside, outside = stratified_split(train.labels, prints, fraction, seed=seed, class_names=train.class_names)
     parts = {"train": inside, "validation": outside}
     fingerprints = facts.fingerprints | {name: tuple(prints[i] for i in where) for name, where in parts.items()}
     train, held_out = (splits.train.subset(where) for where in parts.values())

@@ -13,9 +13,12 @@ import tensorflow as tf
 import augment
 from layers import freeze_batch_statistics
 from recipes.data import ImageData
+from recipes.errors import TrainingError
 from recipes.evaluation import calibrated_nll
 from recipes.features import evaluation_batches
 from recipes.plan import Recipe
+
+_SMALLER = "use a smaller learning rate: finetune(..., recipe=recipes.adjusted('all', learning_rate=1e-4))"
 
 
 class KeepBest(keras.callbacks.Callback):
@@ -27,6 +30,8 @@ class KeepBest(keras.callbacks.Callback):
         self.best_weights = None
 
     def on_epoch_end(self, epoch, logs=None):
+        if not math.isfinite(logs["val_loss"]):
+            raise TrainingError(f"the validation loss became {logs['val_loss']} in epoch {epoch + 1}; {_SMALLER}")
         if logs["val_loss"] < self.best_loss or self.best_weights is None:
             self.best_loss, self.best_epoch = logs["val_loss"], epoch + 1
             self.best_weights = self.model.get_weights()
@@ -61,10 +66,8 @@ class StopOnNaN(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if not math.isfinite(logs["loss"]):
-            raise FloatingPointError(
-                f"the loss became {logs['loss']} at step {int(self.model.optimizer.iterations)}; "
-                "use a smaller learning_rate: finetune(..., recipe=replace(recipe, learning_rate=...))"
-            )
+            step = int(self.model.optimizer.iterations)
+            raise TrainingError(f"the loss became {logs['loss']} at step {step}; {_SMALLER}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,12 +24,12 @@ class Recipe:
     epochs:          passes over the training images; the best one by validation loss is kept.
     batch_size:      images per update.
     learning_rate:   peak, of the head and the deepest stage.
-    stage_decay:     factor on the learning rate from each stage to the shallower one before it.
     weight_decay:    decoupled, as a fraction of the weights per update at learning rate 1.
     label_smoothing: probability mass spread over all classes.
     dropout:         rate before the linear classifier.
     patience:        epochs without a better validation loss before training stops.
-    warm_start:      begin with the linear classifier that is optimal on the frozen features.
+    warm_start:      begin with the backbone's weights and the linear classifier that is optimal on them; False: all
+                     weights are drawn anew, whatever the backbone carries.
     policy:          training augmentation.
     reasons:         one sentence per decision.
     """
@@ -41,7 +41,6 @@ class Recipe:
     policy: augment.Policy
     batch_size: int = 32
     learning_rate: float = 1e-3
-    stage_decay: float = 1.0
     weight_decay: float = 1e-4
     label_smoothing: float = 0.1
     dropout: float = 0.0
@@ -50,6 +49,13 @@ class Recipe:
     reasons: tuple[str, ...] = field(default=())
 
     def __post_init__(self):
+        whole = {"size": self.size, "epochs": self.epochs, "unfreeze": self.unfreeze, "batch_size": self.batch_size}
+        for name, value in whole.items():
+            if isinstance(value, bool) or not isinstance(value, int | np.integer):
+                raise RecipeError(f"Recipe.{name} is {value!r}; expected a whole number")
+            object.__setattr__(self, name, int(value))
+        if not self.warm_start and not self.epochs:
+            raise RecipeError("Recipe.epochs is 0 and its weights are random: nothing would be learned; set epochs")
         positive = {"size": self.size, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
         for name, value in positive.items():
             if not value > 0:
@@ -99,6 +105,9 @@ def adjusted(recipe: str = "auto", **changes) -> Adjusted:
     Raises: RecipeError for a field that Recipe does not have.
     """
     known = {field.name for field in fields(Recipe)} - {"name", "reasons", "warm_start"}
+    size = changes.get("size", 1)
+    if not isinstance(size, int | np.integer) or size < 1:
+        raise RecipeError(f"size is {size!r}; expected a positive number of pixels")
     if set(changes) - known:
         raise RecipeError(f"Recipe has no fields {sorted(set(changes) - known)} to adjust; it has {sorted(known)}")
     return Adjusted(recipe, tuple(changes.items()))
@@ -123,13 +132,13 @@ class Summary:
         return self.images / self.classes
 
 
-A_LOT = 100  # images per class from which finetuning has enough to learn from
+A_LOT = 200  # images per class from which finetuning has enough to learn from
 
 
 def plan(summary: Summary, probe) -> Recipe:
     """The recipe that the lecture's table gives for a dataset, read off the probe.
 
-    Little or a lot is `images per class` against 100. Similar to ImageNet is where the last stage, the one most
+    Little or a lot is `images per class` against 200. Similar to ImageNet is where the last stage, the one most
     specialised on ImageNet, separates the classes best and nearly fully; where an earlier stage does as well, or where
     the best leaves more than a tenth of the images wrong, there is something for the earlier stages to learn.
     """
@@ -141,9 +150,11 @@ def plan(summary: Summary, probe) -> Recipe:
         seen += f" and {best.accuracy:.1%} on {best.name}"
     much = f"{summary.per_class:.0f} images per class is {'a lot of' if summary.per_class >= A_LOT else 'little'} data"
     if last.accuracy >= 0.9 and best.accuracy - last.accuracy < 0.02:
-        return linear_probe(summary.size).because(
-            f"{seen} (cross-validated): the data is similar to ImageNet", f"{much}; {MOVES_LITTLE}"
-        )
+        similar = f"{seen} (cross-validated): the data is similar to ImageNet"
+        if summary.per_class < A_LOT:
+            return linear_probe(summary.size).because(similar, f"{much}; {MOVES_LITTLE}")
+        few = finetune_few(summary.size, summary.images).because(similar, f"{much}; the deepest stages are trained")
+        return _mirrored(few, probe)
     chosen = finetune_all(summary.size, summary.images).because(
         f"{seen} (cross-validated): the data differs from ImageNet", f"{much}; all stages are trained"
     )
@@ -193,7 +204,8 @@ def named(recipe, summary: Summary, probe) -> Recipe:
         return recipe
     if isinstance(recipe, Adjusted):
         chosen, changes = named(recipe.recipe, summary, probe), dict(recipe.changes)
-        changes.setdefault("policy", chosen.policy.resized(changes.get("size", chosen.size)))
+        if "size" in changes:
+            changes.setdefault("policy", chosen.policy.resized(changes["size"]))
         shown = ", ".join(f"{name} = {value}" for name, value in recipe.changes)
         return replace(chosen, **changes).because(f"{shown}: asked for")
     if recipe == "auto":

@@ -14,6 +14,7 @@ import augment
 from recipes.audit import audit, usable
 from recipes.backbones import Backbone, resolve
 from recipes.data import ImageData
+from recipes.errors import DataError
 from recipes.evaluation import wilson_interval
 from recipes.features import evaluation_batches, extract, stage_model
 from recipes.plan import natural_size
@@ -141,7 +142,10 @@ def content_folds(labels, fingerprints, *, folds: int = 5, seed: int = 0) -> np.
     from sklearn.model_selection import StratifiedGroupKFold
 
     groups = np.unique(fingerprints, return_inverse=True)[1]
-    smallest = min(len(np.unique(groups[labels == c])) for c in np.unique(labels))
+    distinct = {c: len(np.unique(groups[labels == c])) for c in np.unique(labels)}
+    smallest = min(distinct.values())
+    if smallest < 2:
+        raise DataError(f"class {min(distinct, key=distinct.get)} has one distinct training picture; two are needed")
     fold_of = np.zeros(len(labels), int)
     splitter = StratifiedGroupKFold(max(2, min(folds, smallest)), shuffle=True, random_state=seed)
     for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):

@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+from recipes.audit import printable
 from recipes.errors import OutputError
 from recipes.result import Result
 
@@ -28,7 +29,7 @@ def write(result: Result, path) -> None:
     )
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(page, encoding="utf-8")
+        Path(path).write_text(printable(page), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"the report cannot be written to {path}: {error.strerror}") from error
 

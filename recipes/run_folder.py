@@ -17,6 +17,7 @@ from recipes.probe import Linear, MirrorTest, Probe, StageResult
 from recipes.result import Gain, Result
 
 _DESCRIPTION, _MODEL, _PROBE = "result.json", "model.keras", "probe.npz"
+_OURS = {f"{new}{name}" for name in (_MODEL, _PROBE) for new in ("", ".new-")} | {f".new-{_DESCRIPTION}", ".writable"}
 _PLAIN = ("class_names", "history", "backbone", "seconds", "command", "versions")
 
 
@@ -26,7 +27,8 @@ def check_output(directory, command: dict) -> None:
     Raises: OutputError, showing the difference, or why the folder cannot be written.
     """
     directory = Path(directory)
-    if directory.is_dir() and any(directory.iterdir()):
+    strange = {p.name for p in directory.iterdir()} - _OURS if directory.is_dir() else set()
+    if strange:
         if not (directory / _DESCRIPTION).is_file():
             raise OutputError(f"{directory} holds something that is no run; choose an empty or a new folder")
         before = _description(directory)["command"]
@@ -54,7 +56,7 @@ def save(result: Result, directory) -> None:
     _replace(directory / _MODEL, result.model.save)
     if result.probe:
         _replace(directory / _PROBE, lambda path: _save_probe(result.probe, path))
-    text = json.dumps(describe(result), indent=1, ensure_ascii=False)
+    text = json.dumps(describe(result), indent=1, default=lambda number: number.item())  # NumPy's numbers
     _replace(directory / _DESCRIPTION, lambda path: path.write_text(text, encoding="utf-8"))
 
 
@@ -110,9 +112,12 @@ def load(directory) -> Result:
 
 def _description(directory: Path) -> dict:
     try:
-        return json.loads((directory / _DESCRIPTION).read_text(encoding="utf-8"))
+        told = json.loads((directory / _DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise OutputError(f"{directory / _DESCRIPTION} cannot be read: {error}") from error
+    if not isinstance(told, dict) or not isinstance(told.get("command"), dict):
+        raise OutputError(f"{directory / _DESCRIPTION} is not the description of a run; choose another folder")
+    return told
 
 
 def _tuples(value):

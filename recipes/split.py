@@ -10,14 +10,15 @@ from recipes.errors import DataError
 
 
 def stratified_split(
-    labels: np.ndarray, fingerprints: Sequence[str], fraction: float = 0.2, *, seed: int = 0
+    labels: np.ndarray, fingerprints: Sequence[str], fraction: float = 0.2, *, seed: int = 0, class_names=None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Indices (train, validation), `fraction` of every class in validation, at least one and never all of it.
 
     Images with one fingerprint form a group that is moved as a whole. Within a class the groups are ordered by
     hash(seed, fingerprint), which depends neither on file names nor on the order of the files.
 
-    Raises: DataError for a fraction outside (0, 1), or a class whose images are all the same picture.
+    Raises: DataError for a fraction outside (0, 1), or a class of fewer than three distinct pictures: two are needed to
+        train on, one to validate.
     """
     if not 0 < fraction < 1:
         raise DataError(f"validation is the fraction {fraction}; expected a number between 0 and 1, such as 0.2")
@@ -31,11 +32,15 @@ def stratified_split(
     held_out = []
     for label, ordered in by_class.items():
         ordered.sort()
-        if len(ordered) < 2:
-            raise DataError(f"class {label} has only one distinct picture; a validation split needs two: add images")
+        if len(ordered) < 3:
+            name = class_names[label] if class_names else label
+            raise DataError(
+                f"class {name!r} has {len(ordered)} distinct picture(s); three are needed, two to train on and one to "
+                "validate: add images, or give a validation dataset"
+            )
         quota = max(1, round(fraction * sum(len(members) for _, members in ordered)))
         taken = 0
-        for _, members in ordered[:-1]:
+        for _, members in ordered[:-2]:
             if taken >= quota:
                 break
             held_out += members
