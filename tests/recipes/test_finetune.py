@@ -1,6 +1,6 @@
 """The main job end to end on datasets of a few pictures: trained, saved, loaded, asked."""
 
-import dataclasses
+import os
 
 import keras
 import numpy as np
@@ -9,9 +9,9 @@ import tensorflow as tf
 from makers import arrays, folder, jpeg, picture, small_network
 
 import recipes
-from augment import Policy
-from recipes import DataError, OutputError, RecipeError
+from recipes import BackboneError, DataError, OutputError, RecipeError
 from recipes.finetune import seconds
+from recipes.fit import Fitted
 
 
 @pytest.fixture(scope="module")
@@ -112,15 +112,46 @@ def test_training_is_reproducible_to_the_bit(photos, recipe):
     assert len(first.history["val_loss"]) == 2
 
 
-def test_finetuning_moves_the_network_but_not_its_batch_statistics(photos):
+def test_the_callers_network_is_left_as_it_is(photos, monkeypatch):
+    monkeypatch.setattr(Fitted, "better", True)
     network = small_network()
-    before = {w.path: w.numpy().copy() for w in network.weights}
-    recipe = dataclasses.replace(recipes.finetune_all(32, 30), epochs=2, policy=Policy.none(32))
-    result = recipes.finetune(photos, backbone=network, recipe=recipe)
-    if result.history and any(loss < np.inf for loss in result.history["val_loss"]):
-        for weight in network.weights:
-            if "moving" in weight.path:
-                np.testing.assert_array_equal(weight.numpy(), before[weight.path])
+    before = [w.copy() for w in network.get_weights()]
+    first = recipes.finetune(photos, backbone=network, recipe=recipes.adjusted("all", epochs=1))
+    kept = weights(first)
+    second = recipes.finetune(photos, backbone=network, recipe=recipes.adjusted("all", epochs=1))
+    for now, then in zip(network.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    assert all(layer.trainable for layer in network.layers)
+    np.testing.assert_array_equal(weights(first), kept)
+    np.testing.assert_array_equal(weights(first), weights(second))
+
+
+def test_three_pictures_a_class_are_enough_and_two_are_not(tmp_path):
+    folder(tmp_path / "three", 3)
+    assert recipes.finetune(tmp_path / "three", backbone=small_network(), recipe="probe").validation.n == 3
+    folder(tmp_path / "two", 2)
+    with pytest.raises(DataError, match="class 'blue' has 2 distinct"):
+        recipes.finetune(tmp_path / "two", backbone=small_network())
+
+
+def test_validation_of_damaged_files_only(tmp_path):
+    folder(tmp_path / "train", 4)
+    for name in ("blue", "green", "red"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        (tmp_path / "val" / name / "a.jpg").write_bytes(b"\xff\xd8\xff broken")
+    with pytest.raises(DataError, match="no image of the validation split"):
+        recipes.finetune(tmp_path, backbone=small_network())
+
+
+def test_file_names_that_are_not_utf8(tmp_path):
+    photos = folder(tmp_path / "photos")
+    for name in (b"m\xfcll.jpg", b"m\xfcll2.jpg"):
+        with open(os.fsencode(photos / "red") + b"/" + name, "wb") as file:
+            file.write((photos / "red" / "024.jpg").read_bytes()[: 300 if b"2" in name else None])
+    result = recipes.finetune(photos, backbone=small_network(), recipe="probe", output=tmp_path / "run")
+    result.report(tmp_path / "page.html")
+    assert "m\\xfcll2.jpg" in str(result)
+    assert recipes.load(tmp_path / "run").audit == result.audit
 
 
 def test_dropout_and_callbacks_reach_the_training(photos):
@@ -190,6 +221,11 @@ def test_integer_labels_of_arrays():
     ("options", "error", "message"),
     [
         (dict(recipe="best"), RecipeError, "expected one of"),
+        (dict(seed=-1), RecipeError, "seed is -1"),
+        (dict(callbacks=keras.callbacks.ReduceLROnPlateau()), RecipeError, "warm-up and cosine"),
+        (dict(callbacks=[print]), RecipeError, "expected Keras callbacks"),
+        (dict(recipe=recipes.adjusted("scratch", epochs=0)), RecipeError, "nothing would be learned"),
+        (dict(recipe=recipes.adjusted("all", epochs="3")), RecipeError, "whole number"),
         (dict(time_limit="soon"), RecipeError, "'90s'"),
         (dict(validation=1.5), DataError, "between 0 and 1"),
         (dict(recipe="all", backbone="MobileNetV2(weights=None)"), RecipeError, "scratch"),
@@ -198,6 +234,26 @@ def test_integer_labels_of_arrays():
 def test_wrong_options(photos, options, error, message):
     with pytest.raises(error, match=message):
         recipes.finetune(photos, **{"backbone": small_network()} | options)
+
+
+def test_a_lambda_is_refused_before_the_training(photos):
+    images = keras.Input((None, None, 3))
+    network = keras.Model(images, keras.layers.Lambda(lambda x: x / 255)(images))
+    with pytest.raises(BackboneError, match="loaded again safely"):
+        recipes.finetune(photos, backbone=network)
+
+
+def test_an_interrupted_save_can_be_repeated(photos, tmp_path):
+    (tmp_path / "model.keras").write_bytes(b"half")
+    recipes.finetune(photos, backbone=small_network(), recipe="probe", output=tmp_path)
+    assert recipes.load(tmp_path).class_names == ["blue", "green", "red"]
+
+
+def test_other_arrays_are_another_command(tmp_path):
+    images, names = arrays(6)
+    recipes.finetune((images, names), backbone=small_network(), recipe="probe", output=tmp_path)
+    with pytest.raises(OutputError, match="dataset was 'tuple"):
+        recipes.finetune((images[::-1], names[::-1]), backbone=small_network(), recipe="probe", output=tmp_path)
 
 
 def test_adjusting_what_a_recipe_does_not_have():

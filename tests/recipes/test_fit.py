@@ -8,9 +8,9 @@ import pytest
 from makers import arrays, small_network
 
 import recipes
-from recipes.backbones import resolve
+from recipes.backbones import resolve, stages
 from recipes.classifier import logits_model
-from recipes.fit import Fitted, KeepBest, fit, schedule, training_batches
+from recipes.fit import Fitted, KeepBest, fit, schedule, training_batches, unfreeze
 from recipes.sources import load
 
 
@@ -73,7 +73,7 @@ def setup():
 
 def test_a_loss_that_is_not_finite_is_an_error_with_a_cure():
     model, data = setup()
-    with pytest.raises(FloatingPointError, match="smaller learning_rate"):
+    with pytest.raises(recipes.TrainingError, match="smaller learning rate"):
         fit(model, data, data, scratch(learning_rate=1e30), seed=0)
 
 
@@ -87,6 +87,22 @@ def test_a_start_that_cannot_be_beaten_is_kept():
     assert not told.better
     for kept, before in zip(model.get_weights(), good, strict=True):
         np.testing.assert_array_equal(kept, before)
+
+
+def test_finetuning_moves_the_network_but_not_its_batch_statistics():
+    data = load(arrays(8)).train
+    body = resolve(small_network())
+    model = logits_model(body, 3, 32)
+    recipe = dataclasses.replace(recipes.finetune_all(32, 30), epochs=2)
+    unfreeze(model, body.network, recipe, stages(body.network, 32))
+    before = {w.path: w.numpy() for w in body.network.weights}
+    seen = {}
+    spy = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: seen.update({w.path: w.numpy() for w in body.network.weights})
+    )
+    fit(model, data, data, recipe, seed=0, callbacks=[spy])
+    moved = {path for path in before if not np.array_equal(before[path], seen[path])}
+    assert moved == {path for path in before if "conv2d" in path}
 
 
 def test_epochs_differ_and_a_later_start_continues_the_stream():

@@ -146,6 +146,79 @@ def test_no_dataset(tmp_path, make, message):
         load(make(tmp_path))
 
 
+def test_classes_of_given_data_are_matched_by_name():
+    images, names = arrays(4)
+    part = load((images[4:], names[4:])).train
+    assert part.class_names == ("green", "red")
+    again = load(part, ("blue", "green", "red")).train
+    assert again.class_names == ("blue", "green", "red")
+    assert set(again.labels) == {1, 2}
+    with pytest.raises(DataError, match="green"):
+        load(part, ("blue", "red"))
+
+
+def test_names_of_image_dataset_from_directory(tmp_path):
+    import keras
+
+    folder(tmp_path, 3)
+    dataset = keras.utils.image_dataset_from_directory(
+        tmp_path, class_names=["red", "green", "blue"], image_size=(40, 48), verbose=False
+    )
+    train = load(dataset).train
+    assert train.class_names == ("blue", "green", "red")
+    means = [train.images[train.labels == c].mean((0, 1, 2)).argmax() for c in range(3)]
+    assert means == [2, 1, 0]
+
+
+def test_images_of_several_sizes_in_a_list():
+    images, names = arrays(2)
+    train = load(([images[0], images[1][:20], *images[2:]], names)).train
+    assert len(train) == 6 and isinstance(train.images[0], bytes)
+
+
+def test_other_files_are_told(tmp_path):
+    folder(tmp_path, 2)
+    (tmp_path / "red" / "a.tif").write_bytes(b"II*")
+    (tmp_path / "loose.jpg").write_bytes(jpeg(arrays(1)[0][0]))
+    (tmp_path / ".hidden").write_text("x")
+    assert [file.rsplit("/", 1)[-1] for file in load(tmp_path).ignored] == ["loose.jpg", "a.tif"]
+
+
+def test_val_and_test_without_train(tmp_path):
+    folder(tmp_path / "val", 2)
+    folder(tmp_path / "test", 2)
+    with pytest.raises(DataError, match="no train/"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (
+            ((np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4)), (np.zeros((2, 8, 8, 3), np.uint8), np.zeros(2))),
+            "pair of pairs",
+        ),
+        ((["nowhere.jpg", "neither.jpg"], ["a", "b"]), "2 of 2 images do not exist"),
+        ((np.array(["nowhere.jpg", "neither.jpg"]), ["a", "b"]), "2 of 2 images do not exist"),
+        ((np.zeros((2, 8, 8, 3), np.uint8), np.array(["a", None], object)), "label 1 is None"),
+        ((np.zeros((2, 8, 8, 3), np.uint8), [0, np.inf]), "fractions"),
+    ],
+)
+def test_wrong_pairs(dataset, message):
+    with pytest.raises(DataError, match=message):
+        load(dataset)
+
+
+def test_csv_without_label_and_in_another_encoding(tmp_path):
+    folder(tmp_path / "pictures", 1)
+    (tmp_path / "list.csv").write_text("pictures/red/002.jpg,\n")
+    with pytest.raises(DataError, match="row 1 has no label"):
+        load(tmp_path / "list.csv")
+    (tmp_path / "list.csv").write_bytes("pictures/red/002.jpg,m\xfcll\n".encode("latin-1"))
+    with pytest.raises(DataError, match="not UTF-8"):
+        load(tmp_path / "list.csv")
+
+
 def test_infinite_tf_data():
     images, _ = arrays(2)
     with pytest.raises(DataError, match="infinite"):

@@ -40,5 +40,5 @@ def test_other_seed_other_split():
 
 
 def test_class_of_copies_cannot_be_split():
-    with pytest.raises(DataError, match="one distinct picture"):
+    with pytest.raises(DataError, match="1 distinct picture"):
         stratified_split(np.array([0, 0, 1, 1]), ["a", "a", "b", "c"])
