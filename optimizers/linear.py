@@ -39,13 +39,10 @@ def fit_linear(
     OWL-QN.
 
     Softmax: −log softmax(scores)_y. Hinge, the lecture's multiclass SVM: Σ_{j≠y} max(0, s_j − s_y + 1). The Hessian is
-        at
-    most a multiple of the features' second moments (Böhning, 1992), hence (c · Σ xxᵀ/n + l2 · I)⁻¹ is a good first
-    guess
-    of its inverse in every iteration: about a third of the iterations of plain L-BFGS. Matrices are multiplied in
-        float32 and summed over chunks in float64 until the
-    gradient is small, then in float64 until it is below the tolerance. Memory: the features, as they are given (a
-    memory map too), and a channels × channels matrix.
+    at most a multiple of the features' second moments (Böhning, 1992), hence (c · Σ xxᵀ/n + l2 · I)⁻¹ is a good first
+    guess of its inverse in every iteration: about a third of the iterations of plain L-BFGS. Matrices are multiplied in
+    float32 and summed over chunks in float64 until the gradient is small, then in float64 until it is below the
+    tolerance. Memory: the features, as they are given (a memory map too), and a channels × channels matrix.
 
     Args:
         features: (n, channels), of any real type.
