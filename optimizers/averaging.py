@@ -12,7 +12,7 @@ class WeightAveraging(keras.callbacks.Callback):
     """Keeps an average of the weights; puts it in their place while the model is evaluated, at epoch ends and after
     training.
 
-    Put it first in the list of callbacks: then `ModelCheckpoint`, `BackupAndRestore` and `EarlyStopping` see the average.
+    Put it first among the callbacks, so that `ModelCheckpoint`, `BackupAndRestore` and `EarlyStopping` see the average.
     The moving statistics of batch normalisation are averaged with the weights, or with `data` re-estimated for the
     averaged weights. Weights and backups saved by Keras hold both the average and the raw weights, so that a resumed
     run (same callbacks) goes on exactly as an uninterrupted one; a saved `.keras` file opens as the plain averaged
