@@ -169,7 +169,7 @@ class _Average(KerasSaveable):
             self.raw = None
 
     def _read(self):
-        return np.concatenate([ops.convert_to_numpy(v.value).ravel() for v in self.variables], dtype=np.float32)
+        return np.concatenate([v.numpy().ravel() for v in self.variables], dtype=np.float32)
 
     def _write(self, flat):
         ends = np.cumsum([math.prod(variable.shape) for variable in self.variables])
