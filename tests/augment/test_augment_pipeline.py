@@ -100,7 +100,10 @@ def test_apply_is_the_pipeline_without_labels():
 @pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.uint16, np.int32])
 def test_pixels_of_any_kind(channels, dtype):
-    images = np.repeat(IMAGES[..., :1], channels, -1).astype(dtype) * (257 if dtype == np.uint16 else 1)
+    images = np.repeat(IMAGES[..., :1], channels, -1)
+    if channels == 4:
+        images[..., 3] = 255  # opaque; what is transparent is in test_augment_formats.py
+    images = images.astype(dtype) * (257 if dtype == np.uint16 else 1)
     got = augment.apply(images, Policy.none(8, short_side=14), seed=0)
     np.testing.assert_allclose(got, np.repeat(IMAGES[:, 3:11, 4:12, :1], 3, -1), atol=1e-4)
 
