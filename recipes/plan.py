@@ -139,8 +139,8 @@ def plan(summary: Summary, probe) -> Recipe:
     """The recipe that the lecture's table gives for a dataset, read off the probe.
 
     Little or a lot is `images per class` against 200. Similar to ImageNet is where the last stage, the one most
-    specialised on ImageNet, separates the classes best and nearly fully; where an earlier stage does as well, or where
-    the best leaves more than a tenth of the images wrong, there is something for the earlier stages to learn.
+    specialised on ImageNet, separates the classes best and nearly fully; where an earlier stage does better, or where
+    more than a tenth of the images is wrong (beyond the 95 % interval), the earlier stages have something to learn.
     """
     if not summary.pretrained:
         return from_scratch(summary.size, summary.images).because("the backbone carries no trained weights")
@@ -149,7 +149,7 @@ def plan(summary: Summary, probe) -> Recipe:
     if best is not last:
         seen += f" and {best.accuracy:.1%} on {best.name}"
     much = f"{summary.per_class:.0f} images per class is {'a lot of' if summary.per_class >= A_LOT else 'little'} data"
-    if last.accuracy >= 0.9 and best.accuracy - last.accuracy < 0.02:
+    if last.interval[1] >= 0.9 and best.accuracy - last.accuracy < 0.02:
         similar = f"{seen} (cross-validated): the data is similar to ImageNet"
         if summary.per_class < A_LOT:
             return linear_probe(summary.size).because(similar, f"{much}; {MOVES_LITTLE}")

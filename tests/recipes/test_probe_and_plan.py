@@ -55,14 +55,22 @@ def test_probe_of_a_dataset():
 
 
 def probe_of(last, best, alike=True):
-    stages = [SimpleNamespace(name=f"stage {i}", accuracy=a) for i, a in ((4, best), (5, last))]
+    stages = [
+        SimpleNamespace(name=f"stage {i}", accuracy=a, interval=(a - 0.03, a + 0.03)) for i, a in ((4, best), (5, last))
+    ]
     mirrors = SimpleNamespace(straight=0.9, mirrored=0.3, alike=alike)
     return SimpleNamespace(last=stages[1], best=max(stages, key=lambda s: s.accuracy), mirrors=mirrors)
 
 
 @pytest.mark.parametrize(
     ("per_class", "last", "best", "name"),
-    [(50, 0.95, 0.9, "probe"), (500, 0.95, 0.9, "few"), (50, 0.7, 0.6, "all"), (500, 0.8, 0.9, "all")],
+    [
+        (50, 0.95, 0.9, "probe"),
+        (50, 0.88, 0.8, "probe"),
+        (500, 0.95, 0.9, "few"),
+        (50, 0.7, 0.6, "all"),
+        (500, 0.8, 0.9, "all"),
+    ],
 )
 def test_the_two_by_two_table(per_class, last, best, name):
     chosen = plan(Summary(10 * per_class, 10, 224), probe_of(last, best))
