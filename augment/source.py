@@ -88,6 +88,8 @@ class Stream:
         def one_pass(epoch):
             items = self.dataset.enumerate()
             if shuffle:
+                # Of this graph alone: the order must not depend on a global seed, and 0 makes TensorFlow fail.
+                tf.compat.v1.get_default_graph().seed = 1
                 key = tf.bitcast(bits(seed, epoch, -1), tf.int64)
                 items = items.shuffle(SHUFFLE_BUFFER, seed=key, reshuffle_each_iteration=False)
             items = items.map(lambda index, item: (index, False, item))

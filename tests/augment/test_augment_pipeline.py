@@ -97,6 +97,16 @@ def test_apply_is_the_pipeline_without_labels():
     np.testing.assert_array_equal(inside.get_single_element(), wanted)
 
 
+def test_a_global_seed_changes_nothing():
+    stream = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))
+    tf.random.set_seed(7)
+    before = collect(augment.epoch(stream, POLICY, batch_size=4))
+    tf.random.set_seed(0)
+    after = collect(augment.epoch(stream, POLICY, batch_size=4))
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.uint16, np.int32])
 def test_pixels_of_any_kind(channels, dtype):
