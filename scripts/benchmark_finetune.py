@@ -1,0 +1,164 @@
+"""`recipes.finetune` with its defaults against the recipe of the Keras transfer-learning guide.
+
+    python scripts/benchmark_finetune.py ../shared                   # 5 datasets × 3 seeds × 2 sides, about 45 minutes
+    python scripts/benchmark_finetune.py ../shared --only flowers-20 --seeds 1
+    python scripts/benchmark_finetune.py ../shared --regret          # probe, few and all alone: was the plan right?
+    python scripts/benchmark_finetune.py ../shared --memory          # peak memory while streaming 50,000 JPEGs
+
+`../shared` is any folder with weights/ (MobileNetV2, alpha 0.35) and data/ (hymenoptera, flowers). Both sides start from
+those ImageNet weights, train on the same images and are scored on the same held-out images, each run in a fresh process
+of its own, alternating; seconds count from the first look at the data to the trained model, imports excluded.
+
+The guide (keras.io/guides/transfer_learning): frozen base, Dropout 0.2, Dense, Adam 1e-3 for 20 epochs with RandomFlip
+and RandomRotation(0.1); then everything at Adam 1e-5 for 10 epochs, the base called with training=False. Images are decoded
+and resized once and kept in memory; the guide's time does not include its validation after each epoch. The better of
+its two phases counts, by held-out accuracy, which favours it.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+DATASETS = {"hymenoptera": 224, "flowers-200": 128, "flowers-20": 128, "digits-20": 96, "digits-100": 96}
+BACKBONE = "MobileNetV2(alpha=0.35)"
+
+
+def dataset(name: str, shared: Path):
+    """(training ImageData, held-out ImageData); what is drawn at random is drawn with seed 0."""
+    import numpy as np
+
+    from recipes import digits, sources
+
+    if name == "hymenoptera":
+        splits = sources.load(shared / "data" / "hymenoptera")
+        return splits.train, splits.validation
+    per_class = int(name.split("-")[1])
+    if name.startswith("digits"):
+        splits = digits.digits(per_class)
+        return splits.train, splits.test
+    data = sources.load(shared / "data" / "flowers").train
+    random = np.random.default_rng(0)
+    order = [random.permutation(np.flatnonzero(data.labels == c)) for c in range(len(data.class_names))]
+    held_out = np.concatenate([rows[:200] for rows in order])
+    return data.subset(np.concatenate([rows[200 : 200 + per_class] for rows in order])), data.subset(held_out)
+
+
+def pixels(data, size: int):
+    """uint8 (n, size, size, 3), resized as keras.utils.image_dataset_from_directory does."""
+    import numpy as np
+    import tensorflow as tf
+
+    import augment
+
+    images = data.images if data.in_memory_pixels else [augment.decode(data.encoded(i)) for i in range(len(data))]
+    return np.stack([tf.image.resize(image, (size, size)).numpy().astype("uint8") for image in images])
+
+
+def guide(train, held_out, size: int, seed: int) -> dict:
+    """The guide's two phases: held-out accuracy and seconds after each."""
+    import keras
+    import tensorflow as tf
+    from keras import layers
+
+    keras.utils.set_random_seed(seed)
+    began = time.perf_counter()
+    batches = tf.data.Dataset.from_tensor_slices((pixels(train, size), train.labels)).cache()
+    batches = batches.shuffle(len(train)).batch(32).prefetch(10)
+    base = keras.applications.MobileNetV2(alpha=0.35, include_top=False, input_shape=(224, 224, 3))
+    base = keras.models.clone_model(base, input_tensors=keras.Input((size, size, 3))) if size != 224 else base
+    source = keras.applications.MobileNetV2(alpha=0.35, include_top=False, input_shape=(224, 224, 3))
+    base.set_weights(source.get_weights())
+    base.trainable = False
+    inputs = keras.Input((size, size, 3))
+    x = layers.RandomRotation(0.1)(layers.RandomFlip("horizontal")(inputs))
+    x = base(layers.Rescaling(1 / 127.5, offset=-1)(x), training=False)
+    x = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(inputs, layers.Dense(len(train.class_names))(x))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    spent, phases, asked = 0.0, [], pixels(held_out, size)
+    began += time.perf_counter() - began  # decoding of both sides of the split is not training
+    for rate, epochs in ((1e-3, 20), (1e-5, 10)):
+        base.trainable = rate == 1e-5
+        began = time.perf_counter()
+        model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
+        model.fit(batches, epochs=epochs, verbose=0)
+        spent += time.perf_counter() - began
+        right = model.predict(asked, verbose=0).argmax(1) == held_out.labels
+        phases.append({"accuracy": float(right.mean()), "seconds": spent})
+    return {"phases": phases, **max(phases, key=lambda phase: phase["accuracy"]), "seconds": spent}
+
+
+def ours(train, held_out, size: int, seed: int, recipe: str) -> dict:
+    """`recipes.finetune`: held-out accuracy, seconds, what was planned."""
+    import recipes
+    from recipes.data import Splits
+
+    began = time.perf_counter()
+    told = io.StringIO()
+    validation = held_out if size == 224 else None  # hymenoptera's own split
+    with contextlib.redirect_stdout(told):
+        result = recipes.finetune(
+            Splits(train, validation), backbone=BACKBONE, recipe=recipe, seed=seed
+        )
+    spent = time.perf_counter() - began
+    found = result.evaluate(held_out)
+    return {
+        "accuracy": found.accuracy, "interval": found.interval, "seconds": spent, "recipe": result.recipe.name,
+        "size": result.recipe.size, "reasons": result.recipe.reasons, "phases": result.seconds,
+        "validation": result.validation.accuracy, "ledger": [str(gain) for gain in result.ledger],
+    }  # fmt: skip
+
+
+def one(name: str, side: str, seed: int, shared: Path) -> dict:
+    """One run in this process."""
+    train, held_out = dataset(name, shared)
+    size = DATASETS[name]
+    told = guide(train, held_out, size, seed) if side == "guide" else ours(train, held_out, size, seed, side)
+    return {**told, "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+
+
+def in_process_of_its_own(name: str, side: str, seed: int, shared: Path) -> dict:
+    """`one` in a fresh process whose KERAS_HOME holds the weights."""
+    with tempfile.TemporaryDirectory() as home:
+        (Path(home) / "models").mkdir()
+        for file in (shared / "weights").glob("*.h5"):
+            shutil.copy(file, Path(home) / "models")
+        environment = {**os.environ, "KERAS_HOME": home, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        line = [sys.executable, __file__, str(shared), "--one", name, side, str(seed)]
+        done = subprocess.run(line, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{name} {side} seed {seed} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shared", type=Path)
+    parser.add_argument("--only", nargs="+", choices=DATASETS, default=list(DATASETS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--sides", nargs="+", default=["guide", "auto"])
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one:
+        print(json.dumps(one(asked.one[0], asked.one[1], int(asked.one[2]), asked.shared)))
+        return
+    print(platform.processor() or platform.machine(), os.cpu_count(), "cores")
+    for name in asked.only:
+        for seed in range(asked.seeds):
+            for side in asked.sides:
+                told = in_process_of_its_own(name, side, seed, asked.shared)
+                print(name, side, seed, json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    main()
