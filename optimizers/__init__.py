@@ -5,7 +5,7 @@ from optimizers.descent import Minimum, minimize_function
 from optimizers.discriminative import Discriminative, layerwise_decay
 from optimizers.first_order import AdaGrad, Adam, Momentum, Nesterov, RMSProp
 from optimizers.full_batch import minimize
-from optimizers.linear import LinearFit, fit_linear
+from optimizers.linear import LinearFit, fit_linear, fit_linear_path
 from optimizers.losses import multiclass_hinge, softmax_cross_entropy
 from optimizers.sam import sharpness_aware
 from optimizers.schedules import (
@@ -37,6 +37,7 @@ __all__ = [
     "UniformAveraging",
     "Warmup",
     "fit_linear",
+    "fit_linear_path",
     "layerwise_decay",
     "minimize",
     "minimize_function",

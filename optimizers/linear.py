@@ -1,17 +1,13 @@
 """Linear classifiers at their exact optimum: softmax regression and the multiclass SVM, on NumPy features."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.linalg import inv
 
 from optimizers.descent import Minimum, minimize_function
-
-LOSSES = ("softmax", "hinge")
-CHUNK = 1024  # rows at a time: the scores of a chunk stay in the cache
-CURVATURE = 0.1  # of Böhning's bound with equal probabilities: what fitted probabilities, far from equal, leave of it
-RIDGE = 1e-4  # of the mean second moment: keeps the inverse positive definite after rounding to float32
-LARGEST_PRECONDITIONER = 4096  # features: beyond it the channels × channels matrix costs more than it saves
+from optimizers.linear_objective import LOSSES, LinearObjective
+from optimizers.preconditioner import CURVATURE, principal_axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,155 +18,213 @@ class LinearFit:
     bias: np.ndarray = field(repr=False)
     minimum: Minimum
 
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """(n, classes) of features (n, channels): logits of a softmax, margins of a hinge."""
+        return features @ self.kernel + self.bias
+
 
 def fit_linear(
     features: np.ndarray,
     targets: np.ndarray,
+    sample_weight: np.ndarray | None = None,
     *,
-    classes: int | None = None,
-    loss: str = "softmax",
     l2: float = 0.0,
     l1: float = 0.0,
+    loss: str = "softmax",
+    classes: int | None = None,
     start: tuple[np.ndarray, np.ndarray] | None = None,
     tolerance: float = 1e-5,
     max_iterations: int = 500,
 ) -> LinearFit:
-    """The linear classifier of least mean loss + l2/2 · Σ kernel² + l1 · Σ |kernel|, by preconditioned L-BFGS or
-    OWL-QN.
+    """The linear classifier of least Σ wᵢ lossᵢ / Σ wᵢ + l2/2 · Σ kernel² + l1 · Σ |kernel|.
 
-    Softmax: −log softmax(scores)_y. Hinge, the lecture's multiclass SVM: Σ_{j≠y} max(0, s_j − s_y + 1). The Hessian is
-    at most a multiple of the features' second moments (Böhning, 1992), hence (c · Σ xxᵀ/n + l2 · I)⁻¹ is a good first
-    guess of its inverse in every iteration: about a third of the iterations of plain L-BFGS. Matrices are multiplied in
+    Softmax: −log softmax(scores)_y. Hinge, the lecture's multiclass SVM: Σ_{j≠y} max(0, s_j − s_y + 1). By L-BFGS
+    preconditioned with the features' principal axes (or OWL-QN, under an L1 penalty). Matrices are multiplied in
     float32 and summed over chunks in float64 until the gradient is small, then in float64 until it is below the
-    tolerance. Memory: the features, as they are given (a memory map too), and a channels × channels matrix.
+    tolerance. The same input gives the same bits on one machine. Memory: the features as they are given (a memory map
+    too), and some thirty times the kernel.
 
     Args:
-        features: (n, channels), of any real type.
+        features: (n, channels), of any real type. The penalty sees their scale: standardise them, or give l2 · s² for
+            features that are s times too large.
         targets: (n,) integer classes, or for softmax (n, classes) probabilities.
-        classes: number of classes; by default the largest target + 1.
+        sample_weight: (n,), not negative; for balanced classes n / (classes · count of the example's class).
         l2, l1: penalties; the bias is free.
-        start: (kernel (channels, classes), bias (classes,)), for instance the optimum under a stronger penalty.
+        loss: "softmax" or "hinge".
+        classes: number of classes; by default the largest target + 1.
+        start: (kernel (channels, classes), bias (classes,)), for instance the optimum under a stronger penalty. One
+            that is worse than 0 is not used.
         tolerance: of the largest component of the gradient. The hinge has kinks, where no gradient vanishes.
         max_iterations: in both precisions together.
 
-    Raises: ValueError for wrong shapes, classes or an unknown loss.
+    Raises: ValueError for wrong shapes, classes, weights or penalties, values that are not finite, an unknown loss.
 
     Example: `fit_linear(features, labels, l2=1e-3).kernel`
     """
-    problem = _Problem(features, targets, classes, loss, l2)
-    shape = (problem.channels + 1, problem.classes)
-    weights = np.zeros(shape)
-    if start is not None:
-        weights[:-1], weights[-1] = start
-    penalty = np.zeros(shape)
+    options = {"l1": l1, "loss": loss, "classes": classes, "tolerance": tolerance, "max_iterations": max_iterations}
+    return fit_linear_path(features, targets, [l2], sample_weight, start=start, **options)[0]
+
+
+def fit_linear_path(
+    features: np.ndarray,
+    targets: np.ndarray,
+    l2_path: Sequence[float],
+    sample_weight: np.ndarray | None = None,
+    *,
+    l1: float = 0.0,
+    loss: str = "softmax",
+    classes: int | None = None,
+    start: tuple[np.ndarray, np.ndarray] | None = None,
+    tolerance: float = 1e-5,
+    max_iterations: int = 500,
+) -> list[LinearFit]:
+    """One `fit_linear` per penalty of `l2_path`, each started at the one before: give strong penalties first.
+
+    The features are looked at once for all penalties, and every start tells the next fit its curvature. Arguments and
+    errors are those of `fit_linear`; `max_iterations` and `tolerance` hold for each fit.
+
+    Example: `[f.minimum.loss for f in fit_linear_path(features, labels, [1.0, 0.1, 0.01])]`
+    """
+    for name, penalty in (("l1", l1), *(("l2", l2) for l2 in l2_path)):
+        if not 0 <= penalty < np.inf:
+            raise ValueError(f"{name} must not be negative, and finite. Got {penalty}.")
+    objective = _objective(features, targets, sample_weight, classes, loss)
+    weights = _start(start, objective.shape)
+    reduced, basis = (objective, None) if l1 else _in_span(objective)
+    axes = None if l1 else principal_axes(reduced.chunks, reduced.shape[0] - 1)  # would mix the orthants of OWL-QN
+    fits = []
+    for l2 in l2_path:
+        weights, curvature = _judged(objective, weights, l2)
+        minimum = _minimum(objective, reduced, basis, weights, l2, l1, axes, curvature, tolerance, max_iterations)
+        weights = minimum.x.reshape(objective.shape)
+        fits.append(LinearFit(weights[:-1].copy(), weights[-1].copy(), minimum))
+    return fits
+
+
+def _minimum(objective, reduced, basis, weights, l2, l1, axes, curvature, tolerance, max_iterations) -> Minimum:
+    """In float32 within the span of the rows, then in float64 on the features themselves."""
+    penalty = np.zeros(objective.shape)
     penalty[:-1] = l1
     options = {"dtype": np.float32, "l1": penalty.ravel() if l1 else 0.0}
-    options["preconditioner"] = None if l1 else problem.preconditioner()  # it would mix orthants
+    precondition = axes.inverse_hessian(curvature, l2, objective.shape[1]) if axes else None
     rough = minimize_function(
-        problem.in_precision(np.float32), weights, tolerance=0.9 * max(tolerance, 1e-5), precision=3e-8,
-        max_iterations=max_iterations, **options,
+        reduced.value_and_gradient(l2, np.float32), _into(basis, weights), tolerance=0.9 * max(tolerance, 1e-5),
+        precision=1e-7, max_iterations=max_iterations, preconditioner=precondition, **options,
     )  # fmt: skip
+    if basis is not None:
+        classes, within = objective.shape[1], precondition
+        precondition = lambda v: _out(basis, within(_into(basis, v.reshape(-1, classes)).ravel()), classes)  # noqa: E731
     left = max_iterations - rough.iterations
     exact = minimize_function(
-        problem.in_precision(np.float64), rough.x, tolerance=tolerance, max_iterations=left, **options
-    )
-    weights = exact.x.reshape(shape)
-    minimum = replace(
+        objective.value_and_gradient(l2, np.float64), _out(basis, rough.x, objective.shape[1]), tolerance=tolerance,
+        max_iterations=left, preconditioner=precondition, **options,
+    )  # fmt: skip
+    iterations = rough.iterations + exact.iterations
+    out = iterations == max_iterations and not exact.converged
+    return replace(
         exact,
-        message=exact.message if left else rough.message,
-        iterations=rough.iterations + exact.iterations,
+        message=f"stopped at max_iterations={max_iterations}, gradient {exact.gradient_norm:.1e}"
+        if out
+        else exact.message,
+        iterations=iterations,
         evaluations=rough.evaluations + exact.evaluations,
     )
-    return LinearFit(weights[:-1].copy(), weights[-1].copy(), minimum)
 
 
-class _Problem:
-    """The objective over (channels + 1, classes) weights whose last row is the bias."""
-
-    def __init__(self, features, targets, classes, loss, l2):
-        features, targets = np.asanyarray(features), np.asarray(targets)
-        if features.ndim != 2 or len(features) != len(targets) or not len(features):
-            raise ValueError(
-                f"features must be (n, channels) and targets as many, n ≥ 1. Got {features.shape} and {targets.shape}."
-            )
-        if loss not in LOSSES:
-            raise ValueError(f"loss must be one of {', '.join(LOSSES)}. Got {loss!r}.")
-        if targets.ndim == 2 and loss == "hinge":
-            raise ValueError("The hinge loss needs one class per example: targets (n,) integers, not probabilities.")
-        if l2 < 0:
-            raise ValueError(f"l2 must not be negative. Got {l2}.")
-        self.features, self.targets, self.loss, self.l2 = features, targets, loss, l2
-        self.channels = features.shape[1]
-        self.classes = classes or (targets.shape[1] if targets.ndim == 2 else int(targets.max()) + 1)
-        if targets.ndim == 1 and not (targets.min() >= 0 and targets.max() < self.classes):
-            raise ValueError(f"targets must be classes 0 … {self.classes - 1}. Got {targets.min()} … {targets.max()}.")
-
-    def in_precision(self, dtype):
-        """value_and_gradient of flat weights, matrices multiplied in `dtype`."""
-
-        def value_and_gradient(flat):
-            weights = flat.reshape(self.channels + 1, self.classes)
-            kernel, bias = weights[:-1].astype(dtype), weights[-1].astype(dtype)
-            total, gradient = 0.0, np.zeros_like(weights)
-            for at in range(0, len(self.features), CHUNK):
-                x = np.ascontiguousarray(self.features[at : at + CHUNK], dtype)
-                scores = x @ kernel
-                scores += bias
-                value, error = _LOSS[self.loss](scores, self.targets[at : at + CHUNK])
-                total += value
-                gradient[:-1] += x.T @ error
-                gradient[-1] += error.sum(0, dtype=np.float64)
-            gradient /= len(self.features)
-            gradient[:-1] += self.l2 * weights[:-1]
-            return total / len(self.features) + self.l2 / 2 * np.vdot(weights[:-1], weights[:-1]), gradient.ravel()
-
-        return value_and_gradient
-
-    def preconditioner(self):
-        """A function v → (c · second moments + l2 · I)⁻¹ v; the bias is one more feature, always 1, and unpenalised."""
-        if self.channels > LARGEST_PRECONDITIONER:
-            return None
-        size = self.channels + 1
-        moments = np.zeros((size, size))
-        for at in range(0, len(self.features), CHUNK):
-            x = np.ones((len(self.features[at : at + CHUNK]), size), np.float32)
-            x[:, :-1] = self.features[at : at + CHUNK]
-            moments += x.T @ x
-        variance = CURVATURE * (1 - 1 / self.classes) / self.classes
-        moments *= variance / len(self.features)
-        penalty = np.full(size, self.l2)
-        penalty[-1] = 0.0
-        moments[np.diag_indices(size)] += penalty + RIDGE * np.trace(moments) / size
-        inverse = inv(moments.T, overwrite_a=True).astype(np.float32)  # symmetric; in place as Fortran stores it
-        return lambda v: (inverse @ v.reshape(size, self.classes).astype(np.float32)).ravel()
-
-
-def _softmax(scores, targets):
-    """Sum of −Σ t log softmax(scores), and its gradient by the scores, written over them."""
-    scores -= scores.max(1, keepdims=True)
-    rows = np.arange(len(scores))
-    picked = scores[rows, targets].sum(dtype=np.float64) if targets.ndim == 1 else np.vdot(targets, scores)
-    weight = 1.0 if targets.ndim == 1 else targets.sum(1)
-    np.exp(scores, out=scores)
-    totals = scores.sum(1)
-    value = (weight * np.log(totals)).sum(dtype=np.float64) - picked
-    scores *= (weight / totals)[:, None]
+def _objective(features, targets, sample_weight, classes, loss) -> LinearObjective:
+    features, targets = np.asanyarray(features), np.asarray(targets)
+    if features.ndim != 2 or targets.ndim not in (1, 2) or len(features) != len(targets) or not len(features):
+        raise ValueError(
+            f"features must be (n, channels) and targets as many, n ≥ 1. Got {features.shape} and {targets.shape}."
+        )
+    if loss not in LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)}. Got {loss!r}.")
+    if targets.ndim == 2 and loss == "hinge":
+        raise ValueError("The hinge loss needs one class per example: targets (n,) integers, not probabilities.")
     if targets.ndim == 1:
-        scores[rows, targets] -= 1
-    else:
-        scores -= targets
-    return float(value), scores
+        targets = _whole(targets)
+        classes = classes or int(targets.max()) + 1
+        if targets.min() < 0 or targets.max() >= classes:
+            raise ValueError(f"targets must be classes 0 … {classes - 1}. Got {targets.min()} … {targets.max()}.")
+    elif classes not in (None, targets.shape[1]):
+        raise ValueError(f"classes={classes}, but targets are probabilities of {targets.shape[1]} classes.")
+    weights = _weights(sample_weight, len(features))
+    return LinearObjective(features, targets, weights, classes or targets.shape[1], loss)
 
 
-def _hinge(scores, targets):
-    """Sum of Σ_{j≠y} max(0, s_j − s_y + 1), and a subgradient by the scores."""
-    rows = np.arange(len(scores))
-    scores -= scores[rows, targets][:, None] - 1
-    scores[rows, targets] = 0
-    error = (scores > 0).astype(scores.dtype)
-    value = (scores * error).sum(dtype=np.float64)
-    error[rows, targets] = -error.sum(1)
-    return float(value), error
+def _whole(targets) -> np.ndarray:
+    """Class numbers as integers; 1.0 counts as 1, 1.5 as a mistake."""
+    whole = targets.astype(np.int64)
+    if targets.dtype.kind not in "iub" and not (whole == targets).all():
+        raise ValueError(
+            f"targets (n,) must be whole class numbers. Got {targets[whole != targets][0]!r} among {targets.dtype}; "
+            "give probabilities as (n, classes)."
+        )
+    return whole
 
 
-_LOSS = {"softmax": _softmax, "hinge": _hinge}
+def _weights(sample_weight, n) -> np.ndarray:
+    if sample_weight is None:
+        return np.ones(n, np.float32)
+    weights = np.asarray(sample_weight, np.float64)
+    if weights.shape != (n,) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+        raise ValueError(
+            f"sample_weight must be ({n},) finite numbers, none negative and some positive. Got shape {weights.shape}"
+            + (f", {weights.min()} … {weights.max()}." if weights.size else ".")
+        )
+    return (weights / weights.mean()).astype(np.float32)
+
+
+def _start(start, shape) -> np.ndarray:
+    weights = np.zeros(shape)
+    if start is not None:
+        kernel, bias = (np.asarray(part) for part in start)
+        if kernel.shape != (shape[0] - 1, shape[1]) or bias.shape != shape[1:]:
+            raise ValueError(
+                f"start must be (kernel {(shape[0] - 1, shape[1])}, bias {shape[1:]}). "
+                f"Got {kernel.shape} and {bias.shape}."
+            )
+        weights[:-1], weights[-1] = kernel, bias
+    return weights
+
+
+def _judged(objective, weights, l2):
+    """(weights, or 0 where they are worse than that; the mean second derivative of the loss by the scores).
+
+    The curvature at a fitted start is its own, at 0 what experience expects of the optimum, and of a bad start useless.
+    One number for all classes: with one for each, steps would leave the kernels of sum 0, where all gradients lie.
+    """
+    classes = objective.shape[1]
+    expected = CURVATURE * (1 - 1 / classes) / classes if classes > 1 else 1.0
+    if objective.loss != "softmax" or not weights.any():
+        return weights, expected
+    value, curvature = objective.loss_and_curvature(weights)
+    if not value + l2 / 2 * np.vdot(weights[:-1], weights[:-1]) < np.log(classes):
+        return np.zeros_like(weights), expected
+    return weights, max(curvature, 1e-4 * expected)
+
+
+def _in_span(objective):
+    """(the objective over the coordinates of the rows in an orthonormal basis (channels, n) of their span, the basis)
+    where that costs less than it saves; otherwise (objective, None).
+
+    A squared penalty leaves no part of the kernel outside of the span, so nothing is lost.
+    """
+    features = objective.features
+    n, channels = features.shape
+    if 2 * n > channels or n > max(128, 10 * objective.shape[1]):  # the factorisation costs n · n · channels
+        return objective, None
+    basis, coordinates = np.linalg.qr(np.asarray(features, np.float32).T)
+    rows = np.ascontiguousarray(coordinates.T)
+    return LinearObjective(rows, objective.targets, objective.weights, objective.shape[1], objective.loss), basis
+
+
+def _into(basis, weights):
+    return weights if basis is None else np.concatenate([basis.T @ weights[:-1], weights[-1:]])
+
+
+def _out(basis, flat, classes):
+    if basis is None:
+        return flat
+    weights = flat.reshape(-1, classes)
+    return np.concatenate([basis @ weights[:-1], weights[-1:]]).ravel()
