@@ -37,19 +37,19 @@ from recipes.errors import (  # noqa: E402
 )
 from recipes.evaluation import Evaluation  # noqa: E402
 from recipes.finetune import finetune  # noqa: E402
-from recipes.plan import (  # noqa: E402
+from recipes.plan import Summary, plan  # noqa: E402
+from recipes.pretrain import pretrain  # noqa: E402
+from recipes.probe import Probe, StageResult, probe  # noqa: E402
+from recipes.rank import Ranking, rank  # noqa: E402
+from recipes.recipe import (  # noqa: E402
     Adjusted,
     Recipe,
-    Summary,
     adjusted,
     finetune_all,
     finetune_few,
     from_scratch,
     linear_probe,
-    plan,
 )
-from recipes.pretrain import pretrain  # noqa: E402
-from recipes.probe import Probe, StageResult, probe  # noqa: E402
 from recipes.result import Prediction, Result  # noqa: E402
 from recipes.run_folder import load  # noqa: E402
 
@@ -63,6 +63,7 @@ __all__ = [
     "OutputError",
     "Prediction",
     "Probe",
+    "Ranking",
     "Recipe",
     "RecipeError",
     "RecipesError",
@@ -81,4 +82,5 @@ __all__ = [
     "plan",
     "pretrain",
     "probe",
+    "rank",
 ]

@@ -41,6 +41,13 @@ class Backbone:
             images = layer(images)
         return (network or self.network)(images)
 
+    def activations(self, size: int) -> int:
+        """Bytes of the outputs of all layers for one image, in float32."""
+        network = self.network
+        tensors = [tensor for node in _nodes(network) for tensor in node.output_tensors]
+        shapes = keras.Model(network.inputs, tensors).compute_output_shape((1, size, size, 3))
+        return 4 * sum(math.prod(shape) for shape in shapes)
+
     @property
     def fixed_size(self) -> int | None:
         """The only image size that the network takes, None where it takes any."""

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from recipes.backbones import Backbone
+from recipes.features import feature_tensors, pooled
 
 
 def fresh(network: keras.Model) -> keras.Model:
@@ -22,12 +23,22 @@ def fresh(network: keras.Model) -> keras.Model:
     return keras.models.clone_model(network, clone_function=renew)
 
 
-def logits_model(backbone: Backbone, classes: int, size: int, *, dropout: float = 0.0, seed: int = 0) -> keras.Model:
-    """(batch, size, size, 3) of 0..255 → (batch, classes) logits in float32."""
+def logits_model(
+    backbone: Backbone, classes: int, size: int, *, taps=None, dropout: float = 0.0, seed: int = 0
+) -> keras.Model:
+    """(batch, size, size, 3) of 0..255 → (batch, classes) logits in float32.
+
+    taps: positions of the stages whose pooled features are classified, concatenated; None is the network's end.
+    """
     images = keras.Input((size, size, 3), name="images")
-    features = backbone(images)
-    if len(features.shape) == 4:
-        features = keras.layers.GlobalAveragePooling2D(name="pool")(features)
+    network = backbone.network
+    if taps is None:
+        features = pooled(backbone(images))
+    else:
+        tensors = feature_tensors(network, size)
+        read = keras.Model(network.inputs, [pooled(tensors[tap]) for tap in taps], name=network.name)
+        outputs = backbone(images, read)
+        features = keras.layers.Concatenate(name="features")(outputs) if len(taps) > 1 else outputs
     if dropout:
         features = keras.layers.Dropout(dropout, seed=seed, name="dropout")(features)
     initializer = keras.initializers.GlorotUniform(seed=seed)
@@ -40,7 +51,13 @@ def set_head(model: keras.Model, kernel: np.ndarray, bias: np.ndarray) -> None:
     model.get_layer("logits").set_weights([kernel, bias])
 
 
-def with_probabilities(model: keras.Model) -> keras.Model:
-    """`model` followed by a softmax in float32, sharing its weights."""
+def with_probabilities(model: keras.Model, *, mirror: bool = False) -> keras.Model:
+    """`model` followed by a softmax in float32, sharing its weights; with `mirror` the mean over the images and their
+    mirror images."""
+    images = model.inputs[0]
     softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
-    return keras.Model(model.inputs, softmax(model.outputs[0]), name="classifier")
+    if not mirror:
+        return keras.Model(images, softmax(model.outputs[0]), name="classifier")
+    mirrored = softmax(model(keras.ops.flip(images, axis=2)))
+    mean = keras.layers.Average(dtype="float32", name="mean")([softmax(model(images)), mirrored])
+    return keras.Model(images, mean, name="classifier")

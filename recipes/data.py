@@ -78,6 +78,16 @@ class ImageData:
         return augment.Source(size=len(self), read=read, name=lambda index: tf.gather(names, index))
 
 
+def joined(first: ImageData, second: ImageData) -> ImageData:
+    """The images of both, in that order; they have the same classes."""
+    if first.in_memory_pixels and second.in_memory_pixels:
+        images = np.concatenate([first.images, second.images])
+    else:
+        images = [*first.images, *second.images]
+    labels = np.concatenate([first.labels, second.labels])
+    return replace(first, images=images, labels=labels, names=first.names + second.names)
+
+
 @dataclass(frozen=True, eq=False)
 class Splits:
     """What a dataset came with: `validation` and `test` are None where it has none; `ignored` are files not read."""

@@ -27,3 +27,23 @@ def _initialised() -> bool:
     from tensorflow.python.eager import context
 
     return context.context()._initialized or bool(os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH"))
+
+
+def free_memory() -> int | None:
+    """Bytes free on the device that trains: the GPU's, else the machine's (Linux); None where it is not known."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        import subprocess
+
+        try:
+            query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+            told = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+            return int(told.split()[0]) * 2**20
+        except (OSError, subprocess.CalledProcessError, ValueError, IndexError):
+            return None
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":") for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 2**10
+    except (OSError, KeyError, ValueError):
+        return None

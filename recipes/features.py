@@ -1,12 +1,41 @@
 """Features of the frozen backbone: one pass over the images, every stage pooled."""
 
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import keras
 import numpy as np
 import tensorflow as tf
+from rich.progress import Progress
 
 import augment
+from recipes import feature_cache
 from recipes.backbones import Backbone, stages
 from recipes.data import ImageData
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What the frozen network makes of the images at each stage, shallow to deep.
+
+    stages:        float32 (views, n, channels) per stage: view 0 the images, view 1, if any, their mirror images.
+    image_seconds: seconds per image and view of the pass that made them; 0 where they come from the cache.
+    origin:        where they come from or are kept, in words.
+    """
+
+    stages: list[np.ndarray]
+    image_seconds: float
+    origin: str
+
+    def __getitem__(self, rows) -> "Features":
+        """Of the images at `rows`."""
+        return Features([stage[:, rows] for stage in self.stages], self.image_seconds, self.origin)
+
+    def tapped(self, taps: Sequence[int]) -> np.ndarray:
+        """(views, n, channels) of the stages at these positions, concatenated."""
+        chosen = [self.stages[i] for i in taps]
+        return chosen[0] if len(chosen) == 1 else np.concatenate(chosen, -1)
 
 
 def evaluation_batches(data: ImageData, policy: augment.Policy, batch_size: int) -> tf.data.Dataset:
@@ -14,38 +43,70 @@ def evaluation_batches(data: ImageData, policy: augment.Policy, batch_size: int)
     return augment.epoch(data.source(), policy, batch_size=batch_size, shuffle=False)
 
 
-def stage_model(backbone: Backbone, size: int) -> tuple[keras.Model, list[str]]:
-    """0..255 RGB → the pooled features (batch, channels) of every stage, and the stages' names, shallow to deep.
-
-    Stages are named by their stride in the image; the deepest is what the network itself ends in.
-    """
-    network = backbone.network
+def feature_tensors(network: keras.Model, size: int) -> list:
+    """The tensors at the ends of the network's stages, shallow to deep; the last is what the network itself ends in."""
     tensors = stages(network, size)
-    if network.outputs[0] not in tensors:
+    if not any(network.outputs[0] is tensor for tensor in tensors):
         tensors.append(network.outputs[0])
-    pooled = [keras.layers.GlobalAveragePooling2D()(t) if len(t.shape) == 4 else t for t in tensors]
+    return tensors
+
+
+def pooled(tensor):
+    """(batch, channels) of a feature map or vector."""
+    return keras.layers.GlobalAveragePooling2D()(tensor) if len(tensor.shape) == 4 else tensor
+
+
+def stage_model(backbone: Backbone, size: int) -> tuple[keras.Model, list[str]]:
+    """0..255 RGB → the pooled features (batch, channels) of every stage, and the stages' names, shallow to deep."""
+    tensors = feature_tensors(backbone.network, size)
     names = [f"stage {i}" for i in range(1, len(tensors) + 1)]
     names[-1] += " (last)"
     images = keras.Input((size, size, 3), name="images")
-    return keras.Model(images, backbone(images, keras.Model(network.inputs, pooled))), names
+    outputs = backbone(images, keras.Model(backbone.network.inputs, [pooled(t) for t in tensors]))
+    return keras.Model(images, outputs), names
 
 
-def extract(model: keras.Model, batches: tf.data.Dataset) -> list[np.ndarray]:
-    """Per stage the float32 features (2, n, channels) of the images and of their mirror images.
+class Extractor:
+    """The frozen network with an output at every stage, ready to look at images of one size."""
 
-    The mirror image is the one augmentation that costs a frozen network nothing in accuracy and doubles the examples.
-    """
+    def __init__(self, backbone: Backbone, size: int):
+        self.model, self.names = stage_model(backbone, size)
+        self.policy = augment.Policy.none(size)
+        self._step = tf.function(self._views, reduce_retracing=True)
 
-    def both(images):
-        straight, mirrored = model(images, training=False), model(images[:, :, ::-1], training=False)
-        return [tf.stack(pair) for pair in zip(_listed(straight), _listed(mirrored), strict=True)]
+    def __call__(self, data: ImageData, fingerprints, *, mirrored: bool) -> Features:
+        """The features of `data` (and of its mirror images: the one augmentation that costs a frozen network nothing in
+        accuracy), kept on disk, whatever order the images come in."""
+        order = np.argsort(np.asarray(fingerprints), kind="stable")
+        spent = []
 
-    step = tf.function(both, reduce_retracing=True)
-    parts = [step(images) for images, _ in batches]
-    return [
-        np.concatenate([part[i].numpy() for part in parts], axis=1).astype(np.float32) for i in range(len(parts[0]))
-    ]
+        def compute():
+            began = time.monotonic()
+            arrays = self._run(data.subset(order), mirrored)
+            spent.append((time.monotonic() - began) / (len(data) * (1 + mirrored)))
+            return arrays
 
+        name = feature_cache.key(self.model, [fingerprints[i] for i in order], self.policy, mirrored)
+        arrays, origin = feature_cache.remembered(name, compute)
+        back = np.argsort(order)
+        return Features([array[:, back] for array in arrays], spent[0] if spent else 0.0, origin)
 
-def _listed(outputs) -> list:
-    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+    def _views(self, images, mirrored):
+        views = tf.concat([images, tf.reverse(images, [2])], 0) if mirrored else images
+        outputs = self.model(views, training=False)
+        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+        return [tf.cast(tf.reshape(x, (1 + mirrored, -1, x.shape[-1])), tf.float32) for x in outputs]
+
+    def _run(self, data: ImageData, mirrored: bool) -> list[np.ndarray]:
+        arrays, at, n = None, 0, len(data)
+        with Progress(transient=True, disable=n < 500) as progress:
+            task = progress.add_task("features of the frozen network", total=n)
+            for images, _ in evaluation_batches(data, self.policy, 32):
+                parts = [part.numpy() for part in self._step(images, mirrored)]
+                if arrays is None:
+                    arrays = [np.empty((1 + mirrored, n, part.shape[-1]), np.float32) for part in parts]
+                for array, part in zip(arrays, parts, strict=True):
+                    array[:, at : at + part.shape[1]] = part
+                at += parts[0].shape[1]
+                progress.update(task, completed=at)
+        return arrays

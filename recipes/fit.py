@@ -1,73 +1,26 @@
 """The one compile/fit path: every gradient step that `recipes` takes happens here."""
 
 import math
+import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import augment
+import optimizers
 from layers import freeze_batch_statistics
+from recipes.callbacks import KeepBest, StopAt, StopOnNaN, Validation
+from recipes.choice import Score, choose, cross_fitted, gain, image_weights
 from recipes.data import ImageData
-from recipes.errors import TrainingError
-from recipes.evaluation import calibrated_nll
 from recipes.features import evaluation_batches
-from recipes.plan import Recipe
+from recipes.recipe import Recipe
 
-_SMALLER = "use a smaller learning rate: finetune(..., recipe=recipes.adjusted('all', learning_rate=1e-4))"
-
-
-class KeepBest(keras.callbacks.Callback):
-    """Ends with the weights of the lowest validation loss, and stops after `patience` epochs without a lower one."""
-
-    def __init__(self, patience: int):
-        super().__init__()
-        self.patience, self.best_loss, self.best_epoch = patience, math.inf, 0
-        self.best_weights = None
-
-    def on_epoch_end(self, epoch, logs=None):
-        if not math.isfinite(logs["val_loss"]):
-            raise TrainingError(f"the validation loss became {logs['val_loss']} in epoch {epoch + 1}; {_SMALLER}")
-        if logs["val_loss"] < self.best_loss or self.best_weights is None:
-            self.best_loss, self.best_epoch = logs["val_loss"], epoch + 1
-            self.best_weights = self.model.get_weights()
-        elif epoch + 1 - self.best_epoch >= self.patience:
-            self.model.stop_training = True
-
-    def on_train_end(self, logs=None):
-        self.model.set_weights(self.best_weights)
-
-
-class StopAt(keras.callbacks.Callback):
-    """Stops before the clock passes `deadline` (time.monotonic() seconds), leaving room for one more validation."""
-
-    def __init__(self, deadline: float):
-        super().__init__()
-        self.deadline, self.reached = deadline, False
-        self.validation_seconds = self.validation_began = 0.0
-
-    def on_test_begin(self, logs=None):
-        self.validation_began = time.monotonic()
-
-    def on_test_end(self, logs=None):
-        self.validation_seconds = time.monotonic() - self.validation_began
-
-    def on_train_batch_end(self, batch, logs=None):
-        if time.monotonic() + self.validation_seconds > self.deadline:
-            self.reached = self.model.stop_training = True
-
-
-class StopOnNaN(keras.callbacks.Callback):
-    """Ends training with an error at the first loss that is not finite, instead of training on with lost weights."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        if not math.isfinite(logs["loss"]):
-            step = int(self.model.optimizer.iterations)
-            raise TrainingError(f"the loss became {logs['loss']} at step {step}; {_SMALLER}")
+INTERPOLATIONS = (0.25, 0.5, 0.75)  # shares of the finetuned weights between the linear classifier's and the finetuned
+LAST_SHARE = 0.3  # epochs of the last training on all images, as a share of those before it
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,45 +29,70 @@ class Fitted:
 
     history:    one list per metric, one value per epoch.
     best_epoch: of the lowest validation loss.
-    labels:     of the validation images, (n,).
-    before:     logits (n, classes) of the validation images before the first step.
-    after:      and by the weights of the best epoch.
+    start:      how the validation images were classified before the first step.
+    candidates: and by the weights of each epoch, then of each interpolation of the best epoch's with the start's.
+    share:      of the finetuned weights in those that were kept; 0: training did not beat its start and was undone.
     cut:        whether the time limit ended it.
+    epoch_seconds: of one epoch.
     """
 
     history: dict[str, list[float]]
     best_epoch: int
-    labels: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
+    start: Score
+    candidates: tuple[Score, ...]
+    share: float
     cut: bool
+    epoch_seconds: float
 
     @property
-    def accuracies(self) -> tuple[float, float]:
-        """Validation accuracy before and after."""
-        return tuple(float((logits.argmax(1) == self.labels).mean()) for logits in (self.before, self.after))
+    def best(self) -> Score:
+        """The finetuned candidate: the best epoch, or an interpolation where that was better."""
+        return min(self.candidates, key=lambda score: score.loss)
 
-    @cached_property
+    @property
     def gain(self) -> tuple[float, float]:
-        """Mean over the validation images of what training took off their calibrated negative log-likelihood, and its
-        standard error: a finer measure than whether the most probable class is right."""
-        less = calibrated_nll(self.before, self.labels) - calibrated_nll(self.after, self.labels)
-        return float(less.mean()), float(less.std() / math.sqrt(len(less)))
+        """Nats of likelihood that training gained on the validation images, and the standard error of that."""
+        return gain(self.start, self.best)
 
     @property
     def better(self) -> bool:
-        """Whether training gained more than its noise: more than one standard error, and no accuracy lost."""
-        gain, error = self.gain
-        before, after = self.accuracies
-        return gain > error and after >= before
+        """Whether training gained more than its noise and lost no accuracy."""
+        return self.share > 0
+
+    @property
+    def cross_fitted(self) -> np.ndarray:
+        """Whether each validation image is right by the candidate that the other ones choose."""
+        return cross_fitted(self.start, self.candidates)
+
+
+@keras.saving.register_keras_serializable("recipes")
+class AdjustedCrossentropy(keras.losses.Loss):
+    """Cross-entropy of softmax(logits + log π) with label smoothing, π the share of each class in the training images.
+
+    The logits that minimise it are those of classes that are equally frequent (logit adjustment, Menon et al. 2021);
+    with a uniform π it is the usual cross-entropy.
+    """
+
+    def __init__(self, shares: Sequence[float], label_smoothing: float = 0.0, name="adjusted_crossentropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.shares, self.label_smoothing = [float(share) for share in shares], label_smoothing
+
+    def call(self, y_true, y_pred):
+        logits = y_pred + keras.ops.log(keras.ops.convert_to_tensor(self.shares, y_pred.dtype))
+        return keras.losses.categorical_crossentropy(
+            y_true, logits, from_logits=True, label_smoothing=self.label_smoothing
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "shares": self.shares, "label_smoothing": self.label_smoothing}
 
 
 def schedule(peak: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warm-up over the first tenth of the steps (at most 100), then cosine decay to a hundredth."""
+    """Linear warm-up over the first tenth of the updates (at most 100), then cosine decay to a hundredth."""
     warmup = max(1, min(100, steps // 10))
-    return keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup < steps else peak, max(1, steps - warmup), 0.01, warmup_target=peak, warmup_steps=warmup
-    )
+    if warmup >= steps:
+        return optimizers.Cosine(peak, steps, minimum=0.01 * peak)
+    return optimizers.Warmup(optimizers.Cosine(peak, steps - warmup, minimum=0.01 * peak), warmup)
 
 
 def fit(
@@ -124,52 +102,122 @@ def fit(
     recipe: Recipe,
     *,
     seed: int,
+    rates: dict[str, float] | None = None,
     deadline: float | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Fitted:
     """Train the trainable variables of `model` (images 0..255 → logits) as `recipe` says.
 
-    Cross-entropy with label smoothing, AdamW (no decay on biases and normalisation parameters), warm-up and cosine,
-    the recipe's augmentation. The weights of the lowest validation loss stay in the model; with a warm start the
-    initial ones, unless training was `Fitted.better`.
+    Cross-entropy with label smoothing, decoupled weight decay (none on biases and normalisation parameters), warm-up
+    and cosine, the recipe's augmentation and Polyak average. The weights of the lowest validation loss stay in the
+    model; with a warm start those between them and the initial ones, where the loss is lower still, or the initial
+    ones, unless training was `Fitted.better`.
+
+    rates: regular expressions of variables' paths → multiplier of the learning rate, see `optimizers.Discriminative`.
     """
     classes = len(train.class_names)
-    steps = math.ceil(len(train) / recipe.batch_size)
+    _compile(model, train, recipe, recipe.epochs, rates)
+    held_out = evaluation_batches(validation, recipe.evaluation_policy, recipe.batch_size).map(lambda x, label: x)
+    if _fits_memory(validation, recipe.size):
+        held_out = held_out.cache()
+    watch = Validation(held_out, validation.labels, image_weights(validation.labels, classes, recipe.balanced))
+    watch.set_model(model)
+    initial, start = model.get_weights(), watch.score()
+    keep, stop = KeepBest(recipe.patience), StopAt(deadline if deadline is not None else math.inf, watch)
+    began = time.monotonic()
+    history = _run(model, train, recipe, recipe.epochs, seed, [StopOnNaN(), watch, stop, keep, *callbacks])
+    seconds = (time.monotonic() - began) / max(1, len(watch.scores))
+    scores, shares = list(watch.scores), [1.0] * len(watch.scores)
+    if recipe.warm_start and recipe.interpolate:
+        for share in INTERPOLATIONS:
+            model.set_weights(_between(initial, keep.best_weights, share))
+            scores.append(watch.score())
+            shares.append(share)
+    chosen = choose(start, scores) if recipe.warm_start else keep.best_epoch - 1
+    share = 0.0 if chosen is None else shares[chosen]
+    model.set_weights(_between(initial, keep.best_weights, share))
+    return Fitted(history, keep.best_epoch, start, tuple(scores), share, stop.reached, seconds)
+
+
+def fit_last(
+    model: keras.Model, images: ImageData, recipe: Recipe, fitted: Fitted, *, seed: int, rates=None, deadline=None
+) -> str:
+    """Train a chosen model on, with the validation images among the training ones; returns what was done, in words.
+
+    A third of the epochs, from the weights that were chosen; nothing is chosen any more. Skipped where the time is
+    short.
+    """
+    epochs = max(1, round(LAST_SHARE * fitted.best_epoch))
+    room = math.inf if deadline is None else deadline - time.monotonic()
+    if epochs * fitted.epoch_seconds * 1.5 > room:
+        return "no time was left to train on with the validation images"
+    _compile(model, images, recipe, epochs, rates)
+    stop = StopAt(deadline if deadline is not None else math.inf)
+    _run(model, images, recipe, epochs, seed + 1, [StopOnNaN(), stop])
+    return f"then {epochs} epochs on all {len(images)} images, the validation images among them"
+
+
+def _compile(model: keras.Model, train: ImageData, recipe: Recipe, epochs: int, rates) -> None:
+    shares = np.maximum(train.counts, 1) / len(train) if recipe.balanced else np.full(len(train.class_names), 1.0)
+    updates = math.ceil(len(train) / recipe.batch_size) * epochs
+    optimizer = optimizers.Adam(
+        schedule(recipe.learning_rate, updates),
+        weight_decay=recipe.weight_decay,
+        gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
+    )
+    if rates:
+        optimizer = optimizers.Discriminative(optimizer, rates)
     model.compile(
-        _optimizer(model, recipe, steps * recipe.epochs),
-        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
+        optimizer,
+        AdjustedCrossentropy(shares, recipe.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         jit_compile=bool(tf.config.list_physical_devices("GPU")),
     )
-    held_out = _one_hot(evaluation_batches(validation, recipe.evaluation_policy, recipe.batch_size), classes)
-    if _fits_memory(validation, recipe.size):
-        held_out = held_out.cache()
-    images = held_out.map(lambda images, labels: images)
-    initial, before = model.get_weights(), model.predict(images, verbose=0)
-    keep, stop = KeepBest(recipe.patience), StopAt(deadline if deadline is not None else math.inf)
+
+
+def _run(model, train: ImageData, recipe: Recipe, epochs: int, seed: int, callbacks) -> dict[str, list[float]]:
+    classes = len(train.class_names)
+    recipe = replace(recipe, epochs=epochs)
+    averaging = [optimizers.PolyakAveraging(recipe.averaging)] if recipe.averaging else []
     history = model.fit(
-        _one_hot(training_batches(train, recipe, seed=seed), classes),
-        epochs=recipe.epochs,
-        steps_per_epoch=steps,
+        training_batches(train, recipe, seed=seed).map(lambda x, label: (x, _soft(label, classes))),
+        epochs=epochs,
+        steps_per_epoch=math.ceil(len(train) / _part(recipe)),
         shuffle=False,
-        validation_data=held_out,
-        callbacks=[StopOnNaN(), stop, keep, *callbacks],
+        callbacks=[*averaging, *callbacks],
         verbose=1,
     ).history
-    history = {name: [float(v) for v in values] for name, values in history.items()}
-    after = model.predict(images, verbose=0)
-    fitted = Fitted(history, keep.best_epoch, validation.labels, before, after, stop.reached)
-    if recipe.warm_start and not fitted.better:
-        model.set_weights(initial)
-    return fitted
+    return {name: [float(v) for v in values] for name, values in history.items()}
+
+
+def _part(recipe: Recipe) -> int:
+    """Images that are on the device at once."""
+    return recipe.batch_size // recipe.accumulate
+
+
+def _soft(labels, classes: int):
+    """One-hot of integer labels; labels that mixing has made soft already, as they are."""
+    return tf.one_hot(labels, classes) if labels.dtype.is_integer else labels
+
+
+def _between(initial, final, share: float) -> list[np.ndarray]:
+    """Weights at `share` of the way from `initial` to `final`; counters, which are no weights, are the final ones."""
+    if share in (0.0, 1.0):
+        return final if share else initial
+    return [
+        b if np.issubdtype(np.asarray(b).dtype, np.integer) else ((1 - share) * a + share * b).astype(b.dtype)
+        for a, b in zip(initial, final, strict=True)
+    ]
 
 
 def training_batches(train: ImageData, recipe: Recipe, *, seed: int, start: int = 0) -> tf.data.Dataset:
     """All epochs of augmented (images, labels) from epoch `start` on, one stream without a stall between epochs."""
-    source = train.source()
+    source, classes = train.source(), len(train.class_names)
 
     def one_epoch(epoch):
-        return augment.epoch(source, recipe.policy, batch_size=recipe.batch_size, seed=seed, epoch=epoch)
+        return augment.epoch(
+            source, recipe.policy, batch_size=_part(recipe), seed=seed, epoch=epoch, classes=classes
+        )  # fmt: skip
 
     return tf.data.Dataset.range(start, recipe.epochs).flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)
 
@@ -190,19 +238,21 @@ def unfreeze(model: keras.Model, network: keras.Model, recipe: Recipe, stage_ten
     return sum(bool(layer.trainable_weights) for layer in network.layers)
 
 
+def stage_rates(network: keras.Model, stage_tensors: Sequence, decay: float) -> dict[str, float] | None:
+    """Multipliers of the learning rate: `decay` to the power of the number of stages above the variable's layer."""
+    if decay == 1.0:
+        return None
+    rates, seen = {}, set()
+    for above, tensor in zip(reversed(range(len(stage_tensors))), stage_tensors, strict=True):
+        for layer in layers_before(network, tensor) - seen:
+            seen.add(layer)
+            rates |= {f"(^|/){re.escape(v.path)}$": decay**above for v in layer.trainable_variables}
+    return {**rates, ".*": 1.0}
+
+
 def layers_before(network: keras.Model, tensor) -> set:
     """The layers of `network` that `tensor` depends on."""
     return set(keras.Model(network.inputs, tensor).layers)
-
-
-def _optimizer(model, recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
-    optimizer = keras.optimizers.AdamW(schedule(recipe.learning_rate, steps), weight_decay=recipe.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
-
-
-def _one_hot(batches: tf.data.Dataset, classes: int) -> tf.data.Dataset:
-    return batches.map(lambda images, labels: (images, tf.one_hot(labels, classes)))
 
 
 def _fits_memory(data: ImageData, size: int, limit: int = 2**30) -> bool:

@@ -1,198 +1,108 @@
 """The lecture's 2×2 table as a pure function: how much data × how similar to ImageNet → what to train."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 
-import numpy as np
+from recipes.recipe import Adjusted, Recipe, finetune_all, finetune_few, from_scratch, linear_probe
 
-import augment
-from recipes.errors import RecipeError
-
-TABLE = """
-                   similar to ImageNet                   different from ImageNet
-little data        linear classifier on top features     linear classifier on the best stage, then a few stages
-a lot of data      finetune a few stages                 finetune all stages
-""".strip("\n")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a training, and why. Change a field with `dataclasses.replace`.
-
-    name:            "probe" | "few" | "all" | "scratch".
-    size:            side of the square input in pixels.
-    unfreeze:        how many of the backbone's stages are trained, counted from the output; -1 is all of them.
-    epochs:          passes over the training images; the best one by validation loss is kept.
-    batch_size:      images per update.
-    learning_rate:   peak, of the head and the deepest stage.
-    weight_decay:    decoupled, as a fraction of the weights per update at learning rate 1.
-    label_smoothing: probability mass spread over all classes.
-    dropout:         rate before the linear classifier.
-    patience:        epochs without a better validation loss before training stops.
-    warm_start:      begin with the backbone's weights and the linear classifier that is optimal on them; False: all
-                     weights are drawn anew, whatever the backbone carries.
-    policy:          training augmentation.
-    reasons:         one sentence per decision.
-    """
-
-    name: str
-    size: int
-    unfreeze: int
-    epochs: int
-    policy: augment.Policy
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    label_smoothing: float = 0.1
-    dropout: float = 0.0
-    patience: int = 10
-    warm_start: bool = True
-    reasons: tuple[str, ...] = field(default=())
-
-    def __post_init__(self):
-        whole = {"size": self.size, "epochs": self.epochs, "unfreeze": self.unfreeze, "batch_size": self.batch_size}
-        for name, value in whole.items():
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                raise RecipeError(f"Recipe.{name} is {value!r}; expected a whole number")
-            object.__setattr__(self, name, int(value))
-        if not self.warm_start and not self.epochs:
-            raise RecipeError("Recipe.epochs is 0 and its weights are random: nothing would be learned; set epochs")
-        positive = {"size": self.size, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
-        for name, value in positive.items():
-            if not value > 0:
-                raise RecipeError(f"Recipe.{name} is {value}; expected a positive number")
-        if self.epochs < 0 or self.unfreeze < -1:
-            raise RecipeError(
-                f"Recipe.epochs is {self.epochs} and unfreeze {self.unfreeze}; expected at least 0 and -1"
-            )
-        if self.policy.size != self.size:
-            raise RecipeError(
-                f"Recipe.size is {self.size}, but its policy crops {self.policy.size}; replace both: "
-                f"replace(recipe, size={self.size}, policy=replace(recipe.policy, size={self.size}))"
-            )
-
-    @property
-    def evaluation_policy(self) -> augment.Policy:
-        """The plain centre crop at the recipe's size."""
-        return augment.Policy.none(self.size)
-
-    def __str__(self) -> str:
-        lines = [f"recipe {self.name!r}: {self.size} px, " + self._training, *(f"  because {r}" for r in self.reasons)]
-        return "\n".join(lines)
-
-    @property
-    def _training(self) -> str:
-        if not self.epochs:
-            return "linear classifier on the frozen network"
-        stages = {0: "no stage", -1: "all stages"}.get(self.unfreeze, f"the {self.unfreeze} deepest stages")
-        start = "from the linear classifier" if self.warm_start else "from random weights"
-        return f"{stages} trained {start}, up to {self.epochs} epochs at learning rate {self.learning_rate:g}"
-
-    def because(self, *reasons: str) -> "Recipe":
-        return replace(self, reasons=(*self.reasons, *reasons))
-
-
-@dataclass(frozen=True)
-class Adjusted:
-    """A recipe by name with some fields replaced as soon as the data has decided the others; see `adjusted`."""
-
-    recipe: str
-    changes: tuple[tuple[str, object], ...]
-
-
-def adjusted(recipe: str = "auto", **changes) -> Adjusted:
-    """`finetune(recipe=adjusted("all", epochs=3))`: the named recipe with these fields of Recipe replaced.
-
-    Raises: RecipeError for a field that Recipe does not have.
-    """
-    known = {field.name for field in fields(Recipe)} - {"name", "reasons", "warm_start"}
-    size = changes.get("size", 1)
-    if not isinstance(size, int | np.integer) or size < 1:
-        raise RecipeError(f"size is {size!r}; expected a positive number of pixels")
-    if set(changes) - known:
-        raise RecipeError(f"Recipe has no fields {sorted(set(changes) - known)} to adjust; it has {sorted(known)}")
-    return Adjusted(recipe, tuple(changes.items()))
+A_LOT = 200  # images per class from which the lecture's "a lot of data" begins
+CHECKABLE = 30  # held-out images, below which no gain of finetuning could be told from noise
+SOLVED = 0.99  # accuracy of the linear classifier beyond which nothing is left to gain
+IMBALANCED = 4.0  # times as many images in the largest class as in the smallest
+LARGE = 5_000_000  # weights, from which a network is worth regularising by stochastic depth
+_TRAINING = {
+    "few": 2.0,
+    "all": 3.5,
+}  # cost of a training step, in forward passes
+_MEMORY_SHARE = 0.5  # of the free memory that one batch's activations may take
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the plan needs to know of a dataset and of the network.
+    """What the plan needs to know of a dataset, of the network and of the machine.
 
     images, classes: of the training part.
     size:            image size that the probe was run at, pixels.
     pretrained:      whether the backbone carries trained weights.
+    held_out:        validation images, on which finetuning is compared with the linear classifier; None: enough.
+    imbalance:       images of the largest class / of the smallest.
+    weights:         number of the backbone's.
+    activations:     bytes of all its layers' outputs for one image.
+    memory:          bytes free on the device that trains; None where it is not known.
+    image_seconds:   one forward pass of one image; 0 where it is not known.
+    seconds_left:    of the time limit; None without one.
     """
 
     images: int
     classes: int
     size: int
     pretrained: bool = True
+    held_out: int | None = None
+    imbalance: float = 1.0
+    weights: int = 0
+    activations: int = 0
+    memory: int | None = None
+    image_seconds: float = 0.0
+    seconds_left: float | None = None
 
     @property
     def per_class(self) -> float:
         return self.images / self.classes
 
-
-A_LOT = 200  # images per class from which finetuning has enough to learn from
+    @property
+    def a_lot(self) -> bool:
+        return self.per_class >= A_LOT
 
 
 def plan(summary: Summary, probe) -> Recipe:
-    """The recipe that the lecture's table gives for a dataset, read off the probe.
+    """The recipe for a dataset, read off the lecture's 2×2 table and the probe.
 
     Little or a lot is `images per class` against 200. Similar to ImageNet is where the last stage, the one most
-    specialised on ImageNet, separates the classes best and nearly fully; where an earlier stage does better, or where
-    more than a tenth of the images is wrong (beyond the 95 % interval), the earlier stages have something to learn.
+    specialised on ImageNet, separates the classes best and nearly fully. Different data trains all stages, similar data
+    the deepest ones; in either case the linear classifier is the other candidate, and `finetune` keeps the one that the
+    held-out images favour. Where they could not tell, or nothing is left to gain, only the linear classifier is made.
     """
     if not summary.pretrained:
-        return from_scratch(summary.size, summary.images).because("the backbone carries no trained weights")
-    last, best = probe.last, probe.best
+        return _fitted(
+            from_scratch(summary.size, summary.images).because("the backbone carries no trained weights"), summary
+        )
+    last, head = probe.last, probe.head
     seen = f"a linear classifier on the frozen network reaches {last.accuracy:.1%} on its last stage"
-    if best is not last:
-        seen += f" and {best.accuracy:.1%} on {best.name}"
-    much = f"{summary.per_class:.0f} images per class is {'a lot of' if summary.per_class >= A_LOT else 'little'} data"
-    if last.interval[1] >= 0.9 and best.accuracy - last.accuracy < 0.02:
-        similar = f"{seen} (cross-validated): the data is similar to ImageNet"
-        if summary.per_class < A_LOT:
-            return linear_probe(summary.size).because(similar, f"{much}; {MOVES_LITTLE}")
-        few = finetune_few(summary.size, summary.images).because(similar, f"{much}; the deepest stages are trained")
-        return _mirrored(few, probe)
-    chosen = finetune_all(summary.size, summary.images).because(
-        f"{seen} (cross-validated): the data differs from ImageNet", f"{much}; all stages are trained"
-    )
-    return _mirrored(chosen, probe)
+    if head is not last:
+        seen += f" and {head.accuracy:.1%} on {head.name}"
+    alike = similar(probe)
+    reasons = [
+        f"{seen} (cross-validated): the data {'is similar to' if alike else 'differs from'} ImageNet",
+        f"{summary.per_class:.0f} images per class is {'a lot of' if summary.a_lot else 'little'} data",
+    ]
+    stop = _not_worth_training(summary, head)
+    if stop:
+        chosen = linear_probe(summary.size).because(*reasons, stop)
+    elif alike:
+        chosen = finetune_few(summary.size, summary.images).because(
+            *reasons, "the deepest stages are trained, and the linear classifier is what they have to beat"
+        )
+    else:
+        chosen = finetune_all(summary.size, summary.images).because(
+            *reasons, "all stages are trained, and the linear classifier is what they have to beat"
+        )
+    return _fitted(_measured(chosen, probe), summary)
 
 
-MOVES_LITTLE = "finetuning would move little and could overfit, so the linear classifier is kept"
+def similar(probe) -> bool:
+    """Whether the network's last stage separates the classes best (to within 2 points) and nearly fully (90 %, by the
+    upper end of its interval)."""
+    return probe.last.interval[1] >= 0.9 and probe.head.accuracy - probe.last.accuracy < 0.02
 
 
-def linear_probe(size: int = 224) -> Recipe:
-    """Only the linear classifier, solved to its optimum on frozen features: for little data similar to ImageNet."""
-    return Recipe("probe", size, unfreeze=0, epochs=0, policy=augment.Policy.none(size))
-
-
-def finetune_few(size: int = 224, images: int = 1000) -> Recipe:
-    """The linear classifier, then it and the two deepest stages together."""
-    return Recipe("few", size, unfreeze=2, epochs=budget(images), policy=augment.Policy.light(size))
-
-
-def finetune_all(size: int = 224, images: int = 1000) -> Recipe:
-    """The linear classifier, then it and all stages together."""
-    return Recipe("all", size, unfreeze=-1, epochs=budget(images), policy=augment.Policy.light(size))
-
-
-def from_scratch(size: int = 224, images: int = 1000) -> Recipe:
-    """All weights from a random start: what the data alone can teach, and the baseline of the others."""
-    return Recipe(
-        "scratch", size, unfreeze=-1, epochs=2 * budget(images), policy=augment.Policy.light(size), warm_start=False,
-        patience=2 * budget(images),
-    )  # fmt: skip
-
-
-def budget(images: int) -> int:
-    """Epochs such that a small dataset still gets some hundred updates and a large one is not seen without end."""
-    return int(min(40, max(12, round(12_000 / images))))
-
-
-BY_NAME = {"few": finetune_few, "all": finetune_all, "scratch": from_scratch}
+def _not_worth_training(summary: Summary, head) -> str:
+    if summary.held_out is not None and summary.held_out < CHECKABLE:
+        return (
+            f"with {summary.held_out} held-out images no gain of finetuning could be told from noise, so the linear "
+            "classifier is what you get; recipe='all' trains all the same"
+        )
+    if head.accuracy >= SOLVED:
+        return "nothing is left to gain by finetuning, so the linear classifier is what you get"
+    return ""
 
 
 def named(recipe, summary: Summary, probe) -> Recipe:
@@ -210,38 +120,96 @@ def named(recipe, summary: Summary, probe) -> Recipe:
         return replace(chosen, **changes).because(f"{shown}: asked for")
     if recipe == "auto":
         return plan(summary, probe)
-    if recipe == "probe":
-        return linear_probe(summary.size).because("asked for")
-    return _mirrored(BY_NAME[recipe](summary.size, summary.images).because("asked for"), probe)
+    ready = {"few": finetune_few, "all": finetune_all, "scratch": from_scratch}
+    asked = linear_probe(summary.size) if recipe == "probe" else ready[recipe](summary.size, summary.images)
+    return _fitted(_measured(asked.because("asked for"), probe), summary)
 
 
-def _mirrored(recipe: Recipe, probe) -> Recipe:
-    """`recipe` without mirror images where the probe found that they lose their class."""
-    if probe is None or probe.mirrors.alike:
+def _measured(recipe: Recipe, probe) -> Recipe:
+    """`recipe` with what the probe measured beside the accuracy: where to classify from, and what mirror images do."""
+    if probe is None:
         return recipe
-    right, mirrored = probe.mirrors.straight, probe.mirrors.mirrored
-    reason = (
-        f"a linear classifier is right on {right:.0%} of the images but on {mirrored:.0%} of their mirror images: "
-        "no mirror images are drawn"
+    if probe.head is not probe.last:
+        recipe = replace(recipe, taps=probe.head.taps).because(
+            f"{probe.head.name} predict better than the last stage alone (cross-validated negative log-likelihood "
+            f"{probe.head.nll:.3f} against {probe.last.nll:.3f}): the classifier reads them"
+        )
+    if not probe.mirrors.alike:
+        right, mirrored = probe.mirrors.straight, probe.mirrors.mirrored
+        return replace(recipe, policy=replace(recipe.policy, flip=0.0)).because(
+            f"a linear classifier is right on {right:.0%} of the images but on {mirrored:.0%} of their mirror images: "
+            "no mirror images are drawn"
+        )
+    gain, error = probe.head.mirror_gain
+    if gain > 2 * error:
+        recipe = replace(recipe, mirror=True).because(
+            f"averaging over an image and its mirror image gains {gain:.3f} ± {error:.3f} nats (cross-validated): done"
+        )
+    return recipe
+
+
+def _fitted(recipe: Recipe, summary: Summary) -> Recipe:
+    """`recipe` fitted to the imbalance of the classes, the network, the memory and the time that is left."""
+    if summary.imbalance >= IMBALANCED:
+        recipe = replace(recipe, balanced=True).because(
+            f"the largest class has {summary.imbalance:.1f} times the images of the smallest: every class counts alike"
+        )
+    if not recipe.epochs:
+        return recipe
+    if recipe.unfreeze == -1 and recipe.warm_start and summary.weights >= LARGE:
+        recipe = replace(recipe, stochastic_depth=0.1).because(
+            f"{summary.weights / 1e6:.0f} million weights are trained: with stochastic depth, where the network has "
+            "residual branches"
+        )
+    return _in_time(_in_memory(recipe, summary), summary)
+
+
+def _in_memory(recipe: Recipe, summary: Summary) -> Recipe:
+    """Gradient accumulation where a batch's activations, kept for the backward pass, would not fit."""
+    if not summary.memory or not summary.activations:
+        return recipe
+    parts = 1
+    while (
+        2 * summary.activations * recipe.batch_size / parts > _MEMORY_SHARE * summary.memory
+        and recipe.batch_size % (2 * parts) == 0
+    ):
+        parts *= 2
+    if parts == 1:
+        return recipe
+    needed, free = 2 * summary.activations * recipe.batch_size / 2**30, summary.memory / 2**30
+    return replace(recipe, accumulate=parts).because(
+        f"a batch of {recipe.batch_size} needs about {needed:.1f} GiB of {free:.1f} GiB: computed in {parts} parts"
     )
-    return replace(recipe, policy=replace(recipe.policy, flip=0.0)).because(reason)
 
 
-def natural_size(backbone, data) -> int:
-    """The image size to train at: the backbone's own, or less where most images are smaller than that.
+def _in_time(recipe: Recipe, summary: Summary) -> Recipe:
+    """As many epochs as the time limit has room for; none, and so the linear classifier, below three."""
+    if summary.seconds_left is None or not summary.image_seconds:
+        return recipe
+    epoch = summary.images * summary.image_seconds * _TRAINING.get(recipe.name, _TRAINING["all"])
+    epoch += (summary.held_out or 0) * summary.image_seconds
+    room = int(0.7 * summary.seconds_left / epoch)  # the rest: tracing, evaluation, the last training on all images
+    if room >= recipe.epochs:
+        return recipe
+    told = f"an epoch takes about {epoch:.0f} s and {max(0, summary.seconds_left):.0f} s are left"
+    if room < 3 and recipe.warm_start:
+        kept = replace(linear_probe(recipe.size), taps=recipe.taps, balanced=recipe.balanced, mirror=recipe.mirror)
+        return kept.because(*recipe.reasons, f"{told}: no time to finetune, so the linear classifier is what you get")
+    return replace(recipe, epochs=max(1, room)).because(f"{told}: {max(1, room)} epochs instead of {recipe.epochs}")
 
-    Enlarging a photo beyond its pixels adds cost and no information; sizes are multiples of 32, at least 96 for
-    photographs of at least that size, and never another than the only one that a network takes.
-    """
-    if backbone.fixed_size:
-        return backbone.fixed_size
-    typical = typical_side(data)
-    return int(min(backbone.size, max(96, 32 * round(typical / 32))))
 
-
-def typical_side(data, sample: int = 64) -> float:
-    """Median short side in pixels of up to `sample` images spread over the dataset."""
-    if data.in_memory_pixels:
-        return float(min(data.images.shape[1:3]))
-    chosen = np.linspace(0, len(data) - 1, min(sample, len(data))).astype(int)
-    return float(np.median([min(augment.decode(data.encoded(i)).shape[:2]) for i in chosen]))
+def table(summary: Summary, probe) -> str:
+    """The lecture's 2×2 table with this dataset marked in it."""
+    cells = {
+        (False, True): "linear classifier on the top features",
+        (False, False): "linear classifier on several stages, then finetuning",
+        (True, True): "finetune a few stages",
+        (True, False): "finetune all stages",
+    }
+    here = (summary.a_lot, similar(probe))
+    width = max(map(len, cells.values())) + 4
+    lines = [f"{'':14}{'similar to ImageNet':{width}}different from ImageNet"]
+    for a_lot, title in ((False, "little data"), (True, "a lot of data")):
+        row = [("▶ " if (a_lot, alike) == here else "  ") + cells[a_lot, alike] for alike in (True, False)]
+        lines.append(f"{title:14}{row[0]:{width}}{row[1]}")
+    return "\n".join(lines)

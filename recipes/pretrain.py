@@ -5,7 +5,7 @@ from pathlib import Path
 from recipes.convnet import convnet
 from recipes.errors import RecipeError
 from recipes.finetune import finetune
-from recipes.plan import Adjusted, Recipe, adjusted
+from recipes.recipe import Adjusted, Recipe, adjusted
 from recipes.result import Result
 
 SIZE = 32

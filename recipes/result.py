@@ -7,12 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.audit import Audit, audit, look
+from recipes.choice import Selection
 from recipes.data import ImageData
 from recipes.errors import DataError
 from recipes.evaluation import Evaluation, score
 from recipes.features import evaluation_batches
-from recipes.plan import Recipe
 from recipes.probe import Probe
+from recipes.recipe import Recipe
 from recipes.sources import load as load_data
 from recipes.sources import unlabelled
 
@@ -49,7 +50,9 @@ class Result:
     recipe:      what was done and why.
     history:     one list per metric, one value per epoch; empty where nothing was trained by gradient steps.
     audit:       what was odd in the data, and what became of it.
-    validation:  on the images that also chose the epoch; `test`: on the dataset's own test split, if it has one.
+    validation:  on the images that took part in the choices, before they joined the training images, where they did;
+    selection:   what these choices leave of it; None where the images chose nothing.
+    test:        on the dataset's own test split, if it has one.
     ledger:      what each step of the training was worth on the validation images.
     seconds:     wall-clock time by phase.
     command:     what `finetune` was asked for, `versions` with what it ran.
@@ -63,6 +66,7 @@ class Result:
     backbone: str
     probe: Probe | None = None
     validation: Evaluation | None = None
+    selection: Selection | None = None
     test: Evaluation | None = None
     ledger: tuple[Gain, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
@@ -141,6 +145,8 @@ class Result:
         lines += [f"  {gain}" for gain in self.ledger]
         if self.validation:
             lines.append(f"validation: {self.validation}")
+        if self.selection:
+            lines.append(f"  {self.selection}")
         if self.test:
             lines.append(f"test: {self.test}")
         lines += [f"audit: {finding}" for finding in self.audit.findings]

@@ -10,10 +10,12 @@ import numpy as np
 
 from augment import Policy
 from recipes.audit import Audit, Finding
+from recipes.choice import Selection
 from recipes.errors import OutputError
 from recipes.evaluation import Evaluation
-from recipes.plan import Recipe
-from recipes.probe import Linear, MirrorTest, Probe, StageResult
+from recipes.linear import Linear
+from recipes.probe import MirrorTest, Probe, StageResult
+from recipes.recipe import Recipe
 from recipes.result import Gain, Result
 
 _DESCRIPTION, _MODEL, _PROBE = "result.json", "model.keras", "probe.npz"
@@ -73,11 +75,17 @@ def describe(result: Result) -> dict:
     return plain | {
         "recipe": asdict(_without_extra(result.recipe)),
         "audit": asdict(result.audit),
-        "probe": result.probe and {"seconds": result.probe.seconds, "mirrors": asdict(result.probe.mirrors)},
+        "probe": result.probe and _probe_facts(result.probe),
+        "selection": result.selection and asdict(result.selection),
         "ledger": [asdict(gain) for gain in result.ledger],
         "validation": result.validation and asdict(result.validation),
         "test": result.test and asdict(result.test),
     }
+
+
+def _probe_facts(probe: Probe) -> dict:
+    facts = {name: getattr(probe, name) for name in ("seconds", "image_seconds", "origin")}
+    return facts | {"mirrors": asdict(probe.mirrors)}
 
 
 def _without_extra(recipe: Recipe) -> Recipe:
@@ -104,7 +112,8 @@ def load(directory) -> Result:
         return Result(
             model=model, probe=probe, recipe=_recipe(told["recipe"]), audit=_audit(told["audit"]),
             ledger=tuple(Gain(**gain) for gain in told["ledger"]), validation=_evaluation(told["validation"]),
-            test=_evaluation(told["test"]), **{name: told[name] for name in _PLAIN},
+            test=_evaluation(told["test"]), selection=_selection(told["selection"]),
+            **{name: told[name] for name in _PLAIN},
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise OutputError(f"the run in {directory} is damaged or of another version: {error}") from error
@@ -126,7 +135,7 @@ def _tuples(value):
 
 def _recipe(told: dict) -> Recipe:
     policy = Policy(**{name: _tuples(value) for name, value in told["policy"].items()})
-    return Recipe(**{**told, "policy": policy, "reasons": tuple(told["reasons"])})
+    return Recipe(**{**told, "policy": policy, "reasons": tuple(told["reasons"]), "taps": _tuples(told["taps"])})
 
 
 def _audit(told: dict) -> Audit:
@@ -136,6 +145,10 @@ def _audit(told: dict) -> Audit:
 
 def _evaluation(told: dict | None) -> Evaluation | None:
     return told and Evaluation(**{name: _tuples(value) for name, value in told.items()})
+
+
+def _selection(told: dict | None) -> Selection | None:
+    return told and Selection(**{name: _tuples(value) for name, value in told.items()})
 
 
 def _save_probe(probe: Probe, path: Path) -> None:
@@ -148,19 +161,23 @@ def _save_probe(probe: Probe, path: Path) -> None:
     np.savez_compressed(path, **arrays)
 
 
-def _load_probe(path: Path, seconds: float, mirrors: dict) -> Probe:
+def _load_probe(path: Path, mirrors: dict, **facts) -> Probe:
     with np.load(path, allow_pickle=False) as arrays:
         count = len({name.split(".")[0] for name in arrays.files})
-        return Probe(tuple(_load_stage(arrays, i) for i in range(count)), seconds, MirrorTest(**mirrors))
+        stages = tuple(_load_stage(arrays, i) for i in range(count))
+        return Probe(stages, mirrors=MirrorTest(**mirrors), **facts)
 
 
 def _load_stage(arrays, i: int) -> StageResult:
     def scalar(name):
         return arrays[f"{i}.{name}"].item()
 
+    def numbers(name):
+        return tuple(arrays[f"{i}.{name}"].tolist())
+
     classifier = Linear(arrays[f"{i}.kernel"], arrays[f"{i}.bias"], scalar("l2"))
     return StageResult(
-        name=scalar("name"), features=scalar("features"), accuracy=scalar("accuracy"), seconds=scalar("seconds"),
-        interval=tuple(arrays[f"{i}.interval"].tolist()), nll=scalar("nll"), classifier=classifier,
-        out_of_fold=arrays[f"{i}.out_of_fold"],
+        **{name: scalar(name) for name in ("name", "features", "accuracy", "seconds", "nll", "logme")},
+        **{name: numbers(name) for name in ("interval", "taps", "mirror_gain")},
+        **{name: arrays[f"{i}.{name}"] for name in ("out_of_fold", "losses")}, classifier=classifier,
     )  # fmt: skip

@@ -5,14 +5,14 @@
     python scripts/benchmark_finetune.py ../shared --regret          # probe, few and all alone: was the plan right?
     python scripts/benchmark_finetune.py ../shared --memory          # peak memory while streaming 50,000 JPEGs
 
-`../shared` is any folder with weights/ (MobileNetV2, alpha 0.35) and data/ (hymenoptera, flowers). Both sides start from
-those ImageNet weights, train on the same images and are scored on the same held-out images, each run in a fresh process
-of its own, alternating; seconds count from the first look at the data to the trained model, imports excluded.
+`../shared` is any folder with weights/ (MobileNetV2, alpha 0.35) and data/ (hymenoptera, flowers). Both sides start
+from those ImageNet weights, train on the same images and are scored on the same held-out images, each run in a fresh
+process of its own, alternating, nothing cached; seconds count from the first look at the data to the trained model, imports excluded.
 
 The guide (keras.io/guides/transfer_learning): frozen base, Dropout 0.2, Dense, Adam 1e-3 for 20 epochs with RandomFlip
-and RandomRotation(0.1); then everything at Adam 1e-5 for 10 epochs, the base called with training=False. Images are decoded
-and resized once and kept in memory; the guide's time does not include its validation after each epoch. The better of
-its two phases counts, by held-out accuracy, which favours it.
+and RandomRotation(0.1); then everything at Adam 1e-5 for 10 epochs, the base called with training=False. Images are
+decoded and resized once and kept in memory; the guide's time includes neither that nor its validation after each epoch.
+The better of its two phases counts, by held-out accuracy, which favours it.
 """
 
 import argparse
@@ -107,9 +107,7 @@ def ours(train, held_out, size: int, seed: int, recipe: str) -> dict:
     told = io.StringIO()
     validation = held_out if size == 224 else None  # hymenoptera's own split
     with contextlib.redirect_stdout(told):
-        result = recipes.finetune(
-            Splits(train, validation), backbone=BACKBONE, recipe=recipe, seed=seed
-        )
+        result = recipes.finetune(Splits(train, validation), backbone=BACKBONE, recipe=recipe, seed=seed)
     spent = time.perf_counter() - began
     found = result.evaluate(held_out)
     return {
@@ -133,7 +131,7 @@ def in_process_of_its_own(name: str, side: str, seed: int, shared: Path) -> dict
         (Path(home) / "models").mkdir()
         for file in (shared / "weights").glob("*.h5"):
             shutil.copy(file, Path(home) / "models")
-        environment = {**os.environ, "KERAS_HOME": home, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment = {**os.environ, "KERAS_HOME": home, "RECIPES_CACHE": home, "TF_CPP_MIN_LOG_LEVEL": "3"}
         line = [sys.executable, __file__, str(shared), "--one", name, side, str(seed)]
         done = subprocess.run(line, env=environment, capture_output=True, text=True)
     if done.returncode:

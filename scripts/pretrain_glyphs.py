@@ -16,8 +16,8 @@ from augment import Policy
 from recipes.data import ImageData
 from recipes.digits import digits
 from recipes.glyphs import glyphs
-from recipes.plan import Recipe
 from recipes.pretrain import BACKBONE, pretrain
+from recipes.recipe import Recipe
 
 ASSET = Path(__file__).resolve().parent.parent / "recipes" / "assets" / "glyphs.keras"
 LIMIT = 1_000_000  # bytes

@@ -20,3 +20,9 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def shared() -> Path:
     return SHARED
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_of_the_tests(tmp_path_factory):
+    """Features that a test extracts are not kept beyond the tests."""
+    os.environ["RECIPES_CACHE"] = str(tmp_path_factory.mktemp("cache"))

@@ -10,7 +10,7 @@ from makers import arrays, folder, jpeg, picture, small_network
 
 import recipes
 from recipes import BackboneError, DataError, OutputError, RecipeError
-from recipes.finetune import seconds
+from recipes.arguments import seconds
 from recipes.fit import Fitted
 
 

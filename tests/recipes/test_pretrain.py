@@ -12,8 +12,8 @@ from recipes.backbones import resolve, stages
 from recipes.convnet import convnet
 from recipes.digits import digits
 from recipes.errors import RecipeError
+from recipes.linear import fit_path
 from recipes.pretrain import network, pretrain
-from recipes.probe import fit_path
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ from makers import arrays, small_network
 from sklearn.linear_model import LogisticRegression
 
 import recipes
+from recipes.linear import channel_scale, content_folds, fit_path
 from recipes.plan import Summary, plan
-from recipes.probe import content_folds, fit_path, mirror_test
+from recipes.probe import mirror_test
 
 
 def blobs(n=120, channels=6, classes=3, spread=1.0, seed=0):
@@ -21,7 +22,7 @@ def blobs(n=120, channels=6, classes=3, spread=1.0, seed=0):
 
 def test_fit_path_agrees_with_scikit_learn():
     x, y = blobs()
-    scale = np.sqrt((x - x.mean(0)).astype(np.float64).var(0).mean())
+    scale = channel_scale(x[None])
     for linear in fit_path(x[None], y, 3, (1.0, 0.1, 0.01)):
         theirs = LogisticRegression(C=1 / (linear.l2 * len(x)), tol=1e-9, max_iter=5000).fit(x / scale, y)
         ours = linear.logits(x)
@@ -49,7 +50,7 @@ def test_mirror_images_that_lose_their_class_are_noticed(other, alike):
 
 def test_probe_of_a_dataset():
     told = recipes.probe(arrays(12), backbone=small_network())
-    assert [stage.features for stage in told.stages] == [8, 16]
+    assert [stage.features for stage in told.stages] == [8, 16, 24]
     assert told.best.accuracy > 0.8
     assert "stage 2 (last)" in str(told)
 

@@ -1,0 +1,81 @@
+"""What watches over a training: validation, the best weights, the clock, and losses that are no longer numbers."""
+
+import math
+import time
+
+import keras
+import numpy as np
+
+from recipes.choice import Score
+from recipes.errors import TrainingError
+
+SMALLER = "use a smaller learning rate: finetune(..., recipe=recipes.adjusted('all', learning_rate=1e-4))"
+
+
+class Validation(keras.callbacks.Callback):
+    """Scores the validation images after every epoch and adds val_loss and val_accuracy to its logs.
+
+    val_loss is the negative log-likelihood of the true classes at the logits' best temperature, so that trainings with
+    and without label smoothing compare. It stands for Keras's own validation, which would trace a second graph.
+
+    images, labels: batches of images in order, and integer labels (n,).
+    weights:        (n,), summing to 1: how much each image counts.
+    """
+
+    def __init__(self, images, labels: np.ndarray, weights: np.ndarray):
+        super().__init__()
+        self.images, self.labels, self.weights = images, labels, weights
+        self.scores: list[Score] = []
+        self.seconds = 0.0
+
+    def score(self) -> Score:
+        """Of the model's present weights."""
+        return Score.of(self.model.predict(self.images, verbose=0), self.labels, self.weights)
+
+    def on_epoch_end(self, epoch, logs=None):
+        began = time.monotonic()
+        self.scores.append(self.score())
+        logs["val_loss"], logs["val_accuracy"] = self.scores[-1].loss, self.scores[-1].accuracy
+        self.seconds = time.monotonic() - began
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Ends with the weights of the lowest validation loss, and stops after `patience` epochs without a lower one."""
+
+    def __init__(self, patience: int):
+        super().__init__()
+        self.patience, self.best_loss, self.best_epoch = patience, math.inf, 0
+        self.best_weights = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not math.isfinite(logs["val_loss"]):
+            raise TrainingError(f"the validation loss became {logs['val_loss']} in epoch {epoch + 1}; {SMALLER}")
+        if logs["val_loss"] < self.best_loss or self.best_weights is None:
+            self.best_loss, self.best_epoch = logs["val_loss"], epoch + 1
+            self.best_weights = self.model.get_weights()
+        elif epoch + 1 - self.best_epoch >= self.patience:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        self.model.set_weights(self.best_weights)
+
+
+class StopAt(keras.callbacks.Callback):
+    """Stops before the clock passes `deadline` (time.monotonic() seconds), leaving room for one more validation."""
+
+    def __init__(self, deadline: float, validation: Validation | None = None):
+        super().__init__()
+        self.deadline, self.validation, self.reached = deadline, validation, False
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.monotonic() + (self.validation.seconds if self.validation else 0) > self.deadline:
+            self.reached = self.model.stop_training = True
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Ends training with an error at the first loss that is not finite, instead of training on with lost weights."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            step = int(self.model.optimizer.iterations)
+            raise TrainingError(f"the loss became {logs['loss']} at step {step}; {SMALLER}")

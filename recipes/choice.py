@@ -1,0 +1,102 @@
+"""Which of several classifiers to keep, by validation images, and what that choice is honestly worth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from recipes.evaluation import calibrated_nll, wilson_interval
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """What a classifier says of the true classes of n validation images.
+
+    losses:  (n,) negative log-likelihood at the best temperature, nats: a finer measure than whether the most probable
+             class is right.
+    right:   (n,) whether it is.
+    weights: (n,), summing to 1.
+    """
+
+    losses: np.ndarray
+    right: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, logits: np.ndarray, labels, weights: np.ndarray) -> "Score":
+        return cls(calibrated_nll(logits, labels), logits.argmax(1) == labels, weights)
+
+    @property
+    def loss(self) -> float:
+        return float(self.weights @ self.losses)
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.weights @ self.right)
+
+    def __getitem__(self, rows) -> "Score":
+        weights = self.weights[rows]
+        return Score(self.losses[rows], self.right[rows], weights / weights.sum())
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a validation accuracy is worth that `candidates` classifiers were compared by: the accuracy, with its 95 %
+    interval, on images none of which judges a choice that it took part in (see `cross_fitted`)."""
+
+    candidates: int
+    accuracy: float
+    interval: tuple[float, float]
+
+    @classmethod
+    def of(cls, right: np.ndarray, candidates: int) -> "Selection":
+        return cls(candidates, float(right.mean()), wilson_interval(int(right.sum()), len(right)))
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return (
+            f"these images chose among {self.candidates} candidates; where no image judges a choice that it took part "
+            f"in, the accuracy is {self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%})"
+        )
+
+
+def image_weights(labels, classes: int, balanced: bool) -> np.ndarray:
+    """(n,) summing to 1: every image counts alike, or `balanced` every class."""
+    counts = np.bincount(labels, minlength=classes)
+    weights = 1 / counts[labels] if balanced else np.ones(len(labels))
+    return weights / weights.sum()
+
+
+def gain(start: Score, other: Score) -> tuple[float, float]:
+    """What `other` takes off the loss of `start`, and the standard error of that: the images are the same."""
+    less = start.losses - other.losses
+    mean = float(start.weights @ less)
+    return mean, float(np.sqrt((start.weights**2) @ (less - mean) ** 2))
+
+
+def better(start: Score, other: Score) -> bool:
+    """Whether `other` gains more than the noise, which is one standard error, and loses no accuracy."""
+    mean, error = gain(start, other)
+    return mean > error and other.accuracy >= start.accuracy
+
+
+def choose(start: Score, others: Sequence[Score]) -> int | None:
+    """Position of the candidate of the lowest loss, None where it is not `better` than the start."""
+    best = int(np.argmin([other.loss for other in others]))
+    return best if better(start, others[best]) else None
+
+
+def cross_fitted(start: Score, others: Sequence[Score], folds: int = 5) -> np.ndarray:
+    """(n,) whether each image is classified rightly by what `choose` takes on the other images.
+
+    Validation images that choose among candidates flatter the one that they choose; no image here judges a choice that
+    it took part in (nested cross-validation of the choice).
+    """
+    n = len(start.right)
+    fold_of = np.random.default_rng(0).permutation(n) % folds
+    right = np.zeros(n, bool)
+    for fold in range(min(folds, n)):
+        inside, outside = fold_of != fold, fold_of == fold
+        chosen = choose(start[inside], [other[inside] for other in others]) if inside.any() else None
+        right[outside] = (start if chosen is None else others[chosen]).right[outside]
+    return right

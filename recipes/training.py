@@ -1,0 +1,164 @@
+"""From a start and a recipe to a classifier: linear or by gradient steps, judged, then made of all images."""
+
+from dataclasses import dataclass, replace
+
+import keras
+import numpy as np
+from scipy.special import softmax
+
+import layers
+from recipes.backbones import Backbone
+from recipes.choice import Selection
+from recipes.classifier import fresh, logits_model, set_head, with_probabilities
+from recipes.data import ImageData, Splits, joined
+from recipes.evaluation import Evaluation, score
+from recipes.features import Features, evaluation_batches, feature_tensors
+from recipes.fit import Fitted, fit, fit_last, stage_rates, unfreeze
+from recipes.linear import Linear, fit_path
+from recipes.probe import Probe
+from recipes.recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a training begins from.
+
+    measured, features: the probe of the training images, and what the frozen network makes of training and validation
+    images, in that order; None where random weights are trained.
+    """
+
+    network: Backbone
+    splits: Splits
+    measured: Probe | None
+    features: Features | None
+
+    @property
+    def classes(self) -> int:
+        return len(self.splits.train.class_names)
+
+    def taps(self, recipe: Recipe) -> tuple[int, ...]:
+        return self.measured.last.taps if recipe.taps is None else recipe.taps
+
+    def linear(self, recipe: Recipe, *, everything: bool = False) -> Linear:
+        """The linear classifier of the training images, or `everything`: of these and the validation images."""
+        taps, n = self.taps(recipe), len(self.splits.train)
+        stage = next((stage for stage in self.measured.stages if stage.taps == taps), None)
+        if stage and not everything:
+            return _balanced(stage.classifier, self.splits.train.labels, recipe)
+        data = joined(self.splits.train, self.splits.validation) if everything else self.splits.train
+        views = self.features.tapped(taps)[: 1 + self.measured.mirrors.alike, : len(data) if everything else n]
+        l2 = (stage or self.measured.last).classifier.l2
+        return _balanced(fit_path(views, data.labels, self.classes, (10 * l2, l2))[-1], data.labels, recipe)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What came out.
+
+    model:      0..255 RGB → probabilities.
+    fitted:     how the training by gradient steps went; None where there was none.
+    recipe:     with what training said.
+    validation: of the model before the validation images joined the training ones, where they did.
+    selection:  what the choices that they took part in leave of that; None where they chose nothing.
+    """
+
+    model: keras.Model
+    fitted: Fitted | None
+    recipe: Recipe
+    validation: Evaluation
+    selection: Selection | None = None
+
+
+def train(start: Start, recipe: Recipe, seed: int, deadline: float | None, callbacks) -> Trained:
+    """Make the classifier that `recipe` says."""
+    if recipe.epochs:
+        return _by_gradient(start, recipe, seed, deadline, callbacks)
+    if callbacks:
+        recipe = recipe.because("no gradient steps are taken, so the callbacks were not called")
+    return _linear(start, recipe, seed)
+
+
+def _linear(start: Start, recipe: Recipe, seed: int) -> Trained:
+    """The linear classifier, judged on the features that the validation images have already."""
+    linear = start.linear(recipe)
+    views = start.features.tapped(start.taps(recipe))[: 1 + recipe.mirror, len(start.splits.train) :]
+    validation = score(softmax(linear.logits(views), -1).mean(0), start.splits.validation.labels)
+    if recipe.refit:
+        linear = start.linear(recipe, everything=True)
+        recipe = recipe.because("then fitted on all images, the validation images among them")
+    model = logits_model(start.network, start.classes, recipe.size, taps=recipe.taps)
+    set_head(model, linear.kernel, linear.bias)
+    return Trained(with_probabilities(model, mirror=recipe.mirror), None, recipe, validation)
+
+
+def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks) -> Trained:
+    quiet = start.network if recipe.warm_start else start.network.with_network(fresh(start.network.network))
+    noisy, recipe = _with_stochastic_depth(quiet, recipe)
+    options = dict(taps=recipe.taps, dropout=recipe.dropout, seed=seed)
+    model = logits_model(noisy, start.classes, recipe.size, **options)
+    if recipe.warm_start:
+        linear = start.linear(recipe)
+        set_head(model, linear.kernel, linear.bias)
+    tensors = feature_tensors(noisy.network, recipe.size)
+    unfreeze(model, noisy.network, recipe, tensors)
+    how = dict(seed=seed, rates=stage_rates(noisy.network, tensors, recipe.layer_decay), deadline=deadline)
+    splits = start.splits
+    fitted = fit(model, splits.train, splits.validation, recipe, callbacks=callbacks, **how)
+    recipe = _told(recipe, fitted)
+    served = model if noisy is quiet else logits_model(quiet, start.classes, recipe.size, **options)
+
+    def finished():
+        served.get_layer("logits").set_weights(model.get_layer("logits").get_weights())  # all others are shared
+        return with_probabilities(served, mirror=recipe.mirror)
+
+    validation = score(_predicted(finished(), splits.validation, recipe), splits.validation.labels)
+    selection = Selection.of(fitted.cross_fitted, 1 + len(fitted.candidates)) if recipe.warm_start else None
+    if recipe.refit and fitted.better:
+        recipe = recipe.because(fit_last(model, joined(splits.train, splits.validation), recipe, fitted, **how))
+    elif recipe.refit and recipe.warm_start:
+        linear = start.linear(recipe, everything=True)
+        set_head(model, linear.kernel, linear.bias)
+        recipe = recipe.because("then fitted on all images, the validation images among them")
+    return Trained(finished(), fitted, recipe, validation, selection)
+
+
+def _balanced(linear: Linear, labels, recipe: Recipe) -> Linear:
+    """The classifier of equally frequent classes, where the recipe wants that: logits − log of the classes' shares."""
+    if not recipe.balanced:
+        return linear
+    counts = np.bincount(labels, minlength=len(linear.bias))
+    return replace(linear, bias=linear.bias - np.log(counts / len(labels)))
+
+
+def _with_stochastic_depth(body: Backbone, recipe: Recipe) -> tuple[Backbone, Recipe]:
+    if not recipe.stochastic_depth:
+        return body, recipe
+    try:
+        network = layers.add_stochastic_depth(body.network, recipe.stochastic_depth)
+    except ValueError as error:
+        return body, replace(recipe, stochastic_depth=0.0).because(f"without stochastic depth: {error}")
+    return body.with_network(network), recipe
+
+
+def _predicted(model: keras.Model, data: ImageData, recipe: Recipe) -> np.ndarray:
+    batches = evaluation_batches(data, recipe.evaluation_policy, recipe.batch_size)
+    return model.predict(batches.map(lambda images, label: images), verbose=0)
+
+
+def _told(recipe: Recipe, fitted: Fitted) -> Recipe:
+    """`recipe` with how its training went among the reasons."""
+    done = len(fitted.history.get("val_loss", ()))
+    if fitted.cut:
+        recipe = recipe.because(f"the time limit ended training after {done} of {recipe.epochs} epochs")
+    recipe = recipe.because(f"epoch {fitted.best_epoch} of {done} had the lowest validation loss")
+    if not recipe.warm_start:
+        return recipe
+    gain, error = fitted.gain
+    before, after = fitted.start.accuracy, fitted.best.accuracy
+    told = f"on the validation images training gained {gain:.3f} ± {error:.3f} nats of likelihood and went from "
+    told += f"{before:.1%} to {after:.1%}"
+    if not fitted.better:
+        return recipe.because(f"{told}: not beyond the noise, so the linear classifier is what you get")
+    if fitted.share < 1:
+        told += f", with {fitted.share:.0%} of the way from the linear classifier's to the finetuned weights"
+    return recipe.because(f"{told}: kept")
