@@ -32,7 +32,7 @@ class Score:
 
     @property
     def accuracy(self) -> float:
-        return float(self.weights @ self.right)
+        return min(1.0, float(self.weights @ self.right))
 
     def __getitem__(self, rows) -> "Score":
         weights = self.weights[rows]

@@ -47,9 +47,9 @@ def remembered(name: str, compute: Callable[[], list[np.ndarray]]) -> tuple[list
             arrays = [kept[f"arr_{i}"] for i in range(len(kept.files))]
         os.utime(path)
         return arrays, f"features from {path}"
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         said = ""
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         said = f"; {path} was damaged ({error}) and is made anew"
     arrays = compute()
     return arrays, _keep(path, arrays) + said
@@ -73,6 +73,7 @@ def _keep(path: Path, arrays) -> str:
             np.savez(file, *arrays)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        if temporary.is_file():
+            temporary.unlink()
         return f"features not kept: {error.strerror}: {path.parent} (RECIPES_CACHE names another folder)"
     return f"features kept in {path}"

@@ -72,7 +72,7 @@ class Extractor:
     def __init__(self, backbone: Backbone, size: int):
         self.model, self.names = stage_model(backbone, size)
         self.policy = augment.Policy.none(size)
-        self._step = tf.function(self._views, reduce_retracing=True)
+        self._steps = {}
 
     def __call__(self, data: ImageData, fingerprints, *, mirrored: bool) -> Features:
         """The features of `data` (and of its mirror images: the one augmentation that costs a frozen network nothing in
@@ -91,18 +91,26 @@ class Extractor:
         back = np.argsort(order)
         return Features([array[:, back] for array in arrays], spent[0] if spent else 0.0, origin)
 
-    def _views(self, images, mirrored):
-        views = tf.concat([images, tf.reverse(images, [2])], 0) if mirrored else images
-        outputs = self.model(views, training=False)
-        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-        return [tf.cast(tf.reshape(x, (1 + mirrored, -1, x.shape[-1])), tf.float32) for x in outputs]
+    def _step(self, mirrored: bool):
+        """Images (batch, size, size, 3) → per stage (views, batch, channels), traced once."""
+
+        def views(images):
+            both = tf.concat([images, tf.reverse(images, [2])], 0) if mirrored else images
+            outputs = self.model(both, training=False)
+            outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+            return [tf.cast(tf.reshape(x, (1 + mirrored, -1, x.shape[-1])), tf.float32) for x in outputs]
+
+        if mirrored not in self._steps:
+            spec = tf.TensorSpec((None, self.policy.size, self.policy.size, 3))
+            self._steps[mirrored] = tf.function(views, input_signature=[spec], autograph=False)
+        return self._steps[mirrored]
 
     def _run(self, data: ImageData, mirrored: bool) -> list[np.ndarray]:
-        arrays, at, n = None, 0, len(data)
+        arrays, at, n, step = None, 0, len(data), self._step(mirrored)
         with Progress(transient=True, disable=n < 500) as progress:
             task = progress.add_task("features of the frozen network", total=n)
             for images, _ in evaluation_batches(data, self.policy, 32):
-                parts = [part.numpy() for part in self._step(images, mirrored)]
+                parts = [part.numpy() for part in step(images)]
                 if arrays is None:
                     arrays = [np.empty((1 + mirrored, n, part.shape[-1]), np.float32) for part in parts]
                 for array, part in zip(arrays, parts, strict=True):

@@ -36,7 +36,8 @@ def _evidence(variances, along, square: float, n: int, channels: int) -> float:
         effective = (variances / (variances + ratio)).sum()
         weights = (variances * along / (variances + ratio) ** 2).sum()
         residual = (along * (ratio / (variances + ratio)) ** 2).sum() + beyond
-        alpha, beta = effective / max(weights, 1e-12), (n - effective) / max(residual, 1e-12)
+        alpha = max(effective, 1e-12) / max(weights, 1e-12)
+        beta = max(n - effective, 1e-12) / max(residual, 1e-12)
         if abs(alpha / beta - ratio) <= 1e-4 * ratio:
             break
     determinant = np.log(alpha + beta * variances).sum() + (channels - len(variances)) * np.log(alpha)

@@ -48,8 +48,8 @@ class Recipe:
     taps: tuple[int, ...] | None = None
     batch_size: int = 32
     accumulate: int = 1
-    learning_rate: float = 3e-4
-    layer_decay: float = 1.0
+    learning_rate: float = 1e-3
+    layer_decay: float = 0.5
     weight_decay: float = 1e-4
     label_smoothing: float = 0.1
     dropout: float = 0.0
@@ -146,12 +146,12 @@ def linear_probe(size: int = 224) -> Recipe:
 
 def finetune_few(size: int = 224, images: int = 1000) -> Recipe:
     """The linear classifier, then it and the two deepest stages together."""
-    return Recipe("few", size, unfreeze=2, epochs=budget(images), policy=augment.Policy.light(size), averaging=0.99)
+    return _finetuned("few", 2, size, images)
 
 
 def finetune_all(size: int = 224, images: int = 1000) -> Recipe:
     """The linear classifier, then it and all stages together."""
-    return Recipe("all", size, unfreeze=-1, epochs=budget(images), policy=augment.Policy.light(size), averaging=0.99)
+    return _finetuned("all", -1, size, images)
 
 
 def from_scratch(size: int = 224, images: int = 1000) -> Recipe:
@@ -160,6 +160,13 @@ def from_scratch(size: int = 224, images: int = 1000) -> Recipe:
     return Recipe(
         "scratch", size, unfreeze=-1, epochs=epochs, policy=augment.Policy.light(size), warm_start=False,
         learning_rate=1e-3, patience=epochs, refit=False,
+    )  # fmt: skip
+
+
+def _finetuned(name: str, unfreeze: int, size: int, images: int) -> Recipe:
+    epochs = budget(images)
+    return Recipe(
+        name, size, unfreeze, epochs, augment.Policy.light(size), averaging=0.99, patience=max(3, epochs // 3)
     )  # fmt: skip
 
 

@@ -4,15 +4,20 @@ import numpy as np
 
 import augment
 
+FEW = 120  # training images
+
 
 def natural_size(backbone, data) -> int:
     """The image size to train at: the backbone's own, or less where most images are smaller than that.
 
-    Enlarging a photo beyond its pixels adds cost and no information; sizes are multiples of 32, at least 96 for
-    photographs of at least that size, and never another than the only one that a network takes.
+    Enlarging a photo beyond its pixels adds cost and no information, yet a frozen network knows best what it sees at
+    its own size: with few images, where the cost does not matter, all are shown at that. Sizes are multiples of 32, at
+    least 96, and never another than the only one that a network takes.
     """
     if backbone.fixed_size:
         return backbone.fixed_size
+    if len(data) < FEW:
+        return backbone.size
     typical = typical_side(data)
     return int(min(backbone.size, max(96, 32 * round(typical / 32))))
 

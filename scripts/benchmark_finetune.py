@@ -7,7 +7,8 @@
 
 `../shared` is any folder with weights/ (MobileNetV2, alpha 0.35) and data/ (hymenoptera, flowers). Both sides start
 from those ImageNet weights, train on the same images and are scored on the same held-out images, each run in a fresh
-process of its own, alternating, nothing cached; seconds count from the first look at the data to the trained model, imports excluded.
+process of its own, alternating, nothing cached; seconds count from the first look at the data to the trained model,
+imports excluded.
 
 The guide (keras.io/guides/transfer_learning): frozen base, Dropout 0.2, Dense, Adam 1e-3 for 20 epochs with RandomFlip
 and RandomRotation(0.1); then everything at Adam 1e-5 for 10 epochs, the base called with training=False. Images are

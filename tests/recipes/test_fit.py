@@ -1,21 +1,26 @@
 """The one training path: schedule, best weights, and the rule that finetuning must beat its start."""
 
 import dataclasses
+import time
 
 import keras
 import numpy as np
 import pytest
 from makers import arrays, small_network
 
+import augment
 import recipes
 from recipes.backbones import resolve, stages
+from recipes.callbacks import KeepBest
+from recipes.choice import Score, better, choose, cross_fitted, gain, image_weights
 from recipes.classifier import logits_model
-from recipes.fit import Fitted, KeepBest, fit, schedule, training_batches, unfreeze
+from recipes.fit import AdjustedCrossentropy, fit, fit_last, schedule, stage_rates, training_batches, unfreeze
 from recipes.sources import load
 
 
-def fitted(before, after):
-    return Fitted({}, 1, np.zeros(len(before), int), np.array(before), np.array(after), False)
+def score(logits):
+    labels = np.zeros(len(logits), int)
+    return Score.of(np.asarray(logits), labels, image_weights(labels, 2, False))
 
 
 def logits(margin, n=40, noise=1.0, seed=0):
@@ -24,22 +29,41 @@ def logits(margin, n=40, noise=1.0, seed=0):
 
 
 def test_better_means_beyond_the_noise():
-    assert fitted(logits(0.5), logits(3.0)).better
-    assert not fitted(logits(3.0), logits(0.5)).better
-    assert not fitted(logits(1.0), logits(1.0)).better
+    assert better(score(logits(0.5)), score(logits(3.0)))
+    assert not better(score(logits(3.0)), score(logits(0.5)))
+    assert not better(score(logits(1.0)), score(logits(1.0)))
 
 
 def test_confidence_alone_is_not_better():
     """Temperature is taken out: scaled logits say the same."""
-    one = fitted(logits(1.0), 5 * logits(1.0))
-    assert abs(one.gain[0]) < 1e-3 and not one.better
+    start, scaled = score(logits(1.0)), score(5 * logits(1.0))
+    assert abs(gain(start, scaled)[0]) < 1e-3 and not better(start, scaled)
 
 
 def test_likelihood_does_not_buy_accuracy():
     before, after = logits(2.0, noise=0.1), logits(8.0, noise=0.1)
     after[:2, 0] = -0.01
-    assert fitted(before, after).accuracies == (1.0, 0.95)
-    assert not fitted(before, after).better
+    assert (score(before).accuracy, score(after).accuracy) == pytest.approx((1.0, 0.95))
+    assert not better(score(before), score(after))
+
+
+def test_every_class_counts_alike_when_balanced():
+    weights = image_weights(np.array([0, 0, 0, 1]), 2, True)
+    np.testing.assert_allclose(weights, [1 / 6, 1 / 6, 1 / 6, 1 / 2])
+
+
+def test_the_nested_estimate_does_not_flatter_a_choice_among_many():
+    """Of 60 classifiers that guess, the best on 100 images looks good; judged on other images it is a guess."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 100)
+    weights = np.full(100, 0.01)
+    guesses = [Score.of(3 * random.normal(size=(100, 2)), labels, weights) for _ in range(60)]
+    start = Score(np.full(100, 10.0), guesses[0].right, weights)
+    taken = guesses[choose(start, [g for g in guesses if g.accuracy >= start.accuracy])]
+    flattering = max(g.accuracy for g in guesses)
+    honest = cross_fitted(start, guesses).mean()
+    assert flattering > 0.6 and honest < flattering - 0.05
+    assert taken.loss <= start.loss
 
 
 @pytest.mark.parametrize("steps", [5, 100, 5000])
@@ -113,3 +137,47 @@ def test_epochs_differ_and_a_later_start_continues_the_stream():
     assert len(whole) == 9
     assert not np.array_equal(whole[0], whole[3])
     np.testing.assert_array_equal(whole[3:], later)
+
+
+def test_balanced_logits_are_those_of_equally_frequent_classes():
+    """Where features tell nothing, the logits that fit three images of a class to one of the other are equal."""
+    loss = AdjustedCrossentropy([0.75, 0.25])
+    labels = np.eye(2, dtype="float32")[[0, 0, 0, 1]]
+    equal = float(loss(labels, np.zeros((4, 2), "float32")))
+    for step in (0.1, -0.1):
+        assert equal < float(loss(labels, np.tile([step, 0.0], (4, 1)).astype("float32")))
+
+
+def test_accumulation_equals_the_whole_batch():
+    """Two halves of a batch of 8 give the step of the whole."""
+    weights = []
+    for parts in (1, 2):
+        model, data = setup()
+        recipe = scratch(batch_size=8, accumulate=parts, label_smoothing=0.0, policy=augment.Policy.none(32))
+        for layer in model.get_layer("small").layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False  # batch statistics are those of the parts
+        fit(model, data, data, recipe, seed=0)
+        weights.append(model.get_weights())
+    for one, two in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, two, atol=2e-4)
+
+
+def test_stage_rates_fall_towards_the_input():
+    backbone = resolve(small_network())
+    tensors = stages(backbone.network, 32)
+    rates = stage_rates(backbone.network, tensors, 0.5)
+    by_path = {path: rate for path, rate in rates.items() if "kernel" in path}
+    assert sorted(by_path.values()) == [0.5, 1.0] and rates[".*"] == 1.0
+    assert stage_rates(backbone.network, tensors, 1.0) is None
+
+
+def test_the_last_training_is_left_out_when_time_is_short():
+    model, data = setup()
+    recipe = scratch()
+    fitted = fit(model, data, data, recipe, seed=0)
+    before = model.get_weights()
+    assert "no time" in fit_last(model, data, recipe, fitted, seed=0, deadline=time.monotonic())
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+    assert f"all {len(data)} images" in fit_last(model, data, recipe, fitted, seed=0)
+    assert any((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 import recipes
 from recipes.linear import channel_scale, content_folds, fit_path
-from recipes.plan import Summary, plan
+from recipes.plan import Summary, plan, table
 from recipes.probe import mirror_test
 
 
@@ -55,28 +55,73 @@ def test_probe_of_a_dataset():
     assert "stage 2 (last)" in str(told)
 
 
-def probe_of(last, best, alike=True):
+def probe_of(last, best, alike=True, mirror_gain=(0.0, 0.01)):
     stages = [
-        SimpleNamespace(name=f"stage {i}", accuracy=a, interval=(a - 0.03, a + 0.03)) for i, a in ((4, best), (5, last))
+        SimpleNamespace(
+            name=f"stage {i}", accuracy=a, interval=(a - 0.03, a + 0.03), nll=1 - a, taps=(i,), mirror_gain=mirror_gain
+        )
+        for i, a in ((4, best), (5, last))
     ]
     mirrors = SimpleNamespace(straight=0.9, mirrored=0.3, alike=alike)
-    return SimpleNamespace(last=stages[1], best=max(stages, key=lambda s: s.accuracy), mirrors=mirrors)
+    return SimpleNamespace(last=stages[1], head=max(stages, key=lambda s: s.accuracy), mirrors=mirrors)
 
 
 @pytest.mark.parametrize(
     ("per_class", "last", "best", "name"),
     [
-        (50, 0.95, 0.9, "probe"),
-        (50, 0.88, 0.8, "probe"),
+        (50, 0.95, 0.9, "few"),
         (500, 0.95, 0.9, "few"),
         (50, 0.7, 0.6, "all"),
         (500, 0.8, 0.9, "all"),
+        (50, 0.985, 0.9, "probe"),
     ],
 )
 def test_the_two_by_two_table(per_class, last, best, name):
-    chosen = plan(Summary(10 * per_class, 10, 224), probe_of(last, best))
+    chosen = plan(Summary(10 * per_class, 10, 224, held_out=100), probe_of(last, best))
     assert chosen.name == name
     assert len(chosen.reasons) >= 2
+
+
+def test_what_could_not_be_told_from_noise_is_not_tried():
+    chosen = plan(Summary(100, 10, 224, held_out=20), probe_of(0.7, 0.6))
+    assert chosen.name == "probe" and "20 held-out images" in str(chosen)
+
+
+def test_the_classifier_reads_the_stages_that_predict_best():
+    assert plan(Summary(500, 10, 224), probe_of(0.7, 0.6)).taps is None
+    assert plan(Summary(500, 10, 224), probe_of(0.7, 0.8)).taps == (4,)
+
+
+def test_mirror_images_are_averaged_where_that_helps():
+    assert not plan(Summary(500, 10, 224), probe_of(0.7, 0.6)).mirror
+    assert plan(Summary(500, 10, 224), probe_of(0.7, 0.6, mirror_gain=(0.1, 0.01))).mirror
+    assert not plan(Summary(500, 10, 224), probe_of(0.7, 0.6, alike=False, mirror_gain=(0.1, 0.01))).mirror
+
+
+def test_imbalance_memory_and_size_of_the_network():
+    known = dict(images=500, classes=10, size=224, held_out=100)
+    assert not plan(Summary(**known, imbalance=3.9), probe_of(0.7, 0.6)).balanced
+    assert plan(Summary(**known, imbalance=4.0), probe_of(0.7, 0.6)).balanced
+    fits = Summary(**known, activations=2**20, memory=2**30)
+    assert plan(fits, probe_of(0.7, 0.6)).accumulate == 1
+    large = Summary(**known, activations=2**24, memory=2**30)
+    assert plan(large, probe_of(0.7, 0.6)).accumulate == 2
+    assert plan(Summary(**known, weights=10**7), probe_of(0.7, 0.6)).stochastic_depth > 0
+
+
+@pytest.mark.parametrize(("seconds", "name"), [(10_000, "all"), (60, "all"), (3, "probe")])
+def test_the_plan_fits_the_time(seconds, name):
+    summary = Summary(500, 10, 224, held_out=100, image_seconds=0.002, seconds_left=seconds)
+    chosen = plan(summary, probe_of(0.7, 0.6))
+    assert chosen.name == name
+    epoch = 500 * 0.002 * 3.5 + 100 * 0.002
+    assert chosen.epochs * epoch <= 0.7 * seconds
+    assert ("instead of" in str(chosen) or name == "probe") == (seconds < 10_000)
+
+
+def test_the_table_marks_the_dataset():
+    said = table(Summary(500, 10, 224), probe_of(0.7, 0.6))
+    assert said.count("▶") == 1 and "▶ linear classifier on several stages" in said
 
 
 def test_no_mirror_images_where_they_lose_their_class():
