@@ -49,7 +49,7 @@ class NoiseLayer(keras.layers.Layer):
 
 
 class NoiseWrapper(NoiseLayer):
-    """A noise layer around another layer, whose inputs and variables are cast by that layer alone."""
+    """A noise layer around another layer, which builds itself and casts its inputs and variables as if it stood alone."""
 
     def __init__(self, layer, rate, *, seed=None, **kwargs):
         if not isinstance(layer, keras.layers.Layer):
@@ -58,9 +58,23 @@ class NoiseWrapper(NoiseLayer):
         super().__init__(rate, seed=seed, autocast=False, **kwargs)
         self.layer = layer
 
+    def __call__(self, *args, **kwargs):
+        if not self.layer.built:  # here, where every argument is known; `build` sees the shape of the first alone
+            self._trace(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
     def build(self, input_shape):
-        if not self.layer.built:
-            self.layer.build(input_shape)
+        default = getattr(self.layer.build, "_is_default", False)  # such a layer counts as built without its variables
+        if default or not self.layer.built:
+            self._trace(keras.tree.map_shape_structure(keras.KerasTensor, input_shape))
+
+    def _trace(self, *args, **kwargs):
+        """Build the wrapped layer by a symbolic call, as Keras does, so that layers without `build` are built too."""
+
+        def symbolic(x):
+            return keras.KerasTensor(x.shape, keras.backend.standardize_dtype(x.dtype)) if hasattr(x, "shape") else x
+
+        self.layer(*keras.tree.map_structure(symbolic, args), **keras.tree.map_structure(symbolic, kwargs))
 
     def compute_output_shape(self, input_shape):
         return self.layer.compute_output_shape(input_shape)
@@ -70,6 +84,7 @@ class NoiseWrapper(NoiseLayer):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
+        config = dict(config)
         layer = keras.saving.deserialize_keras_object(config.pop("layer"), custom_objects=custom_objects)
         return cls(layer, config.pop("rate"), **config)
 
@@ -92,10 +107,10 @@ def noise_rate(layer) -> float | None:
         return next(
             (getattr(layer, name) for name in ("rate", "drop_path_rate", "stddev") if hasattr(layer, name)), None
         )
-    if isinstance(layer, keras.layers.RNN) or hasattr(layer, "cell"):
-        cell = getattr(layer, "cell", layer)
-        return max(getattr(cell, "dropout", 0), getattr(cell, "recurrent_dropout", 0)) or None
-    return None
+    if isinstance(layer, keras.layers.Attention):
+        return layer.dropout or None
+    rates = [getattr(cell, name, 0) for cell in _cells(layer) for name in ("dropout", "recurrent_dropout")]
+    return max(rates, default=0) or None
 
 
 def noise_layers(model) -> list:
@@ -108,11 +123,26 @@ def noise_layers(model) -> list:
 
 
 def _nested(layer, seen):
+    """`layer` and all that it holds, but for the cells of recurrent layers: these draw when their owner does."""
     if id(layer) not in seen:
         seen.add(id(layer))
         yield layer
-        for inner in layer._flatten_layers(include_self=False, recursive=False):
-            yield from _nested(inner, seen)
+        cells = _cells(layer)
+        seen.update(map(id, cells))
+        for owner in (layer, *cells):
+            for inner in owner._flatten_layers(include_self=False, recursive=False):
+                yield from _nested(inner, seen)
+
+
+def _cells(layer) -> list:
+    """The cells of a recurrent layer, stacked ones included; none of other layers."""
+
+    def flat(cell):
+        return [cell, *(inner for each in getattr(cell, "cells", ()) for inner in flat(each))]
+
+    if not isinstance(layer, keras.layers.RNN):
+        return []
+    return [cell for cell in flat(layer.cell) if isinstance(cell, keras.layers.Layer)]
 
 
 @contextlib.contextmanager
@@ -184,4 +214,6 @@ def _what(layer) -> str:
         return "multiplies activations by Gaussian noise"
     if "Spatial" in type(layer).__name__:
         return "channels"
-    return "recurrent inputs and states" if hasattr(layer, "cell") else "activations"
+    if isinstance(layer, keras.layers.Attention):
+        return "attention weights"
+    return "recurrent inputs and states" if _cells(layer) else "activations"
