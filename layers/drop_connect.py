@@ -77,7 +77,7 @@ class DropConnect(NoiseWrapper):
         if self.inference == "gaussian" and len(kernels) > 1:
             raise ValueError(
                 'DropConnect: inference="gaussian" is the variance of one masked kernel, and '
-                f"{type(self.layer).__name__} {self.layer.name!r} has {kernels}; use inference=\"mean\"."
+                f'{type(self.layer).__name__} {self.layer.name!r} has {kernels}; use inference="mean".'
             )
 
     def call(self, inputs, *args, training=None, **kwargs):
@@ -132,9 +132,10 @@ class DropConnect(NoiseWrapper):
         return self._regularized(outputs if dense.activation is None else dense.activation(outputs))
 
     def _regularized(self, outputs):
-        """`outputs`, of which the wrapped layer's activity regulariser is told where its own call does not make them."""
+        """`outputs`, after telling the wrapped layer's activity regulariser, whose own call did not make them."""
         if self.layer.activity_regularizer is not None:
-            self.add_loss(self.layer.activity_regularizer(outputs) / ops.shape(outputs)[0])  # per example, as in Keras
+            loss = self.layer.activity_regularizer(outputs)
+            self.add_loss(loss / ops.cast(ops.shape(outputs)[0], loss.dtype))  # per example, as in Keras
         return outputs
 
     def _gaussian(self, inputs):

@@ -49,7 +49,7 @@ class NoiseLayer(keras.layers.Layer):
 
 
 class NoiseWrapper(NoiseLayer):
-    """A noise layer around another layer, which builds itself and casts its inputs and variables as if it stood alone."""
+    """A noise layer around another, which builds itself and casts its inputs and variables as if it stood alone."""
 
     def __init__(self, layer, rate, *, seed=None, **kwargs):
         if not isinstance(layer, keras.layers.Layer):
@@ -154,10 +154,18 @@ def training_mode(layers):
                 stack.callback(setattr, layer, "noise_on", layer.noise_on)
                 layer.noise_on = True
             elif "training" in inspect.signature(layer.call).parameters:
-                # past Layer.__setattr__, which tracks state: this is none
-                object.__setattr__(layer, "call", _training(layer.call))
-                stack.callback(object.__delattr__, layer, "call")
+                stack.enter_context(replaced_call(layer, _training(layer.call)))
         yield
+
+
+@contextlib.contextmanager
+def replaced_call(layer, call):
+    """Let `layer` compute `call`; set past Layer.__setattr__, which tracks state: this is none."""
+    object.__setattr__(layer, "call", call)
+    try:
+        yield
+    finally:
+        object.__delattr__(layer, "call")
 
 
 def _training(call):
@@ -192,10 +200,13 @@ def describe_noise(model, print_fn=print) -> None:
 
 def drops_branches(layer) -> bool:
     """Whether `layer` multiplies a whole residual branch by one draw, per example or per batch."""
-    shape = getattr(layer, "noise_shape", None)
-    return type(layer).__name__ in {"StochasticDepth", "StochasticResidual", "DropPath"} or bool(
-        shape and all(n == 1 for n in shape[1:])
-    )
+    named = type(layer).__name__ in {"StochasticDepth", "StochasticResidual", "DropPath"}
+    return named or is_whole_branch(getattr(layer, "noise_shape", None))
+
+
+def is_whole_branch(noise_shape) -> bool:
+    """Whether dropout of this `noise_shape` draws once per example or per batch."""
+    return bool(noise_shape) and all(n == 1 for n in noise_shape[1:])
 
 
 def _rate(layer) -> str:

@@ -110,7 +110,9 @@ class StochasticResidual(NoiseWrapper):
     def _no_gradient(self, state):
         """0, with a gradient of 0 for each weight: eager backends else have none, and no step if all branches drop."""
         trainable = [x for x, variable in zip(state, self.layer.variables, strict=True) if variable.trainable]
-        return ops.cast(sum((0 * ops.sum(x[:0]) if x.shape else 0 * x for x in trainable), ops.zeros(())), self.compute_dtype)
+        return ops.cast(
+            sum((0 * ops.sum(x[:0]) if x.shape else 0 * x for x in trainable), ops.zeros(())), self.compute_dtype
+        )
 
     def compute_output_shape(self, input_shape):
         return input_shape
