@@ -24,6 +24,11 @@ class Branch:
 
 def calls(model):
     """(operation, inputs, outputs) of every call in `model`'s graph, in the order in which `clone_model` goes."""
+    return _run(model)[0]
+
+
+def _run(model):
+    """`calls`, and the outputs that `model` has in this run of its graph."""
     recorded = []
 
     def record(operation, *args, **kwargs):
@@ -32,8 +37,8 @@ def calls(model):
         recorded.append((operation, tensors, keras.tree.flatten(outputs)))
         return outputs
 
-    model._run_through_graph(model.inputs, call_fn=record)
-    return recorded
+    outputs = model._run_through_graph(model.inputs, call_fn=record)
+    return recorded, keras.tree.flatten(outputs)
 
 
 def graph_of(operation):
@@ -76,7 +81,7 @@ class _Graph:
     """A model's calls and what each needs. Calls are numbered from 0, the model's inputs from -1 downwards."""
 
     def __init__(self, model):
-        self.model, self.calls = model, calls(model)
+        self.calls, self.outputs = _run(model)
         self.producer = {id(x): -1 - i for i, x in enumerate(model.inputs)}
         self.ways = {-1 - i: frozenset({-1 - i}) for i in range(len(model.inputs))}
         self.consumers = {}
@@ -120,7 +125,7 @@ class _Graph:
                 continue  # there is a way around it
             if graph_of(operation) is not None and len(outputs) == 1:
                 inner = _Graph(graph_of(operation))
-                (output,) = inner.model.outputs
+                (output,) = inner.outputs
                 yield from inner.droppers(output, frozenset(i for i in inner.way(output) if i >= 0))
             elif drops_branches(operation) and not isinstance(operation, StochasticResidual) and len(inputs) == 1:
                 yield operation
