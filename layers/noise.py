@@ -154,7 +154,7 @@ def training_mode(layers):
                 stack.callback(setattr, layer, "noise_on", layer.noise_on)
                 layer.noise_on = True
             elif "training" in inspect.signature(layer.call).parameters:
-                stack.enter_context(replaced_call(layer, _training(layer.call)))
+                stack.enter_context(replaced_call(layer, _training(layer)))
         yield
 
 
@@ -168,15 +168,23 @@ def replaced_call(layer, call):
         object.__delattr__(layer, "call")
 
 
-def _training(call):
-    """`call` with its argument `training` replaced by True."""
-    signature = inspect.signature(call)
+def _training(layer):
+    """`layer.call` with its argument `training` replaced by True.
+
+    What it passes on to layers of its own, Keras would keep as the mode of all layers that come after: so it is reset.
+    """
+    call, signature = layer.call, inspect.signature(layer.call)
 
     @functools.wraps(call)
     def training_call(*args, **kwargs):
         bound = signature.bind(*args, **kwargs)
         bound.arguments["training"] = True
-        return call(*bound.args, **bound.kwargs)
+        context = layer._get_call_context()
+        mode = context.get_value("training")
+        try:
+            return call(*bound.args, **bound.kwargs)
+        finally:
+            context.set_value("training", mode)
 
     return training_call
 
