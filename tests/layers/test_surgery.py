@@ -317,6 +317,7 @@ def test_set_dropout_reaches_what_layers_drop_themselves(name, copy, tmp_path):
     noisy = layers.set_dropout(model, 0.6, copy=copy)
     found = [noise_rate(inner) for inner in noise_layers(noisy) if not isinstance(inner, layers.DropConnect)]
     assert set(found) == {0.6}
+    assert len(noise_layers(noisy)) == len(before) > 0  # none is added
     assert [noise_rate(inner) for inner in noise_layers(model)] == before
     assert_same_inference(noisy, model)
     noisy.save(tmp_path / "noisy.keras")
