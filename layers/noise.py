@@ -77,7 +77,8 @@ class NoiseWrapper(NoiseLayer):
         self.layer(*keras.tree.map_structure(symbolic, args), **keras.tree.map_structure(symbolic, kwargs))
 
     def compute_output_shape(self, input_shape):
-        return self.layer.compute_output_shape(input_shape)
+        inputs = keras.tree.map_shape_structure(keras.KerasTensor, input_shape)
+        return keras.tree.map_structure(lambda x: x.shape, self.layer.compute_output_spec(inputs))
 
     def get_config(self):
         return {**super().get_config(), "layer": keras.saving.serialize_keras_object(self.layer)}

@@ -122,6 +122,7 @@ def train(contract, jit):
     return model
 
 
+@pytest.mark.skipif(BACKEND == "jax", reason="JAX compiles every training step, as in test_xla")
 @ALL
 def test_training_step(contract):
     train(contract, jit=False)
@@ -138,6 +139,8 @@ def test_xla(contract):
 @ALL
 def test_saved_model(contract, tmp_path):
     tf = pytest.importorskip("tensorflow")
+    if BACKEND == "jax" and contract is CONTRACTS["DropConnect gaussian"]:
+        pytest.skip("JAX 0.11 exports erf (gelu, too) as an operation that TensorFlow 2.21 cannot read")
     model, x = model_of(contract.make(), contract), images(contract)
     model.export(tmp_path / "model", verbose=False)
     served = tf.saved_model.load(tmp_path / "model")  # kept: it owns the variables
@@ -203,7 +206,7 @@ def test_noise_can_be_turned_on_in_inference(contract):
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the parent process runs the others")
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_backends(backend):
-    """All of this file and of test_wrapped_layers. JAX compiles every small thing: unoptimised, that takes a third."""
+    """All of this file and of test_wrapped_layers. JAX compiles every small thing, unoptimised in half the time."""
     pytest.importorskip(backend)
     files = [__file__, str(Path(__file__).with_name("test_wrapped_layers.py"))]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files]
