@@ -38,7 +38,7 @@ class DropConnect(NoiseWrapper):
         rate: probability of dropping a weight. per_example: Dense only. inference: "mean" or "gaussian".
         drop_bias: mask biases too. seed: an integer, or None for an arbitrary one.
     Raises: ValueError for a rate outside [0, 1), a layer without kernels, `per_example` on another layer than Dense,
-        "gaussian" on a layer without `activation`, or one that is not elementwise.
+        "gaussian" on a layer without `activation`, with one that is not elementwise, or with more than one kernel.
 
     Example: `DropConnect(keras.layers.Dense(128, activation="relu"), 0.5)`
     """

@@ -78,7 +78,7 @@ def test_config_round_trip(contract):
         assert again.rate == 0.3
 
 
-@pytest.mark.filterwarnings("ignore:.build.. was called on layer")  # Keras's, of every such layer in a file
+@pytest.mark.filterwarnings("ignore:.build... was called on layer")  # Keras's, of every such layer in a file
 @ALL
 def test_keras_file(contract, tmp_path):
     model = model_of(contract.make(seed=11), contract)
@@ -140,7 +140,7 @@ def test_xla(contract):
 def test_saved_model(contract, tmp_path):
     tf = pytest.importorskip("tensorflow")
     if BACKEND == "jax" and contract is CONTRACTS["DropConnect gaussian"]:
-        pytest.skip("JAX 0.11 exports erf (gelu, too) as an operation that TensorFlow 2.21 cannot read")
+        pytest.skip("JAX 0.10 exports erf (gelu, too) as an operation that TensorFlow 2.21 cannot read")
     model, x = model_of(contract.make(), contract), images(contract)
     model.export(tmp_path / "model", verbose=False)
     served = tf.saved_model.load(tmp_path / "model")  # kept: it owns the variables

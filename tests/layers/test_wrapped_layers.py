@@ -1,5 +1,8 @@
 """A wrapper is called, built, masked, regularised and trained as the layer that it wraps; on every backend."""
 
+import re
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -38,7 +41,7 @@ def test_layers_of_several_arguments(tmp_path):
     np.testing.assert_array_equal(array(again(x, training=True)), drawn)
 
 
-@pytest.mark.filterwarnings("ignore:.build.. was called on layer")  # Keras's, of every such layer in a file
+@pytest.mark.filterwarnings("ignore:.build... was called on layer")  # Keras's, of every such layer in a file
 @WRAPPERS
 @pytest.mark.parametrize("shape", [(6,), (3, 6)])
 def test_layers_without_build_have_their_weights_however_they_are_built(wrapper, shape, tmp_path):
@@ -134,3 +137,11 @@ def test_a_step_that_drops_every_branch_trains_on():
     model.compile("sgd", "mse")
     model.train_on_batch(np.ones((2, 3), "float32"), np.zeros((2, 3)))
     assert np.abs(array(layer.layer.kernel) - before).max() > 1e-3
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the contracts cover other backends")
+def test_the_documentations_code_runs():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "layers.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 3
+    exec("\n".join(blocks), {})
