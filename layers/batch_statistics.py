@@ -1,10 +1,13 @@
 """Batch normalisation at finetuning time: keep the statistics that the weights were trained with."""
 
+import contextlib
+import functools
+import math
+
 import keras
-import numpy as np
 from keras.layers import BatchNormalization
 
-from layers.noise import training_mode
+from layers.noise import replaced_call
 
 
 def freeze_batch_statistics(model: keras.Model) -> list[str]:
@@ -27,8 +30,9 @@ def freeze_batch_statistics(model: keras.Model) -> list[str]:
 def reestimate_batch_statistics(model: keras.Model, dataset) -> list[str]:
     """Set every moving mean and variance of `model` to those of its activations over `dataset`; weights stay.
 
-    μ = Σ n_b μ_b / N and σ² = Σ n_b (σ_b² + μ_b²) / N − μ², with μ_b and σ_b² of batch b of n_b examples. Only
-    BatchNormalization runs in training mode: dropout and its kin are off, as they are when the model is used.
+    μ = Σ n_c μ_c / N and σ² = Σ n_c (σ_c² + (μ_c − μ)²) / N over all calls c of the layer (a shared one has several per
+    batch) with the mean μ_c and variance σ_c² of n_c values, N = Σ n_c. Only BatchNormalization runs in training mode:
+    dropout and its kin are off, as they are when the model is used.
     Needed after averaging weights (Izmailov et al. 2018) or when the new images differ from the old ones.
 
     dataset: one array of images, or an iterable of batches: images, or tuples that begin with images.
@@ -40,28 +44,56 @@ def reestimate_batch_statistics(model: keras.Model, dataset) -> list[str]:
     if not normalizations:
         raise ValueError(f"reestimate_batch_statistics: model {model.name!r} has no BatchNormalization.")
     before = [(layer.trainable, layer.momentum, *_statistics(layer)) for layer in normalizations]
-    examples, totals = 0, [(0.0, 0.0)] * len(normalizations)
+    moments = [_Moments() for _ in normalizations]
     try:
-        for layer in normalizations:
-            layer.trainable, layer.momentum = True, 0.0  # the moving statistics become the batch's
-        with training_mode(normalizations):
+        with contextlib.ExitStack() as stack:
+            for layer, total in zip(normalizations, moments, strict=True):
+                layer.trainable, layer.momentum = True, 0.0  # the moving statistics become the call's
+                stack.enter_context(replaced_call(layer, _observed(layer, total)))
             for images in _batches(dataset):
                 model(images, training=False)
-                count = len(keras.tree.flatten(images)[0])
-                examples += count
-                totals = [_add(total, layer, count) for total, layer in zip(totals, normalizations, strict=True)]
     finally:
         for layer, (trainable, momentum, mean, variance) in zip(normalizations, before, strict=True):
             layer.trainable, layer.momentum = trainable, momentum
-            layer.moving_mean.assign(mean)
-            layer.moving_variance.assign(variance)
-    if not examples:
+            _assign(layer, mean, variance)
+    called = [(layer, total) for layer, total in zip(normalizations, moments, strict=True) if total.count]
+    if not called:
         raise ValueError("reestimate_batch_statistics: the dataset has no batches.")
-    for layer, (first, second) in zip(normalizations, totals, strict=True):
-        mean = first / examples
-        layer.moving_mean.assign(mean)
-        layer.moving_variance.assign(np.maximum(second / examples - mean**2, 0))
-    return [layer.name for layer in normalizations]
+    for layer, total in called:
+        _assign(layer, total.mean, total.squares / total.count)
+    return [layer.name for layer, _ in called]
+
+
+class _Moments:
+    """Mean and sum of squared deviations of all values so far, merged part by part (Chan, Golub, LeVeque 1979)."""
+
+    def __init__(self):
+        self.count, self.mean, self.squares = 0, 0.0, 0.0
+
+    def add(self, count, mean, variance):
+        total = self.count + count
+        if total:
+            shift = mean - self.mean
+            self.mean = self.mean + shift * (count / total)
+            self.squares = self.squares + count * variance + shift**2 * (self.count * count / total)
+            self.count = total
+
+
+def _observed(layer, moments):
+    """`layer.call` in training mode, which then adds the moments of its inputs to `moments`."""
+    call = layer.call
+
+    @functools.wraps(call)
+    def observed(inputs, training=None, mask=None):
+        outputs = call(inputs, training=True, mask=mask)
+        if mask is None:
+            count = math.prod(keras.ops.shape(inputs)) // math.prod(layer.moving_mean.shape)
+        else:  # one entry per position, of which each has one value per channel
+            count = int(keras.ops.convert_to_numpy(keras.ops.sum(keras.ops.cast(mask, "int32"))))
+        moments.add(count, *_statistics(layer))
+        return outputs
+
+    return observed
 
 
 def _batches(dataset):
@@ -78,6 +110,6 @@ def _statistics(layer):
     ]
 
 
-def _add(total, layer, count):
-    mean, variance = _statistics(layer)
-    return total[0] + count * mean, total[1] + count * (variance + mean**2)
+def _assign(layer, mean, variance):
+    layer.moving_mean.assign(mean)
+    layer.moving_variance.assign(variance)

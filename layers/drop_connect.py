@@ -4,6 +4,7 @@ Wan, Zeiler, Zhang, LeCun, Fergus: Regularization of Neural Networks using DropC
 """
 
 import contextlib
+import inspect
 import math
 
 import keras
@@ -37,7 +38,7 @@ class DropConnect(NoiseWrapper):
         rate: probability of dropping a weight. per_example: Dense only. inference: "mean" or "gaussian".
         drop_bias: mask biases too. seed: an integer, or None for an arbitrary one.
     Raises: ValueError for a rate outside [0, 1), a layer without kernels, `per_example` on another layer than Dense,
-        "gaussian" on a layer without `activation`, or one that is not elementwise.
+        "gaussian" on a layer without `activation`, with one that is not elementwise, or with more than one kernel.
 
     Example: `DropConnect(keras.layers.Dense(128, activation="relu"), 0.5)`
     """
@@ -54,6 +55,7 @@ class DropConnect(NoiseWrapper):
             )
         if inference == "gaussian":
             self._check_activation()
+        self._call_signature = _with_training(inspect.signature(layer.call))  # Keras finds arguments and masks by it
 
     def _check_activation(self):
         name = getattr(getattr(self.layer, "activation", None), "__name__", None)
@@ -66,18 +68,30 @@ class DropConnect(NoiseWrapper):
 
     def build(self, input_shape):
         super().build(input_shape)
-        if not self._variables("kernel"):
+        kernels = [variable.name for variable in self._variables("kernel")]
+        if not kernels:
             raise ValueError(
                 f"DropConnect masks kernels, and {type(self.layer).__name__} {self.layer.name!r} has none; "
                 f"its variables: {[v.name for v in self.layer.variables]}."
             )
+        if self.inference == "gaussian" and len(kernels) > 1:
+            raise ValueError(
+                'DropConnect: inference="gaussian" is the variance of one masked kernel, and '
+                f'{type(self.layer).__name__} {self.layer.name!r} has {kernels}; use inference="mean".'
+            )
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, *args, training=None, **kwargs):
         if self.noisy(training):
-            return self._per_example(inputs) if self.per_example else self._per_batch(inputs)
+            return self._per_example(inputs) if self.per_example else self._per_batch(inputs, *args, **kwargs)
         if self.inference == "gaussian" and self.rate and not training:
             return self._gaussian(inputs)
-        return self.layer(inputs)
+        return self.layer(inputs, *args, **kwargs)
+
+    def compute_output_spec(self, *args, training=None, **kwargs):
+        return self.layer.compute_output_spec(*args, **kwargs)
+
+    def compute_mask(self, inputs, previous_mask):
+        return self.layer.compute_mask(inputs, previous_mask) if self.layer.supports_masking else None
 
     def describe(self):
         masked = "weights and biases" if self.drop_bias else "weights"
@@ -91,11 +105,11 @@ class DropConnect(NoiseWrapper):
     def _variables(self, suffix):
         return [variable for variable in self.layer.variables if variable.name.endswith(suffix)]
 
-    def _per_batch(self, inputs):
+    def _per_batch(self, *args, **kwargs):
         masked = self._variables("kernel") + (self._variables("bias") if self.drop_bias else [])
         scale = 1 / (1 - self.rate)
         values = {id(v): ops.where(self.keep_mask(v.shape, "bool"), v * scale, 0) for v in masked}
-        outputs, losses = call_assigning(self.layer, values, inputs)
+        outputs, losses = call_assigning(self.layer, values, *args, **kwargs)
         for loss in losses:
             self.add_loss(loss)
         return outputs
@@ -115,15 +129,27 @@ class DropConnect(NoiseWrapper):
                 shape = (examples,) + (1,) * (len(inputs.shape) - 2) + (dense.units,)
                 bias = bias * (self.keep_mask(shape, dtype) / (1 - self.rate))
             outputs = outputs + bias
-        return outputs if dense.activation is None else dense.activation(outputs)
+        return self._regularized(outputs if dense.activation is None else dense.activation(outputs))
+
+    def _regularized(self, outputs):
+        """`outputs`, after telling the wrapped layer's activity regulariser, whose own call did not make them."""
+        if self.layer.activity_regularizer is not None:
+            loss = self.layer.activity_regularizer(outputs)
+            self.add_loss(loss / ops.cast(ops.shape(outputs)[0], loss.dtype))  # per example, as in Keras
+        return outputs
 
     def _gaussian(self, inputs):
         activation = self.layer.activation or keras.activations.linear
+        if activation is keras.activations.linear:
+            return self.layer(inputs)
         with _linear(self.layer):
-            mean = self.layer(inputs)
-            if activation is keras.activations.linear:
-                return mean
+            mean, _ = call_assigning(self.layer, {}, inputs)
             std = self._deviation(ops.cast(inputs, self.layer.compute_dtype))
+        return self._regularized(self._expected(activation, mean, std))
+
+    @staticmethod
+    def _expected(activation, mean, std):
+        """E[activation(u)] for u ~ N(mean, std²)."""
         if activation is keras.activations.relu:
             z = mean / std
             density = ops.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
@@ -143,6 +169,15 @@ class DropConnect(NoiseWrapper):
         variance, _ = call_assigning(self.layer, values, ops.square(inputs / width))
         factor = math.sqrt(self.rate / (1 - self.rate))
         return ops.sqrt(variance + tiny**2) * ops.cast(scale * factor, variance.dtype) + tiny
+
+
+def _with_training(signature):
+    """`signature` with the argument `training`, after the others that have names."""
+    parameters = dict(signature.parameters)
+    training = parameters.pop("training", inspect.Parameter("training", inspect.Parameter.KEYWORD_ONLY, default=None))
+    training = training.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+    last = [p for p in parameters.values() if p.kind is inspect.Parameter.VAR_KEYWORD]
+    return signature.replace(parameters=[p for p in parameters.values() if p not in last] + [training, *last])
 
 
 @contextlib.contextmanager
@@ -187,11 +222,12 @@ def _masked_matmul(rate, seeds):
                 x_i, g_i = ops.take(x, i, axis=0), ops.take(upstream, i, axis=0)
                 back = ops.matmul(g_i, ops.transpose(mask * kernel))
                 d_x = ops.slice_update(d_x, (i, 0, 0), ops.expand_dims(back, 0))
-                return d_x, d_kernel + mask * ops.matmul(ops.transpose(x_i), g_i)
+                return d_x, d_kernel + ops.cast(mask * ops.matmul(ops.transpose(x_i), g_i), d_kernel.dtype)
 
-            start = ops.zeros_like(x), ops.zeros_like(kernel)
+            # summed in float32 at least: bfloat16 has 8 bits, where a sum of ones stops at 256
+            start = ops.zeros_like(x), ops.zeros(kernel.shape, keras.backend.result_type(kernel.dtype, "float32"))
             d_x, d_kernel = ops.fori_loop(0, ops.shape(x)[0], step, start)
-            return d_x, d_kernel
+            return d_x, ops.cast(d_kernel, kernel.dtype)
 
         return ops.map(lambda each: ops.matmul(each[0], masked(kernel, each[1])), (x, seeds)), gradient
 

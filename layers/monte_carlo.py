@@ -30,7 +30,7 @@ def monte_carlo(model, images, *, samples=20, batch_size=32) -> MonteCarlo:
 
     Noise layers are those that `describe_noise` lists. Everything else, BatchNormalization first, runs in inference
     mode and is unchanged afterwards. Works for any Keras model with one input structure and one output.
-    Raises ValueError for fewer than two samples or a model without noise.
+    Raises ValueError for fewer than two samples, a model without noise or with several outputs.
 
     Example: `monte_carlo(model, images, samples=50).mutual_information.argsort()[-10:]`, the ten most ambiguous images
     """
@@ -54,8 +54,18 @@ def _slice(images, start, stop):
 
 
 def _moments(model, batch, samples):
-    draws = [np.asarray(keras.ops.convert_to_numpy(model(batch, training=False)), "float64") for _ in range(samples)]
-    return np.mean(draws, axis=0), np.std(draws, axis=0, ddof=1), _mutual_information(np.stack(draws))
+    draws = np.stack([_prediction(model, batch) for _ in range(samples)])
+    return draws.mean(axis=0), draws.std(axis=0, ddof=1), _mutual_information(draws)
+
+
+def _prediction(model, batch):
+    outputs = keras.tree.flatten(model(batch, training=False))
+    if len(outputs) != 1:
+        raise ValueError(
+            f"monte_carlo: model {model.name!r} has {len(outputs)} outputs; give one at a time, "
+            "keras.Model(model.inputs, model.outputs[0])."
+        )
+    return keras.ops.convert_to_numpy(outputs[0]).astype("float64")
 
 
 def _mutual_information(draws):

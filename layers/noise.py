@@ -49,7 +49,7 @@ class NoiseLayer(keras.layers.Layer):
 
 
 class NoiseWrapper(NoiseLayer):
-    """A noise layer around another layer, whose inputs and variables are cast by that layer alone."""
+    """A noise layer around another, which builds itself and casts its inputs and variables as if it stood alone."""
 
     def __init__(self, layer, rate, *, seed=None, **kwargs):
         if not isinstance(layer, keras.layers.Layer):
@@ -58,18 +58,34 @@ class NoiseWrapper(NoiseLayer):
         super().__init__(rate, seed=seed, autocast=False, **kwargs)
         self.layer = layer
 
+    def __call__(self, *args, **kwargs):
+        if not self.layer.built:  # here, where every argument is known; `build` sees the shape of the first alone
+            self._trace(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
     def build(self, input_shape):
-        if not self.layer.built:
-            self.layer.build(input_shape)
+        default = getattr(self.layer.build, "_is_default", False)  # such a layer counts as built without its variables
+        if default or not self.layer.built:
+            self._trace(keras.tree.map_shape_structure(keras.KerasTensor, input_shape))
+
+    def _trace(self, *args, **kwargs):
+        """Build the wrapped layer by a symbolic call, as Keras does, so that layers without `build` are built too."""
+
+        def symbolic(x):
+            return keras.KerasTensor(x.shape, keras.backend.standardize_dtype(x.dtype)) if hasattr(x, "shape") else x
+
+        self.layer(*keras.tree.map_structure(symbolic, args), **keras.tree.map_structure(symbolic, kwargs))
 
     def compute_output_shape(self, input_shape):
-        return self.layer.compute_output_shape(input_shape)
+        inputs = keras.tree.map_shape_structure(keras.KerasTensor, input_shape)
+        return keras.tree.map_structure(lambda x: x.shape, self.layer.compute_output_spec(inputs))
 
     def get_config(self):
         return {**super().get_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
+        config = dict(config)
         layer = keras.saving.deserialize_keras_object(config.pop("layer"), custom_objects=custom_objects)
         return cls(layer, config.pop("rate"), **config)
 
@@ -92,10 +108,10 @@ def noise_rate(layer) -> float | None:
         return next(
             (getattr(layer, name) for name in ("rate", "drop_path_rate", "stddev") if hasattr(layer, name)), None
         )
-    if isinstance(layer, keras.layers.RNN) or hasattr(layer, "cell"):
-        cell = getattr(layer, "cell", layer)
-        return max(getattr(cell, "dropout", 0), getattr(cell, "recurrent_dropout", 0)) or None
-    return None
+    if isinstance(layer, keras.layers.Attention):
+        return layer.dropout or None
+    rates = [getattr(cell, name, 0) for cell in _cells(layer) for name in ("dropout", "recurrent_dropout")]
+    return max(rates, default=0) or None
 
 
 def noise_layers(model) -> list:
@@ -108,11 +124,26 @@ def noise_layers(model) -> list:
 
 
 def _nested(layer, seen):
+    """`layer` and all that it holds, but for the cells of recurrent layers: these draw when their owner does."""
     if id(layer) not in seen:
         seen.add(id(layer))
         yield layer
-        for inner in layer._flatten_layers(include_self=False, recursive=False):
-            yield from _nested(inner, seen)
+        cells = _cells(layer)
+        seen.update(map(id, cells))
+        for owner in (layer, *cells):
+            for inner in owner._flatten_layers(include_self=False, recursive=False):
+                yield from _nested(inner, seen)
+
+
+def _cells(layer) -> list:
+    """The cells of a recurrent layer, stacked ones included; none of other layers."""
+
+    def flat(cell):
+        return [cell, *(inner for each in getattr(cell, "cells", ()) for inner in flat(each))]
+
+    if not isinstance(layer, keras.layers.RNN):
+        return []
+    return [cell for cell in flat(layer.cell) if isinstance(cell, keras.layers.Layer)]
 
 
 @contextlib.contextmanager
@@ -124,21 +155,37 @@ def training_mode(layers):
                 stack.callback(setattr, layer, "noise_on", layer.noise_on)
                 layer.noise_on = True
             elif "training" in inspect.signature(layer.call).parameters:
-                # past Layer.__setattr__, which tracks state: this is none
-                object.__setattr__(layer, "call", _training(layer.call))
-                stack.callback(object.__delattr__, layer, "call")
+                stack.enter_context(replaced_call(layer, _training(layer)))
         yield
 
 
-def _training(call):
-    """`call` with its argument `training` replaced by True."""
-    signature = inspect.signature(call)
+@contextlib.contextmanager
+def replaced_call(layer, call):
+    """Let `layer` compute `call`; set past Layer.__setattr__, which tracks state: this is none."""
+    object.__setattr__(layer, "call", call)
+    try:
+        yield
+    finally:
+        object.__delattr__(layer, "call")
+
+
+def _training(layer):
+    """`layer.call` with its argument `training` replaced by True.
+
+    What it passes on to layers of its own, Keras would keep as the mode of all layers that come after: so it is reset.
+    """
+    call, signature = layer.call, inspect.signature(layer.call)
 
     @functools.wraps(call)
     def training_call(*args, **kwargs):
         bound = signature.bind(*args, **kwargs)
         bound.arguments["training"] = True
-        return call(*bound.args, **bound.kwargs)
+        context = layer._get_call_context()
+        mode = context.get_value("training")
+        try:
+            return call(*bound.args, **bound.kwargs)
+        finally:
+            context.set_value("training", mode)
 
     return training_call
 
@@ -162,10 +209,13 @@ def describe_noise(model, print_fn=print) -> None:
 
 def drops_branches(layer) -> bool:
     """Whether `layer` multiplies a whole residual branch by one draw, per example or per batch."""
-    shape = getattr(layer, "noise_shape", None)
-    return type(layer).__name__ in {"StochasticDepth", "StochasticResidual", "DropPath"} or bool(
-        shape and all(n == 1 for n in shape[1:])
-    )
+    named = type(layer).__name__ in {"StochasticDepth", "StochasticResidual", "DropPath"}
+    return named or is_whole_branch(getattr(layer, "noise_shape", None))
+
+
+def is_whole_branch(noise_shape) -> bool:
+    """Whether dropout of this `noise_shape` draws once per example or per batch."""
+    return bool(noise_shape) and all(n == 1 for n in noise_shape[1:])
 
 
 def _rate(layer) -> str:
@@ -184,4 +234,6 @@ def _what(layer) -> str:
         return "multiplies activations by Gaussian noise"
     if "Spatial" in type(layer).__name__:
         return "channels"
-    return "recurrent inputs and states" if hasattr(layer, "cell") else "activations"
+    if isinstance(layer, keras.layers.Attention):
+        return "attention weights"
+    return "recurrent inputs and states" if _cells(layer) else "activations"

@@ -1,23 +1,34 @@
 """Find the residual branches of a functional model from its graph, not from names."""
 
+import math
 from dataclasses import dataclass
 
 import keras
 
+from layers.noise import drops_branches
 from layers.stochastic_depth import StochasticResidual
+
+SUMS = {"Add", "CustomScaleLayer"}
+FAR = (math.inf, 0)
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One sum x + f(x): the call number of the sum in its model's graph, and which of its two inputs is f(x)."""
+    """One f(x) of a sum x + f(x): the call number of the sum in its model's graph, which of its inputs f(x) is, and the
+    operations that drop the whole of f(x) already."""
 
     call: int
     index: int
-    producer: object  # the operation that f ends in
+    droppers: tuple
 
 
 def calls(model):
     """(operation, inputs, outputs) of every call in `model`'s graph, in the order in which `clone_model` goes."""
+    return _run(model)[0]
+
+
+def _run(model):
+    """`calls`, and the outputs that `model` has in this run of its graph."""
     recorded = []
 
     def record(operation, *args, **kwargs):
@@ -26,8 +37,8 @@ def calls(model):
         recorded.append((operation, tensors, keras.tree.flatten(outputs)))
         return outputs
 
-    model._run_through_graph(model.inputs, call_fn=record)
-    return recorded
+    outputs = model._run_through_graph(model.inputs, call_fn=record)
+    return recorded, keras.tree.flatten(outputs)
 
 
 def graph_of(operation):
@@ -38,35 +49,92 @@ def graph_of(operation):
 
 
 def residual_branches(model) -> list[Branch]:
-    """Every sum of two tensors of one shape of which one is the other's shortcut, in the order of the graph.
+    """Every f(x) of a sum x + f(x), or x + f(x) + g(x), of tensors of one shape, in the order of the graph.
 
-    Shortcut and branch begin at a common tensor. What lies on the way to one and not on the way to the other is its own
-    part. The branch is the one with more weighted layers in its own part; the shortcut has at most one kernel there
-    (the projection where the shape changes). Sums of two like towers are no residual sums.
+    The shortcut is the summand that is nearest to what both come from: by no kernel, or by the one kernel of a
+    projection where the shape changes. A branch is farther, and what it computes on the way is used nowhere else (a
+    feature pyramid's stages are). Sums of two like towers, or of functions of different inputs, are no residual sums.
     """
-    recorded = calls(model)
-    producer, ancestors, found = {}, {}, []
-    for number, (operation, inputs, outputs) in enumerate(recorded):
-        own = frozenset({number}).union(*(ancestors.get(id(x), frozenset()) for x in inputs))
-        for x in outputs:
-            producer[id(x)], ancestors[id(x)] = number, own
+    graph, found = _Graph(model), []
+    for number, (operation, inputs, _) in enumerate(graph.calls):
         if isinstance(operation, StochasticResidual):
-            found.append(Branch(number, 0, operation))
-        if not _is_sum(operation, inputs):
-            continue
-        ways = [ancestors.get(id(x), frozenset()) for x in inputs]
-        kernels = [sum(_kernels(recorded[i][0]) for i in way - other) for way, other in (ways, ways[::-1])]
-        index = int(kernels[1] > kernels[0])
-        if kernels[index] > kernels[1 - index] <= 1:
-            found.append(Branch(number, index, recorded[producer[id(inputs[index])]][0]))
+            found.append(Branch(number, 0, (operation,)))
+        elif _is_sum(operation, inputs):
+            candidates = [_branches_beside(graph, number, inputs, shortcut) for shortcut in range(len(inputs))]
+            found.extend(max(candidates, key=len))
     return found
 
 
+def _branches_beside(graph, number, summands, shortcut):
+    """The summands of call `number` that are residual branches if `shortcut` is the shortcut."""
+    branches = []
+    for index, tensor in enumerate(summands):
+        way, short = graph.way(tensor), graph.way(summands[shortcut])
+        distance, short_distance = graph.distance(tensor, way - short), graph.distance(summands[shortcut], short - way)
+        is_shortcut = short_distance[0] == 0 or short_distance[1] <= 1
+        if is_shortcut and short_distance < distance < FAR and graph.is_closed(way - short, number):
+            branches.append(Branch(number, index, tuple(graph.droppers(tensor, way - short))))
+    return branches
+
+
+class _Graph:
+    """A model's calls and what each needs. Calls are numbered from 0, the model's inputs from -1 downwards."""
+
+    def __init__(self, model):
+        self.calls, self.outputs = _run(model)
+        self.producer = {id(x): -1 - i for i, x in enumerate(model.inputs)}
+        self.ways = {-1 - i: frozenset({-1 - i}) for i in range(len(model.inputs))}
+        self.consumers = {}
+        for number, (_, inputs, outputs) in enumerate(self.calls):
+            self.ways[number] = frozenset({number}).union(*map(self.way, inputs))
+            for x in inputs:
+                self.consumers.setdefault(self.producer[id(x)], set()).add(number)
+            self.producer.update((id(x), number) for x in outputs)
+
+    def way(self, tensor):
+        """The calls and inputs that `tensor` is computed from, its own call included."""
+        return self.ways[self.producer[id(tensor)]]
+
+    def distances(self, own, without=None):
+        """{call of `own`: fewest kernels on a path to it from outside `own`} for those that have a path, none through
+        `without`. The model's inputs have none."""
+        found = {}
+        for number in sorted(number for number in own if number >= 0 and number != without):
+            operation, inputs, _ = self.calls[number]
+            before = [found.get(self.producer[id(x)]) if self.producer[id(x)] in own else 0 for x in inputs]
+            if any(d is not None for d in before):
+                found[number] = _kernels(operation) + min(d for d in before if d is not None)
+        return found
+
+    def distance(self, tensor, own):
+        """(fewest kernels on a path to `tensor` through `own`, kernels of `own` in all); `FAR` without a path."""
+        if self.producer[id(tensor)] not in own:
+            return 0, 0
+        fewest = self.distances(own).get(self.producer[id(tensor)])
+        return FAR if fewest is None else (fewest, sum(_kernels(self.calls[i][0]) for i in own if i >= 0))
+
+    def is_closed(self, own, number):
+        """Whether only `own` and call `number` use what `own` computes from outside."""
+        return all(self.consumers.get(i, set()) <= own | {number} for i in self.distances(own))
+
+    def droppers(self, tensor, own):
+        """The operations in `own`, nested models searched too, that drop all that comes to `tensor` from outside."""
+        for number in sorted(self.distances(own)):
+            operation, inputs, outputs = self.calls[number]
+            if self.producer[id(tensor)] != number and self.producer[id(tensor)] in self.distances(own, number):
+                continue  # there is a way around it
+            if graph_of(operation) is not None and len(outputs) == 1:
+                inner = _Graph(graph_of(operation))
+                (output,) = inner.outputs
+                yield from inner.droppers(output, frozenset(i for i in inner.way(output) if i >= 0))
+            elif drops_branches(operation) and not isinstance(operation, StochasticResidual) and len(inputs) == 1:
+                yield operation
+
+
 def _is_sum(operation, inputs):
-    """Two tensors of one shape, added: a layer Add, an operation +, or InceptionResNet's scaled sum."""
-    name = type(operation).__name__
-    same = len(inputs) == 2 and tuple(inputs[0].shape) == tuple(inputs[1].shape) and inputs[0] is not inputs[1]
-    return same and name in {"Add", "CustomScaleLayer"}
+    """Tensors of one shape, added: a layer Add, an operation +, or InceptionResNet's scaled sum."""
+    distinct = len(inputs) > 1 and len({id(x) for x in inputs}) == len(inputs)
+    return distinct and len({tuple(x.shape) for x in inputs}) == 1 and type(operation).__name__ in SUMS
 
 
 def _kernels(operation):

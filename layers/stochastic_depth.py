@@ -82,9 +82,9 @@ class StochasticResidual(NoiseWrapper):
             )
 
     def call(self, inputs, training=None):
-        inputs = ops.cast(inputs, self.compute_dtype)
+        shortcut = ops.cast(inputs, self.compute_dtype)
         if not self.noisy(training):
-            return inputs + self._branch(self.layer(inputs))
+            return shortcut + self._branch(self.layer(inputs))
         state = [ops.convert_to_tensor(variable) for variable in self.layer.variables]
         updated = [i for i, variable in enumerate(self.layer.variables) if not variable.trainable]
         adds_loss = []
@@ -94,10 +94,10 @@ class StochasticResidual(NoiseWrapper):
             branch, new, losses = call_with(self.layer, values, inputs)
             adds_loss.extend(losses[:1])
             loss = ops.cast(sum(losses, ops.zeros(())), "float32")
-            return inputs + self._branch(branch) / (1 - self.rate), [new[i] for i in updated], loss
+            return shortcut + self._branch(branch) / (1 - self.rate), [new[i] for i in updated], loss
 
         def dropped():
-            return inputs, [state[i] for i in updated], ops.zeros((), "float32")
+            return shortcut + self._no_gradient(state), [state[i] for i in updated], ops.zeros((), "float32")
 
         keep = self.keep_mask((), "bool")
         outputs, new, loss = ops.cond(keep, kept, dropped)
@@ -106,6 +106,13 @@ class StochasticResidual(NoiseWrapper):
         if adds_loss:
             self.add_loss(loss)
         return outputs
+
+    def _no_gradient(self, state):
+        """0, with a gradient of 0 for each weight: eager backends else have none, and no step if all branches drop."""
+        trainable = [x for x, variable in zip(state, self.layer.variables, strict=True) if variable.trainable]
+        return ops.cast(
+            sum((0 * ops.sum(x[:0]) if x.shape else 0 * x for x in trainable), ops.zeros(())), self.compute_dtype
+        )
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -1,14 +1,24 @@
 """Put noise into a model that exists: same weights, bit-identical inference, noisier training."""
 
-import itertools
+import warnings
 from functools import partial
 
 import keras
 
 from layers.drop_connect import DropConnect
-from layers.noise import BUILT_IN, NoiseWrapper, check_rate, drops_branches
+from layers.noise import NoiseWrapper, check_rate, drops_branches, is_whole_branch, noise_layers, noise_rate
+from layers.rebuild import rebuild
 from layers.residual import calls, graph_of, residual_branches
 from layers.stochastic_depth import StochasticDepth, linear_rates
+
+ACTIVATION_DROPOUT = (
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    keras.layers.SpatialDropout3D,
+    keras.layers.AlphaDropout,
+    keras.layers.GaussianDropout,
+)
 
 
 def add_stochastic_depth(model, rate, *, copy=False) -> keras.Model:
@@ -24,20 +34,21 @@ def add_stochastic_depth(model, rate, *, copy=False) -> keras.Model:
     """
     check_rate(rate, "add_stochastic_depth")
     model = _functional(model, "add_stochastic_depth")
-    places = list(_places(model))
-    if not places:
+    sums = list(_sums(model, set()))
+    if not sums:
         raise ValueError(
             f"add_stochastic_depth: model {model.name!r} has no residual branches (no sum of a tensor and a function "
             "of it), so there is nothing to drop; see set_dropout and add_drop_connect."
         )
-    replaced, noise = {}, {}
-    for (network, branch), branch_rate in zip(places, linear_rates(len(places), rate), strict=True):
-        if drops_branches(branch.producer):
-            replaced[id(branch.producer)] = partial(_with_rate, rate=branch_rate)
-        else:
-            name = f"{calls(network)[branch.call][0].name}_stochastic_depth"
-            noise[id(network), branch.call] = branch.index, StochasticDepth(branch_rate, name=name)
-    return _rebuild(model, replaced, noise, copy)
+    replaced, inserted, names = {}, {}, _Names(model)
+    for (network, branches), branch_rate in zip(sums, linear_rates(len(sums), rate), strict=True):
+        for branch in branches:
+            replaced |= {id(dropper): partial(_with_rate, rate=branch_rate) for dropper in branch.droppers}
+            if not branch.droppers:
+                name = names.new(f"{calls(network)[branch.call][0].name}_stochastic_depth")
+                layer = StochasticDepth(branch_rate, name=name)
+                inserted.setdefault((id(network), branch.call), {})[branch.index] = layer
+    return rebuild(model, replaced, inserted, copy)
 
 
 def add_drop_connect(model, rate, *, where=None, copy=False) -> keras.Model:
@@ -51,21 +62,25 @@ def add_drop_connect(model, rate, *, where=None, copy=False) -> keras.Model:
     check_rate(rate, "add_drop_connect")
     model = _functional(model, "add_drop_connect")
     where = where or (lambda layer: isinstance(layer, keras.layers.Dense))
-    replaced = {}
+    replaced, names = {}, _Names(model)
     for _, _, layer in _operations(model):
         if isinstance(layer, DropConnect) and where(layer.layer):
             replaced[id(layer)] = partial(_with_rate, rate=rate)
-        elif isinstance(layer, keras.layers.Layer) and where(layer):
-            replaced[id(layer)] = partial(_in_drop_connect, rate=rate)
+        elif isinstance(layer, keras.layers.Layer) and id(layer) not in replaced and where(layer):
+            name = names.new(f"{layer.name}_drop_connect")
+            replaced[id(layer)] = partial(DropConnect, rate=rate, name=name)
     if not replaced:
         raise ValueError(f"add_drop_connect: no layer of model {model.name!r} is selected; `where` chooses others.")
-    return _rebuild(model, replaced, {}, copy)
+    return rebuild(model, replaced, {}, copy)
 
 
 def set_dropout(model, rate, *, copy=False) -> keras.Model:
-    """A model whose dropout layers drop at `rate`; if it has none, one is put before its last Dense layer.
+    """A model whose dropout drops at `rate`; if it has none, one is put before its last Dense layer.
 
-    Dropout of whole residual branches is `add_stochastic_depth`'s and stays. `copy` as in `add_stochastic_depth`.
+    Dropout is every Dropout layer and what recurrent and attention layers drop themselves (`dropout`,
+    `recurrent_dropout`), also inside of other layers. Dropout of whole residual branches is `add_stochastic_depth`'s
+    and stays. `copy` as in `add_stochastic_depth`.
+    Warns of dropout inside a layer whose configuration does not show it: that keeps its rate.
     Raises ValueError for a bad rate and a model with neither Dropout nor Dense, TypeError for one without a graph.
 
     Example: `model = set_dropout(keras.applications.MobileNetV2(), 0.5)`
@@ -73,21 +88,17 @@ def set_dropout(model, rate, *, copy=False) -> keras.Model:
     check_rate(rate, "set_dropout")
     model = _functional(model, "set_dropout")
     operations = list(_operations(model))
-    replaced = {
-        id(layer): partial(_with_rate, rate=rate)
-        for _, _, layer in operations
-        if isinstance(layer, BUILT_IN) and hasattr(layer, "rate") and not drops_branches(layer)
-    }
-    if replaced:
-        return _rebuild(model, replaced, {}, copy)
-    dense = [place for place in operations if isinstance(place[2], keras.layers.Dense)]
+    droppers = [operation for _, _, operation in operations if _dropout_in(operation)]
+    if droppers:
+        return rebuild(model, {id(layer): partial(_with_dropout, rate=rate) for layer in droppers}, {}, copy)
+    dense = [place for place in operations if isinstance(_wrapped(place[2]), keras.layers.Dense)]
     if not dense:
         raise ValueError(
             f"set_dropout: model {model.name!r} has neither a Dropout to set nor a Dense to put one before."
         )
     network, number, last = dense[-1]
-    dropout = keras.layers.Dropout(rate, name=f"{last.name}_dropout")
-    return _rebuild(model, {}, {(id(network), number): (0, dropout)}, copy)
+    dropout = keras.layers.Dropout(rate, name=_Names(model).new(f"{_wrapped(last).name}_dropout"))
+    return rebuild(model, {}, {(id(network), number): {0: dropout}}, copy)
 
 
 def _functional(model, caller):
@@ -110,14 +121,38 @@ def _operations(network):
             yield from _operations(graph_of(operation))
 
 
-def _places(network):
-    """(network, branch) of every residual branch of `network` and of the networks nested in it, in the same order."""
-    branches = {branch.call: branch for branch in residual_branches(network)}
+def _sums(network, seen):
+    """(network, branches) of every residual sum of `network` and of the networks nested in it, each network once."""
+    if id(network) in seen:
+        return
+    seen.add(id(network))
+    found = {}
+    for branch in residual_branches(network):
+        found.setdefault(branch.call, []).append(branch)
     for number, (operation, _, _) in enumerate(calls(network)):
-        if number in branches:
-            yield network, branches[number]
+        if number in found:
+            yield network, found[number]
         elif graph_of(operation) is not None:
-            yield from _places(graph_of(operation))
+            yield from _sums(graph_of(operation), seen)
+
+
+class _Names:
+    """Names that no operation of a model has."""
+
+    def __init__(self, model):
+        self.taken = {operation.name for _, _, operation in _operations(model)}
+
+    def new(self, name):
+        number, free = 0, name
+        while free in self.taken:
+            number += 1
+            free = f"{name}_{number}"
+        self.taken.add(free)
+        return free
+
+
+def _wrapped(layer):
+    return layer.layer if isinstance(layer, DropConnect) else layer
 
 
 def _with_rate(layer, rate):
@@ -130,51 +165,40 @@ def _with_rate(layer, rate):
     return type(layer).from_config(config)
 
 
-def _in_drop_connect(layer, rate):
-    return DropConnect(layer, rate, name=f"{layer.name}_drop_connect")
+def _dropout_in(operation) -> list:
+    """The layers in `operation`, itself included, that drop activations."""
+    if isinstance(operation, ACTIVATION_DROPOUT):
+        return [] if drops_branches(operation) else [operation]
+    inside = noise_layers(operation) if isinstance(operation, keras.layers.Layer) else []
+    kinds = (*ACTIVATION_DROPOUT, keras.layers.RNN, keras.layers.Attention)
+    return [layer for layer in inside if isinstance(layer, kinds) and not drops_branches(layer)]
 
 
-def _rebuild(model, replaced, noise, copy):
-    """Run `model`'s graph anew.
-
-    replaced: {id(operation): function from that operation, or its copy, to what takes its place};
-    noise: {(id(network), call number): (index of an input, layer to put before it)}.
-    """
-    made, copies = {}, []
-
-    def make(operation):
-        if graph_of(operation) is not None:
-            return clone(graph_of(operation), operation.name)
-        fresh = operation
-        if copy and isinstance(operation, keras.layers.Layer):
-            fresh = type(operation).from_config(operation.get_config())
-            copies.append((operation, fresh))
-        return replaced[id(operation)](fresh) if id(operation) in replaced else fresh
-
-    def clone(network, name):
-        numbers = itertools.count()
-
-        def call(operation, *args, **kwargs):
-            number = next(numbers)
-            if (id(network), number) in noise:
-                args, kwargs = _before_input(*noise[id(network), number], args, kwargs)
-            if id(operation) not in made:
-                made[id(operation)] = make(operation)
-            return made[id(operation)](*args, **kwargs)
-
-        cloned = keras.models.clone_model(network, clone_function=lambda operation: operation, call_function=call)
-        cloned.name = name
-        return cloned
-
-    rebuilt = clone(model, model.name)
-    for old, new in copies:
-        new.set_weights(old.get_weights())
-    return rebuilt
+def _with_dropout(layer, rate):
+    """A layer like `layer` whose dropout, wherever its configuration shows it, is at `rate`."""
+    config = _retuned({"class_name": type(layer).__name__, "config": layer.get_config()}, rate)["config"]
+    fresh = type(layer).from_config(config)
+    missed = [inner.name for inner in _dropout_in(fresh) if noise_rate(inner) != rate]
+    if missed:
+        warnings.warn(
+            f"set_dropout: {missed} in {type(layer).__name__} {layer.name!r} keep their rate, which is not in the "
+            "layer's configuration; set it where the layer is made.",
+            stacklevel=2,
+        )
+    return fresh
 
 
-def _before_input(index, layer, args, kwargs):
-    """The arguments of a call with `layer` applied to their tensor number `index`."""
-    numbers = itertools.count()
-    return keras.tree.map_structure(
-        lambda x: layer(x) if isinstance(x, keras.KerasTensor) and next(numbers) == index else x, (args, kwargs)
-    )
+def _retuned(config, rate):
+    """A serialised layer, or a part of one, with `rate` for every rate of dropout above 0."""
+    if isinstance(config, (list, tuple)):
+        return type(config)(_retuned(part, rate) for part in config)
+    if not isinstance(config, dict):
+        return config
+    retuned = {key: _retuned(value, rate) for key, value in config.items()}
+    for key, value in config.items():
+        if "dropout" in key and isinstance(value, float) and value > 0:
+            retuned[key] = rate
+    is_dropout = config.get("class_name") in {kind.__name__ for kind in ACTIVATION_DROPOUT}
+    if is_dropout and not is_whole_branch(config["config"].get("noise_shape")):
+        retuned["config"] = {**retuned["config"], "rate": rate}
+    return retuned

@@ -1,6 +1,6 @@
 """Time one training step with and without each noise layer; print the ratios.
 
-python scripts/benchmark_layers.py [drop_connect | per_example | residual | pooling | small] [--jit]
+python scripts/benchmark_layers.py [per_example | drop_connect | residual | pooling | small] [--jit]
 KERAS_BACKEND chooses the backend. Plain and noisy steps alternate, so that other load on the machine hits both;
 a ratio is that of medians (of means for StochasticResidual, whose steps differ by how many blocks they drop).
 """
@@ -153,11 +153,11 @@ def small(jit):
 
 
 if __name__ == "__main__":
-    parts = {f.__name__: f for f in (drop_connect, per_example, residual, pooling, small)}
+    parts = {f.__name__: f for f in (per_example, drop_connect, residual, pooling, small)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="*", default=list(parts), choices=[*parts, []])
     parser.add_argument("--jit", action="store_true", help="compile with XLA")
     arguments = parser.parse_args()
     print(f"keras {keras.__version__}, {keras.backend.backend()}, jit {arguments.jit}")
-    for name in arguments.part:
+    for name in sorted(arguments.part, key=list(parts).index):  # per_example first: peak memory only ever grows
         parts[name](arguments.jit)

@@ -23,6 +23,18 @@ def branch():
     return keras.Sequential([keras.layers.Conv2D(3, 3, padding="same"), keras.layers.BatchNormalization()])
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Composite(keras.layers.Layer):
+    """A layer of layers without `build`, as users write them."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first, self.second = keras.layers.Dense(4, activation="relu"), keras.layers.Dense(6)
+
+    def call(self, inputs):
+        return self.second(self.first(inputs))
+
+
 def drop_connect(make_layer, **options):
     return lambda rate=0.4, seed=1: layers.DropConnect(make_layer(), rate, seed=seed, **options)
 
@@ -48,12 +60,20 @@ CONTRACTS = {
     "DropConnect Conv3D": Contract(drop_connect(lambda: keras.layers.Conv3D(2, 2)), (4, 4, 4, 2)),
     "DropConnect DepthwiseConv2D": Contract(drop_connect(lambda: keras.layers.DepthwiseConv2D(3)), (7, 7, 3)),
     "DropConnect EinsumDense": Contract(drop_connect(lambda: keras.layers.EinsumDense("abc,cd->abd", (3, 4))), (3, 6)),
+    "DropConnect SeparableConv2D": Contract(
+        drop_connect(lambda: keras.layers.SeparableConv2D(4, 3)), (7, 7, 3), exact_mean=False
+    ),
+    "DropConnect LSTM": Contract(drop_connect(lambda: keras.layers.LSTM(4)), (5, 3), exact_mean=False),
+    "DropConnect composite": Contract(drop_connect(Composite), (6,), exact_mean=False),
     "StochasticDepth": Contract(lambda rate=0.4, seed=1: layers.StochasticDepth(rate, seed=seed), (5, 3)),
     "StochasticDepth per batch": Contract(
         lambda rate=0.4, seed=1: layers.StochasticDepth(rate, per_example=False, seed=seed), (5, 3)
     ),
     "StochasticResidual": Contract(
         lambda rate=0.4, seed=1: layers.StochasticResidual(keras.layers.Dense(6), rate, seed=seed), (6,)
+    ),
+    "StochasticResidual composite": Contract(
+        lambda rate=0.4, seed=1: layers.StochasticResidual(Composite(), rate, seed=seed), (6,)
     ),
     "StochasticResidual with statistics": Contract(
         lambda rate=0.4, seed=1: layers.StochasticResidual(branch(), rate, seed=seed), (5, 5, 3), exact_mean=False
@@ -69,18 +89,4 @@ CONTRACTS = {
         random=False,
         has_rate=False,
     ),
-}
-
-# One or two of each class: XLA compiles for seconds, and what differs between the others is not noise.
-COMPILED = {
-    name: CONTRACTS[name]
-    for name in (
-        "DropConnect",
-        "DropConnect per example",
-        "StochasticDepth",
-        "StochasticResidual with statistics",
-        "FractionalMaxPooling2D",
-        "FractionalMaxPooling2D random",
-        "Maxout",
-    )
 }

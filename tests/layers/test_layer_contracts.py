@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from layer_contracts import COMPILED, CONTRACTS
+from layer_contracts import CONTRACTS
 
 import layers
 
@@ -35,19 +35,22 @@ def model_of(layer, contract):
     return keras.Model(inputs, layer(inputs))
 
 
-def draws(layer, x, count, training=True):
-    """`count` outputs for `x`, each the next draw: one compiled prediction, of which every batch is `x`."""
+class Together(keras.Model):
+    """The outputs of several layers for the same inputs, whatever mode the model is called in."""
 
-    class Calls(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.layer = layer
+    def __init__(self, layers, training):
+        super().__init__()
+        self.each, self.mode = layers, training
 
-        def call(self, inputs):
-            return self.layer(inputs, training=training)
+    def call(self, inputs):
+        return [layer(inputs, training=self.mode) for layer in self.each]
 
-    outputs = Calls().predict(np.concatenate([x] * count), batch_size=len(x), verbose=0)
-    return outputs.reshape(count, *x.shape[:1], *outputs.shape[1:])
+
+def draws(x, count, *each, training=True):
+    """Of each layer `count` outputs for `x`, each the next draw: one compiled prediction of batches that are `x`."""
+    outputs = Together(each, training).predict(np.concatenate([x] * count), batch_size=len(x), verbose=0)
+    drawn = [y.reshape(count, *x.shape[:1], *y.shape[1:]) for y in outputs]
+    return drawn if len(each) > 1 else drawn[0]
 
 
 def test_every_public_layer_has_a_contract():
@@ -75,6 +78,7 @@ def test_config_round_trip(contract):
         assert again.rate == 0.3
 
 
+@pytest.mark.filterwarnings("ignore:.build... was called on layer")  # Keras's, of every such layer in a file
 @ALL
 def test_keras_file(contract, tmp_path):
     model = model_of(contract.make(seed=11), contract)
@@ -118,22 +122,25 @@ def train(contract, jit):
     return model
 
 
+@pytest.mark.skipif(BACKEND == "jax", reason="JAX compiles every training step, as in test_xla")
 @ALL
 def test_training_step(contract):
     train(contract, jit=False)
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="torch.compile needs a C++ toolchain")
-@pytest.mark.parametrize("contract", COMPILED.values(), ids=COMPILED.keys())
+@ALL
 def test_xla(contract):
     model, x = train(contract, jit=True), images(contract)
     np.testing.assert_allclose(model.predict(x, verbose=0), numpy(model(x, training=False)), atol=1e-5)
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras exports no SavedModel from torch")
-@pytest.mark.parametrize("contract", COMPILED.values(), ids=COMPILED.keys())
+@ALL
 def test_saved_model(contract, tmp_path):
     tf = pytest.importorskip("tensorflow")
+    if BACKEND == "jax" and contract is CONTRACTS["DropConnect gaussian"]:
+        pytest.skip("JAX 0.10 exports erf (gelu, too) as an operation that TensorFlow 2.21 cannot read")
     model, x = model_of(contract.make(), contract), images(contract)
     model.export(tmp_path / "model", verbose=False)
     served = tf.saved_model.load(tmp_path / "model")  # kept: it owns the variables
@@ -149,7 +156,7 @@ def test_seeds(contract):
     layer.build(x.shape)
     for each in (twin, other):
         each.set_weights(layer.get_weights())
-    drawn = [draws(each, x, 16) for each in (layer, twin, other)]
+    drawn = draws(x, 16, layer, twin, other)
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert np.ptp(drawn[0], axis=0).max() > 0
     assert not np.array_equal(drawn[0], drawn[2])
@@ -166,8 +173,10 @@ def test_inference_draws_nothing(contract):
 @only(lambda contract: contract.has_rate)
 def test_rate_zero_is_the_identity(contract):
     x, layer = images(contract), contract.make(rate=0)
-    if "statistics" in next(name for name, each in CONTRACTS.items() if each is contract):
-        pytest.skip("BatchNormalization differs between training and inference by itself")
+    layer(x)
+    for inner in layer._flatten_layers():
+        if isinstance(inner, keras.layers.BatchNormalization):
+            inner.trainable = False  # frozen: in training as in inference
     np.testing.assert_array_equal(numpy(layer(x, training=True)), numpy(layer(x, training=False)))
 
 
@@ -181,7 +190,7 @@ def test_rates_outside_the_range_are_refused(contract, rate):
 @only(lambda contract: contract.random and contract.exact_mean)
 def test_mean_over_draws_is_the_inference_output(contract):
     x, layer = images(contract, batch=2), contract.make(seed=3)
-    drawn = draws(layer, x, 400).astype("float64")
+    drawn = draws(x, 400, layer).astype("float64")
     error = drawn.std(axis=0, ddof=1) / np.sqrt(len(drawn)) + 1e-6
     z = (drawn.mean(axis=0) - numpy(layer(x))) / error
     assert np.abs(z).max() < 5
@@ -191,16 +200,17 @@ def test_mean_over_draws_is_the_inference_output(contract):
 def test_noise_can_be_turned_on_in_inference(contract):
     x, layer = images(contract, batch=16), contract.make(seed=3)
     layer.noise_on = True
-    assert np.ptp(draws(layer, x, 16, training=False), axis=0).max() > 0
+    assert np.ptp(draws(x, 16, layer, training=False), axis=0).max() > 0
 
 
-# JAX compiles for minutes, so only what draws and trains there; KERAS_BACKEND=jax pytest tests/layers runs it all.
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the parent process runs the others")
-@pytest.mark.parametrize(("backend", "tests"), [("jax", "xla or mean_over or keras_file"), ("torch", "test")])
-def test_other_backends(backend, tests):
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_other_backends(backend):
+    """All of this file and of test_wrapped_layers. JAX compiles every small thing, unoptimised in half the time."""
     pytest.importorskip(backend)
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", tests, __file__]
-    environment = {**os.environ, "KERAS_BACKEND": backend}
+    files = [__file__, str(Path(__file__).with_name("test_wrapped_layers.py"))]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files]
+    environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]

@@ -64,9 +64,9 @@ def test_moments_of_dropout_are_the_closed_form():
     network = keras.Sequential([keras.Input((2,)), keras.layers.Dropout(rate, seed=1), dense])
     dense.set_weights([weight])
     x = np.array([[1.0, 3.0], [-2.0, 0.5]], "float32")
-    result = layers.monte_carlo(network, x, samples=800)
+    result = layers.monte_carlo(network, x, samples=400)
     std = np.sqrt(rate / (1 - rate) * x**2 @ weight**2)
-    np.testing.assert_allclose(result.mean, x @ weight, atol=5 * std.max() / np.sqrt(800))
+    np.testing.assert_allclose(result.mean, x @ weight, atol=5 * std.max() / np.sqrt(400))
     np.testing.assert_allclose(result.std, std, rtol=0.1)
     assert result.mutual_information is None  # no probabilities
 
@@ -81,24 +81,64 @@ def test_mutual_information_is_between_zero_and_log_classes_and_zero_without_dis
     np.testing.assert_allclose(information, [expected, 0], atol=0.03)
 
 
-def test_batches_and_subclassed_and_recurrent_models():
-    class Subclassed(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.recurrent = keras.layers.LSTM(4, dropout=0.5)
-            self.attention = keras.layers.MultiHeadAttention(1, 2, dropout=0.5)
+class Subclassed(keras.Model):
+    """One noisy layer, then BatchNormalization, in a model without a graph."""
 
-        def call(self, x):
-            return keras.ops.softmax(self.recurrent(self.attention(x, x)))
+    def __init__(self, noise, *arguments):
+        super().__init__()
+        self.noise, self.arguments = noise, arguments
+        self.norm, self.head = keras.layers.BatchNormalization(), keras.layers.Dense(4)
 
-    network, x = Subclassed(), RNG.normal(size=(70, 5, 3)).astype("float32")
-    network(x)
+    def call(self, x):
+        arguments = [x if argument == "x" else [x, x] for argument in self.arguments]
+        return keras.ops.softmax(self.head(keras.layers.Flatten()(self.norm(self.noise(*arguments)))))
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "kind"),
+    [
+        (lambda rate: keras.layers.LSTM(4, dropout=rate), "x", "recurrent inputs and states"),
+        (lambda rate: keras.layers.GRU(4, recurrent_dropout=rate), "x", "recurrent inputs and states"),
+        (
+            lambda rate: keras.layers.Bidirectional(keras.layers.LSTM(4, dropout=rate)),
+            "x",
+            "recurrent inputs and states",
+        ),
+        (
+            lambda rate: keras.layers.RNN([keras.layers.GRUCell(4), keras.layers.LSTMCell(4, dropout=rate)]),
+            "x",
+            "recurrent inputs and states",
+        ),
+        (lambda rate: keras.layers.MultiHeadAttention(1, 2, dropout=rate), "xx", "activations"),
+        (lambda rate: keras.layers.Attention(dropout=rate), "2", "attention weights"),
+        (lambda rate: keras.layers.AdditiveAttention(dropout=rate), "2", "attention weights"),
+        (lambda rate: keras.layers.TimeDistributed(keras.layers.Dropout(rate)), "x", "activations"),
+        (lambda rate: keras.layers.SpatialDropout1D(rate), "x", "channels"),
+    ],
+)
+def test_noise_inside_of_layers_of_subclassed_models(make, arguments, kind):
+    """Each kind alone, in batches: seen, described, drawn for every image; and not seen without a rate."""
+    x = RNG.normal(size=(70, 5, 3)).astype("float32")
+    network, silent = Subclassed(make(0.5), *arguments), Subclassed(make(0.0), *arguments)
+    network(x), silent(x)
+    weights = [weight.numpy() for weight in network.weights]
     result = layers.monte_carlo(network, x, samples=12)
     assert result.mean.shape == (70, 4)
-    assert (result.std.max(axis=1) > 0).all()
+    assert (result.std.max(axis=1) > 1e-4).all()
+    for old, new in zip(weights, network.weights, strict=True):
+        np.testing.assert_array_equal(old, new.numpy())
+    lines = []
+    layers.describe_noise(network, lines.append)
+    assert len(lines) == (2 if isinstance(network.noise, keras.layers.Bidirectional) else 1)
+    assert all("  0.5  " in line and line.endswith(kind) for line in lines)
+    with pytest.raises(ValueError, match="has no noise layer"):
+        layers.monte_carlo(silent, x, samples=2)
 
 
-def test_models_without_noise_and_too_few_samples_are_refused():
+def test_models_without_noise_too_few_samples_and_several_outputs_are_refused():
+    two = model(keras.layers.Dropout(0.5))
+    with pytest.raises(ValueError, match="has 2 outputs; give one at a time"):
+        layers.monte_carlo(keras.Model(two.inputs, [two.output, two.output]), images(), samples=2)
     with pytest.raises(ValueError, match="has no noise layer"):
         layers.monte_carlo(model(), images(), samples=4)
     with pytest.raises(ValueError, match="at least 2 samples"):
@@ -116,6 +156,26 @@ def test_reestimated_statistics_are_the_datasets():
         np.testing.assert_allclose(norm.moving_variance, activations.var(axis=(0, 1, 2)), rtol=1e-3)
     assert norm.momentum == 0.99
     assert norm.trainable
+
+
+def test_reestimated_statistics_of_a_shared_layer_are_those_of_all_its_calls():
+    inputs, norm = [keras.Input((2,)), keras.Input((2,))], keras.layers.BatchNormalization()
+    network = keras.Model(inputs, keras.layers.Add()([norm(x) for x in inputs]))
+    a, b = RNG.normal(3, 1, (40, 2)).astype("float32"), RNG.normal(-1, 2, (40, 2)).astype("float32")
+    layers.reestimate_batch_statistics(network, [((a[:30], b[:30]), None), ((a[30:], b[30:]), None)])
+    both = np.concatenate([a, b])
+    np.testing.assert_allclose(norm.moving_mean, both.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(norm.moving_variance, both.var(axis=0), rtol=1e-4)
+
+
+def test_reestimated_statistics_weigh_pixels_and_leave_masked_steps_out():
+    norm = keras.layers.BatchNormalization()
+    network = keras.Sequential([keras.Input((None, 2)), keras.layers.Masking(0.0), norm])
+    steps = RNG.normal(1, 2, (7, 2)).astype("float32")
+    padded = np.concatenate([steps[2:5], np.zeros((3, 2), "float32")])
+    layers.reestimate_batch_statistics(network, [steps[None, :2], padded[None], steps[None, 5:]])
+    np.testing.assert_allclose(norm.moving_mean, steps.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(norm.moving_variance, steps.var(axis=0), rtol=1e-4)
 
 
 def test_reestimation_reaches_nested_and_frozen_layers_and_leaves_them_frozen():
