@@ -94,7 +94,18 @@ def audit(dataset: DatasetArgument):
 @app.command()
 def probe(dataset: DatasetArgument, backbone: BackboneOption = "auto", seed: SeedOption = 0):
     """How well each stage of the frozen network separates the classes."""
-    Console().print(recipes.probe(dataset, backbone=backbone, seed=seed).table())
+    print(recipes.probe(dataset, backbone=backbone, seed=seed))
+
+
+@app.command()
+def rank(
+    dataset: DatasetArgument,
+    backbones: Annotated[list[str], typer.Argument(help="Networks to compare, each as --backbone takes it.")],
+    seed: SeedOption = 0,
+):
+    """Which of several networks to finetune: each looks at the images once."""
+    ranking = recipes.rank(dataset, backbones, seed=seed)
+    print(f"{ranking}\n\nnext:   recipes finetune {dataset} --backbone '{ranking.best.name}'")
 
 
 @app.command()

@@ -101,8 +101,8 @@ def finetune(
             measured, features = _probe(Extractor(network, size), splits, facts, split_here, seed)
             print(measured)
     summary = _summary(network, splits, size, measured, deadline)
-    if measured:
-        print(table(summary, measured))
+    marked = table(summary, measured) if measured else ""
+    print(marked)
     chosen = named(recipe, summary, measured)
     if not split_here:
         chosen = replace(chosen, refit=False)
@@ -113,7 +113,7 @@ def finetune(
         model=trained.model, class_names=list(splits.train.class_names), recipe=trained.recipe, audit=facts,
         backbone=network.name, history=trained.fitted.history if trained.fitted else {}, probe=measured,
         validation=trained.validation, selection=trained.selection, seconds=clock.seconds, command=asked,
-        versions=versions(),
+        versions=versions(), table=marked,
     )  # fmt: skip
     with clock("evaluation"):
         if splits.test is not None:

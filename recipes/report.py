@@ -25,6 +25,7 @@ def write(result: Result, path) -> None:
         headline=result.test or result.validation,
         headline_split="test" if result.test else "validation",
         curves=_curves(result.history),
+        table=result.table,
         rows=_class_rows(result),
     )
     try:

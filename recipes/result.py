@@ -53,6 +53,7 @@ class Result:
     validation:  on the images that took part in the choices, before they joined the training images, where they did;
     selection:   what these choices leave of it; None where the images chose nothing.
     test:        on the dataset's own test split, if it has one.
+    table:       the lecture's 2×2 table with this dataset marked; empty where nothing was probed.
     ledger:      what each step of the training was worth on the validation images.
     seconds:     wall-clock time by phase.
     command:     what `finetune` was asked for, `versions` with what it ran.
@@ -68,6 +69,7 @@ class Result:
     validation: Evaluation | None = None
     selection: Selection | None = None
     test: Evaluation | None = None
+    table: str = ""
     ledger: tuple[Gain, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     command: dict = field(default_factory=dict)
@@ -141,6 +143,7 @@ class Result:
     def __str__(self) -> str:
         lines = [f"{self.backbone}, {len(self.class_names)} classes: {', '.join(self.class_names[:10])}"]
         lines[0] += ", …" if len(self.class_names) > 10 else ""
+        lines += [self.table] if self.table else []
         lines.append(str(self.recipe))
         lines += [f"  {gain}" for gain in self.ledger]
         if self.validation:

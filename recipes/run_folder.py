@@ -20,7 +20,7 @@ from recipes.result import Gain, Result
 
 _DESCRIPTION, _MODEL, _PROBE = "result.json", "model.keras", "probe.npz"
 _OURS = {f"{new}{name}" for name in (_MODEL, _PROBE) for new in ("", ".new-")} | {f".new-{_DESCRIPTION}", ".writable"}
-_PLAIN = ("class_names", "history", "backbone", "seconds", "command", "versions")
+_PLAIN = ("class_names", "history", "backbone", "seconds", "command", "versions", "table")
 
 
 def check_output(directory, command: dict) -> None:

@@ -120,10 +120,13 @@ def ours(train, held_out, size: int, seed: int, recipe: str) -> dict:
 
 def one(name: str, side: str, seed: int, shared: Path) -> dict:
     """One run in this process."""
+    if name == "memory":
+        told = stream(int(side))
+        return {**told, "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
     train, held_out = dataset(name, shared)
     size = DATASETS[name]
     told = guide(train, held_out, size, seed) if side == "guide" else ours(train, held_out, size, seed, side)
-    return {**told, "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+    return {**told, "n": len(held_out), "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
 
 
 def in_process_of_its_own(name: str, side: str, seed: int, shared: Path) -> dict:
@@ -140,23 +143,100 @@ def in_process_of_its_own(name: str, side: str, seed: int, shared: Path) -> dict
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def compare(names, sides, seeds: int, shared: Path) -> None:
+    """Every run's line as it ends, then a table: mean accuracy, its 95 % interval, median seconds, against the first
+    side."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("dataset", "side", "accuracy", "95 % interval", "seconds", "gain, points", "time ratio", "GiB",
+                  title=f"{seeds} seeds; {machine()}")  # fmt: skip
+    for name in names:
+        told = {side: [] for side in sides}
+        for seed in range(seeds):
+            for side in sides:
+                run = in_process_of_its_own(name, side, seed, shared)
+                told[side].append(run)
+                print(json.dumps({"dataset": name, "side": side, "seed": seed, **run}), flush=True)
+        first = told[sides[0]]
+        for side, runs in told.items():
+            low, high = pooled_interval(runs)
+            gain = 100 * (mean(runs, "accuracy") - mean(first, "accuracy"))
+            ratio = median(runs, "seconds") / median(first, "seconds")
+            table.add_row(
+                name, side, f"{mean(runs, 'accuracy'):.1%}", f"{low:.1%} to {high:.1%}",
+                f"{median(runs, 'seconds'):.0f}", f"{gain:+.1f}", f"{ratio:.2f}", f"{max(run['peak_gib'] for run in runs):.1f}",
+            )  # fmt: skip
+    Console(width=130).print(table)
+
+
+def mean(runs, what: str) -> float:
+    return sum(run[what] for run in runs) / len(runs)
+
+
+def median(runs, what: str) -> float:
+    return sorted(run[what] for run in runs)[len(runs) // 2]
+
+
+def pooled_interval(runs) -> tuple[float, float]:
+    """Of the mean accuracy over the seeds: Wilson's for one held-out set, since the seeds share its images."""
+    from recipes.evaluation import wilson_interval
+
+    n = runs[0]["n"]
+    return wilson_interval(round(mean(runs, "accuracy") * n), n)
+
+
+def machine() -> str:
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
+    return f"{model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start"
+
+
+def memory(images: int, shared: Path) -> None:
+    """Peak memory of a probe that streams generated JPEGs of 224 px from disk."""
+    told = in_process_of_its_own("memory", str(images), 0, shared)
+    print(f"{images:,} JPEGs of 224 px: peak {told['peak_gib']:.2f} GiB in {told['seconds']:.0f} s; {machine()}")
+
+
+def stream(images: int) -> dict:
+    """`finetune` with the linear classifier on that many files of coloured noise in ten classes of ten tints."""
+    import numpy as np
+    import tensorflow as tf
+
+    import recipes
+
+    random = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        for i in range(10):
+            (Path(folder) / f"class{i}").mkdir()
+        for i in range(images):
+            blocks = random.integers(0, 200, (14, 14, 3)) + np.array([5 * (i % 10), 0, 0])
+            pixels = blocks.astype(np.uint8).repeat(16, 0).repeat(16, 1)
+            (Path(folder) / f"class{i % 10}" / f"{i}.jpg").write_bytes(tf.io.encode_jpeg(pixels).numpy())
+        began = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()):
+            recipes.finetune(folder, backbone=BACKBONE, recipe="probe")
+        return {"seconds": time.perf_counter() - began}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shared", type=Path)
     parser.add_argument("--only", nargs="+", choices=DATASETS, default=list(DATASETS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--sides", nargs="+", default=["guide", "auto"])
+    parser.add_argument(
+        "--sides", nargs="+", choices=["guide", "auto", "probe", "few", "all"], default=["guide", "auto"]
+    )
+    parser.add_argument("--regret", action="store_true", help="the same as --sides auto probe few all")
+    parser.add_argument("--memory", type=int, nargs="?", const=50_000, help="peak memory with that many images")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one:
         print(json.dumps(one(asked.one[0], asked.one[1], int(asked.one[2]), asked.shared)))
-        return
-    print(platform.processor() or platform.machine(), os.cpu_count(), "cores")
-    for name in asked.only:
-        for seed in range(asked.seeds):
-            for side in asked.sides:
-                told = in_process_of_its_own(name, side, seed, asked.shared)
-                print(name, side, seed, json.dumps(told), flush=True)
+    elif asked.memory:
+        memory(asked.memory, asked.shared)
+    else:
+        compare(asked.only, sides[1:] if asked.regret else asked.sides, asked.seeds, asked.shared)
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ def test_dropout_and_callbacks_reach_the_training(photos):
     recipe = recipes.adjusted("all", epochs=2, dropout=0.3)
     result = recipes.finetune(photos, backbone=small_network(), recipe=recipe, callbacks=[spy])
     assert seen == [0, 1]
-    assert any(isinstance(layer, keras.layers.Dropout) for layer in result.model.layers)
+    assert any(isinstance(layer, keras.layers.Dropout) for layer in result.model._flatten_layers())
 
 
 def test_time_limit_is_kept_and_told(photos):
@@ -264,3 +264,70 @@ def test_adjusting_what_a_recipe_does_not_have():
 @pytest.mark.parametrize(("limit", "expected"), [(90, 90), ("90", 90), ("1.5m", 90), ("1h30m", 5400), ("2h", 7200)])
 def test_seconds(limit, expected):
     assert seconds(limit) == expected
+
+
+def shifted(per_class=16, **counts):
+    """Two classes that an untrained network cannot tell apart without being trained: where the disc is."""
+    images, labels = [], []
+    for name, side in (("left", 0.25), ("right", 0.75)):
+        for i in range(counts.get(name, per_class)):
+            image = np.random.default_rng(hash((side, i)) % 2**32).integers(90, 160, (40, 40, 3)).astype(np.uint8)
+            image[:, int(40 * side) - 6 : int(40 * side) + 6] = 250
+            images.append(image)
+            labels.append(name)
+    return np.stack(images), labels
+
+
+def test_classes_of_unequal_size_count_alike():
+    told = recipes.finetune(shifted(left=40, right=8), backbone=small_network(), recipe="probe")
+    assert told.recipe.balanced and "5.0 times" in str(told)
+    plain = recipes.finetune(
+        shifted(left=40, right=8), backbone=small_network(), recipe=recipes.adjusted("probe", balanced=False)
+    )
+    (log_odds,) = np.diff(told.model.get_layer("logits").bias - plain.model.get_layer("logits").bias)
+    assert log_odds == pytest.approx(np.log(40 / 8), abs=1e-4)
+
+
+def test_the_validation_images_join_in_the_end(photos):
+    """Without `refit` the linear classifier is that of the training images alone."""
+    both = recipes.finetune(photos, backbone=small_network(), recipe="probe")
+    alone = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", refit=False))
+    assert both.validation == alone.validation
+    assert "then fitted on all images" in str(both) and "then fitted on all images" not in str(alone)
+    assert (both.model.get_layer("logits").get_weights()[0] != alone.model.get_layer("logits").get_weights()[0]).any()
+
+
+def test_a_validation_set_of_ones_own_is_never_trained_on(tmp_path):
+    folder(tmp_path / "train", 8)
+    folder(tmp_path / "val", 3, seed=1)
+    result = recipes.finetune(tmp_path, backbone=small_network(), recipe="probe")
+    assert not result.recipe.refit and "then fitted" not in str(result)
+
+
+def test_what_the_choice_was_worth_is_told_and_saved(photos, tmp_path):
+    recipe = recipes.adjusted("all", epochs=2)
+    result = recipes.finetune(photos, backbone=small_network(), recipe=recipe, output=tmp_path)
+    assert result.selection.candidates == 1 + 2 + 3  # the start, two epochs, three interpolations
+    low, high = result.selection.interval
+    assert 0 <= low <= result.selection.accuracy <= high <= 1
+    assert str(result.selection) in str(result)
+    again = recipes.load(tmp_path)
+    assert again.selection == result.selection and again.table == result.table
+    assert again.probe.head.taps == result.probe.head.taps
+
+
+def test_stochastic_depth_is_no_part_of_what_you_get(photos):
+    network = recipes.convnet.convnet(32)
+    recipe = recipes.adjusted("all", epochs=1, stochastic_depth=0.5)
+    result = recipes.finetune(photos, backbone=network, recipe=recipe)
+    assert not [layer for layer in result.model._flatten_layers() if "stochastic_depth" in layer.name]
+    assert result.recipe.stochastic_depth == 0.5
+    without = recipes.finetune(photos, backbone=small_network(), recipe=recipe)
+    assert without.recipe.stochastic_depth == 0 and "no residual branches" in str(without)
+
+
+def test_all_stages_are_classified_from_where_asked(photos):
+    recipe = recipes.adjusted("all", epochs=1, taps=(0, 1), layer_decay=0.5)
+    result = recipes.finetune(photos, backbone=small_network(), recipe=recipe)
+    kernels = [layer.kernel.shape for layer in result.model._flatten_layers() if layer.name == "logits"]
+    assert kernels == [(8 + 16, 3)]
