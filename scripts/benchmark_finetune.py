@@ -31,15 +31,22 @@ import time
 from pathlib import Path
 
 DATASETS = {"hymenoptera": 224, "flowers-200": 128, "flowers-20": 128, "digits-20": 96, "digits-100": 96}
+MADE = {"textures-60": 96, "signs-60": 96, "tiny-100": 96}  # see made_datasets.py; for --regret
+SIDES = ["guide", "auto", "probe", "few", "all"]
 BACKBONE = "MobileNetV2(alpha=0.35)"
 
 
 def dataset(name: str, shared: Path):
     """(training ImageData, held-out ImageData); what is drawn at random is drawn with seed 0."""
+    import made_datasets
     import numpy as np
 
     from recipes import digits, sources
 
+    made = {"textures": made_datasets.textures, "signs": made_datasets.signs}
+    kind = name.split("-")[0]
+    if kind in made:
+        return made[kind](int(name.split("-")[1]), 0), made[kind](100, 1)
     if name == "hymenoptera":
         splits = sources.load(shared / "data" / "hymenoptera")
         return splits.train, splits.validation
@@ -51,7 +58,8 @@ def dataset(name: str, shared: Path):
     random = np.random.default_rng(0)
     order = [random.permutation(np.flatnonzero(data.labels == c)) for c in range(len(data.class_names))]
     held_out = np.concatenate([rows[:200] for rows in order])
-    return data.subset(np.concatenate([rows[200 : 200 + per_class] for rows in order])), data.subset(held_out)
+    parts = data.subset(np.concatenate([rows[200 : 200 + per_class] for rows in order])), data.subset(held_out)
+    return tuple(map(made_datasets.shrunk, parts)) if kind == "tiny" else parts
 
 
 def pixels(data, size: int):
@@ -124,7 +132,7 @@ def one(name: str, side: str, seed: int, shared: Path) -> dict:
         told = stream(int(side))
         return {**told, "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
     train, held_out = dataset(name, shared)
-    size = DATASETS[name]
+    size = {**DATASETS, **MADE}[name]
     told = guide(train, held_out, size, seed) if side == "guide" else ours(train, held_out, size, seed, side)
     return {**told, "n": len(held_out), "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
 
@@ -165,7 +173,8 @@ def compare(names, sides, seeds: int, shared: Path) -> None:
             ratio = median(runs, "seconds") / median(first, "seconds")
             table.add_row(
                 name, side, f"{mean(runs, 'accuracy'):.1%}", f"{low:.1%} to {high:.1%}",
-                f"{median(runs, 'seconds'):.0f}", f"{gain:+.1f}", f"{ratio:.2f}", f"{max(run['peak_gib'] for run in runs):.1f}",
+                f"{median(runs, 'seconds'):.0f}", f"{gain:+.1f}", f"{ratio:.2f}",
+                f"{max(run['peak_gib'] for run in runs):.1f}",
             )  # fmt: skip
     Console(width=130).print(table)
 
@@ -222,11 +231,9 @@ def stream(images: int) -> dict:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shared", type=Path)
-    parser.add_argument("--only", nargs="+", choices=DATASETS, default=list(DATASETS))
+    parser.add_argument("--only", nargs="+", choices=[*DATASETS, *MADE])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "--sides", nargs="+", choices=["guide", "auto", "probe", "few", "all"], default=["guide", "auto"]
-    )
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES[:2])
     parser.add_argument("--regret", action="store_true", help="the same as --sides auto probe few all")
     parser.add_argument("--memory", type=int, nargs="?", const=50_000, help="peak memory with that many images")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
@@ -236,7 +243,8 @@ def main():
     elif asked.memory:
         memory(asked.memory, asked.shared)
     else:
-        compare(asked.only, sides[1:] if asked.regret else asked.sides, asked.seeds, asked.shared)
+        names = asked.only or [*DATASETS, *(MADE if asked.regret else ())]
+        compare(names, SIDES[1:] if asked.regret else asked.sides, asked.seeds, asked.shared)
 
 
 if __name__ == "__main__":
