@@ -26,12 +26,13 @@ def fresh(network: keras.Model) -> keras.Model:
 def logits_model(
     backbone: Backbone, classes: int, size: int, *, taps=None, dropout: float = 0.0, seed: int = 0
 ) -> keras.Model:
-    """(batch, size, size, 3) of 0..255 → (batch, classes) logits in float32.
+    """(batch, height, width, 3) of 0..255 → (batch, classes) logits in float32, of any size that the network takes.
 
+    size: of the images that its stages are told by.
     taps: positions of the stages whose pooled features are classified, concatenated; None is the network's end.
     """
-    images = keras.Input((size, size, 3), name="images")
-    network = backbone.network
+    network, side = backbone.network, backbone.fixed_size
+    images = keras.Input((side, side, 3), name="images")
     if taps is None:
         features = pooled(backbone(images))
     else:

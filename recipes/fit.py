@@ -17,7 +17,7 @@ from recipes.callbacks import KeepBest, StopAt, StopOnNaN, Validation
 from recipes.choice import Score, choose, cross_fitted, gain, image_weights
 from recipes.data import ImageData
 from recipes.features import evaluation_batches
-from recipes.recipe import Recipe
+from recipes.recipe import TEST_SIZES, Recipe
 
 INTERPOLATIONS = (0.25, 0.5, 0.75)  # shares of the finetuned weights between the linear classifier's and the finetuned
 LAST_SHARE = 0.3  # epochs of the last training on all images, as a share of those before it
@@ -30,8 +30,10 @@ class Fitted:
     history:    one list per metric, one value per epoch.
     best_epoch: of the lowest validation loss.
     start:      how the validation images were classified before the first step.
-    candidates: and by the weights of each epoch, then of each interpolation of the best epoch's with the start's.
+    candidates: and by the weights of each epoch, of each interpolation of the best epoch's with the start's, and by the
+                kept ones at each larger size of the images.
     share:      of the finetuned weights in those that were kept; 0: training did not beat its start and was undone.
+    test_size:  of the images at which the kept weights have the lowest validation loss.
     cut:        whether the time limit ended it.
     epoch_seconds: of one epoch.
     """
@@ -41,6 +43,7 @@ class Fitted:
     start: Score
     candidates: tuple[Score, ...]
     share: float
+    test_size: int
     cut: bool
     epoch_seconds: float
 
@@ -117,10 +120,8 @@ def fit(
     """
     classes = len(train.class_names)
     _compile(model, train, recipe, recipe.epochs, rates)
-    held_out = evaluation_batches(validation, recipe.evaluation_policy, recipe.batch_size).map(lambda x, label: x)
-    if _fits_memory(validation, recipe.size):
-        held_out = held_out.cache()
-    watch = Validation(held_out, validation.labels, image_weights(validation.labels, classes, recipe.balanced))
+    weights = image_weights(validation.labels, classes, recipe.balanced)
+    watch = Validation(_images(validation, recipe), validation.labels, weights)
     watch.set_model(model)
     initial, start = model.get_weights(), watch.score()
     keep, stop = KeepBest(recipe.patience), StopAt(deadline if deadline is not None else math.inf, watch)
@@ -136,7 +137,28 @@ def fit(
     chosen = choose(start, scores) if recipe.warm_start else keep.best_epoch - 1
     share = 0.0 if chosen is None else shares[chosen]
     model.set_weights(_between(initial, keep.best_weights, share))
-    return Fitted(history, keep.best_epoch, start, tuple(scores), share, stop.reached, seconds)
+    test_size = recipe.test_size or recipe.size
+    if share and _takes_any_size(model, recipe):
+        sizes = [test_size, *(round(factor * recipe.size) for factor in TEST_SIZES if factor != 1)]
+        at_size = [scores[chosen]]
+        for size in sizes[1:]:
+            watch.images = _images(validation, replace(recipe, test_size=size))
+            at_size.append(watch.score())
+        test_size = sizes[int(np.argmin([score.loss for score in at_size]))]
+        scores += at_size[1:]
+    return Fitted(history, keep.best_epoch, start, tuple(scores), share, test_size, stop.reached, seconds)
+
+
+def _images(data: ImageData, recipe: Recipe) -> tf.data.Dataset:
+    """Batches of the images as they are shown to the classifier, kept in memory where they fit."""
+    policy = recipe.evaluation_policy
+    images = evaluation_batches(data, policy, recipe.batch_size).map(lambda x, label: x)
+    return images.cache() if _fits_memory(data, policy.size) else images
+
+
+def _takes_any_size(model: keras.Model, recipe: Recipe) -> bool:
+    """Whether the size of the images is still to be chosen, and can be."""
+    return recipe.test_size is None and recipe.policy.area is not None and model.inputs[0].shape[1] is None
 
 
 def fit_last(

@@ -7,13 +7,18 @@ import numpy as np
 import augment
 from recipes.errors import RecipeError
 
+TEST_SIZES = (1.0, 1.125, 1.25)
+
 
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides a training, and why. Change a field with `dataclasses.replace`.
 
     name:            "probe" | "few" | "all" | "scratch".
-    size:            side of the square input in pixels.
+    size:            side of the training crops in pixels.
+    test_size:       side of the images that the classifier is made for; None: the one of `TEST_SIZES` × size at which
+                     the validation loss is lowest, where the network takes several sizes and the training crops are of
+                     random area: such crops show things larger than whole images do (Touvron et al., FixRes, 2019).
     unfreeze:        how many of the backbone's stages are trained, counted from the output; -1 is all of them.
     epochs:          passes over the training images; the best one by validation loss is kept.
     policy:          training augmentation.
@@ -45,6 +50,7 @@ class Recipe:
     unfreeze: int
     epochs: int
     policy: augment.Policy
+    test_size: int | None = None
     taps: tuple[int, ...] | None = None
     batch_size: int = 32
     accumulate: int = 1
@@ -64,8 +70,10 @@ class Recipe:
     reasons: tuple[str, ...] = field(default=())
 
     def __post_init__(self):
-        for name in ("size", "epochs", "unfreeze", "batch_size", "accumulate", "patience"):
+        for name in ("size", "test_size", "epochs", "unfreeze", "batch_size", "accumulate", "patience"):
             value = getattr(self, name)
+            if name == "test_size" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int | np.integer):
                 raise RecipeError(f"Recipe.{name} is {value!r}; expected a whole number")
             object.__setattr__(self, name, int(value))
@@ -81,9 +89,10 @@ class Recipe:
             )
 
     def _check_numbers(self):
-        for name in ("size", "batch_size", "accumulate", "learning_rate", "layer_decay"):
-            if not getattr(self, name) > 0:
-                raise RecipeError(f"Recipe.{name} is {getattr(self, name)}; expected a positive number")
+        for name in ("size", "test_size", "batch_size", "accumulate", "learning_rate", "layer_decay"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise RecipeError(f"Recipe.{name} is {value}; expected a positive number")
         for name in ("label_smoothing", "dropout", "stochastic_depth", "averaging"):
             if not 0 <= getattr(self, name) < 1:
                 raise RecipeError(f"Recipe.{name} is {getattr(self, name)}; expected a number in [0, 1)")
@@ -98,8 +107,8 @@ class Recipe:
 
     @property
     def evaluation_policy(self) -> augment.Policy:
-        """The plain centre crop at the recipe's size."""
-        return augment.Policy.none(self.size)
+        """The plain centre crop at the size that the classifier is made for."""
+        return augment.Policy.none(self.test_size or self.size)
 
     def __str__(self) -> str:
         lines = [f"recipe {self.name!r}: {self.size} px, " + self._training, *(f"  because {r}" for r in self.reasons)]

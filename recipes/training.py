@@ -104,7 +104,7 @@ def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks) -
     how = dict(seed=seed, rates=stage_rates(noisy.network, tensors, recipe.layer_decay), deadline=deadline)
     splits = start.splits
     fitted = fit(model, splits.train, splits.validation, recipe, callbacks=callbacks, **how)
-    recipe = _told(recipe, fitted)
+    recipe = _told(replace(recipe, test_size=fitted.test_size), fitted)
     served = model if noisy is quiet else logits_model(quiet, start.classes, recipe.size, **options)
 
     def finished():
@@ -153,6 +153,11 @@ def _told(recipe: Recipe, fitted: Fitted) -> Recipe:
     recipe = recipe.because(f"epoch {fitted.best_epoch} of {done} had the lowest validation loss")
     if not recipe.warm_start:
         return recipe
+    if recipe.test_size != recipe.size:
+        recipe = recipe.because(
+            f"the validation loss is lowest on images of {recipe.test_size} px: the random crops of the training show "
+            "things larger than whole images do"
+        )
     gain, error = fitted.gain
     before, after = fitted.start.accuracy, fitted.best.accuracy
     told = f"on the validation images training gained {gain:.3f} ± {error:.3f} nats of likelihood and went from "
