@@ -126,15 +126,13 @@ def layerwise_decay(model, decay: float) -> dict[str, float]:
     """
     if not 0 < decay <= 1:
         raise ValueError(f"decay must be in (0, 1]: the rate falls towards the input. Got {decay}.")
-    layers = [layer for layer in _leaves(model)]
+    layers = [layer for layer in _leaves(model) if layer.trainable_variables]
     maps = [_map_size(layer) for layer in layers]
     by_map = any(maps)
     depth, below, multipliers = 0, None, {}
     for layer, size in zip(reversed(layers), reversed(maps), strict=True):
         size = (size or below) if by_map else layer
-        if not layer.trainable_variables and not (by_map and size):
-            continue
-        if size != below and (by_map or below is not None):
+        if multipliers and size != below:
             depth += 1
         below = size
         for variable in layer.trainable_variables:

@@ -1,10 +1,12 @@
 """Sharpness-aware minimisation: descend by the gradient at the worst point nearby."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import keras
 from keras import ops
+
+from optimizers.multi_tensor import MultiTensorOptimizer
 
 
 def sharpness_aware(model: keras.Model, rho: float = 0.05, adaptive: bool = False) -> keras.Model:
@@ -14,8 +16,8 @@ def sharpness_aware(model: keras.Model, rho: float = 0.05, adaptive: bool = Fals
     scaled by s and the next one by 1/s. The model's own `train_step` is run twice, hence its loss, loss scaling and
     optimizer are its own; the loss and metrics reported, and the batch statistics kept, are those of the first pass,
     at w, and both passes draw the same dropout (on torch if the layer has a seed; otherwise Keras uses torch's global
-    generator). The model is changed in place; what it saves is the plain model. Under `tf.distribute`, compute ε on
-    one replica only: strategies with several are refused.
+    generator). The model is changed in place; what it saves is the plain model. On several replicas of a
+    `tf.distribute` strategy ε comes from the gradient of the whole batch, as on one device.
 
     Args:
         model: compiled or not; compile and fit it as usual.
@@ -32,8 +34,14 @@ def sharpness_aware(model: keras.Model, rho: float = 0.05, adaptive: bool = Fals
         raise ValueError(f"rho must be positive; without it, fit the plain model. Got {rho}.")
     if "train_step" in vars(model):
         raise ValueError("The model's train_step is replaced already: is it sharpness-aware?")
-    step = _stateless_step if keras.backend.backend() == "jax" else _stateful_step
-    model.train_step = partial(step, model, model.train_step, partial(_ascent, rho=rho, adaptive=adaptive))
+    ascent = partial(_ascent, rho=rho, adaptive=adaptive)
+    if keras.backend.backend() == "jax":
+        step = partial(_stateless_step, model, model.train_step, ascent)
+    else:
+        strategy = getattr(model, "distribute_strategy", None)
+        with strategy.scope() if strategy is not None else nullcontext():
+            step = partial(_stateful_step, model, model.train_step, _Climb(ascent), _Put())
+    model.train_step = step
     model.train_function = None
     return model
 
@@ -68,33 +76,70 @@ def _stateless_step(model, train_step, ascent, state, data):
     return logs, (weights, kept, slots, kept_metrics)
 
 
-def _stateful_step(model, train_step, ascent, data):
+def _stateful_step(model, train_step, climb, put, data):
     """TensorFlow and torch: the state is in variables."""
     optimizer = model.optimizer
-    strategy = getattr(optimizer, "_distribution_strategy", None)
-    if strategy is not None and strategy.num_replicas_in_sync > 1:
-        raise ValueError("sharpness_aware does not work with several replicas: fit on one device.")
     before = _copies(model.non_trainable_variables)
     held = []
 
-    def climb(gradients, variables):
+    def ascend(gradients, variables):
         held[:] = _copies(variables)
-        for variable, w, e in zip(variables, held, ascent(held, gradients), strict=True):
-            variable.assign(w + ops.cast(e, w.dtype))
+        climb(gradients, variables)
 
     def descend(gradients, variables):
-        _assign(variables, held)
+        put(held, variables)
         optimizer.apply(gradients, variables)
 
-    with _optimizer(model, _Stand(optimizer, apply=climb)):
+    with _optimizer(model, _Stand(optimizer, apply=ascend)):
         logs = train_step(data)
-    after = [(v, _copies(v)) for v in (model.non_trainable_variables, model.metrics_variables)]
-    _assign(model.non_trainable_variables, before)
+    after, metrics = _copies(model.non_trainable_variables), _copies(model.metrics_variables)
+    put(before, model.non_trainable_variables)
     with _optimizer(model, _Stand(optimizer, apply=descend)):
         train_step(data)
-    for variables, values in after:
-        _assign(variables, values)
+    put(after, model.non_trainable_variables)
+    for variable, value in zip(model.metrics_variables, metrics, strict=True):
+        variable.assign(value)  # each replica has its own
     return logs
+
+
+class _Move(MultiTensorOptimizer):
+    """Assigns to variables. An optimizer because Keras's know how to change the copies on all replicas alike."""
+
+    def __init__(self):
+        super().__init__(0.0)
+
+    def __call__(self, values, variables):
+        if variables:
+            self._backend_update_step(list(values), list(variables), 0.0)
+
+
+class _Climb(_Move):
+    """variable ← variable + ε, from gradients, which are summed over the replicas first."""
+
+    def __init__(self, ascent):
+        super().__init__()
+        self.ascent = ascent
+
+    def __call__(self, gradients, variables):
+        super().__call__(
+            *zip(*((g, v) for g, v in zip(gradients, variables, strict=True) if g is not None), strict=True)
+        )
+
+    def _update(self, gradients, variables, rate):
+        weights = [ops.convert_to_tensor(variable) for variable in variables]
+        for variable, w, e in zip(variables, weights, self.ascent(weights, gradients), strict=True):
+            variable.assign(w + ops.cast(e, w.dtype))
+
+
+class _Put(_Move):
+    """variable ← value, the same on all replicas."""
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return grads_and_vars
+
+    def _update(self, values, variables, rate):
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
 
 
 class _Stand:
@@ -124,8 +169,3 @@ def _optimizer(model, stand):
 
 def _copies(variables):
     return [ops.copy(variable.value) for variable in variables]
-
-
-def _assign(variables, values):
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)

@@ -23,7 +23,7 @@ class Wrapper(keras.optimizers.Optimizer):
     def build(self, variables):
         if not self.optimizer.built:
             self.optimizer.build(variables)
-        self._trainable_variables = list(variables)
+        vars(self)["_trainable_variables"] = list(variables)  # past Keras's tracking: they are not this optimizer's own
         self.built = True
 
     def apply(self, grads, trainable_variables=None):
