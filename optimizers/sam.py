@@ -1,5 +1,6 @@
 """Sharpness-aware minimisation: descend by the gradient at the worst point nearby."""
 
+import threading
 from contextlib import contextmanager, nullcontext
 from functools import partial
 
@@ -34,13 +35,13 @@ def sharpness_aware(model: keras.Model, rho: float = 0.05, adaptive: bool = Fals
         raise ValueError(f"rho must be positive; without it, fit the plain model. Got {rho}.")
     if "train_step" in vars(model):
         raise ValueError("The model's train_step is replaced already: is it sharpness-aware?")
-    ascent = partial(_ascent, rho=rho, adaptive=adaptive)
+    ascent, stand = partial(_ascent, rho=rho, adaptive=adaptive), _Stand(model)
     if keras.backend.backend() == "jax":
-        step = partial(_stateless_step, model, model.train_step, ascent)
+        step = partial(_stateless_step, model.train_step, stand, ascent)
     else:
         strategy = getattr(model, "distribute_strategy", None)
         with strategy.scope() if strategy is not None else nullcontext():
-            step = partial(_stateful_step, model, model.train_step, _Climb(ascent), _Put())
+            step = partial(_stateful_step, model.train_step, stand, _Climb(ascent), _Put())
     model.train_step = step
     model.train_function = None
     return model
@@ -56,10 +57,9 @@ def _ascent(weights, gradients, *, rho, adaptive):
     return [0.0 if s is None else factor * t * s for t, s in zip(spread, scaled, strict=True)]
 
 
-def _stateless_step(model, train_step, ascent, state, data):
+def _stateless_step(train_step, stand, ascent, state, data):
     """JAX: the state goes in and comes out."""
     weights, others, slots, metrics = state
-    optimizer = model.optimizer
     seen = []
 
     def climb(slots, gradients, weights):
@@ -67,18 +67,18 @@ def _stateless_step(model, train_step, ascent, state, data):
         return seen[-1], slots
 
     def descend(slots, gradients, _):
-        return optimizer.stateless_apply(slots, gradients, weights)
+        return stand.optimizer.stateless_apply(slots, gradients, weights)
 
-    with _optimizer(model, _Stand(optimizer, stateless_apply=climb)):
+    with stand.receiving(climb):
         logs, (_, kept, _, kept_metrics) = train_step(state, data)
-    with _optimizer(model, _Stand(optimizer, stateless_apply=descend)):
+    with stand.receiving(descend):
         _, (weights, _, slots, _) = train_step((seen[0], others, slots, metrics), data)
     return logs, (weights, kept, slots, kept_metrics)
 
 
-def _stateful_step(model, train_step, climb, put, data):
+def _stateful_step(train_step, stand, climb, put, data):
     """TensorFlow and torch: the state is in variables."""
-    optimizer = model.optimizer
+    model = stand.model
     before = _copies(model.non_trainable_variables)
     held = []
 
@@ -88,13 +88,13 @@ def _stateful_step(model, train_step, climb, put, data):
 
     def descend(gradients, variables):
         put(held, variables)
-        optimizer.apply(gradients, variables)
+        stand.optimizer.apply(gradients, variables)
 
-    with _optimizer(model, _Stand(optimizer, apply=ascend)):
+    with stand.receiving(ascend):
         logs = train_step(data)
     after, metrics = _copies(model.non_trainable_variables), _copies(model.metrics_variables)
     put(before, model.non_trainable_variables)
-    with _optimizer(model, _Stand(optimizer, apply=descend)):
+    with stand.receiving(descend):
         train_step(data)
     put(after, model.non_trainable_variables)
     for variable, value in zip(model.metrics_variables, metrics, strict=True):
@@ -143,28 +143,42 @@ class _Put(_Move):
 
 
 class _Stand:
-    """Stands in for the optimizer during one pass: `train_step` hands it the gradients."""
+    """Stands in for the model's optimizer during a pass: `train_step` hands it the gradients.
 
-    def __init__(self, optimizer, apply=None, stateless_apply=None):
-        self.optimizer, self.apply, self.stateless_apply = optimizer, apply, stateless_apply
+    Replicas run in threads of their own that take turns in the middle of a pass: each has its own receiver, and the
+    last one out puts the optimizer back. It is set past Keras's tracking, which would save it.
+    """
+
+    def __init__(self, model):
+        self.model, self.optimizer = model, None
+        self.inside, self.lock, self.local = 0, threading.Lock(), threading.local()
+
+    @contextmanager
+    def receiving(self, receiver):
+        with self.lock:
+            if not self.inside:
+                self.optimizer, vars(self.model)["optimizer"] = vars(self.model)["optimizer"], self
+            self.inside += 1
+        self.local.receiver = receiver
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.inside -= 1
+                if not self.inside:
+                    vars(self.model)["optimizer"] = self.optimizer
 
     def apply_gradients(self, grads_and_vars):
-        gradients, variables = zip(*grads_and_vars, strict=True)
-        self.apply(list(gradients), list(variables))
+        self.apply(*zip(*grads_and_vars, strict=True))
+
+    def apply(self, gradients, variables):
+        self.local.receiver(list(gradients), list(variables))
+
+    def stateless_apply(self, slots, gradients, weights):
+        return self.local.receiver(slots, gradients, weights)
 
     def __getattr__(self, name):
         return getattr(self.optimizer, name)
-
-
-@contextmanager
-def _optimizer(model, stand):
-    """`model.optimizer` is `stand` for a while; set past Keras's tracking, which would save it."""
-    own = vars(model)["optimizer"]
-    vars(model)["optimizer"] = stand
-    try:
-        yield
-    finally:
-        vars(model)["optimizer"] = own
 
 
 def _copies(variables):

@@ -15,10 +15,11 @@ import keras
 from optimizer_contracts import OPTIMIZERS, compiled, data, fitted, network, same, values
 
 x, y = data()
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])  # one: the collectives of a second would collide
 for name in ("Momentum", "Adam", "Discriminative(Adam)", "Discriminative(keras AdamW)"):
     make = OPTIMIZERS[name]
     single = fitted(make, steps=3, jit_compile=False)
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with strategy.scope():
         double = network()
         compiled(double, make(0.01), jit_compile=False)
     double.fit(x[:24], y[:24], 8, 1, shuffle=False, verbose=0)
@@ -59,7 +60,7 @@ for make in (averaged, sharp, lambda: sharp(True), scaled):
     single, callbacks = make()
     start = values(single.trainable_variables)
     single.fit(x[:24], y[:24], 8, 2, shuffle=False, verbose=0, callbacks=callbacks)
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with strategy.scope():
         double, callbacks = make()
     double.fit(x[:24], y[:24], 8, 2, shuffle=False, verbose=0, callbacks=callbacks)
     assert max(abs(a - b).max() for a, b in zip(start, values(single.trainable_variables))) > 1e-2
