@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [
     "test_first_order.py",
+    "test_schedules.py",
+    "test_discriminative.py",
     "test_optimizer_contracts.py",
     "test_sharpness_aware.py",
     "test_weight_averaging.py",
