@@ -55,10 +55,13 @@ def minimize_function(
             approximate inverse Hessian; of newton-cg `hessian_product`, a function (x, v) → ∇²f(x) v, by default
             central differences of the gradient with `relative_step`, the cube root of its rounding error.
 
-    Raises: ValueError for an unknown method, l1 with another method than lbfgs, or a start where f is not finite.
+    Raises: ValueError for an unknown method, a negative l1, l1 with another method than lbfgs, or a start where f is
+        not finite.
 
     Example: `minimize_function(lambda x: (x @ x / 2, x), np.ones(3)).x`
     """
+    if not np.all(np.asarray(l1) >= 0):
+        raise ValueError(f"l1 must not be negative. Got {np.min(l1)}.")
     x = np.array(start, np.float64).ravel()
     counted = _Counted(value_and_gradient)
     model = _model(method, counted, x.size, model_options)

@@ -180,9 +180,9 @@ class Adam(MultiTensorOptimizer):
 
     m ← β₁m + (1 − β₁)g, s ← β₂s + (1 − β₂)g², x ← x − α m̂ / (√ŝ + ε), m̂ = m / (1 − β₁ᵗ), ŝ = s / (1 − β₂ᵗ).
     `bias_correction=False` is the lecture's "almost": m̂ = m, ŝ = s, whose first steps are about 3α. Keras's `Adam`
-    adds
-    ε before correcting ŝ: an ε that is √(1 − β₂ᵗ) times smaller at step t. With `weight_decay` this is AdamW, as
-    `torch.optim.AdamW` but for the spared biases. Source: Kingma and Ba, 2015; Loshchilov and Hutter, 2019.
+    adds ε to √s before correcting: an ε that is 1 / √(1 − β₂ᵗ) times larger at step t, 32 times at the first. With
+    `weight_decay` this is AdamW, as `torch.optim.AdamW` but for the spared biases. Source: Kingma and Ba, 2015;
+    Loshchilov and Hutter, 2019.
 
     Args:
         learning_rate: α.

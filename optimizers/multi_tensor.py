@@ -16,11 +16,13 @@ LARGEST_FUSED = 16_384
 
 @dataclass(frozen=True)
 class _Group:
-    """Variables (by index) that are updated together, and their shared slots."""
+    """Variables (by index) that are updated together, and their shared slots. `rate` multiplies the learning rate."""
 
     members: tuple[int, ...]
     sizes: tuple[int, ...]
+    dtype: str
     decays: bool
+    rate: float
     slots: tuple[keras.Variable, ...]
 
 
@@ -30,6 +32,7 @@ class MultiTensorOptimizer(keras.optimizers.Optimizer):
     Subclasses name their `slots` and define `rule`, elementwise functions of `keras.ops` tensors. Variables of at most
     16,384 elements are flattened into one vector per kind; a large variable is a group by itself. Weight decay is
     decoupled (Loshchilov and Hutter, 2019), x ← x − α λ x, and by default spares biases and normalisation parameters.
+    Slots and arithmetic of 16-bit variables are in float32.
 
     Args:
         learning_rate: α, a float, a schedule (it counts updates, not accumulated micro-batches) or a callable.
@@ -45,8 +48,8 @@ class MultiTensorOptimizer(keras.optimizers.Optimizer):
     def __init__(self, learning_rate=0.01, *, weight_decay=None, decay_biases=False, name=None, **options):
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, name=name, **options)
         self.decay_biases = decay_biases
-        self.partition = None
-        """Label of each variable by index: variables of different labels never share a group (see Discriminative)."""
+        self.multipliers = None
+        """Of the learning rate, one for each variable by index (see Discriminative); None are all 1."""
 
     def rule(self, gradient, slots, rate, step):
         """The change to subtract and the new slots; `step` counts from 1, as a tensor of the gradient's dtype."""
@@ -61,23 +64,23 @@ class MultiTensorOptimizer(keras.optimizers.Optimizer):
             if getattr(variable, "overwrite_with_gradient", False):
                 continue  # Keras assigns it itself
             alone = math.prod(variable.shape) > LARGEST_FUSED or keras.distribution.distribution() is not None
-            label = self.partition[i] if self.partition else None
-            together[variable.dtype, self._decays(variable), label, i if alone else None].append(i)
-        self._groups = _Untracked(self._group(members, variables, key[1]) for key, members in together.items())
+            rate = self.multipliers[i] if self.multipliers else 1.0
+            together[_dtype(variable), self._decays(variable), rate, i if alone else None].append(i)
+        self._groups = _Untracked(self._group(members, variables, *key[:3]) for key, members in together.items())
 
     def _decays(self, variable) -> bool:
         return self.weight_decay is not None and (
             (self.decay_biases or is_kernel(variable)) and self._use_weight_decay(variable)
         )
 
-    def _group(self, members, variables, decays) -> _Group:
+    def _group(self, members, variables, dtype, decays, rate) -> _Group:
         sizes = tuple(math.prod(variables[i].shape) for i in members)
-        if len(members) == 1:
+        if len(members) == 1 and dtype == variables[members[0]].dtype:
             slots = tuple(self.add_variable_from_reference(variables[members[0]], name) for name in self.slots)
         else:
-            dtype = variables[members[0]].dtype
-            slots = tuple(self.add_variable((sum(sizes),), dtype=dtype, name=name) for name in self.slots)
-        return _Group(tuple(members), sizes, decays, slots)
+            shape = variables[members[0]].shape if len(members) == 1 else (sum(sizes),)
+            slots = tuple(self.add_variable(shape, dtype=dtype, name=name) for name in self.slots)
+        return _Group(tuple(members), sizes, dtype, decays, rate, slots)
 
     def update_step(self, gradient, variable, learning_rate):
         self._update([gradient], [variable], learning_rate)
@@ -123,15 +126,16 @@ class MultiTensorOptimizer(keras.optimizers.Optimizer):
     def _change(self, group, present, given, slots, rate):
         """Change the variables `present` in place; returns the new slots."""
         gradients, variables = zip(*(given[i] for i in present), strict=True)
-        dtype = group.slots[0].dtype if group.slots else variables[0].dtype
         flat = len(group.members) > 1
-        gradient = ops.cast(_concatenated(gradients, flat), dtype)
-        rate, step = ops.cast(rate, dtype), ops.cast(self.iterations + 1, dtype)
+        gradient = ops.cast(_concatenated(gradients, flat), group.dtype)
+        rate, step = ops.cast(rate, group.dtype), ops.cast(self.iterations + 1, group.dtype)
+        if group.rate != 1:
+            rate = rate * group.rate
         change, slots = self.rule(gradient, slots, rate, step)
         if group.decays:
-            change = change + rate * self.weight_decay * _concatenated(variables, flat)
+            change = change + rate * self.weight_decay * ops.cast(_concatenated(variables, flat), group.dtype)
         for variable, part in zip(variables, _split(change, variables) if flat else [change], strict=True):
-            self.assign_sub(variable, part)
+            self.assign_sub(variable, ops.cast(part, variable.dtype))
         return slots
 
     def _apply_weight_decay(self, variables):
@@ -146,6 +150,11 @@ class MultiTensorOptimizer(keras.optimizers.Optimizer):
 
 class _Untracked(tuple):
     """A tuple that Keras neither wraps nor searches for variables."""
+
+
+def _dtype(variable) -> str:
+    """Of slots and arithmetic: in 16 bits squares of gradients and ε = 1e-8 are 0."""
+    return "float32" if variable.dtype in ("float16", "bfloat16") else variable.dtype
 
 
 def _concatenated(tensors, flat):

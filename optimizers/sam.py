@@ -1,10 +1,13 @@
 """Sharpness-aware minimisation: descend by the gradient at the worst point nearby."""
 
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import keras
 from keras import ops
+
+from optimizers.multi_tensor import MultiTensorOptimizer
 
 
 def sharpness_aware(model: keras.Model, rho: float = 0.05, adaptive: bool = False) -> keras.Model:
@@ -14,8 +17,8 @@ def sharpness_aware(model: keras.Model, rho: float = 0.05, adaptive: bool = Fals
     scaled by s and the next one by 1/s. The model's own `train_step` is run twice, hence its loss, loss scaling and
     optimizer are its own; the loss and metrics reported, and the batch statistics kept, are those of the first pass,
     at w, and both passes draw the same dropout (on torch if the layer has a seed; otherwise Keras uses torch's global
-    generator). The model is changed in place; what it saves is the plain model. Under `tf.distribute`, compute ε on
-    one replica only: strategies with several are refused.
+    generator). The model is changed in place; what it saves is the plain model. On several replicas of a
+    `tf.distribute` strategy ε comes from the gradient of the whole batch, as on one device.
 
     Args:
         model: compiled or not; compile and fit it as usual.
@@ -32,8 +35,14 @@ def sharpness_aware(model: keras.Model, rho: float = 0.05, adaptive: bool = Fals
         raise ValueError(f"rho must be positive; without it, fit the plain model. Got {rho}.")
     if "train_step" in vars(model):
         raise ValueError("The model's train_step is replaced already: is it sharpness-aware?")
-    step = _stateless_step if keras.backend.backend() == "jax" else _stateful_step
-    model.train_step = partial(step, model, model.train_step, partial(_ascent, rho=rho, adaptive=adaptive))
+    ascent, stand = partial(_ascent, rho=rho, adaptive=adaptive), _Stand(model)
+    if keras.backend.backend() == "jax":
+        step = partial(_stateless_step, model.train_step, stand, ascent)
+    else:
+        strategy = getattr(model, "distribute_strategy", None)
+        with strategy.scope() if strategy is not None else nullcontext():
+            step = partial(_stateful_step, model.train_step, stand, _Climb(ascent), _Put())
+    model.train_step = step
     model.train_function = None
     return model
 
@@ -48,10 +57,9 @@ def _ascent(weights, gradients, *, rho, adaptive):
     return [0.0 if s is None else factor * t * s for t, s in zip(spread, scaled, strict=True)]
 
 
-def _stateless_step(model, train_step, ascent, state, data):
+def _stateless_step(train_step, stand, ascent, state, data):
     """JAX: the state goes in and comes out."""
     weights, others, slots, metrics = state
-    optimizer = model.optimizer
     seen = []
 
     def climb(slots, gradients, weights):
@@ -59,73 +67,119 @@ def _stateless_step(model, train_step, ascent, state, data):
         return seen[-1], slots
 
     def descend(slots, gradients, _):
-        return optimizer.stateless_apply(slots, gradients, weights)
+        return stand.optimizer.stateless_apply(slots, gradients, weights)
 
-    with _optimizer(model, _Stand(optimizer, stateless_apply=climb)):
+    with stand.receiving(climb):
         logs, (_, kept, _, kept_metrics) = train_step(state, data)
-    with _optimizer(model, _Stand(optimizer, stateless_apply=descend)):
+    with stand.receiving(descend):
         _, (weights, _, slots, _) = train_step((seen[0], others, slots, metrics), data)
     return logs, (weights, kept, slots, kept_metrics)
 
 
-def _stateful_step(model, train_step, ascent, data):
+def _stateful_step(train_step, stand, climb, put, data):
     """TensorFlow and torch: the state is in variables."""
-    optimizer = model.optimizer
-    strategy = getattr(optimizer, "_distribution_strategy", None)
-    if strategy is not None and strategy.num_replicas_in_sync > 1:
-        raise ValueError("sharpness_aware does not work with several replicas: fit on one device.")
+    model = stand.model
     before = _copies(model.non_trainable_variables)
     held = []
 
-    def climb(gradients, variables):
+    def ascend(gradients, variables):
         held[:] = _copies(variables)
-        for variable, w, e in zip(variables, held, ascent(held, gradients), strict=True):
-            variable.assign(w + ops.cast(e, w.dtype))
+        climb(gradients, variables)
 
     def descend(gradients, variables):
-        _assign(variables, held)
-        optimizer.apply(gradients, variables)
+        put(held, variables)
+        stand.optimizer.apply(gradients, variables)
 
-    with _optimizer(model, _Stand(optimizer, apply=climb)):
+    with stand.receiving(ascend):
         logs = train_step(data)
-    after = [(v, _copies(v)) for v in (model.non_trainable_variables, model.metrics_variables)]
-    _assign(model.non_trainable_variables, before)
-    with _optimizer(model, _Stand(optimizer, apply=descend)):
+    after, metrics = _copies(model.non_trainable_variables), _copies(model.metrics_variables)
+    put(before, model.non_trainable_variables)
+    with stand.receiving(descend):
         train_step(data)
-    for variables, values in after:
-        _assign(variables, values)
+    put(after, model.non_trainable_variables)
+    for variable, value in zip(model.metrics_variables, metrics, strict=True):
+        variable.assign(value)  # each replica has its own
     return logs
 
 
-class _Stand:
-    """Stands in for the optimizer during one pass: `train_step` hands it the gradients."""
+class _Move(MultiTensorOptimizer):
+    """Assigns to variables. An optimizer because Keras's know how to change the copies on all replicas alike."""
 
-    def __init__(self, optimizer, apply=None, stateless_apply=None):
-        self.optimizer, self.apply, self.stateless_apply = optimizer, apply, stateless_apply
+    def __init__(self):
+        super().__init__(0.0)
+
+    def __call__(self, values, variables):
+        if variables:
+            self._backend_update_step(list(values), list(variables), 0.0)
+
+
+class _Climb(_Move):
+    """variable ← variable + ε, from gradients, which are summed over the replicas first."""
+
+    def __init__(self, ascent):
+        super().__init__()
+        self.ascent = ascent
+
+    def __call__(self, gradients, variables):
+        super().__call__(
+            *zip(*((g, v) for g, v in zip(gradients, variables, strict=True) if g is not None), strict=True)
+        )
+
+    def _update(self, gradients, variables, rate):
+        weights = [ops.convert_to_tensor(variable) for variable in variables]
+        for variable, w, e in zip(variables, weights, self.ascent(weights, gradients), strict=True):
+            variable.assign(w + ops.cast(e, w.dtype))
+
+
+class _Put(_Move):
+    """variable ← value, the same on all replicas."""
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return grads_and_vars
+
+    def _update(self, values, variables, rate):
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+
+class _Stand:
+    """Stands in for the model's optimizer during a pass: `train_step` hands it the gradients.
+
+    Replicas run in threads of their own that take turns in the middle of a pass: each has its own receiver, and the
+    last one out puts the optimizer back. It is set past Keras's tracking, which would save it.
+    """
+
+    def __init__(self, model):
+        self.model, self.optimizer = model, None
+        self.inside, self.lock, self.local = 0, threading.Lock(), threading.local()
+
+    @contextmanager
+    def receiving(self, receiver):
+        with self.lock:
+            if not self.inside:
+                self.optimizer, vars(self.model)["optimizer"] = vars(self.model)["optimizer"], self
+            self.inside += 1
+        self.local.receiver = receiver
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.inside -= 1
+                if not self.inside:
+                    vars(self.model)["optimizer"] = self.optimizer
 
     def apply_gradients(self, grads_and_vars):
-        gradients, variables = zip(*grads_and_vars, strict=True)
-        self.apply(list(gradients), list(variables))
+        self.apply(*zip(*grads_and_vars, strict=True))
+
+    def apply(self, gradients, variables):
+        self.local.receiver(list(gradients), list(variables))
+
+    def stateless_apply(self, slots, gradients, weights):
+        return self.local.receiver(slots, gradients, weights)
 
     def __getattr__(self, name):
         return getattr(self.optimizer, name)
 
 
-@contextmanager
-def _optimizer(model, stand):
-    """`model.optimizer` is `stand` for a while; set past Keras's tracking, which would save it."""
-    own = vars(model)["optimizer"]
-    vars(model)["optimizer"] = stand
-    try:
-        yield
-    finally:
-        vars(model)["optimizer"] = own
-
-
 def _copies(variables):
     return [ops.copy(variable.value) for variable in variables]
-
-
-def _assign(variables, values):
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)

@@ -21,7 +21,11 @@ def current_rate(optimizer: keras.optimizers.Optimizer):
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate α(t); t counts updates from 0. Subclasses keep their arguments as attributes of the same name."""
+    """A learning rate α(t); t counts updates from 0. Subclasses keep their arguments as attributes of the same name.
+
+    Under `gradient_accumulation_steps` the optimizers here and those inside of `Discriminative` give the number of
+    updates; any other of Keras's gives the number of batches, so multiply its schedule's lengths by the steps.
+    """
 
     arguments: tuple[str, ...] = ()
 

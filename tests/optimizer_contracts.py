@@ -114,15 +114,38 @@ def accumulation_equals_one_large_batch(make, tmp_path):
     same(large.trainable_variables, small.trainable_variables, rtol=1e-3, atol=2e-5)
 
 
-def clipping_bounds_the_gradient(make, tmp_path):
-    """With clipnorm a gradient a million times larger gives the same step."""
-    optimizer_a, optimizer_b = make(0.01), make(0.01)
-    a, b = (keras.Variable(np.zeros(3, "float32"), name="kernel") for _ in range(2))
-    for optimizer, variable, scale in ((optimizer_a, a, 1.0), (optimizer_b, b, 1e6)):
-        getattr(optimizer, "optimizer", optimizer).clipnorm = 0.5
-        for _ in range(3):
-            optimizer.apply([ops.convert_to_tensor(np.array([3.0, -4.0, 1.0], "float32") * scale)], [variable])
-    same([a], [b], rtol=1e-5)
+def clipping_equals_clipped_gradients(make, tmp_path):
+    """clipnorm on gradients of very different sizes is no clipping on gradients clipped by hand; and it matters."""
+    rng = np.random.default_rng(0)
+    raw = [(scale * rng.normal(size=3)).astype("float32") for scale in (1e-2, 30.0, 0.1, 1e4)]
+    by_hand = [g * min(1, 0.5 / np.linalg.norm(g)) for g in raw]
+    results = []
+    for clipnorm, gradients in ((0.5, raw), (None, by_hand), (None, raw)):
+        optimizer = make(0.01)
+        optimizer.clipnorm = clipnorm
+        variable = keras.Variable(np.zeros(3, "float32"), name="kernel")
+        for g in gradients:
+            optimizer.apply([ops.convert_to_tensor(g)], [variable])
+        results.append(variable)
+    same([results[0]], [results[1]], rtol=1e-5)
+    assert np.abs(np.subtract(*values(results[1:]))).max() > 1e-3
+
+
+def half_precision_variables_move_by_small_gradients(make, tmp_path):
+    """ε = 1e-8 and the squares of gradients of 1e-4 are 0 in float16: slots are float32."""
+    ours = getattr(make(0.1), "optimizer", make(0.1))
+    if type(ours).__module__.startswith("keras"):
+        return  # Keras's own compute in the variable's dtype
+    moved = []
+    for dtype in ("float16", "float32"):
+        variable, other = (keras.Variable(np.zeros(3, dtype), dtype=dtype, name="kernel") for _ in range(2))
+        optimizer = make(0.1)
+        for g in ([0.0, 1e-4, -2e-4], [0.0, 2e-4, 1e-4]):
+            gradients = [ops.convert_to_tensor(np.array(g, dtype))] * 2
+            optimizer.apply(gradients, [variable, other])
+        moved.append(values([variable])[0].astype("float32"))
+    assert np.isfinite(moved[0]).all() and moved[0][0] == 0
+    np.testing.assert_allclose(moved[0], moved[1], rtol=2e-3, atol=1e-8)
 
 
 def mixed_precision_skips_overflow(make, tmp_path):
@@ -177,7 +200,8 @@ CONTRACTS = [
     resume_equals_uninterrupted,
     jit_equals_eager,
     accumulation_equals_one_large_batch,
-    clipping_bounds_the_gradient,
+    clipping_equals_clipped_gradients,
+    half_precision_variables_move_by_small_gradients,
     mixed_precision_skips_overflow,
     embedding_gradients_work,
     missing_gradients_leave_their_variables_alone,

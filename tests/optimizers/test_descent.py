@@ -142,6 +142,8 @@ def test_mistakes_are_named():
 
     with pytest.raises(ValueError, match="5,000 parameters"):
         minimize_function(bowl, np.ones(6000), method="bfgs")
+    with pytest.raises(ValueError, match="l1 must not be negative"):
+        minimize_function(bowl, np.ones(3), l1=-1.0)
     with pytest.raises(ValueError, match="OWL-QN"):
         minimize_function(bowl, np.ones(3), method="bfgs", l1=1.0)
     with pytest.raises(ValueError, match="Start elsewhere"):

@@ -16,6 +16,9 @@ INNER = {
     "keras AdamW": lambda rate: keras.optimizers.AdamW(rate, weight_decay=0.1),
     "keras RMSprop": keras.optimizers.RMSprop,
     "keras Lion": keras.optimizers.Lion,
+    "keras Nadam": keras.optimizers.Nadam,  # a product over steps, which must not advance once per multiplier
+    "scaled loss": lambda rate: keras.optimizers.LossScaleOptimizer(optimizers.Adam(rate, weight_decay=0.1)),
+    "scaled loss, keras": lambda rate: keras.optimizers.LossScaleOptimizer(keras.optimizers.AdamW(rate)),
 }
 
 
@@ -31,8 +34,11 @@ def step(optimizer, targets, gradients):
 GRADIENTS = np.random.default_rng(0).normal(size=(5, 2, 3)).astype("float32")
 
 
-@pytest.mark.parametrize("make", INNER.values(), ids=INNER.keys())
-def test_multiplier_is_the_rate(make):
+@pytest.mark.parametrize("name", INNER)
+def test_multiplier_is_the_rate(name):
+    make = INNER[name]
+    if "scaled" in name and keras.backend.backend() == "jax":
+        pytest.skip("Keras's LossScaleOptimizer cannot apply() outside of a compiled step on JAX")
     together = variables()
     step(Discriminative(make(0.1), {"kernel_0": 0.5, "kernel_1": 0.0, ".*": 1.0}), together, GRADIENTS)
     for rate, i in ((0.05, 0), (0.1, 2)):
@@ -111,6 +117,59 @@ def test_layerwise_decay_of_a_pretrained_shape():
     multipliers = layerwise_decay(head, 0.5)
     assert len(multipliers) == len(head.trainable_variables)
     assert sorted(set(multipliers.values())) == [0.5**k for k in range(5, -1, -1)]
+
+
+def test_layerwise_decay_of_squeeze_and_excitation():
+    """MobileNetV3's 1 × 1 maps inside of blocks are no stages: five strides and a head, as MobileNetV2."""
+    options = {"include_top": False, "weights": None, "input_shape": (64, 64, 3)}
+    multipliers = layerwise_decay(keras.applications.MobileNetV3Small(minimalistic=False, **options), 0.5)
+    stem = next(value for pattern, value in multipliers.items() if pattern.startswith(r"(^|/)conv/kernel"))
+    assert stem == min(multipliers.values()) == 0.5**4  # without a head, the last map is stage 0
+    assert len(set(multipliers.values())) == 5
+
+
+def test_layerwise_decay_needs_known_sizes_and_distinct_names():
+    unknown = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(4, 3)])
+    with pytest.raises(ValueError, match="fixed height and width"):
+        layerwise_decay(unknown, 0.5)
+    nested = []
+    for size in (6, 4):
+        x = keras.Input((size,))
+        nested.append(keras.Model(x, keras.layers.Dense(4, name="same")(x)))
+    with pytest.raises(ValueError, match="different names"):
+        layerwise_decay(keras.Sequential([keras.Input((6,)), *nested]), 0.5)
+
+
+def test_behaves_like_the_optimizer_inside():
+    """Excluding from weight decay, moving averages, accumulation and loss scaling reach it."""
+    inner = keras.optimizers.AdamW(0.1, weight_decay=0.5, use_ema=True, ema_momentum=0.5)
+    optimizer = Discriminative(inner, {".*": 1.0})
+    optimizer.exclude_from_weight_decay(var_names=["kernel_0"])
+    targets = variables()
+    step(optimizer, targets, np.zeros((2, 2, 3), "float32"))
+    same([targets[0]], [np.full((2, 3), 1.0)])
+    same([targets[1]], [np.full((2, 3), 2 * 0.95**2)], rtol=1e-6)
+    assert optimizer.use_ema
+    optimizer.finalize_variable_values(targets)
+    same([targets[1]], [np.full((2, 3), 0.95 * (1 + 0.95))], rtol=1e-6)
+    scaled = Discriminative(optimizers.Momentum(0.1, loss_scale_factor=8.0), {".*": 1.0})
+    keras.optimizers.LossScaleOptimizer(scaled)
+    assert scaled.loss_scale_factor is None and scaled.optimizer.loss_scale_factor is None
+
+
+def test_swapping_in_keras_moving_average():
+    x, y = data(16)
+    inner = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)
+    twin = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)
+    models = [compiled(network(), o) for o in (Discriminative(inner, {".*": 1.0}), twin)]
+    for model in models:
+        model.fit(x, y, 8, 2, shuffle=False, verbose=0, callbacks=[keras.callbacks.SwapEMAWeights(swap_on_epoch=True)])
+    same(models[0].trainable_variables, models[1].trainable_variables, rtol=1e-6)
+
+
+def test_an_optimizer_without_a_rule_of_its_own_is_refused():
+    with pytest.raises(ValueError, match="no update_step of its own"):
+        Discriminative(Discriminative(optimizers.Adam(), {".*": 1.0}), {".*": 1.0})
 
 
 def test_built_optimizer_is_refused():

@@ -74,6 +74,83 @@ def test_batches_equal_arrays():
     assert objective(models[0], x, y, 0.1) == pytest.approx(objective(models[1], x, y, 0.1), rel=1e-7)
 
 
+@pytest.mark.parametrize("first", [[], [keras.layers.Dropout(0.5)]], ids=["direct", "streamed"])
+def test_sample_weights_equal_repeated_examples(first):
+    """Of arrays, on both paths, and as the third element of batches."""
+    x, y = data(300)
+    counts = np.arange(300) % 3
+    weighted, repeated, batched = (classifier(*first) for _ in range(3))
+    optimizers.minimize(weighted, x, y, CROSS_ENTROPY, sample_weight=2.0 * counts, l2=0.1, tolerance=2e-6)
+    options = {"loss": CROSS_ENTROPY, "l2": 0.1, "tolerance": 2e-6}
+    optimizers.minimize(repeated, np.repeat(x, counts, 0), np.repeat(y, counts), **options)
+    optimizers.minimize(batched, [(x[:100], y[:100], counts[:100]), (x[100:], y[100:], counts[100:])], **options)
+    for other in (repeated, batched):
+        for a, b in zip(values(weighted.weights), values(other.weights), strict=True):
+            np.testing.assert_allclose(a, b, atol=2e-4)
+
+
+def test_targets_are_brought_to_the_rank_of_the_outputs():
+    """(n,) targets and (n, 1) outputs are n errors, not n × n; as in compile()."""
+    x, _ = data(200)
+    y = x @ np.arange(5, dtype="float32") + 3
+    for loss in ("mse", keras.losses.mean_squared_error, keras.losses.MeanSquaredError()):
+        model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(1)])
+        found = optimizers.minimize(model, x, y, loss)
+        assert found.loss < 1e-6
+        np.testing.assert_allclose(values([model.layers[0].kernel])[0][:, 0], np.arange(5), atol=1e-3)
+
+
+def test_mixed_precision_is_minimised():
+    """Loss scaling would skip the first gradients, and zeros would count as convergence."""
+    keras.mixed_precision.set_dtype_policy("mixed_float16")
+    try:
+        model = classifier(keras.layers.Dense(4, activation="tanh"))
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    x, y = data(400)
+    found = optimizers.minimize(model, x, y, CROSS_ENTROPY, l2=0.01, max_iterations=20)
+    assert found.iterations > 3
+    model.compile("sgd", CROSS_ENTROPY)
+    assert model.evaluate(x, y, verbose=0) < 0.8
+
+
+def test_hessian_products_are_exact():
+    """Against central differences of the gradient, with regularisers, weights and a last chunk of another size."""
+    from optimizers.model_objective import ModelObjective, batches_of
+
+    x, y = data(1100)
+    dense = keras.layers.Dense(6, activation="tanh", kernel_regularizer=keras.regularizers.L2(1e-2))
+    model = classifier(dense, keras.layers.BatchNormalization())
+    objective = ModelObjective(model, batches_of(x, y, np.linspace(0, 1, 1100)), CROSS_ENTROPY, 0.1)
+    at = objective.position()
+    v = np.random.default_rng(0).normal(size=at.size)
+    h = 1e-2
+    differences = (objective(at + h * v)[1] - objective(at - h * v)[1]) / (2 * h)
+    product = objective.hessian_product(at, v)
+    np.testing.assert_allclose(product, differences, atol=2e-2 * np.abs(product).max())
+    other = np.random.default_rng(1).normal(size=at.size)
+    assert other @ product == pytest.approx(v @ objective.hessian_product(at, other), rel=1e-3)  # symmetric
+
+
+def test_keras_data_sets_and_several_inputs():
+    x, y = data(90)
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, i):
+            return x[30 * i : 30 * i + 30], y[30 * i : 30 * i + 30]
+
+    left, right = keras.Input((2,)), keras.Input((3,))
+    both = keras.Model([left, right], keras.layers.Dense(3)(keras.layers.Concatenate()([left, right])))
+    single = classifier()
+    for model, arguments in ((both, ([x[:, :2], x[:, 2:]], y)), (single, (Batches(),))):
+        optimizers.minimize(model, *arguments, loss=CROSS_ENTROPY, l2=0.1)
+    for a, b in zip(values(both.weights), values(single.weights), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3)
+
+
 def test_network_with_regularisers_and_batch_normalisation_descends():
     x, y = data(400)
     dense = keras.layers.Dense(6, activation="tanh", kernel_regularizer=keras.regularizers.L2(1e-3))
@@ -105,6 +182,17 @@ def test_mistakes_are_named():
         optimizers.minimize(classifier(), x, y, CROSS_ENTROPY, method="adam")
     with pytest.raises(ValueError, match="built model"):
         optimizers.minimize(keras.Sequential([keras.layers.Dense(3)]), x, y, CROSS_ENTROPY)
+    with pytest.raises(ValueError, match="can be read once"):
+        optimizers.minimize(classifier(), ((x, y) for _ in range(1)), loss=CROSS_ENTROPY)
+    with pytest.raises(ValueError, match="whole class numbers"):
+        optimizers.minimize(classifier(), x, y + 0.5, CROSS_ENTROPY)
+    with pytest.raises(ValueError, match="as many examples"):
+        optimizers.minimize(classifier(keras.layers.Dropout(0.1)), x, y[:9], CROSS_ENTROPY)
+    with pytest.raises(ValueError, match="third element"):
+        optimizers.minimize(classifier(), [(x, y)], loss=CROSS_ENTROPY, sample_weight=np.ones(20))
+    for penalty in ({"l2": -0.1}, {"l1": -0.1}):
+        with pytest.raises(ValueError, match="must not be negative"):
+            optimizers.minimize(classifier(), x, y, CROSS_ENTROPY, **penalty)
 
 
 def test_losses_are_the_lectures():

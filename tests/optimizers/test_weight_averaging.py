@@ -95,6 +95,68 @@ def test_resume_is_exact(tmp_path):
     np.testing.assert_allclose(whole.weight_average.raw, resumed.weight_average.raw, rtol=1e-5, atol=1e-6)
 
 
+def test_a_second_fit_goes_on_from_the_raw_weights():
+    twice, once = (compiled(network(True), optimizers.Adam(0.05)) for _ in range(2))
+    for first in (0, 1):
+        fit(twice, [optimizers.PolyakAveraging(0.8)], epochs=first + 1, initial_epoch=first)
+    fit(once, [optimizers.PolyakAveraging(0.8)], epochs=2)
+    same(twice.variables, once.variables, rtol=1e-5, atol=1e-6)
+
+
+def test_compiling_again_begins_a_new_average():
+    """The average of the first optimizer, and its raw weights, are forgotten."""
+    model = fit(compiled(network(), optimizers.Momentum(0.3)), [optimizers.PolyakAveraging(0.99)])
+    start, recorder = values(model.trainable_variables), Recorder()
+    fit(compiled(model, optimizers.Momentum(0.0)), [optimizers.PolyakAveraging(0.99), recorder], epochs=1)
+    same(recorder.path[0], start)
+    same(model.trainable_variables, start, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_set_by_the_user_are_kept():
+    """Between two fits, and by a callback after every epoch: raw weights of before are not put over them."""
+    model = fit(compiled(network(), optimizers.Momentum(0.0)), [optimizers.PolyakAveraging(0.9)])
+    for weights in (5.0, -1.0):
+        for variable in model.trainable_variables:
+            variable.assign(np.full(variable.shape, weights))
+        fit(model, [optimizers.PolyakAveraging(0.9)])
+        same(model.trainable_variables, [np.full(v.shape, weights) for v in model.trainable_variables], rtol=1e-6)
+
+
+def test_fit_without_the_callback_is_the_plain_models():
+    """The optimizer is the one compiled, and what it learns meanwhile is not undone later."""
+    optimizer = optimizers.Momentum(0.3)
+    model = fit(compiled(network(), optimizer), [optimizers.PolyakAveraging(0.9)])
+    assert model.optimizer is optimizer
+    fit(model, [])
+    after, recorder = values(model.trainable_variables), Recorder()
+    optimizer.learning_rate = 0.0
+    fit(model, [optimizers.PolyakAveraging(0.9), recorder], epochs=1)
+    assert max(np.abs(a - b).max() for a, b in zip(recorder.path[0], after, strict=True)) < 1  # momentum is left
+    same(recorder.path[0], after, rtol=1e-6)
+
+
+def test_mixed_precision_and_compiled_steps():
+    """Overflows are no updates; the average of float32 weights is float32."""
+    keras.mixed_precision.set_dtype_policy("mixed_float16")
+    try:
+        model = compiled(network(), optimizers.Momentum(0.3), jit_compile=keras.backend.backend() != "torch")
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    model.optimizer.build(model.trainable_variables)
+    model.optimizer.dynamic_scale.assign(2.0**100)  # the first batches overflow
+    recorder = Recorder()
+    fit(model, [optimizers.UniformAveraging(0), recorder], epochs=30)
+    updates = int(model.optimizer.iterations)
+    assert 0 < updates < 120 and int(keras.ops.convert_to_numpy(model.weight_average.count)) == updates
+    mean = [np.mean([weights[i] for weights in recorder.path[-updates:]], 0) for i in range(4)]
+    same(model.trainable_variables, mean, rtol=1e-4, atol=1e-4)
+
+
+def test_needs_a_compiled_model():
+    with pytest.raises(ValueError, match="compile the model"):
+        optimizers.PolyakAveraging().set_model(network())
+
+
 def test_checkpoint_opens_as_the_averaged_model(tmp_path):
     path = tmp_path / "model.keras"
     callbacks = [optimizers.PolyakAveraging(0.8), keras.callbacks.ModelCheckpoint(path)]
@@ -104,7 +166,14 @@ def test_checkpoint_opens_as_the_averaged_model(tmp_path):
     same(model.optimizer.variables, loaded.optimizer.variables)
 
 
-@pytest.mark.parametrize("make", [lambda: optimizers.PolyakAveraging(1.0), lambda: optimizers.UniformAveraging(-1)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optimizers.PolyakAveraging(1.0),
+        lambda: optimizers.UniformAveraging(-1),
+        lambda: optimizers.UniformAveraging(1, every=0),
+    ],
+)
 def test_refuses_nonsense(make):
-    with pytest.raises(ValueError, match=r"must (be in|not be)"):
+    with pytest.raises(ValueError, match=r"must (be|not be)"):
         make()

@@ -1,0 +1,176 @@
+"""A Keras model's loss over a dataset as a function of its flat trainable variables, with its derivatives."""
+
+import copy
+
+import keras
+import numpy as np
+from keras import ops
+from keras.src.losses.losses import LossFunctionWrapper
+
+from optimizers.hessian import hessian_product
+from optimizers.parameters import is_kernel
+
+CHUNK = 1024  # examples at a time
+
+
+class ModelObjective:
+    """Flat weights → (Σ wᵢ lossᵢ / Σ wᵢ + l2/2 · Σ kernel², its gradient), with the model as calculator.
+
+    Args:
+        model: a built `keras.Model` of one output.
+        batches: a function → an iterator of (x, y, weights or None).
+        loss: as for `model.compile`.
+        l2: penalty.
+    """
+
+    def __init__(self, model, batches, loss, l2: float):
+        self.variables, self.batches, self.l2 = model.trainable_variables, batches, l2
+        self.sizes = [int(np.prod(v.shape)) for v in self.variables]
+        self.penalised = np.repeat([float(is_kernel(v)) for v in self.variables], self.sizes)
+        self.precision = max(_rounding(layer.compute_dtype) for layer in model._flatten_layers())
+        self.gradients = _GradientReader()
+        self.calculator = _Calculator(model, loss)
+        # Compiling pays where there is no eager mode worth having. A scaled loss would skip gradients that overflow.
+        jit = keras.backend.backend() == "jax"
+        self.calculator.compile(optimizer=self.gradients, loss=None, jit_compile=jit, auto_scale_loss=False)
+
+    def position(self) -> np.ndarray:
+        return np.concatenate([ops.convert_to_numpy(v).ravel() for v in self.variables]).astype(np.float64)
+
+    def move(self, flat):
+        for variable, part in zip(self.variables, self._split(flat), strict=True):
+            variable.assign(ops.cast(part.astype(np.float32), variable.dtype))
+
+    def __call__(self, flat):
+        self.move(flat)
+        total, count, gradient = 0.0, 0.0, np.zeros(flat.size)
+        for x, y, weights in self.batches():
+            self.calculator.reset_metrics()
+            logs = self.calculator.train_on_batch(x, y, sample_weight=weights, return_dict=True)
+            total += float(logs["loss"])
+            gradient += self.gradients.read()
+            count += _count(x, weights)
+        if not count > 0:
+            raise ValueError("There are no examples of positive weight to minimise a loss over.")
+        kernels = self.penalised * flat
+        return total / count + self.l2 / 2 * kernels @ kernels, gradient / count + self.l2 * kernels
+
+    def hessian_product(self, flat, vector):
+        """∇²f(flat) · vector, exactly, by the backend's automatic differentiation."""
+        self.move(flat)
+        parts = [part.astype(np.float32) for part in self._split(vector)]
+        product, count = np.zeros(flat.size), 0.0
+        for x, y, weights in self.batches():
+            change = hessian_product(self.calculator, self.variables, parts, x, y, weights)
+            product += np.concatenate([ops.convert_to_numpy(part).ravel() for part in change])
+            count += _count(x, weights)
+        return product / count + self.l2 * self.penalised * vector
+
+    def refuse_noise(self, flat):
+        first, second = self(flat)[0], self(flat)[0]
+        if abs(first - second) > 10 * self.precision * abs(first):
+            raise ValueError(
+                f"The loss of the same weights was {first:.8g}, then {second:.8g}. A full-batch minimiser needs "
+                "a function without noise: remove layers that are random in inference mode too (Monte-Carlo dropout); "
+                "from the dataset, augmentation and shuffling with a dropped remainder; or use a stochastic optimizer."
+            )
+
+    def _split(self, flat):
+        parts = np.split(flat, np.cumsum(self.sizes)[:-1])
+        return [part.reshape(v.shape) for part, v in zip(parts, self.variables, strict=True)]
+
+
+def batches_of(x, y, sample_weight):
+    """A function → (x, y, weights or None), chunks of arrays or the batches of an iterable.
+
+    Raises: ValueError for an iterable that can be read once only.
+    """
+    if y is not None:
+        return lambda: _chunks(x, y, sample_weight)
+    if sample_weight is not None:
+        raise ValueError("Of batches, sample weights are the third element: (x, y, weights).")
+    if hasattr(x, "__next__"):
+        raise ValueError(
+            f"A minimiser reads the data many times; a {type(x).__name__} can be read once. Give arrays, a list of "
+            "batches, a PyDataset or a tf.data.Dataset."
+        )
+    if isinstance(x, keras.utils.PyDataset):
+        return lambda: (_triple(x[i]) for i in range(x.num_batches))
+    return lambda: (_triple(batch) for batch in x)
+
+
+def _triple(batch):
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        raise ValueError(f"Batches must be (x, y) or (x, y, weights). Got a {type(batch).__name__}.")
+    return (*batch, None)[:3]
+
+
+def _chunks(x, y, sample_weight):
+    data = (x, y) if sample_weight is None else (x, y, sample_weight)
+    lengths = {len(array) for array in keras.tree.flatten(data)}
+    if len(lengths) != 1:
+        raise ValueError(f"x, y and sample_weight must have as many examples. Got {sorted(lengths)}.")
+    for at in range(0, lengths.pop(), CHUNK):
+        yield _triple(keras.tree.map_structure(lambda array, at=at: array[at : at + CHUNK], data))
+
+
+def _count(x, weights) -> float:
+    if weights is not None:
+        return float(np.sum(ops.convert_to_numpy(weights), dtype=np.float64))
+    return len(keras.tree.flatten(x)[0])
+
+
+def _rounding(dtype) -> float:
+    """Relative error of a number."""
+    digits = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}
+    return 0.5 ** digits.get(dtype, 24)
+
+
+class _Calculator(keras.Model):
+    """The model in inference mode as something `train_on_batch` differentiates: Keras's one backend-neutral gradient.
+
+    The loss of a batch is the weighted sum over its examples (for losses of many outputs per example, of their mean).
+    """
+
+    def __init__(self, model, loss):
+        super().__init__(name="objective", autocast=False)
+        loss = keras.losses.get(loss)
+        if isinstance(loss, keras.losses.Loss):
+            loss = copy.copy(loss)
+            loss.reduction = None
+        else:  # as compile() does it: targets are brought to the rank of the outputs
+            loss = LossFunctionWrapper(loss, reduction=None)
+        self.model, self.per_example = model, loss
+
+    def call(self, x):
+        return self.model(x, training=False)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        values = self.per_example(y, y_pred)
+        size = ops.shape(y_pred)[0]
+        if len(values.shape) == 0:
+            if sample_weight is not None:
+                raise ValueError("Sample weights need a loss for each example: (y_true, y_pred) → (batch,).")
+            return (values + sum(self.losses)) * ops.cast(size, values.dtype)
+        values = ops.mean(ops.reshape(values, (size, -1)), 1)
+        if sample_weight is None:
+            return ops.sum(values) + sum(self.losses) * ops.cast(size, values.dtype)
+        weights = ops.cast(ops.reshape(sample_weight, (-1,)), values.dtype)
+        return ops.sum(weights * values) + sum(self.losses) * ops.sum(weights)
+
+
+class _GradientReader(keras.optimizers.Optimizer):
+    """Keeps the gradients and leaves the variables alone."""
+
+    def __init__(self):
+        super().__init__(learning_rate=0.0, name="gradient_reader")
+
+    def build(self, variables):
+        super().build(variables)
+        self.slots = self.add_optimizer_variables(variables, "gradient")
+
+    def update_step(self, gradient, variable, learning_rate):
+        self.assign(self.slots[self._get_variable_index(variable)], ops.convert_to_tensor(gradient))
+
+    def read(self) -> np.ndarray:
+        return np.concatenate([ops.convert_to_numpy(slot).ravel() for slot in self.slots]).astype(np.float64)
