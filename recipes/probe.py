@@ -37,7 +37,8 @@ class StageResult:
     classifier:     fitted on all training images.
     out_of_fold:    (n, classes) probabilities by classifiers that had not seen the image.
     losses:         (n,) negative log-likelihood of each image, out of fold.
-    mirror_gain:    mean and standard error, in nats, of what averaging over the image and its mirror image takes off.
+    mirror_gain:    mean and standard error, in nats, of what averaging over the image and its mirror image takes off,
+                    against one of them chosen at random.
     """
 
     name: str
@@ -191,7 +192,7 @@ def _stage(name: str, features: np.ndarray, taps, labels, classes: int, folds, m
     classifier = fit_path(features, labels, classes, L2_PATH[: best + 1])[-1]
     probabilities = softmax(logits[best].astype(np.float64), -1)
     averaged = -np.log(np.maximum(probabilities.mean(0)[np.arange(len(labels)), labels], 1e-300))
-    gain = losses[best] - averaged
+    gain = np.mean([cross_entropy(view, labels) for view in logits[best]], 0) - averaged
     return StageResult(
         name, features.shape[-1], right / len(labels), wilson_interval(right, len(labels)), time.monotonic() - began,
         float(losses[best].mean()), logme(features[0] / channel_scale(features), labels, classes), tuple(taps),

@@ -155,12 +155,12 @@ def linear_probe(size: int = 224) -> Recipe:
 
 def finetune_few(size: int = 224, images: int = 1000) -> Recipe:
     """The linear classifier, then it and the two deepest stages together."""
-    return _finetuned("few", 2, size, images)
+    return _finetuned("few", 2, size, images, patience=5)
 
 
 def finetune_all(size: int = 224, images: int = 1000) -> Recipe:
     """The linear classifier, then it and all stages together."""
-    return _finetuned("all", -1, size, images)
+    return _finetuned("all", -1, size, images, patience=budget(images) // 2)
 
 
 def from_scratch(size: int = 224, images: int = 1000) -> Recipe:
@@ -172,10 +172,10 @@ def from_scratch(size: int = 224, images: int = 1000) -> Recipe:
     )  # fmt: skip
 
 
-def _finetuned(name: str, unfreeze: int, size: int, images: int) -> Recipe:
+def _finetuned(name: str, unfreeze: int, size: int, images: int, patience: int) -> Recipe:
     epochs = budget(images)
     return Recipe(
-        name, size, unfreeze, epochs, augment.Policy.light(size), averaging=0.99, patience=max(3, epochs // 3)
+        name, size, unfreeze, epochs, augment.Policy.light(size), averaging=0.99, patience=patience
     )  # fmt: skip
 
 

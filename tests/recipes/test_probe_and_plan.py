@@ -94,8 +94,10 @@ def test_the_classifier_reads_the_stages_that_predict_best():
 
 def test_mirror_images_are_averaged_where_that_helps():
     assert not plan(Summary(500, 10, 224), probe_of(0.7, 0.6)).mirror
-    assert plan(Summary(500, 10, 224), probe_of(0.7, 0.6, mirror_gain=(0.1, 0.01))).mirror
-    assert not plan(Summary(500, 10, 224), probe_of(0.7, 0.6, alike=False, mirror_gain=(0.1, 0.01))).mirror
+    few = Summary(100, 10, 224, held_out=20)
+    assert plan(few, probe_of(0.7, 0.6, mirror_gain=(0.1, 0.01))).mirror
+    assert not plan(few, probe_of(0.7, 0.6)).mirror
+    assert not plan(few, probe_of(0.7, 0.6, alike=False, mirror_gain=(0.1, 0.01))).mirror
 
 
 def test_imbalance_memory_and_size_of_the_network():
