@@ -168,7 +168,7 @@ def from_scratch(size: int = 224, images: int = 1000) -> Recipe:
     epochs = 2 * budget(images)
     return Recipe(
         "scratch", size, unfreeze=-1, epochs=epochs, policy=augment.Policy.light(size), warm_start=False,
-        learning_rate=1e-3, patience=epochs, refit=False,
+        layer_decay=1.0, patience=epochs, refit=False,
     )  # fmt: skip
 
 
