@@ -20,7 +20,7 @@ class Features:
     """What the frozen network makes of the images at each stage, shallow to deep.
 
     stages:        float32 (views, n, channels) per stage: view 0 the images, view 1, if any, their mirror images.
-    image_seconds: seconds per image and view of the pass that made them; 0 where they come from the cache.
+    image_seconds: seconds per image and view of the pass that made them.
     origin:        where they come from or are kept, in words.
     """
 
@@ -78,18 +78,17 @@ class Extractor:
         """The features of `data` (and of its mirror images: the one augmentation that costs a frozen network nothing in
         accuracy), kept on disk, whatever order the images come in."""
         order = np.argsort(np.asarray(fingerprints), kind="stable")
-        spent = []
 
         def compute():
             began = time.monotonic()
             arrays = self._run(data.subset(order), mirrored)
-            spent.append((time.monotonic() - began) / (len(data) * (1 + mirrored)))
-            return arrays
+            seconds = (time.monotonic() - began) / (len(data) * (1 + mirrored))
+            return [*arrays, np.array(seconds)]
 
         name = feature_cache.key(self.model, [fingerprints[i] for i in order], self.policy, mirrored)
-        arrays, origin = feature_cache.remembered(name, compute)
+        (*arrays, seconds), origin = feature_cache.remembered(name, compute)
         back = np.argsort(order)
-        return Features([array[:, back] for array in arrays], spent[0] if spent else 0.0, origin)
+        return Features([array[:, back] for array in arrays], float(seconds), origin)
 
     def _step(self, mirrored: bool):
         """Images (batch, size, size, 3) → per stage (views, batch, channels), traced once."""

@@ -73,7 +73,7 @@ class Probe:
     head:    where to classify from: the lowest cross-validated likelihood loss, unless the network's own end is as good
              to within the noise (one standard error of the paired difference).
     mirrors: whether a mirror image has the class of its original; measured, see `mirror_test`.
-    image_seconds: per image and pass of the network; 0 where the features came from the cache.
+    image_seconds: per image and pass of the network, when the features were made.
     origin:  where the features are kept.
     """
 
