@@ -69,15 +69,24 @@ def image_weights(labels, classes: int, balanced: bool) -> np.ndarray:
 
 def gain(start: Score, other: Score) -> tuple[float, float]:
     """What `other` takes off the loss of `start`, and the standard error of that: the images are the same."""
-    less = start.losses - other.losses
-    mean = float(start.weights @ less)
-    return mean, float(np.sqrt((start.weights**2) @ (less - mean) ** 2))
+    return _paired(start.losses - other.losses, start.weights)
+
+
+def gained_accuracy(start: Score, other: Score) -> tuple[float, float]:
+    """What `other` adds to the accuracy of `start`, and the standard error of that (McNemar's: of the images that one of
+    them alone has right)."""
+    return _paired(other.right.astype(float) - start.right, start.weights)
+
+
+def _paired(difference: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    mean = float(weights @ difference)
+    return mean, float(np.sqrt((weights**2) @ (difference - mean) ** 2))
 
 
 def better(start: Score, other: Score) -> bool:
-    """Whether `other` gains more than the noise, which is one standard error, and loses no accuracy."""
-    mean, error = gain(start, other)
-    return mean > error and other.accuracy >= start.accuracy
+    """Whether `other` gains likelihood or accuracy beyond the noise, which is one standard error, and loses neither."""
+    gains = gain(start, other), gained_accuracy(start, other)
+    return all(mean >= 0 for mean, _ in gains) and any(mean > error for mean, error in gains)
 
 
 def choose(start: Score, others: Sequence[Score]) -> int | None:

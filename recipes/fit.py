@@ -14,7 +14,7 @@ import augment
 import optimizers
 from layers import freeze_batch_statistics
 from recipes.callbacks import KeepBest, StopAt, StopOnNaN, Validation
-from recipes.choice import Score, choose, cross_fitted, gain, image_weights
+from recipes.choice import Score, choose, cross_fitted, gain, gained_accuracy, image_weights
 from recipes.data import ImageData
 from recipes.features import evaluation_batches
 from recipes.recipe import TEST_SIZES, Recipe
@@ -58,8 +58,13 @@ class Fitted:
         return gain(self.start, self.best)
 
     @property
+    def gained_accuracy(self) -> tuple[float, float]:
+        """And of accuracy."""
+        return gained_accuracy(self.start, self.best)
+
+    @property
     def better(self) -> bool:
-        """Whether training gained more than its noise and lost no accuracy."""
+        """Whether training gained more than its noise, see `choice.better`."""
         return self.share > 0
 
     @property

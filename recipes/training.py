@@ -158,10 +158,12 @@ def _told(recipe: Recipe, fitted: Fitted) -> Recipe:
             f"the validation loss is lowest on images of {recipe.test_size} px: the random crops of the training show "
             "things larger than whole images do"
         )
-    gain, error = fitted.gain
-    before, after = fitted.start.accuracy, fitted.best.accuracy
-    told = f"on the validation images training gained {gain:.3f} ± {error:.3f} nats of likelihood and went from "
-    told += f"{before:.1%} to {after:.1%}"
+    (nats, nats_error), (points, points_error) = fitted.gain, fitted.gained_accuracy
+    told = (
+        f"on the validation images training gained {nats:.3f} ± {nats_error:.3f} nats of likelihood and "
+        f"{100 * points:.1f} ± {100 * points_error:.1f} points of accuracy ({fitted.start.accuracy:.1%} to "
+        f"{fitted.best.accuracy:.1%})"
+    )
     if not fitted.better:
         return recipe.because(f"{told}: not beyond the noise, so the linear classifier is what you get")
     if fitted.share < 1:

@@ -47,6 +47,16 @@ def test_likelihood_does_not_buy_accuracy():
     assert not better(score(before), score(after))
 
 
+def test_accuracy_beyond_its_noise_counts_where_no_likelihood_is_lost():
+    weights = np.full(100, 0.01)
+    losses, right = np.ones(100), np.arange(100) < 60
+    start = Score(losses, right, weights)
+    assert better(start, Score(losses, np.arange(100) < 66, weights))
+    assert not better(start, Score(losses + 0.01, np.arange(100) < 66, weights))
+    swapped = (np.arange(100) < 30) | (np.arange(100) >= 69)  # 31 won, 30 lost
+    assert not better(start, Score(losses, swapped, weights))
+
+
 def test_every_class_counts_alike_when_balanced():
     weights = image_weights(np.array([0, 0, 0, 1]), 2, True)
     np.testing.assert_allclose(weights, [1 / 6, 1 / 6, 1 / 6, 1 / 2])
