@@ -73,8 +73,8 @@ def gain(start: Score, other: Score) -> tuple[float, float]:
 
 
 def gained_accuracy(start: Score, other: Score) -> tuple[float, float]:
-    """What `other` adds to the accuracy of `start`, and the standard error of that (McNemar's: of the images that one of
-    them alone has right)."""
+    """What `other` adds to the accuracy of `start`, and the standard error of that, of the images that one of them alone
+    has right (McNemar)."""
     return _paired(other.right.astype(float) - start.right, start.weights)
 
 
