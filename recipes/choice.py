@@ -73,8 +73,8 @@ def gain(start: Score, other: Score) -> tuple[float, float]:
 
 
 def gained_accuracy(start: Score, other: Score) -> tuple[float, float]:
-    """What `other` adds to the accuracy of `start`, and the standard error of that, of the images that one of them alone
-    has right (McNemar)."""
+    """What `other` adds to the accuracy of `start`, and the standard error of that (McNemar: of the images that one
+    alone has right)."""
     return _paired(other.right.astype(float) - start.right, start.weights)
 
 

@@ -39,7 +39,7 @@ def logits_model(
         tensors = feature_tensors(network, size)
         read = keras.Model(network.inputs, [pooled(tensors[tap]) for tap in taps], name=network.name)
         outputs = backbone(images, read)
-        features = keras.layers.Concatenate(name="features")(outputs) if len(taps) > 1 else outputs
+        features = keras.layers.Concatenate(name="features")(outputs) if len(taps) > 1 else outputs[0]
     if dropout:
         features = keras.layers.Dropout(dropout, seed=seed, name="dropout")(features)
     initializer = keras.initializers.GlorotUniform(seed=seed)

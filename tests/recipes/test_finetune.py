@@ -326,8 +326,10 @@ def test_stochastic_depth_is_no_part_of_what_you_get(photos):
     assert without.recipe.stochastic_depth == 0 and "no residual branches" in str(without)
 
 
-def test_all_stages_are_classified_from_where_asked(photos):
-    recipe = recipes.adjusted("all", epochs=1, taps=(0, 1), layer_decay=0.5)
-    result = recipes.finetune(photos, backbone=small_network(), recipe=recipe)
+@pytest.mark.parametrize(("taps", "channels"), [((0, 1), 8 + 16), ((0,), 8)])
+def test_the_stages_asked_for_are_classified_from(photos, tmp_path, taps, channels):
+    recipe = recipes.adjusted("all", epochs=1, taps=taps)
+    result = recipes.finetune(photos, backbone=small_network(), recipe=recipe, output=tmp_path)
     kernels = [layer.kernel.shape for layer in result.model._flatten_layers() if layer.name == "logits"]
-    assert kernels == [(8 + 16, 3)]
+    assert kernels == [(channels, 3)]
+    assert recipes.load(tmp_path).recipe.taps == taps
