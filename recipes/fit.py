@@ -265,15 +265,17 @@ def unfreeze(model: keras.Model, network: keras.Model, recipe: Recipe, stage_ten
     return sum(bool(layer.trainable_weights) for layer in network.layers)
 
 
-def stage_rates(network: keras.Model, stage_tensors: Sequence, decay: float) -> dict[str, float] | None:
+def stage_rates(
+    model: keras.Model, network: keras.Model, stage_tensors: Sequence, decay: float
+) -> dict[str, float] | None:
     """Multipliers of the learning rate: `decay` to the power of the number of stages above the variable's layer."""
     if decay == 1.0:
         return None
-    rates, seen = {}, set()
+    trained, rates, seen = {id(v) for v in model.trainable_variables}, {}, set()
     for above, tensor in zip(reversed(range(len(stage_tensors))), stage_tensors, strict=True):
         for layer in layers_before(network, tensor) - seen:
             seen.add(layer)
-            rates |= {f"(^|/){re.escape(v.path)}$": decay**above for v in layer.trainable_variables}
+            rates |= {f"(^|/){re.escape(v.path)}$": decay**above for v in layer.trainable_variables if id(v) in trained}
     return {**rates, ".*": 1.0}
 
 

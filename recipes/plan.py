@@ -6,6 +6,7 @@ from recipes.recipe import Adjusted, Recipe, finetune_all, finetune_few, from_sc
 
 A_LOT = 200  # images per class from which the lecture's "a lot of data" begins
 CHECKABLE = 30  # held-out images, below which no gain of finetuning could be told from noise
+TRAINABLE = 400  # training images, below which data similar to ImageNet is left to the linear classifier
 SOLVED = 0.98  # accuracy of the linear classifier beyond which nothing is left to gain
 IMBALANCED = 4.0  # times as many images in the largest class as in the smallest
 LARGE = 5_000_000  # weights, from which a network is worth regularising by stochastic depth
@@ -57,9 +58,10 @@ def plan(summary: Summary, probe) -> Recipe:
     """The recipe for a dataset, read off the lecture's 2×2 table and the probe.
 
     Little or a lot is `images per class` against 200. Similar to ImageNet is where the last stage, the one most
-    specialised on ImageNet, separates the classes best and nearly fully. Different data trains all stages, similar data
-    the deepest ones; in either case the linear classifier is the other candidate, and `finetune` keeps the one that the
-    held-out images favour. Where they could not tell, or nothing is left to gain, only the linear classifier is made.
+    specialised on ImageNet, separates the classes best and nearly fully. Little (below 400 images) and similar data
+    keeps the linear classifier; otherwise different data trains all stages, similar data the deepest ones, and
+    `finetune` keeps the result or the linear classifier, as the held-out images say. Where they could not tell, or
+    nothing is left to gain, only the linear classifier is made.
     """
     if not summary.pretrained:
         return _fitted(
@@ -74,7 +76,7 @@ def plan(summary: Summary, probe) -> Recipe:
         f"{seen} (cross-validated): the data {'is similar to' if alike else 'differs from'} ImageNet",
         f"{summary.per_class:.0f} images per class is {'a lot of' if summary.a_lot else 'little'} data",
     ]
-    stop = _not_worth_training(summary, head)
+    stop = _not_worth_training(summary, probe)
     if stop:
         chosen = linear_probe(summary.size).because(*reasons, stop)
     elif alike:
@@ -94,13 +96,18 @@ def similar(probe) -> bool:
     return probe.head is probe.last and probe.last.interval[1] >= 0.9
 
 
-def _not_worth_training(summary: Summary, head) -> str:
+def _not_worth_training(summary: Summary, probe) -> str:
     if summary.held_out is not None and summary.held_out < CHECKABLE:
         return (
             f"with {summary.held_out} held-out images no gain of finetuning could be told from noise, so the linear "
             "classifier is what you get; recipe='all' trains all the same"
         )
-    if head.accuracy >= SOLVED:
+    if similar(probe) and summary.images < TRAINABLE:
+        return (
+            f"{summary.images} images would move a network little that suits them already, so the linear classifier is "
+            "what you get; recipe='few' trains all the same"
+        )
+    if probe.head.accuracy >= SOLVED:
         return "nothing is left to gain by finetuning, so the linear classifier is what you get"
     return ""
 

@@ -101,7 +101,7 @@ def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks) -
         set_head(model, linear.kernel, linear.bias)
     tensors = feature_tensors(noisy.network, recipe.size)
     unfreeze(model, noisy.network, recipe, tensors)
-    how = dict(seed=seed, rates=stage_rates(noisy.network, tensors, recipe.layer_decay), deadline=deadline)
+    how = dict(seed=seed, rates=stage_rates(model, noisy.network, tensors, recipe.layer_decay), deadline=deadline)
     splits = start.splits
     fitted = fit(model, splits.train, splits.validation, recipe, callbacks=callbacks, **how)
     recipe = _told(replace(recipe, test_size=fitted.test_size), fitted)

@@ -278,13 +278,18 @@ def shifted(per_class=16, **counts):
     return np.stack(images), labels
 
 
+def head(result):
+    """The kernel and bias of the linear classifier."""
+    return next(layer for layer in result.model._flatten_layers() if layer.name == "logits").get_weights()
+
+
 def test_classes_of_unequal_size_count_alike():
     told = recipes.finetune(shifted(left=40, right=8), backbone=small_network(), recipe="probe")
-    assert told.recipe.balanced and "5.0 times" in str(told)
+    assert told.recipe.balanced and "times the images of the smallest" in str(told)
     plain = recipes.finetune(
         shifted(left=40, right=8), backbone=small_network(), recipe=recipes.adjusted("probe", balanced=False)
     )
-    (log_odds,) = np.diff(told.model.get_layer("logits").bias - plain.model.get_layer("logits").bias)
+    (log_odds,) = np.diff(head(told)[1] - head(plain)[1])
     assert log_odds == pytest.approx(np.log(40 / 8), abs=1e-4)
 
 
@@ -294,7 +299,7 @@ def test_the_validation_images_join_in_the_end(photos):
     alone = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", refit=False))
     assert both.validation == alone.validation
     assert "then fitted on all images" in str(both) and "then fitted on all images" not in str(alone)
-    assert (both.model.get_layer("logits").get_weights()[0] != alone.model.get_layer("logits").get_weights()[0]).any()
+    assert (head(both)[0] != head(alone)[0]).any()
 
 
 def test_a_validation_set_of_ones_own_is_never_trained_on(tmp_path):
@@ -330,6 +335,5 @@ def test_stochastic_depth_is_no_part_of_what_you_get(photos):
 def test_the_stages_asked_for_are_classified_from(photos, tmp_path, taps, channels):
     recipe = recipes.adjusted("all", epochs=1, taps=taps)
     result = recipes.finetune(photos, backbone=small_network(), recipe=recipe, output=tmp_path)
-    kernels = [layer.kernel.shape for layer in result.model._flatten_layers() if layer.name == "logits"]
-    assert kernels == [(channels, 3)]
+    assert head(result)[0].shape == (channels, 3)
     assert recipes.load(tmp_path).recipe.taps == taps

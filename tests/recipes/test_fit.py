@@ -175,11 +175,11 @@ def test_accumulation_equals_the_whole_batch():
 
 def test_stage_rates_fall_towards_the_input():
     backbone = resolve(small_network())
-    tensors = stages(backbone.network, 32)
-    rates = stage_rates(backbone.network, tensors, 0.5)
+    tensors, model = stages(backbone.network, 32), logits_model(backbone, 3, 32)
+    rates = stage_rates(model, backbone.network, tensors, 0.5)
     by_path = {path: rate for path, rate in rates.items() if "kernel" in path}
     assert sorted(by_path.values()) == [0.5, 1.0] and rates[".*"] == 1.0
-    assert stage_rates(backbone.network, tensors, 1.0) is None
+    assert stage_rates(model, backbone.network, tensors, 1.0) is None
 
 
 def test_the_last_training_is_left_out_when_time_is_short():

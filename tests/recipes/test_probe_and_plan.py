@@ -70,6 +70,7 @@ def probe_of(last, best, alike=True, mirror_gain=(0.0, 0.01)):
     ("per_class", "last", "best", "name"),
     [
         (50, 0.95, 0.9, "few"),
+        (30, 0.95, 0.9, "probe"),
         (500, 0.95, 0.9, "few"),
         (50, 0.7, 0.6, "all"),
         (500, 0.8, 0.9, "all"),
