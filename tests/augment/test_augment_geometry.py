@@ -211,5 +211,6 @@ def test_inception_crops_are_uniform_over_area_and_log_aspect():
 def test_a_region_fits_its_capacity_and_lies_in_the_image(height, width, index, policy):
     region = fetch(np.zeros((height, width, 3), np.uint8), policy, uniforms(0, 0, index))
     (rows, columns), (top, left), whole = region.frame.numpy()
-    assert region.pixels.shape[0] == rows * columns * 3 <= capacity(policy)
+    assert region.pixels.shape == (rows, 3 * columns)
+    assert rows <= capacity(policy)[0] and 3 * columns <= capacity(policy)[1]
     assert min(top, left) >= 0 and top + rows <= whole[0] and left + columns <= whole[1]
