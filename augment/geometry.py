@@ -1,8 +1,8 @@
 """Geometric transforms as 3×3 matrices: they multiply into one, and the image is sampled once.
 
 A matrix takes a point (y, x, 1) of the output to the point of the image that is seen there. Points are in pixels, edges
-at whole numbers and centres at halves. The rightmost factor acts first. Arguments are numbers, or tensors (...) that give
-matrices (..., 3, 3): one call serves a whole block of images.
+at whole numbers and centres at halves. The rightmost factor acts first. Arguments are numbers, or tensors (...) that
+give matrices (..., 3, 3): one call serves a whole block of images.
 """
 
 import math
@@ -80,7 +80,7 @@ def crop_box(policy: Policy, uniform, height, width) -> tf.Tensor:
 
 
 def output_to_image(policy: Policy, uniform, box) -> tf.Tensor:
-    """The matrices (..., 3, 3) from pixels of the size × size output to pixels of the image, for patches `box` (..., 4).
+    """The matrices (..., 3, 3) from pixels of the size × size output to pixels of the image, for patches (..., 4).
 
     Order, from the picture's point of view: the patch is cut and scaled, sheared, stretched, turned, shifted, mirrored.
     """

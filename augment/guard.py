@@ -1,15 +1,19 @@
 """Reading examples in parallel so that a file that cannot be decoded is named in the error."""
 
+import os
+
 import tensorflow as tf
 
 BLOCK = 64  # examples; fewer would cost more an example, more would wait longer for the first
+PARALLEL_CALLS = 8 * (os.cpu_count() or 1)  # AUTOTUNE takes many batches to find as many, and cores idle meanwhile
 
 
 def guarded(source, work, *, epochs, arrange=None, finish=None, seed=0, shuffle=False, first=0) -> tf.data.Dataset:
     """`work(image, label, epoch, index)` of every example, in order, computed in parallel.
 
     With them, `finish(*arrange(work(...), epoch, index))`: `arrange` computes on blocks of results at once what would
-    cost one image dozens of small operations.
+    cost each image dozens of small operations. These two also see the blank result that marks the end of an epoch, in
+    which all numbers are one and all strings empty.
 
     TensorFlow's decoders fail without saying on what. Here an example that fails is left out first; the gap in the
     positions then tells which one it was, and the error is raised in its place.
@@ -21,29 +25,29 @@ def guarded(source, work, *, epochs, arrange=None, finish=None, seed=0, shuffle=
     order = {"seed": seed, "shuffle": shuffle}
     results = source.examples(epochs, first=first, **order)
     _, epoch, index, _, payload = results.element_spec
-    read = _traced(
-        lambda index, epoch, payload: work(*source.take(index, payload), epoch, index), index, epoch, payload
-    )
+
+    def read(index, epoch, payload):
+        return work(*source.take(index, payload), epoch, index)
+
+    read = tf.function(read, autograph=False).get_concrete_function(index, epoch, payload)
 
     def attempt(position, epoch, index, end, payload):
-        return position, epoch, index, end, _unless(end, read, index, epoch, payload)
+        result = tf.cond(end, lambda: _blank(read.structured_outputs), lambda: read(index, epoch, payload))
+        return position, epoch, end, (result, index) if arrange else result
+
+    def block(position, epoch, end, item):
+        result, index = item
+        return position, epoch, end, arrange(result, epoch, index)
+
+    def attempt_to_finish(position, epoch, end, item):
+        return position, epoch, end, finish(*item)
 
     results = _attempted(results, attempt)
     if arrange:
-
-        def block(position, epoch, index, end, value):
-            return position, epoch, index, end, arrange(value, epoch, index)
-
-        results = _mapped(results.batch(BLOCK), block).prefetch(1).unbatch()
-        last = _traced(finish, *results.element_spec[-1])
-
-        def attempt_last(position, epoch, index, end, value):
-            return position, epoch, index, end, _unless(end, last, *value)
-
-        results = _attempted(results, attempt_last)
+        results = _attempted(_mapped(results.batch(BLOCK), block).prefetch(1).unbatch(), attempt_to_finish)
 
     def arrived(expected, item):
-        position, epoch, _, end, _ = item
+        position, epoch, end, _ = item
 
         def complain():
             name = source.called(expected, epoch, **order)
@@ -63,17 +67,8 @@ def _mapped(dataset, function, **options):
 
 def _attempted(dataset, function):
     """The results of the examples on which the function does not fail."""
-    results = _mapped(dataset, function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    results = _mapped(dataset, function, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
     return results.ignore_errors(log_warning=True)
-
-
-def _traced(function, *specs):
-    return tf.function(function, autograph=False).get_concrete_function(*specs)
-
-
-def _unless(end, function, *arguments):
-    """Of the mark at the end of an epoch nothing is computed."""
-    return tf.cond(end, lambda: _blank(function.structured_outputs), lambda: function(*arguments))
 
 
 def _blank(spec):

@@ -141,10 +141,10 @@ def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca
     def arrange(opened_and_label, epoch, index):
         opened, label = opened_and_label
         uniform = uniforms(seed, epoch, index)
-        return opened, *plan(policy, uniform, opened.size, opened.orientation, opened.jpeg), uniform, label
+        return *plan(policy, uniform, opened), uniform, label
 
-    def load(opened, cut, frame, matrix, uniform, label):
-        return Region(cut_out(opened, cut, dtype), frame, matrix), uniform, label
+    def load(cut, frame, matrix, uniform, label):
+        return Region(cut_out(cut, dtype), frame, matrix), uniform, label
 
     @tf.autograph.experimental.do_not_convert
     def finish(region, uniform, labels):
@@ -155,7 +155,7 @@ def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca
 
     order = {"epochs": epochs, "seed": seed, "shuffle": shuffle, "first": first}
     examples = guarded(source, look, arrange=arrange, finish=load, **order)
-    batches = _padded(examples, batch_size, policy).map(finish, num_parallel_calls=2, deterministic=True)
+    batches = _padded(examples, batch_size, policy).map(finish, num_parallel_calls=3, deterministic=True)
     if source.size is not None:
         count = -(-source.size // batch_size) - tf.cast(first_batch, tf.int64)
         batches = batches.apply(tf.data.experimental.assert_cardinality(tf.maximum(count, 0)))

@@ -26,17 +26,18 @@ class Opened(NamedTuple):
 class Cut(NamedTuple):
     """What to read of an image.
 
-    box:    (..., 4) int32 (top, left, height, width) in the image shrunk by `scale`.
-    scale:  int32, at which a JPEG is decoded, 1, 2, 4 or 8.  rest: (..., 2) int32, factors to shrink by after that.
-    turned: whether to transpose it, for the sampler wants rows of the image along rows of the output.
-    plain:  whether it is a JPEG with nothing to shrink or transpose, which is common and made quick.
+    content: that of `Opened`.
+    plain:   whether it is a JPEG with nothing to shrink or transpose, which is common and made quick.
+    box:     (..., 4) int32 (top, left, height, width), in a JPEG image shrunk by the scale.
+    steps:   (..., 5) int32: whether it is a JPEG, the scale (1, 2, 4 or 8) at which that is decoded, the factors (y, x)
+             to shrink by afterwards, and whether to transpose, for the sampler wants rows of the image along rows of
+             the output.
     """
 
-    box: tf.Tensor
-    scale: tf.Tensor
-    rest: tf.Tensor
-    turned: tf.Tensor
+    content: tf.Tensor
     plain: tf.Tensor
+    box: tf.Tensor
+    steps: tf.Tensor
 
 
 class Region(NamedTuple):
@@ -62,11 +63,9 @@ def capacity(policy: Policy) -> tuple[int, int]:
 def fetch(image, policy: Policy, uniform) -> Region:
     """The Region that `policy` needs of encoded bytes or pixels (height, width, 1 | 3 | 4), given the image's draws."""
     image = tf.convert_to_tensor(image)
-    opened = open_image(image)
-    cut, frame, matrix = tf.nest.map_structure(
-        lambda t: t[0], plan(policy, uniform[None], *(t[None] for t in opened[2:]), opened.jpeg[None])
-    )
-    return Region(cut_out(opened, cut, pixel_type(image.dtype)), frame, matrix)
+    one = tf.nest.map_structure(lambda t: t[None], open_image(image))
+    cut, frame, matrix = tf.nest.map_structure(lambda t: t[0], plan(policy, uniform[None], one))
+    return Region(cut_out(cut, pixel_type(image.dtype)), frame, matrix)
 
 
 def pixel_type(image_type: tf.DType) -> tf.DType:
@@ -90,22 +89,27 @@ def open_image(image) -> Opened:
     return Opened(jpeg, *tf.cond(jpeg, look, lambda: rarely(lambda content: keep(decode_other(content)), image)))
 
 
-def cut_out(opened: Opened, cut: Cut, dtype: tf.DType) -> tf.Tensor:
-    """(height, 3 · width), the pixels of one image that `cut` tells."""
+def cut_out(cut: Cut, dtype: tf.DType) -> tf.Tensor:
+    """(height, 3 · width), the pixels of one image that `cut` tells; one black pixel where it has no content."""
 
     def simply():
-        return tf.image.decode_and_crop_jpeg(opened.content, cut.box, channels=3, dct_method="INTEGER_ACCURATE")
+        return tf.image.decode_and_crop_jpeg(cut.content, cut.box, channels=3, dct_method="INTEGER_ACCURATE")
 
-    def fully(content, jpeg, box, scale, rest, turned):
-        if dtype == tf.uint8:
-            jpeg_region = lambda: decode_jpeg_region(content, box, scale)  # noqa: E731
-            window = tf.cond(jpeg, jpeg_region, lambda: _slice(tf.io.parse_tensor(content, dtype), box))
-        else:
-            window = _slice(tf.io.parse_tensor(content, dtype), box)
-        window = shrink(window, rest, box[2:] // rest)
-        return tf.cond(turned, lambda: tf.transpose(window, (1, 0, 2)), lambda: window)
+    def fully(content, box, steps):
+        jpeg, scale, rest, turned = steps[0] > 0, steps[1], steps[2:4], steps[4] > 0
 
-    slowly = lambda: rarely(fully, opened.content, opened.jpeg, cut.box, cut.scale, cut.rest, cut.turned)  # noqa: E731
+        def read():
+            pixels = lambda: _slice(tf.io.parse_tensor(content, dtype), box)  # noqa: E731
+            if dtype == tf.uint8:
+                window = tf.cond(jpeg, lambda: decode_jpeg_region(content, box, scale), pixels)
+            else:
+                window = pixels()
+            window = shrink(window, rest, box[2:] // rest)
+            return tf.cond(turned, lambda: tf.transpose(window, (1, 0, 2)), lambda: window)
+
+        return tf.cond(tf.equal(content, ""), lambda: tf.zeros((1, 1, 3), dtype), read)
+
+    slowly = lambda: rarely(fully, cut.content, cut.box, cut.steps)  # noqa: E731
     window = tf.cond(cut.plain, simply, slowly) if dtype == tf.uint8 else slowly()
     return tf.reshape(window, (tf.shape(window)[0], -1))
 
@@ -128,20 +132,22 @@ def _float_over_white(rgba):
     return rgba[..., :3] * alpha + 255 * (1 - alpha)
 
 
-def plan(policy: Policy, uniform, size, orientation, jpeg) -> tuple[Cut, tf.Tensor, tf.Tensor]:
-    """What to read of n images, and the `frame` and `matrix` of their regions; uniform (n, slots), size (n, 2).
+def plan(policy: Policy, uniform, opened: Opened) -> tuple[Cut, tf.Tensor, tf.Tensor]:
+    """What to read of n opened images, and `frame` and `matrix` of their regions, given their draws (n, slots).
 
     They are shrunk beforehand by the largest powers of two at which they still are at least as fine as the output.
     """
+    jpeg, content, size, orientation = opened
     frame, matrix, factor = _frames(policy, uniform, size, orientation)
     scale = tf.where(jpeg, tf.minimum(tf.reduce_min(factor, 1), 8), 1)
     rest = factor // scale[:, None]
     box = tf.reshape(frame[:, 1::-1] * rest[:, None], (-1, 4))
     turned = orientation > 4
-    plain = jpeg & (scale == 1) & tf.reduce_all(rest == 1, 1) & ~turned
+    plain = jpeg & (scale == 1) & tf.reduce_all(rest == 1, 1) & ~turned & (content != "")
+    steps = tf.stack([tf.cast(jpeg, tf.int32), scale, rest[:, 0], rest[:, 1], tf.cast(turned, tf.int32)], 1)
     frame = tf.where(turned[:, None, None], frame[:, :, ::-1], frame)
     matrix = tf.where(turned[:, None, None], matrix[:, ::-1], matrix)
-    return Cut(box, scale, rest, turned, plain), frame, matrix
+    return Cut(content, plain, box, steps), frame, matrix
 
 
 def _frames(policy, uniform, whole, orientation):
