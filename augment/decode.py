@@ -25,7 +25,7 @@ def _starts(content, magic: bytes):
 def decode(content) -> tf.Tensor:
     """uint8 RGB (height, width, 3) of JPEG, PNG, BMP, GIF (first frame) or WebP bytes.
 
-    Grey is repeated, alpha is composed over white, 16-bit is scaled to 8, EXIF orientations 1-8 of JPEGs are applied.
+    Grey is repeated, alpha is composed over white, 16-bit is scaled to 8, EXIF orientations 1-8 are applied.
 
     Raises: tf.errors.InvalidArgumentError for bytes that are damaged or no image.
     """
@@ -39,11 +39,16 @@ def decode_other(content) -> tf.Tensor:
     """`decode` for all that is not JPEG."""
     webp = tf.strings.regex_full_match(tf.strings.substr(content, 0, 12), r"RIFF\C{4}WEBP")
     branches = [
-        (_starts(content, b"\x89PNG\r\n\x1a\n"), lambda: _decode_png(content)),
-        (webp, lambda: _decode_webp(content)),
+        (_starts(content, b"\x89PNG\r\n\x1a\n"), lambda: _turned(_decode_png(content), content, "eXIf")),
+        (webp, lambda: _turned(_decode_webp(content), content, r"EXIF\C{4}(?:Exif\x00\x00)?")),
         (_starts(content, b"GIF8"), lambda: tf.io.decode_gif(content)[0]),
     ]
     return tf.case(branches, default=lambda: _decode_bmp(content), exclusive=True)
+
+
+def _turned(image, content, mark: str):
+    """The image upright, by the EXIF chunk that begins with `mark`."""
+    return upright(image, _orientation_after(content, mark))
 
 
 def _decode_jpeg(content):
