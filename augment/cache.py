@@ -79,7 +79,7 @@ def decode_for(content, policy: Policy) -> tf.Tensor:
     """Upright uint8 RGB of encoded bytes, no finer than any crop of `policy` needs."""
 
     def jpeg(content):
-        height, width = jpeg_size(content)
+        height, width = tf.unstack(jpeg_size(content))
         factor = coarsest(policy, tf.cast(height, tf.float32), tf.cast(width, tf.float32))
         window = tf.stack([0, 0, height // factor, width // factor])
         return upright(decode_jpeg_region(content, window, factor), exif_orientation(content))

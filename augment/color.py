@@ -77,6 +77,14 @@ def draw_matrix(policy: Policy, uniform, mean, pca: PCA) -> tf.Tensor:
     return tf.concat([matrix[..., :3], matrix[..., 3:] + shift[..., None]], -1)
 
 
+def mean(images) -> tf.Tensor:
+    """(batch, 3), the mean colours of (batch, height, width, 3)."""
+    batch, height, width = (n or tf.shape(images)[i] for i, n in enumerate(images.shape[:3]))
+    # As a product, for which there is a fast kernel; XLA sums one number after another.
+    columns = tf.matmul(tf.ones((batch, 1, height)), tf.reshape(images, (batch, height, 3 * width)))
+    return tf.reduce_sum(tf.reshape(columns, (batch, width, 3)), 1) / tf.cast(height * width, tf.float32)
+
+
 def apply(images, matrix) -> tf.Tensor:
     """`images` (batch, height, width, 3) under matrices (batch, 3, 4), clipped to 0..255."""
     entry = matrix[:, None, None]

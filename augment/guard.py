@@ -1,10 +1,19 @@
 """Reading examples in parallel so that a file that cannot be decoded is named in the error."""
 
+import os
+
 import tensorflow as tf
 
+BLOCK = 64  # examples; fewer would cost more an example, more would wait longer for the first
+PARALLEL_CALLS = 8 * (os.cpu_count() or 1)  # AUTOTUNE takes many batches to find as many, and cores idle meanwhile
 
-def guarded(source, work, *, epochs, seed: int = 0, shuffle: bool = False, first=0) -> tf.data.Dataset:
+
+def guarded(source, work, *, epochs, arrange=None, finish=None, seed=0, shuffle=False, first=0) -> tf.data.Dataset:
     """`work(image, label, epoch, index)` of every example, in order, computed in parallel.
+
+    With them, `finish(*arrange(work(...), epoch, index))`: `arrange` computes on blocks of results at once what would
+    cost each image dozens of small operations. These two also see the blank result that marks the end of an epoch, in
+    which all numbers are one and all strings empty.
 
     TensorFlow's decoders fail without saying on what. Here an example that fails is left out first; the gap in the
     positions then tells which one it was, and the error is raised in its place.
@@ -14,20 +23,29 @@ def guarded(source, work, *, epochs, seed: int = 0, shuffle: bool = False, first
     Raises: tf.errors.InvalidArgumentError naming the example, when the dataset is iterated.
     """
     order = {"seed": seed, "shuffle": shuffle}
-    examples = source.examples(epochs, first=first, **order)
+    results = source.examples(epochs, first=first, **order)
+    _, epoch, index, _, payload = results.element_spec
 
     def read(index, epoch, payload):
         return work(*source.take(index, payload), epoch, index)
 
-    _, epoch, index, _, payload = examples.element_spec
     read = tf.function(read, autograph=False).get_concrete_function(index, epoch, payload)
 
-    @tf.autograph.experimental.do_not_convert
     def attempt(position, epoch, index, end, payload):
         result = tf.cond(end, lambda: _blank(read.structured_outputs), lambda: read(index, epoch, payload))
-        return position, epoch, end, result
+        return position, epoch, end, (result, index) if arrange else result
 
-    @tf.autograph.experimental.do_not_convert
+    def block(position, epoch, end, item):
+        result, index = item
+        return position, epoch, end, arrange(result, epoch, index)
+
+    def attempt_to_finish(position, epoch, end, item):
+        return position, epoch, end, finish(*item)
+
+    results = _attempted(results, attempt)
+    if arrange:
+        results = _attempted(_mapped(results.batch(BLOCK), block).prefetch(1).unbatch(), attempt_to_finish)
+
     def arrived(expected, item):
         position, epoch, end, _ = item
 
@@ -39,14 +57,25 @@ def guarded(source, work, *, epochs, seed: int = 0, shuffle: bool = False, first
         tf.cond(tf.equal(expected, position), tf.no_op, complain)
         return ~end
 
-    results = examples.map(attempt, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    results = results.ignore_errors(log_warning=True).enumerate(first).filter(arrived)
-    return results.map(lambda _, item: item[3])
+    results = results.enumerate(first).filter(tf.autograph.experimental.do_not_convert(arrived))
+    return results.map(lambda _, item: item[-1])
+
+
+def _mapped(dataset, function, **options):
+    return dataset.map(tf.autograph.experimental.do_not_convert(function), **options)
+
+
+def _attempted(dataset, function):
+    """The results of the examples on which the function does not fail."""
+    results = _mapped(dataset, function, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
+    return results.ignore_errors(log_warning=True)
 
 
 def _blank(spec):
-    def empty(tensor):
-        shape = [n or 0 for n in tensor.shape]
-        return tf.zeros(shape, tensor.dtype)
+    """Ones, for they are a possible size and orientation, and empty strings."""
 
-    return tf.nest.map_structure(empty, spec)
+    def blank(tensor):
+        shape = [n or 0 for n in tensor.shape]
+        return tf.fill(shape, "") if tensor.dtype == tf.string else tf.ones(shape, tensor.dtype)
+
+    return tf.nest.map_structure(blank, spec)

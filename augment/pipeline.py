@@ -11,7 +11,7 @@ from augment.guard import guarded
 from augment.mix import erase, mix, soft_labels
 from augment.pca import IMAGENET_PCA, PCA
 from augment.policy import Policy, PolicyError
-from augment.region import capacity, fetch
+from augment.region import Region, capacity, cut_out, fetch, open_image, pixel_type, plan
 from augment.resample import resample
 from augment.source import as_source
 
@@ -91,18 +91,24 @@ def centre_crop(image, policy: Policy) -> tf.Tensor:
     return render(tf.nest.map_structure(lambda t: t[None], region), uniform[None], policy, IMAGENET_PCA)[0]
 
 
-def render(region, uniform, policy: Policy, pca: PCA) -> tf.Tensor:
+def render(region, uniform, policy: Policy, pca: PCA, compiled: bool = False) -> tf.Tensor:
     """float32 (batch, size, size, 3) of 0..255 of a batch of regions: one resample, one colour matrix."""
-    images = resample(region, policy, uniform)
-    if policy.colours:
-        images = color.apply(images, color.draw_matrix(policy, uniform, tf.reduce_mean(images, (1, 2)), pca))
-    return erase(images, policy, uniform) if policy.erase else images
+
+    def finish(images, uniform):
+        if policy.colours:
+            mean = color.mean(images) if policy.range("contrast") != (1, 1) else tf.zeros(3)
+            images = color.apply(images, color.draw_matrix(policy, uniform, mean, pca))
+        return erase(images, policy, uniform) if policy.erase else images
+
+    if compiled:
+        finish = tf.function(finish, jit_compile=True, autograph=False)
+    return finish(resample(region, policy, uniform, compiled), uniform)
 
 
 @lru_cache(maxsize=64)
 def _compiled(policy: Policy, pca: PCA):
-    """`render` as one XLA kernel, shared by all pipelines of that policy."""
-    return tf.function(lambda region, uniform: render(region, uniform, policy, pca), jit_compile=True, autograph=False)
+    """`render` as XLA kernels, shared by all pipelines of that policy."""
+    return tf.function(lambda region, uniform: render(region, uniform, policy, pca, compiled=True), autograph=False)
 
 
 def _rendered(region, uniform, policy, pca):
@@ -113,9 +119,9 @@ def _rendered(region, uniform, policy, pca):
 
 
 def _padded(examples, batch_size, policy):
-    """Batches of `examples`, regions padded to one length so that the compiled kernel sees one shape."""
+    """Batches of `examples`, regions padded to one shape, the one that the compiled kernels see."""
     shapes = tf.nest.map_structure(lambda spec: spec.shape, examples.element_spec)
-    shapes = (shapes[0]._replace(pixels=(capacity(policy),)), *shapes[1:])
+    shapes = (shapes[0]._replace(pixels=capacity(policy)), *shapes[1:])
     return examples.padded_batch(batch_size, padded_shapes=shapes)
 
 
@@ -124,15 +130,21 @@ def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca
         raise PolicyError(f"batch_size is {batch_size}; expected at least 1")
     if cache not in (None, "decoded") and not isinstance(cache, Cache):
         raise PolicyError(f'cache is {cache!r}; expected None, "decoded" or an augment.Cache')
-    encoded = source.element_spec[0].dtype == tf.string
+    kind = source.element_spec[0].dtype
+    encoded, dtype = kind == tf.string, pixel_type(kind)
     cache = Cache() if cache == "decoded" else cache
     first = tf.cast(first_batch, tf.int64) * batch_size
 
-    def prepare(image, label, epoch, index):
+    def look(image, label, epoch, index):
+        return open_image(cache.image(image, index, policy) if cache and encoded else image), label
+
+    def arrange(opened_and_label, epoch, index):
+        opened, label = opened_and_label
         uniform = uniforms(seed, epoch, index)
-        if cache and encoded:
-            image = cache.image(image, index, policy)
-        return fetch(image, policy, uniform), uniform, label
+        return *plan(policy, uniform, opened), uniform, label
+
+    def load(cut, frame, matrix, uniform, label):
+        return Region(cut_out(cut, dtype), frame, matrix), uniform, label
 
     @tf.autograph.experimental.do_not_convert
     def finish(region, uniform, labels):
@@ -141,8 +153,9 @@ def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca
         images = _rendered(region, uniform, policy, pca or IMAGENET_PCA)
         return mix(images, soft_labels(labels, classes), policy, uniform) if policy.mixes else (images, labels)
 
-    examples = guarded(source, prepare, epochs=epochs, seed=seed, shuffle=shuffle, first=first)
-    batches = _padded(examples, batch_size, policy).map(finish, num_parallel_calls=2, deterministic=True)
+    order = {"epochs": epochs, "seed": seed, "shuffle": shuffle, "first": first}
+    examples = guarded(source, look, arrange=arrange, finish=load, **order)
+    batches = _padded(examples, batch_size, policy).map(finish, num_parallel_calls=3, deterministic=True)
     if source.size is not None:
         count = -(-source.size // batch_size) - tf.cast(first_batch, tf.int64)
         batches = batches.apply(tf.data.experimental.assert_cardinality(tf.maximum(count, 0)))

@@ -1,4 +1,4 @@
-"""The part of one image that one output needs, no larger and no finer than that: decoded, cut out, shrunk."""
+"""The parts of images that their outputs need, no larger and no finer than that: decoded, cut out, shrunk."""
 
 from typing import NamedTuple
 
@@ -9,10 +9,41 @@ from augment.geometry import crop_box, output_to_image, upright_to_stored
 from augment.policy import Policy, PolicyError
 
 
+class Opened(NamedTuple):
+    """An image of which the size is known, and of which no more has been decoded than that took.
+
+    jpeg:    whether `content` are JPEG bytes; otherwise it is a serialised tensor of RGB pixels, for which images of
+             different sizes can be batched.
+    size:    (..., 2) int32 (height, width) as stored.  orientation: EXIF's 1-8, int32.
+    """
+
+    jpeg: tf.Tensor
+    content: tf.Tensor
+    size: tf.Tensor
+    orientation: tf.Tensor
+
+
+class Cut(NamedTuple):
+    """What to read of an image.
+
+    content: that of `Opened`.
+    plain:   whether it is a JPEG with nothing to shrink or transpose, which is common and made quick.
+    box:     (..., 4) int32 (top, left, height, width), in a JPEG image shrunk by the scale.
+    steps:   (..., 5) int32: whether it is a JPEG, the scale (1, 2, 4 or 8) at which that is decoded, the factors (y, x)
+             to shrink by afterwards, and whether to transpose, for the sampler wants rows of the image along rows of
+             the output.
+    """
+
+    content: tf.Tensor
+    plain: tf.Tensor
+    box: tf.Tensor
+    steps: tf.Tensor
+
+
 class Region(NamedTuple):
     """A rectangle of an image that was shrunk by whole factors, and where the output's pixels lie in it.
 
-    pixels: (n,) uint8 or float32, the rectangle's rows of RGB, flat; after batching with padding at the end.
+    pixels: (height, 3 · width) uint8 or float32, rows of RGB; after batching with padding at the right and below.
     frame:  (3, 2) int32: (height, width) of the rectangle, its (top, left) in the shrunk image, the shrunk image's
             (height, width).
     matrix: (2, 3) float32, output pixel (y, x, 1) → point of the shrunk image.
@@ -23,23 +54,64 @@ class Region(NamedTuple):
     matrix: tf.Tensor
 
 
-class Plan(NamedTuple):
-    """What to read of an image: the Region's `frame` and `matrix`, and the factors (2,) to shrink by, powers of two."""
-
-    factor: tf.Tensor
-    frame: tf.Tensor
-    matrix: tf.Tensor
-
-
-def capacity(policy: Policy) -> int:
-    """The most values that `Region.pixels` can have."""
-    return 3 * (2 * policy.size + 6) ** 2
+def capacity(policy: Policy) -> tuple[int, int]:
+    """The largest shape that `Region.pixels` can have."""
+    side = 2 * policy.size + 6
+    return side, 3 * side
 
 
 def fetch(image, policy: Policy, uniform) -> Region:
     """The Region that `policy` needs of encoded bytes or pixels (height, width, 1 | 3 | 4), given the image's draws."""
     image = tf.convert_to_tensor(image)
-    return _from_bytes(image, policy, uniform) if image.dtype == tf.string else _from_pixels(image, policy, uniform)
+    one = tf.nest.map_structure(lambda t: t[None], open_image(image))
+    cut, frame, matrix = tf.nest.map_structure(lambda t: t[0], plan(policy, uniform[None], one))
+    return Region(cut_out(cut, pixel_type(image.dtype)), frame, matrix)
+
+
+def pixel_type(image_type: tf.DType) -> tf.DType:
+    """uint8 or float32: the type of RGB pixels of images of that type, which are bytes or pixels."""
+    return tf.uint8 if image_type in (tf.string, tf.uint8) else tf.float32
+
+
+def open_image(image) -> Opened:
+    """Of encoded bytes, JPEG is looked at and all else decoded; pixels (height, width, 1 | 3 | 4) become RGB."""
+    image = tf.convert_to_tensor(image)
+
+    def look():
+        return image, jpeg_size(image), exif_orientation(image)
+
+    def keep(pixels):
+        return tf.io.serialize_tensor(pixels), tf.shape(pixels)[:2], tf.constant(1)
+
+    if image.dtype != tf.string:
+        return Opened(tf.constant(False), *keep(as_rgb(image)))
+    jpeg = is_jpeg(image)
+    return Opened(jpeg, *tf.cond(jpeg, look, lambda: rarely(lambda content: keep(decode_other(content)), image)))
+
+
+def cut_out(cut: Cut, dtype: tf.DType) -> tf.Tensor:
+    """(height, 3 · width), the pixels of one image that `cut` tells; one black pixel where it has no content."""
+
+    def simply():
+        return tf.image.decode_and_crop_jpeg(cut.content, cut.box, channels=3, dct_method="INTEGER_ACCURATE")
+
+    def fully(content, box, steps):
+        jpeg, scale, rest, turned = steps[0] > 0, steps[1], steps[2:4], steps[4] > 0
+
+        def read():
+            pixels = lambda: _slice(tf.io.parse_tensor(content, dtype), box)  # noqa: E731
+            if dtype == tf.uint8:
+                window = tf.cond(jpeg, lambda: decode_jpeg_region(content, box, scale), pixels)
+            else:
+                window = pixels()
+            window = shrink(window, rest, box[2:] // rest)
+            return tf.cond(turned, lambda: tf.transpose(window, (1, 0, 2)), lambda: window)
+
+        return tf.cond(tf.equal(content, ""), lambda: tf.zeros((1, 1, 3), dtype), read)
+
+    slowly = lambda: rarely(fully, cut.content, cut.box, cut.steps)  # noqa: E731
+    window = tf.cond(cut.plain, simply, slowly) if dtype == tf.uint8 else slowly()
+    return tf.reshape(window, (tf.shape(window)[0], -1))
 
 
 def as_rgb(image) -> tf.Tensor:
@@ -60,22 +132,34 @@ def _float_over_white(rgba):
     return rgba[..., :3] * alpha + 255 * (1 - alpha)
 
 
-def plan(policy: Policy, uniform, height, width, orientation=None) -> Plan:
-    """Where the output lies in a stored image of that size (int32), and by how much it can be shrunk beforehand.
+def plan(policy: Policy, uniform, opened: Opened) -> tuple[Cut, tf.Tensor, tf.Tensor]:
+    """What to read of n opened images, and `frame` and `matrix` of their regions, given their draws (n, slots).
 
-    The factors are the largest powers of two at which the shrunk image still is at least as fine as the output.
+    They are shrunk beforehand by the largest powers of two at which they still are at least as fine as the output.
     """
-    whole = tf.stack([height, width])
+    jpeg, content, size, orientation = opened
+    frame, matrix, factor = _frames(policy, uniform, size, orientation)
+    scale = tf.where(jpeg, tf.minimum(tf.reduce_min(factor, 1), 8), 1)
+    rest = factor // scale[:, None]
+    box = tf.reshape(frame[:, 1::-1] * rest[:, None], (-1, 4))
+    turned = orientation > 4
+    plain = jpeg & (scale == 1) & tf.reduce_all(rest == 1, 1) & ~turned & (content != "")
+    steps = tf.stack([tf.cast(jpeg, tf.int32), scale, rest[:, 0], rest[:, 1], tf.cast(turned, tf.int32)], 1)
+    frame = tf.where(turned[:, None, None], frame[:, :, ::-1], frame)
+    matrix = tf.where(turned[:, None, None], matrix[:, ::-1], matrix)
+    return Cut(content, plain, box, steps), frame, matrix
+
+
+def _frames(policy, uniform, whole, orientation):
+    """frame, matrix and the factors (n, 2) to shrink by, for images as they are stored."""
     size = tf.cast(whole, tf.float32)
-    upright = size if orientation is None else tf.where(orientation > 4, size[::-1], size)
-    matrix = output_to_image(policy, uniform, crop_box(policy, uniform, upright[0], upright[1]))
-    if orientation is not None:
-        matrix = tf.matmul(upright_to_stored(orientation, size[0], size[1]), matrix)
-    matrix = matrix[:2]
-    turn, half = matrix[:, :2], policy.size / 2
-    middle = half * tf.reduce_sum(turn, 1) + matrix[:, 2]
-    reach = half * (1 + max(policy.range("lens")[1], 0)) * tf.reduce_sum(tf.abs(turn), 1)
-    octave = tf.floor(_log2(tf.maximum(tf.norm(turn, axis=1), 1)) + 1e-4)
+    upright = tf.where(orientation[:, None] > 4, size[:, ::-1], size)
+    matrix = output_to_image(policy, uniform, crop_box(policy, uniform, upright[:, 0], upright[:, 1]))
+    matrix = tf.matmul(upright_to_stored(orientation, size[:, 0], size[:, 1]), matrix)[:, :2]
+    turn, half = matrix[:, :, :2], policy.size / 2
+    middle = half * tf.reduce_sum(turn, 2) + matrix[:, :, 2]
+    reach = half * (1 + max(policy.range("lens")[1], 0)) * tf.reduce_sum(tf.abs(turn), 2)
+    octave = tf.floor(_log2(tf.maximum(tf.norm(turn, axis=2), 1)) + 1e-4)
     if not policy.axis_aligned or policy.moves("translate"):  # bounded memory goes before the last bit of sharpness
         octave = tf.maximum(octave, tf.math.ceil(_log2(tf.minimum(2 * reach, size) / (2 * policy.size))))
     factor = tf.pow(2.0, octave)
@@ -87,49 +171,14 @@ def plan(policy: Policy, uniform, height, width, orientation=None) -> Plan:
     shrunk = whole // tf.cast(factor, tf.int32)
     start = tf.clip_by_value(tf.cast(tf.floor(low / factor), tf.int32), 0, shrunk - 1)
     stop = tf.clip_by_value(tf.cast(tf.math.ceil(high / factor), tf.int32), start + 1, shrunk)
-    return Plan(tf.cast(factor, tf.int32), tf.stack([stop - start, start, shrunk]), matrix / factor[:, None])
+    return tf.stack([stop - start, start, shrunk], 1), matrix / factor[:, :, None], tf.cast(factor, tf.int32)
 
 
 def _log2(x):
     return tf.math.log(x) / tf.math.log(2.0)
 
 
-def _from_pixels(image, policy, uniform) -> Region:
-    image = as_rgb(image)
-    shape = tf.shape(image)
-    factor, frame, matrix = plan(policy, uniform, shape[0], shape[1])
-    window = _cut(image, tf.reshape(frame[1::-1] * factor, (4,)))
-    return Region(tf.reshape(shrink(window, factor, frame[0]), (-1,)), frame, matrix)
-
-
-def _from_bytes(content, policy, uniform) -> Region:
-    """JPEG is looked at, then decoded as far as needed; anything else is decoded, then cut."""
-    jpeg = is_jpeg(content)
-
-    def look():
-        return tf.zeros((0, 0, 3), tf.uint8), *jpeg_size(content), exif_orientation(content)
-
-    def load(content):
-        image = decode_other(content)
-        shape = tf.shape(image)
-        return image, shape[0], shape[1], tf.constant(1)
-
-    image, height, width, orientation = tf.cond(jpeg, look, lambda: rarely(load, content))
-    factor, frame, matrix = plan(policy, uniform, height, width, orientation)
-    scale = tf.where(jpeg, tf.minimum(tf.reduce_min(factor), 8), 1)
-    rest = factor // scale
-    box = tf.reshape(frame[1::-1] * rest, (4,))
-    window = tf.cond(jpeg, lambda: decode_jpeg_region(content, box, scale), lambda: rarely(_cut, image, box))
-    window = shrink(window, rest, frame[0])
-    window, frame, matrix = tf.cond(  # the sampler wants rows of the image along rows of the output
-        orientation > 4,
-        lambda: (tf.transpose(window, (1, 0, 2)), frame[:, ::-1], matrix[::-1]),
-        lambda: (window, frame, matrix),
-    )
-    return Region(tf.reshape(window, (-1,)), frame, matrix)
-
-
-def _cut(image, box):
+def _slice(image, box):
     top, left, height, width = tf.unstack(box)
     return image[top : top + height, left : left + width]
 

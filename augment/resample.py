@@ -8,32 +8,69 @@ from augment.policy import Policy
 from augment.region import Region
 
 
-def resample(region: Region, policy: Policy, uniform) -> tf.Tensor:
+def resample(region: Region, policy: Policy, uniform, compiled: bool = False) -> tf.Tensor:
     """float32 (batch, size, size, 3) of a batch of regions; `uniform` (batch, slots) are the images' draws.
 
     With s image pixels per output pixel, each pixel is the mean of two bilinear samples per axis that lie
     δ = min(1, √(⅔ (s² − 1))) image pixels apart (0 where s ≤ 1). Up to s = 1.6 that kernel has the variance of the
     triangle of width s which `tf.image.resize(antialias=True)` uses; it sums to one everywhere, and needs three taps an
     axis for any s ≤ 2. Larger shrinking is done before, by whole factors.
+
+    compiled: by XLA, in kernels of their own: of two in one it would make a loop that repeats the first for every use.
     """
-    y, x = coordinates(region.matrix, policy, uniform)
-    scale = tf.norm(region.matrix[:, :, :2], axis=2)
-    apart = tf.minimum(tf.sqrt(tf.maximum(tf.square(scale) - 1, 0) * (2 / 3)), 1)
-    frame = region.frame[..., None, None]
-    rows, row_weights = _taps(y, apart[:, 0], frame[:, :, 0], policy.fill is None)
-    columns, column_weights = _taps(x, apart[:, 1], frame[:, :, 1], policy.fill is None)
-    pixels = tf.reshape(region.pixels, (tf.shape(region.pixels)[0], -1, 3))
-    width, image = frame[:, 0, 1], 0.0
+    kernel = (lambda f: tf.function(f, jit_compile=True, autograph=False)) if compiled else lambda f: f
+    if not policy.axis_aligned:
+        return kernel(lambda *given: _at_once(*given, policy, uniform))(*region)
+    rows, row_weights, columns, column_weights = kernel(lambda *given: _all_taps(*given, policy, uniform))(*region[1:])
+    lines = kernel(_down)(region.pixels, rows, row_weights)
+    image = kernel(_along)(lines, columns, column_weights)
+    if policy.fill is not None:
+        image += _beyond(row_weights, column_weights, policy.fill)
+    return image
+
+
+def _down(pixels, rows, weights):
+    """float32 (batch, size, 3 · width): weighted sums of three rows each; rows and weights (batch, size, 1), thrice."""
+    taps = (tf.gather(pixels, row[:, :, 0], axis=1, batch_dims=1) for row in rows)
+    return sum(weight * tf.cast(tap, tf.float32) for weight, tap in zip(weights, taps, strict=True))
+
+
+def _along(lines, columns, weights):
+    """(batch, size, size, 3): weighted sums of three columns each; columns and weights (batch, 1, size), thrice."""
+    batch, size, width = lines.shape[0] or tf.shape(lines)[0], lines.shape[1], lines.shape[2] or tf.shape(lines)[2]
+    begin = tf.reshape(tf.range(batch * size) * (width // 3), (batch, size, 1))
+    lines = tf.reshape(lines, (-1, 3))
+    return sum(w[..., None] * tf.gather(lines, begin + column) for w, column in zip(weights, columns, strict=True))
+
+
+def _at_once(pixels, frame, matrix, policy, uniform):
+    """`resample` where rows of the output do not lie along rows of the image."""
+    rows, row_weights, columns, column_weights = _all_taps(frame, matrix, policy, uniform)
+    width, image = tf.shape(pixels)[2] // 3, 0.0
+    pixels = tf.reshape(pixels, (tf.shape(pixels)[0], -1, 3))
     for row, row_weight in zip(rows, row_weights, strict=True):
         line = 0.0
         for column, weight in zip(columns, column_weights, strict=True):
             tap = tf.gather(pixels, row * width + column, batch_dims=1)
             line += weight[..., None] * tf.cast(tap, tf.float32)
         image += row_weight[..., None] * line
-    if policy.fill is not None:
-        inside = sum(row_weights) * sum(column_weights)
-        image += (1 - inside[..., None]) * tf.constant(policy.fill, tf.float32)
-    return image
+    return image if policy.fill is None else image + _beyond(row_weights, column_weights, policy.fill)
+
+
+def _beyond(row_weights, column_weights, colour):
+    """What a colour adds to each pixel from beyond the border, where the weights do not sum to one."""
+    inside = sum(row_weights) * sum(column_weights)
+    return (1 - inside[..., None]) * tf.constant(colour, tf.float32)
+
+
+def _all_taps(frame, matrix, policy, uniform):
+    """Three indices and weights along each axis: rows, their weights, columns, their weights."""
+    y, x = coordinates(matrix, policy, uniform)
+    scale = tf.norm(matrix[:, :, :2], axis=2)
+    apart = tf.minimum(tf.sqrt(tf.maximum(tf.square(scale) - 1, 0) * (2 / 3)), 1)
+    frame = frame[..., None, None]
+    reflect = policy.fill is None
+    return *_taps(y, apart[:, 0], frame[:, :, 0], reflect), *_taps(x, apart[:, 1], frame[:, :, 1], reflect)
 
 
 def coordinates(matrix, policy: Policy, uniform):

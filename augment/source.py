@@ -42,15 +42,17 @@ class Source:
 
         epochs: dataset of one int64 scalar.
         """
-        positions = tf.data.Dataset.range(first, self.size + 1)
 
         @tf.autograph.experimental.do_not_convert
-        def example(position, epoch):
-            return position, epoch, self.index(position, epoch, seed=seed, shuffle=shuffle), position >= self.size, ()
+        def one_pass(epoch):
+            def block(position):
+                index = self.index(position, epoch, seed=seed, shuffle=shuffle)
+                return position, tf.fill(tf.shape(position), epoch), index, position >= self.size, ()
 
-        return tf.data.Dataset.zip(positions, epochs.flat_map(lambda e: tf.data.Dataset.from_tensors(e).repeat())).map(
-            example
-        )
+            block = tf.autograph.experimental.do_not_convert(block)
+            return tf.data.Dataset.range(first, self.size + 1).batch(1024).map(block).unbatch()
+
+        return epochs.flat_map(one_pass)
 
     def take(self, index, payload):
         """(image, label) of an element of `examples`."""

@@ -131,9 +131,10 @@ def test_two_mirrorings_are_the_identity():
 
 def test_lens_zero_is_the_identity_and_its_centre_stays():
     centres = tf.range(SIZE, dtype=tf.float32) + 0.5
-    y, x = distort(centres[:, None], centres[None], 0.0, SIZE)
-    np.testing.assert_array_equal(y, np.broadcast_to(centres[:, None], (SIZE, SIZE)))
-    np.testing.assert_array_equal(x, np.broadcast_to(centres, (SIZE, SIZE)))
+    in_tf_data = tf.data.Dataset.from_tensors(0.0).map(lambda k1: distort(centres[:, None], centres[None], k1, SIZE))
+    for y, x in (distort(centres[:, None], centres[None], 0.0, SIZE), in_tf_data.get_single_element()):
+        np.testing.assert_array_equal(y, np.broadcast_to(centres[:, None], (SIZE, SIZE)))
+        np.testing.assert_array_equal(x, np.broadcast_to(centres, (SIZE, SIZE)))
     assert [float(v) for v in distort(SIZE / 2, SIZE / 2, 0.2, SIZE)] == [SIZE / 2, SIZE / 2]
     corner = distort(tf.constant(0.0), tf.constant(0.0), 0.25, SIZE)
     np.testing.assert_allclose(corner, SIZE / 2 * (1 - 1.25), rtol=1e-6)  # r = 1 in the corners
@@ -156,13 +157,17 @@ def test_filled_border_has_the_fills_colour():
 
 
 @pytest.mark.parametrize("fields", [{}, {"rotate": (0.01, 0.01)}], ids=["axis-aligned", "turned"])
-@pytest.mark.parametrize("side", [180, 128, 80, 64, 40])
+@pytest.mark.parametrize("side", [220, 180, 150, 128, 110, 80, 64, 40])
 def test_shrinking_antialiases(fields, side):
-    """The finest stripes turn grey, and white noise is averaged at least as much as bilinear samples of blocks do."""
+    """What is too fine for the output fades as in exact area averages; a plain bilinear resize keeps 60-90 of it."""
     policy = fixed(short_side=(side, side), **fields)
-    stripes = np.broadcast_to(np.arange(256)[None, :, None] % 2 * 255, (256, 256, 3)).astype(np.uint8)
-    grey = augment.centre_crop(stripes, policy).numpy()
-    assert abs(grey.mean() - 127.5) < 5 and grey.std() < (12 if side <= 128 else 45)
+    corner = (side - SIZE) // 2
+    for period in (2, 3):
+        stripes = np.broadcast_to((np.arange(256) % period == 0)[None, :, None] * 255, (256, 256, 3)).astype(np.uint8)
+        averages = tf.image.resize(stripes, (side, side), method="area")[corner:][:SIZE, corner : corner + SIZE].numpy()
+        got = augment.centre_crop(stripes, policy).numpy()
+        assert got.std() < averages.std() + 15
+        assert abs(got.mean() - 255 / period) < 5
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     assert augment.centre_crop(noise, policy).numpy().std() < 1.15 * noise.std() * side / 256
 
@@ -175,7 +180,7 @@ def test_resampling_is_close_to_tensorflows_antialiased_resize():
         reference = tf.image.resize(image, (side, width), antialias=True)
         top, left = (side - SIZE) // 2, (width - SIZE) // 2
         got = augment.centre_crop(image, fixed(short_side=(side, side)))
-        assert np.abs(got - reference[top : top + SIZE, left : left + SIZE]).mean() < 1.5
+        assert np.abs(got - reference[top : top + SIZE, left : left + SIZE]).max() < 6
 
 
 def boxes(policy, count=4000, height=300.0, width=400.0):
@@ -211,5 +216,6 @@ def test_inception_crops_are_uniform_over_area_and_log_aspect():
 def test_a_region_fits_its_capacity_and_lies_in_the_image(height, width, index, policy):
     region = fetch(np.zeros((height, width, 3), np.uint8), policy, uniforms(0, 0, index))
     (rows, columns), (top, left), whole = region.frame.numpy()
-    assert region.pixels.shape[0] == rows * columns * 3 <= capacity(policy)
+    assert region.pixels.shape == (rows, 3 * columns)
+    assert rows <= capacity(policy)[0] and 3 * columns <= capacity(policy)[1]
     assert min(top, left) >= 0 and top + rows <= whole[0] and left + columns <= whole[1]
