@@ -20,7 +20,6 @@ from recipes.features import evaluation_batches
 from recipes.recipe import TEST_SIZES, Recipe
 
 INTERPOLATIONS = (0.25, 0.5, 0.75)  # shares of the finetuned weights between the linear classifier's and the finetuned
-LAST_SHARE = 0.3  # epochs of the last training on all images, as a share of those before it
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +34,7 @@ class Fitted:
     share:      of the finetuned weights in those that were kept; 0: training did not beat its start and was undone.
     test_size:  of the images at which the kept weights have the lowest validation loss.
     cut:        whether the time limit ended it.
+    images:     that were trained on.
     epoch_seconds: of one epoch.
     """
 
@@ -45,6 +45,7 @@ class Fitted:
     share: float
     test_size: int
     cut: bool
+    images: int
     epoch_seconds: float
 
     @property
@@ -151,7 +152,7 @@ def fit(
             at_size.append(watch.score())
         test_size = sizes[int(np.argmin([score.loss for score in at_size]))]
         scores += at_size[1:]
-    return Fitted(history, keep.best_epoch, start, tuple(scores), share, test_size, stop.reached, seconds)
+    return Fitted(history, keep.best_epoch, start, tuple(scores), share, test_size, stop.reached, len(train), seconds)
 
 
 def _images(data: ImageData, recipe: Recipe) -> tf.data.Dataset:
@@ -166,22 +167,34 @@ def _takes_any_size(model: keras.Model, recipe: Recipe) -> bool:
     return recipe.test_size is None and recipe.policy.area is not None and model.inputs[0].shape[1] is None
 
 
-def fit_last(
-    model: keras.Model, images: ImageData, recipe: Recipe, fitted: Fitted, *, seed: int, rates=None, deadline=None
+def fit_again(
+    model: keras.Model,
+    start: Sequence[np.ndarray],
+    images: ImageData,
+    recipe: Recipe,
+    fitted: Fitted,
+    *,
+    seed: int,
+    rates=None,
+    deadline=None,
 ) -> str:
-    """Train a chosen model on, with the validation images among the training ones; returns what was done, in words.
+    """Train once more from `start`, on the validation images too, as `fitted` went: by the same schedule to the same
+    epoch and share of the way. Nothing is chosen any more. Returns what was done, in words.
 
-    A third of the epochs, from the weights that were chosen; nothing is chosen any more. Skipped where the time is
-    short.
+    Where the time is short, or runs out, the model stays as it is.
     """
-    epochs = max(1, round(LAST_SHARE * fitted.best_epoch))
-    room = math.inf if deadline is None else deadline - time.monotonic()
-    if epochs * fitted.epoch_seconds * 1.5 > room:
-        return "no time was left to train on with the validation images"
-    _compile(model, images, recipe, epochs, rates)
+    kept, needed = model.get_weights(), fitted.best_epoch * fitted.epoch_seconds * len(images) / fitted.images
+    if deadline is not None and 1.2 * needed > deadline - time.monotonic():
+        return f"no time was left to train once more with the validation images (about {needed:.0f} s)"
+    model.set_weights(start)
+    _compile(model, images, recipe, recipe.epochs, rates)
     stop = StopAt(deadline if deadline is not None else math.inf)
-    _run(model, images, recipe, epochs, seed + 1, [StopOnNaN(), stop])
-    return f"then {epochs} epochs on all {len(images)} images, the validation images among them"
+    _run(model, images, recipe, fitted.best_epoch, seed, [StopOnNaN(), stop])
+    if stop.reached:
+        model.set_weights(kept)
+        return "the time limit ended the training with the validation images, so the one before it is what you get"
+    model.set_weights(_between(start, model.get_weights(), fitted.share))
+    return f"then trained once more, to the same epoch, on all {len(images)} images, the validation images among them"
 
 
 def _compile(model: keras.Model, train: ImageData, recipe: Recipe, epochs: int, rates) -> None:

@@ -163,6 +163,10 @@ def _fitted(recipe: Recipe, summary: Summary) -> Recipe:
         )
     if not recipe.epochs:
         return recipe
+    if recipe.refit and summary.a_lot:
+        recipe = replace(recipe, refit=False).because(
+            "with a lot of data a fifth more would not repay a second training: the validation images stay held out"
+        )
     if recipe.unfreeze == -1 and recipe.warm_start and summary.weights >= LARGE:
         recipe = replace(recipe, stochastic_depth=0.1).because(
             f"{summary.weights / 1e6:.0f} million weights are trained: with stochastic depth, where the network has "

@@ -40,8 +40,8 @@ class Recipe:
                      the validation loss is lowest.
     balanced:        every class counts alike, however few images it has (logit adjustment); False: every image does.
     mirror:          predictions are means over the image and its mirror image.
-    refit:           after all choices, a validation part that was split off the training images joins them for a last,
-                     short training.
+    refit:           after all choices, a validation part that was split off the training images joins them, and the
+                     training is done once more.
     reasons:         one sentence per decision.
     """
 

@@ -13,7 +13,7 @@ from recipes.classifier import fresh, logits_model, set_head, with_probabilities
 from recipes.data import ImageData, Splits, joined
 from recipes.evaluation import Evaluation, score
 from recipes.features import Features, evaluation_batches, feature_tensors
-from recipes.fit import Fitted, fit, fit_last, stage_rates, unfreeze
+from recipes.fit import Fitted, fit, fit_again, stage_rates, unfreeze
 from recipes.linear import Linear, fit_path
 from recipes.probe import Probe
 from recipes.recipe import Recipe
@@ -102,7 +102,7 @@ def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks) -
     tensors = feature_tensors(noisy.network, recipe.size)
     unfreeze(model, noisy.network, recipe, tensors)
     how = dict(seed=seed, rates=stage_rates(model, noisy.network, tensors, recipe.layer_decay), deadline=deadline)
-    splits = start.splits
+    splits, initial = start.splits, model.get_weights()
     fitted = fit(model, splits.train, splits.validation, recipe, callbacks=callbacks, **how)
     recipe = _told(replace(recipe, test_size=fitted.test_size), fitted)
     served = model if noisy is quiet else logits_model(quiet, start.classes, recipe.size, **options)
@@ -113,12 +113,14 @@ def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks) -
 
     validation = score(_predicted(finished(), splits.validation, recipe), splits.validation.labels)
     selection = Selection.of(fitted.cross_fitted, 1 + len(fitted.candidates)) if recipe.warm_start else None
-    if recipe.refit and fitted.better:
-        recipe = recipe.because(fit_last(model, joined(splits.train, splits.validation), recipe, fitted, **how))
-    elif recipe.refit and recipe.warm_start:
+    if recipe.refit and recipe.warm_start:
         linear = start.linear(recipe, everything=True)
-        set_head(model, linear.kernel, linear.bias)
-        recipe = recipe.because("then fitted on all images, the validation images among them")
+        if fitted.better:
+            everything, begin = joined(splits.train, splits.validation), [*initial[:-2], linear.kernel, linear.bias]
+            recipe = recipe.because(fit_again(model, begin, everything, recipe, fitted, **how))
+        else:
+            set_head(model, linear.kernel, linear.bias)
+            recipe = recipe.because("then fitted on all images, the validation images among them")
     return Trained(finished(), fitted, recipe, validation, selection)
 
 
