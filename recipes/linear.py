@@ -9,6 +9,7 @@ from optimizers import fit_linear_path
 from recipes.errors import DataError
 
 L2_PATH = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+_COARSE = 1e-4  # gradient at which a classifier is good enough to compare penalties by
 _AT_ONCE = 3  # penalties between two looks at whether the best is passed
 
 
@@ -35,7 +36,9 @@ def channel_scale(features: np.ndarray) -> np.ndarray:
     return np.sqrt((variance + 0.1 * typical) / 1.1).astype(np.float32)
 
 
-def fit_path(features: np.ndarray, labels, classes: int, l2_path=L2_PATH, start: Linear | None = None) -> list[Linear]:
+def fit_path(
+    features: np.ndarray, labels, classes: int, l2_path=L2_PATH, start: Linear | None = None, tolerance: float = 1e-5
+) -> list[Linear]:
     """Logistic regressions from strong to weak L2 penalty, each started at the one before (the first at `start`).
 
     Minimises mean cross-entropy + l2/2 · Σ kernel² over the views of features (views, n, channels), each channel
@@ -46,7 +49,9 @@ def fit_path(features: np.ndarray, labels, classes: int, l2_path=L2_PATH, start:
     mean = rows.mean(0, dtype=np.float64)
     rows -= mean.astype(np.float32)
     begin = start and (start.kernel * scale[:, None], start.bias + mean @ (start.kernel * scale[:, None]))
-    fits = fit_linear_path(rows, np.tile(labels, len(features)), l2_path, classes=classes, start=begin)
+    fits = fit_linear_path(
+        rows, np.tile(labels, len(features)), l2_path, classes=classes, start=begin, tolerance=tolerance
+    )
     path = []
     for l2, fit in zip(l2_path, fits, strict=True):
         kernel = fit.kernel / scale[:, None]
@@ -66,7 +71,7 @@ def held_out_logits(features: np.ndarray, asked: np.ndarray, labels, classes: in
         block = np.zeros((len(penalties), len(asked), len(labels), classes), np.float32)
         for fold in np.unique(folds):
             inside, outside = folds != fold, folds == fold
-            path = fit_path(features[:, inside], labels[inside], classes, penalties, last.get(fold))
+            path = fit_path(features[:, inside], labels[inside], classes, penalties, last.get(fold), _COARSE)
             last[fold] = path[-1]
             for i, linear in enumerate(path):
                 block[i][:, outside] = linear.logits(asked[:, outside])

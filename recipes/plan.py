@@ -10,6 +10,7 @@ TRAINABLE = 400  # training images, below which data similar to ImageNet is left
 SOLVED = 0.98  # accuracy of the linear classifier beyond which nothing is left to gain
 IMBALANCED = 4.0  # times as many images in the largest class as in the smallest
 LARGE = 5_000_000  # weights, from which a network is worth regularising by stochastic depth
+WHOLE = 0.6  # least share of the image that a crop shows where mirror images lose their class
 _TRAINING = {
     "few": 2.0,
     "all": 3.5,
@@ -137,15 +138,19 @@ def _measured(recipe: Recipe, probe) -> Recipe:
     if probe is None:
         return recipe
     if probe.head is not probe.last:
-        recipe = replace(recipe, taps=probe.head.taps).because(
-            f"{probe.head.name} predict better than the last stage alone (cross-validated negative log-likelihood "
-            f"{probe.head.nll:.3f} against {probe.last.nll:.3f}): the classifier reads them"
+        # A training reads all stages: from an earlier one alone it could not move those behind it.
+        taps = probe.stages[-1].taps if recipe.epochs else probe.head.taps
+        recipe = replace(recipe, taps=taps).because(
+            f"{probe.head.name} tells more than the last stage alone (cross-validated negative log-likelihood "
+            f"{probe.head.nll:.3f} against {probe.last.nll:.3f}): the classifier reads "
+            f"{'all stages' if recipe.epochs else probe.head.name}"
         )
     if not probe.mirrors.alike:
         right, mirrored = probe.mirrors.straight, probe.mirrors.mirrored
-        return replace(recipe, policy=replace(recipe.policy, flip=0.0)).because(
+        policy = replace(recipe.policy, flip=0.0, area=recipe.policy.area and (WHOLE, 1.0))
+        return replace(recipe, policy=policy).because(
             f"a linear classifier is right on {right:.0%} of the images but on {mirrored:.0%} of their mirror images: "
-            "no mirror images are drawn"
+            "no mirror images are drawn, and no crops of small parts, for these are signs more than views"
         )
     gain, error = probe.head.mirror_gain
     if not recipe.epochs and gain > 2 * error:

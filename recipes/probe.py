@@ -19,7 +19,7 @@ from recipes.logme import logme
 from recipes.size import natural_size
 from recipes.sources import load
 
-SMALL = 2_000_000  # numbers; below it BLAS threads cost more in waiting for each other than they save
+SMALL = 4_000_000  # numbers; below it BLAS threads cost more in waiting for each other than they save
 MIRRORED_BELOW = 10_000  # images; from there on mirror images double the cost and add nothing
 _MIRROR_SAMPLE = 2_000
 
@@ -139,7 +139,8 @@ def probe_backbone(
         features = look(data, fingerprints, mirrored=len(data) < MIRRORED_BELOW)
     folds = content_folds(data.labels, fingerprints, folds=_folds(len(data)), seed=seed)
     classes = len(data.class_names)
-    with threadpool_limits(1 if max(x.size for x in features.stages) < SMALL else None, "blas"):
+    numbers = sum(stage[0].size for stage in features.stages)
+    with threadpool_limits(1 if numbers < SMALL else None, "blas"):
         mirrors = _mirrors(look, data, fingerprints, features, folds, seed)
         names, taps = look.names, [(i,) for i in range(len(look.names))]
         if len(names) > 1:

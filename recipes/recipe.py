@@ -55,7 +55,7 @@ class Recipe:
     batch_size: int = 32
     accumulate: int = 1
     learning_rate: float = 1e-3
-    layer_decay: float = 0.5
+    layer_decay: float = 1.0
     weight_decay: float = 1e-4
     label_smoothing: float = 0.1
     dropout: float = 0.0
@@ -155,12 +155,12 @@ def linear_probe(size: int = 224) -> Recipe:
 
 def finetune_few(size: int = 224, images: int = 1000) -> Recipe:
     """The linear classifier, then it and the two deepest stages together."""
-    return _finetuned("few", 2, size, images, patience=5)
+    return _finetuned("few", 2, size, images, patience=5, layer_decay=0.5)
 
 
 def finetune_all(size: int = 224, images: int = 1000) -> Recipe:
     """The linear classifier, then it and all stages together."""
-    return _finetuned("all", -1, size, images, patience=budget(images) // 2)
+    return _finetuned("all", -1, size, images, patience=budget(images) // 2, layer_decay=0.7)
 
 
 def from_scratch(size: int = 224, images: int = 1000) -> Recipe:
@@ -168,15 +168,12 @@ def from_scratch(size: int = 224, images: int = 1000) -> Recipe:
     epochs = 2 * budget(images)
     return Recipe(
         "scratch", size, unfreeze=-1, epochs=epochs, policy=augment.Policy.light(size), warm_start=False,
-        layer_decay=1.0, patience=epochs, refit=False,
+        patience=epochs, refit=False,
     )  # fmt: skip
 
 
-def _finetuned(name: str, unfreeze: int, size: int, images: int, patience: int) -> Recipe:
-    epochs = budget(images)
-    return Recipe(
-        name, size, unfreeze, epochs, augment.Policy.light(size), averaging=0.99, patience=patience
-    )  # fmt: skip
+def _finetuned(name: str, unfreeze: int, size: int, images: int, **fields) -> Recipe:
+    return Recipe(name, size, unfreeze, budget(images), augment.Policy.light(size), averaging=0.99, **fields)
 
 
 def budget(images: int) -> int:

@@ -63,7 +63,10 @@ def probe_of(last, best, alike=True, mirror_gain=(0.0, 0.01)):
         for i, a in ((4, best), (5, last))
     ]
     mirrors = SimpleNamespace(straight=0.9, mirrored=0.3, alike=alike)
-    return SimpleNamespace(last=stages[1], head=max(stages, key=lambda s: s.accuracy), mirrors=mirrors)
+    everything = SimpleNamespace(name="all stages", taps=(4, 5))
+    return SimpleNamespace(
+        stages=[*stages, everything], last=stages[1], head=max(stages, key=lambda s: s.accuracy), mirrors=mirrors
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,7 +93,8 @@ def test_what_could_not_be_told_from_noise_is_not_tried():
 
 def test_the_classifier_reads_the_stages_that_predict_best():
     assert plan(Summary(500, 10, 224), probe_of(0.7, 0.6)).taps is None
-    assert plan(Summary(500, 10, 224), probe_of(0.7, 0.8)).taps == (4,)
+    assert plan(Summary(500, 10, 224), probe_of(0.7, 0.8)).taps == (4, 5)
+    assert plan(Summary(100, 10, 224, held_out=20), probe_of(0.7, 0.8)).taps == (4,)
 
 
 def test_mirror_images_are_averaged_where_that_helps():
