@@ -28,7 +28,7 @@ class Fitted:
 
     history:    one list per metric, one value per epoch.
     best_epoch: of the lowest validation loss.
-    start:      how the validation images were classified before the first step.
+    start:      how the validation images were classified by what training has to beat.
     candidates: and by the weights of each epoch, of each interpolation of the best epoch's with the start's, and by the
                 kept ones at each larger size of the images.
     share:      of the finetuned weights in those that were kept; 0: training did not beat its start and was undone.
@@ -112,6 +112,7 @@ def fit(
     *,
     seed: int,
     rates: dict[str, float] | None = None,
+    start: Score | None = None,
     deadline: float | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Fitted:
@@ -122,6 +123,7 @@ def fit(
     model; with a warm start those between them and the initial ones, where the loss is lower still, or the initial
     ones, unless training was `Fitted.better`.
 
+    start: how what training has to beat classifies the validation images; None: the model as it is.
     rates: regular expressions of variables' paths → multiplier of the learning rate, see `optimizers.Discriminative`.
     """
     classes = len(train.class_names)
@@ -129,7 +131,7 @@ def fit(
     weights = image_weights(validation.labels, classes, recipe.balanced)
     watch = Validation(_images(validation, recipe), validation.labels, weights)
     watch.set_model(model)
-    initial, start = model.get_weights(), watch.score()
+    initial, start = model.get_weights(), start or watch.score()
     keep, stop = KeepBest(recipe.patience), StopAt(deadline if deadline is not None else math.inf, watch)
     began = time.monotonic()
     history = _run(model, train, recipe, recipe.epochs, seed, [StopOnNaN(), watch, stop, keep, *callbacks])

@@ -8,7 +8,7 @@ from scipy.special import softmax
 
 import layers
 from recipes.backbones import Backbone
-from recipes.choice import Selection
+from recipes.choice import Score, Selection, image_weights
 from recipes.classifier import fresh, logits_model, set_head, with_probabilities
 from recipes.data import ImageData, Splits, joined
 from recipes.evaluation import Evaluation, score
@@ -50,6 +50,16 @@ class Start:
         l2 = (stage or self.measured.last).classifier.l2
         return _balanced(fit_path(views, data.labels, self.classes, (10 * l2, l2))[-1], data.labels, recipe)
 
+    def rival(self, recipe: Recipe) -> Recipe:
+        """The recipe whose linear classifier a training has to beat: on the best stages, where `recipe` reads all."""
+        head = self.measured.head
+        return replace(recipe, taps=head.taps) if recipe.taps == self.measured.stages[-1].taps else recipe
+
+    def held_out_logits(self, recipe: Recipe, views: int = 1) -> np.ndarray:
+        """Logits (views, n, classes) of the validation images by the linear classifier of the training images."""
+        features = self.features.tapped(self.taps(recipe))[:views, len(self.splits.train) :]
+        return self.linear(recipe).logits(features)
+
 
 @dataclass(frozen=True, eq=False)
 class Trained:
@@ -80,9 +90,8 @@ def train(start: Start, recipe: Recipe, seed: int, deadline: float | None, callb
 
 def _linear(start: Start, recipe: Recipe, seed: int) -> Trained:
     """The linear classifier, judged on the features that the validation images have already."""
-    linear = start.linear(recipe)
-    views = start.features.tapped(start.taps(recipe))[: 1 + recipe.mirror, len(start.splits.train) :]
-    validation = score(softmax(linear.logits(views), -1).mean(0), start.splits.validation.labels)
+    linear, logits = start.linear(recipe), start.held_out_logits(recipe, 1 + recipe.mirror)
+    validation = score(softmax(logits, -1).mean(0), start.splits.validation.labels)
     if recipe.refit:
         linear = start.linear(recipe, everything=True)
         recipe = recipe.because("then fitted on all images, the validation images among them")
@@ -95,16 +104,22 @@ def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks) -
     quiet = start.network if recipe.warm_start else start.network.with_network(fresh(start.network.network))
     noisy, recipe = _with_stochastic_depth(quiet, recipe)
     options = dict(taps=recipe.taps, dropout=recipe.dropout, seed=seed)
-    model = logits_model(noisy, start.classes, recipe.size, **options)
+    model, splits, rival = logits_model(noisy, start.classes, recipe.size, **options), start.splits, None
     if recipe.warm_start:
         linear = start.linear(recipe)
         set_head(model, linear.kernel, linear.bias)
+        labels = splits.validation.labels
+        logits = start.held_out_logits(start.rival(recipe))[0]
+        rival = Score.of(logits, labels, image_weights(labels, start.classes, recipe.balanced))
     tensors = feature_tensors(noisy.network, recipe.size)
     unfreeze(model, noisy.network, recipe, tensors)
     how = dict(seed=seed, rates=stage_rates(model, noisy.network, tensors, recipe.layer_decay), deadline=deadline)
-    splits, initial = start.splits, model.get_weights()
-    fitted = fit(model, splits.train, splits.validation, recipe, callbacks=callbacks, **how)
+    initial = model.get_weights()
+    fitted = fit(model, splits.train, splits.validation, recipe, start=rival, callbacks=callbacks, **how)
     recipe = _told(replace(recipe, test_size=fitted.test_size), fitted)
+    selection = Selection.of(fitted.cross_fitted, 1 + len(fitted.candidates)) if rival else None
+    if rival and not fitted.better:
+        return replace(_linear(start, start.rival(recipe), seed), fitted=fitted, selection=selection)
     served = model if noisy is quiet else logits_model(quiet, start.classes, recipe.size, **options)
 
     def finished():
@@ -112,15 +127,12 @@ def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks) -
         return with_probabilities(served, mirror=recipe.mirror)
 
     validation = score(_predicted(finished(), splits.validation, recipe), splits.validation.labels)
-    selection = Selection.of(fitted.cross_fitted, 1 + len(fitted.candidates)) if recipe.warm_start else None
-    if recipe.refit and recipe.warm_start:
+    if recipe.refit and rival:
         linear = start.linear(recipe, everything=True)
-        if fitted.better:
-            everything, begin = joined(splits.train, splits.validation), [*initial[:-2], linear.kernel, linear.bias]
-            recipe = recipe.because(fit_again(model, begin, everything, recipe, fitted, **how))
-        else:
-            set_head(model, linear.kernel, linear.bias)
-            recipe = recipe.because("then fitted on all images, the validation images among them")
+        begin = [*initial[:-2], linear.kernel, linear.bias]
+        recipe = recipe.because(
+            fit_again(model, begin, joined(splits.train, splits.validation), recipe, fitted, **how)
+        )  # fmt: skip
     return Trained(finished(), fitted, recipe, validation, selection)
 
 
