@@ -93,7 +93,11 @@ def test_targets_are_brought_to_the_rank_of_the_outputs():
     """(n,) targets and (n, 1) outputs are n errors, not n × n; as in compile()."""
     x, _ = data(200)
     y = x @ np.arange(5, dtype="float32") + 3
-    for loss in ("mse", keras.losses.mean_squared_error, keras.losses.MeanSquaredError()):
+
+    def squares(y_true, y_pred):  # Keras's own functions would align the ranks themselves
+        return keras.ops.mean(keras.ops.square(y_true - y_pred), -1)
+
+    for loss in ("mse", squares, keras.losses.MeanSquaredError()):
         model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(1)])
         found = optimizers.minimize(model, x, y, loss)
         assert found.loss < 1e-6
@@ -101,17 +105,15 @@ def test_targets_are_brought_to_the_rank_of_the_outputs():
 
 
 def test_mixed_precision_is_minimised():
-    """Loss scaling would skip the first gradients, and zeros would count as convergence."""
+    """A scaled loss overflows on the sum over a chunk: gradients are skipped, and zeros count as convergence."""
+    x, y = data(1024)
     keras.mixed_precision.set_dtype_policy("mixed_float16")
     try:
         model = classifier(keras.layers.Dense(4, activation="tanh"))
+        found = optimizers.minimize(model, 100 * x, y, CROSS_ENTROPY, l2=1e-3, max_iterations=20)
     finally:
         keras.mixed_precision.set_dtype_policy("float32")
-    x, y = data(400)
-    found = optimizers.minimize(model, x, y, CROSS_ENTROPY, l2=0.01, max_iterations=20)
-    assert found.iterations > 3
-    model.compile("sgd", CROSS_ENTROPY)
-    assert model.evaluate(x, y, verbose=0) < 0.8
+    assert found.iterations > 3 and found.loss < 0.8
 
 
 def test_hessian_products_are_exact():
