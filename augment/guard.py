@@ -8,17 +8,20 @@ BLOCK = 64  # examples; fewer would cost more an example, more would wait longer
 PARALLEL_CALLS = 8 * (os.cpu_count() or 1)  # AUTOTUNE takes many batches to find as many, and cores idle meanwhile
 
 
-def guarded(source, work, *, epochs, arrange=None, finish=None, seed=0, shuffle=False, first=0) -> tf.data.Dataset:
-    """`work(image, label, epoch, index)` of every example, in order, computed in parallel.
+def guarded(
+    source, work, batch_size, *, epochs, arrange=None, finish=None, shapes=None, seed=0, shuffle=False, first=0
+):
+    """Batches of `work(image, label, epoch, index)` of every example, in order, computed in parallel.
 
-    With them, `finish(*arrange(work(...), epoch, index))`: `arrange` computes on blocks of results at once what would
-    cost each image dozens of small operations. These two also see the blank result that marks the end of an epoch, in
-    which all numbers are one and all strings empty.
+    With them, of `finish(*arrange(work(...), epoch, index))`: `arrange` computes on blocks of results at once what
+    would cost each image dozens of small operations. These two also see the blank result that marks the end of an
+    epoch, in which all numbers are one and all strings empty.
 
     TensorFlow's decoders fail without saying on what. Here an example that fails is left out first; the gap in the
     positions then tells which one it was, and the error is raised in its place.
 
     source: `Source` or `Stream`.  epochs: dataset of one int64 scalar.  first: position to begin at.
+    shapes: to which the results are padded; default: they all have one shape.
 
     Raises: tf.errors.InvalidArgumentError naming the example, when the dataset is iterated.
     """
@@ -46,19 +49,28 @@ def guarded(source, work, *, epochs, arrange=None, finish=None, seed=0, shuffle=
     if arrange:
         results = _attempted(_mapped(results.batch(BLOCK), block).prefetch(1).unbatch(), attempt_to_finish)
 
-    def arrived(expected, item):
-        position, epoch, end, _ = item
+    def arrived(number, batch):
+        position, epoch, end, _ = batch
+        expected = first + number * batch_size + tf.range(tf.size(position, tf.int64))
+        missing = tf.not_equal(position, expected)
 
         def complain():
-            name = source.called(expected, epoch, **order)
+            name = source.called(expected[tf.argmax(missing)], epoch[0], **order)
             reason = "it is missing, damaged, or no JPEG, PNG, GIF, BMP or WebP image"
             return tf.debugging.Assert(False, ["cannot read", name, reason])
 
-        tf.cond(tf.equal(expected, position), tf.no_op, complain)
-        return ~end
+        tf.cond(tf.reduce_any(missing), complain, tf.no_op)
+        return ~end[0]
 
-    results = results.enumerate(first).filter(tf.autograph.experimental.do_not_convert(arrived))
-    return results.map(lambda _, item: item[-1])
+    def without_end(number, batch):
+        _, _, end, item = batch
+        count = tf.size(end) - tf.cast(end[-1], tf.int32)
+        return tf.nest.map_structure(lambda tensor: tensor[:count], item)
+
+    if shapes is None:
+        shapes = tf.nest.map_structure(lambda spec: spec.shape, results.element_spec[-1])
+    batches = results.padded_batch(batch_size, ([], [], [], shapes)).enumerate()
+    return _mapped(batches.filter(tf.autograph.experimental.do_not_convert(arrived)), without_end)
 
 
 def _mapped(dataset, function, **options):

@@ -54,8 +54,9 @@ def fit_pca(dataset) -> PCA:
 
     once = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64))
     zero = (tf.zeros((), tf.float64), tf.zeros(3, tf.float64), tf.zeros((3, 3), tf.float64))
-    sums = guarded(as_source(dataset), moments, epochs=once).reduce(
-        zero, lambda a, b: tf.nest.map_structure(tf.add, a, b)
+    batches = guarded(as_source(dataset), moments, 16, epochs=once)
+    sums = batches.reduce(
+        zero, lambda sums, more: tuple(a + tf.reduce_sum(b, 0) for a, b in zip(sums, more, strict=True))
     )
     count, total, squares = (value.numpy() for value in sums)
     if count == 0:

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from augment import color
 from augment.cache import Cache
-from augment.draws import uniforms
+from augment.draws import SLOTS, uniforms
 from augment.guard import guarded
 from augment.mix import erase, mix, soft_labels
 from augment.pca import IMAGENET_PCA, PCA
@@ -78,7 +78,7 @@ def _applied(policy: Policy):
 
         examples = tf.data.Dataset.from_tensor_slices(images).enumerate()
         examples = examples.map(tf.autograph.experimental.do_not_convert(prepare), num_parallel_calls=tf.data.AUTOTUNE)
-        batches = _padded(examples, tf.shape(images, tf.int64)[0], policy)
+        batches = examples.padded_batch(tf.shape(images, tf.int64)[0], _shapes(policy))
         return _rendered(*batches.get_single_element(), policy, IMAGENET_PCA)
 
     return tf.function(whole, autograph=False)
@@ -118,11 +118,9 @@ def _rendered(region, uniform, policy, pca):
     return tf.ensure_shape(images, (None, policy.size, policy.size, 3))
 
 
-def _padded(examples, batch_size, policy):
-    """Batches of `examples`, regions padded to one shape, the one that the compiled kernels see."""
-    shapes = tf.nest.map_structure(lambda spec: spec.shape, examples.element_spec)
-    shapes = (shapes[0]._replace(pixels=capacity(policy)), *shapes[1:])
-    return examples.padded_batch(batch_size, padded_shapes=shapes)
+def _shapes(policy):
+    """Of (region, draws) in batches: all regions have one shape, the one that the compiled kernels see."""
+    return Region(capacity(policy), (3, 2), (2, 3)), (len(SLOTS),)
 
 
 def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca, classes, cache):
@@ -153,9 +151,10 @@ def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca
         images = _rendered(region, uniform, policy, pca or IMAGENET_PCA)
         return mix(images, soft_labels(labels, classes), policy, uniform) if policy.mixes else (images, labels)
 
+    shapes = (*_shapes(policy), tf.nest.map_structure(lambda spec: spec.shape, source.element_spec[1]))
     order = {"epochs": epochs, "seed": seed, "shuffle": shuffle, "first": first}
-    examples = guarded(source, look, arrange=arrange, finish=load, **order)
-    batches = _padded(examples, batch_size, policy).map(finish, num_parallel_calls=3, deterministic=True)
+    batches = guarded(source, look, batch_size, arrange=arrange, finish=load, shapes=shapes, **order)
+    batches = batches.map(finish, num_parallel_calls=3, deterministic=True)
     if source.size is not None:
         count = -(-source.size // batch_size) - tf.cast(first_batch, tf.int64)
         batches = batches.apply(tf.data.experimental.assert_cardinality(tf.maximum(count, 0)))
