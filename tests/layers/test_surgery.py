@@ -104,6 +104,15 @@ def test_copied_weights_are_equal_and_independent():
         np.testing.assert_array_equal(outputs(model), before)
 
 
+@pytest.mark.parametrize("surgery", [layers.add_stochastic_depth, layers.add_drop_connect, layers.set_dropout])
+def test_adapted_normalization_is_copied(surgery):
+    x, normalization = keras.Input((4,)), keras.layers.Normalization()
+    normalization.adapt(np.random.default_rng(0).normal(5, 3, (100, 4)))
+    x_1 = normalization(x)
+    model = keras.Model(x, dense(2)(x_1 + dense()(x_1)))
+    assert_same_inference(surgery(model, 0.2, copy=True), model)
+
+
 def test_nested_and_sequential_models():
     base = small()
     inputs = keras.Input((8, 8, 3))
