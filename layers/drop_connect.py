@@ -15,7 +15,8 @@ from layers.noise import NoiseWrapper, keep_mask
 from layers.stateless import call_assigning
 
 NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
-NOT_ELEMENTWISE = {"softmax", "log_softmax", "sparsemax", "glu"}
+NOT_ELEMENTWISE = ("softmax", "sparsemax", "glu")  # and what has them in its name
+ELEMENTWISE_LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU, keras.layers.PReLU)
 
 
 @keras.saving.register_keras_serializable(package="layers")
@@ -58,8 +59,14 @@ class DropConnect(NoiseWrapper):
         self._call_signature = _with_training(inspect.signature(layer.call))  # Keras finds arguments and masks by it
 
     def _check_activation(self):
-        name = getattr(getattr(self.layer, "activation", None), "__name__", None)
-        if not hasattr(self.layer, "activation") or hasattr(self.layer, "cell") or name in NOT_ELEMENTWISE:
+        activation = getattr(self.layer, "activation", None)
+        activation = activation.activation if isinstance(activation, keras.layers.Activation) else activation
+        if isinstance(activation, keras.layers.Layer):
+            elementwise, name = isinstance(activation, ELEMENTWISE_LAYERS), type(activation).__name__
+        else:
+            name = getattr(activation, "__name__", "")
+            elementwise = not any(part in name for part in NOT_ELEMENTWISE)
+        if not hasattr(self.layer, "activation") or hasattr(self.layer, "cell") or not elementwise:
             raise ValueError(
                 'DropConnect: inference="gaussian" needs a linear layer followed by an elementwise activation, got '
                 f"{type(self.layer).__name__} {self.layer.name!r} with activation {name!r}; put the activation in a "

@@ -3,12 +3,14 @@
 import contextlib
 import functools
 import inspect
+import numbers
 
 import keras
 
 # Noise of other houses, known by class name so that their packages need not be imported (keras.applications' ConvNeXt
 # has a StochasticDepth of its own; keras-cv has DropPath, StochasticDepth and DropBlock2D).
 FOREIGN = {"StochasticDepth", "DropPath", "DropBlock2D"}
+RATE_NAMES = ("rate", "drop_path_rate", "drop_prob", "drop_rate", "stddev")  # what they and Keras's layers call it
 BUILT_IN = (
     keras.layers.Dropout,
     keras.layers.AlphaDropout,
@@ -92,7 +94,7 @@ class NoiseWrapper(NoiseLayer):
 
 def check_rate(rate, owner: str) -> float:
     """`rate` as a float; a ValueError naming `owner` unless 0 ≤ rate < 1."""
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+    if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not 0 <= rate < 1:
         raise ValueError(f"{owner}: rate is the probability of dropping, a number in [0, 1); got {rate!r}.")
     return float(rate)
 
@@ -105,9 +107,7 @@ def keep_mask(shape, rate, seed, dtype="float32"):
 def noise_rate(layer) -> float | None:
     """The rate (for Gaussian noise its standard deviation) at which `layer` injects noise; None if it injects none."""
     if isinstance(layer, (NoiseLayer, *BUILT_IN)) or type(layer).__name__ in FOREIGN:
-        return next(
-            (getattr(layer, name) for name in ("rate", "drop_path_rate", "stddev") if hasattr(layer, name)), None
-        )
+        return next((getattr(layer, name) for name in RATE_NAMES if hasattr(layer, name)), None)
     if isinstance(layer, keras.layers.Attention):
         return layer.dropout or None
     rates = [getattr(cell, name, 0) for cell in _cells(layer) for name in ("dropout", "recurrent_dropout")]
@@ -163,7 +163,7 @@ def training_mode(model):
 
 @contextlib.contextmanager
 def untraced(model):
-    """Let `model` and all it holds run as Python what they have as a `tf.function`, whose trace keeps its first mode."""
+    """Let `model` and all it holds run as Python what they have as `tf.function`, whose trace keeps its first mode."""
     with contextlib.ExitStack() as stack:
         for layer in nested(model):
             owners = (layer, *type(layer).__mro__)

@@ -3,6 +3,8 @@
 Huang, Sun, Liu, Sedra, Weinberger: Deep Networks with Stochastic Depth, ECCV 2016, arXiv:1603.09382.
 """
 
+import numbers
+
 import keras
 from keras import ops
 
@@ -19,7 +21,7 @@ def linear_rates(depth: int, last: float) -> list[float]:
     >>> linear_rates(4, 0.5)
     [0.125, 0.25, 0.375, 0.5]
     """
-    if not isinstance(depth, int) or depth < 1:
+    if not isinstance(depth, numbers.Integral) or depth < 1:
         raise ValueError(f"linear_rates: depth is the number of residual branches, at least 1; got {depth!r}.")
     last = check_rate(last, "linear_rates")
     return [last * branch / depth for branch in range(1, depth + 1)]

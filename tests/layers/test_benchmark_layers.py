@@ -12,7 +12,10 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmark_layers.py"
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [([], ["per_example", "drop_connect", "residual", "pooling", "small"]), (["small", "residual"], ["residual", "small"])],
+    [
+        ([], ["per_example", "drop_connect", "residual", "pooling", "small"]),
+        (["small", "residual"], ["residual", "small"]),
+    ],
 )
 def test_parts(arguments, expected, monkeypatch):
     run, main = [], runpy.run_path(str(SCRIPT))["main"]

@@ -141,7 +141,11 @@ class Traced(keras.Model):
 
     def __init__(self):
         super().__init__()
-        self.drop, self.norm, self.head = keras.layers.Dropout(0.5), keras.layers.BatchNormalization(), keras.layers.Dense(2)
+        self.drop, self.norm, self.head = (
+            keras.layers.Dropout(0.5),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(2),
+        )
 
     def call(self, x, training=False):
         return self.features(x, training)

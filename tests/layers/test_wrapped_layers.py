@@ -90,6 +90,7 @@ def test_masks_leave_as_they_leave_the_wrapped_layer():
         return keras.src.backend.get_keras_mask(x)
 
     assert mask(layers.DropConnect(keras.layers.LSTM(4), 0.3)(embedded)) is None
+    assert tuple(mask(layers.Maxout(4, 2)(embedded)).shape) == (None, 4)
     for layer in (
         layers.DropConnect(keras.layers.LSTM(4, return_sequences=True), 0.3),
         layers.DropConnect(keras.layers.Dense(4), 0.3, per_example=True),
