@@ -2,12 +2,14 @@
 
 import contextlib
 import functools
+import inspect
 import math
 
 import keras
+import numpy as np
 from keras.layers import BatchNormalization
 
-from layers.noise import replaced_call
+from layers.noise import in_training, replaced, untraced
 
 
 def freeze_batch_statistics(model: keras.Model) -> list[str]:
@@ -47,9 +49,11 @@ def reestimate_batch_statistics(model: keras.Model, dataset) -> list[str]:
     moments = [_Moments() for _ in normalizations]
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(untraced(model))
             for layer, total in zip(normalizations, moments, strict=True):
                 layer.trainable, layer.momentum = True, 0.0  # the moving statistics become the call's
-                stack.enter_context(replaced_call(layer, _observed(layer, total)))
+                _assign(layer, *map(np.zeros_like, _statistics(layer)))  # a momentum of 0 times NaN would be NaN
+                stack.enter_context(replaced(layer, "call", _observed(layer, total)))
             for images in _batches(dataset):
                 model(images, training=False)
     finally:
@@ -81,11 +85,13 @@ class _Moments:
 
 def _observed(layer, moments):
     """`layer.call` in training mode, which then adds the moments of its inputs to `moments`."""
-    call = layer.call
+    call, signature = in_training(layer), inspect.signature(layer.call)
 
     @functools.wraps(call)
-    def observed(inputs, training=None, mask=None):
-        outputs = call(inputs, training=True, mask=mask)
+    def observed(*args, **kwargs):
+        outputs = call(*args, **kwargs)
+        arguments = signature.bind(*args, **kwargs).arguments
+        inputs, mask = next(iter(arguments.values())), arguments.get("mask")
         if mask is None:
             count = math.prod(keras.ops.shape(inputs)) // math.prod(layer.moving_mean.shape)
         else:  # one entry per position, of which each has one value per channel

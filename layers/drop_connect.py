@@ -15,7 +15,8 @@ from layers.noise import NoiseWrapper, keep_mask
 from layers.stateless import call_assigning
 
 NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
-NOT_ELEMENTWISE = {"softmax", "log_softmax", "sparsemax", "glu"}
+NOT_ELEMENTWISE = ("softmax", "sparsemax", "glu")  # and what has them in its name
+ELEMENTWISE_LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU, keras.layers.PReLU)
 
 
 @keras.saving.register_keras_serializable(package="layers")
@@ -58,8 +59,14 @@ class DropConnect(NoiseWrapper):
         self._call_signature = _with_training(inspect.signature(layer.call))  # Keras finds arguments and masks by it
 
     def _check_activation(self):
-        name = getattr(getattr(self.layer, "activation", None), "__name__", None)
-        if not hasattr(self.layer, "activation") or hasattr(self.layer, "cell") or name in NOT_ELEMENTWISE:
+        activation = getattr(self.layer, "activation", None)
+        activation = activation.activation if isinstance(activation, keras.layers.Activation) else activation
+        if isinstance(activation, keras.layers.Layer):
+            elementwise, name = isinstance(activation, ELEMENTWISE_LAYERS), type(activation).__name__
+        else:
+            name = getattr(activation, "__name__", "")
+            elementwise = not any(part in name for part in NOT_ELEMENTWISE)
+        if not hasattr(self.layer, "activation") or hasattr(self.layer, "cell") or not elementwise:
             raise ValueError(
                 'DropConnect: inference="gaussian" needs a linear layer followed by an elementwise activation, got '
                 f"{type(self.layer).__name__} {self.layer.name!r} with activation {name!r}; put the activation in a "
@@ -80,12 +87,12 @@ class DropConnect(NoiseWrapper):
                 f'{type(self.layer).__name__} {self.layer.name!r} has {kernels}; use inference="mean".'
             )
 
-    def call(self, inputs, *args, training=None, **kwargs):
+    def call(self, *args, training=None, **kwargs):
         if self.noisy(training):
-            return self._per_example(inputs) if self.per_example else self._per_batch(inputs, *args, **kwargs)
+            return (self._per_example if self.per_example else self._per_batch)(*args, **kwargs)
         if self.inference == "gaussian" and self.rate and not training:
-            return self._gaussian(inputs)
-        return self.layer(inputs, *args, **kwargs)
+            return self._gaussian(*args, **kwargs)
+        return self.layer(*args, **kwargs)
 
     def compute_output_spec(self, *args, training=None, **kwargs):
         return self.layer.compute_output_spec(*args, **kwargs)
@@ -117,16 +124,16 @@ class DropConnect(NoiseWrapper):
     def _per_example(self, inputs):
         dense, dtype = self.layer, self.layer.compute_dtype
         inputs, kernel = ops.cast(inputs, dtype), ops.cast(dense.kernel, dtype)
-        examples = ops.shape(inputs)[0]
+        examples, *positions, features = ops.shape(inputs)
         seeds = keras.random.randint((examples, 2), 0, 2**31 - 1, seed=self.seed_generator)
         seeds = ops.cast(seeds, self.seed_generator.state.dtype)
-        rows = ops.reshape(inputs, (examples, math.prod(inputs.shape[1:-1]), inputs.shape[-1]))
+        rows = ops.reshape(inputs, (examples, math.prod(positions), features))
         outputs = _masked_matmul(self.rate, seeds)(rows, kernel)
-        outputs = ops.reshape(outputs, (examples, *inputs.shape[1:-1], dense.units))
+        outputs = ops.reshape(outputs, (examples, *positions, dense.units))
         if dense.use_bias:
             bias = ops.cast(dense.bias, dtype)
             if self.drop_bias:
-                shape = (examples,) + (1,) * (len(inputs.shape) - 2) + (dense.units,)
+                shape = (examples, *(1 for _ in positions), dense.units)
                 bias = bias * (self.keep_mask(shape, dtype) / (1 - self.rate))
             outputs = outputs + bias
         return self._regularized(outputs if dense.activation is None else dense.activation(outputs))

@@ -3,7 +3,9 @@
 Graham: Fractional Max-Pooling, 2014, arXiv:1412.6071.
 """
 
+import functools
 import math
+import numbers
 
 import keras
 import numpy as np
@@ -36,24 +38,47 @@ def random_boundaries(length: int, pooled: int, seed):
 def fractional_max_pool(images, rows, columns, *, overlapping=True, axes=(1, 2)):
     """Maxima over the rectangles that the boundaries `rows` × `columns` cut out of `images` along `axes`.
 
-    Region i holds pixels b_i … b_{i+1} − 1, and with `overlapping` also b_{i+1}, its neighbour's first. Increments are
-    1 or 2. Agrees with `tf.nn.fractional_max_pool` given the sequences that it returns. The gradient goes to the first
-    of equal pixels.
+    Region i holds pixels b_i … b_{i+1} − 1, and with `overlapping` also b_{i+1}, its neighbour's first. b begins with 0
+    and ends with the length; its increments are ⌊α⌋ or ⌈α⌉, or 1 and 2 where α = length / regions < 2. Agrees with
+    `tf.nn.fractional_max_pool` given the sequences that it returns. The gradient goes to the first of equal pixels.
+    Raises ValueError for an unknown number of boundaries or, in lists and NumPy arrays, boundaries that break this: the
+    values of a tensor may be unknown.
     """
     for boundaries, axis in zip((rows, columns), axes, strict=True):
-        images = _pool(boundaries, axis, overlapping)(images)
+        boundaries, widest = _checked(boundaries, images.shape[axis], axis)
+        images = _pool(boundaries, axis, overlapping, widest)(images)
     return images
 
 
-def _pool(boundaries, axis, overlapping):
+def _checked(boundaries, length, axis):
+    """`boundaries`, and the largest number of pixels that a region may have."""
+    given = not ops.is_tensor(boundaries)
+    boundaries = np.asarray(boundaries, "int32") if given else boundaries
+    if boundaries.shape[0] is None:
+        raise ValueError(
+            f"fractional_max_pool: the number of boundaries along axis {axis} must be known, got the shape "
+            f"{boundaries.shape}; set it, with tf.ensure_shape in TensorFlow."
+        )
+    widest = max(2, math.ceil(length / (boundaries.shape[0] - 1)))
+    steps = np.diff(boundaries) if given else None
+    if given and (boundaries[0] != 0 or boundaries[-1] != length or steps.min() < 1 or steps.max() > widest):
+        raise ValueError(
+            f"fractional_max_pool: boundaries along axis {axis} rise from 0 to {length} in steps of 1 to {widest}, "
+            f"got {boundaries.tolist()}."
+        )
+    return boundaries, widest
+
+
+def _pool(boundaries, axis, overlapping, widest):
     """x → the maxima of its regions along `axis`, with a gradient that gathers: a scatter is several times slower."""
     first, end = boundaries[:-1], boundaries[1:]
 
     @ops.custom_gradient
     def pool(x):
         length = x.shape[axis]
-        candidates = [ops.take(x, index, axis=axis) for index in (first, end - 1)]
-        largest = own = ops.maximum(*candidates)
+        places = [first, *(ops.minimum(first + i, end - 1) for i in range(1, widest - 1)), end - 1]
+        candidates = [ops.take(x, index, axis=axis) for index in places]
+        largest = own = functools.reduce(ops.maximum, candidates)
         if overlapping:
             shared = ops.take(x, ops.minimum(end, length - 1), axis=axis)
             largest = ops.maximum(own, shared)
@@ -64,13 +89,16 @@ def _pool(boundaries, axis, overlapping):
             begins = ops.any(ops.expand_dims(first, 1) == ops.arange(length, dtype=first.dtype), axis=0)
             region = ops.cumsum(ops.cast(begins, "int32")) - 1
             to_own = ops.where(own >= shared, upstream, zero) if overlapping else upstream
-            to_begin = ops.where(candidates[0] >= candidates[1], to_own, zero)
-            to_second = to_own - to_begin
+            parts, left = [], to_own
+            for candidate in candidates[:-1]:
+                parts.append(ops.where(candidate >= own, left, zero))
+                left = left - parts[-1]
             if overlapping:  # the first pixel of region r + 1 is also the last one of region r
                 # the last region shares nothing, so nothing rolls over to the first
-                to_begin = to_begin + ops.roll(upstream - to_own, 1, axis=axis)
-            index = ops.where(begins, region, region + first.shape[0])
-            return ops.take(ops.concatenate([to_begin, to_second], axis=axis), index, axis=axis)
+                parts[0] = parts[0] + ops.roll(upstream - to_own, 1, axis=axis)
+            place = ops.arange(length, dtype="int32") - ops.take(ops.cast(first, "int32"), region)
+            index = region + place * first.shape[0]
+            return ops.take(ops.concatenate([*parts, left], axis=axis), index, axis=axis)
 
         return largest, gradient
 
@@ -79,8 +107,9 @@ def _pool(boundaries, axis, overlapping):
 
 @keras.saving.register_keras_serializable(package="layers")
 class FractionalMaxPooling2D(NoiseLayer):
-    """Max-pool (batch, h, w, c) to (batch, ⌊h / ratio⌋, ⌊w / ratio⌋, c), 1 < ratio < 2, over random regions.
+    """Max-pool (batch, h, w, c) to (batch, h', w', c) over random regions of one or two pixels a side.
 
+    h' = max(⌊h / ratio⌋, ⌈h / 2⌉), 1 < ratio < 2, and w' likewise: a small odd side at a ratio near 2 shrinks less.
     Training: one layout of rows and one of columns per call, "pseudorandom" (regular with a random phase) or "random"
     (any order of steps of 1 and 2). Inference: the pseudorandom layout of phase u = ½, always the same; the paper
     averages several random layouts, which is `monte_carlo`. Height and width must be known when the layer is built.
@@ -90,7 +119,7 @@ class FractionalMaxPooling2D(NoiseLayer):
     """
 
     def __init__(self, ratio=1.44, *, mode="pseudorandom", overlapping=True, data_format=None, seed=None, **kwargs):
-        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 1 < ratio < 2:
+        if isinstance(ratio, bool) or not isinstance(ratio, numbers.Real) or not 1 < ratio < 2:
             raise ValueError(f"FractionalMaxPooling2D: ratio lies strictly between 1 and 2, got {ratio!r}.")
         if mode not in ("random", "pseudorandom"):
             raise ValueError(f'FractionalMaxPooling2D: mode is "random" or "pseudorandom", got {mode!r}.')

@@ -3,6 +3,8 @@
 Goodfellow, Warde-Farley, Mirza, Courville, Bengio: Maxout Networks, ICML 2013, arXiv:1302.4389.
 """
 
+import numbers
+
 import keras
 from keras import ops
 
@@ -16,7 +18,7 @@ class Maxout(keras.layers.Layer):
     Dense by default: (…, features) → (…, units). With `kernel_size`, a tuple of 1, 2 or 3 sizes, the affine functions
     are convolutions (channels last) and the maximum runs over channels: (batch, h, w, c) → (batch, h', w', units).
     ReLU is the case of two pieces of which one is 0; |x| the case of W₁ = −W₂.
-    Raises ValueError unless units and pieces are positive integers.
+    Masks pass through where it is dense. Raises ValueError unless units and pieces are positive integers.
 
     Examples: `Maxout(128, 4)`, `Maxout(64, 2, kernel_size=(3, 3), padding="same")`. The other activations are Keras's:
     `Dense(128, activation="leaky_relu")`, "sigmoid", "tanh", "relu", "elu".
@@ -25,9 +27,16 @@ class Maxout(keras.layers.Layer):
     def __init__(self, units, pieces, *, kernel_size=None, strides=1, padding="valid", **kwargs):
         super().__init__(**kwargs)
         for name, value in (("units", units), ("pieces", pieces)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
                 raise ValueError(f"Maxout: {name} is a positive integer, got {value!r}.")
+        units, pieces = int(units), int(pieces)
+        if isinstance(kernel_size, numbers.Integral):
+            raise ValueError(
+                f"Maxout: kernel_size is a tuple, whose length chooses the convolution, got {kernel_size!r}; "
+                f"({kernel_size}, {kernel_size}) is for images."
+            )
         self.units, self.pieces, self.strides, self.padding = units, pieces, strides, padding
+        self.supports_masking = kernel_size is None
         self.kernel_size = None if kernel_size is None else tuple(kernel_size)
         if self.kernel_size is None:
             self.affine = keras.layers.Dense(units * pieces, dtype=self.dtype_policy)

@@ -3,12 +3,13 @@
 Gal, Ghahramani: Dropout as a Bayesian Approximation, ICML 2016; Houlsby et al.: Bayesian Active Learning, 2011 (BALD).
 """
 
+import contextlib
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 
-from layers.noise import noise_layers, training_mode
+from layers.noise import nested, noise_layers, training_mode
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class MonteCarlo:
 
     mean, std: (batch, …), of the model's outputs; std is the unbiased one.
     mutual_information: (batch,) in nats, H(E p) − E H(p), what the samples disagree about; None where the outputs are
-    not probabilities over the last axis (a last axis of one is taken as the probability of "yes").
+    not probabilities over the last axis (one number per image, or a last axis of one, is the probability of "yes").
     """
 
     mean: np.ndarray
@@ -29,21 +30,23 @@ def monte_carlo(model, images, *, samples=20, batch_size=32) -> MonteCarlo:
     """Predict `images` `samples` times with only the noise layers active, E_z f(x, z) ≈ 1/S Σ_s f(x, z_s).
 
     Noise layers are those that `describe_noise` lists. Everything else, BatchNormalization first, runs in inference
-    mode and is unchanged afterwards. Works for any Keras model with one input structure and one output.
-    Raises ValueError for fewer than two samples, a model without noise or with several outputs.
+    mode and is unchanged afterwards; so are the states of stateful layers, from which every batch starts. Works for any
+    Keras model with one input structure and one output.
+    Raises ValueError for fewer than two samples, no images, a model without noise or with several outputs.
 
     Example: `monte_carlo(model, images, samples=50).mutual_information.argsort()[-10:]`, the ten most ambiguous images
     """
     if samples < 2:
         raise ValueError(f"monte_carlo: at least 2 samples are needed for a standard deviation, got {samples!r}.")
-    noise = noise_layers(model)
-    if not noise:
+    if not noise_layers(model):
         raise ValueError(
             f"monte_carlo: model {model.name!r} has no noise layer with a rate above 0, so all samples are equal; "
             "see set_dropout, add_stochastic_depth and add_drop_connect."
         )
     length = len(keras.tree.flatten(images)[0])
-    with training_mode(noise):
+    if not length:
+        raise ValueError("monte_carlo: there are no images.")
+    with training_mode(model):
         parts = [_moments(model, _slice(images, i, i + batch_size), samples) for i in range(0, length, batch_size)]
     mean, std, information = (np.concatenate(part) for part in zip(*parts, strict=True))
     return MonteCarlo(mean, std, None if np.isnan(information).any() else information)
@@ -54,8 +57,26 @@ def _slice(images, start, stop):
 
 
 def _moments(model, batch, samples):
-    draws = np.stack([_prediction(model, batch) for _ in range(samples)])
+    draws = []
+    for _ in range(samples):
+        with _restored_states(model):
+            draws.append(_prediction(model, batch))
+    draws = np.stack(draws)
     return draws.mean(axis=0), draws.std(axis=0, ddof=1), _mutual_information(draws)
+
+
+@contextlib.contextmanager
+def _restored_states(model):
+    """Leave the states of stateful recurrent layers as they were."""
+    stateful = [layer for layer in nested(model) if isinstance(layer, keras.layers.RNN) and layer.stateful]
+    states = [keras.tree.flatten(layer.states or ()) for layer in stateful]
+    before = [[keras.ops.convert_to_numpy(state).copy() for state in each] for each in states]
+    yield
+    for layer, variables, values in zip(stateful, states, before, strict=True):
+        if not variables:  # the call has built the layer
+            layer.reset_state()
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
 
 
 def _prediction(model, batch):
@@ -69,7 +90,9 @@ def _prediction(model, batch):
 
 
 def _mutual_information(draws):
-    """Of draws (samples, batch, …, classes); NaN where they are no probabilities."""
+    """Of draws (samples, batch, …, classes) or (samples, batch); NaN where they are no probabilities."""
+    if draws.ndim == 2:
+        draws = draws[..., None]
     if draws.shape[-1] == 1:
         draws = np.concatenate([1 - draws, draws], axis=-1)
     if draws.min() < 0 or np.abs(draws.sum(axis=-1) - 1).max() > 1e-2:

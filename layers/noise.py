@@ -3,12 +3,14 @@
 import contextlib
 import functools
 import inspect
+import numbers
 
 import keras
 
 # Noise of other houses, known by class name so that their packages need not be imported (keras.applications' ConvNeXt
 # has a StochasticDepth of its own; keras-cv has DropPath, StochasticDepth and DropBlock2D).
 FOREIGN = {"StochasticDepth", "DropPath", "DropBlock2D"}
+RATE_NAMES = ("rate", "drop_path_rate", "drop_prob", "drop_rate", "stddev")  # what they and Keras's layers call it
 BUILT_IN = (
     keras.layers.Dropout,
     keras.layers.AlphaDropout,
@@ -92,7 +94,7 @@ class NoiseWrapper(NoiseLayer):
 
 def check_rate(rate, owner: str) -> float:
     """`rate` as a float; a ValueError naming `owner` unless 0 ≤ rate < 1."""
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+    if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not 0 <= rate < 1:
         raise ValueError(f"{owner}: rate is the probability of dropping, a number in [0, 1); got {rate!r}.")
     return float(rate)
 
@@ -105,9 +107,7 @@ def keep_mask(shape, rate, seed, dtype="float32"):
 def noise_rate(layer) -> float | None:
     """The rate (for Gaussian noise its standard deviation) at which `layer` injects noise; None if it injects none."""
     if isinstance(layer, (NoiseLayer, *BUILT_IN)) or type(layer).__name__ in FOREIGN:
-        return next(
-            (getattr(layer, name) for name in ("rate", "drop_path_rate", "stddev") if hasattr(layer, name)), None
-        )
+        return next((getattr(layer, name) for name in RATE_NAMES if hasattr(layer, name)), None)
     if isinstance(layer, keras.layers.Attention):
         return layer.dropout or None
     rates = [getattr(cell, name, 0) for cell in _cells(layer) for name in ("dropout", "recurrent_dropout")]
@@ -118,13 +118,14 @@ def noise_layers(model) -> list:
     """The layers of `model`, nested ones included, that inject noise in training, in the order of the model."""
     return [
         layer
-        for layer in _nested(model, set())
+        for layer in nested(model)
         if (layer.noisy(training=True) if isinstance(layer, NoiseLayer) else noise_rate(layer))
     ]
 
 
-def _nested(layer, seen):
+def nested(layer, seen=None):
     """`layer` and all that it holds, but for the cells of recurrent layers: these draw when their owner does."""
+    seen = set() if seen is None else seen
     if id(layer) not in seen:
         seen.add(id(layer))
         yield layer
@@ -132,7 +133,7 @@ def _nested(layer, seen):
         seen.update(map(id, cells))
         for owner in (layer, *cells):
             for inner in owner._flatten_layers(include_self=False, recursive=False):
-                yield from _nested(inner, seen)
+                yield from nested(inner, seen)
 
 
 def _cells(layer) -> list:
@@ -147,29 +148,44 @@ def _cells(layer) -> list:
 
 
 @contextlib.contextmanager
-def training_mode(layers):
-    """Run `layers`, and none of the layers they hold, in training mode, whatever the mode of the model's call."""
+def training_mode(model):
+    """Run the noise layers of `model`, and none of the layers they hold, in training mode, whatever the call's mode."""
     with contextlib.ExitStack() as stack:
-        for layer in layers:
+        stack.enter_context(untraced(model))
+        for layer in noise_layers(model):
             if isinstance(layer, NoiseLayer):
                 stack.callback(setattr, layer, "noise_on", layer.noise_on)
                 layer.noise_on = True
             elif "training" in inspect.signature(layer.call).parameters:
-                stack.enter_context(replaced_call(layer, _training(layer)))
+                stack.enter_context(replaced(layer, "call", in_training(layer)))
         yield
 
 
 @contextlib.contextmanager
-def replaced_call(layer, call):
-    """Let `layer` compute `call`; set past Layer.__setattr__, which tracks state: this is none."""
-    object.__setattr__(layer, "call", call)
+def untraced(model):
+    """Let `model` and all it holds run as Python what they have as `tf.function`, whose trace keeps its first mode."""
+    with contextlib.ExitStack() as stack:
+        for layer in nested(model):
+            owners = (layer, *type(layer).__mro__)
+            traced = {name for owner in owners for name, x in vars(owner).items() if hasattr(x, "python_function")}
+            for name in traced:
+                stack.enter_context(replaced(layer, name, getattr(layer, name).python_function))
+        yield
+
+
+@contextlib.contextmanager
+def replaced(layer, name, method):
+    """Give `layer` another method; set past Layer.__setattr__, which tracks state: this is none."""
+    own = {name: vars(layer)[name]} if name in vars(layer) else {}
+    object.__setattr__(layer, name, method)
     try:
         yield
     finally:
-        object.__delattr__(layer, "call")
+        object.__delattr__(layer, name)
+        vars(layer).update(own)
 
 
-def _training(layer):
+def in_training(layer):
     """`layer.call` with its argument `training` replaced by True.
 
     What it passes on to layers of its own, Keras would keep as the mode of all layers that come after: so it is reset.

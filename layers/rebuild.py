@@ -46,6 +46,9 @@ def rebuild(model, replaced, inserted, copy) -> keras.Model:
             new.set_weights(old.get_weights())
         else:
             _share_variables(old, new)
+        for layer in new._flatten_layers():
+            if isinstance(layer, keras.layers.Normalization):
+                layer.finalize_state()  # it computes with a constant made of its weights
     return rebuilt
 
 

@@ -14,12 +14,13 @@ FAR = (math.inf, 0)
 
 @dataclass(frozen=True)
 class Branch:
-    """One f(x) of a sum x + f(x): the call number of the sum in its model's graph, which of its inputs f(x) is, and the
-    operations that drop the whole of f(x) already."""
+    """One f(x) of a sum x + f(x): the call number of the sum in its model's graph, which of its inputs f(x) is, the
+    operations that drop the whole of f(x) already, and the numbers of the calls that f(x) consists of."""
 
     call: int
     index: int
     droppers: tuple
+    own: frozenset = frozenset()
 
 
 def calls(model):
@@ -51,9 +52,10 @@ def graph_of(operation):
 def residual_branches(model) -> list[Branch]:
     """Every f(x) of a sum x + f(x), or x + f(x) + g(x), of tensors of one shape, in the order of the graph.
 
-    The shortcut is the summand that is nearest to what both come from: by no kernel, or by the one kernel of a
-    projection where the shape changes. A branch is farther, and what it computes on the way is used nowhere else (a
-    feature pyramid's stages are). Sums of two like towers, or of functions of different inputs, are no residual sums.
+    The shortcut is the summand that the other is computed from, or else the one that is nearest to what both come from:
+    by no layer with a kernel, or by the one of a projection where the shape changes. A branch is farther, and what it
+    computes on the way is used nowhere else (a feature pyramid's stages are). Sums of two like towers, or of functions
+    of different inputs, are no residual sums.
     """
     graph, found = _Graph(model), []
     for number, (operation, inputs, _) in enumerate(graph.calls):
@@ -71,9 +73,10 @@ def _branches_beside(graph, number, summands, shortcut):
     for index, tensor in enumerate(summands):
         way, short = graph.way(tensor), graph.way(summands[shortcut])
         distance, short_distance = graph.distance(tensor, way - short), graph.distance(summands[shortcut], short - way)
-        is_shortcut = short_distance[0] == 0 or short_distance[1] <= 1
-        if is_shortcut and short_distance < distance < FAR and graph.is_closed(way - short, number):
-            branches.append(Branch(number, index, tuple(graph.droppers(tensor, way - short))))
+        is_nearer = (short_distance[0] == 0 or short_distance[1] <= 1) and short_distance < distance
+        is_shortcut = index != shortcut and (short < way or is_nearer)
+        if is_shortcut and distance < FAR and graph.is_closed(way - short, number):
+            branches.append(Branch(number, index, tuple(graph.droppers(tensor, way - short)), way - short))
     return branches
 
 
@@ -96,8 +99,8 @@ class _Graph:
         return self.ways[self.producer[id(tensor)]]
 
     def distances(self, own, without=None):
-        """{call of `own`: fewest kernels on a path to it from outside `own`} for those that have a path, none through
-        `without`. The model's inputs have none."""
+        """{call of `own`: fewest layers with kernels on a path to it from outside `own`} for those that have a path,
+        none through `without`. The model's inputs have none."""
         found = {}
         for number in sorted(number for number in own if number >= 0 and number != without):
             operation, inputs, _ = self.calls[number]
@@ -107,7 +110,7 @@ class _Graph:
         return found
 
     def distance(self, tensor, own):
-        """(fewest kernels on a path to `tensor` through `own`, kernels of `own` in all); `FAR` without a path."""
+        """(fewest layers with kernels on a path to `tensor` through `own`, those in `own`); `FAR` without a path."""
         if self.producer[id(tensor)] not in own:
             return 0, 0
         fewest = self.distances(own).get(self.producer[id(tensor)])
@@ -138,5 +141,7 @@ def _is_sum(operation, inputs):
 
 
 def _kernels(operation):
-    """How many weights of two dimensions or more, kernels, `operation` holds; scales and biases do not count."""
-    return sum(len(variable.shape) > 1 for variable in getattr(operation, "weights", ()))
+    """How many of the layers that `operation` consists of have a weight of two dimensions or more, a kernel."""
+    layers = operation._flatten_layers() if isinstance(operation, keras.layers.Layer) else ()
+    own = ([*layer._trainable_variables, *layer._non_trainable_variables] for layer in layers)
+    return sum(any(len(variable.shape) > 1 for variable in variables) for variables in own)

@@ -3,6 +3,8 @@
 Huang, Sun, Liu, Sedra, Weinberger: Deep Networks with Stochastic Depth, ECCV 2016, arXiv:1603.09382.
 """
 
+import numbers
+
 import keras
 from keras import ops
 
@@ -19,7 +21,7 @@ def linear_rates(depth: int, last: float) -> list[float]:
     >>> linear_rates(4, 0.5)
     [0.125, 0.25, 0.375, 0.5]
     """
-    if not isinstance(depth, int) or depth < 1:
+    if not isinstance(depth, numbers.Integral) or depth < 1:
         raise ValueError(f"linear_rates: depth is the number of residual branches, at least 1; got {depth!r}.")
     last = check_rate(last, "linear_rates")
     return [last * branch / depth for branch in range(1, depth + 1)]
@@ -93,7 +95,7 @@ class StochasticResidual(NoiseWrapper):
             values = dict(zip(map(id, self.layer.variables), state, strict=True))
             branch, new, losses = call_with(self.layer, values, inputs)
             adds_loss.extend(losses[:1])
-            loss = ops.cast(sum(losses, ops.zeros(())), "float32")
+            loss = sum((ops.cast(each, "float32") for each in losses), ops.zeros((), "float32"))
             return shortcut + self._branch(branch) / (1 - self.rate), [new[i] for i in updated], loss
 
         def dropped():
@@ -110,9 +112,8 @@ class StochasticResidual(NoiseWrapper):
     def _no_gradient(self, state):
         """0, with a gradient of 0 for each weight: eager backends else have none, and no step if all branches drop."""
         trainable = [x for x, variable in zip(state, self.layer.variables, strict=True) if variable.trainable]
-        return ops.cast(
-            sum((0 * ops.sum(x[:0]) if x.shape else 0 * x for x in trainable), ops.zeros(())), self.compute_dtype
-        )
+        zeros = (ops.cast(0 * ops.sum(x[:0]) if x.shape else 0 * x, self.compute_dtype) for x in trainable)
+        return sum(zeros, ops.zeros((), self.compute_dtype))
 
     def compute_output_shape(self, input_shape):
         return input_shape

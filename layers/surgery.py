@@ -6,7 +6,15 @@ from functools import partial
 import keras
 
 from layers.drop_connect import DropConnect
-from layers.noise import NoiseWrapper, check_rate, drops_branches, is_whole_branch, noise_layers, noise_rate
+from layers.noise import (
+    RATE_NAMES,
+    NoiseWrapper,
+    check_rate,
+    drops_branches,
+    is_whole_branch,
+    noise_layers,
+    noise_rate,
+)
 from layers.rebuild import rebuild
 from layers.residual import calls, graph_of, residual_branches
 from layers.stochastic_depth import StochasticDepth, linear_rates
@@ -27,12 +35,13 @@ def add_stochastic_depth(model, rate, *, copy=False) -> keras.Model:
     Branches are found from the graph, also in nested models, and with a projection on the shortcut. Where the branch
     already ends in such noise (EfficientNet, ConvNeXt with drop_path_rate) its rate is set instead.
     `copy=False`: the layers, and so the weights, are shared with `model`; `copy=True`: independent ones of equal value.
-    `model` keeps its rates. Compile the result.
-    Raises ValueError for a bad rate, TypeError for a model without a graph, ValueError for one without branches.
+    `model` keeps its rates. Compile the result. Warns of one such layer shared by several branches: it has one rate.
+    Raises ValueError for a bad rate, TypeError for a model without a graph, ValueError for one without branches or for
+    such noise whose configuration has no rate.
 
     Example: `model = add_stochastic_depth(keras.applications.ResNet50V2(), 0.2)`
     """
-    check_rate(rate, "add_stochastic_depth")
+    rate = check_rate(rate, "add_stochastic_depth")
     model = _functional(model, "add_stochastic_depth")
     sums = list(_sums(model, set()))
     if not sums:
@@ -43,7 +52,14 @@ def add_stochastic_depth(model, rate, *, copy=False) -> keras.Model:
     replaced, inserted, names = {}, {}, _Names(model)
     for (network, branches), branch_rate in zip(sums, linear_rates(len(sums), rate), strict=True):
         for branch in branches:
-            replaced |= {id(dropper): partial(_with_rate, rate=branch_rate) for dropper in branch.droppers}
+            for dropper in branch.droppers:
+                if id(dropper) in replaced:
+                    warnings.warn(
+                        f"add_stochastic_depth: {dropper.name!r} drops several branches, which all get the rate of the "
+                        "last one; give each a layer of its own for rates that rise.",
+                        stacklevel=2,
+                    )
+                replaced[id(dropper)] = partial(_with_rate, rate=branch_rate)
             if not branch.droppers:
                 name = names.new(f"{calls(network)[branch.call][0].name}_stochastic_depth")
                 layer = StochasticDepth(branch_rate, name=name)
@@ -54,20 +70,22 @@ def add_stochastic_depth(model, rate, *, copy=False) -> keras.Model:
 def add_drop_connect(model, rate, *, where=None, copy=False) -> keras.Model:
     """A model in which the layers that `where(layer)` selects, every Dense by default, are wrapped in DropConnect.
 
-    Existing DropConnect gets the new rate. `copy` as in `add_stochastic_depth`.
+    Existing DropConnect gets the new rate. A wrapper is called `…_drop_connect`, but at an output of the model it has
+    the name of its layer, so that losses by name still find it. `copy` as in `add_stochastic_depth`.
     Raises ValueError for a bad rate and where no layer is selected, TypeError for a model without a graph.
 
     Example: `add_drop_connect(model, 0.5, where=lambda layer: layer.name == "predictions")`
     """
-    check_rate(rate, "add_drop_connect")
+    rate = check_rate(rate, "add_drop_connect")
     model = _functional(model, "add_drop_connect")
     where = where or (lambda layer: isinstance(layer, keras.layers.Dense))
     replaced, names = {}, _Names(model)
+    heads = [x._keras_history.operation for x in model.outputs]
     for _, _, layer in _operations(model):
         if isinstance(layer, DropConnect) and where(layer.layer):
             replaced[id(layer)] = partial(_with_rate, rate=rate)
         elif isinstance(layer, keras.layers.Layer) and id(layer) not in replaced and where(layer):
-            name = names.new(f"{layer.name}_drop_connect")
+            name = layer.name if layer in heads else names.new(f"{layer.name}_drop_connect")
             replaced[id(layer)] = partial(DropConnect, rate=rate, name=name)
     if not replaced:
         raise ValueError(f"add_drop_connect: no layer of model {model.name!r} is selected; `where` chooses others.")
@@ -75,26 +93,27 @@ def add_drop_connect(model, rate, *, where=None, copy=False) -> keras.Model:
 
 
 def set_dropout(model, rate, *, copy=False) -> keras.Model:
-    """A model whose dropout drops at `rate`; if it has none, one is put before its last Dense layer.
+    """A model whose dropout drops at `rate`; if it has none, one is put before its last Dense layer off the branches.
 
     Dropout is every Dropout layer and what recurrent and attention layers drop themselves (`dropout`,
     `recurrent_dropout`), also inside of other layers. Dropout of whole residual branches is `add_stochastic_depth`'s
     and stays. `copy` as in `add_stochastic_depth`.
     Warns of dropout inside a layer whose configuration does not show it: that keeps its rate.
-    Raises ValueError for a bad rate and a model with neither Dropout nor Dense, TypeError for one without a graph.
+    Raises ValueError for a bad rate and a model with neither Dropout nor such a Dense, TypeError for one with no graph.
 
     Example: `model = set_dropout(keras.applications.MobileNetV2(), 0.5)`
     """
-    check_rate(rate, "set_dropout")
+    rate = check_rate(rate, "set_dropout")
     model = _functional(model, "set_dropout")
-    operations = list(_operations(model))
-    droppers = [operation for _, _, operation in operations if _dropout_in(operation)]
+    droppers = [operation for _, _, operation in _operations(model) if _dropout_in(operation)]
     if droppers:
         return rebuild(model, {id(layer): partial(_with_dropout, rate=rate) for layer in droppers}, {}, copy)
-    dense = [place for place in operations if isinstance(_wrapped(place[2]), keras.layers.Dense)]
+    off_branches = _operations(model, off_branches=True)
+    dense = [place for place in off_branches if isinstance(_wrapped(place[2]), keras.layers.Dense)]
     if not dense:
         raise ValueError(
-            f"set_dropout: model {model.name!r} has neither a Dropout to set nor a Dense to put one before."
+            f"set_dropout: model {model.name!r} has neither a Dropout to set nor, off its residual branches, a Dense "
+            "to put one before."
         )
     network, number, last = dense[-1]
     dropout = keras.layers.Dropout(rate, name=_Names(model).new(f"{_wrapped(last).name}_dropout"))
@@ -112,13 +131,16 @@ def _functional(model, caller):
     return model
 
 
-def _operations(network):
+def _operations(network, off_branches=False):
     """(network, call number, operation) of `network` and the networks nested in it, in the order of the graph."""
+    skipped = frozenset().union(*(branch.own for branch in residual_branches(network))) if off_branches else ()
     for number, (operation, _, _) in enumerate(calls(network)):
+        if number in skipped:
+            continue
         if graph_of(operation) is None:
             yield network, number, operation
         else:
-            yield from _operations(graph_of(operation))
+            yield from _operations(graph_of(operation), off_branches)
 
 
 def _sums(network, seen):
@@ -158,7 +180,13 @@ def _wrapped(layer):
 def _with_rate(layer, rate):
     """A layer like `layer` at another rate; what it wraps is shared."""
     config = layer.get_config()
-    config["drop_path_rate" if "drop_path_rate" in config else "rate"] = rate
+    names = [name for name in RATE_NAMES if name in config]
+    if not names:
+        raise ValueError(
+            f"The rate of {type(layer).__name__} {layer.name!r} cannot be set: its configuration has none of "
+            f"{RATE_NAMES}, only {sorted(config)}."
+        )
+    config[names[0]] = rate
     if isinstance(layer, NoiseWrapper):
         del config["layer"]
         return type(layer)(layer.layer, config.pop("rate"), **config)

@@ -152,12 +152,19 @@ def small(jit):
     report("small network", race({name: trainer(m, x, y, jit) for name, m in networks.items()}, 30), "plain")
 
 
-if __name__ == "__main__":
+def main(arguments=None):
     parts = {f.__name__: f for f in (per_example, drop_connect, residual, pooling, small)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="*", default=list(parts), choices=[*parts, []])
+    parser.add_argument("part", nargs="*", help=f"of {', '.join(parts)}; by default all")
     parser.add_argument("--jit", action="store_true", help="compile with XLA")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(arguments)
+    if unknown := set(arguments.part) - set(parts):
+        parser.error(f"unknown parts {sorted(unknown)}; there are {', '.join(parts)}")
     print(f"keras {keras.__version__}, {keras.backend.backend()}, jit {arguments.jit}")
-    for name in sorted(arguments.part, key=list(parts).index):  # per_example first: peak memory only ever grows
-        parts[name](arguments.jit)
+    for name, part in parts.items():  # per_example first: peak memory only ever grows
+        if name in arguments.part or not arguments.part:
+            part(arguments.jit)
+
+
+if __name__ == "__main__":
+    main()

@@ -112,6 +112,30 @@ def test_mixed_precision(contract, policy):
         assert keras.backend.standardize_dtype(variable.dtype) == "float32"
 
 
+@pytest.mark.parametrize("policy", ["float16", "bfloat16", "float64"])
+def test_pure_precision_in_a_graph(policy):
+    """All layers in one compiled step, one with a loss of its own: operations there do not convert types."""
+    if BACKEND == "jax" and policy == "float64":
+        pytest.skip("JAX computes in float32 unless jax_enable_x64 is set")
+    old = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        made = {name: contract.make() for name, contract in CONTRACTS.items()}
+        dense = keras.layers.Dense(6, activity_regularizer="l2")
+        made["loss"] = layers.StochasticResidual(dense, 0.4, seed=1)
+    finally:
+        keras.config.set_dtype_policy(old)
+    inputs = [keras.Input(contract.shape) for contract in CONTRACTS.values()] + [keras.Input((6,))]
+    model = keras.Model(inputs, [layer(x) for layer, x in zip(made.values(), inputs, strict=True)])
+    assert {x.dtype for x in model.outputs} == {policy}
+    model.compile("sgd", ["mse"] * len(inputs), jit_compile=False)
+    x = [np.zeros((2, *each.shape[1:]), "float32") for each in inputs]
+    for training in (True, False):
+        outputs = model(x, training=training)
+        assert {keras.backend.standardize_dtype(y.dtype) for y in outputs} == {policy}
+    assert np.isfinite(model.train_on_batch(x, [numpy(y) for y in outputs])[0])
+
+
 def train(contract, jit):
     """Two training steps; returns the model."""
     model = model_of(contract.make(), contract)

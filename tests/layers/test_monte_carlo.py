@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import layers
 
@@ -135,6 +136,78 @@ def test_noise_inside_of_layers_of_subclassed_models(make, arguments, kind):
         layers.monte_carlo(silent, x, samples=2)
 
 
+class Traced(keras.Model):
+    """A model that compiles its own call, or another method, or whose user does."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop, self.norm, self.head = (
+            keras.layers.Dropout(0.5),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(2),
+        )
+
+    def call(self, x, training=False):
+        return self.features(x, training)
+
+    def features(self, x, training):
+        return self.head(self.norm(self.drop(x, training=training), training=training))
+
+
+class TracedCall(Traced):
+    call = tf.function(Traced.call)
+
+
+class TracedFeatures(Traced):
+    features = tf.function(Traced.features)
+
+
+def traced_by_its_user():
+    network = Traced()
+    network.call = tf.function(network.call)
+    return network
+
+
+@pytest.mark.parametrize("make", [TracedCall, TracedFeatures, traced_by_its_user])
+@pytest.mark.parametrize("called_before", [False, True])
+def test_traces_keep_no_noise(make, called_before):
+    network, x = make(), RNG.normal(3, 2, (16, 4)).astype("float32")
+    network(x[:1])
+    if called_before:
+        network(x)
+    result = layers.monte_carlo(network, x, samples=4)
+    assert result.std.min(axis=1).max() > 0
+    np.testing.assert_allclose(network(x), network.head(network.norm(x)), rtol=1e-6)
+    assert hasattr(network.features if make is TracedFeatures else network.call, "python_function")
+    layers.reestimate_batch_statistics(network, x)
+    np.testing.assert_allclose(network.norm.moving_mean, x.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(network(x), network.head(network.norm(x)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 3, 33])
+def test_one_number_per_image_is_the_probability_of_yes(count):
+    x = keras.Input((4,))
+    y = keras.layers.Dense(1, activation="sigmoid")(keras.layers.Dropout(0.5, seed=1)(x))
+    images = RNG.normal(size=(count, 4)).astype("float32")
+    flat = keras.Model(x, keras.layers.Reshape(())(y))
+    result = layers.monte_carlo(flat, images, samples=3)
+    assert result.mean.shape == result.mutual_information.shape == (count,)
+    assert result.mutual_information.max() > 0
+
+
+def test_states_are_restored():
+    x = keras.Input(batch_shape=(2, 5, 3))
+    lstm = keras.layers.LSTM(4, stateful=True)
+    network = keras.Model(x, keras.layers.Dropout(1e-9)(lstm(x)))
+    images = RNG.normal(size=(4, 5, 3)).astype("float32")
+    network(images[:2])
+    before = [state.numpy() for state in lstm.states]
+    result = layers.monte_carlo(network, images, samples=3, batch_size=2)
+    assert result.std.max() < 1e-6
+    for old, new in zip(before, lstm.states, strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_models_without_noise_too_few_samples_and_several_outputs_are_refused():
     two = model(keras.layers.Dropout(0.5))
     with pytest.raises(ValueError, match="has 2 outputs; give one at a time"):
@@ -143,6 +216,8 @@ def test_models_without_noise_too_few_samples_and_several_outputs_are_refused():
         layers.monte_carlo(model(), images(), samples=4)
     with pytest.raises(ValueError, match="at least 2 samples"):
         layers.monte_carlo(model(keras.layers.Dropout(0.5)), images(), samples=1)
+    with pytest.raises(ValueError, match="no images"):
+        layers.monte_carlo(model(keras.layers.Dropout(0.5)), images(0))
 
 
 def test_reestimated_statistics_are_the_datasets():
@@ -156,6 +231,23 @@ def test_reestimated_statistics_are_the_datasets():
         np.testing.assert_allclose(norm.moving_variance, activations.var(axis=(0, 1, 2)), rtol=1e-3)
     assert norm.momentum == 0.99
     assert norm.trainable
+
+
+class PlainCall(keras.layers.BatchNormalization):
+    def call(self, x, training=False):
+        return super().call(x, training=training)
+
+
+@pytest.mark.parametrize("make", [keras.layers.BatchNormalization, PlainCall])
+def test_reestimation_repairs_what_is_not_finite(make):
+    norm = make()
+    network = keras.Sequential([keras.Input((4,)), norm])
+    norm.moving_mean.assign([np.nan, np.inf, 0, -np.inf])
+    norm.moving_variance.assign([np.inf, 1, np.nan, np.nan])
+    x = RNG.normal(3, 2, (40, 4)).astype("float32")
+    layers.reestimate_batch_statistics(network, x)
+    np.testing.assert_allclose(norm.moving_mean, x.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(norm.moving_variance, x.var(axis=0), rtol=1e-4)
 
 
 def test_reestimated_statistics_of_a_shared_layer_are_those_of_all_its_calls():

@@ -59,8 +59,9 @@ def test_inverted_equals_vanilla():
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "elu", "sigmoid"])
 def test_gaussian_inference_is_the_expectation_over_the_moment_matched_normal(activation):
-    x, rate = RNG.normal(size=(3, 8)).astype("float32"), 0.5
-    layer = layers.DropConnect(keras.layers.Dense(2, activation=activation), rate, inference="gaussian")
+    x, rate = np.random.default_rng(0).normal(size=(3, 8)).astype("float32"), 0.5
+    dense = keras.layers.Dense(2, activation=activation, kernel_initializer=keras.initializers.GlorotUniform(1))
+    layer = layers.DropConnect(dense, rate, inference="gaussian")
     outputs, kernel = layer(x).numpy(), layer.layer.kernel.numpy()
     mean, std = x @ kernel, np.sqrt(rate / (1 - rate) * (x**2 @ kernel**2))
     function = {
@@ -179,9 +180,10 @@ def test_stochastic_residual_keeps_the_branch_losses():
 
 @pytest.mark.parametrize("overlapping", [False, True])
 @pytest.mark.parametrize("pseudo_random", [False, True])
-def test_fractional_max_pool_is_tensorflows(overlapping, pseudo_random):
-    x = tf.constant(RNG.normal(size=(3, 13, 17, 2)).astype("float32"))
-    y, rows, columns = tf.nn.fractional_max_pool(x, [1, 1.44, 1.3, 1], pseudo_random, overlapping, seed=1)
+@pytest.mark.parametrize(("size", "ratios"), [((13, 17), (1.44, 1.3)), ((7, 5), (1.9, 1.9)), ((13, 17), (2.4, 3.7))])
+def test_fractional_max_pool_is_tensorflows(overlapping, pseudo_random, size, ratios):
+    x = tf.constant(RNG.normal(size=(3, *size, 2)).astype("float32"))
+    y, rows, columns = tf.nn.fractional_max_pool(x, [1, *ratios, 1], pseudo_random, overlapping, seed=1)
     with tf.GradientTape() as tape:
         tape.watch(x)
         ours = layers.fractional_max_pool(x, tf.cast(rows, "int32"), tf.cast(columns, "int32"), overlapping=overlapping)
@@ -196,6 +198,21 @@ def test_fractional_max_pool_is_tensorflows(overlapping, pseudo_random):
         overlapping=overlapping,
     )
     np.testing.assert_allclose(tape.gradient(total, x), theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [[0, 3, 4, 5, 6], [1, 2, 4, 6], [0, 2, 4], [0, 2, 2, 4, 6]])
+def test_boundaries_that_are_no_layout_are_refused(rows):
+    with pytest.raises(ValueError, match=r"rise from 0 to 6 in steps of 1 to [23]"):
+        layers.fractional_max_pool(np.zeros((1, 6, 6, 1), "float32"), [0, 2, 3, 5, 6], rows)
+
+
+def test_an_unknown_number_of_boundaries_is_refused():
+    @tf.function(input_signature=[tf.TensorSpec((None,), "int32")])
+    def pooled(rows):
+        return layers.fractional_max_pool(tf.zeros((1, 7, 7, 1)), rows, rows)
+
+    with pytest.raises(ValueError, match=r"must be known, got the shape \(None,\)"):
+        pooled(tf.constant([0, 2, 4, 7]))
 
 
 @pytest.mark.parametrize("overlapping", [False, True])
@@ -274,6 +291,16 @@ def test_maxout_can_be_the_absolute_value():
             lambda: layers.DropConnect(keras.layers.Dense(2, activation="softmax"), 0.5, inference="gaussian"),
             "elementwise",
         ),
+        *(
+            (
+                lambda activation=activation: layers.DropConnect(
+                    keras.layers.Dense(2, activation=activation), 0.5, inference="gaussian"
+                ),
+                "elementwise",
+            )
+            for activation in (keras.layers.Softmax(), keras.layers.Activation("log_softmax"), tf.nn.softmax)
+        ),
+        (lambda: layers.Maxout(2, 2, kernel_size=3), r"kernel_size is a tuple.*got 3; \(3, 3\) is for images"),
         (lambda: layers.Maxout(0, 2), "units is a positive integer"),
         (lambda: layers.Maxout(2, 2, kernel_size=(1, 1, 1, 1)), "1, 2 or 3 entries"),
         (lambda: layers.FractionalMaxPooling2D(mode="chaotic"), '"random" or "pseudorandom"'),
@@ -282,6 +309,21 @@ def test_maxout_can_be_the_absolute_value():
 def test_wrong_use_is_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert layers.StochasticDepth(np.float32(0.25)).rate == 0.25
+    assert layers.linear_rates(np.int64(2), np.float64(0.5)) == [0.25, 0.5]
+    assert layers.Maxout(np.int64(2), np.int32(3)).get_config()["pieces"] == 3
+    assert layers.FractionalMaxPooling2D(np.float32(1.5)).ratio == 1.5
+
+
+def test_an_activation_that_is_an_elementwise_layer_is_averaged():
+    layer = layers.DropConnect(keras.layers.Dense(2, activation=keras.layers.ReLU()), 0.5, inference="gaussian")
+    x = RNG.normal(size=(3, 4)).astype("float32")
+    outputs = layer(x).numpy()
+    layer.layer.activation = keras.activations.relu
+    np.testing.assert_allclose(outputs, layer(x), atol=0.05)
 
 
 def test_drop_connect_masks_recurrent_kernels():

@@ -75,3 +75,13 @@ def test_dropout_at_rate_zero_is_set_not_doubled():
     model = layers.set_dropout(keras.Model(x, dense()(keras.layers.Dropout(0.0)(x))), 0.5)
     assert rates(model) == [("Dropout", 0.5)]
     assert rates(layers.set_dropout(layers.set_dropout(model, 0.0), 0.2)) == [("Dropout", 0.2)]
+
+
+def test_dropout_is_added_before_a_dense_off_the_branches():
+    x = keras.Input((4,))
+    y = x + dense()(dense()(keras.layers.LayerNormalization()(x)))
+    with pytest.raises(ValueError, match="off its residual branches"):
+        layers.set_dropout(keras.Model(x, y), 0.5)
+    nested = keras.Model(x, keras.layers.Dense(2, name="head")(y))
+    (dropout,) = noise_layers(layers.set_dropout(nested, np.float32(0.5)))
+    assert (dropout.name, dropout.rate) == ("head_dropout", 0.5)

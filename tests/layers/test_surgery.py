@@ -63,7 +63,7 @@ def test_families_get_linear_rates_and_keep_their_inference(name):
     rates = layers.linear_rates(FAMILIES[name][1], 0.31)
     assert [noise_rate(layer) for layer in noise_layers(noisy) if drops_branches(layer)] == rates
     np.testing.assert_array_equal(outputs(noisy), outputs(model))
-    with training_mode(noise_layers(noisy)):  # noise alone: BatchNormalization would differ by itself
+    with training_mode(noisy):  # noise alone: BatchNormalization would differ by itself
         first, second = outputs(noisy), outputs(noisy)
     assert np.abs(first - second).max() > 0
     np.testing.assert_array_equal(outputs(noisy), outputs(model))
@@ -104,6 +104,15 @@ def test_copied_weights_are_equal_and_independent():
         np.testing.assert_array_equal(outputs(model), before)
 
 
+@pytest.mark.parametrize("surgery", [layers.add_stochastic_depth, layers.add_drop_connect, layers.set_dropout])
+def test_adapted_normalization_is_copied(surgery):
+    x, normalization = keras.Input((4,)), keras.layers.Normalization()
+    normalization.adapt(np.random.default_rng(0).normal(5, 3, (100, 4)))
+    x_1 = normalization(x)
+    model = keras.Model(x, dense(2)(x_1 + dense()(x_1)))
+    assert_same_inference(surgery(model, 0.2, copy=True), model)
+
+
 def test_nested_and_sequential_models():
     base = small()
     inputs = keras.Input((8, 8, 3))
@@ -136,9 +145,19 @@ def test_drop_connect_goes_where_it_is_told():
     assert [layer.layer.name for layer in noise_layers(default)] == ["head"]
     chosen = layers.add_drop_connect(model, 0.5, where=lambda layer: isinstance(layer, keras.layers.Conv2D))
     assert {layer.layer.name for layer in noise_layers(chosen)} == {"stem", "a1", "a2", "b1", "projection"}
+    assert chosen.get_layer("a1_drop_connect").layer is model.get_layer("a1")
     retuned = layers.add_drop_connect(default, 0.1)
     assert [(type(layer), layer.rate) for layer in noise_layers(retuned)] == [(layers.DropConnect, 0.1)]
-    assert default.get_layer("head_drop_connect").rate == 0.5
+    assert default.get_layer("head").rate == 0.5
+
+
+def test_drop_connect_keeps_the_names_of_outputs():
+    x = keras.Input((4,))
+    model = keras.Model(x, [keras.layers.Dense(2, name=name)(dense()(x)) for name in "ab"])
+    noisy = layers.add_drop_connect(model, 0.3)
+    assert noisy.output_names == model.output_names == ["a", "b"]
+    noisy.compile("sgd", loss={"a": "mse", "b": "mse"})
+    noisy.train_on_batch(np.ones((2, 4)), {"a": np.ones((2, 2)), "b": np.ones((2, 2))})
 
 
 def test_set_dropout_sets_what_is_there_and_leaves_branch_dropout():
@@ -191,7 +210,7 @@ def test_describe_noise_prints_layer_rate_and_kind():
     assert [line.split()[:3] for line in lines] == [
         ["first_stochastic_depth", "StochasticDepth", "0.25"],
         [lines[1].split()[0], "StochasticDepth", "0.5"],
-        ["head_drop_connect", "DropConnect", "0.25"],
+        ["head", "DropConnect", "0.25"],
     ]
     assert lines[2].endswith("weights of Dense head, per batch")
     lines.clear()
@@ -220,6 +239,30 @@ def test_sums_of_functions_of_different_inputs_are_not_residual():
     crossed = dense()(keras.layers.Concatenate()([a, dense()(dense()(b))]))  # as cross-attention: of a, and of b too
     (branch,) = residual_branches(keras.Model([a, b], a + crossed))
     assert branch.index == 1
+
+
+def conv(*arguments, **options):
+    return keras.layers.Conv2D(*arguments, padding="same", **options)
+
+
+BRANCHES = {  # what is added to x, and how many residual sums there are then
+    "pooling": lambda x: x + keras.layers.AveragePooling2D(3, 1, "same")(keras.layers.LayerNormalization()(x)),
+    "activation": lambda x: keras.layers.Activation("relu")(x) + x,
+    "separable projection": lambda x: (
+        keras.layers.SeparableConv2D(8, 1, strides=2)(x) + conv(8, 3)(conv(8, 3, strides=2)(x))
+    ),
+    "nested branch": lambda x: (
+        conv(8, 1, strides=2)(x) + keras.Sequential([keras.Input(x.shape[1:]), conv(8, 3, strides=2), conv(8, 3)])(x)
+    ),
+    "kernels before the pooling": lambda x: x + keras.layers.AveragePooling2D(3, 1, "same")(conv(4, 1)(x)),
+}
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_branches_of_all_kinds_are_found(name):
+    x = keras.Input((8, 8, 4))
+    (branch,) = residual_branches(keras.Model(x, BRANCHES[name](x)))
+    assert branch.index == (0 if name == "activation" else 1)
 
 
 def test_three_summands_and_sums_of_sums_have_two_branches():
@@ -277,6 +320,42 @@ def test_noise_anywhere_on_a_branch_is_retuned(after, nested):
     assert rates(noisy) == [("Dropout", 0.1)]
     assert_same_inference(noisy, model)
     assert drop.rate == 0.3
+
+
+class DropPath(keras.layers.Layer):
+    """As other houses have it: another name for the rate, or none."""
+
+    def __init__(self, **kwargs):
+        self.options = {name: kwargs.pop(name) for name in ("drop_prob", "drop_rate", "keep") if name in kwargs}
+        super().__init__(**kwargs)
+        vars(self).update(self.options)
+
+    def call(self, x, training=None):
+        return 0 * x if training else x
+
+    def get_config(self):
+        return {**super().get_config(), **self.options}
+
+
+@pytest.mark.parametrize("option", ["drop_prob", "drop_rate"])
+def test_noise_of_other_houses_is_retuned(option):
+    x = keras.Input((4,))
+    model = keras.Model(x, x + DropPath(**{option: 0.1})(dense()(x)))
+    assert noise_rate(noise_layers(model)[0]) == 0.1
+    noisy = layers.add_stochastic_depth(model, 0.2)
+    assert [noise_rate(layer) for layer in noise_layers(noisy)] == [0.2]
+    unknown = keras.Model(x, x + DropPath(keep=0.9, name="odd")(dense()(x)))
+    with pytest.raises(ValueError, match=r"rate of DropPath 'odd' cannot be set.*drop_prob.*only .*'keep'"):
+        layers.add_stochastic_depth(unknown, 0.2)
+
+
+def test_noise_shared_by_branches_is_warned_of():
+    x = keras.Input((4,))
+    drop = layers.StochasticDepth(0.1, name="shared")
+    y = x + drop(dense()(x))
+    with pytest.warns(UserWarning, match="'shared' drops several branches"):
+        noisy = layers.add_stochastic_depth(keras.Model(x, y + drop(dense()(y))), 0.4)
+    assert rates(noisy) == [("StochasticDepth", 0.4)]
 
 
 def test_noise_that_leaves_a_way_around_it_is_another_branchs():

@@ -36,6 +36,9 @@ def test_layers_of_several_arguments(tmp_path):
     model.save(tmp_path / "attention.keras")
     again = keras.saving.load_model(tmp_path / "attention.keras")
     np.testing.assert_array_equal(array(again(x)), expected)
+    np.testing.assert_array_equal(array(attention(query=x[0], value=x[1])), expected)
+    by_name = layers.DropConnect(keras.layers.MultiHeadAttention(2, 4), 0.4)
+    assert by_name(query=x[0], value=x[1], training=True).shape == expected.shape
     drawn = array(model(x, training=True))
     assert np.abs(drawn - expected).max() > 1e-3
     np.testing.assert_array_equal(array(again(x, training=True)), drawn)
@@ -87,6 +90,7 @@ def test_masks_leave_as_they_leave_the_wrapped_layer():
         return keras.src.backend.get_keras_mask(x)
 
     assert mask(layers.DropConnect(keras.layers.LSTM(4), 0.3)(embedded)) is None
+    assert tuple(mask(layers.Maxout(4, 2)(embedded)).shape) == (None, 4)
     for layer in (
         layers.DropConnect(keras.layers.LSTM(4, return_sequences=True), 0.3),
         layers.DropConnect(keras.layers.Dense(4), 0.3, per_example=True),
@@ -102,6 +106,17 @@ def test_activity_regularizers_see_the_outputs_once(options, training):
     layer = layers.DropConnect(dense, 0.5, seed=1, **options)
     outputs = array(layer(normal(8, 6), training=training))
     np.testing.assert_allclose(float(array(sum(layer.losses))), 0.5 * np.abs(outputs).sum() / 8, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"per_example": True, "drop_bias": True}, {"inference": "gaussian"}])
+def test_sequences_of_unknown_length_train(options):
+    inputs = keras.Input((None, 6))
+    layer = layers.DropConnect(keras.layers.Dense(4, activation="relu"), 0.5, **options)
+    model = keras.Model(inputs, layer(inputs=inputs))
+    model.compile("sgd", "mse")
+    for length in (3, 5):
+        assert np.isfinite(model.train_on_batch(normal(2, length, 6), normal(2, length, 4)))
+    assert model.predict(normal(2, 4, 6), verbose=0).shape == (2, 4, 4)
 
 
 def test_gaussian_inference_of_two_kernels_is_refused_when_built():
