@@ -94,7 +94,7 @@ def audit(dataset: DatasetArgument):
 @app.command()
 def probe(dataset: DatasetArgument, backbone: BackboneOption = "auto", seed: SeedOption = 0):
     """How well each stage of the frozen network separates the classes."""
-    print(recipes.probe(dataset, backbone=backbone, seed=seed))
+    recipes.probe(dataset, backbone=backbone, seed=seed)
 
 
 @app.command()

@@ -119,7 +119,7 @@ def probe(dataset, *, backbone="auto", seed: int = 0) -> Probe:
 
     One pass of the network over the training images (and their mirror images), kept on disk so that a second call is
     free; then per stage and for all stages concatenated a multinomial logistic regression whose L2 penalty and accuracy
-    come from stratified cross-validation within the training images. Prints nothing; `print(probe(...))` is a table.
+    come from stratified cross-validation within the training images. Prints the table that it returns.
 
     Raises: DataError, BackboneError.
     """
@@ -127,7 +127,9 @@ def probe(dataset, *, backbone="auto", seed: int = 0) -> Probe:
     splits, facts = usable(splits, audit(splits))
     network = resolve(backbone)
     look = Extractor(network, natural_size(network, splits.train))
-    return probe_backbone(look, splits.train, facts.fingerprints["train"], seed)
+    told = probe_backbone(look, splits.train, facts.fingerprints["train"], seed)
+    print(told)
+    return told
 
 
 def probe_backbone(
