@@ -166,7 +166,8 @@ class DropConnect(NoiseWrapper):
 
     def _deviation(self, inputs):
         """σ of the pre-activation; inputs and kernel are divided by their largest entries, so float16 holds squares."""
-        tiny = 1e-6
+        half = keras.backend.standardize_dtype(inputs.dtype) == "float16"
+        tiny = 1e-4 if half else 1e-6  # below 6e-5 float16 is subnormal, which JAX rounds to 0: 0 / 0 where x is 0
         (kernel,) = self._variables("kernel")
         width, height = ops.max(ops.abs(inputs)) + tiny, ops.max(ops.abs(kernel)) + tiny
         scale = ops.cast(width, kernel.dtype) * height
