@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -83,7 +82,6 @@ def test_signals(place, number, code):
         for line in process.stdout:
             if b"Epoch 2" in line:
                 break
-        time.sleep(0.2)
         process.send_signal(number)
         process.stdout.read()
     assert process.returncode == code
