@@ -89,8 +89,12 @@ def open_image(image) -> Opened:
     return Opened(jpeg, *tf.cond(jpeg, look, lambda: rarely(lambda content: keep(decode_other(content)), image)))
 
 
-def cut_out(cut: Cut, dtype: tf.DType) -> tf.Tensor:
-    """(height, 3 · width), the pixels of one image that `cut` tells; one black pixel where it has no content."""
+def cut_out(cut: Cut, dtype: tf.DType, unpack=None) -> tf.Tensor:
+    """(height, 3 · width), the pixels of one image that `cut` tells; one black pixel where it has no content.
+
+    unpack: from content that is no JPEG to pixels; default: as `open_image` packs them.
+    """
+    unpack = unpack or (lambda content: tf.io.parse_tensor(content, dtype))
 
     def simply():
         return tf.image.decode_and_crop_jpeg(cut.content, cut.box, channels=3, dct_method="INTEGER_ACCURATE")
@@ -99,7 +103,7 @@ def cut_out(cut: Cut, dtype: tf.DType) -> tf.Tensor:
         jpeg, scale, rest, turned = steps[0] > 0, steps[1], steps[2:4], steps[4] > 0
 
         def read():
-            pixels = lambda: _slice(tf.io.parse_tensor(content, dtype), box)  # noqa: E731
+            pixels = lambda: _slice(unpack(content), box)  # noqa: E731
             if dtype == tf.uint8:
                 window = tf.cond(jpeg, lambda: decode_jpeg_region(content, box, scale), pixels)
             else:
