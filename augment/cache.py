@@ -9,7 +9,9 @@ import tensorflow as tf
 
 from augment.decode import decode, decode_jpeg_region, exif_orientation, is_jpeg, jpeg_size, rarely, upright
 from augment.policy import Policy
-from augment.region import shrink
+from augment.region import Opened, shrink
+
+_FAR = 2**31  # a size is one number in a table: height · 2^31 + width
 
 
 @dataclass(eq=False)
@@ -35,23 +37,28 @@ class Cache:
         with tf.device("CPU:0"):
             self._total = tf.Variable(0, dtype=tf.int64, trainable=False)
 
-    def image(self, content, index, policy: Policy) -> tf.Tensor:
-        """uint8 (height, width, 3) of the encoded bytes of example `index`, decoded at its first use only."""
+    def open(self, content, index, policy: Policy) -> Opened:
+        """The image of example `index`, with the path to its pixels for content; decoded at its first use only."""
         path = tf.strings.join([self._folder.name, "/", tf.strings.as_string(index)])
 
         def store(content, index, path):
-            image = tf.io.serialize_tensor(decode_for(content, policy))
-            size = tf.cast(tf.strings.length(image), tf.int64)
-            with tf.control_dependencies([self._total.assign_add(size), tf.io.write_file(path, image)]):
+            image = decode_for(content, policy)
+            packed, shape = tf.io.serialize_tensor(image), tf.shape(image, tf.int64)
+            size = shape[0] * _FAR + shape[1]
+            count = self._total.assign_add(tf.cast(tf.strings.length(packed), tf.int64))
+            with tf.control_dependencies([count, tf.io.write_file(path, packed)]):
                 inserted = self._sizes.insert(index, size)
             with tf.control_dependencies([inserted]):
-                return tf.identity(image)
+                return tf.identity(size)
 
-        missing = self._sizes.lookup(index) < 0
-        packed = tf.cond(missing, lambda: rarely(store, content, index, path), lambda: tf.io.read_file(path))
-        image = tf.io.parse_tensor(packed, tf.uint8)
-        image.set_shape((None, None, 3))
-        return image
+        known = tf.ensure_shape(self._sizes.lookup(index), ())
+        size = tf.cond(known < 0, lambda: rarely(store, content, index, path), lambda: known)
+        return Opened(tf.constant(False), path, tf.cast([size // _FAR, size % _FAR], tf.int32), tf.constant(1))
+
+    @staticmethod
+    def unpack(path) -> tf.Tensor:
+        """uint8 (height, width, 3) of the content of an opened image."""
+        return tf.io.parse_tensor(tf.io.read_file(path), tf.uint8)
 
     def check(self):
         """Raises: tf.errors.InvalidArgumentError with the figures, once the limit is exceeded."""

@@ -88,5 +88,7 @@ def mean(images) -> tf.Tensor:
 def apply(images, matrix) -> tf.Tensor:
     """`images` (batch, height, width, 3) under matrices (batch, 3, 4), clipped to 0..255."""
     entry = matrix[:, None, None]
-    moved = entry[..., 3] + sum(images[..., i : i + 1] * entry[..., i] for i in range(3))
+    moved = entry[..., 3]
+    for i in range(3):
+        moved += images[..., i : i + 1] * entry[..., i]
     return tf.clip_by_value(moved, 0.0, 255.0)

@@ -39,16 +39,11 @@ def decode_other(content) -> tf.Tensor:
     """`decode` for all that is not JPEG."""
     webp = tf.strings.regex_full_match(tf.strings.substr(content, 0, 12), r"RIFF\C{4}WEBP")
     branches = [
-        (_starts(content, b"\x89PNG\r\n\x1a\n"), lambda: _turned(_decode_png(content), content, "eXIf")),
-        (webp, lambda: _turned(_decode_webp(content), content, r"EXIF\C{4}(?:Exif\x00\x00)?")),
+        (is_png(content), lambda: upright(decode_png(content), png_orientation(content))),
+        (webp, lambda: _upright_webp(content)),
         (_starts(content, b"GIF8"), lambda: tf.io.decode_gif(content)[0]),
     ]
     return tf.case(branches, default=lambda: _decode_bmp(content), exclusive=True)
-
-
-def _turned(image, content, mark: str):
-    """The image upright, by the EXIF chunk that begins with `mark`."""
-    return upright(image, _orientation_after(content, mark))
 
 
 def _decode_jpeg(content):
@@ -56,7 +51,8 @@ def _decode_jpeg(content):
     return upright(image, exif_orientation(content))
 
 
-def _decode_png(content):
+def decode_png(content) -> tf.Tensor:
+    """uint8 RGB of PNG bytes as stored, without regard to its orientation."""
     # Asked for 4 channels, TensorFlow invents the alpha of palettes without one; 0 means as many as there are.
     deep = tf.equal(tf.strings.substr(content, 24, 1), b"\x10")
     return _three_channels(
@@ -66,6 +62,11 @@ def _decode_png(content):
             lambda: tf.io.decode_png(content, 0),
         )
     )
+
+
+def _upright_webp(content):
+    orientation = _orientation_after(content, r"EXIF\C{4}(?:Exif\x00\x00)?")
+    return upright(_decode_webp(content), orientation)
 
 
 def _decode_webp(content):
@@ -126,6 +127,25 @@ def rarely(function, *tensors):
 def is_jpeg(content) -> tf.Tensor:
     """Whether bytes begin as JPEG files do."""
     return _starts(content, b"\xff\xd8\xff")
+
+
+def is_png(content) -> tf.Tensor:
+    """Whether bytes begin as PNG files do."""
+    return _starts(content, b"\x89PNG\r\n\x1a\n")
+
+
+def png_size(content) -> tf.Tensor:
+    """int32 (height, width) of PNG bytes as stored, read from the header."""
+    digits = tf.io.decode_raw(tf.strings.substr(content, 16, 8), tf.uint8, fixed_length=8)
+    width, height = tf.unstack(
+        tf.reduce_sum(tf.reshape(tf.cast(digits, tf.int32), (2, 4)) * [2**24, 2**16, 2**8, 1], 1)
+    )
+    return tf.stack([height, width])
+
+
+def png_orientation(content) -> tf.Tensor:
+    """The orientation 1-8 in the eXIf chunk of PNG bytes as an int32 scalar; 1 where there is none."""
+    return _orientation_after(content, "eXIf")
 
 
 def jpeg_size(content) -> tf.Tensor:

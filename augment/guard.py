@@ -4,7 +4,7 @@ import os
 
 import tensorflow as tf
 
-BLOCK = 64  # examples; fewer would cost more an example, more would wait longer for the first
+BLOCK = 32  # examples; fewer would cost more an example, more would hold more files in memory
 PARALLEL_CALLS = 8 * (os.cpu_count() or 1)  # AUTOTUNE takes many batches to find as many, and cores idle meanwhile
 
 

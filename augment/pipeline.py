@@ -129,12 +129,12 @@ def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca
     if cache not in (None, "decoded") and not isinstance(cache, Cache):
         raise PolicyError(f'cache is {cache!r}; expected None, "decoded" or an augment.Cache')
     kind = source.element_spec[0].dtype
-    encoded, dtype = kind == tf.string, pixel_type(kind)
+    dtype, cached = pixel_type(kind), cache is not None and kind == tf.string
     cache = Cache() if cache == "decoded" else cache
     first = tf.cast(first_batch, tf.int64) * batch_size
 
     def look(image, label, epoch, index):
-        return open_image(cache.image(image, index, policy) if cache and encoded else image), label
+        return cache.open(image, index, policy) if cached else open_image(image), label
 
     def arrange(opened_and_label, epoch, index):
         opened, label = opened_and_label
@@ -142,11 +142,11 @@ def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca
         return *plan(policy, uniform, opened), uniform, label
 
     def load(cut, frame, matrix, uniform, label):
-        return Region(cut_out(cut, dtype), frame, matrix), uniform, label
+        return Region(cut_out(cut, dtype, cache.unpack if cached else None), frame, matrix), uniform, label
 
     @tf.autograph.experimental.do_not_convert
     def finish(region, uniform, labels):
-        if cache:
+        if cached:
             cache.check()
         images = _rendered(region, uniform, policy, pca or IMAGENET_PCA)
         return mix(images, soft_labels(labels, classes), policy, uniform) if policy.mixes else (images, labels)

@@ -4,7 +4,19 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from augment.decode import decode_jpeg_region, decode_other, exif_orientation, is_jpeg, jpeg_size, over_white, rarely
+from augment.decode import (
+    decode_jpeg_region,
+    decode_other,
+    decode_png,
+    exif_orientation,
+    is_jpeg,
+    is_png,
+    jpeg_size,
+    over_white,
+    png_orientation,
+    png_size,
+    rarely,
+)
 from augment.geometry import crop_box, output_to_image, upright_to_stored
 from augment.policy import Policy, PolicyError
 
@@ -12,8 +24,8 @@ from augment.policy import Policy, PolicyError
 class Opened(NamedTuple):
     """An image of which the size is known, and of which no more has been decoded than that took.
 
-    jpeg:    whether `content` are JPEG bytes; otherwise it is a serialised tensor of RGB pixels, for which images of
-             different sizes can be batched.
+    jpeg:    whether `content` are JPEG bytes; otherwise they are PNG bytes or a serialised tensor of RGB pixels:
+             strings can be batched whatever the images' sizes.
     size:    (..., 2) int32 (height, width) as stored.  orientation: EXIF's 1-8, int32.
     """
 
@@ -74,23 +86,40 @@ def pixel_type(image_type: tf.DType) -> tf.DType:
 
 
 def open_image(image) -> Opened:
-    """Of encoded bytes, JPEG is looked at and all else decoded; pixels (height, width, 1 | 3 | 4) become RGB."""
+    """Of encoded bytes JPEG and PNG are looked at, all else is decoded; pixels (height, width, 1 | 3 | 4) become RGB."""
     image = tf.convert_to_tensor(image)
 
     def look():
         return image, jpeg_size(image), exif_orientation(image)
 
+    def look_at_png(content):
+        return content, png_size(content), png_orientation(content)
+
     def keep(pixels):
         return tf.io.serialize_tensor(pixels), tf.shape(pixels)[:2], tf.constant(1)
+
+    def look_at_other(content):
+        return tf.cond(is_png(content), lambda: look_at_png(content), lambda: keep(decode_other(content)))
 
     if image.dtype != tf.string:
         return Opened(tf.constant(False), *keep(as_rgb(image)))
     jpeg = is_jpeg(image)
-    return Opened(jpeg, *tf.cond(jpeg, look, lambda: rarely(lambda content: keep(decode_other(content)), image)))
+    return Opened(jpeg, *tf.cond(jpeg, look, lambda: rarely(look_at_other, image)))
 
 
-def cut_out(cut: Cut, dtype: tf.DType) -> tf.Tensor:
-    """(height, 3 · width), the pixels of one image that `cut` tells; one black pixel where it has no content."""
+def _unpack(content, dtype):
+    """The pixels of an opened image that is no JPEG."""
+    if dtype != tf.uint8:
+        return tf.io.parse_tensor(content, dtype)
+    return tf.cond(is_png(content), lambda: decode_png(content), lambda: tf.io.parse_tensor(content, dtype))
+
+
+def cut_out(cut: Cut, dtype: tf.DType, unpack=None) -> tf.Tensor:
+    """(height, 3 · width), the pixels of one image that `cut` tells; one black pixel where it has no content.
+
+    unpack: from content that is no JPEG to pixels; default: as `open_image` packs them.
+    """
+    unpack = unpack or (lambda content: _unpack(content, dtype))
 
     def simply():
         return tf.image.decode_and_crop_jpeg(cut.content, cut.box, channels=3, dct_method="INTEGER_ACCURATE")
@@ -99,7 +128,7 @@ def cut_out(cut: Cut, dtype: tf.DType) -> tf.Tensor:
         jpeg, scale, rest, turned = steps[0] > 0, steps[1], steps[2:4], steps[4] > 0
 
         def read():
-            pixels = lambda: _slice(tf.io.parse_tensor(content, dtype), box)  # noqa: E731
+            pixels = lambda: _slice(unpack(content), box)  # noqa: E731
             if dtype == tf.uint8:
                 window = tf.cond(jpeg, lambda: decode_jpeg_region(content, box, scale), pixels)
             else:

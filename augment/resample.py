@@ -1,5 +1,8 @@
 """The only sampler: every output pixel is read once from its image, bilinearly, antialiased where the image shrinks."""
 
+from functools import reduce
+from operator import add
+
 import tensorflow as tf
 
 from augment.draws import between
@@ -32,7 +35,7 @@ def resample(region: Region, policy: Policy, uniform, compiled: bool = False) ->
 def _down(pixels, rows, weights):
     """float32 (batch, size, 3 · width): weighted sums of three rows each; rows and weights (batch, size, 1), thrice."""
     taps = (tf.gather(pixels, row[:, :, 0], axis=1, batch_dims=1) for row in rows)
-    return sum(weight * tf.cast(tap, tf.float32) for weight, tap in zip(weights, taps, strict=True))
+    return reduce(add, (weight * tf.cast(tap, tf.float32) for weight, tap in zip(weights, taps, strict=True)))
 
 
 def _along(lines, columns, weights):
@@ -40,7 +43,8 @@ def _along(lines, columns, weights):
     batch, size, width = lines.shape[0] or tf.shape(lines)[0], lines.shape[1], lines.shape[2] or tf.shape(lines)[2]
     begin = tf.reshape(tf.range(batch * size) * (width // 3), (batch, size, 1))
     lines = tf.reshape(lines, (-1, 3))
-    return sum(w[..., None] * tf.gather(lines, begin + column) for w, column in zip(weights, columns, strict=True))
+    taps = (tf.gather(lines, begin + column) for column in columns)
+    return reduce(add, (weight[..., None] * tap for weight, tap in zip(weights, taps, strict=True)))
 
 
 def _at_once(pixels, frame, matrix, policy, uniform):

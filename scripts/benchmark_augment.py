@@ -1,5 +1,6 @@
 """Images per second of `augment` against albumentations, Keras layers, keras-cv and bare JPEG decoding.
 
+    pip install albumentations==2.0.8 opencv-python-headless keras-cv
     python scripts/benchmark_augment.py [FOLDER of JPEGs] [--photos FOLDER of large JPEGs] [--only colour]
 
 Every contestant gets the same files in memory, two threads, batches of 64 at 224 pixels, and the same transforms (Keras
