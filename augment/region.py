@@ -86,7 +86,7 @@ def pixel_type(image_type: tf.DType) -> tf.DType:
 
 
 def open_image(image) -> Opened:
-    """Of encoded bytes JPEG and PNG are looked at, all else is decoded; pixels (height, width, 1 | 3 | 4) become RGB."""
+    """JPEG and PNG are looked at, other encoded bytes decoded; pixels (height, width, 1 | 3 | 4) become RGB."""
     image = tf.convert_to_tensor(image)
 
     def look():
