@@ -102,7 +102,8 @@ def finetune(
             print(measured)
     summary = _summary(network, splits, size, measured, deadline)
     marked = table(summary, measured) if measured else ""
-    print(marked)
+    if marked:
+        print(marked)
     chosen = named(recipe, summary, measured)
     if not split_here:
         chosen = replace(chosen, refit=False)
