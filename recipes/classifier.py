@@ -73,7 +73,7 @@ def with_probabilities(models, *, mirror: bool = False, temperature: float = 1.0
     cooler = keras.layers.Rescaling(1 / temperature, dtype="float32", name="temperature")
     views = [images, keras.ops.flip(images, axis=2)] if mirror else [images]
     if len(models) > 1:
-        models = [keras.Model(m.inputs, m.outputs, name=f"member_{i}") for i, m in enumerate(models)]
+        models = [keras.Model(m.inputs, m.outputs[0], name=f"member_{i}") for i, m in enumerate(models)]
         logits = [member(view) for member in models for view in views]
     else:
         logits = [models[0].outputs[0], *(models[0](view) for view in views[1:])]

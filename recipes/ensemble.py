@@ -109,7 +109,7 @@ def _mean_model(results, size: int) -> keras.Model:
     images = keras.Input((size if fixed else None,) * 2 + (3,), name="images")
     outputs = []
     for i, (result, side) in enumerate(zip(results, sizes, strict=True)):
-        member = keras.Model(result.model.inputs, result.model.outputs, name=f"member_{i}")
+        member = keras.Model(result.model.inputs, result.model.outputs[0], name=f"member_{i}")
         view = (
             images if side == size else keras.layers.Resizing(side, side, antialias=True, name=f"at_{side}_{i}")(images)
         )

@@ -17,6 +17,7 @@ from recipes.test_time import averaged, lecture_scales, ways
 
 TELLING = 50  # validation images, below which the gain of a temperature or of crops would drown in noise
 _FOLDS = 5
+_CHI_SQUARED = 3.84  # its 95 % quantile at one degree of freedom
 
 
 @dataclass(frozen=True)
@@ -117,11 +118,15 @@ def _cross_fitted(logits: np.ndarray, labels) -> np.ndarray:
 
 
 def calibrated(logits: np.ndarray, labels) -> tuple[Calibration, Gain]:
-    """The temperature of the validation images and its row; the row's images are judged at the others' temperature."""
-    plain, after = softmax(logits, -1).mean(0), _cross_fitted(logits, labels)
+    """The temperature of the validation images and its row, whose images are judged at the others' temperature.
+
+    It costs nothing, so it is on where it differs from 1 beyond the noise, by the likelihood-ratio test (5 %).
+    """
+    at, plain, after = temperature(logits, labels), softmax(logits, -1).mean(0), _cross_fitted(logits, labels)
     before, judged = score(plain, labels), score(after, labels)
-    calibration = Calibration(temperature(logits, labels), before.ece, judged.ece, before.nll, judged.nll, len(labels))
-    row = compared("calibration", plain, after, labels)
+    calibration = Calibration(at, before.ece, judged.ece, before.nll, judged.nll, len(labels))
+    ratio = 2 * len(labels) * (before.nll - score(softmax(logits / at, -1).mean(0), labels).nll)
+    row = compared("calibration", plain, after, labels, kept=ratio > _CHI_SQUARED)
     return calibration, replace(row, note=f"{calibration}: {'on' if row.kept else 'not beyond its noise: off'}")
 
 
