@@ -83,7 +83,7 @@ class Result:
 
         Raises: DataError naming the images that cannot be decoded.
         """
-        crops, scales = self._crop_set(crops, scales)
+        crops, scales = self.crop_set(crops, scales)
         with _naming_bad_images(data):
             if crops == 1 and scales is None and mode != "dense":
                 batches = evaluation_batches(data, self.recipe.evaluation_policy, self.recipe.batch_size)
@@ -91,7 +91,7 @@ class Result:
             looks = ways(self.model, self.recipe, crops, scales, mode, average)
             return averaged(self.model, data, looks, self.recipe.batch_size)
 
-    def _crop_set(self, crops, scales) -> tuple[int, tuple[int, ...] | None]:
+    def crop_set(self, crops, scales) -> tuple[int, tuple[int, ...] | None]:
         if crops == "auto":
             if scales is not None:
                 raise RecipeError("crops='auto' chooses the scales too; give either crops='auto' or scales")
