@@ -1,72 +1,146 @@
-"""The classifier as one SavedModel: encoded image bytes in, probabilities out, the very preprocessing of training."""
+"""Write a classifier for others to run, and prove first that it answers what the Result answers."""
 
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-import augment
+from recipes import formats, model_card
 from recipes.errors import OutputError, RecipesError
+from recipes.image_header import MAX_PIXELS
+from recipes.proof import crops_of, prove
+from recipes.proof_images import proof_images
 from recipes.result import Result
+from recipes.saved_model import Options, ServedModel
+from recipes.sources import unlabelled
+
+FORMATS = ("saved_model", *formats.FILES)
 
 
-class _Server(tf.Module):
-    """The graph that is served: decode → centre crop → network, each image on its own."""
+def export(
+    result: Result, directory, *, format: str = "saved_model", crops=1, top_k: int | None = None,
+    abstain: float | None = None, quantize: str | None = None, proof=None, max_pixels: int = MAX_PIXELS,
+) -> Path:  # fmt: skip
+    """Write a version of the classifier that needs nothing of `recipes`, and return its folder.
 
-    def __init__(self, result: Result):
-        super().__init__()
-        self.policy = result.recipe.evaluation_policy
-        self.class_names = tf.constant(result.class_names)
+    directory:  "serving" is given its next free version, serving/1, as TensorFlow Serving wants it; "serving/7" is that
+                version.
+    format:     "saved_model": encoded image bytes (JPEG with its EXIF orientation, PNG, GIF, BMP, WebP) in, decoding and
+                cropping in the graph. "keras", "onnx", "litert": one file whose input `pixels` is the centre crop,
+                float32 (batch, size, size, 3) RGB of 0..255.
+    crops:      1, 5, 10 or "auto", as `Result.predict` takes it; other formats than "saved_model": 1.
+    top_k:      how many of the most probable classes `top_names` names; None: up to 5.
+    abstain:    `class_name` is empty where the largest probability is below this.
+    quantize:   "float16" or "int8" weights, for "saved_model" and "litert" ("int8" there: activations too, scaled by
+                the proof's images): a half and a quarter of the size.
+    proof:      images to prove it with, in any form that `finetune` takes; None: the validation images if they are
+                still where they were.
+    max_pixels: height × width beyond which the SavedModel refuses an image by its header.
 
-    def pixels(self, image_bytes):
-        """float32 (batch, size, size, 3), and whether each image could be decoded; zeros where not."""
-        count = tf.size(image_bytes)
-        tf.debugging.assert_positive(count, "image_bytes is empty; send at least one image")
-        size = self.policy.size
-        examples = tf.data.Dataset.from_tensor_slices((tf.range(count), image_bytes)).map(
-            lambda i, content: (i, augment.centre_crop(content, self.policy)), num_parallel_calls=tf.data.AUTOTUNE
-        )
-        # A damaged image drops out of the dataset; the extra example keeps the batch from being empty.
-        extra = tf.data.Dataset.from_tensors((count, tf.zeros((size, size, 3))))
-        readable = examples.ignore_errors().concatenate(extra)
-        index, crops = readable.batch(tf.cast(count, tf.int64) + 1).get_single_element()
-        crops = tf.scatter_nd(index[:, None], crops, (count + 1, size, size, 3))[:-1]
-        return crops, tf.scatter_nd(index[:, None], tf.ones_like(index), (count + 1,))[:-1] > 0
+    A fresh process loads what was written and answers for the proof's images: every class must be the Result's, every
+    probability within 1e-4 (quantized: 90 % of the classes). Only then does the folder appear, with the figures.
 
+    SavedModel signatures: `serving_default` takes image_bytes, a string vector, and returns probabilities (batch,
+    classes), class_names (classes,), class_name (batch,), top_names and top_probabilities (batch, top_k), error
+    (batch,), empty where all is well: a damaged image has NaN and its reason, and does not disturb the others. `rows` is
+    the same without class_names, `pixels` takes uint8 (batch, height, width, 3), `features` returns what the linear
+    classifier sees.
 
-def export(result: Result, directory, *, format: str = "saved_model") -> None:
-    """Write a SavedModel that needs nothing but TensorFlow to serve.
-
-    `serving_default` takes image_bytes, a string vector of JPEG, PNG, GIF, BMP or WebP files, and returns
-    probabilities (batch, classes), class_names (classes,) and error (batch,), empty where all is well. A damaged image
-    has NaN probabilities and its error, and does not disturb the others.
-
-    Raises: OutputError when `directory` is not empty or cannot be written, RecipesError for an unknown format.
+    Raises: OutputError when the folder cannot be written, RecipesError for what cannot be exported, ProofError when the
+        proof fails; nothing is left behind.
     """
-    if format != "saved_model":
-        raise RecipesError(f"format is {format!r}; expected 'saved_model'")
-    if keras.backend.backend() == "torch":
-        raise RecipesError("the torch backend cannot write a SavedModel; run the export with KERAS_BACKEND=tensorflow")
-    directory = Path(directory)
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise OutputError(f"{directory} exists and is not empty; choose another folder, such as {directory}-2")
-    server = _Server(result)
-    archive = keras.export.ExportArchive()
-    archive.track(result.model)
+    options = _checked(result, format, crops, top_k, abstain, quantize, max_pixels)
+    images = proof_images(result.held_out, result.class_names, proof)
+    with _version(directory) as (staged, final):
+        if format == "saved_model":
+            path = staged
+            served = ServedModel(result, options)
+            tf.saved_model.save(served, staged, signatures=served.signatures())
+        else:
+            path = staged / formats.FILES[format]
+            calibration = lambda: crops_of(result, unlabelled(images.contents))  # noqa: E731
+            formats.write(result, format, path, quantize, calibration)
+        found = prove(result, format, path, images, crops, quantize)
+        told = {"crops": crops, "top_k": options.top_k, "abstain": abstain, "quantize": quantize}
+        told |= {"max_pixels": max_pixels} if format == "saved_model" else {}
+        model_card.write(staged, result, model_card.describe(result, format, told, found))
+    print(found)
+    return final
 
-    def serving_default(image_bytes):
-        images, readable = server.pixels(image_bytes)
-        probabilities = result.model(images, training=False)
-        nan = tf.fill(tf.shape(probabilities), float("nan"))
-        return {
-            "probabilities": tf.where(readable[:, None], probabilities, nan),
-            "class_names": tf.identity(server.class_names),
-            "error": tf.where(readable, "", "not an image that can be decoded (JPEG, PNG, GIF, BMP or WebP)"),
-        }
 
-    signature = [tf.TensorSpec([None], tf.string, name="image_bytes")]
-    archive.add_endpoint("serving_default", serving_default, signature)
+def _checked(result: Result, format, crops, top_k, abstain, quantize, max_pixels) -> Options:
+    """What was asked for, or a RecipesError before anything is written."""
+    if format not in FORMATS:
+        raise RecipesError(f"format is {format!r}; expected one of {', '.join(map(repr, FORMATS))}")
+    if keras.backend.backend() != "tensorflow":
+        raise RecipesError(
+            f"the {keras.backend.backend()} backend cannot export; load the run with KERAS_BACKEND=tensorflow"
+        )
+    formats.check_installed(format)
+    result.crop_set(crops, None)
+    if format != "saved_model" and crops != 1:
+        raise RecipesError(f"crops is {crops!r}, but format {format!r} takes crops, one by one: average outside of it")
+    if quantize not in formats.QUANTIZED.get(format, (None,)):
+        allowed = ", ".join(f"{name!r} takes {kinds[1:]}" for name, kinds in formats.QUANTIZED.items())
+        raise RecipesError(f"quantize is {quantize!r} for format {format!r}; {allowed}, the others None")
+    if abstain is not None and (format != "saved_model" or not 0 <= abstain <= 1):
+        raise RecipesError(f"abstain is {abstain!r}; expected a probability in [0, 1], for format 'saved_model'")
+    classes = len(result.class_names)
+    if top_k is not None and not (isinstance(top_k, int) and 1 <= top_k <= classes):
+        raise RecipesError(f"top_k is {top_k!r}; expected a number from 1 to the {classes} classes")
+    if not isinstance(max_pixels, int) or not 1 <= max_pixels < 2**31:
+        raise RecipesError(f"max_pixels is {max_pixels!r}; expected a positive whole number")
+    return Options(crops, top_k or min(5, classes), abstain, quantize, max_pixels)
+
+
+@contextmanager
+def _version(directory):
+    """(a hidden folder to write to, the version's folder that it becomes at the end); nothing is left of a failure.
+
+    Raises: OutputError when the version exists, or `directory` holds something that is no version.
+    """
+    final = Path(os.path.abspath(Path(directory).expanduser()))
+    if not final.name.isdecimal():
+        final = final / str(_next_version(final))
+    if final.exists() and (not final.is_dir() or any(final.iterdir())):
+        other = final.with_name(str(_next_version(final.parent)))
+        raise OutputError(f"{final} exists and is not empty; choose another version, such as {other}")
+    missing = [folder for folder in final.parents if not folder.exists()]
+    staged = None
     try:
-        archive.write_out(directory, verbose=False)
-    except (OSError, tf.errors.OpError) as error:
-        raise OutputError(f"{directory} cannot be written: {error}") from error
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            staged = Path(tempfile.mkdtemp(prefix=f".new-{final.name}-", dir=final.parent))
+            staged.chmod(0o755)
+        except OSError as error:
+            raise OutputError(f"{final} cannot be written: {error.strerror}; choose another folder") from error
+        yield staged, final
+        os.replace(staged, final)
+    except OSError as error:
+        raise OutputError(f"{final} cannot be written: {error}") from error
+    finally:
+        if staged is not None:
+            shutil.rmtree(staged, ignore_errors=True)
+        if not final.exists():
+            for folder in missing:
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+
+
+def _next_version(directory: Path) -> int:
+    if not directory.exists():
+        return 1
+    if not directory.is_dir():
+        raise OutputError(f"{directory} is a file; choose a folder")
+    names = [entry.name for entry in directory.iterdir() if not entry.name.startswith(".")]
+    strange = [name for name in names if not name.isdecimal()]
+    if strange:
+        raise OutputError(
+            f"{directory} exists and is not empty: it holds {strange[0]!r}, which is no version; choose another folder, "
+            f"such as {directory}-2"
+        )
+    return max(map(int, names), default=0) + 1

@@ -82,7 +82,7 @@ def finetune(
         model=trained.model, class_names=list(start.splits.train.class_names), recipe=trained.recipe, audit=ready.audit,
         backbone=start.network.name, history=trained.fitted.history if trained.fitted else {}, probe=start.measured,
         validation=trained.finished.validation, calibration=trained.finished.calibration, selection=trained.selection,
-        seconds=clock.seconds, command=asked, versions=versions(), table=ready.table,
+        seconds=clock.seconds, command=asked, versions=versions(), table=ready.table, held_out=start.splits.validation,
     )  # fmt: skip
     with clock("evaluation"):
         test = start.splits.test

@@ -115,7 +115,7 @@ def _questions(result: Result, kind: str, data: ImageData, images: ProofImages, 
     arrays = {"contents": whole, "ends": ends, "chunk": np.array(16)}
     embed = features_model(result.model)
     if embed is not None and not quantize:
-        expected["features"] = embed.predict(crops_of(result, data), verbose=0)
+        expected["features"] = embed.predict(_batches(result, data), verbose=0)
     for i in np.unique(np.linspace(0, len(data) - 1, _PIXELS).astype(int)):
         pixels = augment.decode(tf.constant(images.contents[i])).numpy()[None]
         if crops != 1 and max(pixels.shape[1:3]) > 4 * min(pixels.shape[1:3]):
@@ -127,8 +127,12 @@ def _questions(result: Result, kind: str, data: ImageData, images: ProofImages, 
 
 def crops_of(result: Result, data: ImageData) -> np.ndarray:
     """float32 (n, size, size, 3): what the network is shown of the images."""
+    return np.concatenate(list(_batches(result, data).as_numpy_iterator()))
+
+
+def _batches(result: Result, data: ImageData) -> tf.data.Dataset:
     batches = evaluation_batches(data, result.recipe.evaluation_policy, result.recipe.batch_size)
-    return np.concatenate([images for images, _ in batches.as_numpy_iterator()])
+    return batches.map(lambda images, label: images)
 
 
 def ask(kind: str, path: Path, arrays: dict) -> dict:

@@ -11,7 +11,7 @@ from recipes.data import ImageData
 from recipes.errors import DataError
 from recipes.sources import load
 
-LIMIT = 1000  # held-out images, spread evenly, of which more would prove no more
+LIMIT = 500  # held-out images, spread evenly, of which more would prove no more
 _SHAPES = ((17, 90), (200, 31), (1, 1))
 
 

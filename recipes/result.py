@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -57,6 +58,7 @@ class Result:
     calibration: of the temperature in the model; None where none is in it.
     seconds:     wall-clock time by phase.
     command:     what `finetune` was asked for, `versions` with what it ran.
+    held_out:    the validation images; of a loaded run only where they are files.
     """
 
     model: keras.Model
@@ -75,6 +77,7 @@ class Result:
     seconds: dict[str, float] = field(default_factory=dict)
     command: dict = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    held_out: ImageData | None = None
 
     def probabilities(
         self, data: ImageData, *, crops=1, scales=None, mode: str = "auto", average: str = "probabilities"
@@ -188,11 +191,15 @@ class Result:
 
         save(self, directory)
 
-    def export(self, directory, *, format: str = "saved_model") -> None:
-        """Write a SavedModel that takes encoded image bytes: see `recipes.export.export`."""
+    def export(
+        self, directory, *, format: str = "saved_model", crops=1, top_k: int | None = None,
+        abstain: float | None = None, **more,
+    ) -> Path:  # fmt: skip
+        """Write a SavedModel that takes encoded image bytes, or another format, after proving that it answers the same:
+        see `recipes.export.export`, also for `quantize`, `proof` and `max_pixels`."""
         from recipes.export import export
 
-        export(self, directory, format=format)
+        return export(self, directory, format=format, crops=crops, top_k=top_k, abstain=abstain, **more)
 
     def report(self, path) -> None:
         """Write one self-contained HTML page that tells what was done, why, and what came out."""

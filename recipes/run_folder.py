@@ -11,6 +11,7 @@ import numpy as np
 from augment import Policy
 from recipes.audit import Audit, Finding
 from recipes.choice import Selection
+from recipes.data import ImageData
 from recipes.errors import OutputError
 from recipes.evaluation import Evaluation
 from recipes.finish import Calibration
@@ -83,7 +84,21 @@ def describe(result: Result) -> dict:
         "ledger": [asdict(gain) for gain in result.ledger],
         "validation": result.validation and asdict(result.validation),
         "test": result.test and asdict(result.test),
+        "held_out": _files(result.held_out),
     }
+
+
+def _files(data: ImageData | None) -> dict | None:
+    """Where images lie; None where they are no files."""
+    if data is None or data.in_memory_pixels or not all(isinstance(image, str) for image in data.images):
+        return None
+    return {"files": [os.path.abspath(image) for image in data.images], "labels": data.labels.tolist()}
+
+
+def _held_out(told: dict | None, class_names) -> ImageData | None:
+    if not told:
+        return None
+    return ImageData(told["files"], np.array(told["labels"], np.int64), tuple(class_names), tuple(told["files"]))
 
 
 def _probe_facts(probe: Probe) -> dict:
@@ -117,6 +132,7 @@ def load(directory) -> Result:
             ledger=tuple(_gain(gain) for gain in told["ledger"]), calibration=_calibration(told["calibration"]),
             validation=_evaluation(told["validation"]),
             test=_evaluation(told["test"]), selection=_selection(told["selection"]),
+            held_out=_held_out(told.get("held_out"), told["class_names"]),
             **{name: told[name] for name in _PLAIN},
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, OSError) as error:

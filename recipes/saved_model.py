@@ -161,7 +161,7 @@ class ServedModel(tf.Module):
 
 def looks(result: Result, crops) -> Crops | None:
     """How the images are looked at; None for the one plain crop."""
-    crops, scales = result.crop_set(crops)
+    crops, scales = result.crop_set(crops, None)
     return None if crops == 1 and scales is None else ways(result.model, result.recipe, crops, scales)
 
 

@@ -1,0 +1,103 @@
+"""The classifier in other formats: (batch, size, size, 3) of 0..255 RGB in float32 → probabilities."""
+
+import importlib.util
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.errors import RecipesError
+from recipes.result import Result
+
+FILES = {"keras": "model.keras", "onnx": "model.onnx", "litert": "model.tflite"}
+QUANTIZED = {"saved_model": (None, "float16", "int8"), "litert": (None, "float16", "int8")}
+_NEEDED = {"onnx": ("onnx", "tf2onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}
+_OPSET = 18
+_CALIBRATION = 100  # images
+
+
+def check_installed(kind: str) -> None:
+    """Raises RecipesError naming what is missing to write `kind` and to prove it."""
+    missing = [name for name in _NEEDED.get(kind, ()) if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RecipesError(f"format {kind!r} needs {', '.join(missing)}: pip install 'keras-recipes[{kind}]'")
+
+
+def write(result: Result, kind: str, path: Path, quantize: str | None, calibration) -> None:
+    """Write the network of `result` to the file `path`.
+
+    calibration: () → float32 (n, size, size, 3), images that int8 activations are scaled by.
+
+    Raises: RecipesError naming the formats that are left, when the network cannot be had in this one.
+    """
+    writers = {"keras": _keras, "onnx": _onnx, "litert": _litert}
+    try:
+        with _constant_normalization(result.model):
+            writers[kind](result, path, quantize, calibration)
+    except Exception as error:  # converters raise whatever they meet
+        others = " and ".join(repr(name) for name in ("saved_model", "keras") if name != kind)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise RecipesError(
+            f"{result.backbone} cannot be written as {kind}: {reason}; it can be exported as {others}"
+        ) from error
+
+
+def _keras(result: Result, path: Path, quantize, calibration) -> None:
+    result.model.save(path)
+
+
+def _onnx(result: Result, path: Path, quantize, calibration) -> None:
+    import tf2onnx
+
+    function, spec = _pixel_function(result, batch=None)
+    proto, _ = tf2onnx.convert.from_function(function, input_signature=[spec], opset=_OPSET)
+    given = [entry.name for entry in proto.graph.input]
+    if given != ["pixels"]:
+        raise ValueError(f"the converter left the constants {given[1:]} open")
+    path.write_bytes(proto.SerializeToString())
+
+
+def _litert(result: Result, path: Path, quantize, calibration) -> None:
+    function, _ = _pixel_function(result, batch=1)
+    module = tf.Module()
+    module.weights = [variable.value for variable in result.model.variables]
+    with tempfile.TemporaryDirectory(prefix="recipes-litert-") as folder:
+        tf.saved_model.save(module, folder, signatures={"serving_default": function})
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)  # built-in operations alone: no Flex delegate
+        if quantize:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if quantize == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        elif quantize == "int8":
+            images = calibration()[:_CALIBRATION]
+            converter.representative_dataset = lambda: ({"pixels": image[None]} for image in images)
+        path.write_bytes(converter.convert())
+
+
+def _pixel_function(result: Result, batch: int | None):
+    size = result.recipe.evaluation_policy.size
+    spec = tf.TensorSpec((batch, size, size, 3), tf.float32, name="pixels")
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def probabilities(pixels):
+        return {"probabilities": result.model(pixels, training=False)}
+
+    return probabilities, spec
+
+
+@contextmanager
+def _constant_normalization(model: keras.Model):
+    """The means and variances of Normalization layers as NumPy arrays, which are constants of a graph and not captured
+    from outside: converters would ask for the latter as inputs."""
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Normalization)]
+    before = [(layer.mean, layer.variance) for layer in layers]
+    try:
+        for layer in layers:
+            layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
+        yield
+    finally:
+        for layer, (mean, variance) in zip(layers, before, strict=True):
+            layer.mean, layer.variance = mean, variance
