@@ -14,6 +14,8 @@ import augment
 import recipes
 from augment import Policy
 from recipes.audit import look, printable
+from recipes.image_header import MAX_PIXELS
+from recipes.serve_limits import Limits
 from recipes.sources import load, unlabelled
 
 app = typer.Typer(
@@ -68,7 +70,7 @@ def finetune(
     result.report(output / "report.html")
     print(f"\n{result}\n")
     print(f"run:    {output}\nreport: {output / 'report.html'}")
-    print(f"next:   recipes predict {output} FOLDER    recipes export {output} serving/1")
+    print(f"next:   recipes predict {output} FOLDER    recipes export {output} serving")
 
 
 @app.command()
@@ -145,11 +147,46 @@ def predict(
 @app.command()
 def export(
     run: RunArgument,
-    directory: Annotated[Path, typer.Argument(help="New folder for the SavedModel, such as serving/1.")],
+    directory: Annotated[Path, typer.Argument(help="serving (its next free version is made) or serving/7.")],
+    format: Annotated[str, typer.Option(help="saved_model, keras, onnx or litert.")] = "saved_model",
+    crops: Annotated[str, typer.Option(help="1, 5, 10, or auto: what gained on the validation images.")] = "1",
+    top_k: Annotated[int | None, typer.Option(help="How many classes are named; default: up to 5.", min=1)] = None,
+    abstain: Annotated[float | None, typer.Option(help="Name no class below this probability.")] = None,
+    quantize: Annotated[str | None, typer.Option(help="float16 or int8 weights.")] = None,
+    proof: Annotated[
+        str | None, typer.Option(help="Images to prove it with, in place of the validation images.")
+    ] = None,
+    max_pixels: Annotated[int, typer.Option(help="Refuse larger images by their header.", min=1)] = MAX_PIXELS,
 ):
-    """Write a SavedModel that takes encoded image bytes and needs only TensorFlow."""
-    recipes.load(run).export(directory)
-    print(f"saved_model_cli show --dir {directory} --tag_set serve --signature_def serving_default")
+    """Write the classifier for others to run, after a fresh process has answered with it as the run does."""
+    given = dict(top_k=top_k, abstain=abstain, quantize=quantize, proof=proof, max_pixels=max_pixels)
+    crops = int(crops) if crops.isdecimal() else crops
+    path = recipes.load(run).export(directory, format=format, crops=crops, **given)
+    print(f"{format}: {path}")
+    if format == "saved_model":
+        print(f"next:   recipes serve {path}    saved_model_cli show --dir {path} --tag_set serve --all")
+
+
+@app.command()
+def serve(
+    directory: Annotated[
+        Path, typer.Argument(help="What `recipes export` wrote: serving (newest version) or serving/7.")
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any free one.", min=0, max=65535)] = 8501,
+    name: Annotated[str | None, typer.Option(help="Of the model in the routes; default: the folder's.")] = None,
+    batch: Annotated[int, typer.Option(help="Images at once, at most.", min=1)] = Limits.batch,
+    queue: Annotated[int, typer.Option(help="Images that wait, at most; 503 beyond.", min=1)] = Limits.queue,
+    body: Annotated[int, typer.Option(help="MiB of a request, at most; 413 beyond.", min=1)] = Limits.body // 2**20,
+    idle: Annotated[
+        float, typer.Option(help="Seconds after which a silent connection is closed.", min=0.1)
+    ] = Limits.idle,
+):
+    """Serve an exported SavedModel over HTTP: TensorFlow Serving's REST routes, and a page to try photos on."""
+    from recipes.serve import serve
+
+    limits = Limits(batch=batch, queue=queue, body=body * 2**20, bodies=max(Limits.bodies, body * 2**20), idle=idle)
+    serve(directory, host=host, port=port, name=name, limits=limits)
 
 
 @app.command()

@@ -174,5 +174,7 @@ def _limits(metadata: dict) -> list[str]:
             f"- Images beyond {metadata['options']['max_pixels']:,} pixels, animated WebP and damaged files get an error."
         )
     else:
-        rows.append("- Decoding and cropping are not in this format: feed the crop that `recipes` makes, see the schema.")
+        rows.append(
+            "- Decoding and cropping are not in this format: feed the crop that `recipes` makes, see the schema."
+        )
     return rows

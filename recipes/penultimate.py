@@ -18,7 +18,11 @@ def features_model(model: keras.Model) -> keras.Model | None:
 
 def _inputs_of_logits(model: keras.Model) -> list:
     nodes = [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
-    direct = [n.input_tensors[0] for n in nodes if isinstance(n.operation, keras.layers.Dense) and n.operation.name == "logits"]
+    direct = [
+        n.input_tensors[0]
+        for n in nodes
+        if isinstance(n.operation, keras.layers.Dense) and n.operation.name == "logits"
+    ]
     if direct:
         return direct[:1]
     found, seen = [], set()

@@ -72,7 +72,7 @@ class ServedModel(tf.Module):
         return self._told(self._averaged(packed), error)
 
     def _serve_pixels(self, pixels):
-        check = tf.debugging.assert_positive(tf.size(pixels), f"pixels are empty; send at least one image")
+        check = tf.debugging.assert_positive(tf.size(pixels), "pixels are empty; send at least one image")
         with tf.control_dependencies([check]):
             images = tf.data.Dataset.from_tensor_slices(pixels)
         count = tf.shape(pixels, tf.int64)[0]
@@ -115,7 +115,9 @@ class ServedModel(tf.Module):
         readable = images.map(one, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors().concatenate(extra)
         index, why, prepared = readable.batch(tf.cast(count, tf.int64) + 1).get_single_element()
         error = tf.tensor_scatter_nd_update(tf.fill([count + 1], DAMAGED), index[:, None], why)[:-1]
-        at = tf.tensor_scatter_nd_update(tf.fill([count + 1], tf.size(index) - 1), index[:, None], tf.range(tf.size(index)))
+        at = tf.tensor_scatter_nd_update(
+            tf.fill([count + 1], tf.size(index) - 1), index[:, None], tf.range(tf.size(index))
+        )
         return tf.gather(prepared, at[:-1]), error
 
     def _averaged(self, packed):
