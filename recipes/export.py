@@ -29,8 +29,8 @@ def export(
 
     directory:  "serving" is given its next free version, serving/1, as TensorFlow Serving wants it; "serving/7" is that
                 version.
-    format:     "saved_model": encoded image bytes (JPEG with its EXIF orientation, PNG, GIF, BMP, WebP) in, decoding and
-                cropping in the graph. "keras", "onnx", "litert": one file whose input `pixels` is the centre crop,
+    format:     "saved_model": encoded image bytes (JPEG with its EXIF orientation, PNG, GIF, BMP, WebP) in, decoding
+                and cropping in the graph. "keras", "onnx", "litert": one file whose input `pixels` is the centre crop,
                 float32 (batch, size, size, 3) RGB of 0..255.
     crops:      1, 5, 10 or "auto", as `Result.predict` takes it; other formats than "saved_model": 1.
     top_k:      how many of the most probable classes `top_names` names; None: up to 5.
@@ -46,8 +46,8 @@ def export(
 
     SavedModel signatures: `serving_default` takes image_bytes, a string vector, and returns probabilities (batch,
     classes), class_names (classes,), class_name (batch,), top_names and top_probabilities (batch, top_k), error
-    (batch,), empty where all is well: a damaged image has NaN and its reason, and does not disturb the others. `rows` is
-    the same without class_names, `pixels` takes uint8 (batch, height, width, 3), `features` returns what the linear
+    (batch,), empty where all is well: a damaged image has NaN and its reason, and does not disturb the others. `rows`
+    is the same without class_names, `pixels` takes uint8 (batch, height, width, 3), `features` returns what the linear
     classifier sees.
 
     Raises: OutputError when the folder cannot be written, RecipesError for what cannot be exported, ProofError when the
@@ -140,7 +140,7 @@ def _next_version(directory: Path) -> int:
     strange = [name for name in names if not name.isdecimal()]
     if strange:
         raise OutputError(
-            f"{directory} exists and is not empty: it holds {strange[0]!r}, which is no version; choose another folder, "
-            f"such as {directory}-2"
+            f"{directory} exists and is not empty: it holds {strange[0]!r}, which is no version; choose another "
+            f"folder, such as {directory}-2"
         )
     return max(map(int, names), default=0) + 1

@@ -22,7 +22,7 @@ from recipes.sources import unlabelled
 TOLERANCE = 1e-4  # of a probability
 AGREEMENT = 0.9  # of the top classes of quantized weights, which cannot meet the tolerance
 _TIE = 1e-6  # classes this close are both the top one: float32 knows no better
-_PIXELS = 8  # images that the signature `pixels` is asked about
+_PIXELS = 2  # images that the signature `pixels` is asked about
 _CLIENT = Path(__file__).with_name("proof_client.py")
 
 
@@ -52,8 +52,8 @@ class Proof:
     def __str__(self) -> str:
         bound = f"{self.tolerance:g}" if self.tolerance else f"none, quantized; {self.required:.0%} of the classes"
         line = (
-            f"proof: a fresh process agreed on the class of {self.agreement:.1%} of {self.images} images, probabilities "
-            f"within {self.difference:.1e} (tolerance {bound}): {self.told}"
+            f"proof: a fresh process agreed on the class of {self.agreement:.1%} of {self.images} images, "
+            f"probabilities within {self.difference:.1e} (tolerance {bound}): {self.told}"
         )
         return line if self.features is None else f"{line}; features within {self.features:.1e}"
 
@@ -100,8 +100,8 @@ def _check(proof: Proof, ours, theirs, names) -> None:
         return
     worst = int(np.nan_to_num(np.abs(theirs - ours).max(1), nan=np.inf).argmax())
     raise ProofError(
-        f"the export does not answer what the Result answers, so it was not written ({proof}). Worst is {names[worst]}: "
-        f"the Result says {np.round(ours[worst], 5)}, the export {np.round(theirs[worst], 5)}"
+        f"the export does not answer what the Result answers, so it was not written ({proof}). Worst is "
+        f"{names[worst]}: the Result says {np.round(ours[worst], 5)}, the export {np.round(theirs[worst], 5)}"
     )
 
 

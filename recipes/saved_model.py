@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 import augment
-from recipes.penultimate import features_model
 from recipes.image_header import MAX_ELONGATION, refusal
+from recipes.penultimate import features_model
 from recipes.result import Result
 from recipes.test_time import Crops, ways
 
@@ -50,17 +50,18 @@ class ServedModel(tf.Module):
         pixels: uint8 (batch, height, width, 3); features: image_bytes → what the linear classifier sees."""
         encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
         pixels = tf.TensorSpec([None, None, None, 3], tf.uint8, name="pixels")
-        found = {
-            "serving_default": (self._serve, encoded), "rows": (self._rows, encoded), "pixels": (self._serve_pixels, pixels),
-        }  # fmt: skip
+        rows = tf.function(self._rows, input_signature=[encoded], autograph=False)  # traced once for both
+
+        def with_names(image_bytes):
+            return rows(image_bytes) | {"class_names": tf.constant(self._names)}
+
+        found = {"serving_default": (with_names, encoded), "rows": (rows, encoded)}
+        found["pixels"] = (self._serve_pixels, pixels)
         if self._features is not None:
             found["features"] = (self._serve_features, encoded)
         return {
             name: tf.function(call, input_signature=[spec], autograph=False) for name, (call, spec) in found.items()
         }
-
-    def _serve(self, image_bytes):
-        return self._rows(image_bytes) | {"class_names": tf.constant(self._names)}
 
     def _rows(self, image_bytes):
         if self._looks is None:
@@ -99,7 +100,7 @@ class ServedModel(tf.Module):
         return augment.centre_crop(image, self._policy)
 
     def _opened(self, image_bytes, prepare, nothing):
-        """`prepare` of every image, `nothing` where that cannot be done, and the errors (batch,), empty where it can."""
+        """`prepare` of every image, `nothing` where that cannot be done, and errors (batch,), empty where it can."""
         count = tf.size(image_bytes)
         check = tf.debugging.assert_positive(count, "image_bytes is empty; send at least one image")
         elongation = None if self._looks is None else MAX_ELONGATION
@@ -181,8 +182,8 @@ def _nan_where_refused(rows, error):
 def _stored(model: keras.Model, quantize: str | None):
     """The variables to write, and per model variable how to read it back; an empty list where they are its own.
 
-    Kernels are stored as "float16", or as "int8" with one scale per output channel: w ≈ scale · q, |q| ≤ 127; biases and
-    batch statistics stay in float32.
+    Kernels are stored as "float16", or as "int8" with one scale per output channel: w ≈ scale · q, |q| ≤ 127; biases
+    and batch statistics stay in float32.
     """
     if quantize is None:
         return [variable.value for variable in model.variables], []

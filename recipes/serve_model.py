@@ -49,6 +49,9 @@ class LoadedModel:
     def class_names(self) -> list[str]:
         return self.metadata["class_names"]
 
+    def __str__(self) -> str:
+        return f"{self.name}, version {self.version}: {len(self.class_names)} classes"
+
     def describe(self) -> dict:
         """Names, types and shapes of every signature's inputs and outputs."""
 

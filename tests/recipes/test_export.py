@@ -1,38 +1,51 @@
-"""The SavedModel, asked in processes that have only TensorFlow."""
+"""Exports, asked in processes that have only TensorFlow, and the proof that lets nothing else out."""
 
+import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from makers import folder, png, small_network
+from makers import folder, picture, png, small_network
+from PIL import Image, ImageOps
 
+import augment
 import recipes
-from recipes import OutputError, RecipesError
+from recipes import OutputError, RecipesError, saved_model
+from recipes.proof import ProofError
 
 CLIENT = """
 import json, sys
 sys.modules.update(keras=None, tf_keras=None, recipes=None, augment=None)  # importing any of them would fail
+import numpy as np
 import tensorflow as tf
-serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+signatures = tf.saved_model.load(sys.argv[1]).signatures
 contents = [open(path, "rb").read() for path in sys.argv[2:]]
-answer = {key: value.numpy() for key, value in serve(image_bytes=tf.constant(contents)).items()}
-print(json.dumps({
-    "probabilities": answer["probabilities"].tolist(),
-    "class_names": [name.decode() for name in answer["class_names"]],
-    "error": [error.decode() for error in answer["error"]],
-}))
+def plain(told):
+    text = np.vectorize(bytes.decode, otypes=[object])
+    return {k: (text(v.numpy()) if v.dtype == tf.string else v.numpy()).tolist() for k, v in told.items()}
+print(json.dumps({name: plain(signatures[name](image_bytes=tf.constant(contents)))
+                  for name in ("serving_default", "rows", "features")}))
 """
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
+def trained(tmp_path_factory):
     photos = folder(tmp_path_factory.mktemp("photos"))
-    result = recipes.finetune(photos, backbone=small_network(), recipe="probe")
-    directory = tmp_path_factory.mktemp("serving") / "1"
-    result.export(directory)
+    return recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", size=48)), photos
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    """Loaded again from its run, then exported by the defaults."""
+    result, photos = trained
+    run, directory = tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("serving") / "1"
+    result.save(run)
+    assert recipes.load(run).export(directory) == directory
     return result, directory, photos
 
 
@@ -41,28 +54,107 @@ def ask(directory, files):
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+def signatures(directory):
+    return tf.saved_model.load(str(directory)).signatures
+
+
 def test_a_process_with_tensorflow_alone_answers_the_same(exported, tmp_path):
+    """Good images of odd shapes beside damaged ones, which have their reasons and do not disturb."""
     result, directory, photos = exported
-    files = sorted(photos.glob("*/*.jpg"))
+    files = sorted(photos.glob("*/*.jpg"))[::4]
     odd = tmp_path / "odd.png"
     odd.write_bytes(png(np.random.default_rng(0).integers(0, 256, (17, 90, 4), np.uint8)))
     files.append(odd)
-    answer = ask(directory, files)
-    ours = np.array([prediction.probabilities for prediction in result.predict(files)])
-    np.testing.assert_allclose(answer["probabilities"], ours, atol=1e-5)
+    bad = {"half.jpg": files[0].read_bytes()[:400], "text.jpg": b"no image", "nothing.jpg": b""}
+    for name, content in bad.items():
+        (tmp_path / name).write_bytes(content)
+    told = ask(directory, [*files, *(tmp_path / name for name in bad)])
+    answer, n = told["serving_default"], len(files)
+    ours = result.predict(files)
+    np.testing.assert_allclose(answer["probabilities"][:n], [p.probabilities for p in ours], atol=1e-5)
     assert answer["class_names"] == result.class_names
-    assert answer["error"] == [""] * len(files)
+    assert answer["class_name"] == [p.class_name for p in ours] + [""] * 3
+    assert answer["error"][:n] == [""] * n
+    for error, word in zip(answer["error"][n:], ("damaged", "not an image", "zero bytes"), strict=True):
+        assert word in error
+    assert np.isnan(answer["probabilities"][n:]).all()
+    rows = np.sort(np.array(answer["probabilities"][:n]), 1)[:, ::-1]
+    np.testing.assert_array_equal(answer["top_probabilities"][:n], rows)
+    assert {k: v for k, v in answer.items() if k != "class_names"}.keys() == told["rows"].keys()
+    np.testing.assert_allclose(told["rows"]["probabilities"], answer["probabilities"], atol=1e-6)
 
 
-def test_a_damaged_image_does_not_fail_the_others(exported, tmp_path):
+def test_the_features_are_what_the_linear_classifier_sees(exported, tmp_path):
     result, directory, photos = exported
-    good = photos / "red" / "024.jpg"
-    (tmp_path / "half.jpg").write_bytes(good.read_bytes()[:400])
+    file = photos / "red" / "024.jpg"
     (tmp_path / "text.jpg").write_text("no image")
-    answer = ask(directory, [tmp_path / "half.jpg", good, tmp_path / "text.jpg"])
-    assert [bool(error) for error in answer["error"]] == [True, False, True]
-    assert np.isnan(answer["probabilities"][0]).all() and np.isnan(answer["probabilities"][2]).all()
-    np.testing.assert_allclose(answer["probabilities"][1], result.predict(good)[0].probabilities, atol=1e-5)
+    features = np.array(ask(directory, [file, tmp_path / "text.jpg"])["features"]["features"])
+    assert np.isnan(features[1]).all()
+    kernel, bias = result.model.get_layer("logits").get_weights()
+    logits = features[0] @ kernel + bias
+    at = result.calibration.temperature if result.calibration else 1.0
+    expected = result.predict(file)[0].probabilities
+    np.testing.assert_allclose(tf.nn.softmax(logits / at), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("crops", [1, 10])
+def test_pixels_of_any_size_answer_as_files_do(trained, crops):
+    result, _ = trained
+    options = saved_model.Options(crops, 2, None, None, 10**6)
+    served = saved_model.ServedModel(result, options).signatures()
+    for size in ((30, 50), (80, 48)):
+        image = picture((210, 50, 40), 1, size)
+        told = served["pixels"](tf.constant(image[None]))
+        expected = result.predict(image, crops=crops)[0].probabilities
+        np.testing.assert_allclose(told["probabilities"][0], expected, atol=1e-5)
+        encoded = served["rows"](tf.constant([png(image)]))
+        np.testing.assert_allclose(encoded["probabilities"][0], expected, atol=1e-5)
+        assert told["top_names"].shape == (1, 2)
+
+
+def test_abstaining_names_no_class(trained):
+    """`class_name` is what `Result.predict(abstain=…)` says."""
+    result, photos = trained
+    files = sorted(photos.glob("*/*.jpg"))[::6]
+    threshold = float(np.median([p.probability for p in result.predict(files)])) + 1e-6
+    served = saved_model.ServedModel(result, saved_model.Options(1, 3, threshold, None, 10**6)).signatures()
+    told = served["rows"](tf.constant([file.read_bytes() for file in files]))
+    expected = [p.class_name or "" for p in result.predict(files, abstain=threshold)]
+    assert "" in expected and any(expected)
+    assert [name.decode() for name in told["class_name"].numpy()] == expected
+
+
+def test_an_export_with_crops_and_quantized_weights_is_proved(trained, tmp_path, capsys):
+    """The next free version, by the Result's own multi-crop predictions; int8 weights are a fraction of the size."""
+    result, _ = trained
+    (tmp_path / "serving" / "4").mkdir(parents=True)
+    (tmp_path / "serving" / "4" / "x").touch()
+    directory = result.export(tmp_path / "serving", crops=10, quantize="int8")
+    assert directory == tmp_path / "serving" / "5"
+    told = json.loads((directory / "assets.extra" / "metadata.json").read_text())
+    assert told["proof"]["agreement"] >= told["proof"]["required"] == 0.9
+    assert told["proof"]["tolerance"] is None and 0 < told["proof"]["difference"] < 0.1
+    assert told["options"]["crops"] == 10 and told["options"]["quantize"] == "int8"
+    assert "quantized" in capsys.readouterr().out
+    variables = tf.train.load_checkpoint(str(directory / "variables" / "variables"))
+    types = {variables.get_variable_to_dtype_map()[n] for n in variables.get_variable_to_shape_map()}
+    assert tf.int8 in types
+
+
+def test_the_metadata_say_what_was_proved(exported):
+    result, directory, _ = exported
+    extra = directory / "assets.extra"
+    told = json.loads((extra / "metadata.json").read_text())
+    assert told["class_names"] == result.class_names
+    assert told["proof"]["tolerance"] == 1e-4 and told["proof"]["difference"] < 1e-4 and told["proof"]["agreement"] == 1
+    assert told["proof"]["told"].startswith("6 validation images, and 17 made here")  # of a run that was loaded
+    assert told["weights_sha256"] == recipes.model_card.weights_checksum(result.model)
+    for name, checksum in told["files_sha256"].items():
+        assert hashlib.sha256((directory / name).read_bytes()).hexdigest() == checksum
+    card = (extra / "model_card.md").read_text()
+    for part in ("## Data and split", "## Plan", "## Ledger", "## Limits", "## Versions", "## Licence", "proof:"):
+        assert part in card
+    assert str(result.validation) in card and "tensorflow" in card
 
 
 def test_saved_model_cli_runs_it(exported, tmp_path):
@@ -84,9 +176,133 @@ def test_an_empty_batch_says_so(exported):
         serve(image_bytes=tf.zeros([0], tf.string))
 
 
+def test_another_preprocessing_is_not_exported(trained, tmp_path, monkeypatch):
+    """The commonest failure: channels in another order. The proof refuses it and nothing is left behind."""
+    straight = augment.centre_crop
+    monkeypatch.setattr(saved_model.augment, "centre_crop", lambda image, policy: straight(image, policy)[..., ::-1])
+    with pytest.raises(ProofError, match="does not answer what the Result answers"):
+        trained[0].export(tmp_path / "deep" / "serving")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_images_can_be_the_proof(trained, tmp_path):
+    """A large one that the SavedModel would refuse is told, with what to do."""
+    result, _ = trained
+    for name in ("red", "blue"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        (tmp_path / "own" / name / "a.png").write_bytes(png(picture((1, 2, 3), 5, (300, 300))))
+    with pytest.raises(ProofError, match="raise max_pixels"):
+        result.export(tmp_path / "serving", proof=tmp_path / "own", max_pixels=80_000)
+    assert not (tmp_path / "serving").exists()
+
+
+@pytest.mark.parametrize(
+    ("format", "quantize"), [("keras", None), ("onnx", None), ("litert", None), ("litert", "int8")]
+)
+def test_other_formats_are_proved_too(trained, tmp_path, format, quantize):
+    pytest.importorskip({"keras": "keras", "onnx": "onnxruntime", "litert": "ai_edge_litert"}[format])
+    result, _ = trained
+    directory = result.export(tmp_path / "serving", format=format, quantize=quantize)
+    told = json.loads((directory / "assets.extra" / "metadata.json").read_text())
+    assert told["proof"]["images"] == 23
+    assert told["proof"]["agreement"] >= 0.9 if quantize else told["proof"]["difference"] <= 1e-4
+    assert (directory / recipes.formats.FILES[format]).is_file()
+
+
+def test_what_a_format_cannot_hold_is_refused_before_a_file_is_written(trained, tmp_path, monkeypatch):
+    pytest.importorskip("tf2onnx")
+    result, _ = trained
+
+    def unsupported(self, images):
+        return tf.numpy_function(lambda x: x, [images], tf.float32)
+
+    monkeypatch.setattr(keras.layers.Rescaling, "call", unsupported)
+    with pytest.raises(RecipesError, match=r"cannot be written as onnx.*'saved_model' and 'keras'"):
+        result.export(tmp_path / "serving", format="onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_wrong_use(exported, tmp_path):
     result, directory, _ = exported
-    with pytest.raises(OutputError, match="not empty"):
+    with pytest.raises(OutputError, match=r"not empty; choose another version, such as .*2$"):
         result.export(directory)
-    with pytest.raises(RecipesError, match="format is 'pickle'"):
-        result.export(tmp_path / "x", format="pickle")
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").touch()
+    with pytest.raises(OutputError, match="no version"):
+        result.export(tmp_path / "letters")
+    (tmp_path / "file").touch()
+    for bad in (tmp_path / "file", tmp_path / "file" / "1"):
+        with pytest.raises(OutputError):
+            result.export(bad)
+    for wrong, match in [
+        (dict(format="pickle"), "format is 'pickle'"),
+        (dict(crops=3), "crops is 3"),
+        (dict(format="onnx", crops=10), "takes crops, one by one"),
+        (dict(format="onnx", quantize="int8"), "quantize is 'int8'"),
+        (dict(quantize="int4"), "quantize is 'int4'"),
+        (dict(abstain=2), "abstain is 2"),
+        (dict(top_k=4), "top_k is 4"),
+        (dict(max_pixels=0), "max_pixels is 0"),
+    ]:
+        with pytest.raises(RecipesError, match=match):
+            result.export(tmp_path / "x", **wrong)
+    assert not (tmp_path / "x").exists()
+
+
+def _classifier(backbone, size=64):
+    """A Result of a network as it is, with a head that tells pictures apart."""
+    network = recipes.backbones.resolve(backbone)
+    model = recipes.classifier.logits_model(network, 3, size, seed=1)
+    recipes.classifier.set_head(
+        model, np.random.default_rng(0).normal(0, 0.3, (model.layers[-1].input.shape[-1], 3)), np.zeros(3)
+    )
+    recipe = recipes.linear_probe(size)
+    served = recipes.classifier.with_probabilities(model, mirror=True, temperature=1.5)
+    return recipes.Result(served, ["ant", "bee", "cat"], recipe, {}, recipes.Audit((), {}), backbone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        pytest.param("MobileNetV2(alpha=0.35)", marks=pytest.mark.shared),
+        "EfficientNetV2B0(weights=None)",
+        "ResNet50V2(weights=None)",
+    ],
+)
+def test_three_families_of_networks_by_all_signatures_and_orientations(backbone, shared, tmp_path, monkeypatch):
+    if "weights" not in backbone:
+        home = tmp_path / "keras"
+        home.mkdir()
+        (home / "models").symlink_to(shared / "weights")
+        monkeypatch.setenv("KERAS_HOME", str(home))
+        monkeypatch.setattr(keras.config, "_KERAS_DIR", str(home), raising=False)
+    result = _classifier(backbone)
+    directory = result.export(tmp_path / "serving")
+    told = json.loads((directory / "assets.extra" / "metadata.json").read_text())
+    assert told["proof"]["told"].startswith("no validation images at hand")
+    files = _oriented(tmp_path)
+    answer = ask(directory, files)
+    ours = result.predict(files)
+    for signature in ("serving_default", "rows"):
+        np.testing.assert_allclose(answer[signature]["probabilities"], [p.probabilities for p in ours], atol=1e-4)
+    served = signatures(directory)
+    for file, row, features in zip(files, ours, answer["features"]["features"], strict=True):
+        upright = np.asarray(ImageOps.exif_transpose(Image.open(file)))[None]  # by another library than ours
+        told = served["pixels"](pixels=tf.constant(upright))
+        np.testing.assert_allclose(told["probabilities"][0], row.probabilities, atol=0.02)
+        assert np.isfinite(features).all() and np.ptp(features) > 0
+    assert np.ptp([p.probabilities for p in ours], 0).max() > 1e-3  # orientations can be told apart: none is ignored
+
+
+def _oriented(tmp_path) -> list[Path]:
+    """The same stored pixels with each EXIF orientation, as cameras write them."""
+    image = Image.fromarray(picture((210, 50, 40), 3, (80, 120)))
+    image.paste((20, 240, 30), (0, 0, 50, 30))
+    files = []
+    for n in range(1, 9):
+        exif = image.getexif()
+        exif[0x0112] = n
+        files.append(tmp_path / f"{n}.jpg")
+        image.save(files[-1], quality=95, exif=exif)
+    return files

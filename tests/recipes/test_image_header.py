@@ -1,0 +1,84 @@
+"""What is refused by its header, and that it is never decoded."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from makers import jpeg, png
+from PIL import Image
+
+from recipes.image_header import header_size, refusal
+from recipes.proof_images import bmp, gif, made_images
+
+
+def png_bomb(width: int, height: int) -> bytes:
+    """A whole grey PNG of one colour: 30,000 × 30,000 in less than a megabyte."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packer = zlib.compressobj(9)
+    row = bytes(1 + width)
+    data = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def webp(tmp_path, lossless: bool, alpha: bool = False) -> bytes:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 211, 4 if alpha else 3), np.uint8))
+    image.save(tmp_path / "a.webp", lossless=lossless)
+    return (tmp_path / "a.webp").read_bytes()
+
+
+def test_the_size_of_every_format_is_read(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 211, 3), np.uint8)
+    upside_down = bytearray(bmp(pixels))
+    upside_down[22:26] = struct.pack("<i", -37)
+    contents = [jpeg(pixels), png(pixels), bmp(pixels), bytes(upside_down), gif(pixels)]
+    contents += [webp(tmp_path, True), webp(tmp_path, False), webp(tmp_path, False, alpha=True)]
+    for content in contents:
+        assert header_size(tf.constant(content)).numpy().tolist() == [37, 211], content[:16]
+
+
+def test_what_is_no_image_is_told():
+    for content in (b"", b"hello", b"\x00" * 100, b"GIF", b"<svg/>"):
+        assert refusal(tf.constant(content), 10**6).numpy()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFF1234WEBPVP8X", b"RIFF1234WEBPVP8L", b""]),
+    st.binary(max_size=60),
+)
+def test_no_header_but_that_of_a_jpeg_raises(magic, rest):
+    refusal(tf.constant(magic + rest), 10**6, 20.0)
+
+
+def test_large_and_long_images_are_refused():
+    huge = png_bomb(3000, 2000)
+    assert b"too large: 3000 \xc3\x97 2000" in refusal(tf.constant(huge), 5_999_999).numpy()
+    assert not refusal(tf.constant(huge), 6_000_000).numpy()
+    assert b"too elongated" in refusal(tf.constant(png_bomb(2100, 100)), 10**6, 20.0).numpy()
+    lying = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 2**32 - 1, 2**32 - 1)
+    assert b"too large" in refusal(tf.constant(lying), 2**31 - 1).numpy()
+
+
+def test_the_images_of_the_proof_are_what_they_are_called(tmp_path):
+    """Read by another library than ours."""
+    for name, content in made_images(None):
+        (tmp_path / "image").write_bytes(content)
+        with Image.open(tmp_path / "image") as image:
+            image.load()
+            assert image.format == ("PNG" if "PNG" in name else name.split()[0])
+            if "orientation" in name:
+                assert image.getexif()[0x0112] == int(name[-1])
+
+
+@pytest.mark.parametrize("size", [(5, 7), (64, 300)])
+def test_the_gif_of_the_proof_shows_the_picture(tmp_path, size):
+    pixels = np.random.default_rng(0).integers(0, 6, (*size, 3)).astype(np.uint8) * 51
+    np.testing.assert_array_equal(tf.io.decode_gif(gif(pixels))[0], pixels)
