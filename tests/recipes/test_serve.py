@@ -1,0 +1,289 @@
+"""The server, asked over HTTP as its users and its enemies would."""
+
+import asyncio
+import signal
+import socket
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from makers import folder, picture, png, small_network
+from serving import b64, get, post, served
+
+import recipes
+from recipes.proof_images import gif
+from recipes.serve_model import LoadedModel, Overloaded, first_frame, load_model
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+
+
+@pytest.fixture(scope="module")
+def flowers(tmp_path_factory):
+    """(result, folder of versions, photos)."""
+    root = tmp_path_factory.mktemp("serve")
+    photos = folder(root / "photos")
+    result = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", size=48))
+    result.export(root / "flowers")
+    return result, root / "flowers", photos
+
+
+@pytest.fixture(scope="module")
+def server(flowers):
+    with served(flowers[1], "--idle", "2", "--body", "1") as (address, process):
+        yield address, process
+
+
+def test_rows_and_columns_are_the_results_answers(flowers, server):
+    result, _, photos = flowers
+    files = sorted(photos.glob("*/*.jpg"))[::7]
+    contents = [file.read_bytes() for file in files]
+    expected = [p.probabilities for p in result.predict(files)]
+    status, _, told = post(server[0], {"instances": [*b64(*contents[:-1]), {"image_bytes": b64(contents[-1])[0]}]})
+    assert status == 200
+    np.testing.assert_allclose([row["probabilities"] for row in told["predictions"]], expected, atol=1e-5)
+    assert {row["error"] for row in told["predictions"]} == {""}
+    for inputs in (b64(*contents), {"image_bytes": b64(*contents)}):
+        path = "/v1/models/flowers/versions/1:predict"
+        columns = post(server[0], {"inputs": inputs, "signature_name": "serving_default"}, path)[2]["outputs"]
+        np.testing.assert_allclose(columns["probabilities"], expected, atol=1e-5)
+        assert columns["class_names"] == result.class_names
+        assert columns["class_name"] == [p.class_name for p in result.predict(files)]
+
+
+def test_features_and_pixels(flowers, server):
+    result = flowers[0]
+    image = picture((210, 50, 40), 1, (30, 50))
+    told = post(server[0], {"signature_name": "pixels", "instances": [image.tolist()]})[2]
+    expected = result.predict(image)[0].probabilities
+    np.testing.assert_allclose(told["predictions"][0]["probabilities"], expected, atol=1e-5)
+    told = post(server[0], {"signature_name": "features", "instances": b64(png(image))})[2]
+    assert len(told["predictions"][0]["features"]) == result.model.get_layer("logits").kernel.shape[0]
+
+
+def test_what_it_is(server):
+    address = server[0]
+    assert get(f"{address}/health")[2] == {"status": "ok"}
+    assert get(f"{address}/v1/models/flowers")[2]["model_version_status"][0]["state"] == "AVAILABLE"
+    about = get(f"{address}/v1/models/flowers/metadata")[2]
+    assert about["model_spec"]["version"] == "1"
+    assert about["metadata"]["signature_def"]["serving_default"]["inputs"]["image_bytes"]["dtype"] == "string"
+    assert about["metadata"]["recipes"]["proof"]["agreement"] == 1
+
+
+def test_one_damaged_image_does_not_fail_the_others(flowers, server):
+    good = next(flowers[2].glob("*/*.jpg")).read_bytes()
+    status, _, told = post(server[0], {"instances": b64(good, good[:300], b"hello")})
+    assert status == 200
+    assert [bool(row["error"]) for row in told["predictions"]] == [False, True, True]
+    assert told["predictions"][1]["probabilities"] == [None] * 3 and told["predictions"][1]["class_name"] == ""
+
+
+def test_wrong_requests_say_what_is_wrong(flowers, server):
+    good = next(flowers[2].glob("*/*.jpg")).read_bytes()
+    instances = b64(good)
+    for body, word in [
+        (b"", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        ([1, 2], "instances"),
+        ({"instances": instances, "inputs": instances}, "instances"),
+        ({"instances": []}, "no images"),
+        ({"instances": "abc"}, "no images"),
+        ({"instances": [17]}, "image 0 is no"),
+        ({"instances": [{"b64": "#"}]}, "no valid base64"),
+        ({"instances": [{"b64": None}]}, "image 0 is no"),
+        ({"instances": instances, "signature_name": "classify"}, "this model has"),
+        ({"instances": instances * 257}, "at most 256"),
+        ({"instances": [[[[1, 2]]]], "signature_name": "pixels"}, "pixels are no"),
+        ({"instances": [[[[1, 2, 300]]]], "signature_name": "pixels"}, "pixels are no"),
+        ({"instances": [[[1], [1, 2]]], "signature_name": "pixels"}, "pixels are no"),
+        ({"instances": b64(b"not an image")}, "not an image"),
+        ({"instances": b64(good[: len(good) // 2])}, "damaged"),
+        ({"instances": b64(b"")}, "zero bytes"),
+    ]:
+        status, headers, told = post(server[0], body)
+        assert (status, headers["content-type"]) == (400, "application/json"), told
+        assert word in told["error"]
+    assert get(f"{server[0]}/nothing")[0] == 404
+    assert get(f"{server[0]}/v1/models/flowers:predict")[0] == 405
+    assert post(server[0], {"instances": instances})[0] == 200
+
+
+def test_bombs_are_answered_and_the_server_lives(flowers, server):
+    """30,000 × 30,000 pixels would take 2.7 GB: the memory does not grow by a fraction of that."""
+    from test_image_header import png_bomb
+
+    address, process = server
+    before = _resident(process)
+    bomb = png_bomb(30_000, 30_000)  # 0.9 MB as a file
+    for content in (bomb[:200_000], _animation(1000, 1000, 2000)):
+        status, _, told = post(address, {"instances": b64(content)})
+        assert status in (200, 400)
+        if content[:3] != b"GIF":
+            assert status == 400 and "too large: 30000 × 30000" in told["error"]
+    status, _, told = post(address, {"instances": b64(bomb)})
+    assert status == 413 and "larger than 1,048,576 bytes" in told["error"]
+    assert _resident(process) - before < 300 * 2**20
+    assert get(f"{address}/health")[0] == 200
+
+
+def _resident(process) -> int:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+
+
+def _animation(width, height, frames) -> bytes:
+    """A GIF that repeats its small first frame `frames` times on a large canvas."""
+    one = gif(np.zeros((8, 8, 3), np.uint8))
+    head, frame = one[: 13 + 768], one[13 + 768 : -1]
+    return head[:6] + struct.pack("<HH", width, height) + head[10:] + frame * frames + b"\x3b"
+
+
+def test_only_the_first_frame_of_a_gif_is_kept():
+    animation = _animation(20, 20, 3)
+    first = first_frame(animation)
+    assert len(first) < len(animation) and tf.io.decode_gif(first).shape[0] == 1
+    np.testing.assert_array_equal(tf.io.decode_gif(first)[0], tf.io.decode_gif(animation)[0])
+    comment = b"\x21\xfe\x03abc\x00"
+    at = 13 + 768
+    assert first_frame(animation[:at] + comment + animation[at:]) == first[:at] + comment + first[at:]
+    for cut in range(0, len(animation), 7):
+        first_frame(animation[:cut])  # half a file is no reason to stop
+    assert first_frame(b"\xff\xd8\xff") == b"\xff\xd8\xff"
+
+
+def test_a_body_without_a_declared_length_is_cut_off_too(server):
+    """Chunked, three times what is allowed."""
+    with _connection(server[0]) as wire:
+        wire.sendall(b"POST /v1/models/flowers:predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        try:
+            for _ in range(48):
+                wire.sendall(b"10000\r\n" + bytes(0x10000) + b"\r\n")
+        except OSError:
+            pass  # it hung up: the answer may still be there
+        assert b" 413 " in wire.recv(100)
+
+
+def test_idle_connections_are_closed_and_disturb_nobody(server):
+    """64 that say nothing, 8 that stop in their header, 8 in their body."""
+    address = server[0]
+    silent = [_connection(address) for _ in range(64)]
+    header = [_connection(address) for _ in range(8)]
+    body = [_connection(address) for _ in range(8)]
+    for wire in header:
+        wire.sendall(b"GET / HTTP/1.1\r\nHost:")
+    for wire in body:
+        wire.sendall(b"POST /v1/models/flowers:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+    assert get(f"{address}/health")[0] == 200
+    for wire in [*silent, *header]:
+        assert wire.recv(1) == b""  # closed by the server; the connection itself waits for 30 s at most
+        wire.close()
+    for wire in body:
+        assert b" 408 " in wire.recv(100)
+        wire.close()
+    assert get(f"{address}/health")[0] == 200
+
+
+def _connection(address) -> socket.socket:
+    parts = urlsplit(address)
+    return socket.create_connection((parts.hostname, parts.port), timeout=30)
+
+
+def test_many_at_once_are_all_answered(flowers, server):
+    result, _, photos = flowers
+    files = sorted(photos.glob("*/*.jpg"))
+    expected = [p.class_name for p in result.predict(files)]
+    with ThreadPoolExecutor(32) as pool:
+        told = list(pool.map(lambda f: post(server[0], {"instances": b64(f.read_bytes())}), files * 5))
+    assert [status for status, *_ in told] == [200] * len(told)
+    assert [answer["predictions"][0]["class_name"] for *_, answer in told] == expected * 5
+
+
+def test_the_page_is_one_file_that_needs_no_network(server):
+    from urllib import request
+
+    with request.urlopen(server[0]) as answer:
+        page, policy = answer.read().decode(), answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "http://" not in page and "https://" not in page and "src=" not in page
+    assert '"classes": ["blue", "green", "red"]' in page
+
+
+def test_a_full_queue_says_so():
+    """Before a thread works, nothing leaves the queue."""
+
+    def answer(image_bytes):
+        return {"error": tf.fill(tf.shape(image_bytes), "")}
+
+    model = LoadedModel({"rows": answer}, {"class_names": []}, "m", "1")
+
+    async def ask():
+        import queue
+
+        model._waiting = queue.Queue(3)
+        first = asyncio.ensure_future(model.ask("rows", [b"a", b"b"]))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match="2 images are waiting"):
+            await model.ask("rows", [b"c", b"d"])
+        waiting = model._waiting
+        model.start(2, 3)
+        for item in list(waiting.queue):
+            model._waiting.put(item)
+        assert len(await first) == 2
+        model.stop()
+
+    asyncio.run(ask())
+
+
+def test_too_much_at_once_is_told_to_come_again():
+    from starlette.testclient import TestClient
+
+    from recipes.serve import application
+    from recipes.serve_limits import Limits
+
+    class Busy(LoadedModel):
+        async def ask(self, signature, contents):
+            raise Overloaded("256 images are waiting; try again")
+
+    model = Busy({"serving_default": None}, {"class_names": ["a"]}, "m", "1")
+    model.describe = dict
+    with TestClient(application(model, "m", Limits(bodies=100))) as client:
+        answer = client.post("/v1/models/m:predict", json={"instances": b64(b"x")})
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json() == {"error": "256 images are waiting; try again"}
+        answer = client.post("/v1/models/m:predict", content=b"x" * 101)
+        assert answer.status_code == 503 and "too many large requests" in answer.json()["error"]
+
+
+def test_changed_files_and_other_folders_are_not_served(flowers, tmp_path):
+    import shutil
+
+    from recipes.serve import serve
+
+    with pytest.raises(recipes.OutputError, match="no SavedModel of recipes"):
+        load_model(tmp_path)
+    shutil.copytree(flowers[1], tmp_path / "flowers")
+    shutil.copytree(flowers[1] / "1", tmp_path / "flowers" / "10")
+    assert load_model(tmp_path / "flowers").version == "10"
+    assert load_model(tmp_path / "flowers" / "1").version == "1"
+    with open(tmp_path / "flowers" / "10" / "variables" / "variables.data-00000-of-00001", "r+b") as file:
+        file.write(b"?")
+    with pytest.raises(recipes.OutputError, match="not what was proved"):
+        load_model(tmp_path / "flowers")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(recipes.RecipesError, match="choose another --port"),
+    ):
+        serve(flowers[1], port=taken.getsockname()[1])
+
+
+def test_a_signal_ends_it_after_what_was_asked(flowers):
+    with served(flowers[1]) as (address, process):
+        assert get(f"{address}/health")[0] == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143

@@ -1,0 +1,78 @@
+"""The page of the server in headless Chromium, by keyboard, file chooser and drop; skipped where there is none."""
+
+import shutil
+
+import pytest
+from makers import folder, small_network
+from serving import served
+
+import recipes
+
+playwright = pytest.importorskip("playwright.sync_api")
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium (Debian: apt-get install chromium)")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return folder(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def address(photos, tmp_path_factory):
+    result = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", size=48))
+    serving = tmp_path_factory.mktemp("page") / "flowers"
+    result.export(serving)
+    with served(serving) as (address, _):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize(("width", "height", "scheme"), [(390, 844, "light"), (1280, 800, "dark")])
+def test_a_photo_is_classified(browser, address, photos, tmp_path, width, height, scheme):
+    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    problems, asked = [], []
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    page.screenshot(path=tmp_path / "before.png")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "file"  # reached by keyboard, first of all
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(next((photos / "red").glob("*.jpg")))
+    page.get_by_role("listitem").first.wait_for()
+    assert page.locator("#answer").inner_text() == "red"
+    bars = page.get_by_role("img", name="%")
+    assert bars.count() == 3
+    assert bars.first.get_attribute("aria-label").startswith("red: ")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("document.getElementById('photo').naturalWidth") == 48
+    page.screenshot(path=tmp_path / "after.png")
+    assert problems == []
+    assert all(url.startswith((address, "blob:")) for url in asked)
+    page.close()
+
+
+def test_a_dropped_file_that_is_no_image_says_why(browser, address):
+    page = browser.new_page()
+    page.goto(address)
+    page.evaluate(
+        """() => {
+            const data = new DataTransfer();
+            data.items.add(new File(["hello"], "letter.jpg", {type: "image/jpeg"}));
+            document.getElementById("drop").dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true}));
+        }"""
+    )
+    page.locator("#answer.error").wait_for()
+    assert "not an image" in page.locator("#answer").inner_text()
+    assert page.get_by_role("listitem").count() == 0
+    page.close()
