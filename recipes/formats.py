@@ -35,8 +35,7 @@ def write(result: Result, kind: str, path: Path, quantize: str | None, calibrati
     """
     writers = {"keras": _keras, "onnx": _onnx, "litert": _litert}
     try:
-        with _constant_normalization(result.model):
-            writers[kind](result, path, quantize, calibration)
+        writers[kind](result, path, quantize, calibration)
     except Exception as error:  # converters raise whatever they meet
         others = " and ".join(repr(name) for name in ("saved_model", "keras") if name != kind)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
@@ -83,7 +82,8 @@ def _pixel_function(result: Result, batch: int | None):
 
     @tf.function(input_signature=[spec], autograph=False)
     def probabilities(pixels):
-        return {"probabilities": result.model(pixels, training=False)}
+        with _constant_normalization(result.model):
+            return {"probabilities": result.model(pixels, training=False)}
 
     return probabilities, spec
 

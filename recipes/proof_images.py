@@ -35,13 +35,15 @@ def proof_images(held_out: ImageData | None, class_names, dataset=None) -> Proof
         whose = "images given as proof"
     else:
         data, whose = held_out, "validation images"
-    contents, names = _read(data) if data is not None else ([], [])
+    contents, names, gone = _read(data) if data is not None else ([], [], 0)
     if data is None:
         told = "no validation images at hand"
     elif dataset is not None and not contents:
         raise DataError("none of the images given as proof can be read")
     else:
-        told = f"{len(contents)} {whose}" + ("" if len(contents) == len(data) else f" of {len(data)}")
+        told = f"{len(contents)} {whose}"
+        told += f" of {len(data)}" if len(data) > LIMIT else ""
+        told += f" ({gone} more are no longer where they were)" if gone else ""
     made = made_images(next((c for c in contents if c.startswith(b"\xff\xd8\xff")), None))
     return ProofImages(
         contents + [content for _, content in made], names + [name for name, _ in made], len(contents),
@@ -49,17 +51,17 @@ def proof_images(held_out: ImageData | None, class_names, dataset=None) -> Proof
     )  # fmt: skip
 
 
-def _read(data: ImageData) -> tuple[list[bytes], list[str]]:
-    """Up to LIMIT images as files hold them, pixels as PNG; those whose files are gone are left out."""
+def _read(data: ImageData) -> tuple[list[bytes], list[str], int]:
+    """Up to LIMIT images as files hold them, pixels as PNG, their names, and how many files are gone."""
     at = np.unique(np.linspace(0, len(data) - 1, min(LIMIT, len(data))).astype(int))
     contents, names = [], []
     for i in at:
         try:
             contents.append(_encoded(data.images[i]) if data.in_memory_pixels else data.encoded(i))
         except OSError:
-            continue  # told as "n of m"
+            continue  # counted, and told
         names.append(data.names[i])
-    return contents, names
+    return contents, names, len(at) - len(contents)
 
 
 def _encoded(pixels: np.ndarray) -> bytes:

@@ -15,6 +15,7 @@ from recipes.errors import DataError, RecipeError
 from recipes.evaluation import Evaluation, score
 from recipes.features import evaluation_batches
 from recipes.finish import Calibration, crop_gains
+from recipes.image_header import MAX_PIXELS
 from recipes.ledger import Gain, table
 from recipes.probe import Probe
 from recipes.recipe import Recipe
@@ -193,13 +194,16 @@ class Result:
 
     def export(
         self, directory, *, format: str = "saved_model", crops=1, top_k: int | None = None,
-        abstain: float | None = None, **more,
+        abstain: float | None = None, quantize: str | None = None, proof=None, max_pixels: int = MAX_PIXELS,
     ) -> Path:  # fmt: skip
         """Write a SavedModel that takes encoded image bytes, or another format, after proving that it answers the same:
-        see `recipes.export.export`, also for `quantize`, `proof` and `max_pixels`."""
+        see `recipes.export.export`."""
         from recipes.export import export
 
-        return export(self, directory, format=format, crops=crops, top_k=top_k, abstain=abstain, **more)
+        return export(
+            self, directory, format=format, crops=crops, top_k=top_k, abstain=abstain, quantize=quantize, proof=proof,
+            max_pixels=max_pixels,
+        )  # fmt: skip
 
     def report(self, path) -> None:
         """Write one self-contained HTML page that tells what was done, why, and what came out."""

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import binascii
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -103,11 +103,11 @@ class Bodies:
     @asynccontextmanager
     async def body(self, request):
         parts, size = [], 0
+        stream = request.stream()
         try:
             declared = request.headers.get("content-length", "0")
             declared = int(declared) if declared.isdecimal() else 0
             self._check(declared, declared)
-            stream = request.stream()
             while True:
                 try:
                     part = await asyncio.wait_for(anext(stream, None), self._limits.idle)
@@ -121,8 +121,26 @@ class Bodies:
             whole = b"".join(parts)
             parts.clear()
             yield whole
+        except Refused as problem:
+            if problem.status == 413:
+                await self._discard(stream)
+            raise
         finally:
             self._taken -= size
+
+    async def _discard(self, stream):
+        """Some more of a body that is refused: who is not done sending would not read the answer."""
+
+        async def read():
+            left = 4 * self._limits.body
+            async for part in stream:
+                left -= len(part)
+                if left < 0:
+                    return
+
+        # After that the connection is closed, whoever still sends.
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(read(), self._limits.idle)
 
     def _check(self, size: int, more: int):
         if size > self._limits.body:
@@ -237,6 +255,7 @@ def serve(
         sockets = [config.bind_socket()]
     except SystemExit:
         raise RecipesError(f"{host}:{port} cannot be listened on; choose another --port") from None
+    model.warm()
     port = sockets[0].getsockname()[1]
     print(f"{model}\npage: http://{host}:{port}/\nREST: http://{host}:{port}/v1/models/{name}:predict", flush=True)
     uvicorn.Server(config).run(sockets)

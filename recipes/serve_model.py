@@ -63,6 +63,10 @@ class LoadedModel:
             for name, call in self.signatures.items()
         }
 
+    def warm(self) -> None:
+        """Answer one image, so that the first who asks does not wait for the graph to be optimised."""
+        self.signatures["rows"](image_bytes=tf.io.encode_png(tf.zeros((8, 8, 3), tf.uint8))[None])
+
     def start(self, batch: int, waiting: int) -> None:
         self._batch, self._waiting = batch, queue.Queue(waiting)
         self._thread = threading.Thread(target=self._work, name="batches", daemon=True)

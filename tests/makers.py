@@ -1,5 +1,7 @@
 """Small datasets and networks that the tests make for themselves."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,19 @@ def jpeg(image) -> bytes:
 
 def png(image) -> bytes:
     return tf.io.encode_png(image).numpy()
+
+
+def png_bomb(width: int, height: int) -> bytes:
+    """A whole grey PNG of one colour: 30,000 × 30,000 in less than a megabyte."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packer = zlib.compressobj(9)
+    row = bytes(1 + width)
+    data = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 def arrays(per_class: int = 12, classes: int = 3, seed: int = 0):

@@ -1,31 +1,17 @@
 """What is refused by its header, and that it is never decoded."""
 
 import struct
-import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from makers import jpeg, png
+from makers import jpeg, png, png_bomb
 from PIL import Image
 
 from recipes.image_header import header_size, refusal
 from recipes.proof_images import bmp, gif, made_images
-
-
-def png_bomb(width: int, height: int) -> bytes:
-    """A whole grey PNG of one colour: 30,000 × 30,000 in less than a megabyte."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    packer = zlib.compressobj(9)
-    row = bytes(1 + width)
-    data = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 def webp(tmp_path, lossless: bool, alpha: bool = False) -> bytes:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import tensorflow as tf
-from makers import folder, picture, png, small_network
+from makers import folder, picture, png, png_bomb, small_network
 from serving import b64, get, post, served
 
 import recipes
@@ -116,8 +116,6 @@ def test_wrong_requests_say_what_is_wrong(flowers, server):
 
 def test_bombs_are_answered_and_the_server_lives(flowers, server):
     """30,000 × 30,000 pixels would take 2.7 GB: the memory does not grow by a fraction of that."""
-    from test_image_header import png_bomb
-
     address, process = server
     before = _resident(process)
     bomb = png_bomb(30_000, 30_000)  # 0.9 MB as a file
