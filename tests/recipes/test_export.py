@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from makers import folder, picture, png, small_network
+from makers import picture, png
 from PIL import Image, ImageOps
 
 import augment
@@ -33,22 +33,6 @@ print(json.dumps({name: plain(signatures[name](image_bytes=tf.constant(contents)
 """
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    photos = folder(tmp_path_factory.mktemp("photos"))
-    return recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", size=48)), photos
-
-
-@pytest.fixture(scope="module")
-def exported(trained, tmp_path_factory):
-    """Loaded again from its run, then exported by the defaults."""
-    result, photos = trained
-    run, directory = tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("serving") / "1"
-    result.save(run)
-    assert recipes.load(run).export(directory) == directory
-    return result, directory, photos
-
-
 def ask(directory, files):
     command = [sys.executable, "-c", CLIENT, str(directory), *map(str, files)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -60,7 +44,7 @@ def signatures(directory):
 
 def test_a_process_with_tensorflow_alone_answers_the_same(exported, tmp_path):
     """Good images of odd shapes beside damaged ones, which have their reasons and do not disturb."""
-    result, directory, photos = exported
+    result, photos, directory = exported.result, exported.photos, exported.versions / "1"
     files = sorted(photos.glob("*/*.jpg"))[::4]
     odd = tmp_path / "odd.png"
     odd.write_bytes(png(np.random.default_rng(0).integers(0, 256, (17, 90, 4), np.uint8)))
@@ -85,7 +69,7 @@ def test_a_process_with_tensorflow_alone_answers_the_same(exported, tmp_path):
 
 
 def test_the_features_are_what_the_linear_classifier_sees(exported, tmp_path):
-    result, directory, photos = exported
+    result, photos, directory = exported.result, exported.photos, exported.versions / "1"
     file = photos / "red" / "024.jpg"
     (tmp_path / "text.jpg").write_text("no image")
     features = np.array(ask(directory, [file, tmp_path / "text.jpg"])["features"]["features"])
@@ -142,7 +126,7 @@ def test_an_export_with_crops_and_quantized_weights_is_proved(trained, tmp_path,
 
 
 def test_the_metadata_say_what_was_proved(exported):
-    result, directory, _ = exported
+    result, directory = exported.result, exported.versions / "1"
     extra = directory / "assets.extra"
     told = json.loads((extra / "metadata.json").read_text())
     assert told["class_names"] == result.class_names
@@ -159,7 +143,7 @@ def test_the_metadata_say_what_was_proved(exported):
 
 def test_saved_model_cli_runs_it(exported, tmp_path):
     """The tool that comes with TensorFlow understands the signature."""
-    _, directory, photos = exported
+    photos, directory = exported.photos, exported.versions / "1"
     np.save(tmp_path / "in.npy", np.array([(photos / "red" / "024.jpg").read_bytes()]))
     tool = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli"]
     where = ["--dir", str(directory), "--tag_set", "serve", "--signature_def", "serving_default"]
@@ -171,7 +155,7 @@ def test_saved_model_cli_runs_it(exported, tmp_path):
 
 
 def test_an_empty_batch_says_so(exported):
-    serve = tf.saved_model.load(str(exported[1])).signatures["serving_default"]
+    serve = tf.saved_model.load(str(exported.versions / "1")).signatures["serving_default"]
     with pytest.raises(tf.errors.InvalidArgumentError, match="image_bytes is empty"):
         serve(image_bytes=tf.zeros([0], tf.string))
 
@@ -223,7 +207,7 @@ def test_what_a_format_cannot_hold_is_refused_before_a_file_is_written(trained, 
 
 
 def test_wrong_use(exported, tmp_path):
-    result, directory, _ = exported
+    result, directory = exported.result, exported.versions / "1"
     with pytest.raises(OutputError, match=r"not empty; choose another version, such as .*2$"):
         result.export(directory)
     (tmp_path / "letters").mkdir()

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import tensorflow as tf
-from makers import folder, picture, png, png_bomb, small_network
+from makers import picture, png, png_bomb
 from serving import b64, get, post, served
 
 import recipes
@@ -22,24 +22,8 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
 
-@pytest.fixture(scope="module")
-def flowers(tmp_path_factory):
-    """(result, folder of versions, photos)."""
-    root = tmp_path_factory.mktemp("serve")
-    photos = folder(root / "photos")
-    result = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", size=48))
-    result.export(root / "flowers")
-    return result, root / "flowers", photos
-
-
-@pytest.fixture(scope="module")
-def server(flowers):
-    with served(flowers[1], "--idle", "2", "--body", "1") as (address, process):
-        yield address, process
-
-
-def test_rows_and_columns_are_the_results_answers(flowers, server):
-    result, _, photos = flowers
+def test_rows_and_columns_are_the_results_answers(exported, server):
+    result, photos, _ = exported
     files = sorted(photos.glob("*/*.jpg"))[::7]
     contents = [file.read_bytes() for file in files]
     expected = [p.probabilities for p in result.predict(files)]
@@ -55,8 +39,8 @@ def test_rows_and_columns_are_the_results_answers(flowers, server):
         assert columns["class_name"] == [p.class_name for p in result.predict(files)]
 
 
-def test_features_and_pixels(flowers, server):
-    result = flowers[0]
+def test_features_and_pixels(exported, server):
+    result = exported.result
     image = picture((210, 50, 40), 1, (30, 50))
     told = post(server[0], {"signature_name": "pixels", "instances": [image.tolist()]})[2]
     expected = result.predict(image)[0].probabilities
@@ -75,16 +59,16 @@ def test_what_it_is(server):
     assert about["metadata"]["recipes"]["proof"]["agreement"] == 1
 
 
-def test_one_damaged_image_does_not_fail_the_others(flowers, server):
-    good = next(flowers[2].glob("*/*.jpg")).read_bytes()
+def test_one_damaged_image_does_not_fail_the_others(exported, server):
+    good = next(exported.photos.glob("*/*.jpg")).read_bytes()
     status, _, told = post(server[0], {"instances": b64(good, good[:300], b"hello")})
     assert status == 200
     assert [bool(row["error"]) for row in told["predictions"]] == [False, True, True]
     assert told["predictions"][1]["probabilities"] == [None] * 3 and told["predictions"][1]["class_name"] == ""
 
 
-def test_wrong_requests_say_what_is_wrong(flowers, server):
-    good = next(flowers[2].glob("*/*.jpg")).read_bytes()
+def test_wrong_requests_say_what_is_wrong(exported, server):
+    good = next(exported.photos.glob("*/*.jpg")).read_bytes()
     instances = b64(good)
     for body, word in [
         (b"", "not JSON"),
@@ -114,7 +98,7 @@ def test_wrong_requests_say_what_is_wrong(flowers, server):
     assert post(server[0], {"instances": instances})[0] == 200
 
 
-def test_bombs_are_answered_and_the_server_lives(flowers, server):
+def test_bombs_are_answered_and_the_server_lives(exported, server):
     """30,000 × 30,000 pixels would take 2.7 GB: the memory does not grow by a fraction of that."""
     address, process = server
     before = _resident(process)
@@ -192,8 +176,8 @@ def _connection(address) -> socket.socket:
     return socket.create_connection((parts.hostname, parts.port), timeout=30)
 
 
-def test_many_at_once_are_all_answered(flowers, server):
-    result, _, photos = flowers
+def test_many_at_once_are_all_answered(exported, server):
+    result, photos, _ = exported
     files = sorted(photos.glob("*/*.jpg"))
     expected = [p.class_name for p in result.predict(files)]
     with ThreadPoolExecutor(32) as pool:
@@ -258,15 +242,15 @@ def test_too_much_at_once_is_told_to_come_again():
         assert answer.status_code == 503 and "too many large requests" in answer.json()["error"]
 
 
-def test_changed_files_and_other_folders_are_not_served(flowers, tmp_path):
+def test_changed_files_and_other_folders_are_not_served(exported, tmp_path):
     import shutil
 
     from recipes.serve import serve
 
     with pytest.raises(recipes.OutputError, match="no SavedModel of recipes"):
         load_model(tmp_path)
-    shutil.copytree(flowers[1], tmp_path / "flowers")
-    shutil.copytree(flowers[1] / "1", tmp_path / "flowers" / "10")
+    shutil.copytree(exported.versions, tmp_path / "flowers")
+    shutil.copytree(exported.versions / "1", tmp_path / "flowers" / "10")
     assert load_model(tmp_path / "flowers").version == "10"
     assert load_model(tmp_path / "flowers" / "1").version == "1"
     with open(tmp_path / "flowers" / "10" / "variables" / "variables.data-00000-of-00001", "r+b") as file:
@@ -277,11 +261,11 @@ def test_changed_files_and_other_folders_are_not_served(flowers, tmp_path):
         socket.create_server(("127.0.0.1", 0)) as taken,
         pytest.raises(recipes.RecipesError, match="choose another --port"),
     ):
-        serve(flowers[1], port=taken.getsockname()[1])
+        serve(exported.versions, port=taken.getsockname()[1])
 
 
-def test_a_signal_ends_it_after_what_was_asked(flowers):
-    with served(flowers[1]) as (address, process):
+def test_a_signal_ends_it_after_what_was_asked(exported):
+    with served(exported.versions) as (address, process):
         assert get(f"{address}/health")[0] == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 143

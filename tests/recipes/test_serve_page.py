@@ -3,28 +3,10 @@
 import shutil
 
 import pytest
-from makers import folder, small_network
-from serving import served
-
-import recipes
 
 playwright = pytest.importorskip("playwright.sync_api")
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium (Debian: apt-get install chromium)")
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    return folder(tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture(scope="module")
-def address(photos, tmp_path_factory):
-    result = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", size=48))
-    serving = tmp_path_factory.mktemp("page") / "flowers"
-    result.export(serving)
-    with served(serving) as (address, _):
-        yield address
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +18,8 @@ def browser():
 
 
 @pytest.mark.parametrize(("width", "height", "scheme"), [(390, 844, "light"), (1280, 800, "dark")])
-def test_a_photo_is_classified(browser, address, photos, tmp_path, width, height, scheme):
+def test_a_photo_is_classified(browser, server, exported, tmp_path, width, height, scheme):
+    address = server[0]
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
     problems, asked = [], []
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
@@ -48,7 +31,7 @@ def test_a_photo_is_classified(browser, address, photos, tmp_path, width, height
     assert page.evaluate("document.activeElement.id") == "file"  # reached by keyboard, first of all
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
-    chooser.value.set_files(next((photos / "red").glob("*.jpg")))
+    chooser.value.set_files(next((exported.photos / "red").glob("*.jpg")))
     page.get_by_role("listitem").first.wait_for()
     assert page.locator("#answer").inner_text() == "red"
     bars = page.get_by_role("img", name="%")
@@ -62,9 +45,9 @@ def test_a_photo_is_classified(browser, address, photos, tmp_path, width, height
     page.close()
 
 
-def test_a_dropped_file_that_is_no_image_says_why(browser, address):
+def test_a_dropped_file_that_is_no_image_says_why(browser, server):
     page = browser.new_page()
-    page.goto(address)
+    page.goto(server[0])
     page.evaluate(
         """() => {
             const data = new DataTransfer();
