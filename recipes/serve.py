@@ -256,6 +256,11 @@ def serve(
     except SystemExit:
         raise RecipesError(f"{host}:{port} cannot be listened on; choose another --port") from None
     model.warm()
-    port = sockets[0].getsockname()[1]
-    print(f"{model}\npage: http://{host}:{port}/\nREST: http://{host}:{port}/v1/models/{name}:predict", flush=True)
-    uvicorn.Server(config).run(sockets)
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets=None):
+            await super().startup(sockets)
+            where = f"http://{host}:{sockets[0].getsockname()[1]}"
+            print(f"{model}\npage: {where}/\nREST: {where}/v1/models/{name}:predict", flush=True)
+
+    Server(config).run(sockets)

@@ -223,8 +223,6 @@ def test_a_full_queue_says_so():
 
 
 def test_too_much_at_once_is_told_to_come_again():
-    from starlette.testclient import TestClient
-
     from recipes.serve import application
     from recipes.serve_limits import Limits
 
@@ -234,12 +232,29 @@ def test_too_much_at_once_is_told_to_come_again():
 
     model = Busy({"serving_default": None}, {"class_names": ["a"]}, "m", "1")
     model.describe = dict
-    with TestClient(application(model, "m", Limits(bodies=100))) as client:
-        answer = client.post("/v1/models/m:predict", json={"instances": b64(b"x")})
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-        assert answer.json() == {"error": "256 images are waiting; try again"}
-        answer = client.post("/v1/models/m:predict", content=b"x" * 101)
-        assert answer.status_code == 503 and "too many large requests" in answer.json()["error"]
+    app = application(model, "m", Limits(bodies=100))
+    for body, why in [
+        (json.dumps({"instances": b64(b"x")}).encode(), "256 images are waiting"),
+        (bytes(101), "too many"),
+    ]:
+        start, answer = asyncio.run(_asgi(app, body))
+        assert start["status"] == 503 and (b"retry-after", b"1") in start["headers"]
+        assert why in json.loads(answer["body"])["error"]
+
+
+async def _asgi(app, body: bytes) -> list[dict]:
+    """What an ASGI application sends to a POST."""
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/models/m:predict", "headers": [], "query_string": b""}
+    await app(scope | {"http_version": "1.1", "root_path": "", "scheme": "http"}, receive, send)
+    return sent
 
 
 def test_changed_files_and_other_folders_are_not_served(exported, tmp_path):
