@@ -1,6 +1,7 @@
 """The server, asked over HTTP as its users and its enemies would."""
 
 import asyncio
+import json
 import signal
 import socket
 import struct
