@@ -178,7 +178,8 @@ async def _answered(model: LoadedModel, signature: str, values: list, columnar: 
         contents = [first_frame(_content(value, i)) for i, value in enumerate(values)]
         answers = await model.ask(signature, contents)
         if all(row["error"] for row in answers):
-            raise Refused(400, "; ".join(f"image {i}: {row['error']}" for i, row in enumerate(answers[:5])))
+            texts = [row["error"] for row in answers]
+            raise Refused(400, texts[0] if len(texts) == 1 else f"no image can be read: {'; '.join(texts[:5])}")
     if not columnar:
         return _json({"predictions": answers})
     columns = {name: [row[name] for row in answers] for name in answers[0]}
