@@ -52,6 +52,7 @@ from recipes.recipe import (  # noqa: E402
 )
 from recipes.result import Prediction, Result  # noqa: E402
 from recipes.run_folder import load  # noqa: E402
+from recipes.table import from_csv  # noqa: E402
 
 __all__ = [
     "Adjusted",
@@ -76,6 +77,7 @@ __all__ = [
     "finetune",
     "finetune_all",
     "finetune_few",
+    "from_csv",
     "from_scratch",
     "linear_probe",
     "load",

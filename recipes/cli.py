@@ -38,6 +38,9 @@ BackboneOption = Annotated[
     str,
     typer.Option(help="auto, a keras.applications call such as 'MobileNetV2(alpha=0.35)', a .keras file, or glyphs."),
 ]
+RootOption = Annotated[
+    Path | None, typer.Option(help="Of a CSV: the folder that its paths start from and may not leave; default: its own.")
+]
 SeedOption = Annotated[int, typer.Option(help="Two CPU runs with one seed give the same weights.")]
 
 
@@ -53,11 +56,14 @@ def finetune(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of what the recipe says.", min=0)] = None,
     time_limit: Annotated[str | None, typer.Option(help="Stop in time with the best weights: 90s, 10m, 1h30m.")] = None,
-    seed: SeedOption = 0,
+    seed: RootOption = Annotated[
+    Path | None, typer.Option(help="Of a CSV: the folder that its paths start from and may not leave; default: its own.")
+]
+SeedOption = 0,
 ):
     """Train the best classifier for labelled images, and say why it is made as it is."""
     result = recipes.finetune(
-        dataset,
+        _listed(dataset, root),
         backbone=backbone,
         recipe=recipe if epochs is None else recipes.adjusted(recipe, epochs=epochs),
         validation=_fraction(validation),
@@ -77,7 +83,10 @@ def pretrain(
     output: Annotated[Path, typer.Option(help="Folder for the run and its backbone.keras.")] = Path("base"),
     epochs: Annotated[int | None, typer.Option(help="Instead of what the recipe says.", min=1)] = None,
     size: Annotated[int, typer.Option(help="Side of the images that the network takes, pixels.", min=16)] = 32,
-    seed: SeedOption = 0,
+    seed: RootOption = Annotated[
+    Path | None, typer.Option(help="Of a CSV: the folder that its paths start from and may not leave; default: its own.")
+]
+SeedOption = 0,
 ):
     """Train a compact network from nothing on a large dataset, to finetune it elsewhere."""
     changes = {"size": size} if epochs is None else {"size": size, "epochs": epochs}
@@ -86,13 +95,20 @@ def pretrain(
 
 
 @app.command()
-def audit(dataset: DatasetArgument):
-    """Look at every image once: what is damaged, what is odd, what occurs twice."""
-    print(recipes.audit(dataset))
+def audit(
+    dataset: DatasetArgument,
+    strict: Annotated[bool, typer.Option("--strict", help="Findings are an error: exit code 2.")] = False,
+    root: RootOption = None,
+):
+    """Look at every image once: what is damaged, what is odd, what occurs twice, and what becomes of it."""
+    print(recipes.audit(_listed(dataset, root), strict=strict))
 
 
 @app.command()
-def probe(dataset: DatasetArgument, backbone: BackboneOption = "auto", seed: SeedOption = 0):
+def probe(dataset: DatasetArgument, backbone: BackboneOption = "auto", seed: RootOption = Annotated[
+    Path | None, typer.Option(help="Of a CSV: the folder that its paths start from and may not leave; default: its own.")
+]
+SeedOption = 0):
     """How well each stage of the frozen network separates the classes."""
     recipes.probe(dataset, backbone=backbone, seed=seed)
 
@@ -101,7 +117,10 @@ def probe(dataset: DatasetArgument, backbone: BackboneOption = "auto", seed: See
 def rank(
     dataset: DatasetArgument,
     backbones: Annotated[list[str], typer.Argument(help="Networks to compare, each as --backbone takes it.")],
-    seed: SeedOption = 0,
+    seed: RootOption = Annotated[
+    Path | None, typer.Option(help="Of a CSV: the folder that its paths start from and may not leave; default: its own.")
+]
+SeedOption = 0,
 ):
     """Which of several networks to finetune: each looks at the images once."""
     ranking = recipes.rank(dataset, backbones, seed=seed)
@@ -109,9 +128,9 @@ def rank(
 
 
 @app.command()
-def evaluate(run: RunArgument, dataset: DatasetArgument):
+def evaluate(run: RunArgument, dataset: DatasetArgument, root: RootOption = None):
     """Accuracy of a run on other labelled images, with its 95 % interval."""
-    print(recipes.load(run).evaluate(dataset))
+    print(recipes.load(run).evaluate(_listed(dataset, root)))
 
 
 @app.command()
@@ -158,7 +177,10 @@ def preview(
     output: Annotated[Path, typer.Option(help="The picture to write: .png, .svg or .pdf.")] = Path("preview.png"),
     policy: Annotated[str, typer.Option(help="none, light, resnet, or strong.")] = "light",
     size: Annotated[int, typer.Option(help="Side of the crops, pixels.", min=8)] = 224,
-    seed: SeedOption = 0,
+    seed: RootOption = Annotated[
+    Path | None, typer.Option(help="Of a CSV: the folder that its paths start from and may not leave; default: its own.")
+]
+SeedOption = 0,
 ):
     """Draw some images and what an augmentation policy makes of them."""
     if policy not in POLICIES:
@@ -174,6 +196,10 @@ def report(run: RunArgument, path: Annotated[Path, typer.Argument(help="The HTML
     """Write the page about a run again."""
     recipes.load(run).report(path)
     print(path)
+
+
+def _listed(dataset: str, root: Path | None):
+    return dataset if root is None else recipes.from_csv(dataset, root=root)
 
 
 def _fraction(validation: str | None):

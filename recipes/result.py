@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.audit import Audit, audit, look
+from recipes.audit import Audit, images_audited, look
 from recipes.choice import Selection
-from recipes.data import ImageData
+from recipes.data import ImageData, Splits
 from recipes.errors import DataError
 from recipes.evaluation import Evaluation, score
 from recipes.features import evaluation_batches
@@ -109,7 +109,7 @@ class Result:
         """
         splits = load_data(dataset, tuple(self.class_names))
         name, data = list(splits.given.items())[-1]
-        facts = audit(data)
+        facts = images_audited(Splits(data))
         for finding in facts.findings:
             print(finding)
         data = data.subset([i for i, file in enumerate(data.names) if file not in facts.excluded])

@@ -140,7 +140,8 @@ def _recipe(told: dict) -> Recipe:
 
 def _audit(told: dict) -> Audit:
     findings = tuple(Finding(**{**finding, "files": tuple(finding["files"])}) for finding in told["findings"])
-    return Audit(findings, {split: tuple(prints) for split, prints in told["fingerprints"].items()})
+    prints = {split: tuple(prints) for split, prints in told["fingerprints"].items()}
+    return Audit(findings, prints, told.get("same", {}))
 
 
 def _evaluation(told: dict | None) -> Evaluation | None:
