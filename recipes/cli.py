@@ -39,7 +39,8 @@ BackboneOption = Annotated[
     typer.Option(help="auto, a keras.applications call such as 'MobileNetV2(alpha=0.35)', a .keras file, or glyphs."),
 ]
 RootOption = Annotated[
-    Path | None, typer.Option(help="Of a CSV: the folder that its paths start from and may not leave; default: its own.")
+    Path | None,
+    typer.Option(help="Of a CSV: the folder that its paths start from and must not leave; default: its own"),
 ]
 SeedOption = Annotated[int, typer.Option(help="Two CPU runs with one seed give the same weights.")]
 
@@ -56,10 +57,8 @@ def finetune(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of what the recipe says.", min=0)] = None,
     time_limit: Annotated[str | None, typer.Option(help="Stop in time with the best weights: 90s, 10m, 1h30m.")] = None,
-    seed: RootOption = Annotated[
-    Path | None, typer.Option(help="Of a CSV: the folder that its paths start from and may not leave; default: its own.")
-]
-SeedOption = 0,
+    seed: SeedOption = 0,
+    root: RootOption = None,
 ):
     """Train the best classifier for labelled images, and say why it is made as it is."""
     result = recipes.finetune(
@@ -83,10 +82,7 @@ def pretrain(
     output: Annotated[Path, typer.Option(help="Folder for the run and its backbone.keras.")] = Path("base"),
     epochs: Annotated[int | None, typer.Option(help="Instead of what the recipe says.", min=1)] = None,
     size: Annotated[int, typer.Option(help="Side of the images that the network takes, pixels.", min=16)] = 32,
-    seed: RootOption = Annotated[
-    Path | None, typer.Option(help="Of a CSV: the folder that its paths start from and may not leave; default: its own.")
-]
-SeedOption = 0,
+    seed: SeedOption = 0,
 ):
     """Train a compact network from nothing on a large dataset, to finetune it elsewhere."""
     changes = {"size": size} if epochs is None else {"size": size, "epochs": epochs}
@@ -105,22 +101,16 @@ def audit(
 
 
 @app.command()
-def probe(dataset: DatasetArgument, backbone: BackboneOption = "auto", seed: RootOption = Annotated[
-    Path | None, typer.Option(help="Of a CSV: the folder that its paths start from and may not leave; default: its own.")
-]
-SeedOption = 0):
+def probe(dataset: DatasetArgument, backbone: BackboneOption = "auto", seed: SeedOption = 0, root: RootOption = None):
     """How well each stage of the frozen network separates the classes."""
-    recipes.probe(dataset, backbone=backbone, seed=seed)
+    recipes.probe(_listed(dataset, root), backbone=backbone, seed=seed)
 
 
 @app.command()
 def rank(
     dataset: DatasetArgument,
     backbones: Annotated[list[str], typer.Argument(help="Networks to compare, each as --backbone takes it.")],
-    seed: RootOption = Annotated[
-    Path | None, typer.Option(help="Of a CSV: the folder that its paths start from and may not leave; default: its own.")
-]
-SeedOption = 0,
+    seed: SeedOption = 0,
 ):
     """Which of several networks to finetune: each looks at the images once."""
     ranking = recipes.rank(dataset, backbones, seed=seed)
@@ -177,10 +167,7 @@ def preview(
     output: Annotated[Path, typer.Option(help="The picture to write: .png, .svg or .pdf.")] = Path("preview.png"),
     policy: Annotated[str, typer.Option(help="none, light, resnet, or strong.")] = "light",
     size: Annotated[int, typer.Option(help="Side of the crops, pixels.", min=8)] = 224,
-    seed: RootOption = Annotated[
-    Path | None, typer.Option(help="Of a CSV: the folder that its paths start from and may not leave; default: its own.")
-]
-SeedOption = 0,
+    seed: SeedOption = 0,
 ):
     """Draw some images and what an augmentation policy makes of them."""
     if policy not in POLICIES:
