@@ -34,6 +34,7 @@ from recipes.errors import (  # noqa: E402
     RecipeError,
     RecipesError,
     TrainingError,
+    UnsafeFileError,
 )
 from recipes.evaluation import Evaluation  # noqa: E402
 from recipes.finetune import finetune  # noqa: E402
@@ -72,6 +73,7 @@ __all__ = [
     "StageResult",
     "Summary",
     "TrainingError",
+    "UnsafeFileError",
     "adjusted",
     "audit",
     "finetune",

@@ -40,7 +40,7 @@ BackboneOption = Annotated[
 ]
 RootOption = Annotated[
     Path | None,
-    typer.Option(help="Of a CSV: the folder that its paths start from and must not leave; default: its own"),
+    typer.Option(help="Of a CSV: the folder that its paths start from and may not leave"),
 ]
 SeedOption = Annotated[int, typer.Option(help="Two CPU runs with one seed give the same weights.")]
 
