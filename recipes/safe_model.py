@@ -15,6 +15,7 @@ from pathlib import Path
 import h5py
 import keras
 from keras.src.backend.common import global_state
+from keras.src.layers.preprocessing.index_lookup import IndexLookup
 from keras.src.saving.serialization_lib import ObjectSharingScope
 
 from recipes.archive import allowance, open_archive
@@ -27,15 +28,14 @@ _NUMBERS = {"bool", "bfloat16", *(f"float{n}" for n in (16, 32, 64)),
             *(f"{sign}int{n}" for sign in ("", "u") for n in (8, 16, 32, 64))}  # fmt: skip
 _KINDS = (
     keras.Operation, keras.Initializer, keras.Regularizer, keras.constraints.Constraint, keras.DTypePolicy,
-    keras.Optimizer, keras.optimizers.schedules.LearningRateSchedule, keras.Loss, keras.Metric, keras.Quantizer,
-    keras.dtype_policies.DTypePolicyMap,
+    keras.dtype_policies.DTypePolicyMap, keras.Quantizer,
 )  # fmt: skip
 _REFUSED = tuple(  # they run code, read files, or allocate at once
     getattr(keras.layers, name)
-    for name in ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "StringLookup", "IntegerLookup",
-                 "TextVectorization", "MelSpectrogram", "STFTSpectrogram")
+    for name in ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TextVectorization",
+                 "MelSpectrogram", "STFTSpectrogram")
     if hasattr(keras.layers, name)
-)  # fmt: skip
+) + (IndexLookup, keras.utils.FeatureSpace)  # fmt: skip
 _WIDEST = 2**20  # channels of a Normalization, the only layer of images that allocates before its weights are known
 
 
@@ -51,7 +51,7 @@ def load_model(path) -> keras.Model:
         if names - _MEMBERS or not {_CONFIG, _WEIGHTS} <= names:
             raise UnsafeFileError(f"{path} holds {sorted(names)}; expected {sorted(_MEMBERS)} and nothing else")
         try:
-            config, weights = json.loads(archive.read(_CONFIG)), archive.read(_WEIGHTS)
+            config, weights = json.loads(archive.read(_CONFIG), object_hook=_uncompiled), archive.read(_WEIGHTS)
             check_config(config)
             model = _build(config, stored_values(weights))
             if not isinstance(model, keras.Model):
@@ -64,6 +64,12 @@ def load_model(path) -> keras.Model:
         except Exception as error:  # whatever zipfile, JSON, HDF5 or a layer's from_config raises
             raise UnsafeFileError(f"{path} is damaged: {type(error).__name__}: {str(error)[:300]}") from error
     return model
+
+
+def _uncompiled(part: dict) -> dict:
+    """Nested models too: an optimizer and its state are of no use here."""
+    part.pop("compile_config", None)
+    return part
 
 
 def check_config(config) -> None:
@@ -94,7 +100,7 @@ def _check_object(part: dict) -> None:
     found = _named(part)
     if name == "function":
         if not callable(found):
-            raise UnsafeFileError(f"the function {inner!r:.100} is no activation, loss or metric")
+            raise UnsafeFileError(f"the function {inner!r:.100} is no activation")
     elif not (isinstance(found, type) and issubclass(found, _KINDS)):
         raise UnsafeFileError(
             f"{part.get('module')}.{name} is no layer or other part of a network that is known here; if it is one of "
@@ -116,12 +122,8 @@ def _named(part: dict):
     if registered is not None:
         return registered
     if name == "function":
-        tables = (keras.activations, keras.losses, keras.metrics)
-        known = inner not in ("get", "serialize", "deserialize") and module in (
-            "builtins",
-            *(t.__name__ for t in tables),
-        )
-        return next((vars(t)[inner] for t in tables if known and inner in vars(t)), None)
+        known = module in ("builtins", "keras.activations") and inner not in ("get", "serialize", "deserialize")
+        return vars(keras.activations).get(inner) if known else None
     return getattr(sys.modules.get(module), name, None) if module.split(".")[0] in ("keras", "keras_cv") else None
 
 
@@ -175,7 +177,7 @@ def _build(config: dict, stored: int) -> keras.Model:
     """
     with ObjectSharingScope(), keras.StatelessScope():
         try:
-            model = keras.saving.deserialize_keras_object({**config, "compile_config": None}, safe_mode=True)
+            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
             pending = global_state.get_global_attribute("uninitialized_variables") or []
             declared = sum(math.prod(variable.shape) for variable in pending)
             if declared > stored + 16 * len(pending):  # the states of random generators are not stored
