@@ -36,6 +36,7 @@ from recipes.run_folder import check_output
 from recipes.size import natural_size
 from recipes.sources import load
 from recipes.split import stratified_split
+from recipes.suspects import find_suspects
 from recipes.training import Start, train
 
 
@@ -120,6 +121,8 @@ def finetune(
         if splits.test is not None:
             result.test = score(result.probabilities(splits.test), splits.test.labels)
     result.ledger = _ledger(result, trained.fitted)
+    if measured:
+        result.suspects = find_suspects(measured, features, splits.train, splits.validation)
     if output is not None:
         result.save(output)
     return result

@@ -16,6 +16,7 @@ from recipes.probe import Probe
 from recipes.recipe import Recipe
 from recipes.sources import load as load_data
 from recipes.sources import unlabelled
+from recipes.suspects import Suspect
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Result:
     test:        on the dataset's own test split, if it has one.
     table:       the lecture's 2×2 table with this dataset marked; empty where nothing was probed.
     ledger:      what each step of the training was worth on the validation images.
+    suspects:    images whose label is probably wrong, the most doubtful first; empty where nothing was probed.
     seconds:     wall-clock time by phase.
     command:     what `finetune` was asked for, `versions` with what it ran.
     """
@@ -71,6 +73,7 @@ class Result:
     test: Evaluation | None = None
     table: str = ""
     ledger: tuple[Gain, ...] = ()
+    suspects: tuple[Suspect, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     command: dict = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -153,5 +156,8 @@ class Result:
         if self.test:
             lines.append(f"test: {self.test}")
         lines += [f"audit: {finding}" for finding in self.audit.findings]
+        if self.suspects:
+            lines.append(f"{len(self.suspects)} labels to look at, the most doubtful first:")
+            lines += [f"  {suspect}" for suspect in self.suspects[:5]]
         spent = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in self.seconds.items())
         return "\n".join([*lines, f"{sum(self.seconds.values()):.1f} s: {spent}"])

@@ -18,6 +18,7 @@ from recipes.probe import MirrorTest, Probe, StageResult
 from recipes.recipe import Recipe
 from recipes.result import Gain, Result
 from recipes.safe_model import load_model
+from recipes.suspects import Suspect
 
 _DESCRIPTION, _MODEL, _PROBE = "result.json", "model.keras", "probe.npz"
 _OURS = {f"{new}{name}" for name in (_MODEL, _PROBE) for new in ("", ".new-")} | {f".new-{_DESCRIPTION}", ".writable"}
@@ -80,6 +81,7 @@ def describe(result: Result) -> dict:
         "probe": result.probe and _probe_facts(result.probe),
         "selection": result.selection and asdict(result.selection),
         "ledger": [asdict(gain) for gain in result.ledger],
+        "suspects": [asdict(suspect) for suspect in result.suspects],
         "validation": result.validation and asdict(result.validation),
         "test": result.test and asdict(result.test),
     }
@@ -113,8 +115,9 @@ def load(directory) -> Result:
         probe = told["probe"] and _load_probe(_inside(directory, _PROBE), **told["probe"])
         return Result(
             model=model, probe=probe, recipe=_recipe(told["recipe"]), audit=_audit(told["audit"]),
-            ledger=tuple(Gain(**gain) for gain in told["ledger"]), validation=_evaluation(told["validation"]),
-            test=_evaluation(told["test"]), selection=_selection(told["selection"]),
+            ledger=tuple(Gain(**gain) for gain in told["ledger"]),
+            suspects=tuple(Suspect(**suspect) for suspect in told["suspects"]),
+            validation=_evaluation(told["validation"]), test=_evaluation(told["test"]), selection=_selection(told["selection"]),
             **{name: told[name] for name in _PLAIN},
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, OSError) as error:

@@ -30,12 +30,11 @@ _KINDS = (
     keras.Operation, keras.Initializer, keras.Regularizer, keras.constraints.Constraint, keras.DTypePolicy,
     keras.dtype_policies.DTypePolicyMap, keras.Quantizer,
 )  # fmt: skip
-_REFUSED = tuple(  # they run code, read files, or allocate at once
-    getattr(keras.layers, name)
-    for name in ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TextVectorization",
-                 "MelSpectrogram", "STFTSpectrogram")
-    if hasattr(keras.layers, name)
-) + (IndexLookup, keras.utils.FeatureSpace)  # fmt: skip
+_REFUSED = (  # they run code, read files, or allocate at once
+    IndexLookup, keras.utils.FeatureSpace,
+    *(getattr(keras.layers, name) for name in ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer",
+      "TextVectorization", "MelSpectrogram", "STFTSpectrogram") if hasattr(keras.layers, name)),
+)  # fmt: skip
 _WIDEST = 2**20  # channels of a Normalization, the only layer of images that allocates before its weights are known
 
 
