@@ -38,9 +38,9 @@ BackboneOption = Annotated[
     str,
     typer.Option(help="auto, a keras.applications call such as 'MobileNetV2(alpha=0.35)', a .keras file, or glyphs."),
 ]
-RootOption = Annotated[
+WithinOption = Annotated[
     Path | None,
-    typer.Option(help="Of a CSV: the folder that its paths start from and may not leave"),
+    typer.Option(help="Of a CSV: the folder that its paths may not leave; default: the one it lies in."),
 ]
 SeedOption = Annotated[int, typer.Option(help="Two CPU runs with one seed give the same weights.")]
 
@@ -58,11 +58,11 @@ def finetune(
     epochs: Annotated[int | None, typer.Option(help="Instead of what the recipe says.", min=0)] = None,
     time_limit: Annotated[str | None, typer.Option(help="Stop in time with the best weights: 90s, 10m, 1h30m.")] = None,
     seed: SeedOption = 0,
-    root: RootOption = None,
+    within: WithinOption = None,
 ):
     """Train the best classifier for labelled images, and say why it is made as it is."""
     result = recipes.finetune(
-        _listed(dataset, root),
+        _listed(dataset, within),
         backbone=backbone,
         recipe=recipe if epochs is None else recipes.adjusted(recipe, epochs=epochs),
         validation=_fraction(validation),
@@ -94,16 +94,18 @@ def pretrain(
 def audit(
     dataset: DatasetArgument,
     strict: Annotated[bool, typer.Option("--strict", help="Findings are an error: exit code 2.")] = False,
-    root: RootOption = None,
+    within: WithinOption = None,
 ):
     """Look at every image once: what is damaged, what is odd, what occurs twice, and what becomes of it."""
-    print(recipes.audit(_listed(dataset, root), strict=strict))
+    print(recipes.audit(_listed(dataset, within), strict=strict))
 
 
 @app.command()
-def probe(dataset: DatasetArgument, backbone: BackboneOption = "auto", seed: SeedOption = 0, root: RootOption = None):
+def probe(
+    dataset: DatasetArgument, backbone: BackboneOption = "auto", seed: SeedOption = 0, within: WithinOption = None
+):
     """How well each stage of the frozen network separates the classes."""
-    recipes.probe(_listed(dataset, root), backbone=backbone, seed=seed)
+    recipes.probe(_listed(dataset, within), backbone=backbone, seed=seed)
 
 
 @app.command()
@@ -118,9 +120,9 @@ def rank(
 
 
 @app.command()
-def evaluate(run: RunArgument, dataset: DatasetArgument, root: RootOption = None):
+def evaluate(run: RunArgument, dataset: DatasetArgument, within: WithinOption = None):
     """Accuracy of a run on other labelled images, with its 95 % interval."""
-    print(recipes.load(run).evaluate(_listed(dataset, root)))
+    print(recipes.load(run).evaluate(_listed(dataset, within)))
 
 
 @app.command()
@@ -185,8 +187,8 @@ def report(run: RunArgument, path: Annotated[Path, typer.Argument(help="The HTML
     print(path)
 
 
-def _listed(dataset: str, root: Path | None):
-    return dataset if root is None else recipes.from_csv(dataset, root=root)
+def _listed(dataset: str, within: Path | None):
+    return dataset if within is None else recipes.from_csv(dataset, within=within)
 
 
 def _fraction(validation: str | None):

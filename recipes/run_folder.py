@@ -117,7 +117,8 @@ def load(directory) -> Result:
             model=model, probe=probe, recipe=_recipe(told["recipe"]), audit=_audit(told["audit"]),
             ledger=tuple(Gain(**gain) for gain in told["ledger"]),
             suspects=tuple(Suspect(**suspect) for suspect in told["suspects"]),
-            validation=_evaluation(told["validation"]), test=_evaluation(told["test"]), selection=_selection(told["selection"]),
+            validation=_evaluation(told["validation"]), test=_evaluation(told["test"]),
+            selection=_selection(told["selection"]),
             **{name: told[name] for name in _PLAIN},
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, OSError) as error:

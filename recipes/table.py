@@ -17,24 +17,25 @@ SPLIT_FOLDERS = {
 }  # fmt: skip
 
 
-def from_csv(path, *, root=None) -> Splits:
+def from_csv(path, *, within=None) -> Splits:
     """The images that a CSV of path,label[,split] lists, for `finetune`, `audit`, `probe` or `evaluate`.
 
-    root: the folder that its relative paths start from and that none of its paths may leave, whether by being absolute,
-        by `..` or by a symbolic link; default: the folder that the CSV lies in. "/" lets it name any file.
+    Relative paths start from the folder that the CSV lies in.
+
+    within: the folder that no path may leave, whether by being absolute, by `..` or by a symbolic link; default: the
+        folder that the CSV lies in. "/" lets it name any file.
 
     Raises: DataError naming the row.
 
-    >>> recipes.finetune(recipes.from_csv("lists/birds.csv", root="/data/photos"))
+    >>> recipes.finetune(recipes.from_csv("lists/birds.csv", within="/data"))
     """
-    return read_table(Path(path).expanduser(), None, root)
+    return read_table(Path(path).expanduser(), None, within)
 
 
-def read_table(path: Path, class_names, root=None) -> Splits:
+def read_table(path: Path, class_names, within=None) -> Splits:
     """`from_csv` with labels among `class_names`; None derives them."""
     at, first, rows = _rows(path)
-    root = Path(path.parent if root is None else root).expanduser()
-    inside = os.path.realpath(root)
+    within = os.path.realpath(path.parent if within is None else Path(within).expanduser())
     parts: dict[str, list] = {}
     for number, row in enumerate(rows, first):
         where = f"{path} row {number}"
@@ -43,8 +44,8 @@ def read_table(path: Path, class_names, root=None) -> Splits:
         split = row[at["split"]].strip().lower() if len(row) > at["split"] else "train"
         if split not in SPLIT_FOLDERS:
             raise DataError(f"{where} has split {split!r}; expected train, val or test")
-        file, label = str(root / row[at["path"]].strip()), row[at["label"]].strip()
-        _check_file(file, inside, where + f" names {file}", first=number == 1)
+        file, label = str(path.parent / row[at["path"]].strip()), row[at["label"]].strip()
+        _check_file(file, within, where + f" names {file}", first=number == 1)
         if not label:
             raise DataError(f"{where} has no label for {file}")
         parts.setdefault(SPLIT_FOLDERS[split], []).append((file, label))
@@ -80,12 +81,14 @@ def _rows(path: Path) -> tuple[dict[str, int], int, list[list[str]]]:
     return at, 1 + has_header, rows
 
 
-def _check_file(file: str, inside: str, row_names: str, *, first: bool) -> None:
-    if not Path(os.path.realpath(file)).is_relative_to(inside):
+def _check_file(file: str, within: str, row_names: str, *, first: bool) -> None:
+    if "\0" in file:
+        raise DataError(f"{row_names!r}, which is no path")
+    if not Path(os.path.realpath(file)).is_relative_to(within):
         raise DataError(
-            f"{row_names}, which lies outside {inside}; if that is meant, say which folder holds all images: "
-            "recipes.from_csv(csv, root=...), or --root on the command line"
+            f"{row_names}, which lies outside {within}; if that is meant, name the folder that holds all images: "
+            "recipes.from_csv(csv, within=...), or --within on the command line"
         )
     if not os.path.isfile(file):
         hint = "; is it a header? Name the columns path,label" if first else ""
-        raise DataError(f"{row_names}, which does not exist; paths are relative to the CSV, or to root=...{hint}")
+        raise DataError(f"{row_names}, which does not exist; paths are relative to the CSV{hint}")
