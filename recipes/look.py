@@ -12,11 +12,12 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 from rich.progress import track
+from threadpoolctl import threadpool_limits
 
 import augment
 from recipes.data import ImageData
 from recipes.image_header import Header, read_header
-from recipes.near_duplicates import Signature, signature
+from recipes.near_duplicates import Signature, luminance, signature
 
 MAX_PIXELS = 100_000_000  # all frames together: three times what a camera makes, 300 MB decoded
 MAX_BYTES = 2**30
@@ -38,7 +39,7 @@ class Facts:
     format:      "jpeg", "png", "gif", "bmp", "webp", "array".
     size:        (height, width) as stored.
     dominant:    share of the commonest colour.
-    contrast:    standard deviation of the values, of 255; of the channel that varies most.
+    contrast:    standard deviation of the luminance, of 255.
     traits:      see `Header`, and "EXIF-rotated".
     signature:   for near-duplicates; None where the image is too small to have one.
     """
@@ -56,7 +57,8 @@ class Facts:
 def look(data: ImageData, title: str = "looking at the images") -> list[Facts]:
     """`Facts` of every image, in order; computed in parallel, with a progress bar for 500 images and more."""
     blocks = [range(start, min(start + _BLOCK, len(data))) for start in range(0, len(data), _BLOCK)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # On matrices as small as a signature's, BLAS threads wait for each other ten times as long as they compute.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         facts = pool.map(lambda block: [look_at(data, index) for index in block], blocks)
         shown = track(facts, title, len(blocks), console=Console(stderr=True), transient=True, disable=len(data) < 500)
         return [fact for block in shown for fact in block]
@@ -151,6 +153,6 @@ def pixel_facts(pixels: np.ndarray, header: Header) -> Facts:
     sample = pixels[tuple(slice(None, None, max(1, side // 48)) for side in pixels.shape[:2])]
     colours = sample.astype(np.uint32) @ np.array([1, 1 << 8, 1 << 16, 1 << 24][: sample.shape[-1]], np.uint32)
     dominant = float(np.unique(colours, return_counts=True)[1].max() / colours.size)
-    contrast = float(sample.std((0, 1), dtype=np.float32).max())
+    contrast = float(luminance(sample).std())
     size = (header.height, header.width) if header.height else pixels.shape[:2]
     return Facts(digest.hexdigest(), header.kind, size, dominant, contrast, _traits(header), signature(pixels))

@@ -22,14 +22,20 @@ def signature(pixels: np.ndarray) -> Signature | None:
     height, width = pixels.shape[:2]
     if min(height, width) < SMALLEST:
         return None
-    some = pixels[:: max(1, height // 128), :: max(1, width // 128)].astype(np.float32)
-    grey = some[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32) if some.shape[-1] >= 3 else some[..., 0]
+    grey = luminance(pixels[:: max(1, height // 128), :: max(1, width // 128)])
     small = _averages(grey.shape[0]) @ grey @ _averages(grey.shape[1]).T
     low = (_cosines() @ small @ _cosines().T).ravel()
     bits = low > np.median(low[1:])
     bits[0] = False
     thumbnail = np.rint(small.reshape(16, 2, 16, 2).mean((1, 3))).astype(np.uint8)
     return int.from_bytes(np.packbits(bits).tobytes(), "big"), thumbnail.tobytes()
+
+
+def luminance(pixels: np.ndarray) -> np.ndarray:
+    """float32 (height, width) of RGB, RGBA or grey pixels (height, width, channels): ITU-R BT.601."""
+    if pixels.shape[-1] < 3:
+        return pixels[..., 0].astype(np.float32)
+    return pixels[..., :3].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @lru_cache(maxsize=512)
