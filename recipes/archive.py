@@ -47,22 +47,24 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises: UnsafeFileError as `open_archive` does, for arrays of Python objects, and for one whose declared shape is
         not what is stored.
     """
-    with open_archive(path) as archive:
-        for member in archive.infolist():
-            _check_array(path, archive, member)
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    try:
+        with open_archive(path) as archive:
+            for member in archive.infolist():
+                _check_array(path, archive, member)
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except UnsafeFileError:
+        raise
+    except Exception as error:  # zipfile, zlib, NumPy and the decoding of text have half a dozen of their own
+        raise UnsafeFileError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
 
 def _check_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
     """NumPy allocates what the header declares before it reads."""
     with archive.open(member) as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(file)
-        except (ValueError, zipfile.BadZipFile, EOFError) as error:
-            raise UnsafeFileError(f"{path}: {member.filename} is damaged or no array: {error}") from error
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
         size = math.prod(shape) * dtype.itemsize
         if dtype.hasobject or min(shape, default=0) < 0 or size != member.file_size - file.tell():
             raise UnsafeFileError(

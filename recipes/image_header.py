@@ -44,12 +44,15 @@ def _jpeg(content: bytes):
     height, width, orientation = 0, 0, 1
     traits = set() if content.rstrip(b"\x00").endswith(b"\xff\xd9") else {"truncated"}
     at = 2
-    while at + 4 <= len(content) and content[at] == 0xFF:
+    while 0 <= (at := content.find(b"\xff", at)) < len(content) - 4:  # libjpeg too skips what lies between segments
         marker, length = content[at + 1], _number(content, at + 2, 2)
-        if marker == 0xFF:  # padding
+        if marker == 0xFF:
             at += 1
             continue
-        if marker == 0xDA or length < 2:
+        if marker in (0x00, 0x01, *range(0xD0, 0xD8)):  # no segment
+            at += 2
+            continue
+        if marker in (0xD8, 0xD9, 0xDA):
             break
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and not height:
             height, width = _number(content, at + 5, 2), _number(content, at + 7, 2)
@@ -57,7 +60,7 @@ def _jpeg(content: bytes):
                 traits.add("CMYK")
         if marker == 0xE1 and content[at + 4 : at + 10] == EXIF and at < _EXIF_WITHIN:
             orientation = _orientation(content[at + 10 : min(at + 2 + length, _EXIF_WITHIN)])
-        at += 2 + length
+        at += 2 + max(2, length)
     return height, width, 0, traits, orientation
 
 
@@ -92,11 +95,11 @@ def _gif(content: bytes):
     width, height = _number(content, 6, 2, "little"), _number(content, 8, 2, "little")
     flags = content[10] if len(content) > 10 else 0
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-    frames = areas = 0
+    frames = 0
     while at < len(content) and content[at] in b"\x21\x2c":
         if content[at] == 0x2C:
-            frames += 1
-            areas += _number(content, at + 5, 2, "little") * _number(content, at + 7, 2, "little")
+            left, top, across, down = (_number(content, at + i, 2, "little") for i in (1, 3, 5, 7))
+            frames, width, height = frames + 1, max(width, left + across), max(height, top + down)
             flags = content[at + 9] if at + 9 < len(content) else 0
             at += 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
         else:
@@ -106,7 +109,7 @@ def _gif(content: bytes):
         at += 1
     ended = content[at : at + 1] == b"\x3b"
     traits = ({"animated"} if frames > 1 else set()) | (set() if ended else {"truncated"})
-    return height, width, max(frames * height * width, areas), traits, 1
+    return height, width, frames * height * width, traits, 1
 
 
 def _bmp(content: bytes):

@@ -117,6 +117,8 @@ def _refused(content: bytes, header: Header) -> str:
         frames = header.pixels // max(1, header.height * header.width)
         times = f" × {frames} frames" if frames > 1 else ""
         return f"too large: {header.width} × {header.height}{times} is more than {MAX_PIXELS:,} pixels"
+    if not header.pixels:
+        return f"damaged {header.kind}: its header tells no size"
     if header.kind == "webp" and "animated" in header.traits:
         return "animated webp: TensorFlow cannot decode it; save its first frame as a still picture"
     return ""
