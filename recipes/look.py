@@ -95,8 +95,7 @@ def inspect(content: bytes) -> Facts:
             with _lock if header.pixels > _ALONE else nullcontext():
                 return pixel_facts(_decode(content, header), header)
         except (tf.errors.OpError, ValueError) as raised:
-            cut = "truncated" if "truncated" in header.traits else "damaged"
-            error = f"{cut} {header.kind}: {_said(raised)}"
+            error = f"{_damage(header)}: {_said(raised)}"
     return Facts(**vars(facts) | {"error": error})
 
 
@@ -118,10 +117,14 @@ def _refused(content: bytes, header: Header) -> str:
         times = f" × {frames} frames" if frames > 1 else ""
         return f"too large: {header.width} × {header.height}{times} is more than {MAX_PIXELS:,} pixels"
     if not header.pixels:
-        return f"damaged {header.kind}: its header tells no size"
+        return f"{_damage(header)}: its header tells no size"
     if header.kind == "webp" and "animated" in header.traits:
         return "animated webp: TensorFlow cannot decode it; save its first frame as a still picture"
     return ""
+
+
+def _damage(header: Header) -> str:
+    return f"{'truncated' if 'truncated' in header.traits else 'damaged'} {header.kind}"
 
 
 def _said(raised: Exception) -> str:
