@@ -2,7 +2,7 @@
 
 from augment.cache import Cache
 from augment.decode import decode, file_kind
-from augment.multicrop import CropGrid, multicrop
+from augment.multicrop import CropGrid, multicrop, whole
 from augment.pca import IMAGENET_PCA, PCA, fit_pca
 from augment.pipeline import apply, centre_crop, epoch, pipeline
 from augment.policy import Policy, PolicyError
@@ -26,4 +26,5 @@ __all__ = [
     "multicrop",
     "pipeline",
     "preview",
+    "whole",
 ]

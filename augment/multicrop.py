@@ -46,14 +46,18 @@ class CropGrid:
                 rows.append(tf.stack([top, left + wide, high, -wide] if mirrored else [top, left, high, wide]))
         return tf.stack(rows)
 
+    def open(self, image) -> tf.Tensor:
+        """RGB pixels (height, width, 3) of encoded bytes, decoded as finely as the scales need, or of pixels."""
+        image = tf.convert_to_tensor(image)
+        return decode_for(image, self.policy) if image.dtype == tf.string else as_rgb(image)
+
     def __call__(self, image) -> tf.Tensor:
         """float32 (crops, size, size, 3) of 0..255 of encoded bytes or pixels (height, width, 1 | 3 | 4).
 
         Every scale is one antialiased resize, every crop a slice of it. In tf.data: `dataset.map(lambda image, label:
         (grid(image), label))`; in an exported graph likewise.
         """
-        image = tf.convert_to_tensor(image)
-        image = decode_for(image, self.policy) if image.dtype == tf.string else as_rgb(image)
+        image = self.open(image)
         height, width = tf.unstack(tf.shape(image)[:2])
         rows = []
         for scale in self.scales:
@@ -75,6 +79,19 @@ class CropGrid:
     def _resized(self, height, width, scale):
         whole = tf.cast(tf.stack([height, width]), tf.float32)
         return tf.cast(tf.round(whole * (scale / tf.reduce_min(whole))), tf.int32)
+
+
+def whole(image, scale: int, multiple: int = 1) -> tf.Tensor:
+    """float32 RGB pixels of the whole image (height, width, 1 | 3 | 4), its short side antialiased to `scale` pixels.
+
+    The long side is rounded to a multiple of `multiple` pixels, so that photos of one camera make one batch.
+    """
+    image = as_rgb(tf.convert_to_tensor(image))
+    sides = tf.cast(tf.shape(image)[:2], tf.float32)
+    sides = sides * (scale / tf.reduce_min(sides))
+    long = tf.maximum(tf.round(sides / multiple) * multiple, tf.cast(scale, tf.float32))
+    size = tf.cast(tf.where(sides > scale, long, tf.cast(scale, tf.float32)), tf.int32)
+    return tf.image.resize(image, size, antialias=True)
 
 
 def multicrop(scales=(224,), crops: int = 10, size: int = 224) -> CropGrid:

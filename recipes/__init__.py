@@ -26,7 +26,9 @@ def _check_siblings() -> None:
 
 _check_siblings()
 
+from recipes.ablate import Ablation, ablate  # noqa: E402
 from recipes.audit import Audit, Finding, audit  # noqa: E402
+from recipes.ensemble import ensemble, soup  # noqa: E402
 from recipes.errors import (  # noqa: E402
     BackboneError,
     DataError,
@@ -38,6 +40,8 @@ from recipes.errors import (  # noqa: E402
 )
 from recipes.evaluation import Evaluation  # noqa: E402
 from recipes.finetune import finetune  # noqa: E402
+from recipes.ledger import Gain  # noqa: E402
+from recipes.ledger import table as ledger_table  # noqa: E402
 from recipes.plan import Summary, plan  # noqa: E402
 from recipes.pretrain import pretrain  # noqa: E402
 from recipes.probe import Probe, StageResult, probe  # noqa: E402
@@ -54,14 +58,17 @@ from recipes.recipe import (  # noqa: E402
 from recipes.result import Prediction, Result  # noqa: E402
 from recipes.run_folder import load  # noqa: E402
 from recipes.table import from_csv  # noqa: E402
+from recipes.test_time import lecture_scales  # noqa: E402
 
 __all__ = [
+    "Ablation",
     "Adjusted",
     "Audit",
     "BackboneError",
     "DataError",
     "Evaluation",
     "Finding",
+    "Gain",
     "OutputError",
     "Prediction",
     "Probe",
@@ -74,17 +81,22 @@ __all__ = [
     "Summary",
     "TrainingError",
     "UnsafeFileError",
+    "ablate",
     "adjusted",
     "audit",
+    "ensemble",
     "finetune",
     "finetune_all",
     "finetune_few",
     "from_csv",
     "from_scratch",
+    "lecture_scales",
+    "ledger_table",
     "linear_probe",
     "load",
     "plan",
     "pretrain",
     "probe",
     "rank",
+    "soup",
 ]

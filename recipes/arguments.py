@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -62,10 +63,29 @@ def check_size(network: Backbone, size: int) -> None:
         raise BackboneError(f"{network.name} takes only images of {side} × {side} pixels; the recipe's size is {size}")
 
 
-def command(dataset, backbone, recipe, validation, time_limit, seed) -> dict:
+def command(dataset, backbone, recipe, validation, time_limit, seed, snapshots=0) -> dict:
     """What was asked for, in words: another command on the same output folder is refused."""
     asked = dict(dataset=dataset, backbone=backbone, recipe=recipe, validation=validation, time_limit=time_limit)
-    return {name: _in_words(value) for name, value in asked.items()} | {"seed": seed}
+    words = {name: _in_words(value) for name, value in asked.items()} | {"seed": seed}
+    return words | ({"snapshots": snapshots} if snapshots else {})
+
+
+def checked_snapshots(snapshots) -> int:
+    """Raises: RecipeError unless it is a whole number of at least 0."""
+    if isinstance(snapshots, bool) or not isinstance(snapshots, int | np.integer) or snapshots < 0:
+        raise RecipeError(f"snapshots is {snapshots!r}; expected how many, such as 5, or 0")
+    return int(snapshots)
+
+
+def with_snapshots(recipe: Recipe, snapshots: int) -> Recipe:
+    """`recipe` with as many cycles of at least two epochs as were asked for or fit."""
+    if not recipe.epochs:
+        return recipe.because("no gradient steps are taken, so there are no snapshots")
+    possible = max(1, min(snapshots, recipe.epochs // 2))
+    told = f"{possible} snapshots: asked for"
+    if possible < snapshots:
+        told = f"{possible} instead of {snapshots} snapshots: {recipe.epochs} epochs have room for no more"
+    return replace(recipe, snapshots=possible).because(told)
 
 
 def _in_words(value):

@@ -29,8 +29,13 @@ class Validation(keras.callbacks.Callback):
         self.seconds = 0.0
 
     def score(self) -> Score:
-        """Of the model's present weights."""
-        return Score.of(self.model.predict(self.images, verbose=0), self.labels, self.weights)
+        """Of the model's present weights, whose `logits` stay at hand."""
+        self.logits = self.model.predict(self.images, verbose=0)
+        return self.scored(self.logits)
+
+    def scored(self, logits) -> Score:
+        """Of logits (n, classes) of these images."""
+        return Score.of(logits, self.labels, self.weights)
 
     def on_epoch_end(self, epoch, logs=None):
         began = time.monotonic()
@@ -58,6 +63,32 @@ class KeepBest(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.model.set_weights(self.best_weights)
+
+
+class CycleEnds(keras.callbacks.Callback):
+    """Collects the weights at the end of each cycle of the learning rate, or of a training that is ended before the
+    first, and the validation logits beside them.
+
+    recipe: whose `snapshots` divide its epochs.
+    """
+
+    def __init__(self, recipe, validation: Validation | None = None):
+        super().__init__()
+        self.period = recipe.epochs // recipe.snapshots
+        self.validation, self.weights, self.logits = validation, [], []
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.period == 0:
+            self._collect()
+
+    def on_train_end(self, logs=None):
+        if not self.weights:
+            self._collect()
+
+    def _collect(self):
+        self.weights.append(self.model.get_weights())
+        if self.validation:
+            self.logits.append(self.validation.logits)
 
 
 class StopAt(keras.callbacks.Callback):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import log_softmax, logsumexp
 
 from recipes.evaluation import calibrated_nll, wilson_interval
 
@@ -37,6 +38,11 @@ class Score:
     def __getitem__(self, rows) -> "Score":
         weights = self.weights[rows]
         return Score(self.losses[rows], self.right[rows], weights / weights.sum())
+
+
+def averaged_logits(logits: Sequence[np.ndarray]) -> np.ndarray:
+    """(n, classes) log of the mean of the models' probabilities."""
+    return logsumexp(log_softmax(np.asarray(logits, np.float64), -1), 0) - np.log(len(logits))
 
 
 @dataclass(frozen=True)

@@ -52,13 +52,31 @@ def set_head(model: keras.Model, kernel: np.ndarray, bias: np.ndarray) -> None:
     model.get_layer("logits").set_weights([kernel, bias])
 
 
-def with_probabilities(model: keras.Model, *, mirror: bool = False) -> keras.Model:
-    """`model` followed by a softmax in float32, sharing its weights; with `mirror` the mean over the images and their
-    mirror images."""
-    images = model.inputs[0]
+def recalibrated(model: keras.Model, temperature: float) -> keras.Model:
+    """A model of probabilities p → softmax(log p / temperature)."""
+    floor = keras.layers.Rescaling(1.0, 1e-12, dtype="float32", name="floor")  # log 0 is no number
+    logits = keras.ops.log(floor(model.outputs[0]))
+    cooled = keras.layers.Rescaling(1 / temperature, dtype="float32", name="joint_temperature")(logits)
+    probabilities = keras.layers.Softmax(dtype="float32", name="calibrated")(cooled)
+    return keras.Model(model.inputs, probabilities, name="classifier")
+
+
+def with_probabilities(models, *, mirror: bool = False, temperature: float = 1.0) -> keras.Model:
+    """(batch, height, width, 3) of 0..255 → the mean of softmax(logits / temperature) in float32, sharing the weights.
+
+    models: one model of logits, or several whose predictions are averaged; all take the same images.
+    mirror: average over the images and their mirror images too.
+    """
+    models = models if isinstance(models, list | tuple) else [models]
+    images = models[0].inputs[0]
     softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
-    if not mirror:
-        return keras.Model(images, softmax(model.outputs[0]), name="classifier")
-    mirrored = softmax(model(keras.ops.flip(images, axis=2)))
-    mean = keras.layers.Average(dtype="float32", name="mean")([softmax(model(images)), mirrored])
+    cooler = keras.layers.Rescaling(1 / temperature, dtype="float32", name="temperature")
+    views = [images, keras.ops.flip(images, axis=2)] if mirror else [images]
+    if len(models) > 1:
+        models = [keras.Model(m.inputs, m.outputs[0], name=f"member_{i}") for i, m in enumerate(models)]
+        logits = [member(view) for member in models for view in views]
+    else:
+        logits = [models[0].outputs[0], *(models[0](view) for view in views[1:])]
+    outputs = [softmax(cooler(x)) for x in logits]
+    mean = keras.layers.Average(dtype="float32", name="mean")(outputs) if len(outputs) > 1 else outputs[0]
     return keras.Model(images, mean, name="classifier")

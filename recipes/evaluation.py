@@ -56,9 +56,13 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15)
 
 
 def temperature(logits: np.ndarray, labels) -> float:
-    """The T > 0 that minimises the mean negative log-likelihood of softmax(logits / T) (Guo et al. 2017)."""
+    """The T > 0 that minimises the mean negative log-likelihood of softmax(logits / T) (Guo et al. 2017).
+
+    logits: (n, classes), or (views, n, classes), of whose softmax the mean over the views is taken.
+    """
     from scipy.optimize import minimize_scalar
 
+    logits = np.asarray(logits, np.float64)
     found = minimize_scalar(lambda log_t: _nll(logits / np.exp(log_t), labels).mean(), bounds=(-3, 3), method="bounded")
     return float(np.exp(found.x))
 
@@ -73,9 +77,10 @@ def calibrated_nll(logits: np.ndarray, labels) -> np.ndarray:
 
 
 def _nll(logits: np.ndarray, labels) -> np.ndarray:
-    from scipy.special import log_softmax
+    from scipy.special import log_softmax, logsumexp
 
-    return -log_softmax(logits, 1)[np.arange(len(labels)), labels]
+    true_class = log_softmax(logits, -1)[..., np.arange(len(labels)), labels]
+    return -true_class if logits.ndim == 2 else np.log(len(logits)) - logsumexp(true_class, 0)
 
 
 def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:

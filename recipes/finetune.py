@@ -3,8 +3,6 @@
 import platform
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -12,32 +10,22 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.arguments import (
-    asked_size,
     check_recipe,
-    check_size,
     checked_callbacks,
     checked_seed,
-    needs_probe,
+    checked_snapshots,
     seconds,
+    with_snapshots,
 )
 from recipes.arguments import command as in_words
-from recipes.audit import audit, usable
-from recipes.backbones import Backbone, resolve
-from recipes.data import Splits, joined
-from recipes.devices import free_memory, prepare_devices
-from recipes.errors import DataError
 from recipes.evaluation import score
-from recipes.features import Extractor, Features
 from recipes.fit import Fitted
-from recipes.plan import Summary, named, table
-from recipes.probe import MIRRORED_BELOW, Probe, probe_backbone
-from recipes.result import Gain, Result
+from recipes.ledger import Gain, paired_bootstrap
+from recipes.prepare import prepare
+from recipes.result import Result
 from recipes.run_folder import check_output
-from recipes.size import natural_size
-from recipes.sources import load
-from recipes.split import stratified_split
 from recipes.suspects import find_suspects
-from recipes.training import Start, train
+from recipes.training import train
 
 
 def finetune(
@@ -50,6 +38,7 @@ def finetune(
     seed: int = 0,
     output=None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    snapshots: int = 0,
 ) -> Result:
     """Turn an ImageNet-pretrained network into a classifier of your images.
 
@@ -67,6 +56,8 @@ def finetune(
     output:     a folder for the saved run; `recipes.load(output)` brings the Result back.
     callbacks:  Keras callbacks for the training by gradient steps; the recipe "probe" has none, and the last training
                 on all images does not call them.
+    snapshots:  that many cycles of the learning rate in the same epochs; their ends are averaged, see
+        `Recipe.snapshots`.
 
     Raises: DataError, BackboneError, RecipeError, OutputError, before anything long begins; TrainingError when the loss
         is no longer a number.
@@ -75,137 +66,55 @@ def finetune(
     """
     began = time.monotonic()
     check_recipe(recipe)
-    seed, callbacks = checked_seed(seed), checked_callbacks(callbacks)
+    seed, callbacks, snapshots = checked_seed(seed), checked_callbacks(callbacks), checked_snapshots(snapshots)
     deadline = began + seconds(time_limit) if time_limit is not None else None
-    splits = load("digits" if dataset is None else dataset)
-    asked = in_words(dataset, backbone, recipe, validation, time_limit, seed)
+    asked = in_words(dataset, backbone, recipe, validation, time_limit, seed, snapshots)
     if output is not None:
         output = Path(output).expanduser()
         check_output(output, asked)
-    if backbone == "auto" and dataset in (None, "digits"):
-        backbone = "glyphs"
-    splits = _with_validation(splits, validation)
-    prepare_devices()
-    keras.utils.set_random_seed(seed)
-    network = resolve(backbone)
-    clock = _Clock()
-    with clock("audit"):
-        splits, facts = usable(splits, audit(splits))
-        split_here = splits.validation is None
-        if split_here:
-            splits, facts = _split(splits, facts, 0.2 if validation is None else validation, seed)
-    size = asked_size(recipe) or natural_size(network, splits.train)
-    check_size(network, size)
-    measured = features = None
-    if needs_probe(recipe, network):
-        with clock("probe"):
-            measured, features = _probe(Extractor(network, size), splits, facts, split_here, seed)
-            print(measured)
-    summary = _summary(network, splits, size, measured, deadline)
-    marked = table(summary, measured) if measured else ""
-    if marked:
-        print(marked)
-    chosen = named(recipe, summary, measured)
-    if not split_here:
-        chosen = replace(chosen, refit=False)
+    ready = prepare(dataset, backbone, recipe, validation, seed, deadline)
+    chosen, start, clock = ready.recipe, ready.start, ready.clock
+    if snapshots:
+        chosen = with_snapshots(chosen, snapshots)
     print(chosen)
     with clock("training"):
-        trained = train(Start(network, splits, measured, features), chosen, seed, deadline, callbacks)
+        trained = train(start, chosen, seed, deadline, callbacks)
     result = Result(
-        model=trained.model, class_names=list(splits.train.class_names), recipe=trained.recipe, audit=facts,
-        backbone=network.name, history=trained.fitted.history if trained.fitted else {}, probe=measured,
-        validation=trained.validation, selection=trained.selection, seconds=clock.seconds, command=asked,
-        versions=versions(), table=marked,
+        model=trained.model, class_names=list(start.splits.train.class_names), recipe=trained.recipe, audit=ready.audit,
+        backbone=start.network.name, history=trained.fitted.history if trained.fitted else {}, probe=start.measured,
+        validation=trained.finished.validation, calibration=trained.finished.calibration, selection=trained.selection,
+        seconds=clock.seconds, command=asked, versions=versions(), table=ready.table,
     )  # fmt: skip
     with clock("evaluation"):
-        if splits.test is not None:
-            result.test = score(result.probabilities(splits.test), splits.test.labels)
-    result.ledger = _ledger(result, trained.fitted)
-    if measured:
-        result.suspects = find_suspects(measured, features, splits.train, splits.validation)
+        test = start.splits.test
+        if test is not None:
+            result.test = score(result.probabilities(test), test.labels)
+    result.ledger = (*_training_rows(result, trained.fitted), *trained.finished.rows)
+    if start.measured:
+        result.suspects = find_suspects(start.measured, start.features, start.splits.train, start.splits.validation)
     if output is not None:
         result.save(output)
     return result
 
 
-def _probe(look: Extractor, splits: Splits, facts, split_here: bool, seed) -> tuple[Probe, Features]:
-    """The probe of the training images, and the features of training and validation images in that order.
-
-    What was one dataset before the split is looked at as one, in one pass.
-    """
-    train, validation = splits.train, splits.validation
-    prints = [*facts.fingerprints["train"]], [*facts.fingerprints["validation"]]
-    mirrored = len(train) + len(validation) < MIRRORED_BELOW
-    if split_here:
-        both = look(joined(train, validation), [*prints[0], *prints[1]], mirrored=mirrored)
-    else:
-        parts = [look(data, p, mirrored=mirrored) for data, p in zip((train, validation), prints, strict=True)]
-        stages = [np.concatenate(pair, 1) for pair in zip(*(part.stages for part in parts), strict=True)]
-        both = Features(stages, parts[0].image_seconds, parts[0].origin)
-    return probe_backbone(look, train, prints[0], seed, both[: len(train)]), both
-
-
-def _summary(network: Backbone, splits: Splits, size: int, measured: Probe | None, deadline) -> Summary:
-    counts = splits.train.counts
-    return Summary(
-        images=len(splits.train), classes=len(splits.train.class_names), size=size, pretrained=network.pretrained,
-        held_out=len(splits.validation), imbalance=float(counts.max() / max(1, counts.min())),
-        weights=network.network.count_params(), activations=network.activations(size), memory=free_memory(),
-        image_seconds=measured.image_seconds if measured else 0.0,
-        seconds_left=None if deadline is None else deadline - time.monotonic(),
-    )  # fmt: skip
-
-
-def _ledger(result: Result, fitted: Fitted | None) -> tuple[Gain, ...]:
+def _training_rows(result: Result, fitted: Fitted | None) -> tuple[Gain, ...]:
     """What the linear classifier and what the training after it were worth on the validation images."""
     rows = []
     if result.recipe.warm_start:
         start = fitted.start.accuracy if fitted else result.validation.accuracy
-        rows.append(Gain("linear classifier on the frozen network", start, None, result.probe.seconds))
-    if fitted:
-        trick = "finetuning" if rows else "training from scratch"
-        if rows and not fitted.better:
-            trick += " (not beyond the noise: undone)"
-        end = fitted.best.accuracy
-        rows.append(Gain(trick, end, end - rows[0].accuracy if rows else None, result.seconds["training"]))
-    return tuple(rows)
-
-
-def _with_validation(splits: Splits, validation) -> Splits:
-    if validation is None:
-        return splits
-    if isinstance(validation, int | float):
-        if not 0 < validation < 1:
-            raise DataError(f"validation is {validation}; expected a fraction between 0 and 1, or a dataset")
-        return replace(splits, validation=None)
-    given = load(validation, splits.train.class_names).train
-    if not set(given.names).isdisjoint(splits.train.names):
-        given = replace(given, names=tuple(f"validation {name}" for name in given.names))
-    return replace(splits, validation=given)
-
-
-def _split(splits: Splits, facts, fraction: float, seed: int):
-    prints = facts.fingerprints["train"]
-    train = splits.train
-    pictures = facts.pictures(train)
-    inside, outside = stratified_split(train.labels, pictures, fraction, seed=seed, class_names=train.class_names)
-    parts = {"train": inside, "validation": outside}
-    fingerprints = facts.fingerprints | {name: tuple(prints[i] for i in where) for name, where in parts.items()}
-    train, held_out = (splits.train.subset(where) for where in parts.values())
-    return Splits(train, held_out, splits.test), facts.with_fingerprints(fingerprints)
-
-
-class _Clock:
-    """Wall-clock seconds by phase."""
-
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, phase: str):
-        began = time.monotonic()
-        yield
-        self.seconds[phase] = time.monotonic() - began
+        rows.append(Gain("linear classifier on the frozen network", start, seconds=result.probe.seconds))
+    if not fitted:
+        return tuple(rows)
+    spent = result.seconds["training"]
+    if not rows:
+        return (Gain("training from scratch", fitted.best.accuracy, seconds=spent),)
+    told = "kept" if fitted.better else "not beyond the noise: undone"
+    trick = f"finetuning, {len(fitted.snapshots)} snapshots" if fitted.snapshots else "finetuning"
+    start, best = fitted.start, fitted.best
+    gain, interval = paired_bootstrap(best.right.astype(float) - start.right)
+    nats, nats_interval = paired_bootstrap(start.losses - best.losses)
+    row = Gain(trick, best.accuracy, gain, interval, nats, nats_interval, spent, kept=fitted.better, note=told)
+    return (*rows, row)
 
 
 def versions() -> dict[str, str]:

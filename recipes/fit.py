@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +14,8 @@ import tensorflow as tf
 import augment
 import optimizers
 from layers import freeze_batch_statistics
-from recipes.callbacks import KeepBest, StopAt, StopOnNaN, Validation
-from recipes.choice import Score, choose, cross_fitted, gain, gained_accuracy, image_weights
+from recipes.callbacks import CycleEnds, KeepBest, StopAt, StopOnNaN, Validation
+from recipes.choice import Score, averaged_logits, choose, cross_fitted, gain, gained_accuracy, image_weights
 from recipes.data import ImageData
 from recipes.features import evaluation_batches
 from recipes.recipe import TEST_SIZES, Recipe
@@ -36,6 +37,7 @@ class Fitted:
     cut:        whether the time limit ended it.
     images:     that were trained on.
     epoch_seconds: of one epoch.
+    snapshots:  weights at the ends of the last cycles, whose predictions are averaged; empty where one model is kept.
     """
 
     history: dict[str, list[float]]
@@ -47,6 +49,7 @@ class Fitted:
     cut: bool
     images: int
     epoch_seconds: float
+    snapshots: tuple[Sequence[np.ndarray], ...] = ()
 
     @property
     def best(self) -> Score:
@@ -96,8 +99,11 @@ class AdjustedCrossentropy(keras.losses.Loss):
         return {**super().get_config(), "shares": self.shares, "label_smoothing": self.label_smoothing}
 
 
-def schedule(peak: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warm-up over the first tenth of the updates (at most 100), then cosine decay to a hundredth."""
+def schedule(peak: float, steps: int, cycles: int = 1) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Linear warm-up over the first tenth of the updates (at most 100), then cosine decay to a hundredth; with several
+    cycles each of them a cosine from the peak (SGDR, Loshchilov and Hutter 2017)."""
+    if cycles > 1:
+        return optimizers.CosineRestarts(peak, math.ceil(steps / cycles), minimum=0.01 * peak)
     warmup = max(1, min(100, steps // 10))
     if warmup >= steps:
         return optimizers.Cosine(peak, steps, minimum=0.01 * peak)
@@ -124,40 +130,73 @@ def fit(
     ones, unless training was `Fitted.better`.
 
     start: how what training has to beat classifies the validation images; None: the model as it is.
+    With snapshots: the ends of the last cycles, kept apart.
+
     rates: regular expressions of variables' paths → multiplier of the learning rate, see `optimizers.Discriminative`.
     """
-    classes = len(train.class_names)
-    _compile(model, train, recipe, recipe.epochs, rates)
-    weights = image_weights(validation.labels, classes, recipe.balanced)
-    watch = Validation(_images(validation, recipe), validation.labels, weights)
+    compile_for(model, train, recipe, recipe.epochs, rates)
+    weights = image_weights(validation.labels, len(train.class_names), recipe.balanced)
+    watch = Validation(shown(validation, recipe), validation.labels, weights)
     watch.set_model(model)
-    initial, start = model.get_weights(), start or watch.score()
-    keep, stop = KeepBest(recipe.patience), StopAt(deadline if deadline is not None else math.inf, watch)
+    start, stop = start or watch.score(), StopAt(deadline if deadline is not None else math.inf, watch)
+    chooser = _Snapshots(model, recipe, watch) if recipe.snapshots > 1 else _BestEpoch(model, recipe, watch)
     began = time.monotonic()
-    history = _run(model, train, recipe, recipe.epochs, seed, [StopOnNaN(), watch, stop, keep, *callbacks])
+    callbacks = [StopOnNaN(), watch, stop, chooser.keep, *callbacks]
+    history = run(model, train, recipe, recipe.epochs, seed, callbacks)
     seconds = (time.monotonic() - began) / max(1, len(watch.scores))
-    scores, shares = list(watch.scores), [1.0] * len(watch.scores)
-    if recipe.warm_start and recipe.interpolate:
-        for share in INTERPOLATIONS:
-            model.set_weights(_between(initial, keep.best_weights, share))
-            scores.append(watch.score())
-            shares.append(share)
-    chosen = choose(start, scores) if recipe.warm_start else keep.best_epoch - 1
-    share = 0.0 if chosen is None else shares[chosen]
-    model.set_weights(_between(initial, keep.best_weights, share))
-    test_size = recipe.test_size or recipe.size
-    if share and _takes_any_size(model, recipe):
-        sizes = [test_size, *(round(factor * recipe.size) for factor in TEST_SIZES if factor != 1)]
-        at_size = [scores[chosen]]
-        for size in sizes[1:]:
-            watch.images = _images(validation, replace(recipe, test_size=size))
-            at_size.append(watch.score())
-        test_size = sizes[int(np.argmin([score.loss for score in at_size]))]
-        scores += at_size[1:]
-    return Fitted(history, keep.best_epoch, start, tuple(scores), share, test_size, stop.reached, len(train), seconds)
+    return chooser.fitted(
+        start, validation, history=history, cut=stop.reached, images=len(train), epoch_seconds=seconds
+    )
 
 
-def _images(data: ImageData, recipe: Recipe) -> tf.data.Dataset:
+class _BestEpoch:
+    """Keeps the epoch of the lowest validation loss, or weights between it and the initial ones, at the best size."""
+
+    def __init__(self, model, recipe: Recipe, watch: Validation):
+        self.model, self.recipe, self.watch = model, recipe, watch
+        self.keep, self.initial = KeepBest(recipe.patience), model.get_weights()
+
+    def fitted(self, start: Score, validation: ImageData, **told) -> Fitted:
+        model, recipe, watch, keep = self.model, self.recipe, self.watch, self.keep
+        scores, shares = list(watch.scores), [1.0] * len(watch.scores)
+        if recipe.warm_start and recipe.interpolate:
+            for share in INTERPOLATIONS:
+                model.set_weights(_between(self.initial, keep.best_weights, share))
+                scores.append(watch.score())
+                shares.append(share)
+        chosen = choose(start, scores) if recipe.warm_start else keep.best_epoch - 1
+        share = 0.0 if chosen is None else shares[chosen]
+        model.set_weights(_between(self.initial, keep.best_weights, share))
+        test_size = recipe.test_size or recipe.size
+        if share and _takes_any_size(model, recipe):
+            sizes = [test_size, *(round(factor * recipe.size) for factor in TEST_SIZES if factor != 1)]
+            at_size = [scores[chosen]]
+            for size in sizes[1:]:
+                watch.images = shown(validation, replace(recipe, test_size=size))
+                at_size.append(watch.score())
+            test_size = sizes[int(np.argmin([score.loss for score in at_size]))]
+            scores += at_size[1:]
+        return Fitted(best_epoch=keep.best_epoch, start=start, candidates=tuple(scores), share=share,
+                      test_size=test_size, **told)  # fmt: skip
+
+
+class _Snapshots:
+    """Keeps the ends of the last cycles: as many as have, averaged, the lowest validation loss (Huang et al. 2017)."""
+
+    def __init__(self, model, recipe: Recipe, watch: Validation):
+        self.recipe, self.keep, self.watch = recipe, CycleEnds(recipe, watch), watch
+
+    def fitted(self, start: Score, validation: ImageData, **told) -> Fitted:
+        keep, watch = self.keep, self.watch
+        counts = range(1, len(keep.weights) + 1)
+        scores = [watch.scored(averaged_logits(keep.logits[-count:])) for count in counts]
+        chosen = choose(start, scores) if self.recipe.warm_start else int(np.argmin([s.loss for s in scores]))
+        kept = () if chosen is None else tuple(keep.weights[-(chosen + 1) :])
+        return Fitted(best_epoch=len(watch.scores), start=start, candidates=tuple(scores), share=float(bool(kept)),
+                      test_size=self.recipe.test_size or self.recipe.size, snapshots=kept, **told)  # fmt: skip
+
+
+def shown(data: ImageData, recipe: Recipe) -> tf.data.Dataset:
     """Batches of the images as they are shown to the classifier, kept in memory where they fit."""
     policy = recipe.evaluation_policy
     images = evaluation_batches(data, policy, recipe.batch_size).map(lambda x, label: x)
@@ -179,31 +218,35 @@ def fit_again(
     seed: int,
     rates=None,
     deadline=None,
-) -> str:
+) -> tuple[str, tuple]:
     """Train once more from `start`, on the validation images too, as `fitted` went: by the same schedule to the same
-    epoch and share of the way. Nothing is chosen any more. Returns what was done, in words.
+    epoch and share of the way. Nothing is chosen any more. Returns what was done, in words, and the snapshots.
 
-    Where the time is short, or runs out, the model stays as it is.
+    Where the time is short, or runs out, the model and the snapshots stay as they are.
     """
     kept, needed = model.get_weights(), fitted.best_epoch * fitted.epoch_seconds * len(images) / fitted.images
     if deadline is not None and 1.2 * needed > deadline - time.monotonic():
-        return f"no time was left to train once more with the validation images (about {needed:.0f} s)"
+        told = f"no time was left to train once more with the validation images (about {needed:.0f} s)"
+        return told, fitted.snapshots
     model.set_weights(start)
-    _compile(model, images, recipe, recipe.epochs, rates)
+    compile_for(model, images, recipe, recipe.epochs, rates)
     stop = StopAt(deadline if deadline is not None else math.inf)
-    _run(model, images, recipe, fitted.best_epoch, seed, [StopOnNaN(), stop])
+    cycles = [CycleEnds(recipe)] if fitted.snapshots else []
+    run(model, images, recipe, fitted.best_epoch, seed, [StopOnNaN(), stop, *cycles])
     if stop.reached:
         model.set_weights(kept)
-        return "the time limit ended the training with the validation images, so the one before it is what you get"
+        told = "the time limit ended the training with the validation images, so the one before it is what you get"
+        return told, fitted.snapshots
     model.set_weights(_between(start, model.get_weights(), fitted.share))
-    return f"then trained once more, to the same epoch, on all {len(images)} images, the validation images among them"
+    told = f"then trained once more, to the same epoch, on all {len(images)} images, the validation images among them"
+    return told, tuple(cycles[0].weights[-len(fitted.snapshots) :]) if cycles else ()
 
 
-def _compile(model: keras.Model, train: ImageData, recipe: Recipe, epochs: int, rates) -> None:
+def compile_for(model: keras.Model, train: ImageData, recipe: Recipe, epochs: int, rates) -> None:
     shares = np.maximum(train.counts, 1) / len(train) if recipe.balanced else np.full(len(train.class_names), 1.0)
     updates = math.ceil(len(train) / recipe.batch_size) * epochs
     optimizer = optimizers.Adam(
-        schedule(recipe.learning_rate, updates),
+        schedule(recipe.learning_rate, updates, recipe.snapshots),
         weight_decay=recipe.weight_decay,
         gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
     )
@@ -217,17 +260,18 @@ def _compile(model: keras.Model, train: ImageData, recipe: Recipe, epochs: int, 
     )
 
 
-def _run(model, train: ImageData, recipe: Recipe, epochs: int, seed: int, callbacks) -> dict[str, list[float]]:
+def run(model, train: ImageData, recipe: Recipe, epochs: int, seed: int, callbacks) -> dict[str, list[float]]:
     classes = len(train.class_names)
     recipe = replace(recipe, epochs=epochs)
-    averaging = [optimizers.PolyakAveraging(recipe.averaging)] if recipe.averaging else []
+    average = recipe.averaging and recipe.snapshots < 2  # an average would reach back over the restarts
+    averaging = [optimizers.PolyakAveraging(recipe.averaging)] if average else []
     history = model.fit(
         training_batches(train, recipe, seed=seed).map(lambda x, label: (x, _soft(label, classes))),
         epochs=epochs,
         steps_per_epoch=math.ceil(len(train) / _part(recipe)),
         shuffle=False,
         callbacks=[*averaging, *callbacks],
-        verbose=1,
+        verbose=1 if sys.stdout.isatty() else 2,
     ).history
     return {name: [float(v) for v in values] for name, values in history.items()}
 

@@ -148,16 +148,19 @@ def _measured(recipe: Recipe, probe) -> Recipe:
     if not probe.mirrors.alike:
         right, mirrored = probe.mirrors.straight, probe.mirrors.mirrored
         policy = replace(recipe.policy, flip=0.0, area=recipe.policy.area and (WHOLE, 1.0))
-        return replace(recipe, policy=policy).because(
+        return replace(recipe, policy=policy, mirror=False).because(
             f"a linear classifier is right on {right:.0%} of the images but on {mirrored:.0%} of their mirror images: "
             "no mirror images are drawn, and no crops of small parts, for these are signs more than views"
         )
+    if recipe.epochs:
+        return recipe
     gain, error = probe.head.mirror_gain
-    if not recipe.epochs and gain > 2 * error:
-        recipe = replace(recipe, mirror=True).because(
-            f"averaging over an image and its mirror image gains {gain:.3f} ± {error:.3f} nats (cross-validated): done"
-        )
-    return recipe
+    recipe = replace(recipe, mirror=gain > 2 * error)
+    if not recipe.mirror:
+        return recipe
+    return recipe.because(
+        f"averaging over an image and its mirror image gains {gain:.3f} ± {error:.3f} nats (cross-validated): done"
+    )
 
 
 def _fitted(recipe: Recipe, summary: Summary) -> Recipe:

@@ -39,7 +39,13 @@ class Recipe:
     interpolate:     the weights kept may lie between the linear classifier's and the finetuned ones (WiSE-FT), where
                      the validation loss is lowest.
     balanced:        every class counts alike, however few images it has (logit adjustment); False: every image does.
-    mirror:          predictions are means over the image and its mirror image.
+    mirror:          predictions are means over the image and its mirror image; None: where that gains likelihood on
+                     held-out images beyond its noise, and mirror images keep their class.
+    calibrate:       divide the logits by the temperature of the highest likelihood of the validation images.
+    snapshots:       cycles of the learning rate (cosine with warm restarts); the ends of the last ones, as many as the
+                     validation images want, are averaged in their predictions. 0 or 1: one cycle, one model.
+    crops, scales:   of `Result.evaluate(crops="auto")`: the cheapest that gain on the validation images beyond their
+                     noise.
     refit:           after all choices, a validation part that was split off the training images joins them, and the
                      training is done once more.
     reasons:         one sentence per decision.
@@ -65,12 +71,16 @@ class Recipe:
     warm_start: bool = True
     interpolate: bool = True
     balanced: bool = False
-    mirror: bool = False
+    mirror: bool | None = None
+    calibrate: bool = True
+    snapshots: int = 0
+    crops: int = 1
+    scales: tuple[int, ...] | None = None
     refit: bool = True
     reasons: tuple[str, ...] = field(default=())
 
     def __post_init__(self):
-        for name in ("size", "test_size", "epochs", "unfreeze", "batch_size", "accumulate", "patience"):
+        for name in ("size", "test_size", "epochs", "unfreeze", "batch_size", "accumulate", "patience", "snapshots"):
             value = getattr(self, name)
             if name == "test_size" and value is None:
                 continue
@@ -96,6 +106,8 @@ class Recipe:
         for name in ("label_smoothing", "dropout", "stochastic_depth", "averaging"):
             if not 0 <= getattr(self, name) < 1:
                 raise RecipeError(f"Recipe.{name} is {getattr(self, name)}; expected a number in [0, 1)")
+        if not 0 <= self.snapshots <= max(1, self.epochs):
+            raise RecipeError(f"Recipe.snapshots is {self.snapshots}; expected 0 to epochs = {self.epochs}")
         if self.epochs < 0 or self.unfreeze < -1:
             raise RecipeError(
                 f"Recipe.epochs is {self.epochs} and unfreeze {self.unfreeze}; expected at least 0 and -1"
@@ -109,6 +121,11 @@ class Recipe:
     def evaluation_policy(self) -> augment.Policy:
         """The plain centre crop at the size that the classifier is made for."""
         return augment.Policy.none(self.test_size or self.size)
+
+    @property
+    def noise_policy(self) -> augment.Policy:
+        """The draws of the training, fit for test images: no mixing; `Policy.light` where there were none."""
+        return replace(self.policy, mixup=0.0, cutmix=0.0) if self.epochs else augment.Policy.light(self.size)
 
     def __str__(self) -> str:
         lines = [f"recipe {self.name!r}: {self.size} px, " + self._training, *(f"  because {r}" for r in self.reasons)]

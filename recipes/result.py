@@ -1,6 +1,7 @@
 """What `finetune` returns: the model, how it came about, and everything one does with it."""
 
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import keras
 import numpy as np
@@ -9,37 +10,35 @@ import tensorflow as tf
 from recipes.audit import Audit, images_audited, look
 from recipes.choice import Selection
 from recipes.data import ImageData, Splits
-from recipes.errors import DataError
+from recipes.errors import DataError, RecipeError
 from recipes.evaluation import Evaluation, score
 from recipes.features import evaluation_batches
+from recipes.finish import Calibration, crop_gains
+from recipes.ledger import Gain, table
 from recipes.probe import Probe
 from recipes.recipe import Recipe
 from recipes.sources import load as load_data
 from recipes.sources import unlabelled
 from recipes.suspects import Suspect
+from recipes.test_time import CROPS, averaged, noisy, ways
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's most probable class, its probability, and the probabilities of all classes in their order."""
+    """What the classifier says of one image.
 
-    class_name: str
+    class_name:         the most probable class; None where `predict(abstain=…)` found it too improbable.
+    probability:        of the most probable class.
+    probabilities:      of all classes in their order.
+    spread:             standard deviation of `probability` over the samples; None without samples.
+    mutual_information: nats that the samples disagree about; None without samples.
+    """
+
+    class_name: str | None
     probability: float
     probabilities: np.ndarray = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Gain:
-    """One row of the ledger: the validation accuracy with a trick, and how much that is above the row before."""
-
-    trick: str
-    accuracy: float
-    gain: float | None
-    seconds: float
-
-    def __str__(self) -> str:
-        more = "" if self.gain is None else f" ({100 * self.gain:+.1f} points)"
-        return f"{self.trick}: {self.accuracy:.1%}{more} in {self.seconds:.1f} s"
+    spread: float | None = None
+    mutual_information: float | None = None
 
 
 @dataclass(eq=False)
@@ -55,8 +54,9 @@ class Result:
     selection:   what these choices leave of it; None where the images chose nothing.
     test:        on the dataset's own test split, if it has one.
     table:       the lecture's 2×2 table with this dataset marked; empty where nothing was probed.
-    ledger:      what each step of the training was worth on the validation images.
+    ledger:      what each trick was worth on the validation images; `print(recipes.ledger_table(result.ledger))`.
     suspects:    images whose label is probably wrong, the most doubtful first; empty where nothing was probed.
+    calibration: of the temperature in the model; None where none is in it.
     seconds:     wall-clock time by phase.
     command:     what `finetune` was asked for, `versions` with what it ran.
     """
@@ -69,6 +69,7 @@ class Result:
     backbone: str
     probe: Probe | None = None
     validation: Evaluation | None = None
+    calibration: Calibration | None = None
     selection: Selection | None = None
     test: Evaluation | None = None
     table: str = ""
@@ -78,38 +79,97 @@ class Result:
     command: dict = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
-    def probabilities(self, data: ImageData) -> np.ndarray:
-        """(n, classes) probabilities of `data`, in its order.
+    def probabilities(
+        self, data: ImageData, *, crops=1, scales=None, mode: str = "auto", average: str = "probabilities"
+    ) -> np.ndarray:
+        """(n, classes) probabilities of `data`, in its order; see `evaluate` for the keywords.
 
         Raises: DataError naming the images that cannot be decoded.
         """
-        batches = evaluation_batches(data, self.recipe.evaluation_policy, self.recipe.batch_size)
-        try:
-            return self.model.predict(batches.map(lambda images, label: images), verbose=0)
-        except tf.errors.OpError:
-            bad = [(name, fact.error) for name, fact in zip(data.names, look(data), strict=True) if fact.error]
-            if not bad:
-                raise
-            shown = "; ".join(f"{name}: {error}" for name, error in bad[:5])
-            raise DataError(f"{len(bad)} of {len(data)} images cannot be decoded: {shown}; leave them out") from None
+        crops, scales = self._crop_set(crops, scales)
+        with _naming_bad_images(data):
+            if crops == 1 and scales is None and mode != "dense":
+                batches = evaluation_batches(data, self.recipe.evaluation_policy, self.recipe.batch_size)
+                return self.model.predict(batches.map(lambda images, label: images), verbose=0)
+            looks = ways(self.model, self.recipe, crops, scales, mode, average)
+            return averaged(self.model, data, looks, self.recipe.batch_size)
 
-    def predict(self, images) -> list[Prediction]:
+    def _crop_set(self, crops, scales) -> tuple[int, tuple[int, ...] | None]:
+        if crops == "auto":
+            if scales is not None:
+                raise RecipeError("crops='auto' chooses the scales too; give either crops='auto' or scales")
+            return self.recipe.crops, self.recipe.scales
+        if crops not in CROPS:
+            raise RecipeError(f"crops is {crops!r}; expected 1, 5, 10 or 'auto'")
+        return crops, scales
+
+    def predict(self, images, *, crops=1, samples: int = 0, abstain: float | None = None) -> list[Prediction]:
         """Class names and probabilities of images.
 
-        images: paths, a folder, encoded bytes, one image (height, width, 3) or a batch of 0..255 RGB.
+        images:  paths, a folder, encoded bytes, one image (height, width, 3) or a batch of 0..255 RGB.
+        crops:   1, 5, 10 or "auto", see `evaluate`.
+        samples: 0, or average over so many draws of the training's noise, see `test_time.noisy`: predictions then carry
+                 their `spread` and `mutual_information`.
+        abstain: no class name where the probability is below this number in [0, 1].
 
-        Raises: DataError naming the images that cannot be read or decoded.
+        Raises: DataError naming the images that cannot be read or decoded; RecipeError for crops and samples together.
         """
+        if abstain is not None and not 0 <= abstain <= 1:
+            raise RecipeError(f"abstain is {abstain}; expected a probability in [0, 1], or None")
+        if samples and crops != 1:
+            raise RecipeError(f"crops is {crops} and samples {samples}: every sample draws a crop; give one of them")
         data = unlabelled(images)
-        rows = self.probabilities(data) if len(data) else []
-        return [Prediction(self.class_names[row.argmax()], float(row.max()), row) for row in rows]
+        if not len(data):
+            return []
+        told = [{}] * len(data)
+        if samples:
+            with _naming_bad_images(data):
+                found = noisy(self.model, data, self.recipe, samples)
+            rows, best = found.mean, found.mean.argmax(1)
+            spread, information = found.std[np.arange(len(data)), best], found.mutual_information
+            told = [
+                dict(spread=float(s), mutual_information=float(i)) for s, i in zip(spread, information, strict=True)
+            ]
+        else:
+            rows = self.probabilities(data, crops=crops)
+        sure = rows.max(1) >= (abstain or 0)
+        return [
+            Prediction(self.class_names[row.argmax()] if named else None, float(row.max()), row, **more)
+            for row, named, more in zip(rows, sure, told, strict=True)
+        ]
 
-    def evaluate(self, dataset) -> Evaluation:
+    def evaluate(
+        self, dataset, *, crops=1, scales=None, mode: str = "auto", average: str = "probabilities"
+    ) -> Evaluation:
         """Accuracy with its uncertainty on labelled images in any form that `finetune` takes.
+
+        crops:   1 (the centre), 5 (and the corners) or 10 (and their mirror images) whose predictions are averaged;
+                 "auto": what gained on the validation images beyond its noise.
+        scales:  short sides in pixels at which the crops are taken; None: 256/224 of the crop's size, for one crop its
+                 size; `recipes.lecture_scales(size)` are ResNet's five.
+        mode:    "crops"; "dense": at each scale one fully convolutional look at the whole image, and at its mirror
+                 image if crops is 10, in place of the crops; "auto": the cheaper of the two for several crops.
+        average: "probabilities" or "logits".
 
         Of a dataset with splits the test split counts, else the validation split. Images that the audit excludes are
         printed and left out. Labels that are not among `class_names` are a DataError.
         """
+        data = self.evaluable(dataset)
+        return score(self.probabilities(data, crops=crops, scales=scales, mode=mode, average=average), data.labels)
+
+    def choose_crops(self, dataset) -> None:
+        """Measure 5, 10 and 50 crops on labelled images that were not trained on: `crops="auto"` is from now on the
+        cheapest set whose gain is beyond its noise, and the ledger has their rows."""
+        data = self.evaluable(dataset)
+        single = self.probabilities(data)
+        rows = crop_gains(self.model, data, self.recipe, single)
+        chosen = next(((crops, scales) for crops, scales, row in rows if row.kept), (1, None))
+        self.recipe = replace(self.recipe, crops=chosen[0], scales=chosen[1])
+        others = [gain for gain in self.ledger if "crops" not in gain.trick]
+        self.ledger = (*others, *(row for *_, row in rows))
+
+    def evaluable(self, dataset) -> ImageData:
+        """The labelled images of `dataset` that `evaluate` judges by."""
         splits = load_data(dataset, tuple(self.class_names))
         name, data = list(splits.given.items())[-1]
         facts = images_audited(Splits(data))
@@ -120,7 +180,7 @@ class Result:
             raise DataError("no image is left to evaluate on")
         if len(splits.given) > 1:
             print(f"evaluating on the {len(data)} images of the {name} split")
-        return score(self.probabilities(data), data.labels)
+        return data
 
     def save(self, directory) -> None:
         """Write the run to a folder; `recipes.load(directory)` brings it back.
@@ -148,9 +208,11 @@ class Result:
         lines[0] += ", …" if len(self.class_names) > 10 else ""
         lines += [self.table] if self.table else []
         lines.append(str(self.recipe))
-        lines += [f"  {gain}" for gain in self.ledger]
+        lines += ["  " + line for line in table(self.ledger).splitlines()]
         if self.validation:
             lines.append(f"validation: {self.validation}")
+        if self.calibration:
+            lines.append(f"  {self.calibration}")
         if self.selection:
             lines.append(f"  {self.selection}")
         if self.test:
@@ -161,3 +223,16 @@ class Result:
             lines += [f"  {suspect}" for suspect in self.suspects[:5]]
         spent = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in self.seconds.items())
         return "\n".join([*lines, f"{sum(self.seconds.values()):.1f} s: {spent}"])
+
+
+@contextmanager
+def _naming_bad_images(data: ImageData):
+    """A DataError naming the images of `data` that cannot be decoded, where TensorFlow names none."""
+    try:
+        yield
+    except tf.errors.OpError:
+        bad = [(name, fact.error) for name, fact in zip(data.names, look(data), strict=True) if fact.error]
+        if not bad:
+            raise
+        shown = "; ".join(f"{name}: {error}" for name, error in bad[:5])
+        raise DataError(f"{len(bad)} of {len(data)} images cannot be decoded: {shown}; leave them out") from None

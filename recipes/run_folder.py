@@ -13,10 +13,12 @@ from recipes.audit import Audit, Finding
 from recipes.choice import Selection
 from recipes.errors import OutputError
 from recipes.evaluation import Evaluation
+from recipes.finish import Calibration
+from recipes.ledger import Gain
 from recipes.linear import Linear
 from recipes.probe import MirrorTest, Probe, StageResult
 from recipes.recipe import Recipe
-from recipes.result import Gain, Result
+from recipes.result import Result
 from recipes.safe_model import load_model
 from recipes.suspects import Suspect
 
@@ -80,6 +82,7 @@ def describe(result: Result) -> dict:
         "audit": asdict(result.audit),
         "probe": result.probe and _probe_facts(result.probe),
         "selection": result.selection and asdict(result.selection),
+        "calibration": result.calibration and asdict(result.calibration),
         "ledger": [asdict(gain) for gain in result.ledger],
         "suspects": [asdict(suspect) for suspect in result.suspects],
         "validation": result.validation and asdict(result.validation),
@@ -115,10 +118,10 @@ def load(directory) -> Result:
         probe = told["probe"] and _load_probe(_inside(directory, _PROBE), **told["probe"])
         return Result(
             model=model, probe=probe, recipe=_recipe(told["recipe"]), audit=_audit(told["audit"]),
-            ledger=tuple(Gain(**gain) for gain in told["ledger"]),
             suspects=tuple(Suspect(**suspect) for suspect in told["suspects"]),
-            validation=_evaluation(told["validation"]), test=_evaluation(told["test"]),
-            selection=_selection(told["selection"]),
+            ledger=tuple(_gain(gain) for gain in told["ledger"]), calibration=_calibration(told["calibration"]),
+            validation=_evaluation(told["validation"]),
+            test=_evaluation(told["test"]), selection=_selection(told["selection"]),
             **{name: told[name] for name in _PLAIN},
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, OSError) as error:
@@ -154,7 +157,8 @@ def _tuples(value):
 
 def _recipe(told: dict) -> Recipe:
     policy = Policy(**{name: _tuples(value) for name, value in told["policy"].items()})
-    return Recipe(**{**told, "policy": policy, "reasons": tuple(told["reasons"]), "taps": _tuples(told["taps"])})
+    return Recipe(**{**told, "policy": policy, "reasons": tuple(told["reasons"]), "taps": _tuples(told["taps"]),
+                     "scales": _tuples(told["scales"])})  # fmt: skip
 
 
 def _audit(told: dict) -> Audit:
@@ -165,6 +169,14 @@ def _audit(told: dict) -> Audit:
 
 def _evaluation(told: dict | None) -> Evaluation | None:
     return told and Evaluation(**{name: _tuples(value) for name, value in told.items()})
+
+
+def _calibration(told: dict | None) -> Calibration | None:
+    return told and Calibration(**told)
+
+
+def _gain(told: dict) -> Gain:
+    return Gain(**{name: _tuples(value) for name, value in told.items()})
 
 
 def _selection(told: dict | None) -> Selection | None:

@@ -1,18 +1,19 @@
 """From a start and a recipe to a classifier: linear or by gradient steps, judged, then made of all images."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
-from scipy.special import softmax
 
 import layers
 from recipes.backbones import Backbone
 from recipes.choice import Score, Selection, image_weights
-from recipes.classifier import fresh, logits_model, set_head, with_probabilities
-from recipes.data import ImageData, Splits, joined
-from recipes.evaluation import Evaluation, score
-from recipes.features import Features, evaluation_batches, feature_tensors
+from recipes.classifier import fresh, logits_model, set_head
+from recipes.data import Splits, joined
+from recipes.features import Features, feature_tensors
+from recipes.finish import Finished, finish
 from recipes.fit import Fitted, fit, fit_again, stage_rates, unfreeze
 from recipes.linear import Linear, fit_path
 from recipes.probe import Probe
@@ -50,6 +51,12 @@ class Start:
         l2 = (stage or self.measured.last).classifier.l2
         return _balanced(fit_path(views, data.labels, self.classes, (10 * l2, l2))[-1], data.labels, recipe)
 
+    def time_for_crops(self, deadline: float | None) -> bool:
+        """Whether the validation images can be looked at once more at ten crops before the deadline."""
+        if deadline is None or not self.measured:
+            return True
+        return time.monotonic() + 10 * self.measured.image_seconds * len(self.splits.validation) < deadline
+
     def rival(self, recipe: Recipe) -> Recipe:
         """The recipe whose linear classifier a training has to beat: on the best stages, where `recipe` reads all."""
         head = self.measured.head
@@ -68,41 +75,49 @@ class Trained:
     model:      0..255 RGB → probabilities.
     fitted:     how the training by gradient steps went; None where there was none.
     recipe:     with what training said.
-    validation: of the model before the validation images joined the training ones, where they did.
+    finished:   what the validation images decided and say of the model, before they joined the training ones.
     selection:  what the choices that they took part in leave of that; None where they chose nothing.
     """
 
     model: keras.Model
     fitted: Fitted | None
     recipe: Recipe
-    validation: Evaluation
+    finished: Finished
     selection: Selection | None = None
 
 
-def train(start: Start, recipe: Recipe, seed: int, deadline: float | None, callbacks) -> Trained:
-    """Make the classifier that `recipe` says."""
+def train(
+    start: Start, recipe: Recipe, seed: int, deadline: float | None, callbacks, *, measure_crops: bool = True
+) -> Trained:
+    """Make the classifier that `recipe` says; `measure_crops`: see whether ten gain on the validation images."""
     if recipe.epochs:
-        return _by_gradient(start, recipe, seed, deadline, callbacks)
+        return _by_gradient(start, recipe, seed, deadline, callbacks, measure_crops)
     if callbacks:
         recipe = recipe.because("no gradient steps are taken, so the callbacks were not called")
-    return _linear(start, recipe, seed)
+    return _linear(start, recipe, measure_crops and start.time_for_crops(deadline))
 
 
-def _linear(start: Start, recipe: Recipe, seed: int) -> Trained:
+def _linear(start: Start, recipe: Recipe, crops: bool) -> Trained:
     """The linear classifier, judged on the features that the validation images have already."""
+    recipe = replace(recipe, mirror=bool(recipe.mirror))
     linear, logits = start.linear(recipe), start.held_out_logits(recipe, 1 + recipe.mirror)
-    validation = score(softmax(logits, -1).mean(0), start.splits.validation.labels)
-    if recipe.refit:
-        linear = start.linear(recipe, everything=True)
-        recipe = recipe.because("then fitted on all images, the validation images among them")
     model = logits_model(start.network, start.classes, recipe.size, taps=recipe.taps)
     set_head(model, linear.kernel, linear.bias)
-    return Trained(with_probabilities(model, mirror=recipe.mirror), None, recipe, validation)
+    validation = start.splits.validation
+    finished = finish(model, recipe, validation, logits, crops=crops)
+    recipe = finished.recipe
+    if recipe.refit:
+        linear = start.linear(recipe, everything=True)
+        set_head(model, linear.kernel, linear.bias)
+        recipe = recipe.because("then fitted on all images, the validation images among them")
+    return Trained(finished.classifier(model), None, recipe, finished)
 
 
-def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks) -> Trained:
+def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks, measure_crops: bool) -> Trained:
     quiet = start.network if recipe.warm_start else start.network.with_network(fresh(start.network.network))
     noisy, recipe = _with_stochastic_depth(quiet, recipe)
+    if recipe.snapshots > 1:
+        recipe = replace(recipe, epochs=recipe.epochs // recipe.snapshots * recipe.snapshots)
     options = dict(taps=recipe.taps, dropout=recipe.dropout, seed=seed)
     model, splits, rival = logits_model(noisy, start.classes, recipe.size, **options), start.splits, None
     if recipe.warm_start:
@@ -118,22 +133,28 @@ def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks) -
     fitted = fit(model, splits.train, splits.validation, recipe, start=rival, callbacks=callbacks, **how)
     recipe = _told(replace(recipe, test_size=fitted.test_size), fitted)
     selection = Selection.of(fitted.cross_fitted, 1 + len(fitted.candidates)) if rival else None
+    crops = measure_crops and start.time_for_crops(deadline)
     if rival and not fitted.better:
-        return replace(_linear(start, start.rival(recipe), seed), fitted=fitted, selection=selection)
-    served = model if noisy is quiet else logits_model(quiet, start.classes, recipe.size, **options)
-
-    def finished():
-        served.get_layer("logits").set_weights(model.get_layer("logits").get_weights())  # all others are shared
-        return with_probabilities(served, mirror=recipe.mirror)
-
-    validation = score(_predicted(finished(), splits.validation, recipe), splits.validation.labels)
+        return replace(_linear(start, start.rival(recipe), crops), fitted=fitted, selection=selection)
+    models = members(model, fitted.snapshots)
+    finished = finish(models, recipe, splits.validation, crops=crops)
+    recipe = finished.recipe
     if recipe.refit and rival:
         linear = start.linear(recipe, everything=True)
         begin = [*initial[:-2], linear.kernel, linear.bias]
-        recipe = recipe.because(
-            fit_again(model, begin, joined(splits.train, splits.validation), recipe, fitted, **how)
-        )  # fmt: skip
-    return Trained(finished(), fitted, recipe, validation, selection)
+        told, snapshots = fit_again(model, begin, joined(splits.train, splits.validation), recipe, fitted, **how)
+        recipe, models = recipe.because(told), members(model, snapshots)
+    return Trained(finished.classifier(models), fitted, recipe, finished, selection)
+
+
+def members(model: keras.Model, snapshots: Sequence[Sequence[np.ndarray]]) -> list[keras.Model]:
+    """Models of their own with the weights of each snapshot; without snapshots the model itself."""
+    if not snapshots:
+        return [model]
+    models = [keras.models.clone_model(model) for _ in snapshots]
+    for member, weights in zip(models, snapshots, strict=True):
+        member.set_weights(weights)
+    return models
 
 
 def _balanced(linear: Linear, labels, recipe: Recipe) -> Linear:
@@ -154,17 +175,18 @@ def _with_stochastic_depth(body: Backbone, recipe: Recipe) -> tuple[Backbone, Re
     return body.with_network(network), recipe
 
 
-def _predicted(model: keras.Model, data: ImageData, recipe: Recipe) -> np.ndarray:
-    batches = evaluation_batches(data, recipe.evaluation_policy, recipe.batch_size)
-    return model.predict(batches.map(lambda images, label: images), verbose=0)
-
-
 def _told(recipe: Recipe, fitted: Fitted) -> Recipe:
     """`recipe` with how its training went among the reasons."""
     done = len(fitted.history.get("val_loss", ()))
     if fitted.cut:
         recipe = recipe.because(f"the time limit ended training after {done} of {recipe.epochs} epochs")
-    recipe = recipe.because(f"epoch {fitted.best_epoch} of {done} had the lowest validation loss")
+    if recipe.snapshots > 1:
+        recipe = recipe.because(
+            f"the mean of the last {len(fitted.snapshots)} of {recipe.snapshots} snapshots had the lowest validation "
+            "loss"
+        )
+    else:
+        recipe = recipe.because(f"epoch {fitted.best_epoch} of {done} had the lowest validation loss")
     if not recipe.warm_start:
         return recipe
     if recipe.test_size != recipe.size:

@@ -239,13 +239,13 @@ def test_nothing_is_read_twice(tmp_path, monkeypatch):
 
 def test_excluded_only_on_the_side_that_it_is_on():
     """Images in memory have no names of their own."""
-    from recipes.finetune import _with_validation
+    from recipes.prepare import with_validation
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (8, 8, 8, 3)).astype(np.uint8)
     flat = images.copy()
     flat[3] = 0
-    splits = _with_validation(load((images, [0, 1] * 4)), (flat, [0, 1] * 4))
+    splits = with_validation(load((images, [0, 1] * 4)), (flat, [0, 1] * 4))
     kept, _ = usable(splits, audit(splits))
     assert (len(kept.train), len(kept.validation)) == (8, 7)
 

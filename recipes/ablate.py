@@ -1,0 +1,180 @@
+"""What each trick of a training is worth on a dataset: the same training without it, or with it, judged alike."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import keras
+import numpy as np
+
+import augment
+from recipes.arguments import check_recipe, checked_seed, seconds
+from recipes.audit import Audit
+from recipes.ensemble import soup
+from recipes.errors import RecipeError
+from recipes.finish import crop_gains
+from recipes.ledger import Gain, compared, table
+from recipes.prepare import prepare
+from recipes.recipe import Recipe
+from recipes.result import Result
+from recipes.training import Trained, train
+
+
+@dataclass(frozen=True)
+class Trick:
+    """A trick of the training: whether a recipe uses it, and the recipe with and without it."""
+
+    name: str
+    used: Callable[[Recipe], bool]
+    on: Callable[[Recipe], Recipe]
+    off: Callable[[Recipe], Recipe]
+
+
+def _field(name: str, field: str, on) -> Trick:
+    zero = type(on)(0)
+    return Trick(
+        name,
+        lambda r: bool(getattr(r, field)),
+        lambda r: replace(r, **{field: on}),
+        lambda r: replace(r, **{field: zero}),
+    )
+
+
+def _policy_field(name: str, field: str, on: float) -> Trick:
+    def with_value(recipe, value):
+        return replace(recipe, policy=replace(recipe.policy, **{field: value}))
+
+    return Trick(
+        name, lambda r: bool(getattr(r.policy, field)), lambda r: with_value(r, on), lambda r: with_value(r, 0.0)
+    )
+
+
+TRICKS = (
+    Trick(
+        "augmentation policy",
+        lambda r: r.policy != augment.Policy.none(r.size),
+        lambda r: replace(r, policy=augment.Policy.light(r.size)),
+        lambda r: replace(r, policy=augment.Policy.none(r.size)),
+    ),
+    _policy_field("PCA colour jitter", "pca", 0.1),
+    _policy_field("MixUp", "mixup", 0.2),
+    _policy_field("CutMix", "cutmix", 1.0),
+    _field("stochastic depth", "stochastic_depth", 0.1),
+    _field("Polyak averaging", "averaging", 0.99),
+    _field("label smoothing", "label_smoothing", 0.1),
+    _field("snapshot ensemble", "snapshots", 5),
+)
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The ledger of an ablation, and the recipe with every trick as its row says."""
+
+    rows: tuple[Gain, ...]
+    recipe: Recipe
+
+    def __str__(self) -> str:
+        return table(self.rows)
+
+
+def ablate(
+    dataset=None, *, backbone="auto", recipe="auto", validation=None, time_limit=None, seed: int = 0
+) -> Ablation:
+    """Measure what each of `TRICKS` is worth: train once by the recipe, then once without (or with) each trick.
+
+    All trainings start alike, with one seed, and are judged on the same validation images, none of which is trained
+    on; a soup of all runs and the lecture's crop sets follow. The intervals are those of a paired bootstrap over the
+    images: they do not hold the noise between two trainings. Rows for which the time limit leaves no room say so.
+
+    Arguments as of `finetune`. A recipe without gradient steps has no such tricks: its rows are the crop sets.
+
+    Example: `recipes.finetune("photos/", recipe=recipes.ablate("photos/", time_limit="1h").recipe)`
+    """
+    began = time.monotonic()
+    check_recipe(recipe)
+    deadline = began + seconds(time_limit) if time_limit is not None else None
+    ready = prepare(dataset, backbone, recipe, validation, checked_seed(seed), deadline)
+    study = _Study(ready.start, replace(ready.recipe, refit=False), seed, deadline)
+    for trick in TRICKS if ready.recipe.epochs else ():
+        study.measure(trick)
+    if len(study.runs) > 1:
+        study.soup()
+    study.crops()
+    result = Ablation(tuple(study.rows), study.recipe)
+    print(result)
+    return result
+
+
+class _Study:
+    def __init__(self, start, recipe: Recipe, seed: int, deadline: float | None):
+        self.start, self.seed, self.deadline, self.validation = start, seed, deadline, start.splits.validation
+        self.base, self.base_seconds = self._run(recipe)
+        self.recipe, self.runs = recipe, [self.base]
+        accuracy = self.base.finished.validation.accuracy
+        self.rows = [Gain(f"recipe {recipe.name!r}", accuracy, seconds=self.base_seconds), *self.base.finished.rows]
+
+    def _run(self, recipe: Recipe) -> tuple[Trained, float]:
+        began = time.monotonic()
+        keras.utils.set_random_seed(self.seed)
+        trained = train(self.start, recipe, self.seed, None, (), measure_crops=False)
+        return trained, time.monotonic() - began
+
+    def measure(self, trick: Trick) -> None:
+        used = trick.used(self.recipe)
+        if self._no_time(self.base_seconds):
+            self.rows.append(Gain(trick.name, None, kept=used, note="not measured: the time limit leaves no room"))
+            return
+        try:
+            other = trick.off(self.recipe) if used else trick.on(self.recipe)
+        except RecipeError as error:
+            self.rows.append(Gain(trick.name, None, kept=used, note=f"not measured: {error}"))
+            return
+        trained, spent = self._run(other)
+        self.runs.append(trained)
+        before, after = self.base.finished.probabilities, trained.finished.probabilities
+        without, with_it = (after, before) if used else (before, after)
+        row = compared(trick.name, without, with_it, self.validation.labels)
+        more = (self.base_seconds - spent) if used else (spent - self.base_seconds)
+        note = f"{'in' if used else 'not in'} the recipe; {row.note}"
+        self.rows.append(replace(row, seconds=more, note=note))
+        if row.kept != used:
+            self.recipe = trick.on(self.recipe) if row.kept else trick.off(self.recipe)
+
+    def soup(self) -> None:
+        """Greedy, of all runs that have the base's weights and size, chosen on one half of the images and judged on the
+        other, and the other way round."""
+        shapes = [tuple(w.shape) for w in self.base.model.weights]
+        size = self.base.recipe.evaluation_policy.size
+        alike = [run for run in self.runs if [tuple(w.shape) for w in run.model.weights] == shapes
+                 and run.recipe.evaluation_policy.size == size]  # fmt: skip
+        if len(alike) < 2:
+            self.rows.append(Gain("soup", None, kept=False, note="not measured: no two runs have the same weights"))
+            return
+        half = np.random.default_rng(0).permutation(len(self.validation)) % 2
+        found = np.empty_like(self.base.finished.probabilities)
+        for chooses in (0, 1):
+            inside, outside = np.flatnonzero(half == chooses), np.flatnonzero(half != chooses)
+            joint = soup([self._result(run) for run in alike], self.validation.subset(inside))
+            found[outside] = joint.probabilities(self.validation.subset(outside))
+        row = compared("soup of the runs", self.base.finished.probabilities, found, self.validation.labels)
+        self.rows.append(replace(row, seconds=self.base_seconds * (len(alike) - 1)))
+
+    def crops(self) -> None:
+        looks = 50 * (self.start.measured.image_seconds if self.start.measured else 0.0) * len(self.validation)
+        if self._no_time(looks):
+            self.rows.append(Gain("5, 10 and 50 crops", None, kept=False, note="not measured: the time limit"))
+            return
+        single = self.base.finished.probabilities
+        measured = crop_gains(self.base.model, self.validation, self.base.recipe, single)
+        self.rows += [row for *_, row in measured]
+        crops, scales = next(((crops, scales) for crops, scales, row in measured if row.kept), (1, None))
+        self.recipe = replace(self.recipe, crops=crops, scales=scales)
+
+    def _no_time(self, needed: float) -> bool:
+        return self.deadline is not None and time.monotonic() + needed > self.deadline
+
+    def _result(self, trained: Trained) -> Result:
+        return Result(
+            model=trained.model, class_names=list(self.start.splits.train.class_names), recipe=trained.recipe,
+            history={}, audit=Audit((), {}), backbone=self.start.network.name,
+        )  # fmt: skip

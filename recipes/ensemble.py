@@ -1,0 +1,176 @@
+"""Several results as one: the mean of their predictions, or of their weights."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import keras
+import numpy as np
+
+from recipes.choice import Score, image_weights
+from recipes.classifier import recalibrated
+from recipes.data import ImageData
+from recipes.errors import RecipeError
+from recipes.evaluation import score
+from recipes.finish import TELLING, calibrated
+from recipes.ledger import Gain, gain_over
+from recipes.result import Result
+
+
+def ensemble(results: Sequence[Result], validation=None) -> Result:
+    """A Result whose predictions are the means of those of `results`.
+
+    results:    at least two, of the same classes; of any networks and image sizes.
+    validation: labelled images that none of them was trained on, in any form that `finetune` takes: they fit the
+                temperature of the mean, if that gains beyond its noise, and fill the ledger. None: neither is done.
+
+    Raises: RecipeError for fewer than two results or other classes.
+
+    Example: `recipes.ensemble([recipes.finetune("photos/", seed=s) for s in range(5)], "held_out/").export("serving")`
+    """
+    results = _alike(results, "ensemble")
+    size = max(result.recipe.evaluation_policy.size for result in results)
+    told = f"the mean of the predictions of {len(results)} models"
+    joint = _joint(results, _mean_model(results, size), f"ensemble of {len(results)}", told, size)
+    return _judged(joint, results, validation, "ensemble", cost=float(len(results)))
+
+
+def soup(results: Sequence[Result], validation=None) -> Result:
+    """A Result with the mean of the weights of `results`: one model's cost at test time (Wortsman et al. 2022).
+
+    Greedy: the best run first, then each run whose weights, averaged in, do not raise the validation loss (negative
+    log-likelihood at the best temperature). The runs must share their pretrained start: weights of independent random
+    starts have no meaningful mean.
+
+    results:    at least two runs of one architecture, of the same classes and image size.
+    validation: labelled images that none of them was trained on; None: nothing can be chosen, all runs are averaged.
+
+    Raises: RecipeError for fewer than two results, other classes, or other architectures.
+    """
+    results = _alike(results, "soup")
+    _same_architecture(results)
+    weights = [result.model.get_weights() for result in results]
+    joint = _joint(results, _untempered(results[0].model), "soup", "", results[0].recipe.evaluation_policy.size)
+    data = validation if validation is None or isinstance(validation, ImageData) else joint.evaluable(validation)
+    chosen = list(range(len(results))) if data is None else _greedy(joint, weights, data)
+    joint.model.set_weights(_mean(weights, chosen))
+    told = f"the mean of the weights of {len(chosen)} of {len(results)} runs"
+    told += ", all for want of validation images" if data is None else ", those that do not raise the validation loss"
+    joint.recipe = joint.recipe.because(told)
+    return _judged(joint, results, data, f"soup of {len(chosen)} of {len(results)}", cost=1.0)
+
+
+def _alike(results, what: str) -> list[Result]:
+    results = list(results)
+    strange = [type(result).__name__ for result in results if not isinstance(result, Result)]
+    if len(results) < 2 or strange:
+        raise RecipeError(f"{what} takes at least two Results; got {strange or len(results)}")
+    for result in results[1:]:
+        if list(result.class_names) != list(results[0].class_names):
+            raise RecipeError(
+                f"{what}: the classes differ: {results[0].class_names} and {result.class_names}; train all on the same "
+                "classes"
+            )
+    return results
+
+
+def _same_architecture(results) -> None:
+    def shapes(result):
+        return [tuple(w.shape) for w in result.model.weights], result.recipe.evaluation_policy.size
+
+    for result in results[1:]:
+        if shapes(result) != shapes(results[0]):
+            raise RecipeError(
+                f"soup: {result.backbone} by recipe {result.recipe.name!r} at "
+                f"{result.recipe.evaluation_policy.size} px and {results[0].backbone} by {results[0].recipe.name!r} at "
+                f"{results[0].recipe.evaluation_policy.size} px differ in their weights or their image size; "
+                "recipes.ensemble averages predictions of any models"
+            )
+
+
+def _joint(results, model: keras.Model, name: str, told: str, size: int) -> Result:
+    """A Result of all: what is common is the first one's, what adds up is summed."""
+    first = results[0]
+    recipe = replace(
+        first.recipe, test_size=size, mirror=all(r.recipe.mirror for r in results), crops=1, scales=None,
+        reasons=(told,) if told else (),
+    )  # fmt: skip
+    phases = {phase for result in results for phase in result.seconds}
+    return Result(
+        model=model, class_names=list(first.class_names), recipe=recipe, history={}, audit=first.audit,
+        backbone=f"{name}: " + ", ".join(sorted({r.backbone for r in results})), versions=first.versions,
+        seconds={phase: sum(r.seconds.get(phase, 0.0) for r in results) for phase in sorted(phases)},
+        command={name.split()[0]: [r.command for r in results]},
+    )  # fmt: skip
+
+
+def _mean_model(results, size: int) -> keras.Model:
+    sizes = [result.recipe.evaluation_policy.size for result in results]
+    fixed = len(set(sizes)) > 1 or any(r.model.inputs[0].shape[1] is not None for r in results)
+    images = keras.Input((size if fixed else None,) * 2 + (3,), name="images")
+    outputs = []
+    for i, (result, side) in enumerate(zip(results, sizes, strict=True)):
+        member = keras.Model(result.model.inputs, result.model.outputs[0], name=f"member_{i}")
+        view = (
+            images if side == size else keras.layers.Resizing(side, side, antialias=True, name=f"at_{side}_{i}")(images)
+        )
+        outputs.append(member(view))
+    mean = keras.layers.Average(dtype="float32", name="mean_of_members")(outputs)
+    return keras.Model(images, mean, name="classifier")
+
+
+def _untempered(model: keras.Model) -> keras.Model:
+    """An independent copy whose temperature is 1."""
+
+    def copy(layer):
+        config = layer.get_config()
+        return layer.__class__.from_config(config | {"scale": 1.0} if layer.name == "temperature" else config)
+
+    return keras.models.clone_model(model, clone_function=copy)
+
+
+def _greedy(joint: Result, weights, data: ImageData) -> list[int]:
+    counts = image_weights(data.labels, len(joint.class_names), joint.recipe.balanced)
+
+    def loss(chosen):
+        joint.model.set_weights(_mean(weights, chosen))
+        logits = np.log(np.maximum(joint.probabilities(data).astype(np.float64), 1e-12))
+        return Score.of(logits, data.labels, counts).loss
+
+    alone = [loss([i]) for i in range(len(weights))]
+    order = sorted(range(len(weights)), key=alone.__getitem__)
+    chosen, best = order[:1], alone[order[0]]
+    for i in order[1:]:
+        found = loss([*chosen, i])
+        if found <= best:
+            chosen, best = [*chosen, i], found
+    return chosen
+
+
+def _mean(weights, chosen) -> list[np.ndarray]:
+    """Of the chosen runs' weights; whole numbers, which count and weigh nothing, are the first one's."""
+    columns = zip(*(weights[i] for i in chosen), strict=True)
+    return [
+        column[0]
+        if np.issubdtype(column[0].dtype, np.integer)
+        else np.mean(column, 0, dtype=np.float64).astype(column[0].dtype)
+        for column in columns
+    ]
+
+
+def _judged(joint: Result, results, validation, trick: str, cost: float) -> Result:
+    """`joint` with the temperature of its own, its validation accuracy and its ledger, where there are images."""
+    if validation is None:
+        return joint
+    data = validation if isinstance(validation, ImageData) else joint.evaluable(validation)
+    members, labels = [result.probabilities(data) for result in results], data.labels
+    found = joint.probabilities(data)
+    single = float(np.mean([(p.argmax(1) == labels).mean() for p in members]))
+    rows = [Gain("one model, on average", single), gain_over(trick, members, found, labels, cost=cost)]
+    if len(labels) >= TELLING:
+        calibration, row = calibrated(np.log(np.maximum(found[None].astype(np.float64), 1e-12)), labels)
+        rows.append(row)
+        if row.kept:
+            joint.model, joint.calibration = recalibrated(joint.model, calibration.temperature), calibration
+            found = joint.probabilities(data)
+    joint.validation, joint.ledger = score(found, labels), tuple(rows)
+    return joint

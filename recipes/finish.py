@@ -1,0 +1,153 @@
+"""From logits to the classifier that is handed out: mirror images, temperature, crops, each measured first."""
+
+import time
+from dataclasses import dataclass, replace
+
+import keras
+import numpy as np
+from scipy.special import softmax
+
+from recipes.classifier import with_probabilities
+from recipes.data import ImageData
+from recipes.evaluation import Evaluation, score, temperature
+from recipes.features import evaluation_batches
+from recipes.ledger import Gain, compared
+from recipes.recipe import Recipe
+from recipes.test_time import averaged, lecture_scales, ways
+
+TELLING = 50  # validation images, below which the gain of a temperature or of crops would drown in noise
+_FOLDS = 5
+_CHI_SQUARED = 3.84  # its 95 % quantile at one degree of freedom
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the temperature, fitted on n validation images, does to them; "after" is cross-fitted: every image is judged
+    at a temperature that the others chose.
+
+    ece: expected calibration error.  nll: negative log-likelihood of the true class, nats.
+    """
+
+    temperature: float
+    ece_before: float
+    ece_after: float
+    nll_before: float
+    nll_after: float
+    n: int
+
+    def __str__(self) -> str:
+        return (
+            f"temperature {self.temperature:.2f}: calibration error {self.ece_before:.1%} to {self.ece_after:.1%}, "
+            f"negative log-likelihood {self.nll_before:.3f} to {self.nll_after:.3f} ({self.n} validation images)"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """What was decided on the validation images, before they joined the training images, where they did.
+
+    recipe:      with `mirror`, `crops` and `scales` decided.
+    validation:  of the classifier.
+    calibration: None where no temperature was fitted.
+    rows:        of the ledger.
+    probabilities: (n, classes) of the validation images.
+    """
+
+    recipe: Recipe
+    validation: Evaluation
+    calibration: Calibration | None
+    rows: tuple[Gain, ...]
+    probabilities: np.ndarray
+
+    def classifier(self, models) -> keras.Model:
+        """Images → probabilities, of models of logits."""
+        at = self.calibration.temperature if self.calibration else 1.0
+        return with_probabilities(models, mirror=self.recipe.mirror, temperature=at)
+
+
+def finish(models, recipe: Recipe, validation: ImageData, logits=None, *, crops: bool = True) -> Finished:
+    """Decide on the validation images how the models' logits become probabilities.
+
+    models: a model of logits, or several that are averaged.
+    logits: (views, n, classes) of the images and, if recipe.mirror is not False, of their mirror images; None: these
+            are looked at here.
+    crops:  whether to measure them.
+    """
+    models, labels = models if isinstance(models, list | tuple) else [models], validation.labels
+    if logits is None:
+        logits = _looked(models, validation, recipe)
+    rows = []
+    straight = logits[: len(logits) // 2] if len(logits) > len(models) else logits
+    if recipe.mirror is None:
+        row = compared("mirror images", softmax(straight, -1).mean(0), softmax(logits, -1).mean(0), labels, cost=2.0)
+        rows, recipe = [row], replace(recipe, mirror=bool(row.kept and len(logits) > len(models)))
+    logits = logits if recipe.mirror else straight
+    calibration = None
+    if recipe.calibrate and len(labels) >= TELLING:
+        calibration, row = calibrated(logits, labels)
+        rows.append(row)
+        calibration = calibration if row.kept else None
+    found = softmax(logits / (calibration.temperature if calibration else 1.0), -1).mean(0)
+    finished = Finished(recipe, score(found, labels), calibration, tuple(rows), found)
+    if len(labels) < TELLING or not crops:
+        why = f"{len(labels)} validation images could not tell" if len(labels) < TELLING else "no time was left"
+        row = Gain("10 crops", None, kept=False, note=f"not measured: {why}")
+        return replace(finished, rows=(*rows, row))
+    return _with_crops(finished, models, validation, found)
+
+
+def _looked(models, data: ImageData, recipe: Recipe) -> np.ndarray:
+    """Logits (views, n, classes): all models' of the images, then all models' of the mirror images, if they count."""
+    mirrored = recipe.mirror is not False
+    rows = [[] for _ in range(len(models) * (1 + mirrored))]
+    for images, _ in evaluation_batches(data, recipe.evaluation_policy, recipe.batch_size):
+        views = [images, keras.ops.flip(images, axis=2)] if mirrored else [images]
+        for row, (view, model) in zip(rows, ((v, m) for v in views for m in models), strict=True):
+            row.append(model.predict_on_batch(view))
+    return np.stack([np.concatenate(row) for row in rows]).astype(np.float64)
+
+
+def _cross_fitted(logits: np.ndarray, labels) -> np.ndarray:
+    """(n, classes) probabilities of each image at a temperature that the other ones chose."""
+    fold = np.random.default_rng(0).permutation(len(labels)) % _FOLDS
+    found = np.empty(logits.shape[1:])
+    for k in range(_FOLDS):
+        inside, outside = fold != k, fold == k
+        found[outside] = softmax(logits[:, outside] / temperature(logits[:, inside], labels[inside]), -1).mean(0)
+    return found
+
+
+def calibrated(logits: np.ndarray, labels) -> tuple[Calibration, Gain]:
+    """The temperature of the validation images and its row, whose images are judged at the others' temperature.
+
+    It costs nothing, so it is on where it differs from 1 beyond the noise, by the likelihood-ratio test (5 %).
+    """
+    at, plain, after = temperature(logits, labels), softmax(logits, -1).mean(0), _cross_fitted(logits, labels)
+    before, judged = score(plain, labels), score(after, labels)
+    calibration = Calibration(at, before.ece, judged.ece, before.nll, judged.nll, len(labels))
+    ratio = 2 * len(labels) * (before.nll - score(softmax(logits / at, -1).mean(0), labels).nll)
+    row = compared("calibration", plain, after, labels, kept=ratio > _CHI_SQUARED)
+    return calibration, replace(row, note=f"{calibration}: {'on' if row.kept else 'not beyond its noise: off'}")
+
+
+def _with_crops(finished: Finished, models, validation: ImageData, single: np.ndarray) -> Finished:
+    """`finished` with the lecture's ten crops at one scale measured against the single one."""
+    classifier, recipe = finished.classifier(models), finished.recipe
+    row = crop_gain(classifier, validation, recipe, single, 10)
+    recipe = replace(recipe, crops=10 if row.kept else 1)
+    return replace(finished, recipe=recipe, rows=(*finished.rows, row))
+
+
+def crop_gain(classifier, data: ImageData, recipe: Recipe, single, crops: int, scales=None) -> Gain:
+    """The ledger's row of a crop set against the single crop's probabilities."""
+    looks = ways(classifier, recipe, crops, scales)
+    began = time.monotonic()
+    found = averaged(classifier, data, looks, recipe.batch_size)
+    row = compared(f"{crops * len(scales or (1,))} crops", single, found, data.labels, cost=looks.cost)
+    return replace(row, seconds=time.monotonic() - began, note=f"{looks}; {row.note}")
+
+
+def crop_gains(classifier, data: ImageData, recipe: Recipe, single) -> list[tuple[int, tuple[int, ...] | None, Gain]]:
+    """(crops, scales, row) of the lecture's crop sets, cheapest first."""
+    sets = ((5, None), (10, None), (10, lecture_scales(recipe.evaluation_policy.size)))
+    return [(crops, scales, crop_gain(classifier, data, recipe, single, crops, scales)) for crops, scales in sets]

@@ -1,0 +1,130 @@
+"""What comes before a training: data, audit, split, network, probe, plan."""
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import keras
+import numpy as np
+
+from recipes.arguments import asked_size, check_size, needs_probe
+from recipes.audit import Audit, audit, usable
+from recipes.backbones import Backbone, resolve
+from recipes.data import Splits, joined
+from recipes.devices import free_memory, prepare_devices
+from recipes.errors import DataError
+from recipes.features import Extractor, Features
+from recipes.plan import Summary, named, table
+from recipes.probe import MIRRORED_BELOW, Probe, probe_backbone
+from recipes.recipe import Recipe
+from recipes.size import natural_size
+from recipes.sources import load
+from recipes.split import stratified_split
+from recipes.training import Start
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A start, the recipe that was chosen for it, what the audit met, the marked 2×2 table, and the clock so far."""
+
+    start: Start
+    recipe: Recipe
+    audit: Audit
+    table: str
+    clock: "Clock"
+
+
+def prepare(dataset, backbone, recipe, validation, seed: int, deadline: float | None) -> Prepared:
+    """Everything of `finetune` up to the first training, printed as it is found. Sets all seeds."""
+    splits = with_validation(load("digits" if dataset is None else dataset), validation)
+    if backbone == "auto" and dataset in (None, "digits"):
+        backbone = "glyphs"
+    prepare_devices()
+    keras.utils.set_random_seed(seed)
+    network = resolve(backbone)
+    clock = Clock()
+    with clock("audit"):
+        splits, facts = usable(splits, audit(splits))
+        split_here = splits.validation is None
+        if split_here:
+            splits, facts = _split(splits, facts, 0.2 if validation is None else validation, seed)
+    size = asked_size(recipe) or natural_size(network, splits.train)
+    check_size(network, size)
+    measured = features = None
+    if needs_probe(recipe, network):
+        with clock("probe"):
+            measured, features = _probe(Extractor(network, size), splits, facts, split_here, seed)
+            print(measured)
+    summary = _summary(network, splits, size, measured, deadline)
+    marked = table(summary, measured) if measured else ""
+    if marked:
+        print(marked)
+    chosen = named(recipe, summary, measured)
+    if not split_here:
+        chosen = replace(chosen, refit=False)
+    return Prepared(Start(network, splits, measured, features), chosen, facts, marked, clock)
+
+
+def _probe(look: Extractor, splits: Splits, facts, split_here: bool, seed) -> tuple[Probe, Features]:
+    """The probe of the training images, and the features of training and validation images in that order.
+
+    What was one dataset before the split is looked at as one, in one pass.
+    """
+    train, validation = splits.train, splits.validation
+    prints = [*facts.fingerprints["train"]], [*facts.fingerprints["validation"]]
+    mirrored = len(train) + len(validation) < MIRRORED_BELOW
+    if split_here:
+        both = look(joined(train, validation), [*prints[0], *prints[1]], mirrored=mirrored)
+    else:
+        parts = [look(data, p, mirrored=mirrored) for data, p in zip((train, validation), prints, strict=True)]
+        stages = [np.concatenate(pair, 1) for pair in zip(*(part.stages for part in parts), strict=True)]
+        both = Features(stages, parts[0].image_seconds, parts[0].origin)
+    return probe_backbone(look, train, prints[0], seed, both[: len(train)]), both
+
+
+def _summary(network: Backbone, splits: Splits, size: int, measured: Probe | None, deadline) -> Summary:
+    counts = splits.train.counts
+    return Summary(
+        images=len(splits.train), classes=len(splits.train.class_names), size=size, pretrained=network.pretrained,
+        held_out=len(splits.validation), imbalance=float(counts.max() / max(1, counts.min())),
+        weights=network.network.count_params(), activations=network.activations(size), memory=free_memory(),
+        image_seconds=measured.image_seconds if measured else 0.0,
+        seconds_left=None if deadline is None else deadline - time.monotonic(),
+    )  # fmt: skip
+
+
+def with_validation(splits: Splits, validation) -> Splits:
+    if validation is None:
+        return splits
+    if isinstance(validation, int | float):
+        if not 0 < validation < 1:
+            raise DataError(f"validation is {validation}; expected a fraction between 0 and 1, or a dataset")
+        return replace(splits, validation=None)
+    given = load(validation, splits.train.class_names).train
+    if not set(given.names).isdisjoint(splits.train.names):  # images in memory: excluded are names
+        given = replace(given, names=tuple(f"validation {name}" for name in given.names))
+    return replace(splits, validation=given)
+
+
+def _split(splits: Splits, facts, fraction: float, seed: int):
+    prints = facts.fingerprints["train"]
+    train = splits.train
+    pictures = facts.pictures(train)
+    inside, outside = stratified_split(train.labels, pictures, fraction, seed=seed, class_names=train.class_names)
+    parts = {"train": inside, "validation": outside}
+    fingerprints = facts.fingerprints | {name: tuple(prints[i] for i in where) for name, where in parts.items()}
+    train, held_out = (splits.train.subset(where) for where in parts.values())
+    return Splits(train, held_out, splits.test), facts.with_fingerprints(fingerprints)
+
+
+class Clock:
+    """Wall-clock seconds by phase."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str):
+        began = time.monotonic()
+        yield
+        self.seconds[phase] = time.monotonic() - began

@@ -1,0 +1,41 @@
+"""The ledger of the training's tricks."""
+
+import pytest
+from makers import folder, small_network
+
+import recipes
+from recipes.ablate import TRICKS
+
+PROBE = recipes.adjusted("probe", size=32)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return folder(tmp_path_factory.mktemp("photos"), per_class=8)
+
+
+def test_every_trick_has_its_row(photos):
+    recipe = recipes.adjusted("scratch", size=32, epochs=2, label_smoothing=0.1)
+    told = recipes.ablate(photos, backbone=small_network(), recipe=recipe)
+    rows = {row.trick: row for row in told.rows}
+    assert {trick.name for trick in TRICKS} <= set(rows)
+    assert {"5 crops", "10 crops", "50 crops", "soup of the runs"} <= set(rows)
+    assert "no residual branches" in rows["stochastic depth"].note
+    assert rows["label smoothing"].note.startswith("in the recipe") and rows["MixUp"].note.startswith("not in")
+    for trick in TRICKS:
+        if rows[trick.name].interval:
+            assert trick.used(told.recipe) == rows[trick.name].kept
+    assert "label smoothing" in str(told)
+
+
+def test_the_time_limit_leaves_rows_unmeasured(photos):
+    told = recipes.ablate(
+        photos, backbone=small_network(), recipe=recipes.adjusted("scratch", size=32, epochs=1), time_limit=0.1
+    )
+    assert all("not measured" in row.note for row in told.rows if row.trick in {trick.name for trick in TRICKS})
+
+
+def test_without_gradient_steps_there_are_only_crops(photos):
+    told = recipes.ablate(photos, backbone=small_network(), recipe=PROBE)
+    assert not {trick.name for trick in TRICKS} & {row.trick for row in told.rows}
+    assert "50 crops" in {row.trick for row in told.rows}

@@ -1,0 +1,194 @@
+"""Several results as one: means of predictions and of weights, snapshots, temperatures, and what each is worth."""
+
+import keras
+import numpy as np
+import pytest
+from makers import arrays, folder, small_network
+
+import recipes
+from recipes import RecipeError
+from recipes.classifier import recalibrated
+from recipes.evaluation import temperature
+from recipes.features import evaluation_batches
+from recipes.finish import calibrated, finish
+from recipes.ledger import Gain, compared, paired_bootstrap, table
+from recipes.sources import load
+
+PROBE = recipes.adjusted("probe", size=32)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return folder(tmp_path_factory.mktemp("photos"), per_class=8)
+
+
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory):
+    return folder(tmp_path_factory.mktemp("held_out"), per_class=20, seed=3)
+
+
+@pytest.fixture(scope="module")
+def runs(photos):
+    """Of one pretrained start and one size, with heads that differ."""
+    runs = [recipes.finetune(photos, backbone=small_network(), recipe=PROBE, seed=seed) for seed in (0, 1, 2)]
+    for i, run in enumerate(runs):
+        weights = run.model.get_weights()
+        noise = np.random.default_rng(i).normal(0, 0.3, weights[-1].shape)
+        run.model.set_weights([*weights[:-1], weights[-1] + noise.astype(np.float32)])
+    return runs
+
+
+def rows(result, data):
+    return result.probabilities(load(data).train)
+
+
+def test_an_ensemble_predicts_the_mean_is_saved_and_comes_back(runs, photos, tmp_path):
+    joint = recipes.ensemble(runs)
+    expected = np.mean([rows(run, photos) for run in runs], 0)
+    np.testing.assert_allclose(rows(joint, photos), expected, atol=1e-6)
+    joint.save(tmp_path)
+    np.testing.assert_allclose(rows(recipes.load(tmp_path), photos), expected, atol=1e-6)
+    assert joint.predict(photos / "red")[0].class_name in joint.class_names
+    assert joint.evaluate(photos, crops=10).n == 24
+
+
+def test_members_of_other_image_sizes_see_images_of_their_size(runs, photos):
+    larger = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", size=40))
+    joint = recipes.ensemble([runs[0], larger])
+    assert joint.recipe.evaluation_policy.size == 40 and joint.model.inputs[0].shape[1] == 40
+    alone = [rows(run, photos) for run in (runs[0], larger)]
+    np.testing.assert_allclose(rows(joint, photos), np.mean(alone, 0), atol=0.02)  # resized once more
+
+
+def test_the_ledger_of_an_ensemble(runs, held_out):
+    joint = recipes.ensemble(runs, held_out)
+    labels = load(held_out).train.labels
+    each = [(rows(run, held_out).argmax(1) == labels).mean() for run in runs]
+    average, row = joint.ledger[:2]
+    assert average.accuracy == pytest.approx(np.mean(each))
+    mean = np.mean([rows(run, held_out) for run in runs], 0)
+    assert row.accuracy == pytest.approx((mean.argmax(1) == labels).mean())
+    assert row.gain == pytest.approx(row.accuracy - average.accuracy) and row.cost == 3
+    assert joint.validation.n == len(labels)
+
+
+def test_a_soup_has_the_mean_of_the_weights(runs, photos, held_out):
+    joint = recipes.soup(runs)
+    for found, *each in zip(joint.model.get_weights(), *(run.model.get_weights() for run in runs), strict=True):
+        np.testing.assert_allclose(found, np.mean(each, 0), atol=1e-6)
+    assert "all for want of validation images" in str(joint.recipe)
+    before = [run.model.get_weights() for run in runs]
+    greedy = recipes.soup(runs, held_out)
+    for run, kept in zip(runs, before, strict=True):
+        assert all((a == b).all() for a, b in zip(run.model.get_weights(), kept, strict=True))
+    assert greedy.validation.n == 60 and "soup of" in greedy.ledger[1].trick
+
+
+def test_a_greedy_soup_leaves_out_what_spoils_it(runs, held_out):
+    spoiled = recipes.finetune(*[held_out], backbone=small_network(), recipe=PROBE)
+    weights = spoiled.model.get_weights()
+    spoiled.model.set_weights([*weights[:-2], -5 * weights[-2], weights[-1]])
+    joint = recipes.soup([runs[0], spoiled], held_out)
+    np.testing.assert_array_equal(joint.model.get_weights()[-2], runs[0].model.get_weights()[-2])
+    assert "1 of 2 runs" in str(joint.recipe)
+
+
+def test_what_cannot_be_joined(runs, photos, tmp_path):
+    other = recipes.finetune(folder(tmp_path, per_class=6, classes=2), backbone=small_network(), recipe=PROBE)
+    for joined in (recipes.ensemble, recipes.soup):
+        with pytest.raises(RecipeError, match="at least two Results; got 1"):
+            joined(runs[:1])
+        with pytest.raises(RecipeError, match="the classes differ"):
+            joined([runs[0], other])
+        with pytest.raises(RecipeError, match=r"got \['str'\]"):
+            joined([runs[0], "run"])
+    larger = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", size=40))
+    with pytest.raises(RecipeError, match=r"differ in their weights or their image size; recipes\.ensemble"):
+        recipes.soup([runs[0], larger])
+
+
+def test_snapshots_are_averaged(photos):
+    recipe = recipes.adjusted("scratch", size=32, epochs=7, learning_rate=0.02)
+    result = recipes.finetune(photos, backbone=small_network(), recipe=recipe, snapshots=3)
+    assert len(result.history["loss"]) == 6  # three cycles of two epochs
+    assert "3 snapshots" in str(result.recipe)
+    members = [layer for layer in result.model.layers if layer.name.startswith("member_")]
+    assert 0 <= len(members) <= 3
+    assert f"the mean of the last {max(1, len(members))} of 3 snapshots" in str(result.recipe)
+
+
+def test_more_snapshots_than_epochs_and_none_without_training(photos):
+    short = recipes.finetune(
+        photos, backbone=small_network(), recipe=recipes.adjusted("scratch", size=32, epochs=4), snapshots=9
+    )
+    assert "2 instead of 9 snapshots" in str(short.recipe)
+    linear = recipes.finetune(photos, backbone=small_network(), recipe=PROBE, snapshots=5)
+    assert "so there are no snapshots" in str(linear.recipe)
+    with pytest.raises(RecipeError, match=r"snapshots is 2\.5"):
+        recipes.finetune(photos, backbone=small_network(), snapshots=2.5)
+
+
+def overconfident(n=400, scale=4.0):
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, n)
+    logits = random.normal(0, 1, (n, 3)) + 1.5 * np.eye(3)[labels]
+    return scale * logits, labels
+
+
+def test_temperature_halves_the_calibration_error_of_the_overconfident():
+    logits, labels = overconfident()
+    calibration, row = calibrated(logits[None], labels)
+    assert row.kept and calibration.ece_before > 0.03 and calibration.ece_after < calibration.ece_before / 2
+    assert calibration.temperature == pytest.approx(temperature(logits, labels))
+    right, row = calibrated(logits[None] / calibration.temperature, labels)
+    assert right.temperature == pytest.approx(1, abs=0.01) and not row.kept and "off" in row.note
+
+
+def test_temperature_of_a_mean_of_views():
+    logits, labels = overconfident()
+    views = np.stack([logits, logits[:, ::-1]])
+
+    def nats(at):
+        p = np.exp(views / at) / np.exp(views / at).sum(-1, keepdims=True)
+        return -np.log(p.mean(0)[np.arange(len(labels)), labels]).mean()
+
+    best = temperature(views, labels)
+    assert nats(best) <= min(nats(best * 1.02), nats(best / 1.02))
+
+
+def test_the_temperature_is_in_the_model():
+    images, labels = arrays(per_class=30)
+    data = load((images, labels)).train
+    x = keras.Input((None, None, 3))
+    sharp = keras.layers.Dense(3, kernel_initializer="glorot_uniform", name="logits")
+    model = keras.Model(x, sharp(keras.layers.GlobalAveragePooling2D()(x)))
+    recipe = recipes.linear_probe(32)
+    finished = finish(model, recipe, data, crops=False)
+    assert finished.calibration and finished.calibration.temperature > 2
+    shown = np.concatenate([x for x, _ in evaluation_batches(data, recipe.evaluation_policy, 32)])
+    probabilities = finished.classifier(model).predict(shown, verbose=0)
+    np.testing.assert_allclose(probabilities, finished.probabilities, atol=1e-5)
+    joint = recalibrated(finished.classifier(model), 2.0).predict(shown, verbose=0)
+    root = np.sqrt(probabilities)
+    np.testing.assert_allclose(joint, root / root.sum(1, keepdims=True), atol=1e-4)
+
+
+def test_paired_bootstrap_covers_the_mean_as_often_as_it_says():
+    random = np.random.default_rng(0)
+    inside = 0
+    for trial in range(200):
+        mean, (low, high) = paired_bootstrap(random.normal(0.3, 1, 60), seed=trial)
+        assert low < mean < high
+        inside += low < 0.3 < high
+    assert 0.89 <= inside / 200 <= 0.99
+
+
+def test_rows_say_what_their_intervals_say():
+    labels = np.arange(300) % 3
+    good, bad = np.eye(3)[labels] * 0.8 + 0.2 / 3, np.full((300, 3), 1 / 3)
+    gains, none = compared("trick", bad, good, labels, cost=2.0), compared("trick", good, good, labels)
+    assert gains.kept and "on" in gains.note and gains.gain == pytest.approx(2 / 3) and gains.interval[0] > 0.5
+    assert not none.kept and "off" in none.note and none.gain == 0
+    assert not compared("trick", good, bad, labels).kept
+    text = table([Gain("start", 0.5), gains, Gain("unmeasured", None, note="no time")])
+    assert len({len(line.split("  ")[0]) for line in text.splitlines()}) and "no time" in text and "2.0 ×" in text

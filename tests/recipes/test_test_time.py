@@ -1,0 +1,181 @@
+"""What is averaged at test time: crops, whole images, noise; and predictions that abstain."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+from makers import arrays, folder, small_network
+
+import augment
+import recipes
+from layers import StochasticDepth
+from recipes import DataError, RecipeError
+from recipes.sources import load
+from recipes.test_time import Crops, averaged, noisy, ways
+
+PROBE = recipes.adjusted("probe", size=32)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return folder(tmp_path_factory.mktemp("photos"), per_class=8)
+
+
+@pytest.fixture(scope="module")
+def result(photos):
+    found = recipes.finetune(photos, backbone=small_network(), recipe=PROBE)
+    found.recipe = replace(found.recipe, mirror=False)
+    return found
+
+
+def by_hand(result, data, grid):
+    """(n, crops, classes) of the crops that `augment.multicrop` cuts, one image at a time."""
+    return np.stack([result.model.predict(grid(data.encoded(i)), verbose=0) for i in range(len(data))])
+
+
+@pytest.mark.parametrize(("crops", "scales"), [(5, None), (10, (40, 56)), (1, (48,))])
+def test_crops_are_those_of_multicrop(result, photos, crops, scales):
+    data, size = load(photos).train, result.recipe.evaluation_policy.size
+    scales = scales and tuple(size + s for s in scales)
+    grid = augment.multicrop(scales or (round(size * 256 / 224),), crops, size)
+    expected = by_hand(result, data, grid)
+    got = result.probabilities(data, crops=crops, scales=scales, mode="crops")
+    np.testing.assert_allclose(got, expected.mean(1), atol=1e-5)
+    logits = result.probabilities(data, crops=crops, scales=scales, mode="crops", average="logits")
+    geometric = np.exp(np.log(expected).mean(1))
+    np.testing.assert_allclose(logits, geometric / geometric.sum(1, keepdims=True), atol=1e-5)
+
+
+def test_dense_is_the_whole_image_and_its_mirror_image(result, photos):
+    data, size = load(photos).train, result.recipe.evaluation_policy.size
+    scale = round(size * 256 / 224)
+    rows = []
+    for i in range(len(data)):
+        image = augment.whole(augment.decode(data.encoded(i)), scale, 16).numpy()
+        assert min(image.shape[:2]) == scale
+        rows.append(result.model.predict(np.stack([image, image[:, ::-1]]), verbose=0).mean(0))
+    np.testing.assert_allclose(result.probabilities(data, crops=10, mode="dense"), rows, atol=2e-3)
+
+
+def test_images_of_many_shapes_keep_their_order(result, tmp_path):
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (40 + 7 * i, 40 + 5 * (i % 3), 3), np.uint8) for i in range(9)]
+    together = result.predict(images, crops=10)
+    for image, prediction in zip(images, together, strict=True):
+        np.testing.assert_allclose(
+            prediction.probabilities, result.predict([image], crops=10)[0].probabilities, atol=1e-4
+        )
+
+
+def test_auto_takes_the_cheaper_of_dense_and_crops(result):
+    size = result.recipe.evaluation_policy.size
+    scales = recipes.lecture_scales(size)
+    looks = ways(result.model, result.recipe, 10, scales)
+    assert looks.dense == scales[:3] and looks.grid.scales == scales[3:] and looks.mirror
+    assert ways(result.model, result.recipe, 1, scales).dense == ()
+    fixed = keras.Model(*(lambda x: (x, result.model(x)))(keras.Input((size, size, 3))))
+    assert ways(fixed, result.recipe, 10).dense == ()
+    with pytest.raises(RecipeError, match="mode='dense' shows the network whole images"):
+        ways(fixed, result.recipe, 10, mode="dense")
+
+
+def test_a_model_that_mirrors_by_itself_is_not_shown_mirror_images(result, photos):
+    data = load(photos).train
+    mirroring = replace(result.recipe, mirror=True)
+    assert len(ways(result.model, mirroring, 10, mode="crops").grid) == 5
+    ten = averaged(result.model, data, ways(result.model, result.recipe, 10, mode="crops"))
+    twice = recipes.classifier.with_probabilities(with_logits(result.model), mirror=True)
+    np.testing.assert_allclose(averaged(twice, data, ways(twice, mirroring, 10, mode="crops")), ten, atol=1e-4)
+
+
+def with_logits(model):
+    return keras.Model(model.inputs, model.get_layer("logits").output)
+
+
+def test_cost_counts_pixels(result):
+    grid = augment.multicrop((256,), 10, 224)
+    assert Crops(grid).cost == 10
+    dense = Crops(None, (256,), mirror=True)
+    assert dense.cost == pytest.approx(2 * 4 / 3 * (256 / 224) ** 2)
+    assert "whole image and its mirror image at 256 px" in str(dense)
+
+
+def test_the_crops_that_gain_are_chosen(photos):
+    """A classifier of the corners gains by five crops, and cannot by one."""
+    found = recipes.finetune(photos, backbone=small_network(), recipe=PROBE)
+    found.choose_crops(photos)
+    tricks = [row for row in found.ledger if "crops" in row.trick]
+    assert [row.trick for row in tricks] == ["5 crops", "10 crops", "50 crops"]
+    kept = next((row for row in tricks if row.kept), None)
+    assert found.recipe.crops == (int(kept.trick.split()[0]) if kept else 1)
+    expected = found.probabilities(load(photos).train, crops=found.recipe.crops, scales=found.recipe.scales)
+    np.testing.assert_allclose(found.probabilities(load(photos).train, crops="auto"), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"crops": 3}, "crops is 3; expected 1, 5, 10 or 'auto'"),
+        ({"crops": 10, "scales": (8,)}, "expected short sides of at least size"),
+        ({"crops": 10, "mode": "sparse"}, "mode is 'sparse'"),
+        ({"crops": 10, "average": "votes"}, "average 'votes'"),
+        ({"crops": "auto", "scales": (640,)}, "chooses the scales too"),
+    ],
+)
+def test_wrong_crops(result, photos, options, message):
+    with pytest.raises(RecipeError, match=message):
+        result.evaluate(photos, **options)
+
+
+def test_damaged_images_are_named_at_any_crops(result, photos, tmp_path):
+    (tmp_path / "half.jpg").write_bytes((photos / "red" / "016.jpg").read_bytes()[:500])
+    for options in ({"crops": 10}, {"samples": 2}):
+        with pytest.raises(DataError, match=r"1 of 1 images cannot be decoded: .*half\.jpg"):
+            result.predict(tmp_path, **options)
+
+
+def noise_model(rate=0.5):
+    images = keras.Input((None, None, 3))
+    x = keras.layers.GlobalAveragePooling2D()(images)
+    x = StochasticDepth(rate, seed=0)(keras.layers.Dense(4, kernel_initializer="ones")(x))
+    x = keras.layers.Rescaling(0.01)(x)
+    return keras.Model(images, keras.layers.Softmax()(keras.layers.Dense(3, kernel_initializer=ramp)(x)))
+
+
+def ramp(shape, dtype=None):
+    return keras.ops.reshape(keras.ops.arange(np.prod(shape), dtype="float32"), shape) / 20
+
+
+def test_samples_average_over_the_noise_of_layers_and_augmentation():
+    data = load(arrays(per_class=3)).train
+    still = replace(recipes.finetune_all(32), policy=replace(augment.Policy.none(32), pca=1e-6), dropout=0.0)
+    quiet = noisy(noise_model(0.0), data, still, samples=4)
+    assert quiet.std.max() < 1e-4 and quiet.mutual_information.max() < 1e-6
+    layer_noise = noisy(noise_model(), data, still, samples=40)
+    assert layer_noise.std.min() > 0.01 and (layer_noise.mutual_information > 0).all()
+    drawn = noisy(noise_model(0.0), data, recipes.finetune_all(32), samples=8)
+    assert (drawn.std > 0).all()
+    np.testing.assert_allclose(drawn.mean.sum(1), 1, atol=1e-6)
+
+
+def test_predict_with_samples_tells_the_spread(result, photos):
+    several = result.predict(photos / "red", samples=5)
+    assert all(p.spread > 0 and p.mutual_information >= 0 for p in several)
+    plain = result.predict(photos / "red")
+    assert all(p.spread is None and p.mutual_information is None for p in plain)
+    again = result.predict(photos / "red", samples=5)
+    np.testing.assert_array_equal([p.probabilities for p in several], [p.probabilities for p in again])
+    with pytest.raises(RecipeError, match="at least 2 are needed"):
+        result.predict(photos / "red", samples=1)
+    with pytest.raises(RecipeError, match="give one of them"):
+        result.predict(photos / "red", samples=5, crops=10)
+
+
+def test_no_name_below_the_confidence_asked_for(result, photos):
+    sure = result.predict(photos / "red")
+    at = float(np.median([p.probability for p in sure]))
+    for prediction in result.predict(photos / "red", abstain=at):
+        assert (prediction.class_name is None) == (prediction.probability < at)
+    with pytest.raises(RecipeError, match="abstain is 90"):
+        result.predict(photos / "red", abstain=90)
