@@ -44,7 +44,7 @@ def resized_header(content: bytes, height: int, width: int) -> bytes:
 
 
 def many_frames(width: int, height: int, frames: int) -> bytes:
-    """A GIF of tiny frames on a large canvas: each is copied onto the whole of it."""
+    """A GIF of tiny frames on a large canvas, which a decoder may copy each of them onto."""
     frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
     return b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6) + frame * frames + b"\x3b"
 
