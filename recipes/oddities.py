@@ -132,7 +132,7 @@ def _repeated(kind: str, repeated: list[list[Seen]]) -> Iterator[Finding]:
         (f"{kind} across splits", lambda group: len({image.split for image in group}) > 1,
          "kept: the accuracy on the held-out side is too high by them"),
         (f"{kind} across classes", lambda group: len({image.label for image in group}) > 1,
-         "kept: one of the labels must be wrong"),
+         f"kept: one of the labels {'must' if kind == 'duplicate' else 'may'} be wrong"),
         (kind, lambda group: True, "kept, on one side of a split made here"),
     )  # fmt: skip
     for name, matches, action in cases:
