@@ -18,7 +18,7 @@ LECTURE_SCALES = (224, 256, 384, 480, 640)  # short sides for crops of 224 pixel
 CROPS = (1, 5, 10)
 _LONG_SIDE = 16  # pixels, to which the long sides of whole images are rounded
 _PHOTO = 4 / 3  # aspect by which the cost of a whole image is told before any is seen
-_TINY = 1e-12
+_TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _averaged(model, views: list[np.ndarray], crops: Crops) -> np.ndarray:
             looks = model.predict_on_batch(both).reshape(1 + crops.mirror, n, -1).swapaxes(0, 1)
             share = 1
         looks = looks.astype(np.float64)
-        total = total + share * (np.log(looks + _TINY) if crops.average == "logits" else looks).mean(1)
+        total = total + share * (np.log(np.maximum(looks, _TINY)) if crops.average == "logits" else looks).mean(1)
         weight += share
     return softmax(total / weight, -1) if crops.average == "logits" else total / weight
 
@@ -197,12 +197,16 @@ def noisy(model: keras.Model, data: ImageData, recipe: Recipe, samples: int, see
     policy = recipe.noise_policy
     total, squares, entropies = 0.0, 0.0, 0.0
     source = data.source()
+
+    def sample(epoch):
+        return augment.epoch(source, policy, batch_size=recipe.batch_size, seed=seed, epoch=epoch, shuffle=False)
+
+    batches = iter(tf.data.Dataset.range(samples).flat_map(sample).prefetch(2))
+    per_sample = -(-len(data) // recipe.batch_size)
     with Progress(transient=True, disable=len(data) * samples < 1000) as progress:
-        for sample in progress.track(range(samples), description="noisy predictions"):
-            batches = augment.epoch(
-                source, policy, batch_size=recipe.batch_size, seed=seed, epoch=sample, shuffle=False
-            )
-            p = np.concatenate([_noisy(model, images) for images, _ in batches]).astype(np.float64)
+        for _ in progress.track(range(samples), description="noisy predictions"):
+            rows = [_noisy(model, next(batches)[0]) for _ in range(per_sample)]
+            p = np.concatenate(rows).astype(np.float64)
             total, squares, entropies = total + p, squares + p**2, entropies + _entropy(p)
     mean = total / samples
     variance = np.maximum(squares - samples * mean**2, 0) / (samples - 1)
@@ -217,4 +221,4 @@ def _noisy(model, images) -> np.ndarray:
 
 
 def _entropy(p: np.ndarray) -> np.ndarray:
-    return -(p * np.log(p + _TINY)).sum(-1)
+    return -(p * np.log(np.maximum(p, _TINY))).sum(-1)

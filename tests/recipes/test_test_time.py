@@ -14,7 +14,7 @@ from recipes import DataError, RecipeError
 from recipes.sources import load
 from recipes.test_time import Crops, averaged, noisy, ways
 
-PROBE = recipes.adjusted("probe", size=32)
+PROBE = recipes.adjusted("probe", size=32, mirror=False)
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +24,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(photos):
-    found = recipes.finetune(photos, backbone=small_network(), recipe=PROBE)
-    found.recipe = replace(found.recipe, mirror=False)
-    return found
+    return recipes.finetune(photos, backbone=small_network(), recipe=PROBE)
 
 
 def by_hand(result, data, grid):
