@@ -10,6 +10,7 @@ from recipes.features import Features
 from recipes.finding import printable
 from recipes.probe import Probe
 
+_SURE = 0.8
 _IMPROBABLE = 0.3  # of what the images with that label have on average
 
 
@@ -50,13 +51,14 @@ def label_errors(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[in
     """(position, suggested class) of suspected label errors, by confident learning (Northcutt et al. 2021).
 
     An image counts as an example of class j when its probability of j reaches t_j, the mean probability of j among the
-    images that are labelled j; of several such classes, the most probable. It is suspected when that is not its label
-    i, and its probability of i is below 0.3 t_i. Ordered by the probability of the label, the least first.
+    images that are labelled j, or 0.8 where that is less; of several such classes, the most probable. It is suspected
+    when that is not its label i, and its probability of i is below 0.3 t_i. Ordered by the probability of the label,
+    the least first.
     """
     labels = np.asarray(labels)
     classes = probabilities.shape[1]
     own = probabilities[np.arange(len(labels)), labels]
-    thresholds = np.array([own[labels == c].mean() if (labels == c).any() else 2.0 for c in range(classes)])
+    thresholds = np.array([min(own[labels == c].mean(), _SURE) if (labels == c).any() else 2 for c in range(classes)])
     confident = np.where(probabilities >= thresholds, probabilities, -1.0)
     suggested = confident.argmax(1)
     doubtful = (confident.max(1) > 0) & (suggested != labels) & (own < _IMPROBABLE * thresholds[labels])
