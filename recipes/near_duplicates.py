@@ -9,6 +9,7 @@ SMALLEST = 64  # pixels of the shorter side; smaller pictures hold too little to
 _BITS_APART = 6
 _BANDS = (0, 9, 18, 27, 36, 45, 54, 64)  # one more than bits apart: hashes as near agree in one band at least
 _ALIKE = 0.85
+_SAMPLE, _FEWEST = 20_000, 100  # random pairs to learn from how alike the pictures of a class are
 
 Signature = tuple[int, bytes]  # perceptual hash of 64 bits, thumbnail of 16 × 16 luminances
 
@@ -53,16 +54,32 @@ def _cosines() -> np.ndarray:
     return np.cos(np.pi / 32 * (np.arange(32) + 0.5) * np.arange(8)[:, None]).astype(np.float32)
 
 
-def near_pairs(signatures: list[Signature | None]) -> np.ndarray:
+def near_pairs(signatures: list[Signature | None], labels) -> np.ndarray:
     """(pairs, 2) positions of pictures that are nearly the same: at most 6 of 64 bits apart, and thumbnails whose
-    correlation is 0.85 at least. Only hashes that agree in one of seven bands of bits are compared."""
+    correlation r is 0.85 at least, and beyond what pictures of one class have in common.
+
+    Photos of one class hardly correlate, drawings of one letter do: artanh r must lie four standard deviations above
+    that of random pairs within a class. Only hashes that agree in one of seven bands of bits are compared.
+    """
     where = np.array([i for i, s in enumerate(signatures) if s is not None], np.int64)
     if len(where) < 2:
         return np.zeros((0, 2), np.int64)
     hashes = np.array([signatures[i][0] for i in where], np.uint64)
     pairs = np.unique(np.concatenate([_near(hashes, *band) for band in pairwise(_BANDS)]), axis=0)
     thumbnails = np.stack([np.frombuffer(signatures[i][1], np.uint8) for i in where])
-    return where[pairs[_correlation(thumbnails, pairs) >= _ALIKE]]
+    return where[pairs[_correlation(thumbnails, pairs) >= _required(thumbnails, np.asarray(labels)[where])]]
+
+
+def _required(thumbnails: np.ndarray, labels: np.ndarray) -> float:
+    """The correlation that two pictures of one class do not have by chance. Median and median deviation, for the
+    duplicates themselves are among the pairs."""
+    pairs = np.random.default_rng(0).integers(0, len(labels), (_SAMPLE, 2))
+    pairs = np.unique(pairs[(labels[pairs[:, 0]] == labels[pairs[:, 1]]) & (pairs[:, 0] < pairs[:, 1])], axis=0)
+    if len(pairs) < _FEWEST:
+        return _ALIKE
+    z = np.arctanh(np.clip(_correlation(thumbnails, pairs), -0.999, 0.999))
+    deviation = 1.4826 * np.median(np.abs(z - np.median(z)))
+    return max(_ALIKE, float(np.tanh(np.median(z) + 4 * deviation)))
 
 
 def _near(hashes: np.ndarray, low: int, high: int) -> np.ndarray:

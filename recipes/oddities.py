@@ -114,7 +114,7 @@ def near_duplicates(images: list[Seen]) -> tuple[list[Finding], dict[str, str]]:
         if image.facts.signature:
             first.setdefault(image.facts.fingerprint, image)
     distinct = list(first.values())
-    near = groups(len(distinct), near_pairs([image.facts.signature for image in distinct]))
+    near = groups(len(distinct), near_pairs([i.facts.signature for i in distinct], [i.label for i in distinct]))
     alike = [[distinct[i] for i in group] for group in near]
     same = {
         image.facts.fingerprint: min(other.facts.fingerprint for other in group) for group in alike for image in group
