@@ -85,9 +85,7 @@ def finish(
     if recipe.mirror is None:
         row = compared("mirror images", softmax(straight, -1).mean(0), softmax(logits, -1).mean(0), labels, cost=2.0)
         if mirrors_gain and not row.kept and row.nats >= 0:
-            note = (
-                "the linear classifier gains by them beyond its noise (cross-validated), and nothing is lost here: on"
-            )
+            note = "the linear classifier gains by them beyond its noise (cross-validated), nothing is lost here: on"
             row = replace(row, kept=True, note=note)
         rows, recipe = [row], replace(recipe, mirror=row.kept)
     logits = logits if recipe.mirror else straight
