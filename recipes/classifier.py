@@ -37,7 +37,7 @@ def logits_model(
         features = pooled(backbone(images))
     else:
         tensors = feature_tensors(network, size)
-        read = keras.Model(network.inputs, [pooled(tensors[tap]) for tap in taps], name=network.name)
+        read = keras.Model(network.inputs, [pooled(tensors[tap], f"{tap}") for tap in taps], name=network.name)
         outputs = backbone(images, read)
         features = keras.layers.Concatenate(name="features")(outputs) if len(taps) > 1 else outputs[0]
     if dropout:

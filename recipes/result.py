@@ -147,8 +147,8 @@ class Result:
                  "auto": what gained on the validation images beyond its noise.
         scales:  short sides in pixels at which the crops are taken; None: 256/224 of the crop's size, for one crop its
                  size; `recipes.lecture_scales(size)` are ResNet's five.
-        mode:    "crops"; "dense": at each scale one fully convolutional look at the whole image, and at its mirror
-                 image if crops is 10, in place of the crops; "auto": the cheaper of the two for several crops.
+        mode:    "crops"; "dense": at each scale every window of the image, and of its mirror image if crops is 10, in
+                 one fully convolutional pass in place of the crops; "auto": the cheaper of the two for several crops.
         average: "probabilities" or "logits".
 
         Of a dataset with splits the test split counts, else the validation split. Images that the audit excludes are

@@ -79,9 +79,8 @@ def main():
             crops = name.replace("whole", "10 crops")
             row = compared(name, found[crops], found[name], data.labels)
             low, high = (100 * end for end in row.interval)
-            line += (
-                f"   {took / spent[crops]:.2f} × its 10 crops, {100 * row.gain:+.1f} points ({low:+.1f} to {high:+.1f})"
-            )
+            points = f"{100 * row.gain:+.1f} points ({low:+.1f} to {high:+.1f})"
+            line += f"   {took / spent[crops]:.2f} × its 10 crops, {points}"
         print(line)
     print("to reach: 10 crops 10.5, 50 crops 52, whole at 256 0.45 × its 10 crops at equal accuracy")
 
