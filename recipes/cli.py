@@ -38,6 +38,10 @@ BackboneOption = Annotated[
     str,
     typer.Option(help="auto, a keras.applications call such as 'MobileNetV2(alpha=0.35)', a .keras file, or glyphs."),
 ]
+WithinOption = Annotated[
+    Path | None,
+    typer.Option(help="Of a CSV: the folder that its paths may not leave; default: the one it lies in."),
+]
 CropsOption = Annotated[
     str, typer.Option(help="Predictions averaged over: 1 (centre), 5 (and corners), 10 (and mirror images), or auto.")
 ]
@@ -57,11 +61,12 @@ def finetune(
     epochs: Annotated[int | None, typer.Option(help="Instead of what the recipe says.", min=0)] = None,
     time_limit: Annotated[str | None, typer.Option(help="Stop in time with the best weights: 90s, 10m, 1h30m.")] = None,
     seed: SeedOption = 0,
+    within: WithinOption = None,
     snapshots: Annotated[int, typer.Option(help="Cycles of the learning rate whose ends are averaged.", min=0)] = 0,
 ):
     """Train the best classifier for labelled images, and say why it is made as it is."""
     result = recipes.finetune(
-        dataset,
+        _listed(dataset, within),
         backbone=backbone,
         recipe=recipe if epochs is None else recipes.adjusted(recipe, epochs=epochs),
         validation=_fraction(validation),
@@ -91,15 +96,21 @@ def pretrain(
 
 
 @app.command()
-def audit(dataset: DatasetArgument):
-    """Look at every image once: what is damaged, what is odd, what occurs twice."""
-    print(recipes.audit(dataset))
+def audit(
+    dataset: DatasetArgument,
+    strict: Annotated[bool, typer.Option("--strict", help="Findings are an error: exit code 2.")] = False,
+    within: WithinOption = None,
+):
+    """Look at every image once: what is damaged, what is odd, what occurs twice, and what becomes of it."""
+    print(recipes.audit(_listed(dataset, within), strict=strict))
 
 
 @app.command()
-def probe(dataset: DatasetArgument, backbone: BackboneOption = "auto", seed: SeedOption = 0):
+def probe(
+    dataset: DatasetArgument, backbone: BackboneOption = "auto", seed: SeedOption = 0, within: WithinOption = None
+):
     """How well each stage of the frozen network separates the classes."""
-    recipes.probe(dataset, backbone=backbone, seed=seed)
+    recipes.probe(_listed(dataset, within), backbone=backbone, seed=seed)
 
 
 @app.command()
@@ -120,10 +131,11 @@ def evaluate(
     crops: CropsOption = "1",
     scales: Annotated[list[int] | None, typer.Option(help="Short sides in pixels, one --scales each.")] = None,
     mode: Annotated[str, typer.Option(help="auto, crops, or dense (whole images).")] = "auto",
+    within: WithinOption = None,
 ):
     """Accuracy of a run on other labelled images, with its 95 % interval."""
     found = recipes.load(run).evaluate(
-        dataset, crops=_crops(crops), scales=tuple(scales) if scales else None, mode=mode
+        _listed(dataset, within), crops=_crops(crops), scales=tuple(scales) if scales else None, mode=mode
     )  # fmt: skip
     print(found)
 
@@ -227,6 +239,10 @@ def report(run: RunArgument, path: Annotated[Path, typer.Argument(help="The HTML
     """Write the page about a run again."""
     recipes.load(run).report(path)
     print(path)
+
+
+def _listed(dataset: str, within: Path | None):
+    return dataset if within is None else recipes.from_csv(dataset, within=within)
 
 
 def _crops(crops: str) -> int | str:
