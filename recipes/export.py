@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from recipes import formats, model_card
 from recipes.errors import OutputError, RecipesError
-from recipes.image_header import MAX_PIXELS
+from recipes.graph_header import MAX_PIXELS
 from recipes.proof import crops_of, prove
 from recipes.proof_images import proof_images
 from recipes.result import Result

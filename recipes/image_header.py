@@ -1,84 +1,144 @@
-"""What encoded bytes declare themselves to be, read in the graph before anything is decoded."""
+"""What an image file says of itself before anything is decoded: its kind, its size, and what is unusual about it."""
 
-import tensorflow as tf
+from dataclasses import dataclass
 
-from augment.decode import is_jpeg, is_png, jpeg_size, png_size
+import augment
 
-MAX_PIXELS = 50_000_000  # the 48 megapixels of telephones pass; 30,000 × 30,000 would take 2.7 GB to decode
-MAX_ELONGATION = 20.0  # whole images are scaled by their short side
+_EXIF_WITHIN = 4096  # bytes; beyond, `augment.decode` does not look for it either
+EXIF = b"Exif\x00\x00"
 
 
-def refusal(content, max_pixels: int, max_elongation: float | None = None) -> tf.Tensor:
-    """Why encoded bytes are not even tried to decode, as a string scalar; empty where they are.
+@dataclass(frozen=True)
+class Header:
+    """Read from the first bytes of a file, and from the lengths of its blocks.
 
-    max_pixels:     height × width by the header.
-    max_elongation: long side / short side; None: any.
+    kind:   "jpeg", "png", "gif", "bmp" or "webp"; empty for anything else.
+    pixels: that decoding the file has to hold at once, all frames together; 0 where the header does not say.
+    traits: some of "CMYK", "16-bit", "alpha", "animated", "truncated".
+    orientation: EXIF's 1-8, as `augment.decode` applies it.
     """
-    size = header_size(content)
-    pixels = tf.reduce_prod(size)
-    height, width = (tf.strings.as_string(side) for side in tf.unstack(size))
-    told = tf.strings.join([width, " × ", height, " pixels"])
-    reasons = [
-        (tf.equal(content, ""), lambda: tf.constant("zero bytes")),
-        (size[0] < 0, lambda: tf.constant("not an image: JPEG, PNG, GIF, BMP and WebP are read")),
-        (pixels > max_pixels, lambda: tf.strings.join(["too large: ", told, f"; at most {max_pixels:,} are decoded"])),
-    ]
-    if max_elongation is not None:
-        long, short = tf.reduce_max(size), tf.maximum(tf.reduce_min(size), 1)
-        ratio = tf.cast(long, tf.float32) / tf.cast(short, tf.float32)
-        too_long = f"; at most {max_elongation:g} times as long as wide with several crops"
-        reasons.append((ratio > max_elongation, lambda: tf.strings.join(["too elongated: ", told, too_long])))
-    return tf.case(reasons, default=lambda: tf.constant(""))
+
+    kind: str = ""
+    height: int = 0
+    width: int = 0
+    pixels: int = 0
+    traits: frozenset[str] = frozenset()
+    orientation: int = 1
 
 
-def header_size(content) -> tf.Tensor:
-    """int64 (height, width) that encoded bytes declare; -1 where they are no image of a known format.
-
-    Raises: tf.errors.InvalidArgumentError for a JPEG header that cannot be read.
-    """
-    head = tf.strings.join([tf.strings.substr(content, 0, 64), bytes(64)])  # fields may be missing: they are zero
-    kinds = [
-        (is_jpeg(content), lambda: tf.cast(jpeg_size(content), tf.int64)),
-        (is_png(head), lambda: _png(head)),
-        (_matches(head, r"GIF8[79]a\C*"), lambda: _fields(head, 6, 2)[::-1]),
-        (_matches(head, r"BM\C*"), lambda: _bmp(head)),
-        (_matches(head, r"RIFF\C{4}WEBP"), lambda: _webp(head)),
-    ]
-    return tf.case(kinds, default=lambda: tf.constant([-1, -1], tf.int64))
+def read_header(content: bytes) -> Header:
+    """The `Header` of encoded bytes. Never raises: what is cut off or nonsense reads as 0."""
+    kind = augment.file_kind(content)
+    if not kind:
+        return Header()
+    height, width, pixels, traits, orientation = _READERS[kind](content)
+    return Header(kind, height, width, max(pixels, height * width), frozenset(traits), orientation)
 
 
-def _matches(content, pattern: str):
-    return tf.strings.regex_full_match(tf.strings.substr(content, 0, 12), pattern)
+def _number(content: bytes, at: int, size: int, order: str = "big") -> int:
+    return int.from_bytes(content[at : at + size], order)
 
 
-def _png(content):
-    """The sides are 32 bits without sign, of which PNG allows 31: an overflow is larger than anything."""
-    size = tf.cast(png_size(content), tf.int64)
-    return tf.where(size < 0, tf.constant(2**31, tf.int64), size)
+def _jpeg(content: bytes):
+    """Segment after segment up to the frame header (SOFn) and on to the first scan."""
+    height, width, orientation = 0, 0, 1
+    traits = set() if content.rstrip(b"\x00").endswith(b"\xff\xd9") else {"truncated"}
+    at = 2
+    while 0 <= (at := content.find(b"\xff", at)) < len(content) - 4:  # libjpeg too skips what lies between segments
+        marker, length = content[at + 1], _number(content, at + 2, 2)
+        if marker == 0xFF:
+            at += 1
+            continue
+        if marker in (0x00, 0x01, *range(0xD0, 0xD8)):  # no segment
+            at += 2
+            continue
+        if marker in (0xD8, 0xD9, 0xDA):
+            break
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and not height:
+            height, width = _number(content, at + 5, 2), _number(content, at + 7, 2)
+            if content[at + 9 : at + 10] == b"\x04":
+                traits.add("CMYK")
+        if marker == 0xE1 and content[at + 4 : at + 10] == EXIF and at < _EXIF_WITHIN:
+            orientation = _orientation(content[at + 10 : min(at + 2 + length, _EXIF_WITHIN)])
+        at += 2 + max(2, length)
+    return height, width, 0, traits, orientation
 
 
-def _fields(content, at: int, bytes_each: int):
-    """The two little-endian numbers from position `at`."""
-    digits = tf.io.decode_raw(tf.strings.substr(content, at, 2 * bytes_each), tf.uint8, fixed_length=2 * bytes_each)
-    weights = tf.constant([256**i for i in range(bytes_each)], tf.int64)
-    return tf.reduce_sum(tf.reshape(tf.cast(digits, tf.int64), (2, bytes_each)) * weights, 1)
+def _orientation(tiff: bytes) -> int:
+    """The tag 0x0112 in the first directory of a TIFF block; 1 where there is none."""
+    order = "big" if tiff[:1] == b"M" else "little"
+    directory = _number(tiff, 4, 4, order)
+    for entry in range(directory + 2, directory + 2 + 12 * min(_number(tiff, directory, 2, order), 340), 12):
+        if _number(tiff, entry, 2, order) == 0x0112:
+            value = _number(tiff, entry + 8, 2, order)
+            return value if 1 <= value <= 8 else 1
+    return 1
 
 
-def _bmp(content):
-    """A negative height means rows from the top."""
-    size = _fields(content, 18, 4)[::-1]
-    return tf.abs(tf.where(size >= 2**31, size - 2**32, size))
+def _png(content: bytes):
+    width, height = _number(content, 16, 4), _number(content, 20, 4)
+    traits = {"16-bit"} if content[24:25] == b"\x10" else set()
+    traits |= {"alpha"} if content[25:26] in (b"\x04", b"\x06") else set()
+    at, ended, orientation = 8, False, 1
+    while at + 8 <= len(content):
+        length, name = _number(content, at, 4), content[at + 4 : at + 8]
+        ended = ended or name == b"IEND"
+        traits |= {b"tRNS": {"alpha"}, b"acTL": {"animated"}}.get(name, set())
+        if name == b"eXIf":
+            orientation = _orientation(content[at + 8 : at + 8 + length])
+        at += 12 + length
+    return height, width, 0, traits | (set() if ended else {"truncated"}), orientation
 
 
-def _webp(content):
-    """The canvas of VP8X, or the frame of VP8L (14 bits a side) or VP8 (lossy)."""
-    kind = tf.strings.substr(content, 12, 4)
-    bits = lambda: _fields(content, 21, 2)  # noqa: E731
-    lossless = lambda: tf.stack([  # noqa: E731
-        (bits()[0] + 65536 * bits()[1]) // 16384 % 16384 + 1, bits()[0] % 16384 + 1,
-    ])  # fmt: skip
-    branches = [
-        (tf.equal(kind, "VP8X"), lambda: _fields(content, 24, 3)[::-1] + 1),
-        (tf.equal(kind, "VP8L"), lossless),
-    ]
-    return tf.case(branches, default=lambda: _fields(content, 26, 2)[::-1] % 16384)
+def _gif(content: bytes):
+    """All frames count: the decoder unpacks every one of them and copies each onto a canvas of the whole size."""
+    width, height = _number(content, 6, 2, "little"), _number(content, 8, 2, "little")
+    flags = content[10] if len(content) > 10 else 0
+    at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    frames = 0
+    while at < len(content) and content[at] in b"\x21\x2c":
+        if content[at] == 0x2C:
+            left, top, across, down = (_number(content, at + i, 2, "little") for i in (1, 3, 5, 7))
+            frames, width, height = frames + 1, max(width, left + across), max(height, top + down)
+            flags = content[at + 9] if at + 9 < len(content) else 0
+            at += 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+        else:
+            at += 2
+        while at < len(content) and content[at]:
+            at += 1 + content[at]
+        at += 1
+    ended = content[at : at + 1] == b"\x3b"
+    traits = ({"animated"} if frames > 1 else set()) | (set() if ended else {"truncated"})
+    return height, width, frames * height * width, traits, 1
+
+
+def _bmp(content: bytes):
+    height = int.from_bytes(content[22:26], "little", signed=True)
+    return abs(height), abs(int.from_bytes(content[18:22], "little", signed=True)), 0, set(), 1
+
+
+def _webp(content: bytes):
+    """Chunks of a RIFF file; the canvas of the extended format is on top of the picture's own size."""
+    traits, sizes, at, orientation = set(), [(0, 0)], 12, 1
+    if _number(content, 4, 4, "little") + 8 > len(content):
+        traits.add("truncated")
+    while at + 8 <= len(content):
+        name, length, body = content[at : at + 4], _number(content, at + 4, 4, "little"), at + 8
+        if name == b"VP8X":
+            flags = _number(content, body, 1)
+            traits |= {name for bit, name in ((0x02, "animated"), (0x10, "alpha")) if flags & bit}
+            sizes.append(tuple(_number(content, body + i, 3, "little") + 1 for i in (7, 4)))
+        elif name == b"VP8 ":
+            sizes.append(tuple(_number(content, body + i, 2, "little") & 0x3FFF for i in (8, 6)))
+        elif name == b"VP8L":
+            bits = _number(content, body + 1, 4, "little")
+            sizes.append(((bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1))
+            traits |= {"alpha"} if bits >> 28 & 1 else set()
+        elif name == b"EXIF":
+            orientation = _orientation(content[body : body + length].removeprefix(EXIF))
+        at = body + length + length % 2
+    height, width = max(sizes, key=lambda size: size[0] * size[1])
+    return height, width, 0, traits, orientation
+
+
+_READERS = {"jpeg": _jpeg, "png": _png, "gif": _gif, "bmp": _bmp, "webp": _webp}

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 import augment
-from recipes.image_header import MAX_ELONGATION, refusal
+from recipes.graph_header import MAX_ELONGATION, refusal
 from recipes.penultimate import features_model
 from recipes.result import Result
 from recipes.test_time import Crops, ways

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from makers import jpeg, png, png_bomb
 from PIL import Image
 
-from recipes.image_header import header_size, refusal
+from recipes.graph_header import header_size, refusal
 from recipes.proof_images import bmp, gif, made_images
 
 
