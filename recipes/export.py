@@ -59,7 +59,10 @@ def export(
         if format == "saved_model":
             path = staged
             served = ServedModel(result, options)
-            tf.saved_model.save(served, staged, signatures=served.signatures())
+            try:
+                tf.saved_model.save(served, staged, signatures=served.signatures())
+            except tf.errors.OpError as error:
+                raise OutputError(f"{final} cannot be written: {error.message}") from error
         else:
             path = staged / formats.FILES[format]
             calibration = lambda: crops_of(result, unlabelled(images.contents))  # noqa: E731

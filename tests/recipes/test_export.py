@@ -10,12 +10,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from makers import picture, png
+from makers import picture, png, small_network
 from PIL import Image, ImageOps
 
 import augment
 import recipes
 from recipes import OutputError, RecipesError, saved_model
+from recipes.penultimate import features_model
 from recipes.proof import ProofError
 
 CLIENT = """
@@ -231,6 +232,22 @@ def test_wrong_use(exported, tmp_path):
         with pytest.raises(RecipesError, match=match):
             result.export(tmp_path / "x", **wrong)
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("members", [1, 2])
+def test_features_of_mirror_images_and_ensembles(tmp_path, mirror, members):
+    """Those of the image as it is, of every member, also after a model was saved and loaded."""
+    networks = [recipes.backbones.resolve(small_network(seed=10 * i)) for i in range(members)]
+    models = [recipes.classifier.logits_model(network, 3, 32) for network in networks]
+    whole = recipes.classifier.with_probabilities(models, mirror=mirror)
+    whole.save(tmp_path / "model.keras")
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    heads = [keras.Model(model.inputs, model.get_layer("logits").input) for model in models]
+    expected = np.concatenate([head.predict(images, verbose=0) for head in heads], 1)
+    for model in (whole, keras.saving.load_model(tmp_path / "model.keras")):
+        np.testing.assert_allclose(features_model(model).predict(images, verbose=0), expected, atol=1e-4)
+    assert features_model(networks[0].network) is None
 
 
 def _classifier(backbone, size=64):
