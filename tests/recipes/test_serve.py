@@ -16,6 +16,7 @@ from makers import picture, png, png_bomb
 from serving import b64, get, post, served
 
 import recipes
+from recipes.penultimate import features_model
 from recipes.proof_images import gif
 from recipes.serve_model import LoadedModel, Overloaded, first_frame, load_model
 
@@ -47,7 +48,7 @@ def test_features_and_pixels(exported, server):
     expected = result.predict(image)[0].probabilities
     np.testing.assert_allclose(told["predictions"][0]["probabilities"], expected, atol=1e-5)
     told = post(server[0], {"signature_name": "features", "instances": b64(png(image))})[2]
-    assert len(told["predictions"][0]["features"]) == result.model.get_layer("logits").kernel.shape[0]
+    assert len(told["predictions"][0]["features"]) == features_model(result.model).output_shape[-1]
 
 
 def test_what_it_is(server):
