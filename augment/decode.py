@@ -78,6 +78,8 @@ def _decode_webp(content):
 
 
 def _decode_bmp(content):
+    with tf.control_dependencies([tf.debugging.Assert(_starts(content, b"BM"), ["no JPEG, PNG, GIF, BMP or WebP image"])]):
+        content = tf.identity(content)
     palette = tf.equal(_little_endian(content, 28, 2), 8)
     return tf.cond(
         palette, lambda: _with_palette(content), lambda: _three_channels(tf.io.decode_bmp(content), bmp=True)

@@ -134,7 +134,7 @@ def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca
     first = tf.cast(first_batch, tf.int64) * batch_size
 
     def look(image, label, epoch, index):
-        return cache.open(image, index, policy) if cached else open_image(image), label
+        return cache.open(image, policy) if cached else open_image(image), label
 
     def arrange(opened_and_label, epoch, index):
         opened, label = opened_and_label
@@ -146,8 +146,6 @@ def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca
 
     @tf.autograph.experimental.do_not_convert
     def finish(region, uniform, labels):
-        if cached:
-            cache.check()
         images = _rendered(region, uniform, policy, pca or IMAGENET_PCA)
         return mix(images, soft_labels(labels, classes), policy, uniform) if policy.mixes else (images, labels)
 

@@ -58,9 +58,8 @@ class Source:
         """(image, label) of an element of `examples`."""
         return self.read(index)
 
-    def called(self, position, epoch, *, seed: int, shuffle: bool) -> tf.Tensor:
-        """What the example at that position is called in errors."""
-        index = self.index(position, epoch, seed=seed, shuffle=shuffle)
+    def called(self, index) -> tf.Tensor:
+        """What that example is called in errors."""
         return self.name(index) if self.name else tf.strings.format("example {}", index)
 
 
@@ -104,10 +103,9 @@ class Stream:
         """(image, label) of an element of `examples`."""
         return payload
 
-    def called(self, position, epoch, *, seed: int, shuffle: bool) -> tf.Tensor:
-        """What the example at that position is called in errors."""
-        note = " of the shuffled pass (shuffle=False tells which)" if shuffle else ""
-        return tf.strings.format("example {}" + note, position)
+    def called(self, index) -> tf.Tensor:
+        """What that example is called in errors."""
+        return tf.strings.format("example {}", index)
 
 
 def as_source(dataset) -> Source | Stream:
