@@ -76,7 +76,9 @@ class Cache:
             number = self._numbers.uniform((), maxval=2**63 - 1, dtype=tf.int64)
             with tf.control_dependencies([tf.debugging.Assert(total <= self.limit, [self._refusal()])]):
                 written = tf.io.write_file(self._path(number), packed)
-            fresh = tf.concat([number[None], tf.cast([*tf.unstack(opened.size), opened.orientation, factor], tf.int64)], 0)
+            fresh = tf.concat(
+                [number[None], tf.cast([*tf.unstack(opened.size), opened.orientation, factor], tf.int64)], 0
+            )
             with tf.control_dependencies([written]):
                 inserted = self._known.insert(key, fresh)
             with tf.control_dependencies([inserted]):
@@ -89,8 +91,14 @@ class Cache:
 
     def _refusal(self) -> str:
         disk = f", 90 % of what the disk of {self._folder.name} had free" if self._by_disk else ""
-        mend = "choose another disk with cache=augment.Cache(directory=…)" if disk else "raise it with cache=augment.Cache(limit=…)"
-        return f"the decoded images exceed the cache's limit of {self.limit:,} bytes{disk}; {mend}, or leave the cache out"
+        mend = (
+            "choose another disk with cache=augment.Cache(directory=…)"
+            if disk
+            else "raise it with cache=augment.Cache(limit=…)"
+        )
+        return (
+            f"the decoded images exceed the cache's limit of {self.limit:,} bytes{disk}; {mend}, or leave the cache out"
+        )
 
     @staticmethod
     def unpack(path) -> tf.Tensor:
@@ -100,7 +108,8 @@ class Cache:
 
 def _fineness(policy: Policy) -> str:
     """All that `coarsest` depends on beside the image."""
-    return f" {policy.size} {policy.short_side and policy.short_side[1]} {policy.area and policy.area[0]} {policy.aspect} {policy.range('stretch')}"
+    crop = (policy.short_side[1],) if policy.short_side else (policy.area[0], *policy.aspect)
+    return f" {(policy.size, *crop, *policy.range('stretch'))}"
 
 
 def coarsest(policy: Policy, height, width) -> tf.Tensor:

@@ -44,8 +44,8 @@ class Cut(NamedTuple):
     plain:   whether it is a JPEG with nothing to shrink or transpose, which is common and made quick.
     box:     (..., 4) int32 (top, left, height, width), in the image shrunk by the scale.
     steps:   (..., 5) int32: whether it is a JPEG, the scale (1, 2, 4 or 8) at which that is decoded, or at which other
-             pixels are at hand, the factors (y, x) to shrink by afterwards, and whether to transpose, for the sampler wants rows of the image along rows of
-             the output.
+             pixels are at hand, the factors (y, x) to shrink by afterwards, and whether to transpose, for the sampler
+             wants rows of the image along rows of the output.
     """
 
     content: tf.Tensor
