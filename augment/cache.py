@@ -25,8 +25,8 @@ class Cache:
     What is known of an image is found by a 64-bit hash of its encoded bytes, not by its place in the dataset: a stream
     may reshuffle itself, and several pipelines may share one cache. Images that are not shrunk give the very pixels
     that they give without a cache. Crops that are coarser than what is stored differ a little where the image is a
-    JPEG: its pixels are averaged further, while without a cache another scale of its cosine transform is decoded (less
-    than 1 of 255 on average in photos, 6 at the most).
+    JPEG: its pixels are averaged further, while without a cache another scale of its cosine transform is decoded (of
+    255, 0.2 on average and 2 at the most in smooth pictures, 1.2 and 17 in noise with the spectrum of photos).
 
     limit:     bytes, at most 90 % of what the disk has free; the first image beyond raises an error with the figure.
     directory: where the temporary folder is made; default: the system's.
@@ -145,4 +145,5 @@ def _as_fine_as_needed(content, policy):
 def decode_for(content, policy: Policy) -> tf.Tensor:
     """Upright uint8 RGB of encoded bytes, no finer than any crop of `policy` needs."""
     pixels, opened, _ = _as_fine_as_needed(content, policy)
+    pixels.set_shape((None, None, 3))
     return upright(pixels, opened.orientation)

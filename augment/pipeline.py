@@ -152,8 +152,8 @@ def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca
     dtype, cached = pixel_type(image.dtype), cache is not None
     if cached and image.dtype != tf.string:
         raise PolicyError(
-            f"cache is {cache!r}, but the dataset yields pixels ({image.dtype.name}), which are decoded already; leave it "
-            "out"
+            f"cache is {cache!r}, but the dataset yields pixels ({image.dtype.name}), which are decoded already; leave "
+            "it out"
         )
     for part in tf.nest.flatten(labels):
         if not part.shape.is_fully_defined():

@@ -18,7 +18,7 @@ def resample(region: Region, policy: Policy, uniform, compiled: bool = False) ->
     δ = min(1, √(⅔ (s² − 1))) image pixels apart (0 where s ≤ 1). Up to s = 1.6 that kernel has the variance of the
     triangle of width s which `tf.image.resize(antialias=True)` uses; it sums to one everywhere, and needs three taps an
     axis for any s ≤ 2. Larger shrinking is done before, by whole factors. Lens distortion changes s from place to
-    place, and δ follows; where a barrel shrinks its corners by more than 1.6 beyond the whole factors, they alias a little.
+    place, and δ follows; a barrel's corners that shrink by more than 1.6 beyond the whole factors alias a little.
 
     compiled: by XLA, in kernels of their own: of two in one it would make a loop that repeats the first for every use.
     """
