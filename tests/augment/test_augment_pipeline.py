@@ -325,7 +325,7 @@ def test_extra_is_in_training_mode_and_previewed():
 
 
 def test_labels_may_be_a_dictionary():
-    images, labels = next(
+    _, labels = next(
         iter(augment.pipeline((IMAGES, {"a": LABELS, "b": np.eye(11)}), POLICY, batch_size=4, shuffle=False))
     )
     assert labels["a"].numpy().tolist() == [0, 1, 2, 3] and labels["b"].shape == (4, 11)
