@@ -4,9 +4,9 @@
     python scripts/benchmark_augment.py [FOLDER of JPEGs] [--photos FOLDER of large JPEGs] [--only colour]
 
 Every contestant gets the same files in memory, two threads, batches of 64 at 224 pixels, and the same transforms (Keras
-and keras-cv have no PCA offset, so theirs is the few lines of TensorFlow that their users would write). They take turns, several rounds, and the best round of each counts: on
-a shared machine the slow rounds measure the neighbours. Without a folder the JPEGs are made from noise with the
-spectrum of photos.
+and keras-cv have no PCA offset, so theirs is the few lines of TensorFlow that their users would write). They take
+turns, several rounds, and the best round of each counts: on a shared machine the slow rounds measure the neighbours.
+Without a folder the JPEGs are made from noise with the spectrum of photos.
 """
 
 import argparse
@@ -138,8 +138,10 @@ def albumentations_batches(contents, geometry):
 
 
 def layers_in_tf_data(contents, layers):
-    """Decoding, a random crop and Resizing per image, then preprocessing layers per batch, as their guides show it; the PCA
-    offset in the same map."""
+    """Decoding, a random crop and Resizing per image, then preprocessing layers per batch, as their guides show it.
+
+    The PCA offset comes after the layers in the same map.
+    """
     resize = keras.layers.Resizing(SIZE, SIZE)
     eigenvalues = tf.constant(augment.IMAGENET_PCA.eigenvalues, tf.float32)
     eigenvectors = tf.constant(augment.IMAGENET_PCA.eigenvectors, tf.float32)
