@@ -56,7 +56,7 @@ def _decode_jpeg(content):
 def decode_png(content) -> tf.Tensor:
     """uint8 RGB of PNG bytes as stored, without regard to its orientation."""
     # Asked for 4 channels, TensorFlow invents the alpha of palettes without one; 0 means as many as there are.
-    deep = tf.equal(tf.strings.substr(content, 24, 1), b"\x10")
+    deep = tf.equal(_bytes(content, 24, 1)[0], 16)
     return _three_channels(
         tf.cond(
             deep,
@@ -72,7 +72,7 @@ def _upright_webp(content):
 
 
 def _decode_webp(content):
-    flags = _little_endian(tf.strings.substr(content, 12, 9), 8, 1)
+    flags = _little_endian(content, 20, 1)
     animated = _starts(tf.strings.substr(content, 12, 4), b"VP8X") & tf.equal(tf.bitwise.bitwise_and(flags, 2), 2)
     # TensorFlow 2.21 corrupts memory on animations.
     with tf.control_dependencies([tf.debugging.Assert(~animated, ["animated WebP is not supported"])]):
@@ -92,15 +92,20 @@ def _decode_bmp(content):
 
 def _with_palette(content):
     """TensorFlow gives the indices of 8-bit BMPs; the palette of (blue, green, red, 0) follows the header."""
-    entries = tf.strings.substr(content, 14 + _little_endian(content, 14, 4), 4 * 256)
-    colours = tf.reshape(tf.io.decode_raw(entries, tf.uint8, fixed_length=4 * 256), (256, 4))[:, 2::-1]
+    colours = tf.reshape(_bytes(content, 14 + _little_endian(content, 14, 4), 4 * 256), (256, 4))[:, 2::-1]
     return tf.gather(colours, tf.cast(tf.io.decode_bmp(content)[..., 0], tf.int32))
 
 
 def _little_endian(content, at: int, count: int):
     """The unsigned integer in `count` bytes from position `at`."""
-    digits = tf.io.decode_raw(tf.strings.substr(content, at, count), tf.uint8, fixed_length=count)
-    return tf.reduce_sum(tf.cast(digits, tf.int32) * [256**i for i in range(count)])
+    return tf.reduce_sum(tf.cast(_bytes(content, at, count), tf.int32) * [256**i for i in range(count)])
+
+
+def _bytes(content, at, count: int):
+    """`count` bytes from position `at`; zeros past the end."""
+    # What TensorFlow says of a position past the end quotes the content, which Python may be unable to decode.
+    piece = tf.strings.substr(content, tf.clip_by_value(at, 0, tf.strings.length(content)), count)
+    return tf.io.decode_raw(piece, tf.uint8, fixed_length=count)
 
 
 def _three_channels(image, bmp: bool = False):
@@ -142,7 +147,7 @@ def is_png(content) -> tf.Tensor:
 
 def png_size(content) -> tf.Tensor:
     """int32 (height, width) of PNG bytes as stored, read from the header."""
-    digits = tf.io.decode_raw(tf.strings.substr(content, 16, 8), tf.uint8, fixed_length=8)
+    digits = _bytes(content, 16, 8)
     width, height = tf.unstack(
         tf.reduce_sum(tf.reshape(tf.cast(digits, tf.int32), (2, 4)) * [2**24, 2**16, 2**8, 1], 1)
     )

@@ -36,6 +36,7 @@ from recipes.errors import (  # noqa: E402
     RecipeError,
     RecipesError,
     TrainingError,
+    UnsafeFileError,
 )
 from recipes.evaluation import Evaluation  # noqa: E402
 from recipes.finetune import finetune  # noqa: E402
@@ -56,6 +57,7 @@ from recipes.recipe import (  # noqa: E402
 )
 from recipes.result import Prediction, Result  # noqa: E402
 from recipes.run_folder import load  # noqa: E402
+from recipes.table import from_csv  # noqa: E402
 from recipes.test_time import lecture_scales  # noqa: E402
 
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "StageResult",
     "Summary",
     "TrainingError",
+    "UnsafeFileError",
     "ablate",
     "adjusted",
     "audit",
@@ -85,6 +88,7 @@ __all__ = [
     "finetune",
     "finetune_all",
     "finetune_few",
+    "from_csv",
     "from_scratch",
     "lecture_scales",
     "ledger_table",

@@ -10,7 +10,7 @@ import numpy as np
 import augment
 from recipes.arguments import check_recipe, checked_seed, seconds
 from recipes.audit import Audit
-from recipes.ensemble import soup
+from recipes.ensemble import poured
 from recipes.errors import RecipeError
 from recipes.finish import crop_gains
 from recipes.ledger import Gain, compared, table
@@ -78,7 +78,7 @@ class Ablation:
 
 
 def ablate(
-    dataset=None, *, backbone="auto", recipe="auto", validation=None, time_limit=None, seed: int = 0
+    dataset=None, *, backbone="auto", recipe="auto", tricks=None, validation=None, time_limit=None, seed: int = 0
 ) -> Ablation:
     """Measure what each of `TRICKS` is worth: train once by the recipe, then once without (or with) each trick.
 
@@ -86,17 +86,24 @@ def ablate(
     on; a soup of all runs and the lecture's crop sets follow. The intervals are those of a paired bootstrap over the
     images: they do not hold the noise between two trainings. Rows for which the time limit leaves no room say so.
 
-    Arguments as of `finetune`. A recipe without gradient steps has no such tricks: its rows are the crop sets.
+    tricks: names of those of `TRICKS` to measure, such as ("MixUp", "Polyak averaging"); None: all.
+
+    The other arguments are those of `finetune`. A recipe without gradient steps has no such tricks: its rows are the
+    crop sets.
 
     Example: `recipes.finetune("photos/", recipe=recipes.ablate("photos/", time_limit="1h").recipe)`
     """
     began = time.monotonic()
     check_recipe(recipe)
+    known = {trick.name: trick for trick in TRICKS}
+    unknown = set(tricks or ()) - set(known)
+    if unknown:
+        raise RecipeError(f"tricks are {sorted(unknown)}; expected some of {sorted(known)}")
     deadline = began + seconds(time_limit) if time_limit is not None else None
     ready = prepare(dataset, backbone, recipe, validation, checked_seed(seed), deadline)
     study = _Study(ready.start, replace(ready.recipe, refit=False), seed, deadline)
-    for trick in TRICKS if ready.recipe.epochs else ():
-        study.measure(trick)
+    for name in (tricks or known) if ready.recipe.epochs else ():
+        study.measure(known[name])
     if len(study.runs) > 1:
         study.soup()
     study.crops()
@@ -130,6 +137,10 @@ class _Study:
             self.rows.append(Gain(trick.name, None, kept=used, note=f"not measured: {error}"))
             return
         trained, spent = self._run(other)
+        if trick.used(trained.recipe) == used:
+            note = f"not measured: {'; '.join(set(trained.recipe.reasons) - set(self.base.recipe.reasons))}"
+            self.rows.append(Gain(trick.name, None, kept=used, note=note))
+            return
         self.runs.append(trained)
         before, after = self.base.finished.probabilities, trained.finished.probabilities
         without, with_it = (after, before) if used else (before, after)
@@ -144,9 +155,7 @@ class _Study:
         """Greedy, of all runs that have the base's weights and size, chosen on one half of the images and judged on the
         other, and the other way round."""
         shapes = [tuple(w.shape) for w in self.base.model.weights]
-        size = self.base.recipe.evaluation_policy.size
-        alike = [run for run in self.runs if [tuple(w.shape) for w in run.model.weights] == shapes
-                 and run.recipe.evaluation_policy.size == size]  # fmt: skip
+        alike = [run for run in self.runs if [tuple(w.shape) for w in run.model.weights] == shapes]
         if len(alike) < 2:
             self.rows.append(Gain("soup", None, kept=False, note="not measured: no two runs have the same weights"))
             return
@@ -154,7 +163,7 @@ class _Study:
         found = np.empty_like(self.base.finished.probabilities)
         for chooses in (0, 1):
             inside, outside = np.flatnonzero(half == chooses), np.flatnonzero(half != chooses)
-            joint = soup([self._result(run) for run in alike], self.validation.subset(inside))
+            joint, *_ = poured([self._result(run) for run in alike], self.validation.subset(inside))
             found[outside] = joint.probabilities(self.validation.subset(outside))
         row = compared("soup of the runs", self.base.finished.probabilities, found, self.validation.labels)
         self.rows.append(replace(row, seconds=self.base_seconds * (len(alike) - 1)))

@@ -12,7 +12,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from recipes.errors import BackboneError
+from recipes.errors import BackboneError, UnsafeFileError
+from recipes.safe_model import load_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +162,7 @@ def _copy(model: keras.Model) -> keras.Model:
         path = Path(folder) / "backbone.keras"
         try:
             model.save(path)
-            return keras.saving.load_model(path, compile=False, safe_mode=True)
+            return load_model(path)
         except Exception as error:  # whatever a layer's get_config or from_config raises
             raise BackboneError(
                 f"backbone {model.name} cannot be saved as .keras and loaded again safely: {error}"
@@ -172,8 +173,8 @@ def _load(path: Path) -> keras.Model:
     if not path.is_file():
         raise BackboneError(f"backbone {path} does not exist")
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, OSError, TypeError) as error:
+        return load_model(path)
+    except (UnsafeFileError, OSError) as error:
         raise BackboneError(f"backbone {path} is no .keras model that can be loaded safely: {error}") from error
 
 

@@ -37,7 +37,7 @@ def logits_model(
         features = pooled(backbone(images))
     else:
         tensors = feature_tensors(network, size)
-        read = keras.Model(network.inputs, [pooled(tensors[tap]) for tap in taps], name=network.name)
+        read = keras.Model(network.inputs, [pooled(tensors[tap], f"{tap}") for tap in taps], name=network.name)
         outputs = backbone(images, read)
         features = keras.layers.Concatenate(name="features")(outputs) if len(taps) > 1 else outputs[0]
     if dropout:
@@ -72,11 +72,11 @@ def with_probabilities(models, *, mirror: bool = False, temperature: float = 1.0
     softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
     cooler = keras.layers.Rescaling(1 / temperature, dtype="float32", name="temperature")
     views = [images, keras.ops.flip(images, axis=2)] if mirror else [images]
-    if len(models) > 1:
-        models = [keras.Model(m.inputs, m.outputs[0], name=f"member_{i}") for i, m in enumerate(models)]
-        logits = [member(view) for member in models for view in views]
-    else:
-        logits = [models[0].outputs[0], *(models[0](view) for view in views[1:])]
+    if len(models) == len(views) == 1:
+        logits = [models[0].outputs[0]]
+    else:  # as layers of their own, or a copy of the whole would have each shared weight twice
+        members = [keras.Model(m.inputs, m.outputs[0], name=f"member_{i}") for i, m in enumerate(models)]
+        logits = [member(view) for member in members for view in views]
     outputs = [softmax(cooler(x)) for x in logits]
     mean = keras.layers.Average(dtype="float32", name="mean")(outputs) if len(outputs) > 1 else outputs[0]
     return keras.Model(images, mean, name="classifier")

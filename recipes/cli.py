@@ -38,6 +38,13 @@ BackboneOption = Annotated[
     str,
     typer.Option(help="auto, a keras.applications call such as 'MobileNetV2(alpha=0.35)', a .keras file, or glyphs."),
 ]
+WithinOption = Annotated[
+    Path | None,
+    typer.Option(help="Of a CSV: the folder that its paths may not leave; default: the one it lies in."),
+]
+CropsOption = Annotated[
+    str, typer.Option(help="Predictions averaged over: 1 (centre), 5 (and corners), 10 (and mirror images), or auto.")
+]
 SeedOption = Annotated[int, typer.Option(help="Two CPU runs with one seed give the same weights.")]
 
 
@@ -54,16 +61,19 @@ def finetune(
     epochs: Annotated[int | None, typer.Option(help="Instead of what the recipe says.", min=0)] = None,
     time_limit: Annotated[str | None, typer.Option(help="Stop in time with the best weights: 90s, 10m, 1h30m.")] = None,
     seed: SeedOption = 0,
+    within: WithinOption = None,
+    snapshots: Annotated[int, typer.Option(help="Cycles of the learning rate whose ends are averaged.", min=0)] = 0,
 ):
     """Train the best classifier for labelled images, and say why it is made as it is."""
     result = recipes.finetune(
-        dataset,
+        _listed(dataset, within),
         backbone=backbone,
         recipe=recipe if epochs is None else recipes.adjusted(recipe, epochs=epochs),
         validation=_fraction(validation),
         time_limit=time_limit,
         seed=seed,
         output=output,
+        snapshots=snapshots,
     )
     result.report(output / "report.html")
     print(f"\n{result}\n")
@@ -86,15 +96,21 @@ def pretrain(
 
 
 @app.command()
-def audit(dataset: DatasetArgument):
-    """Look at every image once: what is damaged, what is odd, what occurs twice."""
-    print(recipes.audit(dataset))
+def audit(
+    dataset: DatasetArgument,
+    strict: Annotated[bool, typer.Option("--strict", help="Findings are an error: exit code 2.")] = False,
+    within: WithinOption = None,
+):
+    """Look at every image once: what is damaged, what is odd, what occurs twice, and what becomes of it."""
+    print(recipes.audit(_listed(dataset, within), strict=strict))
 
 
 @app.command()
-def probe(dataset: DatasetArgument, backbone: BackboneOption = "auto", seed: SeedOption = 0):
+def probe(
+    dataset: DatasetArgument, backbone: BackboneOption = "auto", seed: SeedOption = 0, within: WithinOption = None
+):
     """How well each stage of the frozen network separates the classes."""
-    recipes.probe(dataset, backbone=backbone, seed=seed)
+    recipes.probe(_listed(dataset, within), backbone=backbone, seed=seed)
 
 
 @app.command()
@@ -109,9 +125,55 @@ def rank(
 
 
 @app.command()
-def evaluate(run: RunArgument, dataset: DatasetArgument):
+def evaluate(
+    run: RunArgument,
+    dataset: DatasetArgument,
+    crops: CropsOption = "1",
+    scales: Annotated[list[int] | None, typer.Option(help="Short sides in pixels, one --scales each.")] = None,
+    mode: Annotated[str, typer.Option(help="auto, crops, or dense (whole images).")] = "auto",
+    within: WithinOption = None,
+):
     """Accuracy of a run on other labelled images, with its 95 % interval."""
-    print(recipes.load(run).evaluate(dataset))
+    found = recipes.load(run).evaluate(
+        _listed(dataset, within), crops=_crops(crops), scales=tuple(scales) if scales else None, mode=mode
+    )  # fmt: skip
+    print(found)
+
+
+Runs = Annotated[list[Path], typer.Argument(help="Folders that `recipes finetune --output` wrote.")]
+JoinedOption = Annotated[Path, typer.Option(help="Folder for the joint run.")]
+HeldOutOption = Annotated[str | None, typer.Option(help="Labelled images that no run was trained on.")]
+
+
+@app.command()
+def ensemble(runs: Runs, output: JoinedOption = Path("ensemble"), validation: HeldOutOption = None):
+    """Average the predictions of several runs into one."""
+    _join(recipes.ensemble, runs, output, validation)
+
+
+@app.command()
+def soup(runs: Runs, output: JoinedOption = Path("soup"), validation: HeldOutOption = None):
+    """Average the weights of several runs of one architecture: the cost of one model."""
+    _join(recipes.soup, runs, output, validation)
+
+
+def _join(how, runs, output: Path, validation: str | None) -> None:
+    joint = how([recipes.load(run) for run in runs], validation)
+    joint.save(output)
+    print(f"{joint}\n\nrun:    {output}")
+
+
+@app.command()
+def ablate(
+    dataset: DatasetArgument,
+    backbone: BackboneOption = "auto",
+    recipe: Annotated[str, typer.Option(help="auto (measured), probe, few, all, or scratch.")] = "auto",
+    trick: Annotated[list[str] | None, typer.Option(help="One --trick each; default: all.")] = None,
+    time_limit: Annotated[str | None, typer.Option(help="No training is begun that would end later: 10m, 2h.")] = None,
+    seed: SeedOption = 0,
+):
+    """Measure what each trick of the training is worth on a dataset."""
+    recipes.ablate(dataset, backbone=backbone, recipe=recipe, tricks=trick, time_limit=time_limit, seed=seed)
 
 
 @app.command()
@@ -119,6 +181,9 @@ def predict(
     run: RunArgument,
     images: Annotated[Path, typer.Argument(help="An image, or a folder of them.")],
     output: Annotated[Path, typer.Option(help="The CSV to write.")] = Path("predictions.csv"),
+    crops: CropsOption = "1",
+    samples: Annotated[int, typer.Option(help="Average over so many draws of the training's noise.", min=0)] = 0,
+    abstain: Annotated[float | None, typer.Option(help="No class name below this probability.")] = None,
 ):
     """Classify images into a CSV: path, class_name, probability, error, then each class's probability."""
     if not output.parent.is_dir():
@@ -126,7 +191,7 @@ def predict(
     result, data = recipes.load(run), unlabelled(images)
     errors = [fact.error for fact in look(data)]
     good = [name for name, error in zip(data.names, errors, strict=True) if not error]
-    predictions = iter(result.predict(good))
+    predictions = iter(result.predict(good, crops=_crops(crops), samples=samples, abstain=abstain))
     with open(output, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "class_name", "probability", "error", *result.class_names])
@@ -136,7 +201,7 @@ def predict(
                 continue
             said = next(predictions)
             values = [f"{p:.6f}" for p in said.probabilities]
-            writer.writerow([name, said.class_name, f"{said.probability:.6f}", "", *values])
+            writer.writerow([name, said.class_name or "", f"{said.probability:.6f}", "", *values])
     print(f"{len(good)} images classified, {len(errors) - len(good)} unreadable: {output}")
     if not good:
         raise recipes.DataError(f"none of the {len(errors)} images in {images} can be decoded: {errors[0]}")
@@ -174,6 +239,14 @@ def report(run: RunArgument, path: Annotated[Path, typer.Argument(help="The HTML
     """Write the page about a run again."""
     recipes.load(run).report(path)
     print(path)
+
+
+def _listed(dataset: str, within: Path | None):
+    return dataset if within is None else recipes.from_csv(dataset, within=within)
+
+
+def _crops(crops: str) -> int | str:
+    return int(crops) if crops.isdigit() else crops
 
 
 def _fraction(validation: str | None):

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import augment
 from recipes.errors import DataError
+from recipes.finding import Finding
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,12 +91,12 @@ def joined(first: ImageData, second: ImageData) -> ImageData:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """What a dataset came with: `validation` and `test` are None where it has none; `ignored` are files not read."""
+    """What a dataset came with: `validation` and `test` are None where it has none; `unread` is what was not read."""
 
     train: ImageData
     validation: ImageData | None = None
     test: ImageData | None = None
-    ignored: tuple[str, ...] = ()
+    unread: tuple[Finding, ...] = ()
 
     @property
     def given(self) -> dict[str, ImageData]:

@@ -12,6 +12,7 @@ from recipes.data import ImageData
 from recipes.errors import RecipeError
 from recipes.evaluation import score
 from recipes.finish import TELLING, calibrated
+from recipes.fit import shown
 from recipes.ledger import Gain, gain_over
 from recipes.result import Result
 
@@ -41,11 +42,17 @@ def soup(results: Sequence[Result], validation=None) -> Result:
     log-likelihood at the best temperature). The runs must share their pretrained start: weights of independent random
     starts have no meaningful mean.
 
-    results:    at least two runs of one architecture, of the same classes and image size.
+    results:    at least two runs of one architecture, of the same classes; images are shown at the first one's size.
     validation: labelled images that none of them was trained on; None: nothing can be chosen, all runs are averaged.
 
     Raises: RecipeError for fewer than two results, other classes, or other architectures.
     """
+    joint, data, trick = poured(results, validation)
+    return _judged(joint, results, data, trick, cost=1.0)
+
+
+def poured(results: Sequence[Result], validation) -> tuple[Result, ImageData | None, str]:
+    """The soup of `results` before it is judged, the images that chose it, and what it is called."""
     results = _alike(results, "soup")
     _same_architecture(results)
     weights = [result.model.get_weights() for result in results]
@@ -56,7 +63,7 @@ def soup(results: Sequence[Result], validation=None) -> Result:
     told = f"the mean of the weights of {len(chosen)} of {len(results)} runs"
     told += ", all for want of validation images" if data is None else ", those that do not raise the validation loss"
     joint.recipe = joint.recipe.because(told)
-    return _judged(joint, results, data, f"soup of {len(chosen)} of {len(results)}", cost=1.0)
+    return joint, data, f"soup of {len(chosen)} of {len(results)}"
 
 
 def _alike(results, what: str) -> list[Result]:
@@ -75,15 +82,14 @@ def _alike(results, what: str) -> list[Result]:
 
 def _same_architecture(results) -> None:
     def shapes(result):
-        return [tuple(w.shape) for w in result.model.weights], result.recipe.evaluation_policy.size
+        return [tuple(w.shape) for w in result.model.weights]
 
     for result in results[1:]:
         if shapes(result) != shapes(results[0]):
             raise RecipeError(
-                f"soup: {result.backbone} by recipe {result.recipe.name!r} at "
-                f"{result.recipe.evaluation_policy.size} px and {results[0].backbone} by {results[0].recipe.name!r} at "
-                f"{results[0].recipe.evaluation_policy.size} px differ in their weights or their image size; "
-                "recipes.ensemble averages predictions of any models"
+                f"soup: {result.backbone} by recipe {result.recipe.name!r} and {results[0].backbone} by "
+                f"{results[0].recipe.name!r} have weights of other shapes; recipes.ensemble averages predictions "
+                "of any models"
             )
 
 
@@ -131,10 +137,12 @@ def _untempered(model: keras.Model) -> keras.Model:
 def _greedy(joint: Result, weights, data: ImageData) -> list[int]:
     counts = image_weights(data.labels, len(joint.class_names), joint.recipe.balanced)
 
+    images = shown(data, joint.recipe)
+
     def loss(chosen):
         joint.model.set_weights(_mean(weights, chosen))
-        logits = np.log(np.maximum(joint.probabilities(data).astype(np.float64), 1e-12))
-        return Score.of(logits, data.labels, counts).loss
+        found = joint.model.predict(images, verbose=0).astype(np.float64)
+        return Score.of(np.log(np.maximum(found, 1e-12)), data.labels, counts).loss
 
     alone = [loss([i]) for i in range(len(weights))]
     order = sorted(range(len(weights)), key=alone.__getitem__)

@@ -23,3 +23,7 @@ class TrainingError(RecipesError):
 
 class OutputError(RecipesError):
     """The output folder cannot be written, holds something else, or is no run."""
+
+
+class UnsafeFileError(RecipesError):
+    """A file that was to be loaded is damaged, or asks for more than data: code, other files, or boundless memory."""

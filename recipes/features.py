@@ -51,9 +51,12 @@ def feature_tensors(network: keras.Model, size: int) -> list:
     return tensors
 
 
-def pooled(tensor):
+POOL = "pool_"  # with which the names of the layers begin that average feature maps for the classifier
+
+
+def pooled(tensor, name: str = "last"):
     """(batch, channels) of a feature map or vector."""
-    return keras.layers.GlobalAveragePooling2D()(tensor) if len(tensor.shape) == 4 else tensor
+    return keras.layers.GlobalAveragePooling2D(name=POOL + name)(tensor) if len(tensor.shape) == 4 else tensor
 
 
 def stage_model(backbone: Backbone, size: int) -> tuple[keras.Model, list[str]]:
@@ -62,7 +65,7 @@ def stage_model(backbone: Backbone, size: int) -> tuple[keras.Model, list[str]]:
     names = [f"stage {i}" for i in range(1, len(tensors) + 1)]
     names[-1] += " (last)"
     images = keras.Input((size, size, 3), name="images")
-    outputs = backbone(images, keras.Model(backbone.network.inputs, [pooled(t) for t in tensors]))
+    outputs = backbone(images, keras.Model(backbone.network.inputs, [pooled(t, f"{i}") for i, t in enumerate(tensors)]))
     return keras.Model(images, outputs), names
 
 

@@ -24,6 +24,7 @@ from recipes.ledger import Gain, paired_bootstrap
 from recipes.prepare import prepare
 from recipes.result import Result
 from recipes.run_folder import check_output
+from recipes.suspects import find_suspects
 from recipes.training import train
 
 
@@ -89,6 +90,8 @@ def finetune(
         if test is not None:
             result.test = score(result.probabilities(test), test.labels)
     result.ledger = (*_training_rows(result, trained.fitted), *trained.finished.rows)
+    if start.measured:
+        result.suspects = find_suspects(start.measured, start.features, start.splits.train, start.splits.validation)
     if output is not None:
         result.save(output)
     return result

@@ -65,13 +65,17 @@ class Finished:
         return with_probabilities(models, mirror=self.recipe.mirror, temperature=at)
 
 
-def finish(models, recipe: Recipe, validation: ImageData, logits=None, *, crops: bool = True) -> Finished:
+def finish(
+    models, recipe: Recipe, validation: ImageData, logits=None, *, crops: bool = True, mirrors_gain: bool = False
+) -> Finished:
     """Decide on the validation images how the models' logits become probabilities.
 
     models: a model of logits, or several that are averaged.
     logits: (views, n, classes) of the images and, if recipe.mirror is not False, of their mirror images; None: these
             are looked at here.
     crops:  whether to measure them.
+    mirrors_gain: whether mirror images were seen to gain on the training images, by the linear classifier: then they
+            are averaged unless they lose likelihood here.
     """
     models, labels = models if isinstance(models, list | tuple) else [models], validation.labels
     if logits is None:
@@ -80,7 +84,10 @@ def finish(models, recipe: Recipe, validation: ImageData, logits=None, *, crops:
     straight = logits[: len(logits) // 2] if len(logits) > len(models) else logits
     if recipe.mirror is None:
         row = compared("mirror images", softmax(straight, -1).mean(0), softmax(logits, -1).mean(0), labels, cost=2.0)
-        rows, recipe = [row], replace(recipe, mirror=bool(row.kept and len(logits) > len(models)))
+        if mirrors_gain and not row.kept and row.nats >= 0:
+            note = "the linear classifier gains by them beyond its noise (cross-validated), nothing is lost here: on"
+            row = replace(row, kept=True, note=note)
+        rows, recipe = [row], replace(recipe, mirror=row.kept)
     logits = logits if recipe.mirror else straight
     calibration = None
     if recipe.calibrate and len(labels) >= TELLING:

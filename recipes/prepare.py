@@ -99,14 +99,18 @@ def with_validation(splits: Splits, validation) -> Splits:
     if isinstance(validation, int | float):
         if not 0 < validation < 1:
             raise DataError(f"validation is {validation}; expected a fraction between 0 and 1, or a dataset")
-        return Splits(splits.train, None, splits.test)
-    return Splits(splits.train, load(validation, splits.train.class_names).train, splits.test)
+        return replace(splits, validation=None)
+    given = load(validation, splits.train.class_names).train
+    if not set(given.names).isdisjoint(splits.train.names):  # images in memory: excluded are names
+        given = replace(given, names=tuple(f"validation {name}" for name in given.names))
+    return replace(splits, validation=given)
 
 
 def _split(splits: Splits, facts, fraction: float, seed: int):
     prints = facts.fingerprints["train"]
     train = splits.train
-    inside, outside = stratified_split(train.labels, prints, fraction, seed=seed, class_names=train.class_names)
+    pictures = facts.pictures(train)
+    inside, outside = stratified_split(train.labels, pictures, fraction, seed=seed, class_names=train.class_names)
     parts = {"train": inside, "validation": outside}
     fingerprints = facts.fingerprints | {name: tuple(prints[i] for i in where) for name, where in parts.items()}
     train, held_out = (splits.train.subset(where) for where in parts.values())

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.audit import Audit, audit, look
+from recipes.audit import Audit, images_audited, look
 from recipes.choice import Selection
-from recipes.data import ImageData
+from recipes.data import ImageData, Splits
 from recipes.errors import DataError, RecipeError
 from recipes.evaluation import Evaluation, score
 from recipes.features import evaluation_batches
@@ -19,6 +19,7 @@ from recipes.probe import Probe
 from recipes.recipe import Recipe
 from recipes.sources import load as load_data
 from recipes.sources import unlabelled
+from recipes.suspects import Suspect
 from recipes.test_time import CROPS, averaged, noisy, ways
 
 
@@ -54,6 +55,7 @@ class Result:
     test:        on the dataset's own test split, if it has one.
     table:       the lecture's 2×2 table with this dataset marked; empty where nothing was probed.
     ledger:      what each trick was worth on the validation images; `print(recipes.ledger_table(result.ledger))`.
+    suspects:    images whose label is probably wrong, the most doubtful first; empty where nothing was probed.
     calibration: of the temperature in the model; None where none is in it.
     seconds:     wall-clock time by phase.
     command:     what `finetune` was asked for, `versions` with what it ran.
@@ -72,6 +74,7 @@ class Result:
     test: Evaluation | None = None
     table: str = ""
     ledger: tuple[Gain, ...] = ()
+    suspects: tuple[Suspect, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     command: dict = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -144,8 +147,8 @@ class Result:
                  "auto": what gained on the validation images beyond its noise.
         scales:  short sides in pixels at which the crops are taken; None: 256/224 of the crop's size, for one crop its
                  size; `recipes.lecture_scales(size)` are ResNet's five.
-        mode:    "crops"; "dense": at each scale one fully convolutional look at the whole image, and at its mirror
-                 image if crops is 10, in place of the crops; "auto": the cheaper of the two for several crops.
+        mode:    "crops"; "dense": at each scale every window of the image, and of its mirror image if crops is 10, in
+                 one fully convolutional pass in place of the crops; "auto": the cheaper of the two for several crops.
         average: "probabilities" or "logits".
 
         Of a dataset with splits the test split counts, else the validation split. Images that the audit excludes are
@@ -169,7 +172,7 @@ class Result:
         """The labelled images of `dataset` that `evaluate` judges by."""
         splits = load_data(dataset, tuple(self.class_names))
         name, data = list(splits.given.items())[-1]
-        facts = audit(data)
+        facts = images_audited(Splits(data))
         for finding in facts.findings:
             print(finding)
         data = data.subset([i for i, file in enumerate(data.names) if file not in facts.excluded])
@@ -215,6 +218,9 @@ class Result:
         if self.test:
             lines.append(f"test: {self.test}")
         lines += [f"audit: {finding}" for finding in self.audit.findings]
+        if self.suspects:
+            lines.append(f"{len(self.suspects)} labels to look at, the most doubtful first:")
+            lines += [f"  {suspect}" for suspect in self.suspects[:5]]
         spent = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in self.seconds.items())
         return "\n".join([*lines, f"{sum(self.seconds.values()):.1f} s: {spent}"])
 

@@ -5,10 +5,10 @@ import os
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from augment import Policy
+from recipes.archive import load_arrays
 from recipes.audit import Audit, Finding
 from recipes.choice import Selection
 from recipes.errors import OutputError
@@ -19,9 +19,12 @@ from recipes.linear import Linear
 from recipes.probe import MirrorTest, Probe, StageResult
 from recipes.recipe import Recipe
 from recipes.result import Result
+from recipes.safe_model import load_model
+from recipes.suspects import Suspect
 
 _DESCRIPTION, _MODEL, _PROBE = "result.json", "model.keras", "probe.npz"
 _OURS = {f"{new}{name}" for name in (_MODEL, _PROBE) for new in ("", ".new-")} | {f".new-{_DESCRIPTION}", ".writable"}
+_LARGEST = 2**28  # bytes of the description: some ten million files
 _PLAIN = ("class_names", "history", "backbone", "seconds", "command", "versions", "table")
 
 
@@ -81,6 +84,7 @@ def describe(result: Result) -> dict:
         "selection": result.selection and asdict(result.selection),
         "calibration": result.calibration and asdict(result.calibration),
         "ledger": [asdict(gain) for gain in result.ledger],
+        "suspects": [asdict(suspect) for suspect in result.suspects],
         "validation": result.validation and asdict(result.validation),
         "test": result.test and asdict(result.test),
     }
@@ -110,10 +114,11 @@ def load(directory) -> Result:
         raise OutputError(f"{directory} {there}; give the folder that finetune(output=...) wrote")
     told = _description(directory)
     try:
-        model = keras.saving.load_model(directory / _MODEL, compile=False, safe_mode=True)
-        probe = told["probe"] and _load_probe(directory / _PROBE, **told["probe"])
+        model = load_model(_inside(directory, _MODEL))
+        probe = told["probe"] and _load_probe(_inside(directory, _PROBE), **told["probe"])
         return Result(
             model=model, probe=probe, recipe=_recipe(told["recipe"]), audit=_audit(told["audit"]),
+            suspects=tuple(Suspect(**suspect) for suspect in told["suspects"]),
             ledger=tuple(_gain(gain) for gain in told["ledger"]), calibration=_calibration(told["calibration"]),
             validation=_evaluation(told["validation"]),
             test=_evaluation(told["test"]), selection=_selection(told["selection"]),
@@ -124,13 +129,26 @@ def load(directory) -> Result:
 
 
 def _description(directory: Path) -> dict:
+    path = _inside(directory, _DESCRIPTION)
     try:
-        told = json.loads((directory / _DESCRIPTION).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{directory / _DESCRIPTION} cannot be read: {error}") from error
+        if (size := path.stat().st_size) > _LARGEST:
+            raise OutputError(f"{path} is refused: {size:,} bytes are more than {_LARGEST:,}")
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except OutputError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise OutputError(f"{path} cannot be read: {error}") from error
     if not isinstance(told, dict) or not isinstance(told.get("command"), dict):
         raise OutputError(f"{directory / _DESCRIPTION} is not the description of a run; choose another folder")
     return told
+
+
+def _inside(directory: Path, name: str) -> Path:
+    """A file of the folder itself: a run from elsewhere may come with links to other places."""
+    path = directory / name
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
+        raise OutputError(f"{path} is refused: it is a link to {os.path.realpath(path)}, outside the run's folder")
+    return path
 
 
 def _tuples(value):
@@ -145,7 +163,8 @@ def _recipe(told: dict) -> Recipe:
 
 def _audit(told: dict) -> Audit:
     findings = tuple(Finding(**{**finding, "files": tuple(finding["files"])}) for finding in told["findings"])
-    return Audit(findings, {split: tuple(prints) for split, prints in told["fingerprints"].items()})
+    prints = {split: tuple(prints) for split, prints in told["fingerprints"].items()}
+    return Audit(findings, prints, told.get("same", {}))
 
 
 def _evaluation(told: dict | None) -> Evaluation | None:
@@ -175,10 +194,10 @@ def _save_probe(probe: Probe, path: Path) -> None:
 
 
 def _load_probe(path: Path, mirrors: dict, **facts) -> Probe:
-    with np.load(path, allow_pickle=False) as arrays:
-        count = len({name.split(".")[0] for name in arrays.files})
-        stages = tuple(_load_stage(arrays, i) for i in range(count))
-        return Probe(stages, mirrors=MirrorTest(**mirrors), **facts)
+    arrays = load_arrays(path)
+    count = len({name.split(".")[0] for name in arrays})
+    stages = tuple(_load_stage(arrays, i) for i in range(count))
+    return Probe(stages, mirrors=MirrorTest(**mirrors), **facts)
 
 
 def _load_stage(arrays, i: int) -> StageResult:

@@ -1,8 +1,8 @@
 """Where images come from: a folder, a CSV, TensorFlow Datasets, arrays, a tf.data.Dataset."""
 
-import csv
 import difflib
 import os
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +11,10 @@ import tensorflow as tf
 
 from recipes.data import ImageData, Splits, check_pixels, labelled, stacked
 from recipes.errors import DataError
+from recipes.finding import Finding
+from recipes.table import SPLIT_FOLDERS, read_table
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"})
-SPLIT_FOLDERS = {
-    "train": "train", "training": "train",
-    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 
 
 def load(dataset, class_names: tuple[str, ...] | None = None) -> Splits:
@@ -54,7 +51,7 @@ def load(dataset, class_names: tuple[str, ...] | None = None) -> Splits:
     if path.is_dir():
         return _from_folder(path, class_names)
     if path.is_file() and path.suffix.lower() == ".csv":
-        return _from_csv(path, class_names)
+        return read_table(path, class_names)
     if path.exists():
         raise DataError(f"{path} is neither a folder of class folders nor a .csv file of path,label")
     raise DataError(f"{path} does not exist (looked in {path.absolute().parent}); check the spelling")
@@ -93,13 +90,32 @@ def _check_exist(files: list[str]) -> None:
         raise DataError(f"{len(missing)} of {len(files)} images do not exist: {', '.join(missing[:5])}")
 
 
-def image_files(folder: Path) -> list[str]:
-    """All image files below `folder`, sorted, following links once; hidden files are left out."""
+_LOOP, _TWICE, _CLOSED = "symbolic link loop", "folder linked twice", "unreadable folder"
+_UNREAD = {
+    _LOOP: "not followed: it leads back to a folder that it lies in",
+    _TWICE: "read once: another link leads to the same folder",
+    _CLOSED: "not read: what lies in it is missing from the training; mend its permissions",
+    "not read": "no image format that is read, or outside the class folders",
+}
+
+
+def image_files(folder: Path, unread: dict[str, list[str]] | None = None) -> list[str]:
+    """All image files below `folder`, sorted, following links once; hidden files are left out.
+
+    unread: where to add what could not be walked into, by kind.
+    """
     found, visited = [], set()
-    for root, folders, files in os.walk(folder, followlinks=True):
+    unread = defaultdict(list) if unread is None else unread
+
+    def closed(error: OSError):
+        unread[_CLOSED].append(error.filename)
+
+    for root, folders, files in os.walk(folder, followlinks=True, onerror=closed):
         status = os.stat(root)
         if (status.st_dev, status.st_ino) in visited:
             folders.clear()
+            inside = Path(os.path.realpath(os.path.dirname(root))).is_relative_to(os.path.realpath(root))
+            unread[_LOOP if inside else _TWICE].append(root)
             continue
         visited.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -112,7 +128,10 @@ def image_files(folder: Path) -> list[str]:
 
 
 def _subfolders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    try:
+        return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; mend its permissions") from error
 
 
 def _from_folder(path: Path, class_names) -> Splits:
@@ -123,8 +142,9 @@ def _from_folder(path: Path, class_names) -> Splits:
         roles = {folder.name for folder, role in roles.items() if role and _subfolders(folder)}
         if roles:
             raise DataError(f"{path} has {sorted(roles)} with class folders in them but no train/; add or rename it")
-        data = _class_folders(path, class_names)
-        return Splits(data, ignored=_ignored(path, [data]))
+        unread = defaultdict(list)
+        data = _class_folders(path, class_names, unread)
+        return Splits(data, unread=_unread(path, [data], unread))
     strangers = [folder.name for folder, role in roles.items() if role is None]
     twice = {role for role in roles.values() if list(roles.values()).count(role) > 1}
     if strangers or twice:
@@ -132,7 +152,8 @@ def _from_folder(path: Path, class_names) -> Splits:
             f"{path} has {train[0].name}/ with class folders in it, and beside it {strangers or sorted(twice)}: "
             "keep only train/, val/ and test/ there, or only class folders"
         )
-    splits = {role: _class_folders(folder, class_names) for folder, role in roles.items()}
+    unread = defaultdict(list)
+    splits = {role: _class_folders(folder, class_names, unread) for folder, role in roles.items()}
     for role, data in splits.items():
         expected = splits["train"].class_names
         if data.class_names != expected:
@@ -142,23 +163,25 @@ def _from_folder(path: Path, class_names) -> Splits:
                 f"the class folders of train and {role} in {path} differ: {role} lacks {missing}, has besides {extra}; "
                 "rename or move them so that both have the same (an empty folder will do)"
             )
-    return Splits(**splits, ignored=_ignored(path, splits.values()))
+    return Splits(**splits, unread=_unread(path, splits.values(), unread))
 
 
-def _ignored(path: Path, parts) -> tuple[str, ...]:
-    """Files below `path` that are not hidden and belong to no part: other formats, images beside the class folders."""
+def _unread(path: Path, parts, unread: dict[str, list[str]]) -> tuple[Finding, ...]:
+    """What was met on the way, and the files below `path` that are not hidden and belong to no part: other formats,
+    images beside the class folders."""
     read = {name for data in parts for name in data.names}
     files = (os.path.join(root, name) for root, _, names in os.walk(path) for name in sorted(names))
-    return tuple(f for f in files if f not in read and "/." not in f"/{Path(f).relative_to(path).as_posix()}")
+    unread["not read"] += [f for f in files if f not in read and "/." not in f"/{Path(f).relative_to(path).as_posix()}"]
+    return tuple(Finding(kind, tuple(unread[kind]), action) for kind, action in _UNREAD.items() if unread[kind])
 
 
-def _class_folders(path: Path, class_names) -> ImageData:
+def _class_folders(path: Path, class_names, unread) -> ImageData:
     folders = _subfolders(path)
     if not folders:
         loose = len(image_files(path))
         what = f"holds {loose} images but no class folders" if loose else "is empty: no folders and no images in it"
         raise DataError(f"{path} {what}; put each class's images into a folder of its own: {path}/cats, {path}/dogs")
-    files = {folder.name: image_files(folder) for folder in folders}
+    files = {folder.name: image_files(folder, unread) for folder in folders}
     if not any(files.values()):
         raise DataError(
             f"{path} has folders {[f.name for f in folders][:5]} but no image in them; "
@@ -171,43 +194,6 @@ def _class_folders(path: Path, class_names) -> ImageData:
     paths = [file for name in sorted(files) for file in files[name]]
     labels = [name for name in sorted(files) for _ in files[name]]
     return labelled(paths, np.array(labels, str), paths, names)
-
-
-def _from_csv(path: Path, class_names) -> Splits:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
-    header = [cell.strip().lower() for cell in rows[0]] if rows else []
-    has_header = "path" in header and "label" in header
-    columns = header if has_header else ["path", "label", "split"]
-    rows = rows[1:] if has_header else rows
-    if not rows:
-        raise DataError(f"{path} has no rows; expected lines of path,label (a third column `split` is understood)")
-    at, split_at = (columns.index("path"), columns.index("label")), columns.index("split") if "split" in columns else 99
-    parts: dict[str, list] = {}
-    for number, row in enumerate(rows, 1 + has_header):
-        if len(row) <= max(at):
-            raise DataError(f"{path} row {number} has {len(row)} cell(s): {row}; expected path,label")
-        split = row[split_at].strip().lower() if len(row) > split_at else "train"
-        if split not in SPLIT_FOLDERS:
-            raise DataError(f"{path} row {number} has split {split!r}; expected train, val or test")
-        file = str(path.parent / row[at[0]].strip())
-        if not os.path.isfile(file):
-            hint = "; is it a header? Name the columns path,label" if number == 1 and not has_header else ""
-            told = "which does not exist; paths are relative to the CSV"
-            raise DataError(f"{path} row {number} names {file}, {told}{hint}")
-        if not row[at[1]].strip():
-            raise DataError(f"{path} row {number} has no label for {file}")
-        parts.setdefault(SPLIT_FOLDERS[split], []).append((file, row[at[1]].strip()))
-    if "train" not in parts:
-        raise DataError(f"{path} has rows of {sorted(parts)} but none of split train")
-    names = class_names or tuple(sorted({label for _, label in parts["train"]}))
-    return Splits(**{
-        split: labelled([f for f, _ in pairs], np.array([x for _, x in pairs], str), [f for f, _ in pairs], names)
-        for split, pairs in parts.items()
-    })  # fmt: skip
 
 
 def _from_tfds(name: str, class_names) -> Splits:

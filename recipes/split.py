@@ -15,7 +15,8 @@ def stratified_split(
     """Indices (train, validation), `fraction` of every class in validation, at least one and never all of it.
 
     Images with one fingerprint form a group that is moved as a whole. Within a class the groups are ordered by
-    hash(seed, fingerprint), which depends neither on file names nor on the order of the files.
+    hash(seed, fingerprint), which depends neither on file names nor on the order of the files. A group that would more
+    than double the class's validation part is trained on.
 
     Raises: DataError for a fraction outside (0, 1), or a class of fewer than three distinct pictures: two are needed to
         train on, one to validate.
@@ -39,12 +40,19 @@ def stratified_split(
                 "validate: add images, or give a validation dataset"
             )
         quota = max(1, round(fraction * sum(len(members) for _, members in ordered)))
-        taken = 0
-        for _, members in ordered[:-2]:
-            if taken >= quota:
-                break
-            held_out += members
-            taken += len(members)
+        chosen = _fitting([members for _, members in ordered], quota)
+        held_out += [index for members in chosen for index in members]
     mask = np.zeros(len(labels), bool)
     mask[held_out] = True
     return np.flatnonzero(~mask), np.flatnonzero(mask)
+
+
+def _fitting(groups: list[list[int]], quota: int) -> list[list[int]]:
+    """The first groups until `quota` images are reached, without those that overshoot it twofold; at least the smallest
+    group, and two are always left."""
+    chosen, taken = [], 0
+    for members in groups[:-2]:
+        if taken < quota and taken + len(members) <= 2 * quota:
+            chosen.append(members)
+            taken += len(members)
+    return chosen or [min(groups, key=len)]

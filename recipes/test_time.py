@@ -1,5 +1,6 @@
 """Average it out at test time: crops, scales, whole images, and the noise of the training."""
 
+import math
 from dataclasses import dataclass
 
 import keras
@@ -11,14 +12,14 @@ from scipy.special import softmax
 import augment
 from layers.noise import noise_layers, training_mode
 from recipes.data import ImageData
+from recipes.dense import can_be_dense, dense_model, stride
 from recipes.errors import RecipeError
 from recipes.recipe import Recipe
 
 LECTURE_SCALES = (224, 256, 384, 480, 640)  # short sides for crops of 224 pixels (He et al. 2016)
 CROPS = (1, 5, 10)
-_LONG_SIDE = 16  # pixels, to which the long sides of whole images are rounded
 _PHOTO = 4 / 3  # aspect by which the cost of a whole image is told before any is seen
-_TINY = 1e-12
+_TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Crops:
     """A way to look at one image several times.
 
     grid:    the crops whose predictions are averaged, at every scale that is not dense.
-    dense:   scales at which the whole image is looked at once, fully convolutionally, instead.
+    dense:   scales at which every window of the whole image is looked at in one pass instead, see `dense_model`.
     mirror:  whether those are mirrored too.
     average: "probabilities" or "logits" (the geometric mean of the probabilities, normalised).
     """
@@ -77,6 +78,7 @@ def crop_grid(recipe: Recipe, crops: int = 10, scales=None) -> augment.CropGrid:
 def ways(model: keras.Model, recipe: Recipe, crops: int, scales=None, mode="auto", average="probabilities") -> Crops:
     """How `Result.evaluate(crops=…, scales=…, mode=…)` looks at an image.
 
+    The scales of whole images are rounded to multiples of the network's stride.
     Mirror images that the model averages over by itself are not shown to it a second time.
 
     Raises: RecipeError for an unknown mode or average, and where mode="dense" cannot be had.
@@ -88,11 +90,11 @@ def ways(model: keras.Model, recipe: Recipe, crops: int, scales=None, mode="auto
         )
     grid = crop_grid(recipe, crops, scales)
     size, mirror = grid.size, crops == 10 and not recipe.mirror
-    any_size = all(side is None for side in model.inputs[0].shape[1:3])
+    any_size = can_be_dense(model)
     if mode == "dense" and not any_size:
         raise RecipeError(
-            f"mode='dense' shows the network whole images, but it takes {model.inputs[0].shape[1:3]} pixels alone; use "
-            "mode='crops'"
+            f"mode='dense' shows the network whole images; it takes {model.inputs[0].shape[1:3]} pixels (None: any), "
+            "and must average feature maps before its classifier; use mode='crops'"
         )
     dense = ()
     if mode == "dense":
@@ -101,6 +103,9 @@ def ways(model: keras.Model, recipe: Recipe, crops: int, scales=None, mode="auto
         looks = 10 if mirror else 5
         dense = tuple(s for s in grid.scales if (1 + mirror) * _whole_cost(s, size) < looks)
     rest = tuple(scale for scale in grid.scales if scale not in dense)
+    if dense:
+        step = stride(model)
+        dense = tuple(step * max(round(scale / step), math.ceil(size / step)) for scale in dense)
     per_scale = 5 if crops == 10 and recipe.mirror else crops
     return Crops(augment.multicrop(rest, per_scale, size) if rest else None, dense, mirror, average, size)
 
@@ -112,6 +117,7 @@ def _whole_cost(scale: int, size: int) -> float:
 def averaged(model: keras.Model, data: ImageData, crops: Crops, batch_size: int = 32) -> np.ndarray:
     """(n, classes) probabilities of `data` in its order: means over the crops. Every image is decoded once."""
     at_once = max(1, round(batch_size / crops.cost))
+    dense, step = (dense_model(model, crops.size), stride(model)) if crops.dense else (None, 1)
     opener = crops.grid or augment.multicrop(crops.dense, 1, min(crops.dense))
     if crops.grid and crops.dense:
         opener = augment.multicrop((*crops.grid.scales, *crops.dense), 1, crops.size)
@@ -120,7 +126,7 @@ def averaged(model: keras.Model, data: ImageData, crops: Crops, batch_size: int 
     def look(index):
         pixels = opener.open(source.read(index)[0])
         views = [crops.grid(pixels)] if crops.grid else []
-        return index, tuple(views + [augment.whole(pixels, scale, _LONG_SIDE) for scale in crops.dense])
+        return index, tuple(views + [augment.whole(pixels, scale, step) for scale in crops.dense])
 
     looks = tf.data.Dataset.range(len(data)).map(
         tf.autograph.experimental.do_not_convert(look), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
@@ -133,7 +139,7 @@ def averaged(model: keras.Model, data: ImageData, crops: Crops, batch_size: int 
     with Progress(transient=True, disable=len(data) * crops.cost < 1000) as progress:
         task = progress.add_task(str(crops), total=len(data))
         for index, views in looks.prefetch(2):
-            found = _averaged(model, [view.numpy() for view in views], crops)
+            found = _averaged(model, dense, [view.numpy() for view in views], crops)
             rows = np.empty((len(data), found.shape[1])) if rows is None else rows
             rows[index.numpy()] = found
             progress.advance(task, len(found))
@@ -151,7 +157,7 @@ def _shape_key(index, views):
     return key
 
 
-def _averaged(model, views: list[np.ndarray], crops: Crops) -> np.ndarray:
+def _averaged(model, dense, views: list[np.ndarray], crops: Crops) -> np.ndarray:
     """(batch, classes) of the views of a batch of images: crops (batch, crops, …) and whole images (batch, …).
 
     A scale that is seen whole counts as much as all crops of another scale.
@@ -163,10 +169,12 @@ def _averaged(model, views: list[np.ndarray], crops: Crops) -> np.ndarray:
             share = len(crops.grid.scales)
         else:
             both = np.concatenate([view, view[:, :, ::-1]]) if crops.mirror else view
-            looks = model.predict_on_batch(both).reshape(1 + crops.mirror, n, -1).swapaxes(0, 1)
+            looks = dense.predict_on_batch(both)
+            looks = looks.reshape(1 + crops.mirror, n, -1, looks.shape[-1]).swapaxes(0, 1)
+            looks = looks.reshape(n, -1, looks.shape[-1])
             share = 1
         looks = looks.astype(np.float64)
-        total = total + share * (np.log(looks + _TINY) if crops.average == "logits" else looks).mean(1)
+        total = total + share * (np.log(np.maximum(looks, _TINY)) if crops.average == "logits" else looks).mean(1)
         weight += share
     return softmax(total / weight, -1) if crops.average == "logits" else total / weight
 
@@ -197,12 +205,16 @@ def noisy(model: keras.Model, data: ImageData, recipe: Recipe, samples: int, see
     policy = recipe.noise_policy
     total, squares, entropies = 0.0, 0.0, 0.0
     source = data.source()
+
+    def sample(epoch):
+        return augment.epoch(source, policy, batch_size=recipe.batch_size, seed=seed, epoch=epoch, shuffle=False)
+
+    batches = iter(tf.data.Dataset.range(samples).flat_map(sample).prefetch(2))
+    per_sample = -(-len(data) // recipe.batch_size)
     with Progress(transient=True, disable=len(data) * samples < 1000) as progress:
-        for sample in progress.track(range(samples), description="noisy predictions"):
-            batches = augment.epoch(
-                source, policy, batch_size=recipe.batch_size, seed=seed, epoch=sample, shuffle=False
-            )
-            p = np.concatenate([_noisy(model, images) for images, _ in batches]).astype(np.float64)
+        for _ in progress.track(range(samples), description="noisy predictions"):
+            rows = [_noisy(model, next(batches)[0]) for _ in range(per_sample)]
+            p = np.concatenate(rows).astype(np.float64)
             total, squares, entropies = total + p, squares + p**2, entropies + _entropy(p)
     mean = total / samples
     variance = np.maximum(squares - samples * mean**2, 0) / (samples - 1)
@@ -217,4 +229,4 @@ def _noisy(model, images) -> np.ndarray:
 
 
 def _entropy(p: np.ndarray) -> np.ndarray:
-    return -(p * np.log(p + _TINY)).sum(-1)
+    return -(p * np.log(np.maximum(p, _TINY))).sum(-1)

@@ -51,6 +51,12 @@ class Start:
         l2 = (stage or self.measured.last).classifier.l2
         return _balanced(fit_path(views, data.labels, self.classes, (10 * l2, l2))[-1], data.labels, recipe)
 
+    @property
+    def mirrors_gain(self) -> bool:
+        """Whether averaging over mirror images gains likelihood beyond its noise, by the linear classifier."""
+        gain, error = self.measured.head.mirror_gain if self.measured else (0.0, 0.0)
+        return gain > 2 * error
+
     def time_for_crops(self, deadline: float | None) -> bool:
         """Whether the validation images can be looked at once more at ten crops before the deadline."""
         if deadline is None or not self.measured:
@@ -137,7 +143,7 @@ def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks, m
     if rival and not fitted.better:
         return replace(_linear(start, start.rival(recipe), crops), fitted=fitted, selection=selection)
     models = members(model, fitted.snapshots)
-    finished = finish(models, recipe, splits.validation, crops=crops)
+    finished = finish(models, recipe, splits.validation, crops=crops, mirrors_gain=start.mirrors_gain)
     recipe = finished.recipe
     if recipe.refit and rival:
         linear = start.linear(recipe, everything=True)

@@ -9,7 +9,12 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if "slow" not in config.option.markexpr:
+        skip = pytest.mark.skip(reason="slow: pytest -m slow")
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(skip)
     if not SHARED.is_dir():
         skip = pytest.mark.skip(reason=f"needs {SHARED} (real photos and ImageNet weights)")
         for item in items:

@@ -4,6 +4,7 @@ import pytest
 from makers import folder, small_network
 
 import recipes
+from recipes import RecipeError
 from recipes.ablate import TRICKS
 
 PROBE = recipes.adjusted("probe", size=32)
@@ -16,16 +17,19 @@ def photos(tmp_path_factory):
 
 def test_every_trick_has_its_row(photos):
     recipe = recipes.adjusted("scratch", size=32, epochs=2, label_smoothing=0.1)
-    told = recipes.ablate(photos, backbone=small_network(), recipe=recipe)
+    asked = ("label smoothing", "MixUp", "stochastic depth", "snapshot ensemble")
+    told = recipes.ablate(photos, backbone=small_network(), recipe=recipe, tricks=asked)
     rows = {row.trick: row for row in told.rows}
-    assert {trick.name for trick in TRICKS} <= set(rows)
-    assert {"5 crops", "10 crops", "50 crops", "soup of the runs"} <= set(rows)
+    assert {*asked, "5 crops", "10 crops", "50 crops", "soup of the runs"} <= set(rows)
     assert "no residual branches" in rows["stochastic depth"].note
+    assert "epochs = 2" in rows["snapshot ensemble"].note
     assert rows["label smoothing"].note.startswith("in the recipe") and rows["MixUp"].note.startswith("not in")
     for trick in TRICKS:
-        if rows[trick.name].interval:
+        if trick.name in rows and rows[trick.name].interval:
             assert trick.used(told.recipe) == rows[trick.name].kept
     assert "label smoothing" in str(told)
+    with pytest.raises(RecipeError, match="tricks are \\['magic'\\]; expected some of"):
+        recipes.ablate(photos, tricks=("magic",))
 
 
 def test_the_time_limit_leaves_rows_unmeasured(photos):

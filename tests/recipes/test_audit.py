@@ -24,7 +24,7 @@ def test_damaged_and_empty_files_are_excluded(tmp_path):
     (tmp_path / "red" / "zero.png").write_bytes(b"")
     splits = load(tmp_path)
     found = audit(splits)
-    assert kinds(found) == {"damaged jpeg": ["half.jpg"], "zero bytes": ["zero.png"]}
+    assert kinds(found) == {"truncated jpeg": ["half.jpg"], "zero bytes": ["zero.png"]}
     kept, _ = usable(splits, found)
     assert len(kept.train) == 36
     assert not any("half" in name or "zero" in name for name in kept.train.names)

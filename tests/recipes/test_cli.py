@@ -40,7 +40,7 @@ def test_predict_writes_a_csv_with_the_damaged_file_named(place):
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((place / "out.csv").open(encoding="utf-8")))
     assert [row["class_name"] for row in rows] == ["red", ""]
-    assert "damaged jpeg" in rows[1]["error"]
+    assert "truncated jpeg" in rows[1]["error"]
     assert sum(float(rows[0][name]) for name in ("blue", "green", "red")) == pytest.approx(1, abs=1e-5)
 
 

@@ -181,7 +181,8 @@ def test_other_files_are_told(tmp_path):
     (tmp_path / "red" / "a.tif").write_bytes(b"II*")
     (tmp_path / "loose.jpg").write_bytes(jpeg(arrays(1)[0][0]))
     (tmp_path / ".hidden").write_text("x")
-    assert [file.rsplit("/", 1)[-1] for file in load(tmp_path).ignored] == ["loose.jpg", "a.tif"]
+    (finding,) = load(tmp_path).unread
+    assert [file.rsplit("/", 1)[-1] for file in finding.files] == ["loose.jpg", "a.tif"]
 
 
 def test_val_and_test_without_train(tmp_path):

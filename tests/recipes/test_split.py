@@ -42,3 +42,19 @@ def test_other_seed_other_split():
 def test_class_of_copies_cannot_be_split():
     with pytest.raises(DataError, match="1 distinct picture"):
         stratified_split(np.array([0, 0, 1, 1]), ["a", "a", "b", "c"])
+
+
+def test_a_large_group_does_not_become_the_validation_part():
+    """Frames of one film among single pictures."""
+    labels = np.zeros(100, int)
+    prints = ["film"] * 80 + [f"picture {i}" for i in range(20)]
+    for seed in range(20):
+        _, outside = stratified_split(labels, prints, 0.2, seed=seed)
+        assert "film" not in {prints[i] for i in outside} and len(outside) in (18, 19)
+
+
+def test_two_large_groups_and_a_small_one():
+    labels, prints = np.zeros(50, int), ["a"] * 24 + ["b"] * 24 + ["c"] * 2
+    for seed in range(5):
+        _, outside = stratified_split(labels, prints, 0.2, seed=seed)
+        assert {prints[i] for i in outside} == {"c"}

@@ -6,15 +6,17 @@ import keras
 import numpy as np
 import pytest
 from makers import arrays, folder, small_network
+from scipy.special import softmax
 
 import augment
 import recipes
 from layers import StochasticDepth
 from recipes import DataError, RecipeError
+from recipes.dense import dense_model
 from recipes.sources import load
 from recipes.test_time import Crops, averaged, noisy, ways
 
-PROBE = recipes.adjusted("probe", size=32)
+PROBE = recipes.adjusted("probe", size=32, mirror=False)
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +26,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(photos):
-    found = recipes.finetune(photos, backbone=small_network(), recipe=PROBE)
-    found.recipe = replace(found.recipe, mirror=False)
-    return found
+    return recipes.finetune(photos, backbone=small_network(), recipe=PROBE)
 
 
 def by_hand(result, data, grid):
@@ -47,15 +47,39 @@ def test_crops_are_those_of_multicrop(result, photos, crops, scales):
     np.testing.assert_allclose(logits, geometric / geometric.sum(1, keepdims=True), atol=1e-5)
 
 
-def test_dense_is_the_whole_image_and_its_mirror_image(result, photos):
+def test_dense_averages_every_window_of_the_image_and_its_mirror_image(result, photos):
     data, size = load(photos).train, result.recipe.evaluation_policy.size
-    scale = round(size * 256 / 224)
+    scale = 2 * size
+    model = result.model
+    read = model.get_layer("small")
+    maps = keras.Model(read.inputs, [layer.input for layer in read.layers if layer.name.startswith("pool_")])
+    kernel, bias = model.get_layer("logits").get_weights()
     rows = []
     for i in range(len(data)):
-        image = augment.whole(augment.decode(data.encoded(i)), scale, 16).numpy()
+        image = augment.whole(augment.decode(data.encoded(i)), scale, 4).numpy()
         assert min(image.shape[:2]) == scale
-        rows.append(result.model.predict(np.stack([image, image[:, ::-1]]), verbose=0).mean(0))
-    np.testing.assert_allclose(result.probabilities(data, crops=10, mode="dense"), rows, atol=2e-3)
+        features = windows(maps.predict(np.stack([image, image[:, ::-1]]), verbose=0), size)
+        rows.append(softmax(features @ kernel + bias, -1).mean((0, 1, 2)))
+    np.testing.assert_allclose(result.probabilities(data, crops=10, scales=(scale,), mode="dense"), rows, atol=1e-4)
+
+
+def windows(maps, size):
+    """(images, rows, columns, channels): means of the maps over windows of size × size pixels, one deep cell apart."""
+    strides = [round(2 * size / min(m.shape[1:3])) for m in maps]
+    deepest, found = max(strides), []
+    for m, stride in zip(maps, strides, strict=True):
+        cells, step = size // stride, deepest // stride
+        means = np.lib.stride_tricks.sliding_window_view(m, (cells, cells), (1, 2)).mean((-2, -1))
+        found.append(means[:, ::step, ::step])
+    return np.concatenate(found, -1)
+
+
+def test_of_one_window_dense_is_the_model_itself(result):
+    size = result.recipe.evaluation_policy.size
+    images = np.random.default_rng(0).integers(0, 256, (4, size, size, 3), np.uint8)
+    found = dense_model(result.model, size).predict(images, verbose=0)
+    assert found.shape == (4, 1, 1, 3)
+    np.testing.assert_allclose(found[:, 0, 0], result.model.predict(images, verbose=0), atol=1e-6)
 
 
 def test_images_of_many_shapes_keep_their_order(result, tmp_path):
@@ -72,7 +96,9 @@ def test_auto_takes_the_cheaper_of_dense_and_crops(result):
     size = result.recipe.evaluation_policy.size
     scales = recipes.lecture_scales(size)
     looks = ways(result.model, result.recipe, 10, scales)
-    assert looks.dense == scales[:3] and looks.grid.scales == scales[3:] and looks.mirror
+    assert (
+        looks.dense == tuple(4 * round(s / 4) for s in scales[:3]) and looks.grid.scales == scales[3:] and looks.mirror
+    )
     assert ways(result.model, result.recipe, 1, scales).dense == ()
     fixed = keras.Model(*(lambda x: (x, result.model(x)))(keras.Input((size, size, 3))))
     assert ways(fixed, result.recipe, 10).dense == ()

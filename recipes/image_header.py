@@ -1,0 +1,144 @@
+"""What an image file says of itself before anything is decoded: its kind, its size, and what is unusual about it."""
+
+from dataclasses import dataclass
+
+import augment
+
+_EXIF_WITHIN = 4096  # bytes; beyond, `augment.decode` does not look for it either
+EXIF = b"Exif\x00\x00"
+
+
+@dataclass(frozen=True)
+class Header:
+    """Read from the first bytes of a file, and from the lengths of its blocks.
+
+    kind:   "jpeg", "png", "gif", "bmp" or "webp"; empty for anything else.
+    pixels: that decoding the file has to hold at once, all frames together; 0 where the header does not say.
+    traits: some of "CMYK", "16-bit", "alpha", "animated", "truncated".
+    orientation: EXIF's 1-8, as `augment.decode` applies it.
+    """
+
+    kind: str = ""
+    height: int = 0
+    width: int = 0
+    pixels: int = 0
+    traits: frozenset[str] = frozenset()
+    orientation: int = 1
+
+
+def read_header(content: bytes) -> Header:
+    """The `Header` of encoded bytes. Never raises: what is cut off or nonsense reads as 0."""
+    kind = augment.file_kind(content)
+    if not kind:
+        return Header()
+    height, width, pixels, traits, orientation = _READERS[kind](content)
+    return Header(kind, height, width, max(pixels, height * width), frozenset(traits), orientation)
+
+
+def _number(content: bytes, at: int, size: int, order: str = "big") -> int:
+    return int.from_bytes(content[at : at + size], order)
+
+
+def _jpeg(content: bytes):
+    """Segment after segment up to the frame header (SOFn) and on to the first scan."""
+    height, width, orientation = 0, 0, 1
+    traits = set() if content.rstrip(b"\x00").endswith(b"\xff\xd9") else {"truncated"}
+    at = 2
+    while 0 <= (at := content.find(b"\xff", at)) < len(content) - 4:  # libjpeg too skips what lies between segments
+        marker, length = content[at + 1], _number(content, at + 2, 2)
+        if marker == 0xFF:
+            at += 1
+            continue
+        if marker in (0x00, 0x01, *range(0xD0, 0xD8)):  # no segment
+            at += 2
+            continue
+        if marker in (0xD8, 0xD9, 0xDA):
+            break
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and not height:
+            height, width = _number(content, at + 5, 2), _number(content, at + 7, 2)
+            if content[at + 9 : at + 10] == b"\x04":
+                traits.add("CMYK")
+        if marker == 0xE1 and content[at + 4 : at + 10] == EXIF and at < _EXIF_WITHIN:
+            orientation = _orientation(content[at + 10 : min(at + 2 + length, _EXIF_WITHIN)])
+        at += 2 + max(2, length)
+    return height, width, 0, traits, orientation
+
+
+def _orientation(tiff: bytes) -> int:
+    """The tag 0x0112 in the first directory of a TIFF block; 1 where there is none."""
+    order = "big" if tiff[:1] == b"M" else "little"
+    directory = _number(tiff, 4, 4, order)
+    for entry in range(directory + 2, directory + 2 + 12 * min(_number(tiff, directory, 2, order), 340), 12):
+        if _number(tiff, entry, 2, order) == 0x0112:
+            value = _number(tiff, entry + 8, 2, order)
+            return value if 1 <= value <= 8 else 1
+    return 1
+
+
+def _png(content: bytes):
+    width, height = _number(content, 16, 4), _number(content, 20, 4)
+    traits = {"16-bit"} if content[24:25] == b"\x10" else set()
+    traits |= {"alpha"} if content[25:26] in (b"\x04", b"\x06") else set()
+    at, ended, orientation = 8, False, 1
+    while at + 8 <= len(content):
+        length, name = _number(content, at, 4), content[at + 4 : at + 8]
+        ended = ended or name == b"IEND"
+        traits |= {b"tRNS": {"alpha"}, b"acTL": {"animated"}}.get(name, set())
+        if name == b"eXIf":
+            orientation = _orientation(content[at + 8 : at + 8 + length])
+        at += 12 + length
+    return height, width, 0, traits | (set() if ended else {"truncated"}), orientation
+
+
+def _gif(content: bytes):
+    """All frames count: the decoder unpacks every one of them and copies each onto a canvas of the whole size."""
+    width, height = _number(content, 6, 2, "little"), _number(content, 8, 2, "little")
+    flags = content[10] if len(content) > 10 else 0
+    at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    frames = 0
+    while at < len(content) and content[at] in b"\x21\x2c":
+        if content[at] == 0x2C:
+            left, top, across, down = (_number(content, at + i, 2, "little") for i in (1, 3, 5, 7))
+            frames, width, height = frames + 1, max(width, left + across), max(height, top + down)
+            flags = content[at + 9] if at + 9 < len(content) else 0
+            at += 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+        else:
+            at += 2
+        while at < len(content) and content[at]:
+            at += 1 + content[at]
+        at += 1
+    ended = content[at : at + 1] == b"\x3b"
+    traits = ({"animated"} if frames > 1 else set()) | (set() if ended else {"truncated"})
+    return height, width, frames * height * width, traits, 1
+
+
+def _bmp(content: bytes):
+    height = int.from_bytes(content[22:26], "little", signed=True)
+    return abs(height), abs(int.from_bytes(content[18:22], "little", signed=True)), 0, set(), 1
+
+
+def _webp(content: bytes):
+    """Chunks of a RIFF file; the canvas of the extended format is on top of the picture's own size."""
+    traits, sizes, at, orientation = set(), [(0, 0)], 12, 1
+    if _number(content, 4, 4, "little") + 8 > len(content):
+        traits.add("truncated")
+    while at + 8 <= len(content):
+        name, length, body = content[at : at + 4], _number(content, at + 4, 4, "little"), at + 8
+        if name == b"VP8X":
+            flags = _number(content, body, 1)
+            traits |= {name for bit, name in ((0x02, "animated"), (0x10, "alpha")) if flags & bit}
+            sizes.append(tuple(_number(content, body + i, 3, "little") + 1 for i in (7, 4)))
+        elif name == b"VP8 ":
+            sizes.append(tuple(_number(content, body + i, 2, "little") & 0x3FFF for i in (8, 6)))
+        elif name == b"VP8L":
+            bits = _number(content, body + 1, 4, "little")
+            sizes.append(((bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1))
+            traits |= {"alpha"} if bits >> 28 & 1 else set()
+        elif name == b"EXIF":
+            orientation = _orientation(content[body : body + length].removeprefix(EXIF))
+        at = body + length + length % 2
+    height, width = max(sizes, key=lambda size: size[0] * size[1])
+    return height, width, 0, traits, orientation
+
+
+_READERS = {"jpeg": _jpeg, "png": _png, "gif": _gif, "bmp": _bmp, "webp": _webp}

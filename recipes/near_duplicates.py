@@ -1,0 +1,123 @@
+"""Pictures that a person would call the same although their bytes differ: resized, recompressed, a frame later."""
+
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+
+SMALLEST = 64  # pixels of the shorter side; smaller pictures hold too little to tell the same from alike
+_BITS_APART = 6
+_BANDS = (0, 9, 18, 27, 36, 45, 54, 64)  # one more than bits apart: hashes as near agree in one band at least
+_ALIKE = 0.85
+_SAMPLE, _FEWEST = 20_000, 100  # random pairs to learn from how alike the pictures of a class are
+
+Signature = tuple[int, bytes]  # perceptual hash of 64 bits, thumbnail of 16 × 16 luminances
+
+
+def signature(pixels: np.ndarray) -> Signature | None:
+    """The DCT hash ("pHash", Zauner 2010) and a thumbnail of RGB or grey pixels (height, width, channels).
+
+    The picture's luminance is averaged to 32 × 32; of its discrete cosine transform the 8 × 8 lowest frequencies but
+    the constant one count, each as one bit: whether it is above their median.
+    """
+    height, width = pixels.shape[:2]
+    if min(height, width) < SMALLEST:
+        return None
+    grey = luminance(pixels[:: max(1, height // 128), :: max(1, width // 128)])
+    small = _averages(grey.shape[0]) @ grey @ _averages(grey.shape[1]).T
+    low = (_cosines() @ small @ _cosines().T).ravel()
+    bits = low > np.median(low[1:])
+    bits[0] = False
+    thumbnail = np.rint(small.reshape(16, 2, 16, 2).mean((1, 3))).astype(np.uint8)
+    return int.from_bytes(np.packbits(bits).tobytes(), "big"), thumbnail.tobytes()
+
+
+def luminance(pixels: np.ndarray) -> np.ndarray:
+    """float32 (height, width) of RGB, RGBA or grey pixels (height, width, channels): ITU-R BT.601."""
+    if pixels.shape[-1] < 3:
+        return pixels[..., 0].astype(np.float32)
+    return pixels[..., :3].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+
+
+@lru_cache(maxsize=512)
+def _averages(side: int) -> np.ndarray:
+    """(32, side): row i averages the stretch from i·side/32 to (i+1)·side/32, its ends by the parts inside it."""
+    edges = np.arange(33) * side / 32
+    pixel = np.arange(side)
+    inside = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    return (np.maximum(inside, 0) * 32 / side).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _cosines() -> np.ndarray:
+    """(8, 32): the lowest frequencies of the type-II discrete cosine transform."""
+    return np.cos(np.pi / 32 * (np.arange(32) + 0.5) * np.arange(8)[:, None]).astype(np.float32)
+
+
+def near_pairs(signatures: list[Signature | None], labels) -> np.ndarray:
+    """(pairs, 2) positions of pictures that are nearly the same: at most 6 of 64 bits apart, and thumbnails whose
+    correlation r is 0.85 at least, and beyond what pictures of one class have in common.
+
+    Photos of one class hardly correlate, drawings of one letter do: artanh r must lie four standard deviations above
+    that of random pairs within a class. Only hashes that agree in one of seven bands of bits are compared.
+    """
+    where = np.array([i for i, s in enumerate(signatures) if s is not None], np.int64)
+    if len(where) < 2:
+        return np.zeros((0, 2), np.int64)
+    hashes = np.array([signatures[i][0] for i in where], np.uint64)
+    pairs = np.unique(np.concatenate([_near(hashes, *band) for band in pairwise(_BANDS)]), axis=0)
+    thumbnails = np.stack([np.frombuffer(signatures[i][1], np.uint8) for i in where])
+    return where[pairs[_correlation(thumbnails, pairs) >= _required(thumbnails, np.asarray(labels)[where])]]
+
+
+def _required(thumbnails: np.ndarray, labels: np.ndarray) -> float:
+    """The correlation that two pictures of one class do not have by chance. Median and median deviation, for the
+    duplicates themselves are among the pairs."""
+    pairs = np.random.default_rng(0).integers(0, len(labels), (_SAMPLE, 2))
+    pairs = np.unique(pairs[(labels[pairs[:, 0]] == labels[pairs[:, 1]]) & (pairs[:, 0] < pairs[:, 1])], axis=0)
+    if len(pairs) < _FEWEST:
+        return _ALIKE
+    z = np.arctanh(np.clip(_correlation(thumbnails, pairs), -0.999, 0.999))
+    deviation = 1.4826 * np.median(np.abs(z - np.median(z)))
+    return max(_ALIKE, float(np.tanh(np.median(z) + 4 * deviation)))
+
+
+def _near(hashes: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Pairs that agree in the bits from `low` to `high` and are few bits apart."""
+    keys = (hashes >> np.uint64(low)) & np.uint64(2 ** (high - low) - 1)
+    order = np.argsort(keys, kind="stable")
+    keys, hashes = keys[order], hashes[order]
+    found, first, ahead = [np.zeros((0, 2), np.int64)], np.arange(len(keys)), 1
+    while len(first):
+        first = first[first + ahead < len(keys)]
+        first = first[keys[first] == keys[first + ahead]]
+        apart = _ones(hashes[first] ^ hashes[first + ahead])
+        near = first[apart <= _BITS_APART]
+        found.append(np.sort(np.stack([order[near], order[near + ahead]], 1), 1))
+        ahead += 1
+    return np.concatenate(found)
+
+
+def _ones(words: np.ndarray) -> np.ndarray:
+    """How many bits of each word are set."""
+    return np.unpackbits(words.view(np.uint8).reshape(-1, 8), axis=1).sum(1)
+
+
+def _correlation(thumbnails: np.ndarray, pairs: np.ndarray, block: int = 65_536) -> np.ndarray:
+    found = [np.zeros(0)]
+    for start in range(0, len(pairs), block):
+        a, b = (thumbnails[pairs[start : start + block, side]].astype(np.float32) for side in (0, 1))
+        a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+        found.append((a * b).sum(1) / np.maximum(np.sqrt((a * a).sum(1) * (b * b).sum(1)), 1e-6))
+    return np.concatenate(found)
+
+
+def groups(count: int, pairs: np.ndarray) -> list[list[int]]:
+    """The positions 0..count-1 that pairs connect, directly or through others: only groups of two and more."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (count, count))
+    label = connected_components(graph, directed=False)[1]
+    touched = np.unique(pairs)
+    return [touched[label[touched] == one].tolist() for one in dict.fromkeys(label[touched].tolist())]

@@ -1,0 +1,174 @@
+"""What an audit can find in images and classes: how each kind is recognised, and what `finetune` does about it."""
+
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from recipes.data import ImageData, Splits
+from recipes.finding import Finding, printable
+from recipes.look import Facts
+from recipes.near_duplicates import groups, near_pairs
+from recipes.plan import IMBALANCED
+from recipes.sources import IMAGE_SUFFIXES
+
+SMALLEST_CLASS = 3  # distinct pictures: two to train on, one to validate
+_TINY, _LONG = 16, 10.0  # pixels of the shorter side, longer side / shorter side
+_FLAT, _COPIES = 0.9, 10
+_FLAT_CONTRAST = 3.0
+_ACCIDENTS = 0.02  # share of odd files; more are the dataset's nature
+_TRAITS = {
+    "animated": "kept: only the first frame is read",
+    "16-bit": "kept: scaled to 8 bits",
+    "CMYK": "kept: converted to RGB without their colour profile",
+    "alpha": "kept: laid over white",
+    "EXIF-rotated": "kept: turned upright as the camera says",
+}
+_FORMATS = {suffix: suffix[1:] for suffix in IMAGE_SUFFIXES} | dict.fromkeys((".jpg", ".jpe", ".jfif"), "jpeg")
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One image with where it stands and what the look at it told."""
+
+    name: str
+    split: str
+    label: int
+    facts: Facts
+
+
+def seen(splits: Splits, facts: dict[str, list[Facts]]) -> list[Seen]:
+    """All images of all splits, in order."""
+    return [
+        Seen(name, split, int(label), fact)
+        for split, data in splits.given.items()
+        for name, label, fact in zip(data.names, data.labels, facts[split], strict=True)
+    ]
+
+
+def unreadable(images: list[Seen]) -> Iterator[Finding]:
+    by_kind = defaultdict(list)
+    for image in images:
+        if image.facts.error:
+            by_kind[image.facts.error.split(":")[0]].append(image)
+    for kind, some in sorted(by_kind.items()):
+        yield Finding(kind, _names(some), f"excluded ({some[0].facts.error})", excluded=True)
+
+
+def placeholders(images: list[Seen]) -> Iterator[Finding]:
+    """One flat colour over 90 % of the picture, hardly any contrast, or the same picture ten times; excluded unless
+    there are so many that this is the dataset's way."""
+    read = [image for image in images if not image.facts.error]
+    copies = Counter(image.facts.fingerprint for image in read)
+    odd = [
+        image
+        for image in read
+        if image.facts.dominant > _FLAT
+        or image.facts.contrast < _FLAT_CONTRAST
+        or copies[image.facts.fingerprint] >= _COPIES
+    ]
+    if odd and len(odd) <= max(1, _ACCIDENTS * len(read)):
+        action = "excluded (almost one colour, or the same picture many times)"
+        yield Finding("placeholder", _names(odd), action, excluded=True)
+    elif odd:
+        action = "kept: almost one colour, or the same picture many times, but too many to be accidents"
+        yield Finding("flat picture", _names(odd), action)
+
+
+def traits(images: list[Seen]) -> Iterator[Finding]:
+    read = [image for image in images if not image.facts.error]
+    for trait, action in _TRAITS.items():
+        yield from _if_any(trait, [image for image in read if trait in image.facts.traits], action)
+    misnamed = [image for image in read if _misnamed(image)]
+    yield from _if_any("wrong extension", misnamed, "kept: read as what they are, whatever their names say")
+    sized = [image for image in read if image.facts.format != "array"]
+    extreme = [i for i in sized if min(i.facts.size) < _TINY or max(i.facts.size) > _LONG * min(i.facts.size)]
+    if len(extreme) <= len(sized) / 2:
+        action = f"kept: a side below {_TINY} pixels, or one {_LONG:g} times the other; most of it is lost in a crop"
+        yield from _if_any("extreme size", extreme, action)
+    foreign = [image for image in images if image.name != printable(image.name)]
+    yield from _if_any("name not UTF-8", foreign, "kept: shown with \\xNN for the bytes in question")
+
+
+def _misnamed(image: Seen) -> bool:
+    promised = _FORMATS.get(os.path.splitext(image.name)[1].lower())
+    return promised is not None and promised != image.facts.format
+
+
+def duplicates(images: list[Seen]) -> Iterator[Finding]:
+    """Images of the same pixels."""
+    places = defaultdict(list)
+    for image in images:
+        if image.facts.fingerprint:
+            places[image.facts.fingerprint].append(image)
+    yield from _repeated("duplicate", [group for group in places.values() if len(group) > 1])
+
+
+def near_duplicates(images: list[Seen]) -> tuple[list[Finding], dict[str, str]]:
+    """Images that are nearly the same, and for each of their fingerprints the least of those it is near to: what is
+    to stay on one side of a split."""
+    first = {}
+    for image in images:
+        if image.facts.signature:
+            first.setdefault(image.facts.fingerprint, image)
+    distinct = list(first.values())
+    near = groups(len(distinct), near_pairs([i.facts.signature for i in distinct], [i.label for i in distinct]))
+    alike = [[distinct[i] for i in group] for group in near]
+    same = {
+        image.facts.fingerprint: min(other.facts.fingerprint for other in group) for group in alike for image in group
+    }
+    places = defaultdict(list)
+    for image in images:
+        if image.facts.fingerprint in same:
+            places[same[image.facts.fingerprint]].append(image)
+    return list(_repeated("near-duplicate", list(places.values()))), same
+
+
+def _repeated(kind: str, repeated: list[list[Seen]]) -> Iterator[Finding]:
+    """One picture in several places; a group is told under the worst that it shows."""
+    cases = (
+        (f"{kind} across splits", lambda group: len({image.split for image in group}) > 1,
+         "kept: the accuracy on the held-out side is too high by them"),
+        (f"{kind} across classes", lambda group: len({image.label for image in group}) > 1,
+         f"kept: one of the labels {'must' if kind == 'duplicate' else 'may'} be wrong"),
+        (kind, lambda group: True, "kept, on one side of a split made here"),
+    )  # fmt: skip
+    for name, matches, action in cases:
+        yield from _if_any(name, [image for group in repeated if matches(group) for image in group], action)
+        repeated = [group for group in repeated if not matches(group)]
+
+
+def classes(data: ImageData, fingerprints, excluded: frozenset[str], split_here: bool) -> Iterator[Finding]:
+    """What is odd about the classes of the training images, once the excluded ones are gone."""
+    alike = defaultdict(list)
+    for name in data.class_names:
+        plain = unicodedata.normalize("NFKC", name).casefold()
+        alike[re.sub(r"[\W_]+", "", plain) or plain].append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            action = "kept as several classes: give them one name if they are one"
+            yield Finding("alike class names", tuple(map(repr, names)), action)
+    pictures, counts = defaultdict(set), Counter()
+    for name, label, fingerprint in zip(data.names, data.labels.tolist(), fingerprints, strict=True):
+        if name not in excluded:
+            counts[label] += 1
+            pictures[label].add(fingerprint)
+    told = [f"{name} ({counts[i]})" for i, name in enumerate(data.class_names)]
+    small = tuple(told[i] for i in range(len(told)) if len(pictures[i]) < SMALLEST_CLASS)
+    if small and split_here:
+        action = f"an error unless a validation dataset is given: a split needs {SMALLEST_CLASS} distinct pictures"
+        yield Finding("class too small to split", small, action)
+    least, most = (f(range(len(told)), key=lambda i: counts[i]) for f in (min, max)) if told else (0, 0)
+    if told and counts[most] >= IMBALANCED * max(1, counts[least]):
+        yield Finding("imbalance", (told[most], told[least]), "kept: the plan lets every class count alike")
+
+
+def _names(images: list[Seen]) -> tuple[str, ...]:
+    return tuple(image.name for image in images)
+
+
+def _if_any(kind: str, images: list[Seen], action: str) -> Iterator[Finding]:
+    if images:
+        yield Finding(kind, _names(images), action)

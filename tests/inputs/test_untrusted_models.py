@@ -1,0 +1,291 @@
+"""`.keras` files and run folders from anybody: nothing is executed, followed elsewhere, or allocated on trust."""
+
+import io
+import json
+import os
+import pickle
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from recipes import BackboneError, OutputError, UnsafeFileError
+from recipes.archive import load_arrays
+from recipes.backbones import resolve
+from recipes.run_folder import load
+from recipes.safe_model import load_model
+
+TENSOR = {"class_name": "__keras_tensor__", "config": {"shape": [None, 4], "dtype": "float32",
+                                                      "keras_history": ["in", 0, 0]}}  # fmt: skip
+
+
+def part(module, class_name, config=None, **more) -> dict:
+    return {"module": module, "class_name": class_name, "config": config or {}, "registered_name": None, **more}
+
+
+def call(*args, **kwargs) -> list:
+    return [{"args": list(args), "kwargs": kwargs}]
+
+
+def network(*layers: dict, last: str = "odd") -> dict:
+    """The description of a functional model: an input of 4 numbers, then `layers`."""
+    first = part("keras.layers", "InputLayer", {"batch_shape": [None, 4], "dtype": "float32", "name": "in"}, name="in",
+                 inbound_nodes=[])  # fmt: skip
+    config = {"name": "m", "trainable": True, "layers": [first, *layers], "input_layers": [["in", 0, 0]],
+              "output_layers": [[last, 0, 0]]}  # fmt: skip
+    return part("keras.src.models.functional", "Functional", config) | {"registered_name": "Functional"}
+
+
+def layer(class_name: str, config: dict | None = None, module="keras.layers", nodes=None, **more) -> dict:
+    nodes = call(TENSOR) if nodes is None else nodes
+    return part(module, class_name, {"name": "odd", **(config or {})}, name="odd", inbound_nodes=nodes, **more)
+
+
+def weights(fill=None) -> bytes:
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        if fill:
+            fill(file)
+    return content.getvalue()
+
+
+def archive(path, config, h5: bytes | None = None, extra: dict | None = None, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as file:
+        file.writestr("metadata.json", "{}")
+        file.writestr("config.json", config if isinstance(config, str | bytes) else json.dumps(config))
+        file.writestr("model.weights.h5", weights() if h5 is None else h5)
+        for name, content in (extra or {}).items():
+            file.writestr(name, content)
+    return path
+
+
+DENSE = layer("Dense", {"units": 2})
+FUNCTION = {"module": "keras.models", "class_name": "function", "config": "load_model", "registered_name": "function"}
+BYTECODE = {"class_name": "__lambda__", "config": {"value": "4wAAAA", "defaults": None, "closure": None}}
+CONFIGS = {
+    "Lambda with bytecode": (network(layer("Lambda", {"function": BYTECODE})), "Lambda layer may run code"),
+    "Lambda of a function of Keras": (network(layer("Lambda", {"function": FUNCTION})), "Lambda"),
+    "bytecode elsewhere": (network(layer("Dense", {"units": 2, "activation": BYTECODE})), "without a module|no layer"),
+    "class of another module": (network(layer("Popen", {"args": "true"}, module="subprocess")), "Popen is no"),
+    "function of another module": (
+        network(layer("Activation", {"activation": part("os", "function") | {"config": "system"}})), "system"),
+    "get_file": (
+        network(layer("Activation", {"activation": part("keras.utils", "function") | {"config": "get_file"}})),
+        "get_file' is no activation"),
+    "enable_unsafe_deserialization": (
+        network(layer("Activation", {"activation": part("keras.config", "function")
+                                     | {"config": "enable_unsafe_deserialization"}})), "no activation"),
+    "activations.deserialize": (
+        network(layer("Activation", {"activation": part("builtins", "function") | {"config": "deserialize"}})),
+        "no activation"),
+    "function as a layer": (network(layer("clear_session", module="keras.utils")), "is no layer"),
+    "module that is not imported": (network(layer("Thing", module="keras.src.absent")), "is no layer"),
+    "package beside Keras": (network(layer("Task", module="keras_hub.models")), "is no layer"),
+    "class of Keras that is no layer": (network(layer("CustomObjectScope", module="keras.saving")), "is no layer"),
+    "TFSMLayer": (network(layer("TFSMLayer", {"filepath": "/tmp/x"})), "TFSMLayer layer"),
+    "TorchModuleWrapper": (network(layer("TorchModuleWrapper", {"module": "x"})), "TorchModuleWrapper layer"),
+    "StringLookup reads a file": (network(layer("StringLookup", {"vocabulary": "/etc/passwd"})), "StringLookup layer"),
+    "the class that StringLookup is made from": (
+        network(layer("IndexLookup", module="keras.src.layers.preprocessing.index_lookup")), "IndexLookup layer"),
+    "TextVectorization": (network(layer("TextVectorization", {"vocabulary": "/etc/passwd"})), "TextVectorization"),
+    "layer inside a wrapper": (
+        network(layer("TimeDistributed", {"layer": layer("Lambda", {"function": BYTECODE})})), "Lambda layer"),
+    "call on constants": (network(layer("UpSampling1D", {"size": 10**9}, nodes=call([[1.0]]))), "called on no tensor"),
+    "array of text": (
+        network(layer("Dense", {"units": part("builtins", "__numpy__", {"value": ["x"], "dtype": "S4000000000"})})),
+        "expected numbers"),
+    "registered name of another": (network(layer("Dense", registered_name={"a": 1})), "without a module or a name"),
+    "no module": (network({"class_name": "Dense", "config": {"units": 2}, "name": "odd"}), "without a module"),
+    "list for a class name": (network(layer(["Dense"])), "without a module|is damaged"),
+    "unbounded Dense": (
+        network(layer("Dense", {"units": 10**11}, build_config={"input_shape": [None, 4]})), "declares 500,000,000"),
+    "unbounded Embedding": (
+        network(layer("Embedding", {"input_dim": 10**10, "output_dim": 64})), "declares 640,000,000,000 weights"),
+    "unbounded Normalization": (
+        network(layer("Normalization", {"axis": -1}, build_config={"input_shape": [None, 10**10]})), "a Normalization"),
+    "Normalization without a shape": (network(layer("Normalization", {"axis": -1})), "a Normalization of None"),
+    "compiled with another module": (
+        {**network(DENSE), "config": {**network(DENSE)["config"], "x": part("os", "system")}}, "os.system is no"),
+    "more weights than stored": (network(layer("Dense", {"units": 2000})), "declares 10,000 weights, and holds 0"),
+    "no model": (layer("Dense", {"units": 2}), "describes a Dense, no model"),
+    "deeply nested": ('{"class_name":' + "[" * 100_000 + "]" * 100_000 + "}", "damaged: RecursionError"),
+    "no JSON": ("{", "damaged: JSONDecodeError"),
+    "a number": ("3", "describes a int"),
+    "bytes": (b"\xff\xfe\x00", "damaged: UnicodeDecodeError|damaged: JSONDecodeError"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_description_that_is_refused(tmp_path, name):
+    config, message = CONFIGS[name]
+    with pytest.raises(UnsafeFileError, match=message):
+        load_model(archive(tmp_path / "odd.keras", config))
+
+
+def test_nothing_is_left_behind_by_a_refused_model(tmp_path):
+    """The variables that were declared must not be allocated by whatever Keras does next."""
+    with pytest.raises(UnsafeFileError, match="declares"):
+        load_model(archive(tmp_path / "odd.keras", CONFIGS["unbounded Dense"][0]))
+    with keras.StatelessScope():
+        pass
+    assert keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])(np.ones((1, 3))).shape == (1, 2)
+
+
+def linked(file):
+    file["layers/dense/vars/0"] = h5py.ExternalLink("/etc/passwd", "/x")
+
+
+def soft(file):
+    file["layers"] = h5py.SoftLink("/elsewhere")
+
+
+def outside(file):
+    file.create_dataset("layers", (4,), "f4", external=[("/etc/passwd", 0, 16)])
+
+
+def virtual(file):
+    layout = h5py.VirtualLayout((4,), "f4")
+    layout[:] = h5py.VirtualSource("/tmp/other.h5", "x", (4,))
+    file.create_virtual_dataset("layers", layout)
+
+
+def shape_bomb(file):
+    file.create_dataset("layers", (10**6, 10**6), "f4", chunks=(1000, 1000), compression="gzip")
+
+
+def text(file):
+    file["layers"] = np.array([b"x"], object).astype(h5py.string_dtype())
+
+
+def many_links(file):
+    file["layers/a"] = np.zeros(1000, "f4")
+    for i in range(100):
+        file[f"layers/b{i}"] = file["layers/a"]
+
+
+def cycle(file):
+    file.create_group("layers")["again"] = file["/"]
+
+
+WEIGHTS = {
+    "external link": (linked, "link to another place"),
+    "soft link": (soft, "link to another place"),
+    "external data": (outside, "lie in another file"),
+    "virtual data": (virtual, "lie in another file"),
+    "shape bomb": (shape_bomb, "declare 4,000,000,000,000 bytes of which 0"),
+    "text": (text, "expected numbers"),
+    "one array linked many times": (many_links, "declares 10,000 weights, and holds 1,000"),
+    "cycle of groups": (cycle, "declares 10,000 weights, and holds 0"),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights_that_are_refused(tmp_path, name):
+    fill, message = WEIGHTS[name]
+    with pytest.raises(UnsafeFileError, match=message):
+        load_model(archive(tmp_path / "odd.keras", network(layer("Dense", {"units": 2000})), weights(fill)))
+
+
+ARCHIVES = {
+    "no archive": (lambda path: path.write_bytes(b"not a zip"), "damaged or no archive"),
+    "empty": (lambda path: path.write_bytes(b""), "damaged or no archive"),
+    "no weights": (lambda path: zipfile.ZipFile(path, "w").writestr("config.json", "{}"), "holds|damaged"),
+    "assets": (lambda path: archive(path, network(DENSE), extra={"assets/x.txt": "x"}), "in other folders"),
+    "path out of it": (lambda path: archive(path, network(DENSE), extra={"../evil.txt": "x"}), "other folders"),
+    "absolute path": (lambda path: archive(path, network(DENSE), extra={"/tmp/evil": "x"}), "other folders"),
+    "another member": (lambda path: archive(path, network(DENSE), extra={"evil.py": "x"}), "and nothing else"),
+    "decompression bomb": (
+        lambda path: archive(path, b" " * 10**8, compression=zipfile.ZIP_DEFLATED), "unpacks from .* bytes"),
+    "HDF5 that is none": (lambda path: archive(path, network(DENSE), b"\x89HDF nonsense"), "damaged: OSError"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_archive_that_is_refused(tmp_path, name):
+    write, message = ARCHIVES[name]
+    write(tmp_path / "odd.keras")
+    with pytest.raises(UnsafeFileError, match=message):
+        load_model(tmp_path / "odd.keras")
+    with pytest.raises(BackboneError):
+        resolve(tmp_path / "odd.keras")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_members_of_one_name(tmp_path):
+    archive(tmp_path / "odd.keras", network(DENSE), extra={"config.json": "{}"})
+    with pytest.raises(UnsafeFileError, match="members of one name"):
+        load_model(tmp_path / "odd.keras")
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def header_of(shape: str, dtype: str = "<f4", body: bytes = b"") -> bytes:
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + body
+
+
+ARRAYS = {
+    "pickled objects": (header_of("(1,)", "|O", pickle.dumps(Evil())), r"declares object \(1,\)"),
+    "shape bomb": (header_of("(1000000000000,)"), "declares float32"),
+    "negative shape": (header_of("(-1,)", body=b"1234"), "declares float32|damaged"),
+    "code for a header": (header_of("__import__('os').mkdir('executed')"), "damaged: ValueError"),
+    "no array": (b"hello", "damaged: ValueError"),
+    "cut off": (header_of("(4,)", body=b"1234"), "declares float32"),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays_that_are_refused(tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content, message = ARRAYS[name]
+    with zipfile.ZipFile("odd.npz", "w") as file:
+        file.writestr("a.npy", content)
+    with pytest.raises(UnsafeFileError, match=message):
+        load_arrays(tmp_path / "odd.npz")
+    assert not (tmp_path / "executed").exists()
+
+
+RUNS = {
+    "no JSON": (lambda run: (run / "result.json").write_text("{"), "cannot be read"),
+    "a list": (lambda run: (run / "result.json").write_text("[]"), "not the description of a run"),
+    "deep": (lambda run: (run / "result.json").write_text("[" * 100_000), "cannot be read"),
+    "link out of the folder": (
+        lambda run: (run / "result.json").symlink_to("/etc/hostname"), "outside the run's folder"),
+    "nothing in it": (lambda run: (run / "result.json").write_text('{"command": {}}'), "damaged or of another version"),
+    "not UTF-8": (lambda run: (run / "result.json").write_bytes(b"\xff\xfe"), "cannot be read"),
+    "a folder": (lambda run: (run / "result.json").mkdir(), "has no result.json"),
+    "bad model": (
+        lambda run: [(run / "result.json").write_text('{"command": {}, "probe": null}'),
+                     archive(run / "model.keras", CONFIGS["Lambda with bytecode"][0])], "Lambda layer may run code"),
+    "model elsewhere": (
+        lambda run: [(run / "result.json").write_text('{"command": {}, "probe": null}'),
+                     (run / "model.keras").symlink_to("/etc/hostname")], "outside the run's folder"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_run_that_is_refused(tmp_path, name):
+    write, message = RUNS[name]
+    write(tmp_path)
+    with pytest.raises(OutputError, match=message):
+        load(tmp_path)
+
+
+def test_sound_models_load_with_the_same_weights(tmp_path):
+    """Dropout, batch normalisation, an operation, a nested and compiled model, a shared layer."""
+    inner = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()])
+    inner.compile("adam", "mse", metrics=["mae"])
+    images, shared = keras.Input((8, 8, 3)), keras.layers.Dense(3, activation="gelu", dtype="float32")
+    x = keras.ops.mean(inner(keras.layers.Normalization(mean=[1, 2, 3], variance=[4, 5, 6])(images)), (1, 2))
+    x = keras.layers.Dropout(0.2, seed=1)(shared(keras.layers.Dense(3)(shared(keras.layers.Dense(3)(x)))))
+    model = keras.Model(images, keras.layers.Softmax()(x))
+    model.save(tmp_path / "sound.keras")
+    again, pixels = load_model(tmp_path / "sound.keras"), np.random.default_rng(0).uniform(0, 9, (2, 8, 8, 3))
+    np.testing.assert_array_equal(again(pixels), model(pixels))
+    assert all(map(np.array_equal, again.get_weights(), model.get_weights()))
