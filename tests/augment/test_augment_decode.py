@@ -188,7 +188,11 @@ def test_extreme_sizes_drawn_at_random_cached_and_cropped(width, height, format)
     """A ramp along each side: what is shown must be between its ends and vary as little."""
     y, x = np.mgrid[:height, :width]
     ramp = np.stack([255 * y / max(height - 1, 1), 255 * x / max(width - 1, 1), y * 0 + 50], -1)
-    content = encode(Image.fromarray(ramp.astype(np.uint8)), format, **({"quality": 95} if format == "JPEG" else {}))
+    content = encode(
+        Image.fromarray(ramp.astype(np.uint8)),
+        format,
+        **({"quality": 95, "subsampling": 0} if format == "JPEG" else {}),
+    )
     contents = ([content] * 8, np.arange(8))
     policy = Policy(16, None, area=(0.08, 1.0), rotate=20, pca=0.0)
     wanted = next(iter(augment.epoch(contents, policy, batch_size=8, shuffle=False)))[0].numpy()
