@@ -49,12 +49,6 @@ def hue(degrees) -> tf.Tensor:
     return _affine(_times(cos, tf.eye(3)) + _times(sin, cross) + _times((1 - cos) / 3, tf.ones((3, 3))))
 
 
-def offset(rgb) -> tf.Tensor:
-    """x ↦ x + rgb."""
-    rgb = tf.cast(rgb, tf.float32)
-    return _affine(tf.broadcast_to(tf.eye(3), (*rgb.shape[:-1], 3, 3)), rgb)
-
-
 def compose(first, then) -> tf.Tensor:
     """The 3×4 matrix of `first` followed by `then`."""
     matrix = then[..., :3] @ first

@@ -25,7 +25,9 @@ def _starts(content, magic: bytes):
 def decode(content) -> tf.Tensor:
     """uint8 RGB (height, width, 3) of JPEG, PNG, BMP, GIF (first frame) or WebP bytes.
 
-    Grey is repeated, alpha is composed over white, 16-bit is scaled to 8, EXIF orientations 1-8 are applied.
+    Grey is repeated, alpha is composed over white, 16-bit is scaled to 8, EXIF orientations 1-8 are applied. The one
+    colour that a GIF, or a PNG without palette (tRNS), declares transparent is not white but as TensorFlow gives it:
+    black in a GIF, that colour itself in a PNG.
 
     Raises: tf.errors.InvalidArgumentError for bytes that are damaged or no image.
     """
@@ -78,6 +80,10 @@ def _decode_webp(content):
 
 
 def _decode_bmp(content):
+    with tf.control_dependencies(
+        [tf.debugging.Assert(_starts(content, b"BM"), ["no JPEG, PNG, GIF, BMP or WebP image"])]
+    ):
+        content = tf.identity(content)
     palette = tf.equal(_little_endian(content, 28, 2), 8)
     return tf.cond(
         palette, lambda: _with_palette(content), lambda: _three_channels(tf.io.decode_bmp(content), bmp=True)
@@ -180,20 +186,21 @@ def decode_jpeg_region(content, window, scale) -> tf.Tensor:
 def exif_orientation(content) -> tf.Tensor:
     """The EXIF orientation 1-8 of JPEG bytes as an int32 scalar; 1 where there is none.
 
-    Reads the first image file directory of the TIFF block after "Exif", within the first 4 KiB of the file, where
-    cameras write it (CIPA DC-008, "Exchangeable image file format").
+    Reads the first image file directory of the TIFF block after "Exif", within the first 32 KiB of the file, where
+    cameras and Photoshop write it (CIPA DC-008, "Exchangeable image file format").
     """
-    return _orientation_after(tf.strings.substr(content, 0, 4096), r"Exif\x00\x00")
+    return _orientation_after(tf.strings.substr(content, 0, 32768), r"Exif\x00\x00")
 
 
 def _orientation_after(content, mark: str) -> tf.Tensor:
     """The orientation in the TIFF block after the first match of a pattern; 1 where there is none."""
+    mark += r"(MM\x00\*|II\*\x00)"
     # A pattern that begins with letters is searched at the speed of memchr, one that begins with \C* at a twentieth.
     without = tf.strings.regex_replace(content, mark, "", replace_global=False)
     found = tf.strings.length(without) < tf.strings.length(content)
 
     def read(content):
-        tiff = tf.strings.regex_replace(content, rf"^\C*?(?:{mark})", "", replace_global=False)
+        tiff = tf.strings.regex_replace(content, rf"^\C*?{mark}", r"\1", replace_global=False)
         return _first_directory_orientation(tf.strings.substr(tiff, 0, 4096))
 
     return tf.cond(found, lambda: rarely(read, content), lambda: tf.constant(1))

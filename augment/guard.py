@@ -1,11 +1,13 @@
 """Reading examples in parallel so that a file that cannot be decoded is named in the error."""
 
 import os
+import re
 
 import tensorflow as tf
 
 BLOCK = 32  # examples; fewer would cost more an example, more would hold more files in memory
 PARALLEL_CALLS = 8 * (os.cpu_count() or 1)  # AUTOTUNE takes many batches to find as many, and cores idle meanwhile
+_GRAPH_NOISE = r"\{\{function_node [^}]*\}\} ?|Error in user-defined function passed to .*? iterator: \S*: |\n\t \[\[.*"
 
 
 def guarded(
@@ -18,7 +20,7 @@ def guarded(
     epoch, in which all numbers are one and all strings empty.
 
     TensorFlow's decoders fail without saying on what. Here an example that fails is left out first; the gap in the
-    positions then tells which one it was, and the error is raised in its place.
+    positions then tells which one it was, and it is read again to find out why.
 
     source: `Source` or `Stream`.  epochs: dataset of one int64 scalar.  first: position to begin at.
     shapes: to which the results are padded; default: they all have one shape.
@@ -26,17 +28,13 @@ def guarded(
     Raises: tf.errors.InvalidArgumentError naming the example, when the dataset is iterated.
     """
     order = {"seed": seed, "shuffle": shuffle}
-    results = source.examples(epochs, first=first, **order)
-    _, epoch, index, _, payload = results.element_spec
+    examples = source.examples(epochs, first=first, **order)
+    _, epoch, index, _, payload = examples.element_spec
 
     def read(index, epoch, payload):
         return work(*source.take(index, payload), epoch, index)
 
-    read = tf.function(read, autograph=False).get_concrete_function(index, epoch, payload)
-
-    def attempt(position, epoch, index, end, payload):
-        result = tf.cond(end, lambda: _blank(read.structured_outputs), lambda: read(index, epoch, payload))
-        return position, epoch, end, (result, index) if arrange else result
+    traced = tf.function(read, autograph=False).get_concrete_function(index, epoch, payload)
 
     def block(position, epoch, end, item):
         result, index = item
@@ -45,9 +43,22 @@ def guarded(
     def attempt_to_finish(position, epoch, end, item):
         return position, epoch, end, finish(*item)
 
-    results = _attempted(results, attempt)
-    if arrange:
-        results = _attempted(_mapped(results.batch(BLOCK), block).prefetch(1).unbatch(), attempt_to_finish)
+    def results(examples, read, kept=lambda dataset: dataset):
+        def attempt(position, epoch, index, end, payload):
+            result = tf.cond(end, lambda: _blank(traced.structured_outputs), lambda: read(index, epoch, payload))
+            return position, epoch, end, (result, index) if arrange else result
+
+        in_order = {"num_parallel_calls": PARALLEL_CALLS, "deterministic": True}
+        attempted = kept(_mapped(examples, attempt, **in_order))
+        if arrange:
+            blocks = _mapped(attempted.batch(BLOCK), block).prefetch(1).unbatch()
+            attempted = kept(_mapped(blocks, attempt_to_finish, **in_order))
+        return attempted
+
+    def what_failed(position, epoch) -> str:
+        once = tf.data.Dataset.from_tensors(tf.constant(epoch))
+        example = source.examples(once, first=position, **order).take(1)
+        return _failure(source, example, lambda example: results(example, read), position)
 
     def arrived(number, batch):
         position, epoch, end, _ = batch
@@ -55,9 +66,9 @@ def guarded(
         missing = tf.not_equal(position, expected)
 
         def complain():
-            name = source.called(expected[tf.argmax(missing)], epoch[0], **order)
-            reason = "it is missing, damaged, or no JPEG, PNG, GIF, BMP or WebP image"
-            return tf.debugging.Assert(False, ["cannot read", name, reason])
+            # Without state, for datasets with state cannot be saved.
+            where = (expected[tf.argmax(missing)], epoch[0])
+            return tf.debugging.Assert(False, [tf.numpy_function(what_failed, where, tf.string, stateful=False)])
 
         tf.cond(tf.reduce_any(missing), complain, tf.no_op)
         return ~end[0]
@@ -67,20 +78,35 @@ def guarded(
         count = tf.size(end) - tf.cast(end[-1], tf.int32)
         return tf.nest.map_structure(lambda tensor: tensor[:count], item)
 
+    found = results(examples, traced, lambda dataset: dataset.ignore_errors(log_warning=True))
     if shapes is None:
-        shapes = tf.nest.map_structure(lambda spec: spec.shape, results.element_spec[-1])
-    batches = results.padded_batch(batch_size, ([], [], [], shapes)).enumerate()
+        shapes = tf.nest.map_structure(lambda spec: spec.shape, found.element_spec[-1])
+    batches = found.padded_batch(batch_size, ([], [], [], shapes)).enumerate()
     return _mapped(batches.filter(tf.autograph.experimental.do_not_convert(arrived)), without_end)
+
+
+def _failure(source, example, results, position) -> str:
+    """What an example that failed is called, and why it fails: it is tried once more, alone.
+
+    example: dataset of that element of `source.examples`.  results: the pipeline that fails on it.
+    """
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 2  # the common threads may all wait for this answer
+    name = f"the example at position {position}"
+    try:
+        for _, _, index, *_ in example.with_options(options):
+            name = source.called(index).numpy().decode()
+        for _ in results(example).with_options(options):
+            pass
+    except tf.errors.OpError as error:
+        return f"cannot read {name}: {re.sub(_GRAPH_NOISE, '', error.message, flags=re.S).strip()}"
+    except Exception as error:  # of reading it again, and none of the example's
+        return f"cannot read {name}; it could not be read again to tell why ({type(error).__name__}: {error})"
+    return f"cannot read the example at position {position}; read again, it did not fail: does the dataset change?"
 
 
 def _mapped(dataset, function, **options):
     return dataset.map(tf.autograph.experimental.do_not_convert(function), **options)
-
-
-def _attempted(dataset, function):
-    """The results of the examples on which the function does not fail."""
-    results = _mapped(dataset, function, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
-    return results.ignore_errors(log_warning=True)
 
 
 def _blank(spec):

@@ -62,19 +62,30 @@ def beta_quantile(a, probability) -> tf.Tensor:
 
 
 def soft_labels(labels, classes: int | None) -> tf.Tensor:
-    """(batch, classes) float32 of integer labels (batch,); float rows stay as they are.
+    """(batch, classes) float32 of integer labels (batch,) or (batch, 1); one-hot or soft rows stay as they are.
 
-    Raises: PolicyError where integers come without the number of classes.
+    Raises: PolicyError where integers come without the number of classes, or rows have another width;
+        tf.errors.InvalidArgumentError, when it is run, for integers outside of 0..classes-1.
     """
-    if labels.shape.rank == 2 and labels.dtype.is_floating:
+    countable = labels.dtype.is_integer or labels.dtype.is_bool
+    if labels.shape.rank == 2 and labels.dtype.is_integer and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.shape.rank == 2 and (countable or labels.dtype.is_floating):
+        if classes not in (None, labels.shape[1]):
+            raise PolicyError(f"label rows have {labels.shape[1]} numbers; expected classes = {classes} of them")
         return tf.cast(labels, tf.float32)
     if labels.shape.rank != 1 or not labels.dtype.is_integer:
         raise PolicyError(
-            f"labels are {labels.dtype.name} {labels.shape}; mixing needs integers (batch,) or float rows"
+            f"labels are {labels.dtype.name} {labels.shape}; mixing needs integers (batch,) or one-hot rows"
         )
     if classes is None:
         raise PolicyError("mixup and cutmix make soft labels: pass classes=, the number of classes, or one-hot labels")
-    return tf.one_hot(labels, classes)
+    wide = tf.cast(labels, tf.int64)
+    wrong = (wide < 0) | (wide >= classes)
+    label = wide[tf.argmax(wrong)] if labels.shape[0] != 0 else -1
+    told = [f"a label is no class of 0..{classes - 1} (classes = {classes}):", label]
+    with tf.control_dependencies([tf.debugging.Assert(~tf.reduce_any(wrong), told)]):
+        return tf.one_hot(wide, classes)
 
 
 def erase(images, policy: Policy, uniform) -> tf.Tensor:

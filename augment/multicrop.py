@@ -8,6 +8,7 @@ from augment.cache import decode_for
 from augment.policy import Policy, PolicyError
 from augment.region import as_rgb
 
+_LONGEST = 8  # times the short side
 _CORNERS = ((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))  # the centre first, then the corners
 
 
@@ -54,20 +55,33 @@ class CropGrid:
     def __call__(self, image) -> tf.Tensor:
         """float32 (crops, size, size, 3) of 0..255 of encoded bytes or pixels (height, width, 1 | 3 | 4).
 
-        Every scale is one antialiased resize, every crop a slice of it. In tf.data: `dataset.map(lambda image, label:
+        Crops are slices of the image that was resized with antialiasing, of which no more is computed than they show:
+        memory is bounded by their number, however elongated the image. In tf.data: `dataset.map(lambda image, label:
         (grid(image), label))`; in an exported graph likewise.
         """
         image = self.open(image)
         height, width = tf.unstack(tf.shape(image)[:2])
         rows = []
         for scale in self.scales:
-            size = self._resized(height, width, scale)
-            resized = tf.image.resize(image, size, antialias=True)
-            for at, mirrored in self._places():
-                top, left = tf.unstack(tf.cast(self._corner(at, tf.cast(size, tf.float32)), tf.int32))
-                crop = resized[top : top + self.size, left : left + self.size]
-                rows.append(tf.reverse(crop, [1]) if mirrored else crop)
-        return tf.ensure_shape(tf.stack(rows), (len(self), self.size, self.size, 3))
+            crops = self._slices(image, self._resized(height, width, scale))
+            rows += [crops, tf.reverse(crops, [2])] if self.crops == 10 else [crops]
+        return tf.ensure_shape(tf.concat(rows, 0), (len(self), self.size, self.size, 3))
+
+    def _slices(self, image, resized):
+        """(crops, size, size, 3), the centre and the corners of the image as if resized to (height, width)."""
+        places = _CORNERS[: min(self.crops, 5)]
+        corners = [tf.cast(self._corner(at, tf.cast(resized, tf.float32)), tf.int32) for at in places]
+
+        def one_by_one():
+            return tf.stack([resized_window(image, resized, corner, (self.size, self.size)) for corner in corners])
+
+        def from_the_whole():
+            whole = tf.image.resize(image, resized, antialias=True)
+            slices = [whole[top : top + self.size, left : left + self.size] for top, left in map(tf.unstack, corners)]
+            return tf.stack(slices)
+
+        larger = tf.reduce_prod(tf.cast(resized, tf.float32)) > len(places) * self.size**2
+        return tf.cond(larger, one_by_one, from_the_whole)
 
     def _places(self):
         corners = _CORNERS[: min(self.crops, 5)]
@@ -84,14 +98,35 @@ class CropGrid:
 def whole(image, scale: int, multiple: int = 1) -> tf.Tensor:
     """float32 RGB pixels of the whole image (height, width, 1 | 3 | 4), its short side antialiased to `scale` pixels.
 
-    The long side is rounded to a multiple of `multiple` pixels, so that photos of one camera make one batch.
+    The long side is rounded to a multiple of `multiple` pixels, so that photos of one camera make one batch. Of images
+    more than 8 times as long as wide only the middle is seen, as long as 8 times the width: 1 × 5,000 pixels would make
+    224 × 1,120,000.
     """
     image = as_rgb(tf.convert_to_tensor(image))
     sides = tf.cast(tf.shape(image)[:2], tf.float32)
     sides = sides * (scale / tf.reduce_min(sides))
     long = tf.maximum(tf.round(sides / multiple) * multiple, tf.cast(scale, tf.float32))
     size = tf.cast(tf.where(sides > scale, long, tf.cast(scale, tf.float32)), tf.int32)
-    return tf.image.resize(image, size, antialias=True)
+    longest = -(-_LONGEST * scale // multiple) * multiple
+    shown = tf.minimum(size, longest)
+    return resized_window(image, size, (size - shown) // 2, shown)
+
+
+def resized_window(image, resized, corner, size) -> tf.Tensor:
+    """The window of `size` pixels at `corner` of tf.image.resize(image, resized, antialias=True), and nothing else.
+
+    All are (height, width) or (y, x), int32.
+    """
+    whole, corner, size = tf.shape(image)[:2], tf.cast(corner, tf.float32), tf.convert_to_tensor(size)
+    scale = tf.cast(resized, tf.float32) / tf.cast(whole, tf.float32)
+    reach = tf.math.ceil(tf.maximum(1 / scale, 1)) + 1  # of the antialiasing triangle, and one for rounding
+    start = tf.cast(tf.maximum(tf.floor(corner / scale) - reach, 0), tf.int32)
+    stop = tf.minimum(tf.cast(tf.math.ceil((corner + tf.cast(size, tf.float32)) / scale) + reach, tf.int32), whole)
+    seen = tf.cast(image[start[0] : stop[0], start[1] : stop[1]], tf.float32)
+    offset = tf.cast(start, tf.float32) * scale - corner
+    return tf.raw_ops.ScaleAndTranslate(
+        images=seen[None], size=size, scale=scale, translation=offset, kernel_type="triangle", antialias=True
+    )[0]
 
 
 def multicrop(scales=(224,), crops: int = 10, size: int = 224) -> CropGrid:

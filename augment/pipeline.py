@@ -1,5 +1,6 @@
 """From encoded bytes or pixels to augmented batches; every draw is a function of (seed, epoch, example index)."""
 
+import inspect
 from functools import lru_cache
 
 import tensorflow as tf
@@ -20,16 +21,20 @@ def pipeline(dataset, policy: Policy, *, batch_size, seed=0, epoch=0, pca=None, 
     """Augmented batches for `model.fit`: a tf.data.Dataset of (float32 images 0..255, labels).
 
     Each pass over it is the next epoch, beginning with `epoch`. What an example looks like is a function of (seed,
-    epoch, its index) alone: a new pipeline with epoch=k repeats epoch k of an old one, whatever the machine.
+    epoch, its index) alone, but for mixing, whose partner is the neighbour in the batch: a new pipeline with epoch=k
+    repeats epoch k of an old one, whatever the machine. Its iterators hold a counter and cannot be saved by
+    tf.train.Checkpoint; a run that is resumed goes on with `epoch(…, epoch=k, first_batch=n)`.
 
     dataset: (images, labels) arrays, an `augment.Source` (both shuffled as a whole), or a tf.data.Dataset of (encoded
         bytes | image (height, width, 1|3|4), label), not batched, shuffled through a buffer of 1,024 examples.
     pca:     what `fit_pca(dataset)` found; default: ImageNet's.
     classes: number of classes; needed where the policy mixes integer labels, which then come out as (batch, classes).
-    cache:   None; "decoded" keeps decoded images on disk from the first epoch on; or an `augment.Cache`.
+    cache:   None; "decoded" keeps decoded images on disk from the first epoch on; or an `augment.Cache`. For encoded
+        bytes only.
 
-    Raises: PolicyError here; tf.errors.InvalidArgumentError naming the example, while iterating, for one that cannot be
-        decoded.
+    Raises: PolicyError here; tf.errors.InvalidArgumentError, while iterating, naming the example that cannot be
+        decoded and why, and for labels that are no class where the policy mixes. A truncated JPEG fails only where the
+        crop reaches what is missing, so it may pass for epochs: `recipes.audit` finds such files beforehand.
 
     >>> model.fit(augment.pipeline((images, labels), augment.Policy.light(), batch_size=64), epochs=10)
     """
@@ -63,7 +68,8 @@ def apply(images, policy: Policy, *, seed: int) -> tf.Tensor:
         )
     if images.shape.rank != 4:
         raise PolicyError(f"images have shape {images.shape}; expected (batch, height, width, 1 | 3 | 4)")
-
+    if images.shape[0] == 0:
+        return tf.zeros((0, policy.size, policy.size, 3))
     return _applied(policy)(images, tf.cast(seed, tf.int64))
 
 
@@ -85,7 +91,14 @@ def _applied(policy: Policy):
 
 
 def centre_crop(image, policy: Policy) -> tf.Tensor:
-    """What a policy without noise, such as `Policy.none()`, makes of bytes or pixels; fit for exported graphs."""
+    """What a policy without noise, such as `Policy.none()`, makes of bytes or pixels; fit for exported graphs.
+
+    Ranges give their middle.
+
+    Raises: PolicyError for a policy with `extra`, which draws its own noise.
+    """
+    if policy.extra is not None:
+        raise PolicyError("centre_crop is without noise; use dataclasses.replace(policy, extra=None), or apply")
     uniform = tf.fill(uniforms(0, 0, 0).shape, 0.5)
     region = fetch(image, policy, uniform)
     return render(tf.nest.map_structure(lambda t: t[None], region), uniform[None], policy, IMAGENET_PCA)[0]
@@ -113,8 +126,15 @@ def _compiled(policy: Policy, pca: PCA):
 
 def _rendered(region, uniform, policy, pca):
     images = _compiled(policy, pca)(region, uniform)
+    return with_extra(images, policy)
+
+
+def with_extra(images, policy: Policy) -> tf.Tensor:
+    """`policy.extra` of images (batch, size, size, 3), in training mode where it knows one."""
     if policy.extra is not None:
-        images = tf.cast(policy.extra(images), tf.float32)
+        known = inspect.signature(getattr(policy.extra, "call", policy.extra)).parameters
+        mode = {"training": True} if "training" in known else {}
+        images = tf.cast(policy.extra(images, **mode), tf.float32)
     return tf.ensure_shape(images, (None, policy.size, policy.size, 3))
 
 
@@ -128,13 +148,24 @@ def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca
         raise PolicyError(f"batch_size is {batch_size}; expected at least 1")
     if cache not in (None, "decoded") and not isinstance(cache, Cache):
         raise PolicyError(f'cache is {cache!r}; expected None, "decoded" or an augment.Cache')
-    kind = source.element_spec[0].dtype
-    dtype, cached = pixel_type(kind), cache is not None and kind == tf.string
+    image, labels = source.element_spec
+    dtype, cached = pixel_type(image.dtype), cache is not None
+    if cached and image.dtype != tf.string:
+        raise PolicyError(
+            f"cache is {cache!r}, but the dataset yields pixels ({image.dtype.name}), which are decoded already; leave "
+            "it out"
+        )
+    for part in tf.nest.flatten(labels):
+        if not part.shape.is_fully_defined():
+            raise PolicyError(
+                f"labels have shape {part.shape}; expected one shape for all: pad them, or call "
+                "label.set_shape where they are made"
+            )
     cache = Cache() if cache == "decoded" else cache
     first = tf.cast(first_batch, tf.int64) * batch_size
 
     def look(image, label, epoch, index):
-        return cache.open(image, index, policy) if cached else open_image(image), label
+        return cache.open(image, policy) if cached else open_image(image), label
 
     def arrange(opened_and_label, epoch, index):
         opened, label = opened_and_label
@@ -146,12 +177,10 @@ def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca
 
     @tf.autograph.experimental.do_not_convert
     def finish(region, uniform, labels):
-        if cached:
-            cache.check()
         images = _rendered(region, uniform, policy, pca or IMAGENET_PCA)
         return mix(images, soft_labels(labels, classes), policy, uniform) if policy.mixes else (images, labels)
 
-    shapes = (*_shapes(policy), tf.nest.map_structure(lambda spec: spec.shape, source.element_spec[1]))
+    shapes = (*_shapes(policy), tf.nest.map_structure(lambda spec: spec.shape, labels))
     order = {"epochs": epochs, "seed": seed, "shuffle": shuffle, "first": first}
     batches = guarded(source, look, batch_size, arrange=arrange, finish=load, shapes=shapes, **order)
     batches = batches.map(finish, num_parallel_calls=3, deterministic=True)

@@ -2,13 +2,28 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any
 
 _SYMMETRIC = ("translate", "rotate", "stretch", "shear", "lens")
 _MULTIPLIERS = ("brightness", "contrast", "saturation")
+_RANGES = (*_SYMMETRIC, *_MULTIPLIERS, "short_side", "area", "aspect", "hue", "fill")
+_NUMBERS = ("size", "flip", "pca", "mixup", "cutmix", "erase")
 
 
 class PolicyError(ValueError):
     """A range of a Policy is impossible, or a policy does not fit where it is used."""
+
+
+def _plain(value) -> Any:
+    """A Python number, or a tuple of them; what is neither comes back as it is."""
+    value = value.tolist() if hasattr(value, "tolist") else value  # of NumPy
+    if isinstance(value, Real):
+        return value
+    if isinstance(value, list | tuple):
+        numbers = tuple(v.tolist() if hasattr(v, "tolist") else v for v in value)
+        return numbers if all(isinstance(number, Real) for number in numbers) else list(value)
+    return value
 
 
 @dataclass(frozen=True)
@@ -38,9 +53,10 @@ class Policy:
                 erases with ImageNet's mean colour.
     centre:     cut the patch in the middle instead of at a random place.
     extra:      any Keras or keras-cv preprocessing layer, or function of a float32 batch of 0..255, called on each
-                batch after everything but mixing. It runs in tf.data on the CPU, draws its own random numbers (so the
-                batches no longer depend on the seed alone), and costs what it costs: keras-cv's RandAugment makes
-                about 660 images/s at 96 px on two cores, keras.layers.RandAugment 90, the rest of a policy 1,500.
+                batch after everything but mixing, with training=True where it takes that.
+                It runs in tf.data on the CPU, draws its own random numbers (so the batches no longer depend on the seed
+                alone), and costs what it costs: keras-cv's RandAugment makes about 660 images/s at 96 px on two cores,
+                keras.layers.RandAugment 90, the rest of a policy 1,500.
 
     Raises: PolicyError that names the field, what was got and what was expected.
 
@@ -70,17 +86,36 @@ class Policy:
     extra: Callable | None = None
 
     def __post_init__(self):
-        for name in (*_SYMMETRIC, *_MULTIPLIERS, "short_side", "area", "aspect", "hue", "fill"):
-            if isinstance(getattr(self, name), list):
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.size != int(self.size) or self.size < 1:
+        self._make_plain()
+        if not 1 <= self.size < float("inf") or self.size != int(self.size):
             raise PolicyError(f"size is {self.size}; expected a positive whole number of pixels")
+        object.__setattr__(self, "size", int(self.size))
         if (self.short_side is None) == (self.area is None):
             raise PolicyError(
                 f"short_side is {self.short_side} and area is {self.area}; set one of them, and the other to None"
             )
         self._check_crop()
         self._check_ranges()
+
+    def _make_plain(self):
+        """Python numbers and tuples of them, whatever numbers and sequences they came as."""
+        for name in _NUMBERS + _RANGES:
+            value = _plain(getattr(self, name))
+            single, several = isinstance(value, Real), isinstance(value, tuple)
+            optional = name in ("short_side", "area", "fill") and value is None
+            if not (optional or (single and name in _NUMBERS + _SYMMETRIC) or (several and name in _RANGES)):
+                forms = {
+                    _NUMBERS: "a number",
+                    _SYMMETRIC: "a number r for (-r, r), or (low, high)",
+                    ("fill",): "(red, green, blue) or None",
+                }
+                form = next((form for names, form in forms.items() if name in names), "(low, high)")
+                raise PolicyError(f"{name} is {getattr(self, name)!r}; expected {form}")
+            object.__setattr__(self, name, value)
+        if self.extra is not None and not callable(self.extra):
+            raise PolicyError(
+                f"extra is {self.extra!r}; expected a preprocessing layer or a function of a batch of images"
+            )
 
     def _check_crop(self):
         for name in ("short_side", "area", "aspect"):
@@ -104,7 +139,7 @@ class Policy:
         for name in ("pca", "mixup", "cutmix"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise PolicyError(f"{name} is {getattr(self, name)}; expected 0 for off, or a positive number")
-        if self.fill is not None and len(self.fill) != 3:
+        if self.fill is not None and not (len(self.fill) == 3 and all(0 <= value <= 255 for value in self.fill)):
             raise PolicyError(f"fill is {self.fill}; expected three numbers, red, green and blue in 0..255")
 
     def _check_bounds(self, name, least, most, open_low=False):

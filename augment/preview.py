@@ -7,8 +7,8 @@ import tensorflow as tf
 from augment.decode import decode
 from augment.draws import between, draw, normal, uniforms
 from augment.pca import IMAGENET_PCA
-from augment.pipeline import render
-from augment.policy import Policy
+from augment.pipeline import render, with_extra
+from augment.policy import Policy, PolicyError
 from augment.region import as_rgb, fetch
 from augment.source import as_source
 
@@ -23,11 +23,15 @@ def preview(dataset, policy: Policy, *, rows: int = 4, seed: int = 0, pca=None) 
 
     dataset: as for `pipeline`; its first images are shown. Mixing is not.
 
+    Raises: PolicyError for a dataset without examples.
+
     >>> augment.preview(dataset, augment.Policy.strong()).savefig("preview.png")
     """
     from matplotlib.figure import Figure  # heavy, and needed nowhere else
 
     pictures = _first_images(dataset, rows)
+    if not pictures:
+        raise PolicyError("the dataset is empty; expected at least one image to show")
     figure = Figure(figsize=(1.6 * (DRAWS + 1), 2.15 * len(pictures)), layout="constrained")
     axes = figure.subplots(len(pictures), DRAWS + 1, squeeze=False)
     for index, (line, image) in enumerate(zip(axes, pictures, strict=True)):
@@ -37,8 +41,8 @@ def preview(dataset, policy: Policy, *, rows: int = 4, seed: int = 0, pca=None) 
         for epoch, cell in enumerate(line[1:]):
             uniform = uniforms(seed, epoch, index)
             region = tf.nest.map_structure(lambda t: t[None], fetch(image, policy, uniform))
-            drawn = render(region, uniform[None], policy, pca or IMAGENET_PCA)[0]
-            _show(cell, drawn, describe(policy, uniform))
+            drawn = render(region, uniform[None], policy, pca or IMAGENET_PCA)
+            _show(cell, with_extra(drawn, policy)[0], describe(policy, uniform))
     return figure
 
 

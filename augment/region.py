@@ -27,12 +27,14 @@ class Opened(NamedTuple):
     jpeg:    whether `content` are JPEG bytes; otherwise they are PNG bytes or a serialised tensor of RGB pixels:
              strings can be batched whatever the images' sizes.
     size:    (..., 2) int32 (height, width) as stored.  orientation: EXIF's 1-8, int32.
+    shrunk:  int32 factor by which the pixels of `content` have been shrunk already.
     """
 
     jpeg: tf.Tensor
     content: tf.Tensor
     size: tf.Tensor
     orientation: tf.Tensor
+    shrunk: tf.Tensor
 
 
 class Cut(NamedTuple):
@@ -40,10 +42,10 @@ class Cut(NamedTuple):
 
     content: that of `Opened`.
     plain:   whether it is a JPEG with nothing to shrink or transpose, which is common and made quick.
-    box:     (..., 4) int32 (top, left, height, width), in a JPEG image shrunk by the scale.
-    steps:   (..., 5) int32: whether it is a JPEG, the scale (1, 2, 4 or 8) at which that is decoded, the factors (y, x)
-             to shrink by afterwards, and whether to transpose, for the sampler wants rows of the image along rows of
-             the output.
+    box:     (..., 4) int32 (top, left, height, width), in the image shrunk by the scale.
+    steps:   (..., 5) int32: whether it is a JPEG, the scale (1, 2, 4 or 8) at which that is decoded, or at which other
+             pixels are at hand, the factors (y, x) to shrink by afterwards, and whether to transpose, for the sampler
+             wants rows of the image along rows of the output.
     """
 
     content: tf.Tensor
@@ -102,24 +104,23 @@ def open_image(image) -> Opened:
         return tf.cond(is_png(content), lambda: look_at_png(content), lambda: keep(decode_other(content)))
 
     if image.dtype != tf.string:
-        return Opened(tf.constant(False), *keep(as_rgb(image)))
+        return Opened(tf.constant(False), *keep(as_rgb(image)), tf.constant(1))
     jpeg = is_jpeg(image)
-    return Opened(jpeg, *tf.cond(jpeg, look, lambda: rarely(look_at_other, image)))
+    return Opened(jpeg, *tf.cond(jpeg, look, lambda: rarely(look_at_other, image)), tf.constant(1))
 
 
-def _unpack(content, dtype):
+def unpack(content, dtype) -> tf.Tensor:
     """The pixels of an opened image that is no JPEG."""
     if dtype != tf.uint8:
         return tf.io.parse_tensor(content, dtype)
     return tf.cond(is_png(content), lambda: decode_png(content), lambda: tf.io.parse_tensor(content, dtype))
 
 
-def cut_out(cut: Cut, dtype: tf.DType, unpack=None) -> tf.Tensor:
+def cut_out(cut: Cut, dtype: tf.DType, unpack_cached=None) -> tf.Tensor:
     """(height, 3 · width), the pixels of one image that `cut` tells; one black pixel where it has no content.
 
-    unpack: from content that is no JPEG to pixels; default: as `open_image` packs them.
+    unpack_cached: from content to pixels; default: `unpack`.
     """
-    unpack = unpack or (lambda content: _unpack(content, dtype))
 
     def simply():
         return tf.image.decode_and_crop_jpeg(cut.content, cut.box, channels=3, dct_method="INTEGER_ACCURATE")
@@ -128,7 +129,8 @@ def cut_out(cut: Cut, dtype: tf.DType, unpack=None) -> tf.Tensor:
         jpeg, scale, rest, turned = steps[0] > 0, steps[1], steps[2:4], steps[4] > 0
 
         def read():
-            pixels = lambda: _slice(unpack(content), box)  # noqa: E731
+            image = unpack_cached or (lambda content: unpack(content, dtype))
+            pixels = lambda: _slice(image(content), box)  # noqa: E731
             if dtype == tf.uint8:
                 window = tf.cond(jpeg, lambda: decode_jpeg_region(content, box, scale), pixels)
             else:
@@ -166,9 +168,9 @@ def plan(policy: Policy, uniform, opened: Opened) -> tuple[Cut, tf.Tensor, tf.Te
 
     They are shrunk beforehand by the largest powers of two at which they still are at least as fine as the output.
     """
-    jpeg, content, size, orientation = opened
-    frame, matrix, factor = _frames(policy, uniform, size, orientation)
-    scale = tf.where(jpeg, tf.minimum(tf.reduce_min(factor, 1), 8), 1)
+    jpeg, content, size, orientation, shrunk = opened
+    frame, matrix, factor = _frames(policy, uniform, size, orientation, shrunk)
+    scale = tf.where(jpeg, tf.minimum(tf.reduce_min(factor, 1), 8), shrunk)
     rest = factor // scale[:, None]
     box = tf.reshape(frame[:, 1::-1] * rest[:, None], (-1, 4))
     turned = orientation > 4
@@ -179,8 +181,8 @@ def plan(policy: Policy, uniform, opened: Opened) -> tuple[Cut, tf.Tensor, tf.Te
     return Cut(content, plain, box, steps), frame, matrix
 
 
-def _frames(policy, uniform, whole, orientation):
-    """frame, matrix and the factors (n, 2) to shrink by, for images as they are stored."""
+def _frames(policy, uniform, whole, orientation, least):
+    """frame, matrix and the factors (n, 2) >= `least` (n,) to shrink by, for images as they are stored."""
     size = tf.cast(whole, tf.float32)
     upright = tf.where(orientation[:, None] > 4, size[:, ::-1], size)
     matrix = output_to_image(policy, uniform, crop_box(policy, uniform, upright[:, 0], upright[:, 1]))
@@ -191,7 +193,7 @@ def _frames(policy, uniform, whole, orientation):
     octave = tf.floor(_log2(tf.maximum(tf.norm(turn, axis=2), 1)) + 1e-4)
     if not policy.axis_aligned or policy.moves("translate"):  # bounded memory goes before the last bit of sharpness
         octave = tf.maximum(octave, tf.math.ceil(_log2(tf.minimum(2 * reach, size) / (2 * policy.size))))
-    factor = tf.pow(2.0, octave)
+    factor = tf.maximum(tf.pow(2.0, octave), tf.cast(least, tf.float32)[:, None])
     low, high = middle - reach - 2 * factor, middle + reach + 2 * factor
     low, high = (  # what a reflecting border shows again from inside
         tf.where(high > size, tf.minimum(low, 2 * size - high), low),

@@ -6,7 +6,7 @@ from operator import add
 import tensorflow as tf
 
 from augment.draws import between
-from augment.lens import distort
+from augment.lens import distort, stretched
 from augment.policy import Policy
 from augment.region import Region
 
@@ -17,7 +17,8 @@ def resample(region: Region, policy: Policy, uniform, compiled: bool = False) ->
     With s image pixels per output pixel, each pixel is the mean of two bilinear samples per axis that lie
     δ = min(1, √(⅔ (s² − 1))) image pixels apart (0 where s ≤ 1). Up to s = 1.6 that kernel has the variance of the
     triangle of width s which `tf.image.resize(antialias=True)` uses; it sums to one everywhere, and needs three taps an
-    axis for any s ≤ 2. Larger shrinking is done before, by whole factors.
+    axis for any s ≤ 2. Larger shrinking is done before, by whole factors. Lens distortion changes s from place to
+    place, and δ follows; a barrel's corners that shrink by more than 1.6 beyond the whole factors alias a little.
 
     compiled: by XLA, in kernels of their own: of two in one it would make a loop that repeats the first for every use.
     """
@@ -70,11 +71,20 @@ def _beyond(row_weights, column_weights, colour):
 def _all_taps(frame, matrix, policy, uniform):
     """Three indices and weights along each axis: rows, their weights, columns, their weights."""
     y, x = coordinates(matrix, policy, uniform)
-    scale = tf.norm(matrix[:, :, :2], axis=2)
-    apart = tf.minimum(tf.sqrt(tf.maximum(tf.square(scale) - 1, 0) * (2 / 3)), 1)
+    apart = tf.minimum(tf.sqrt(tf.maximum(_squared_scale(matrix, policy, uniform) - 1, 0) * (2 / 3)), 1)
     frame = frame[..., None, None]
     reflect = policy.fill is None
     return *_taps(y, apart[:, 0], frame[:, :, 0], reflect), *_taps(x, apart[:, 1], frame[:, :, 1], reflect)
+
+
+def _squared_scale(matrix, policy, uniform):
+    """(batch, 2, 1 | size, 1 | size): the square of s along each axis, where the output's pixels lie."""
+    dy, dx = (matrix[:, :, i, None, None] for i in (0, 1))
+    if policy.moves("lens"):
+        centres = tf.range(policy.size, dtype=tf.float32) + 0.5
+        k1 = between(uniform, "lens", policy.range("lens"))[:, None, None, None]
+        dy, dx = stretched(dy, dx, centres[:, None], centres, k1, policy.size)
+    return tf.square(dy) + tf.square(dx)
 
 
 def coordinates(matrix, policy: Policy, uniform):
@@ -97,7 +107,7 @@ def coordinates(matrix, policy: Policy, uniform):
 def _taps(centre, apart, frame, reflect: bool):
     """Indices into the region and weights of the three pixels along one axis from which `centre` is interpolated."""
     count, start, whole = frame[:, 0], frame[:, 1], frame[:, 2]
-    half = apart[:, None, None] / 2
+    half = apart / 2
     first = tf.floor(centre - half - 0.5)
     indices, weights = [], []
     for k in range(3):

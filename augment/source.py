@@ -58,9 +58,8 @@ class Source:
         """(image, label) of an element of `examples`."""
         return self.read(index)
 
-    def called(self, position, epoch, *, seed: int, shuffle: bool) -> tf.Tensor:
-        """What the example at that position is called in errors."""
-        index = self.index(position, epoch, seed=seed, shuffle=shuffle)
+    def called(self, index) -> tf.Tensor:
+        """What that example is called in errors."""
         return self.name(index) if self.name else tf.strings.format("example {}", index)
 
 
@@ -104,10 +103,9 @@ class Stream:
         """(image, label) of an element of `examples`."""
         return payload
 
-    def called(self, position, epoch, *, seed: int, shuffle: bool) -> tf.Tensor:
-        """What the example at that position is called in errors."""
-        note = " of the shuffled pass (shuffle=False tells which)" if shuffle else ""
-        return tf.strings.format("example {}" + note, position)
+    def called(self, index) -> tf.Tensor:
+        """What that example is called in errors."""
+        return tf.strings.format("example {}", index)
 
 
 def as_source(dataset) -> Source | Stream:
@@ -132,6 +130,11 @@ def _checked(dataset):
     if not isinstance(spec, tuple) or len(spec) != 2:
         raise PolicyError(f"dataset yields {spec}; expected pairs (encoded bytes | image, label)")
     image = spec[0]
+    if image.dtype != tf.string and image.shape.rank is None:
+        raise PolicyError(
+            "dataset yields images of unknown shape, as py_function and numpy_function give them; call "
+            "image.set_shape((None, None, 3)) in the function that is mapped"
+        )
     if image.shape.rank != (0 if image.dtype == tf.string else 3):
         raise PolicyError(
             f"dataset yields images of shape {image.shape} {image.dtype.name}; expected one string of encoded bytes or "
@@ -141,11 +144,21 @@ def _checked(dataset):
 
 
 def _from_arrays(images, labels) -> Source:
-    images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+    images = tf.convert_to_tensor(images)
+    labels = (
+        tf.nest.map_structure(tf.convert_to_tensor, labels)
+        if isinstance(labels, dict)
+        else tf.convert_to_tensor(labels)
+    )
     rank = 1 if images.dtype == tf.string else 4
-    if images.shape.rank != rank or labels.shape.rank == 0 or images.shape[0] != labels.shape[0]:
-        raise PolicyError(
-            f"images have shape {images.shape} and labels {labels.shape}; expected (n, height, width, channels), or n "
-            "byte strings, and n labels"
-        )
-    return Source(int(images.shape[0]), lambda index: (tf.gather(images, index), tf.gather(labels, index)))
+    for part in tf.nest.flatten(labels):
+        if images.shape.rank != rank or part.shape.rank == 0 or images.shape[0] != part.shape[0]:
+            raise PolicyError(
+                f"images have shape {images.shape} and labels {part.shape}; expected (n, height, width, channels), or "
+                "n byte strings, and n labels"
+            )
+
+    def read(index):
+        return tf.nest.map_structure(lambda table: tf.gather(table, index), (images, labels))
+
+    return Source(int(images.shape[0]), read)

@@ -69,10 +69,10 @@ def finetune(
     seed, callbacks, snapshots = checked_seed(seed), checked_callbacks(callbacks), checked_snapshots(snapshots)
     deadline = began + seconds(time_limit) if time_limit is not None else None
     asked = in_words(dataset, backbone, recipe, validation, time_limit, seed, snapshots)
-    if output is not None:
-        output = Path(output).expanduser()
-        check_output(output, asked)
-    ready = prepare(dataset, backbone, recipe, validation, seed, deadline)
+    output = None if output is None else Path(output).expanduser()
+    ready = prepare(
+        dataset, backbone, recipe, validation, seed, deadline, lambda: output and check_output(output, asked)
+    )  # fmt: skip
     chosen, start, clock = ready.recipe, ready.start, ready.clock
     if snapshots:
         chosen = with_snapshots(chosen, snapshots)

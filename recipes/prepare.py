@@ -34,11 +34,15 @@ class Prepared:
     clock: "Clock"
 
 
-def prepare(dataset, backbone, recipe, validation, seed: int, deadline: float | None) -> Prepared:
-    """Everything of `finetune` up to the first training, printed as it is found. Sets all seeds."""
-    splits = with_validation(load("digits" if dataset is None else dataset), validation)
-    if backbone == "auto" and dataset in (None, "digits"):
-        backbone = "glyphs"
+def prepare(dataset, backbone, recipe, validation, seed: int, deadline: float | None, check=lambda: None) -> Prepared:
+    """Everything of `finetune` up to the first training, printed as it is found. Sets all seeds.
+
+    check: called once the dataset is loaded.
+    """
+    own = dataset is None or (isinstance(dataset, str) and dataset == "digits")
+    splits = load("digits" if own else dataset)
+    check()
+    splits, backbone = with_validation(splits, validation), "glyphs" if own and backbone == "auto" else backbone
     prepare_devices()
     keras.utils.set_random_seed(seed)
     network = resolve(backbone)

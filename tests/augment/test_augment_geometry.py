@@ -172,6 +172,14 @@ def test_shrinking_antialiases(fields, side):
     assert augment.centre_crop(noise, policy).numpy().std() < 1.15 * noise.std() * side / 256
 
 
+@pytest.mark.parametrize("side", [256, 180])
+def test_a_barrels_corners_are_antialiased(side):
+    stripes = np.broadcast_to((np.arange(256) % 2 * 255)[None, :, None], (256, 256, 3)).astype(np.uint8)
+    policy = fixed(size=64, short_side=(side, side), lens=(0.33, 0.33))
+    corner = augment.centre_crop(stripes, policy).numpy()[:8, :8]  # where twice as much is seen as in the middle
+    assert corner.std() < 20
+
+
 def test_resampling_is_close_to_tensorflows_antialiased_resize():
     rng = np.random.default_rng(0)
     image = tf.image.resize(rng.uniform(0, 255, (12, 15, 3)), (300, 375), "bicubic")  # smooth, as photos are

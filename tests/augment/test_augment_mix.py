@@ -88,6 +88,27 @@ def test_a_pipeline_mixes_integer_and_one_hot_labels_alike():
     assert soft[1].shape == (6, 3) and soft[1].dtype == tf.float32
 
 
+@pytest.mark.parametrize("labels", [[0, 1, 2, 5], [0, -1, 2, 1]])
+def test_labels_that_are_no_class_are_refused(labels):
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+    batches = augment.pipeline((images, labels), Policy(8, (8, 8), mixup=0.2), batch_size=4, classes=3, shuffle=False)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"0..2 .classes = 3.:. .(5|-1)"):
+        list(batches)
+    with pytest.raises(PolicyError, match="rows have 4 numbers; expected classes = 3"):
+        augment.pipeline((images, np.eye(4)), Policy(8, (8, 8), mixup=0.2), batch_size=4, classes=3)
+
+
+@pytest.mark.parametrize(
+    "rows", [np.arange(4)[:, None], np.eye(4, dtype=np.uint8), np.eye(4, dtype=bool), np.arange(4)]
+)
+def test_common_forms_of_labels_mix_alike(rows):
+    images, policy = np.zeros((4, 8, 8, 3), np.uint8), Policy(8, (8, 8), mixup=1.0)
+    got, wanted = (
+        next(iter(augment.pipeline((images, r), policy, batch_size=4, classes=4)))[1] for r in (rows, np.eye(4))
+    )
+    np.testing.assert_array_equal(got, wanted)
+
+
 def test_mixing_needs_to_know_the_classes():
     images = np.zeros((2, 8, 8, 3), np.uint8)
     with pytest.raises(PolicyError, match="classes="):

@@ -1,11 +1,18 @@
 """Test crops: boxes that are fixed beforehand; and the preview."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import augment
 from augment import Policy, PolicyError
+from augment.multicrop import resized_window
+
+ROOT = Path(__file__).resolve().parents[2]
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (40, 56, 3), np.uint8)
@@ -23,7 +30,55 @@ def test_number_and_order_of_crops(crops):
     one, all_scales = augment.multicrop((32,), crops, 24), augment.multicrop((24, 32, 64), crops, 24)
     assert len(all_scales) == 3 * crops and all_scales(IMAGE).shape == (3 * crops, 24, 24, 3)
     np.testing.assert_array_equal(all_scales(IMAGE)[crops : 2 * crops], one(IMAGE))
-    np.testing.assert_array_equal(one(IMAGE), augment.multicrop((32,), 10, 24)(IMAGE)[:crops])
+    np.testing.assert_allclose(one(IMAGE), augment.multicrop((32,), 10, 24)(IMAGE)[:crops], atol=0.01)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 300), (300, 1), (40, 700), (97, 31), (333, 500)])
+def test_crops_are_slices_of_the_resized_image_however_elongated(height, width):
+    image, rng = RNG.integers(0, 256, (height, width, 3), np.uint8), np.random.default_rng(0)
+    for scale in (24, 40, 61):
+        resized = augment.multicrop((scale,), 5, 24)._resized(height, width, scale).numpy()
+        reference = tf.image.resize(image, resized, antialias=True).numpy()
+        for _ in range(5):
+            top, left = (int(rng.integers(0, side - 23)) for side in resized)
+            got = resized_window(tf.constant(image), resized, (top, left), (24, 24))
+            np.testing.assert_allclose(got, reference[top : top + 24, left : left + 24], atol=0.02)
+        corner = augment.multicrop((scale,), 5, 24)(image)[4]
+        np.testing.assert_allclose(corner, reference[-24:, -24:], atol=0.02)
+
+
+def test_elongated_images_need_little_memory():
+    """Twenty times the pixels of these would be 11 GB."""
+    code = (
+        "import resource, numpy as np, augment;"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024;"
+        "image = np.zeros((1, 5000, 3), np.uint8); augment.multicrop((32,), 10, 32)(image); before = peak();"
+        "augment.multicrop((224, 640), 10)(image); shape = augment.whole(image, 224, 16).shape;"
+        "print(peak() - before, *shape)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    more, *shape = map(int, answer.split())
+    assert more < 400 and shape == [224, 8 * 224, 3]
+
+
+def test_the_middle_of_long_images_is_seen_whole():
+    image = RNG.integers(0, 256, (8, 100, 3), np.uint8)
+    np.testing.assert_allclose(augment.whole(image, 8), image[:, 18:82], atol=1e-3)
+    np.testing.assert_array_equal(augment.whole(IMAGE, 40), IMAGE)
+
+
+def test_boxes_of_photos_that_are_decoded_smaller_are_right_to_half_a_pixel():
+    height, width = 601, 1003
+    y, x = np.mgrid[:height, :width]
+    ramp = np.stack([(y + 0.5) / height, (x + 0.5) / width, y * 0], -1) * 255
+    content = tf.io.encode_jpeg(np.round(ramp).astype(np.uint8), quality=98)
+    grid = augment.multicrop((32, 64), 10, 32)
+    assert grid.open(content).shape[0] < height / 2
+    middle = grid(content).numpy()[:, 15:17, 15:17].mean((1, 2)) / 255
+    top, left, high, wide = grid.boxes(height, width).numpy().T
+    pixel = np.repeat([height / 32, height / 64], 10)
+    assert (np.abs(middle[:, 0] * height - (top + high / 2)) < 0.6 * pixel).all()
+    assert (np.abs(middle[:, 1] * width - (left + wide / 2)) < 0.6 * pixel).all()
 
 
 def test_boxes_say_where_the_crops_lie():

@@ -1,15 +1,22 @@
 """The pipeline: a pure function of (seed, epoch, index), usable with plain model.fit."""
 
+import io
 import os
+import types
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import augment
 from augment import Policy, PolicyError
+from augment.draws import uniforms
+from augment.mix import mix, soft_labels
 from augment.pipeline import _compiled
+from augment.region import open_image
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (11, 14, 17, 3), np.uint8)
@@ -122,8 +129,24 @@ def test_no_loop_over_images_in_the_batch_operation():
     kernel = _compiled(POLICY, augment.IMAGENET_PCA)
     collect(augment.epoch(source(), POLICY, batch_size=4))
     spec = next(iter(kernel._list_all_concrete_functions()))
-    types = {node.type for node in spec.graph.get_operations()}
-    assert not any("While" in t or "Map" in t or "PyFunc" in t for t in types), types
+    assert not loops(spec.graph), loops(spec.graph)
+    uniform = uniforms(0, 0, tf.range(4))
+    mixing = tf.function(
+        lambda images, labels: mix(images, soft_labels(labels, 11), Policy(8, (8, 8), mixup=1.0, cutmix=1.0), uniform)
+    )
+    assert not loops(mixing.get_concrete_function(tf.zeros((4, 8, 8, 3)), tf.range(4)).graph)
+
+
+def loops(graph) -> set[str]:
+    """Operations that go through a batch one by one, in a graph and in all functions that it calls."""
+    definition = graph.as_graph_def()
+    nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
+    return {node.op for node in nodes if any(word in node.op for word in ("While", "Map", "TensorList", "PyFunc"))}
+
+
+def test_a_loop_inside_a_kernel_would_be_found():
+    one_by_one = tf.function(lambda x: tf.map_fn(lambda row: row + 1, x))
+    assert loops(tf.function(lambda x: one_by_one(x)).get_concrete_function(tf.zeros((3, 2))).graph)
 
 
 def test_plain_model_fit():
@@ -141,25 +164,127 @@ def test_plain_model_fit():
 
 
 @pytest.mark.parametrize("fields", [{"short_side": (9, 13)}, {"short_side": None, "area": (0.3, 1.0)}])
-def test_the_decoded_cache_changes_nothing_but_the_work(fields, tmp_path):
-    policy = Policy(8, **fields)
-    files = [tmp_path / str(i) for i in range(11)]
-    for file, content in zip(files, PNGS, strict=True):
-        file.write_bytes(content)
-    paths = tf.constant([str(file) for file in files])
-    on_disk = augment.Source(11, lambda i: (tf.io.read_file(tf.gather(paths, i)), i))
-    wanted = [collect(augment.epoch(on_disk, policy, batch_size=4, epoch=e)) for e in range(2)]
-    cached = augment.pipeline(on_disk, policy, batch_size=4, cache="decoded")
+def test_the_decoded_cache_changes_nothing_but_the_work(fields, monkeypatch):
+    policy, decoded = Policy(8, **fields), []
+    wanted = [collect(augment.epoch(source(), policy, batch_size=4, epoch=e)) for e in range(2)]
+
+    def counted(content):
+        with tf.control_dependencies([tf.numpy_function(lambda: decoded.append(1), [], [])]):
+            return open_image(content)
+
+    monkeypatch.setattr("augment.cache.open_image", counted)
+    cached = augment.pipeline(source(), policy, batch_size=4, cache="decoded")
     assert same(wanted[0], collect(cached))
-    for file in files:
-        file.write_bytes(PNGS[0])  # nothing is decoded a second time, so this goes unnoticed
+    monkeypatch.undo()
     assert same(wanted[1], collect(cached))
+    assert sum(decoded) == 11, "nothing is decoded a second time"
+
+
+def test_the_cache_follows_a_stream_that_reshuffles_itself():
+    flat = [tf.io.encode_png(np.full((9, 9, 3), i, np.uint8)).numpy() for i in range(11)]
+    reshuffled = stream(flat).shuffle(11, seed=3)
+    batches = augment.pipeline(reshuffled, Policy.none(9), batch_size=4, cache="decoded")
+    orders = []
+    for _ in range(3):
+        images, labels = collect(batches)
+        np.testing.assert_array_equal(images[:, 0, 0, 0], labels)
+        orders.append(tuple(labels))
+    assert len(set(orders)) == 3
+
+
+def test_pipelines_may_share_a_cache():
+    cache, other = augment.Cache(), tf.data.Dataset.from_tensor_slices((PNGS[::-1], LABELS[::-1]))
+    for dataset in (stream(), other):
+        for policy in (Policy(4, (4, 5), pca=0.0), Policy(8, (8, 14), pca=0.0)):  # the second needs twice the pixels
+            wanted = collect(augment.epoch(dataset, policy, batch_size=4, shuffle=False))
+            got = collect(augment.pipeline(dataset, policy, batch_size=4, shuffle=False, cache=cache))
+            np.testing.assert_allclose(got[0], wanted[0], atol=1)
+            np.testing.assert_array_equal(got[1], wanted[1])
+    assert len(os.listdir(cache._folder.name)) == 22, "each image twice: halved and whole"
+
+
+def test_twins_are_stored_whole_by_threads_that_meet():
+    batches = augment.pipeline((PNGS[:2] * 200, [0, 1] * 200), Policy.none(8), batch_size=50, cache="decoded")
+    wanted = augment.apply(IMAGES[:2], Policy.none(8), seed=0).numpy()
+    for _ in range(2):
+        images, labels = collect(batches)
+        np.testing.assert_array_equal(images, wanted[labels])
+
+
+@pytest.mark.parametrize("orientation", [6])
+def test_cached_jpegs_differ_only_where_they_are_shrunk_further(orientation):
+    y, x = np.mgrid[:277, :403]
+    picture = np.stack([y / 277 * 255, x / 403 * 255, 128 + 60 * np.sin(x / 20)], -1).astype(np.uint8)
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(picture).save(file, "JPEG", quality=95, exif=exif)
+    dataset = ([file.getvalue()] * 11, LABELS)
+    for policy, tolerance in ((Policy(32, (40, 64), pca=0.0), 0.0), (Policy(32, (40, 138), pca=0.0), 3.0)):
+        wanted = collect(augment.epoch(dataset, policy, batch_size=11))[0]
+        got = collect(augment.pipeline(dataset, policy, batch_size=11, cache="decoded"))[0]
+        assert np.abs(got - wanted).max() <= tolerance
+        assert np.abs(got - wanted).mean() <= tolerance / 6
+
+
+def test_panoramas_are_cached_as_fine_as_their_crops():
+    noise = RNG.integers(0, 256, (40, 800, 3), np.uint8)
+    dataset = ([tf.io.encode_png(noise).numpy()], [0])
+    wanted = collect(augment.epoch(dataset, Policy.light(32), batch_size=1))
+    assert same(wanted, collect(augment.pipeline(dataset, Policy.light(32), batch_size=1, cache="decoded")))
+
+
+def test_the_cache_takes_encoded_images_only():
+    with pytest.raises(PolicyError, match=r"cache is 'decoded', but the dataset yields pixels"):
+        augment.pipeline((IMAGES, LABELS), POLICY, batch_size=4, cache="decoded")
 
 
 def test_the_cache_refuses_beyond_its_limit_with_the_figure():
-    batches = augment.pipeline(stream(), POLICY, batch_size=4, cache=augment.Cache(limit=3000))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="limit of 3,000 bytes"):
+    batches_cache = augment.Cache(limit=3000)
+    batches = augment.pipeline(stream(), POLICY, batch_size=4, cache=batches_cache)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"example .* limit of 3,000 bytes"):
         list(batches)
+    folder = batches_cache._folder.name
+    assert 0 < sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder)) <= 3000
+
+
+def test_the_cache_says_when_the_disk_is_the_limit(monkeypatch):
+    monkeypatch.setattr("augment.cache.shutil.disk_usage", lambda folder: types.SimpleNamespace(free=1000))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="limit of 900 bytes, 90 % of what the disk"):
+        list(augment.pipeline(stream(), POLICY, batch_size=4, cache="decoded"))
+
+
+def test_what_the_user_or_the_disk_did_is_told_beside_the_name():
+    cache = augment.Cache()
+    batches = augment.pipeline(stream(), POLICY, batch_size=4, cache=cache, shuffle=False)
+    list(batches)
+    for name in os.listdir(cache._folder.name):
+        os.remove(os.path.join(cache._folder.name, name))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"cannot read example 0: .*No such file"):
+        list(batches)
+
+    def read(index):
+        with tf.control_dependencies([tf.debugging.Assert(index != 5, ["my own assertion"])]):
+            return tf.gather(tf.constant(PNGS), index), index
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"cannot read number 5: .*my own assertion"):
+        own = augment.Source(11, read, lambda index: tf.strings.format("number {}", index))
+        list(tf.data.Dataset.range(2).flat_map(lambda e: augment.epoch(own, POLICY, batch_size=4, epoch=e)))
+
+
+def test_a_shuffled_streams_error_names_the_example():
+    bad = stream([*PNGS[:7], b"text", *PNGS[8:]])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"cannot read example 7: .*no JPEG, PNG"):
+        list(augment.pipeline(bad, POLICY, batch_size=4))
+
+
+def test_an_epochs_iterator_can_be_saved(tmp_path):
+    iterator = iter(augment.epoch(source(), POLICY, batch_size=4))
+    next(iterator)
+    checkpoint = tf.train.Checkpoint(iterator=iterator)
+    path = checkpoint.save(str(tmp_path / "state"))
+    wanted = next(iterator)
+    checkpoint.restore(path)
+    assert same(wanted, next(iterator))
 
 
 def test_the_caches_folder_goes_with_it(tmp_path):
@@ -186,6 +311,42 @@ def test_extra_is_called_on_every_batch():
     np.testing.assert_allclose(got[0], wanted[0] / 2, atol=1e-4)
 
 
+def test_extra_is_in_training_mode_and_previewed():
+    policy = Policy(8, (8, 8), pca=0.0, flip=0.0, extra=keras.layers.GaussianNoise(0.9))
+    noisy, plain = (
+        collect(augment.epoch((IMAGES, LABELS), p, batch_size=4))[0] for p in (policy, replace(policy, extra=None))
+    )
+    assert np.abs(noisy - plain).std() > 0.3
+    figure = augment.preview((IMAGES, LABELS), replace(policy, extra=lambda images: images * 0 + 99), rows=1)
+    assert (figure.axes[1].images[0].get_array() == 99).all()
+    with pytest.raises(PolicyError, match="extra"):
+        augment.centre_crop(IMAGES[0], policy)
+
+
+def test_labels_may_be_a_dictionary():
+    _, labels = next(
+        iter(augment.pipeline((IMAGES, {"a": LABELS, "b": np.eye(11)}), POLICY, batch_size=4, shuffle=False))
+    )
+    assert labels["a"].numpy().tolist() == [0, 1, 2, 3] and labels["b"].shape == (4, 11)
+
+
+def test_nothing_gives_nothing_or_says_so():
+    assert augment.apply(IMAGES[:0], POLICY, seed=0).shape == (0, 8, 8, 3)
+    with pytest.raises(PolicyError, match="empty"):
+        augment.preview((IMAGES[:0], LABELS[:0]), POLICY)
+
+
+def shapeless(image_shape, label_shape):
+    def element(i):
+        image = tf.numpy_function(lambda i: IMAGES[i], [i], tf.uint8)
+        label = tf.numpy_function(lambda i: i, [i], tf.int64)
+        return (image if image_shape is None else tf.ensure_shape(image, image_shape)), tf.ensure_shape(
+            label, label_shape
+        )
+
+    return tf.data.Dataset.range(4).map(element)
+
+
 @pytest.mark.parametrize(
     ("dataset", "said"),
     [
@@ -195,6 +356,9 @@ def test_extra_is_called_on_every_batch():
         (tf.data.Dataset.from_tensors((IMAGES, LABELS)), "unbatch"),
         (tf.data.Dataset.from_tensor_slices(IMAGES), "expected pairs"),
         (tf.data.Dataset.from_tensors((IMAGES[..., :2][0], 1)), "expected"),
+        (shapeless(None, ()), r"unknown shape.*set_shape"),
+        (shapeless((None, None, 3), None), r"labels have shape <unknown>.*set_shape"),
+        (shapeless((None, None, 3), (None,)), r"labels have shape .None,."),
     ],
 )
 def test_wrong_datasets_are_refused_where_they_are_passed(dataset, said):

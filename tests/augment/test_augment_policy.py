@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from augment import Policy, PolicyError
@@ -33,6 +34,19 @@ ROOT = Path(__file__).resolve().parents[2]
         ({"pca": -0.1}, "pca"),
         ({"mixup": -1.0}, "mixup"),
         ({"fill": (0, 0)}, "fill"),
+        ({"fill": (400, -5, 0)}, "fill"),
+        ({"fill": (30, 2, "x")}, "fill"),
+        ({"fill": 0}, "fill"),
+        ({"extra": 3}, "extra"),
+        ({"size": None}, "size"),
+        ({"size": 7.5}, "size"),
+        ({"size": float("nan")}, "size"),
+        ({"brightness": 0.0}, "brightness"),
+        ({"brightness": None}, "brightness"),
+        ({"aspect": None}, "aspect"),
+        ({"flip": None}, "flip"),
+        ({"rotate": "a"}, "rotate"),
+        ({"rotate": (0, float("nan"))}, "rotate"),
     ],
 )
 def test_impossible_ranges_are_named(fields, named):
@@ -47,6 +61,12 @@ def test_the_defaults_are_the_lectures_resnet_policy():
 
 def test_a_number_is_a_symmetric_range():
     assert Policy(rotate=10).range("rotate") == Policy(rotate=(-10, 10)).range("rotate") == (-10, 10)
+
+
+def test_numbers_and_sequences_of_numpy_are_as_good_as_pythons():
+    numpy = Policy(np.int64(64), np.array([64, 80]), rotate=np.float32(10), hue=[np.int32(-5), 5], flip=np.float64(0.5))
+    python = Policy(64.0, (64, 80), rotate=10, hue=(-5, 5))
+    assert numpy == python and hash(numpy) == hash(python) and isinstance(python.size, int)
 
 
 def test_resized_keeps_the_patch_the_same_share_of_the_image():
