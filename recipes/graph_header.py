@@ -5,14 +5,12 @@ import tensorflow as tf
 from augment.decode import is_jpeg, is_png, jpeg_size, png_size
 
 MAX_PIXELS = 50_000_000  # the 48 megapixels of telephones pass; 30,000 × 30,000 would take 2.7 GB to decode
-MAX_ELONGATION = 20.0  # whole images are scaled by their short side
 
 
-def refusal(content, max_pixels: int, max_elongation: float | None = None) -> tf.Tensor:
+def refusal(content, max_pixels: int) -> tf.Tensor:
     """Why encoded bytes are not even tried to decode, as a string scalar; empty where they are.
 
-    max_pixels:     height × width by the header.
-    max_elongation: long side / short side; None: any.
+    max_pixels: height × width by the header.
     """
     size = header_size(content)
     pixels = tf.reduce_prod(size)
@@ -23,11 +21,6 @@ def refusal(content, max_pixels: int, max_elongation: float | None = None) -> tf
         (size[0] < 0, lambda: tf.constant("not an image: JPEG, PNG, GIF, BMP and WebP are read")),
         (pixels > max_pixels, lambda: tf.strings.join(["too large: ", told, f"; at most {max_pixels:,} are decoded"])),
     ]
-    if max_elongation is not None:
-        long, short = tf.reduce_max(size), tf.maximum(tf.reduce_min(size), 1)
-        ratio = tf.cast(long, tf.float32) / tf.cast(short, tf.float32)
-        too_long = f"; at most {max_elongation:g} times as long as wide with several crops"
-        reasons.append((ratio > max_elongation, lambda: tf.strings.join(["too elongated: ", told, too_long])))
     return tf.case(reasons, default=lambda: tf.constant(""))
 
 

@@ -2,6 +2,8 @@
 
 import keras
 
+_FLIP = type(keras.ops.flip(keras.KerasTensor((1,)), 0)._keras_history.operation)  # Keras exports no name of it
+
 
 def features_model(model: keras.Model) -> keras.Model | None:
     """Images → (batch, channels) that enter the layer "logits" of a classifier of `recipes`; sharing its weights.
@@ -25,13 +27,21 @@ def _inputs_of_logits(model: keras.Model) -> list:
     ]
     if direct:
         return direct[:1]
-    found, seen = [], set()
-    for node in nodes:  # of each member only the first look, which is at the image as it is
-        member = node.operation
-        if isinstance(member, keras.Model) and id(member) not in seen:
-            seen.add(id(member))
-            inner = _inputs_of_logits(member)
-            if inner:
-                outputs = keras.Model(member.inputs, inner)(node.input_tensors)
-                found += outputs if isinstance(outputs, list | tuple) else [outputs]
+    found = []
+    members = [operation for operation in model.operations if isinstance(operation, keras.Model)]
+    for member in sorted(members, key=_number):
+        inner = _inputs_of_logits(member)
+        if inner:
+            images = next(node.input_tensors for node in nodes if node.operation is member and not _mirrored(node))
+            outputs = keras.Model(member.inputs, inner)(images)
+            found += outputs if isinstance(outputs, list | tuple) else [outputs]
     return found
+
+
+def _mirrored(node) -> bool:
+    return any(isinstance(tensor._keras_history.operation, _FLIP) for tensor in node.input_tensors)
+
+
+def _number(member: keras.Model) -> int:
+    """3 of "member_3"."""
+    return int("0" + member.name.rpartition("_")[2]) if member.name[-1:].isdecimal() else 0

@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 import augment
-from recipes.graph_header import MAX_ELONGATION, refusal
+from recipes.dense import dense_model, stride
+from recipes.graph_header import refusal
 from recipes.penultimate import features_model
 from recipes.result import Result
 from recipes.test_time import Crops, ways
@@ -41,6 +42,8 @@ class ServedModel(tf.Module):
         self._result, self._options = result, options
         self._policy = result.recipe.evaluation_policy
         self._looks = looks(result, options.crops)
+        if self._looks and self._looks.dense:
+            self._dense, self._step = dense_model(result.model, self._looks.size), stride(result.model)
         self._features = features_model(result.model)
         self.weights, self._stored = _stored(result.model, options.quantize)
         self._names = np.array([name.encode() for name in result.class_names])
@@ -103,10 +106,9 @@ class ServedModel(tf.Module):
         """`prepare` of every image, `nothing` where that cannot be done, and errors (batch,), empty where it can."""
         count = tf.size(image_bytes)
         check = tf.debugging.assert_positive(count, "image_bytes is empty; send at least one image")
-        elongation = None if self._looks is None else MAX_ELONGATION
 
         def one(index, content):
-            why = refusal(content, self._options.max_pixels, elongation)
+            why = refusal(content, self._options.max_pixels)
             return index, why, tf.cond(tf.equal(why, ""), lambda: prepare(content), lambda: nothing)
 
         with tf.control_dependencies([check]):
@@ -134,9 +136,9 @@ class ServedModel(tf.Module):
                 total += share * tf.reduce_mean(self._run(model, crops.grid(pixels)), 0)
                 weight += share
             for scale in crops.dense:
-                view = augment.whole(pixels, scale, 16)[None]
+                view = augment.whole(pixels, scale, self._step)[None]
                 both = tf.concat([view, view[:, :, ::-1]], 0) if crops.mirror else view
-                total += tf.reduce_mean(self._run(model, both), 0)
+                total += tf.reduce_mean(self._run(self._dense, both), (0, 1, 2))
                 weight += 1
             return total / weight
 

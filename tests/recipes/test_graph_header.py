@@ -41,14 +41,13 @@ def test_what_is_no_image_is_told():
     st.binary(max_size=60),
 )
 def test_no_header_but_that_of_a_jpeg_raises(magic, rest):
-    refusal(tf.constant(magic + rest), 10**6, 20.0)
+    refusal(tf.constant(magic + rest), 10**6)
 
 
-def test_large_and_long_images_are_refused():
+def test_large_images_are_refused():
     huge = png_bomb(3000, 2000)
     assert b"too large: 3000 \xc3\x97 2000" in refusal(tf.constant(huge), 5_999_999).numpy()
     assert not refusal(tf.constant(huge), 6_000_000).numpy()
-    assert b"too elongated" in refusal(tf.constant(png_bomb(2100, 100)), 10**6, 20.0).numpy()
     lying = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 2**32 - 1, 2**32 - 1)
     assert b"too large" in refusal(tf.constant(lying), 2**31 - 1).numpy()
 
