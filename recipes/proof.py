@@ -57,7 +57,8 @@ class Proof:
         )
         line = (
             f"proof: a fresh process agreed on the class of {self.agreement:.1%} of {self.images} images, "
-            f"probabilities within {self.difference:.1e}, {self.mean_difference:.1e} on average (tolerance {bound}): {self.told}"
+            f"probabilities within {self.difference:.1e}, {self.mean_difference:.1e} on average (tolerance {bound}): "
+            f"{self.told}"
         )
         return line if self.features is None else f"{line}; features within {self.features:.1e}"
 
