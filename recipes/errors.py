@@ -27,3 +27,7 @@ class OutputError(RecipesError):
 
 class UnsafeFileError(RecipesError):
     """A file that was to be loaded is damaged, or asks for more than data: code, other files, or boundless memory."""
+
+
+class ProofError(RecipesError):
+    """What was to be exported answers differently from the Result."""

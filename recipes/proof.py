@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import augment
 from recipes.data import ImageData
-from recipes.errors import RecipesError
+from recipes.errors import ProofError
 from recipes.features import evaluation_batches
 from recipes.penultimate import features_model
 from recipes.proof_images import ProofImages
@@ -25,10 +25,6 @@ MEAN_DIFFERENCE = 0.05  # nor may an image's largest difference be more than thi
 _TIE = 1e-6  # classes this close are both the top one: float32 knows no better
 _PIXELS = 2  # images that the signature `pixels` is asked about
 _CLIENT = Path(__file__).with_name("proof_client.py")
-
-
-class ProofError(RecipesError):
-    """What was exported answers differently from the Result."""
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ from PIL import Image, ImageOps
 
 import augment
 import recipes
-from recipes import OutputError, RecipesError, saved_model
+from recipes import OutputError, ProofError, RecipesError, saved_model
 from recipes.penultimate import features_model
-from recipes.proof import ProofError
 
 CLIENT = """
 import json, sys
