@@ -50,6 +50,8 @@ def test_an_ensemble_predicts_the_mean_is_saved_and_comes_back(runs, photos, tmp
     np.testing.assert_allclose(rows(recipes.load(tmp_path), photos), expected, atol=1e-6)
     assert joint.predict(photos / "red")[0].class_name in joint.class_names
     assert joint.evaluate(photos, crops=10).n == 24
+    joint.report(tmp_path / "report.html")
+    assert "Not yet judged" in (tmp_path / "report.html").read_text()
 
 
 def test_members_of_other_image_sizes_see_images_of_their_size(runs, photos):
@@ -60,7 +62,7 @@ def test_members_of_other_image_sizes_see_images_of_their_size(runs, photos):
     np.testing.assert_allclose(rows(joint, photos), np.mean(alone, 0), atol=0.02)  # resized once more
 
 
-def test_the_ledger_of_an_ensemble(runs, held_out):
+def test_the_ledger_of_an_ensemble(runs, held_out, tmp_path):
     joint = recipes.ensemble(runs, held_out)
     labels = load(held_out).train.labels
     each = [(rows(run, held_out).argmax(1) == labels).mean() for run in runs]
@@ -70,6 +72,8 @@ def test_the_ledger_of_an_ensemble(runs, held_out):
     assert row.accuracy == pytest.approx((mean.argmax(1) == labels).mean())
     assert row.gain == pytest.approx(row.accuracy - average.accuracy) and row.cost == 3
     assert joint.validation.n == len(labels)
+    joint.report(tmp_path / "report.html")
+    assert "What each trick gained" in (tmp_path / "report.html").read_text()
 
 
 def test_a_soup_has_the_mean_of_the_weights(runs, photos, held_out):
