@@ -49,4 +49,5 @@ def _from_scratch(recipe) -> bool:
 
 def network(result: Result):
     """The trained network of a `pretrain` Result, without its classifier: 0..255 RGB → feature map."""
-    return result.model.get_layer("convnet")
+    within = {layer.name: layer for layer in result.model.layers}
+    return within.get("member_0", result.model).get_layer("convnet")

@@ -46,7 +46,7 @@ def test_ants_and_bees(command, shared, tmp_path):
     assert told["validation"]["accuracy"] >= 0.91
     assert command("export", output, tmp_path / "serving").returncode == 0
     files = sorted(str(file) for file in photos.glob("val/*/*.jpg"))
-    serve = tf.saved_model.load(str(tmp_path / "serving")).signatures["serving_default"]
+    serve = tf.saved_model.load(str(tmp_path / "serving" / "1")).signatures["serving_default"]
     parts = [serve(image_bytes=tf.constant([Path(f).read_bytes() for f in files[i : i + 51]])) for i in (0, 51, 102)]
     served = np.concatenate([part["probabilities"] for part in parts])
     ours = np.array([prediction.probabilities for prediction in recipes.load(output).predict(files)])

@@ -29,9 +29,7 @@ def test_a_photo_is_classified(browser, server, exported, tmp_path, width, heigh
     page.screenshot(path=tmp_path / "before.png")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "file"  # reached by keyboard, first of all
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(next((exported.photos / "red").glob("*.jpg")))
+    page.set_input_files("#file", next((exported.photos / "red").glob("*.jpg")))
     page.get_by_role("listitem").first.wait_for()
     assert page.locator("#answer").inner_text() == "red"
     bars = page.get_by_role("img", name="%")
