@@ -5,14 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import keras
-import numpy as np
 
 import augment
 from recipes.arguments import check_recipe, checked_seed, seconds
 from recipes.audit import Audit
-from recipes.ensemble import poured
+from recipes.ensemble import judged_by_halves
 from recipes.errors import RecipeError
-from recipes.finish import crop_gains
+from recipes.finish import crop_gains, tempered
 from recipes.ledger import Gain, compared, table
 from recipes.prepare import prepare
 from recipes.recipe import Recipe
@@ -53,7 +52,7 @@ TRICKS = (
     Trick(
         "augmentation policy",
         lambda r: r.policy != augment.Policy.none(r.size),
-        lambda r: replace(r, policy=augment.Policy.light(r.size)),
+        lambda r: replace(r, policy=replace(augment.Policy.light(r.size), flip=0.0 if r.mirror is False else 0.5)),
         lambda r: replace(r, policy=augment.Policy.none(r.size)),
     ),
     _policy_field("PCA colour jitter", "pca", 0.1),
@@ -107,7 +106,7 @@ def ablate(
     if len(study.runs) > 1:
         study.soup()
     study.crops()
-    result = Ablation(tuple(study.rows), study.recipe)
+    result = Ablation(tuple(study.rows), replace(study.recipe, refit=ready.recipe.refit))
     print(result)
     return result
 
@@ -116,7 +115,7 @@ class _Study:
     def __init__(self, start, recipe: Recipe, seed: int, deadline: float | None):
         self.start, self.seed, self.deadline, self.validation = start, seed, deadline, start.splits.validation
         self.base, self.base_seconds = self._run(recipe)
-        self.recipe, self.runs = recipe, [self.base]
+        self.asked, self.recipe, self.runs = recipe, recipe, [self.base]
         accuracy = self.base.finished.validation.accuracy
         self.rows = [Gain(f"recipe {recipe.name!r}", accuracy, seconds=self.base_seconds), *self.base.finished.rows]
 
@@ -127,12 +126,12 @@ class _Study:
         return trained, time.monotonic() - began
 
     def measure(self, trick: Trick) -> None:
-        used = trick.used(self.recipe)
+        used = trick.used(self.asked)
         if self._no_time(self.base_seconds):
             self.rows.append(Gain(trick.name, None, kept=used, note="not measured: the time limit leaves no room"))
             return
         try:
-            other = trick.off(self.recipe) if used else trick.on(self.recipe)
+            other = trick.off(self.asked) if used else trick.on(self.asked)
         except RecipeError as error:
             self.rows.append(Gain(trick.name, None, kept=used, note=f"not measured: {error}"))
             return
@@ -152,20 +151,16 @@ class _Study:
             self.recipe = trick.on(self.recipe) if row.kept else trick.off(self.recipe)
 
     def soup(self) -> None:
-        """Greedy, of all runs that have the base's weights and size, chosen on one half of the images and judged on the
-        other, and the other way round."""
+        """Greedy, of all runs that have weights of the base's shapes; both sides at temperatures of other images."""
         shapes = [tuple(w.shape) for w in self.base.model.weights]
         alike = [run for run in self.runs if [tuple(w.shape) for w in run.model.weights] == shapes]
         if len(alike) < 2:
             self.rows.append(Gain("soup", None, kept=False, note="not measured: no two runs have the same weights"))
             return
-        half = np.random.default_rng(0).permutation(len(self.validation)) % 2
-        found = np.empty_like(self.base.finished.probabilities)
-        for chooses in (0, 1):
-            inside, outside = np.flatnonzero(half == chooses), np.flatnonzero(half != chooses)
-            joint, *_ = poured([self._result(run) for run in alike], self.validation.subset(inside))
-            found[outside] = joint.probabilities(self.validation.subset(outside))
-        row = compared("soup of the runs", self.base.finished.probabilities, found, self.validation.labels)
+        found = judged_by_halves([self._result(run) for run in alike], self.validation)
+        labels = self.validation.labels
+        single, found = (tempered(p, labels) for p in (self.base.finished.probabilities, found))
+        row = compared("soup of the runs", single, found, labels)
         self.rows.append(replace(row, seconds=self.base_seconds * (len(alike) - 1)))
 
     def crops(self) -> None:

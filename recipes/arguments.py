@@ -3,7 +3,6 @@
 import hashlib
 import math
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -75,17 +74,6 @@ def checked_snapshots(snapshots) -> int:
     if isinstance(snapshots, bool) or not isinstance(snapshots, int | np.integer) or snapshots < 0:
         raise RecipeError(f"snapshots is {snapshots!r}; expected how many, such as 5, or 0")
     return int(snapshots)
-
-
-def with_snapshots(recipe: Recipe, snapshots: int) -> Recipe:
-    """`recipe` with as many cycles of at least two epochs as were asked for or fit."""
-    if not recipe.epochs:
-        return recipe.because("no gradient steps are taken, so there are no snapshots")
-    possible = max(1, min(snapshots, recipe.epochs // 2))
-    told = f"{possible} snapshots: asked for"
-    if possible < snapshots:
-        told = f"{possible} instead of {snapshots} snapshots: {recipe.epochs} epochs have room for no more"
-    return replace(recipe, snapshots=possible).because(told)
 
 
 def _in_words(value):

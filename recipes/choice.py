@@ -85,8 +85,10 @@ def gained_accuracy(start: Score, other: Score) -> tuple[float, float]:
 
 
 def _paired(difference: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    mean = float(weights @ difference)
-    return mean, float(np.sqrt((weights**2) @ (difference - mean) ** 2))
+    mean, squares = float(weights @ difference), float(weights @ weights)
+    if squares > 1 - 1e-9:  # one image tells no spread
+        return mean, float("inf")
+    return mean, float(np.sqrt((weights**2) @ (difference - mean) ** 2 / (1 - squares)))
 
 
 def better(start: Score, other: Score) -> bool:
@@ -101,17 +103,25 @@ def choose(start: Score, others: Sequence[Score]) -> int | None:
     return best if better(start, others[best]) else None
 
 
-def cross_fitted(start: Score, others: Sequence[Score], folds: int = 5) -> np.ndarray:
-    """(n,) whether each image is classified rightly by what `choose` takes on the other images.
+def cross_fitted(start: Score | None, others: Sequence[Score], folds: int = 5) -> Score:
+    """How each image is classified by what `choose` takes on the other images; without a start, by the lowest loss.
 
     Validation images that choose among candidates flatter the one that they choose; no image here judges a choice that
     it took part in (nested cross-validation of the choice).
     """
-    n = len(start.right)
+    n = len(others[0].right)
     fold_of = np.random.default_rng(0).permutation(n) % folds
-    right = np.zeros(n, bool)
+    losses, right = np.zeros(n), np.zeros(n, bool)
     for fold in range(min(folds, n)):
         inside, outside = fold_of != fold, fold_of == fold
-        chosen = choose(start[inside], [other[inside] for other in others]) if inside.any() else None
-        right[outside] = (start if chosen is None else others[chosen]).right[outside]
-    return right
+        found = _chosen(start, others, inside) if inside.any() else start or others[0]
+        losses[outside], right[outside] = found.losses[outside], found.right[outside]
+    return Score(losses, right, others[0].weights)
+
+
+def _chosen(start: Score | None, others: Sequence[Score], rows) -> Score:
+    inside = [other[rows] for other in others]
+    if start is None:
+        return others[int(np.argmin([other.loss for other in inside]))]
+    chosen = choose(start[rows], inside)
+    return start if chosen is None else others[chosen]

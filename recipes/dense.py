@@ -25,7 +25,9 @@ def dense_model(model: keras.Model, size: int) -> keras.Model:
     def convert(layer):
         if layer.name in cells:
             name = layer.name
-            return keras.layers.AveragePooling2D(cells[name], strides=step[name], padding="valid", name=name)
+            return keras.layers.AveragePooling2D(
+                cells[name], strides=step[name], padding="valid", name=name, dtype=layer.dtype_policy
+            )
         if isinstance(layer, keras.Model) and _pools(layer):
             return keras.models.clone_model(layer, clone_function=convert)
         return layer

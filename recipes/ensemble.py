@@ -6,12 +6,12 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from recipes.choice import Score, image_weights
+from recipes.choice import Score, Selection, image_weights
 from recipes.classifier import recalibrated
 from recipes.data import ImageData
 from recipes.errors import RecipeError
 from recipes.evaluation import score
-from recipes.finish import TELLING, calibrated
+from recipes.finish import TELLING, calibrated, tempered
 from recipes.fit import shown
 from recipes.ledger import Gain, gain_over
 from recipes.result import Result
@@ -31,7 +31,8 @@ def ensemble(results: Sequence[Result], validation=None) -> Result:
     results = _alike(results, "ensemble")
     size = max(result.recipe.evaluation_policy.size for result in results)
     told = f"the mean of the predictions of {len(results)} models"
-    joint = _joint(results, _mean_model(results, size), f"ensemble of {len(results)}", told, size)
+    mirror = all(result.recipe.mirror for result in results)
+    joint = _joint(results, _mean_model(results, size), f"ensemble of {len(results)}", told, size, mirror)
     return _judged(joint, results, validation, "ensemble", cost=float(len(results)))
 
 
@@ -47,8 +48,24 @@ def soup(results: Sequence[Result], validation=None) -> Result:
 
     Raises: RecipeError for fewer than two results, other classes, or other architectures.
     """
+    results = list(results)
     joint, data, trick = poured(results, validation)
-    return _judged(joint, results, data, trick, cost=1.0)
+    if data is None:
+        return joint
+    honest = judged_by_halves(results, data)
+    joint.selection = Selection.of(honest.argmax(1) == data.labels, len(results))
+    return _judged(joint, results, data, trick, cost=1.0 + bool(joint.recipe.mirror), honest=honest)
+
+
+def judged_by_halves(results, data: ImageData) -> np.ndarray:
+    """(n, classes) probabilities of each image by the soup that the other half of the images chooses."""
+    half = np.random.default_rng(0).permutation(len(data)) % 2
+    found = np.empty((len(data), len(results[0].class_names)))
+    for chooses in (0, 1):
+        inside, outside = np.flatnonzero(half == chooses), np.flatnonzero(half != chooses)
+        joint, *_ = poured(results, data.subset(inside))
+        found[outside] = joint.probabilities(data.subset(outside))
+    return found
 
 
 def poured(results: Sequence[Result], validation) -> tuple[Result, ImageData | None, str]:
@@ -56,12 +73,13 @@ def poured(results: Sequence[Result], validation) -> tuple[Result, ImageData | N
     results = _alike(results, "soup")
     _same_architecture(results)
     weights = [result.model.get_weights() for result in results]
-    joint = _joint(results, _untempered(results[0].model), "soup", "", results[0].recipe.evaluation_policy.size)
+    first = results[0].recipe
+    joint = _joint(results, _untempered(results[0].model), "soup", "", first.evaluation_policy.size, bool(first.mirror))
     data = validation if validation is None or isinstance(validation, ImageData) else joint.evaluable(validation)
     chosen = list(range(len(results))) if data is None else _greedy(joint, weights, data)
     joint.model.set_weights(_mean(weights, chosen))
     told = f"the mean of the weights of {len(chosen)} of {len(results)} runs"
-    told += ", all for want of validation images" if data is None else ", those that do not raise the validation loss"
+    told += ", all for want of validation images, at no temperature" if data is None else ", chosen by validation loss"
     joint.recipe = joint.recipe.because(told)
     return joint, data, f"soup of {len(chosen)} of {len(results)}"
 
@@ -93,12 +111,12 @@ def _same_architecture(results) -> None:
             )
 
 
-def _joint(results, model: keras.Model, name: str, told: str, size: int) -> Result:
+def _joint(results, model: keras.Model, name: str, told: str, size: int, mirror: bool) -> Result:
     """A Result of all: what is common is the first one's, what adds up is summed."""
     first = results[0]
     recipe = replace(
-        first.recipe, test_size=size, mirror=all(r.recipe.mirror for r in results), crops=1, scales=None,
-        reasons=(told,) if told else (),
+        first.recipe, size=size, policy=first.recipe.policy.resized(size), test_size=size, crops=1, scales=None,
+        mirror=mirror, reasons=(told,) if told else (),
     )  # fmt: skip
     phases = {phase for result in results for phase in result.seconds}
     return Result(
@@ -165,7 +183,7 @@ def _mean(weights, chosen) -> list[np.ndarray]:
     ]
 
 
-def _judged(joint: Result, results, validation, trick: str, cost: float) -> Result:
+def _judged(joint: Result, results, validation, trick: str, cost: float, honest=None) -> Result:
     """`joint` with the temperature of its own, its validation accuracy and its ledger, where there are images."""
     if validation is None:
         return joint
@@ -173,12 +191,13 @@ def _judged(joint: Result, results, validation, trick: str, cost: float) -> Resu
     members, labels = [result.probabilities(data) for result in results], data.labels
     found = joint.probabilities(data)
     single = float(np.mean([(p.argmax(1) == labels).mean() for p in members]))
-    rows = [Gain("one model, on average", single), gain_over(trick, members, found, labels, cost=cost)]
+    row = gain_over(trick, members, found if honest is None else honest, labels, cost=cost)
+    rows = [Gain("one model, on average", single), row]
     if len(labels) >= TELLING:
         calibration, row = calibrated(np.log(np.maximum(found[None].astype(np.float64), 1e-12)), labels)
         rows.append(row)
         if row.kept:
             joint.model, joint.calibration = recalibrated(joint.model, calibration.temperature), calibration
-            found = joint.probabilities(data)
+            found = tempered(found, labels)
     joint.validation, joint.ledger = score(found, labels), tuple(rows)
     return joint

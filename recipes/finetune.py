@@ -15,12 +15,12 @@ from recipes.arguments import (
     checked_seed,
     checked_snapshots,
     seconds,
-    with_snapshots,
 )
 from recipes.arguments import command as in_words
 from recipes.evaluation import score
 from recipes.fit import Fitted
 from recipes.ledger import Gain, paired_bootstrap
+from recipes.plan import with_snapshots
 from recipes.prepare import prepare
 from recipes.result import Result
 from recipes.run_folder import check_output
@@ -101,19 +101,21 @@ def _training_rows(result: Result, fitted: Fitted | None) -> tuple[Gain, ...]:
     """What the linear classifier and what the training after it were worth on the validation images."""
     rows = []
     if result.recipe.warm_start:
-        start = fitted.start.accuracy if fitted else result.validation.accuracy
+        start = float(fitted.start.right.mean()) if fitted else result.validation.accuracy
         rows.append(Gain("linear classifier on the frozen network", start, seconds=result.probe.seconds))
     if not fitted:
         return tuple(rows)
     spent = result.seconds["training"]
     if not rows:
-        return (Gain("training from scratch", fitted.best.accuracy, seconds=spent),)
+        return (Gain("training from scratch", float(fitted.cross_fitted.right.mean()), seconds=spent),)
     told = "kept" if fitted.better else "not beyond the noise: undone"
     trick = f"finetuning, {len(fitted.snapshots)} snapshots" if fitted.snapshots else "finetuning"
-    start, best = fitted.start, fitted.best
-    gain, interval = paired_bootstrap(best.right.astype(float) - start.right)
-    nats, nats_interval = paired_bootstrap(start.losses - best.losses)
-    row = Gain(trick, best.accuracy, gain, interval, nats, nats_interval, spent, kept=fitted.better, note=told)
+    start, honest = fitted.start, fitted.cross_fitted
+    gain, interval = paired_bootstrap(honest.right.astype(float) - start.right)
+    nats, nats_interval = paired_bootstrap(start.losses - honest.losses)
+    told += f"; each image judged by what the others chose of {len(fitted.candidates)} candidates"
+    accuracy = float(honest.right.mean())
+    row = Gain(trick, accuracy, gain, interval, nats, nats_interval, spent, kept=fitted.better, note=told)
     return (*rows, row)
 
 

@@ -47,7 +47,7 @@ class Finished:
     """What was decided on the validation images, before they joined the training images, where they did.
 
     recipe:      with `mirror`, `crops` and `scales` decided.
-    validation:  of the classifier.
+    validation:  of the classifier, each image at a temperature that the others chose.
     calibration: None where no temperature was fitted.
     rows:        of the ledger.
     probabilities: (n, classes) of the validation images.
@@ -95,11 +95,12 @@ def finish(
         rows.append(row)
         calibration = calibration if row.kept else None
     found = softmax(logits / (calibration.temperature if calibration else 1.0), -1).mean(0)
-    finished = Finished(recipe, score(found, labels), calibration, tuple(rows), found)
+    judged = _cross_fitted(logits, labels) if calibration else found
+    finished = Finished(recipe, score(judged, labels), calibration, tuple(rows), found)
     if len(labels) < TELLING or not crops:
         why = f"{len(labels)} validation images could not tell" if len(labels) < TELLING else "no time was left"
         row = Gain("10 crops", None, kept=False, note=f"not measured: {why}")
-        return replace(finished, rows=(*rows, row))
+        return replace(finished, recipe=replace(recipe, crops=1, scales=None), rows=(*rows, row))
     return _with_crops(finished, models, validation, found)
 
 
@@ -112,6 +113,11 @@ def _looked(models, data: ImageData, recipe: Recipe) -> np.ndarray:
         for row, (view, model) in zip(rows, ((v, m) for v in views for m in models), strict=True):
             row.append(model.predict_on_batch(view))
     return np.stack([np.concatenate(row) for row in rows]).astype(np.float64)
+
+
+def tempered(probabilities: np.ndarray, labels) -> np.ndarray:
+    """(n, classes) probabilities at temperatures that, for each image, other images chose."""
+    return _cross_fitted(np.log(np.maximum(probabilities, 1e-12))[None], labels)
 
 
 def _cross_fitted(logits: np.ndarray, labels) -> np.ndarray:
@@ -141,20 +147,22 @@ def _with_crops(finished: Finished, models, validation: ImageData, single: np.nd
     """`finished` with the lecture's ten crops at one scale measured against the single one."""
     classifier, recipe = finished.classifier(models), finished.recipe
     row = crop_gain(classifier, validation, recipe, single, 10)
-    recipe = replace(recipe, crops=10 if row.kept else 1)
+    recipe = replace(recipe, crops=10 if row.kept else 1, scales=None)
     return replace(finished, recipe=recipe, rows=(*finished.rows, row))
 
 
-def crop_gain(classifier, data: ImageData, recipe: Recipe, single, crops: int, scales=None) -> Gain:
+def crop_gain(classifier, data: ImageData, recipe: Recipe, single, crops: int, scales=None, level=0.95) -> Gain:
     """The ledger's row of a crop set against the single crop's probabilities."""
     looks = ways(classifier, recipe, crops, scales)
     began = time.monotonic()
     found = averaged(classifier, data, looks, recipe.batch_size)
-    row = compared(f"{crops * len(scales or (1,))} crops", single, found, data.labels, cost=looks.cost)
+    row = compared(f"{crops * len(scales or (1,))} crops", single, found, data.labels, cost=looks.cost, level=level)
     return replace(row, seconds=time.monotonic() - began, note=f"{looks}; {row.note}")
 
 
 def crop_gains(classifier, data: ImageData, recipe: Recipe, single) -> list[tuple[int, tuple[int, ...] | None, Gain]]:
-    """(crops, scales, row) of the lecture's crop sets, cheapest first."""
+    """(crops, scales, row) of the lecture's crop sets, cheapest first, in joint intervals (Bonferroni)."""
     sets = ((5, None), (10, None), (10, lecture_scales(recipe.evaluation_policy.size)))
-    return [(crops, scales, crop_gain(classifier, data, recipe, single, crops, scales)) for crops, scales in sets]
+    level = 1 - 0.05 / len(sets)
+    rows = [crop_gain(classifier, data, recipe, single, crops, scales, level) for crops, scales in sets]
+    return [(*each, row) for each, row in zip(sets, rows, strict=True)]

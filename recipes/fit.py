@@ -38,6 +38,7 @@ class Fitted:
     images:     that were trained on.
     epoch_seconds: of one epoch.
     snapshots:  weights at the ends of the last cycles, whose predictions are averaged; empty where one model is kept.
+    rival:      whether the candidates had to beat the start.
     """
 
     history: dict[str, list[float]]
@@ -50,6 +51,7 @@ class Fitted:
     images: int
     epoch_seconds: float
     snapshots: tuple[Sequence[np.ndarray], ...] = ()
+    rival: bool = True
 
     @property
     def best(self) -> Score:
@@ -72,9 +74,9 @@ class Fitted:
         return self.share > 0
 
     @property
-    def cross_fitted(self) -> np.ndarray:
-        """Whether each validation image is right by the candidate that the other ones choose."""
-        return cross_fitted(self.start, self.candidates)
+    def cross_fitted(self) -> Score:
+        """How each validation image is classified by the candidate that the other ones choose."""
+        return cross_fitted(self.start if self.rival else None, self.candidates)
 
 
 @keras.saving.register_keras_serializable("recipes")
@@ -144,9 +146,8 @@ def fit(
     callbacks = [StopOnNaN(), watch, stop, chooser.keep, *callbacks]
     history = run(model, train, recipe, recipe.epochs, seed, callbacks)
     seconds = (time.monotonic() - began) / max(1, len(watch.scores))
-    return chooser.fitted(
-        start, validation, history=history, cut=stop.reached, images=len(train), epoch_seconds=seconds
-    )
+    told = {"history": history, "cut": stop.reached, "images": len(train), "epoch_seconds": seconds}
+    return chooser.fitted(start, validation, rival=recipe.warm_start, **told)
 
 
 class _BestEpoch:

@@ -59,11 +59,13 @@ def compared(trick: str, without, with_it, labels, **fields) -> Gain:
     return gain_over(trick, [without], with_it, labels, **fields)
 
 
-def gain_over(trick: str, others, found, labels, **fields) -> Gain:
-    """`compared` to the average over several classifiers' probabilities `others`."""
+def gain_over(trick: str, others, found, labels, *, level: float = 0.95, **fields) -> Gain:
+    """`compared` to the average over several classifiers' probabilities `others`, with intervals of that level."""
     before = [np.mean(each, 0) for each in zip(*(_right_and_nats(p, labels) for p in others), strict=True)]
     after = _right_and_nats(found, labels)
-    (gain, interval), (nats, nats_interval) = (paired_bootstrap(b - a) for a, b in zip(before, after, strict=True))
+    (gain, interval), (nats, nats_interval) = (
+        paired_bootstrap(b - a, level=level) for a, b in zip(before, after, strict=True)
+    )
     row = Gain(trick, float(after[0].mean()), gain, interval, nats, nats_interval, **fields)
     if "kept" in fields:
         return row
@@ -71,12 +73,12 @@ def gain_over(trick: str, others, found, labels, **fields) -> Gain:
     return replace(row, kept=row.beyond_noise, note=row.note or told)
 
 
-def paired_bootstrap(differences: np.ndarray, seed: int = 0) -> tuple[float, tuple[float, float]]:
-    """The mean of paired differences (n,) and its 95 % percentile interval over resampled images (Efron 1979)."""
+def paired_bootstrap(differences: np.ndarray, seed: int = 0, level: float = 0.95) -> tuple[float, tuple[float, float]]:
+    """The mean of paired differences (n,) and its percentile interval over resampled images (Efron 1979)."""
     n = len(differences)
     random = np.random.default_rng(seed)
     means = np.array([differences[random.integers(0, n, n)].mean() for _ in range(_DRAWS)])
-    low, high = np.quantile(means, (0.025, 0.975))
+    low, high = np.quantile(means, ((1 - level) / 2, (1 + level) / 2))
     return float(differences.mean()), (float(low), float(high))
 
 

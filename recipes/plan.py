@@ -88,7 +88,7 @@ def plan(summary: Summary, probe) -> Recipe:
         chosen = finetune_all(summary.size, summary.images).because(
             *reasons, "all stages are trained, and the linear classifier is what they have to beat"
         )
-    return _fitted(_measured(chosen, probe), summary)
+    return _fitted(_measured(chosen, probe), summary, probe)
 
 
 def similar(probe) -> bool:
@@ -119,18 +119,36 @@ def named(recipe, summary: Summary, probe) -> Recipe:
     A Recipe as it is, an Adjusted one with its changes made, "auto" by `plan`, or a ready-made one by name.
     """
     if isinstance(recipe, Recipe):
+        if probe and not probe.mirrors.alike and recipe.epochs and recipe.policy.flip:
+            return recipe.because(
+                f"its policy draws mirror images, though they lose their class here (a linear classifier is right on "
+                f"{probe.mirrors.straight:.0%} of the images, on {probe.mirrors.mirrored:.0%} of their mirror images)"
+            )
         return recipe
     if isinstance(recipe, Adjusted):
         chosen, changes = named(recipe.recipe, summary, probe), dict(recipe.changes)
         if "size" in changes:
             changes.setdefault("policy", chosen.policy.resized(changes["size"]))
         shown = ", ".join(f"{name} = {value}" for name, value in recipe.changes)
-        return replace(chosen, **changes).because(f"{shown}: asked for")
+        snapshots = changes.pop("snapshots", 0)
+        chosen = replace(chosen, **changes).because(f"{shown}: asked for")
+        return with_snapshots(chosen, snapshots) if snapshots else chosen
     if recipe == "auto":
         return plan(summary, probe)
     ready = {"few": finetune_few, "all": finetune_all, "scratch": from_scratch}
     asked = linear_probe(summary.size) if recipe == "probe" else ready[recipe](summary.size, summary.images)
-    return _fitted(_measured(asked.because("asked for"), probe), summary)
+    return _fitted(_measured(asked.because("asked for"), probe), summary, probe)
+
+
+def with_snapshots(recipe: Recipe, snapshots: int) -> Recipe:
+    """`recipe` with as many cycles of at least two epochs as were asked for or fit."""
+    if not recipe.epochs:
+        return recipe.because("no gradient steps are taken, so there are no snapshots")
+    possible = max(1, min(snapshots, recipe.epochs // 2))
+    told = f"{possible} snapshots: asked for"
+    if possible < snapshots:
+        told = f"{possible} instead of {snapshots} snapshots: {recipe.epochs} epochs have room for no more"
+    return replace(recipe, snapshots=possible).because(told)
 
 
 def _measured(recipe: Recipe, probe) -> Recipe:
@@ -163,7 +181,7 @@ def _measured(recipe: Recipe, probe) -> Recipe:
     )
 
 
-def _fitted(recipe: Recipe, summary: Summary) -> Recipe:
+def _fitted(recipe: Recipe, summary: Summary, probe=None) -> Recipe:
     """`recipe` fitted to the imbalance of the classes, the network, the memory and the time that is left."""
     if summary.imbalance >= IMBALANCED:
         recipe = replace(recipe, balanced=True).because(
@@ -180,7 +198,7 @@ def _fitted(recipe: Recipe, summary: Summary) -> Recipe:
             f"{summary.weights / 1e6:.0f} million weights are trained: with stochastic depth, where the network has "
             "residual branches"
         )
-    return _in_time(_in_memory(recipe, summary), summary)
+    return _in_time(_in_memory(recipe, summary), summary, probe)
 
 
 def _in_memory(recipe: Recipe, summary: Summary) -> Recipe:
@@ -201,7 +219,7 @@ def _in_memory(recipe: Recipe, summary: Summary) -> Recipe:
     )
 
 
-def _in_time(recipe: Recipe, summary: Summary) -> Recipe:
+def _in_time(recipe: Recipe, summary: Summary, probe) -> Recipe:
     """As many epochs as the time limit has room for; none, and so the linear classifier, below three."""
     if summary.seconds_left is None or not summary.image_seconds:
         return recipe
@@ -212,7 +230,8 @@ def _in_time(recipe: Recipe, summary: Summary) -> Recipe:
         return recipe
     told = f"an epoch takes about {epoch:.0f} s and {max(0, summary.seconds_left):.0f} s are left"
     if room < 3 and recipe.warm_start:
-        kept = replace(linear_probe(recipe.size), taps=recipe.taps, balanced=recipe.balanced, mirror=recipe.mirror)
+        taps = recipe.taps and probe.head.taps
+        kept = replace(linear_probe(recipe.size), taps=taps, balanced=recipe.balanced, mirror=recipe.mirror)
         return kept.because(*recipe.reasons, f"{told}: no time to finetune, so the linear classifier is what you get")
     return replace(recipe, epochs=max(1, room)).because(f"{told}: {max(1, room)} epochs instead of {recipe.epochs}")
 

@@ -40,9 +40,9 @@ def check_output(directory, command: dict) -> None:
         if not (directory / _DESCRIPTION).is_file():
             raise OutputError(f"{directory} holds something that is no run; choose an empty or a new folder")
         before = _description(directory)["command"]
-        differing = [key for key in command if command[key] != before.get(key)]
+        differing = [key for key in {**before, **command} if command.get(key) != before.get(key)]
         if differing:
-            shown = "; ".join(f"{key} was {before.get(key)!r}, is {command[key]!r}" for key in differing)
+            shown = "; ".join(f"{key} was {before.get(key)!r}, is {command.get(key)!r}" for key in differing)
             raise OutputError(f"{directory} holds the run of another command ({shown}); choose another folder")
     _check_writable(directory)
 

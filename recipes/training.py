@@ -55,7 +55,7 @@ class Start:
     def mirrors_gain(self) -> bool:
         """Whether averaging over mirror images gains likelihood beyond its noise, by the linear classifier."""
         gain, error = self.measured.head.mirror_gain if self.measured else (0.0, 0.0)
-        return gain > 2 * error
+        return self.measured is not None and self.measured.mirrors.alike and gain > 2 * error
 
     def time_for_crops(self, deadline: float | None) -> bool:
         """Whether the validation images can be looked at once more at ten crops before the deadline."""
@@ -105,7 +105,10 @@ def train(
 
 def _linear(start: Start, recipe: Recipe, crops: bool) -> Trained:
     """The linear classifier, judged on the features that the validation images have already."""
-    recipe = replace(recipe, mirror=bool(recipe.mirror))
+    if recipe.test_size not in (None, recipe.size):
+        recipe = recipe.because(f"the linear classifier is made for its training images' size, {recipe.size} px")
+    mirror = start.mirrors_gain if recipe.mirror is None else recipe.mirror
+    recipe = replace(recipe, epochs=0, snapshots=0, test_size=None, mirror=mirror and start.measured.mirrors.alike)
     linear, logits = start.linear(recipe), start.held_out_logits(recipe, 1 + recipe.mirror)
     model = logits_model(start.network, start.classes, recipe.size, taps=recipe.taps)
     set_head(model, linear.kernel, linear.bias)
@@ -122,6 +125,8 @@ def _linear(start: Start, recipe: Recipe, crops: bool) -> Trained:
 def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks, measure_crops: bool) -> Trained:
     quiet = start.network if recipe.warm_start else start.network.with_network(fresh(start.network.network))
     noisy, recipe = _with_stochastic_depth(quiet, recipe)
+    if start.measured and not start.measured.mirrors.alike:
+        recipe = replace(recipe, mirror=False)
     if recipe.snapshots > 1:
         recipe = replace(recipe, epochs=recipe.epochs // recipe.snapshots * recipe.snapshots)
     options = dict(taps=recipe.taps, dropout=recipe.dropout, seed=seed)
@@ -138,7 +143,7 @@ def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks, m
     initial = model.get_weights()
     fitted = fit(model, splits.train, splits.validation, recipe, start=rival, callbacks=callbacks, **how)
     recipe = _told(replace(recipe, test_size=fitted.test_size), fitted)
-    selection = Selection.of(fitted.cross_fitted, 1 + len(fitted.candidates)) if rival else None
+    selection = Selection.of(fitted.cross_fitted.right, bool(rival) + len(fitted.candidates))
     crops = measure_crops and start.time_for_crops(deadline)
     if rival and not fitted.better:
         return replace(_linear(start, start.rival(recipe), crops), fitted=fitted, selection=selection)
