@@ -17,6 +17,7 @@ from recipes.arguments import (
     seconds,
 )
 from recipes.arguments import command as in_words
+from recipes.choice import cross_fitted
 from recipes.evaluation import score
 from recipes.fit import Fitted
 from recipes.ledger import Gain, paired_bootstrap
@@ -110,7 +111,7 @@ def _training_rows(result: Result, fitted: Fitted | None) -> tuple[Gain, ...]:
         return (Gain("training from scratch", float(fitted.cross_fitted.right.mean()), seconds=spent),)
     told = "kept" if fitted.better else "not beyond the noise: undone"
     trick = f"finetuning, {len(fitted.snapshots)} snapshots" if fitted.snapshots else "finetuning"
-    start, honest = fitted.start, fitted.cross_fitted
+    start, honest = fitted.start, cross_fitted(None, fitted.candidates)
     gain, interval = paired_bootstrap(honest.right.astype(float) - start.right)
     nats, nats_interval = paired_bootstrap(start.losses - honest.losses)
     told += f"; each image judged by what the others chose of {len(fitted.candidates)} candidates"
