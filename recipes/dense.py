@@ -1,5 +1,7 @@
 """A classifier as a fully convolutional network: every window of a large image classified in one pass."""
 
+from functools import lru_cache
+
 import keras
 
 from recipes.features import POOL
@@ -12,6 +14,7 @@ def can_be_dense(model: keras.Model) -> bool:
     return all(side is None for side in model.inputs[0].shape[1:3]) and bool(_pools(model))
 
 
+@lru_cache(maxsize=2)  # tracing one takes seconds
 def dense_model(model: keras.Model, size: int) -> keras.Model:
     """Images (batch, height, width, 3) → (batch, rows, columns, classes): `model`'s outputs at every window of
     size × size pixels, as far apart as the cells of its deepest feature map, sharing its weights.
