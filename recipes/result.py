@@ -152,7 +152,8 @@ class Result:
         scales:  short sides in pixels at which the crops are taken; None: 256/224 of the crop's size, for one crop its
                  size; `recipes.lecture_scales(size)` are ResNet's five.
         mode:    "crops"; "dense": at each scale every window of the image, and of its mirror image if crops is 10, in
-                 one fully convolutional pass in place of the crops; "auto": the cheaper of the two for several crops.
+                 one fully convolutional pass in place of the crops; "auto": the cheaper for several
+                 crops, crops at scales above 4/3 of their size, where windows of the whole lose accuracy.
         average: "probabilities" or "logits".
 
         Of a dataset with splits the test split counts, else the validation split. Images that the audit excludes are

@@ -18,6 +18,7 @@ from recipes.recipe import Recipe
 
 LECTURE_SCALES = (224, 256, 384, 480, 640)  # short sides for crops of 224 pixels (He et al. 2016)
 CROPS = (1, 5, 10)
+_WHOLE_UP_TO = 4 / 3  # times the crops' side; beyond, most windows miss what the photo shows, which costs accuracy
 _PHOTO = 4 / 3  # aspect by which the cost of a whole image is told before any is seen
 _TINY = np.finfo(np.float32).tiny
 
@@ -101,7 +102,9 @@ def ways(model: keras.Model, recipe: Recipe, crops: int, scales=None, mode="auto
         dense = grid.scales
     elif mode == "auto" and crops > 1 and any_size:
         looks = 10 if mirror else 5
-        dense = tuple(s for s in grid.scales if (1 + mirror) * _whole_cost(s, size) < looks)
+        dense = tuple(
+            s for s in grid.scales if (1 + mirror) * _whole_cost(s, size) < looks and s <= _WHOLE_UP_TO * size
+        )
     rest = tuple(scale for scale in grid.scales if scale not in dense)
     if dense:
         step = stride(model)

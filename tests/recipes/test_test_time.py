@@ -97,7 +97,7 @@ def test_auto_takes_the_cheaper_of_dense_and_crops(result):
     scales = recipes.lecture_scales(size)
     looks = ways(result.model, result.recipe, 10, scales)
     assert (
-        looks.dense == tuple(4 * round(s / 4) for s in scales[:3]) and looks.grid.scales == scales[3:] and looks.mirror
+        looks.dense == tuple(4 * round(s / 4) for s in scales[:2]) and looks.grid.scales == scales[2:] and looks.mirror
     )
     assert ways(result.model, result.recipe, 1, scales).dense == ()
     fixed = keras.Model(*(lambda x: (x, result.model(x)))(keras.Input((size, size, 3))))
