@@ -52,6 +52,8 @@ def soup(results: Sequence[Result], validation=None) -> Result:
     joint, data, trick = poured(results, validation)
     if data is None:
         return joint
+    if len(data) < 2:
+        raise RecipeError("soup: one validation image can not both choose and judge; give at least two")
     honest = judged_by_halves(results, data)
     joint.selection = Selection.of(honest.argmax(1) == data.labels, len(results))
     return _judged(joint, results, data, trick, cost=1.0 + bool(joint.recipe.mirror), honest=honest)
@@ -154,7 +156,6 @@ def _untempered(model: keras.Model) -> keras.Model:
 
 def _greedy(joint: Result, weights, data: ImageData) -> list[int]:
     counts = image_weights(data.labels, len(joint.class_names), joint.recipe.balanced)
-
     images = shown(data, joint.recipe)
 
     def loss(chosen):

@@ -86,6 +86,8 @@ def finetune(
         validation=trained.finished.validation, calibration=trained.finished.calibration, selection=trained.selection,
         seconds=clock.seconds, command=asked, versions=versions(), table=ready.table, held_out=start.splits.validation,
     )  # fmt: skip
+    if output is not None:
+        result.save(output)  # what follows may fail, a test file may have vanished; the training is not lost then
     with clock("evaluation"):
         test = start.splits.test
         if test is not None:

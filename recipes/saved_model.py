@@ -71,7 +71,7 @@ class ServedModel(tf.Module):
             images, error = self._opened(image_bytes, self._centre, tf.zeros(self._crop_shape))
             return self._told(self._run(self._result.model, images), error)
         nothing = tf.io.serialize_tensor(tf.zeros((8, 8, 3), tf.uint8))
-        opener = opener_of(self._looks)
+        opener = self._looks.opener
         packed, error = self._opened(image_bytes, lambda x: tf.io.serialize_tensor(opener.open(x)), nothing)
         return self._told(self._averaged(packed), error)
 
@@ -84,7 +84,7 @@ class ServedModel(tf.Module):
             crops = images.map(self._centre, num_parallel_calls=tf.data.AUTOTUNE).batch(count).get_single_element()
             found = self._run(self._result.model, crops)
         else:
-            opener = opener_of(self._looks)
+            opener = self._looks.opener
             packed = images.map(lambda x: tf.io.serialize_tensor(opener.open(x))).batch(count).get_single_element()
             found = self._averaged(packed)
         error = tf.fill(tf.shape(found)[:1], "")
@@ -168,13 +168,6 @@ def looks(result: Result, crops) -> Crops | None:
     """How the images are looked at; None for the one plain crop."""
     crops, scales = result.crop_set(crops, None)
     return None if crops == 1 and scales is None else ways(result.model, result.recipe, crops, scales)
-
-
-def opener_of(crops: Crops):
-    """The grid that decodes as finely as the finest of the looks needs."""
-    if not crops.grid:
-        return augment.multicrop(crops.dense, 1, min(crops.dense))
-    return augment.multicrop((*crops.grid.scales, *crops.dense), 1, crops.size) if crops.dense else crops.grid
 
 
 def _nan_where_refused(rows, error):

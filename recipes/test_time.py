@@ -40,6 +40,13 @@ class Crops:
     size: int = 224
 
     @property
+    def opener(self) -> augment.CropGrid:
+        """A grid that decodes as finely as the finest of the looks needs."""
+        if not self.grid:
+            return augment.multicrop(self.dense, 1, min(self.dense))
+        return augment.multicrop((*self.grid.scales, *self.dense), 1, self.size) if self.dense else self.grid
+
+    @property
     def cost(self) -> float:
         """Pixels that the network sees, in single crops; a dense image counts as a photo of 4:3."""
         whole = sum((1 + self.mirror) * _whole_cost(scale, self.size) for scale in self.dense)
@@ -121,9 +128,7 @@ def averaged(model: keras.Model, data: ImageData, crops: Crops, batch_size: int 
     """(n, classes) probabilities of `data` in its order: means over the crops. Every image is decoded once."""
     at_once = max(1, round(batch_size / crops.cost))
     dense, step = (dense_model(model, crops.size), stride(model)) if crops.dense else (None, 1)
-    opener = crops.grid or augment.multicrop(crops.dense, 1, min(crops.dense))
-    if crops.grid and crops.dense:
-        opener = augment.multicrop((*crops.grid.scales, *crops.dense), 1, crops.size)
+    opener = crops.opener
     source = data.source()
 
     def look(index):

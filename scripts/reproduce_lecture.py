@@ -75,15 +75,18 @@ def small_net(pool=None, wrap=lambda dense: dense, dropout=0.0):
 
 @claim("Dropout is an ensemble of subnetworks: averaging samples of it at test time helps a little over weight scaling")
 def dropout(seed: int) -> dict:
+    nets = {"no dropout": small_net(), "dropout 0.5, weight scaling": small_net(dropout=0.5)}
+    return with_samples(nets, seed, "dropout 0.5, mean of 30 samples", 30)
+
+
+def with_samples(nets: dict, seed: int, name: str, samples: int) -> dict:
+    """The rows of a plain and a noisy network, and that of the mean over samples of the noisy one's noise."""
     from layers import monte_carlo
 
     x, y, x_test, y_test = digits_arrays(20, seed)
-    plain, noisy = (fitted(small_net(dropout=rate), x, y) for rate in (0.0, 0.5))
-    return {
-        "no dropout": right(plain.predict(x_test, verbose=0), y_test),
-        "dropout 0.5, weight scaling": right(noisy.predict(x_test, verbose=0), y_test),
-        "dropout 0.5, mean of 30 samples": right(monte_carlo(noisy, x_test, samples=30, batch_size=512).mean, y_test),
-    }
+    told = {side: right(fitted(net, x, y).predict(x_test, verbose=0), y_test) for side, net in nets.items()}
+    noisy = list(nets.values())[-1]
+    return told | {name: right(monte_carlo(noisy, x_test, samples=samples, batch_size=256).mean, y_test)}
 
 
 @claim("DropConnect, which drops weights, regularises like dropout, which drops activations")
@@ -101,16 +104,11 @@ def dropconnect(seed: int) -> dict:
 
 @claim("Fractional max pooling: random regions in training, averaged at test time")
 def fractional_pooling(seed: int) -> dict:
-    from layers import FractionalMaxPooling2D, monte_carlo
+    from layers import FractionalMaxPooling2D
 
-    x, y, x_test, y_test = digits_arrays(20, seed)
-    plain = fitted(small_net(), x, y)
-    noisy = fitted(small_net(pool=lambda: FractionalMaxPooling2D(2**0.5, seed=seed)), x, y)
-    return {
-        "max pooling by 2": right(plain.predict(x_test, verbose=0), y_test),
-        "fractional, by √2": right(noisy.predict(x_test, verbose=0), y_test),
-        "fractional, mean of 12 samples": right(monte_carlo(noisy, x_test, samples=12, batch_size=256).mean, y_test),
-    }
+    fractional = small_net(pool=lambda: FractionalMaxPooling2D(2**0.5, seed=seed))
+    nets = {"max pooling by 2": small_net(), "fractional, by √2": fractional}
+    return with_samples(nets, seed, "fractional, mean of 12 samples", 12)
 
 
 @claim("Warm restarts (SGDR) reach in the same epochs what one cosine does; their snapshots make an ensemble for free")
