@@ -10,11 +10,12 @@ import numpy as np
 from recipes.arguments import asked_size, check_size, needs_probe
 from recipes.audit import Audit, audit, usable
 from recipes.backbones import Backbone, resolve
+from recipes.compare import compare
 from recipes.data import Splits, joined
 from recipes.devices import free_memory, prepare_devices
 from recipes.errors import DataError
 from recipes.features import Extractor, Features
-from recipes.plan import Summary, named, table
+from recipes.plan import Summary, options, table
 from recipes.probe import MIRRORED_BELOW, Probe, probe_backbone
 from recipes.recipe import Recipe
 from recipes.size import natural_size
@@ -63,10 +64,15 @@ def prepare(dataset, backbone, recipe, validation, seed: int, deadline: float | 
     marked = table(summary, measured) if measured else ""
     if marked:
         print(marked)
-    chosen = named(recipe, summary, measured)
+    start, prints = Start(network, splits, measured, features), facts.fingerprints["train"]
+    chosen, *rivals = options(recipe, summary, measured)
+    if rivals:
+        with clock("comparison"):
+            chosen = compare(start, (chosen, *rivals), prints, seed, deadline)
+        keras.utils.set_random_seed(seed)
     if not split_here:
         chosen = replace(chosen, refit=False)
-    return Prepared(Start(network, splits, measured, features), chosen, facts, marked, clock)
+    return Prepared(start, chosen, facts, marked, clock)
 
 
 def _probe(look: Extractor, splits: Splits, facts, split_here: bool, seed) -> tuple[Probe, Features]:
