@@ -17,19 +17,19 @@ FOLDS = 3
 _SHARE = 0.4  # of the time that is left, which the comparison may take
 
 
-def compare(start: Start, candidates: Sequence[Recipe], fingerprints, seed: int, deadline: float | None) -> Recipe:
+def compare(start: Start, candidates: Sequence[Recipe], pictures, seed: int, deadline: float | None) -> Recipe:
     """The one of two recipes whose classifiers are likelier to be right about training images they have not seen.
 
     In every fold both are trained as `finetune` trains them, undone where they do not beat the linear classifier, and
     judged by the negative log-likelihood of the images held out. No further fold is trained once the difference is
     beyond two standard errors. The validation images take no part.
 
-    fingerprints: of the training images: copies are never parted.
+    pictures: one name for all training images that are the same or nearly so: these are never parted.
     """
     first, second = candidates
     print(f"the evidence between {first.name!r} and {second.name!r} is thin: both are cross-validated")
     labels = start.splits.train.labels
-    folds = content_folds(labels, fingerprints, folds=FOLDS, seed=seed)
+    folds = content_folds(labels, pictures, folds=FOLDS, seed=seed)
     gains, began = np.full(len(labels), np.nan), time.monotonic()
     for fold in range(FOLDS):
         spent = time.monotonic() - began

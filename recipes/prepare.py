@@ -64,11 +64,11 @@ def prepare(dataset, backbone, recipe, validation, seed: int, deadline: float | 
     marked = table(summary, measured) if measured else ""
     if marked:
         print(marked)
-    start, prints = Start(network, splits, measured, features), facts.fingerprints["train"]
+    start = Start(network, splits, measured, features)
     chosen, *rivals = options(recipe, summary, measured)
     if rivals:
         with clock("comparison"):
-            chosen = compare(start, (chosen, *rivals), prints, seed, deadline)
+            chosen = compare(start, (chosen, *rivals), facts.pictures(splits.train), seed, deadline)
         keras.utils.set_random_seed(seed)
     if not split_here:
         chosen = replace(chosen, refit=False)
@@ -89,7 +89,7 @@ def _probe(look: Extractor, splits: Splits, facts, split_here: bool, seed) -> tu
         parts = [look(data, p, mirrored=mirrored) for data, p in zip((train, validation), prints, strict=True)]
         stages = [np.concatenate(pair, 1) for pair in zip(*(part.stages for part in parts), strict=True)]
         both = Features(stages, parts[0].image_seconds, parts[0].origin)
-    return probe_backbone(look, train, prints[0], seed, both[: len(train)]), both
+    return probe_backbone(look, train, facts, seed, both[: len(train)]), both
 
 
 def _summary(network: Backbone, splits: Splits, size: int, measured: Probe | None, deadline) -> Summary:
