@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import tensorflow as tf
 
 from augment.decode import decode
@@ -29,21 +30,36 @@ def preview(dataset, policy: Policy, *, rows: int = 4, seed: int = 0, pca=None) 
     """
     from matplotlib.figure import Figure  # heavy, and needed nowhere else
 
-    pictures = _first_images(dataset, rows)
-    if not pictures:
-        raise PolicyError("the dataset is empty; expected at least one image to show")
+    pictures = drawn(dataset, policy, rows=rows, seed=seed, pca=pca)
     figure = Figure(figsize=(1.6 * (DRAWS + 1), 2.15 * len(pictures)), layout="constrained")
     axes = figure.subplots(len(pictures), DRAWS + 1, squeeze=False)
-    for index, (line, image) in enumerate(zip(axes, pictures, strict=True)):
+    for line, shown in zip(axes, pictures, strict=True):
+        for cell, (pixels, text) in zip(line, shown, strict=True):
+            _show(cell, pixels, text)
+    return figure
+
+
+def drawn(
+    dataset, policy: Policy, *, rows: int = 4, draws: int = DRAWS, seed: int = 0, pca=None
+) -> list[list[tuple[np.ndarray, str]]]:
+    """(uint8 pixels, caption) of the first `rows` images, each followed by `draws` of it with their parameters.
+
+    Raises: PolicyError for a dataset without examples.
+    """
+    images = _first_images(dataset, rows)
+    if not images:
+        raise PolicyError("the dataset is empty; expected at least one image to show")
+    shown = []
+    for index, image in enumerate(images):
         pixels = decode(image) if image.dtype == tf.string else as_rgb(image)
         height, width = pixels.shape[:2]
-        _show(line[0], pixels, f"{width} × {height}")
-        for epoch, cell in enumerate(line[1:]):
+        shown.append([(_bytes(pixels), f"{width} × {height}")])
+        for epoch in range(draws):
             uniform = uniforms(seed, epoch, index)
             region = tf.nest.map_structure(lambda t: t[None], fetch(image, policy, uniform))
-            drawn = render(region, uniform[None], policy, pca or IMAGENET_PCA)
-            _show(cell, with_extra(drawn, policy)[0], describe(policy, uniform))
-    return figure
+            view = render(region, uniform[None], policy, pca or IMAGENET_PCA)
+            shown[-1].append((_bytes(with_extra(view, policy)[0]), describe(policy, uniform)))
+    return shown
 
 
 def _first_images(dataset, count: int) -> list:
@@ -53,8 +69,12 @@ def _first_images(dataset, count: int) -> list:
     return [source.take(index, payload)[0] for _, _, index, end, payload in examples.take(count) if not end]
 
 
+def _bytes(pixels) -> np.ndarray:
+    return tf.cast(tf.clip_by_value(tf.round(tf.cast(pixels, tf.float32)), 0, 255), tf.uint8).numpy()
+
+
 def _show(axes, pixels, text: str):
-    axes.imshow(tf.cast(tf.clip_by_value(tf.round(tf.cast(pixels, tf.float32)), 0, 255), tf.uint8).numpy())
+    axes.imshow(pixels)
     axes.set_xlabel(text, fontsize=5, linespacing=1.1)
     axes.set_xticks([])
     axes.set_yticks([])

@@ -13,6 +13,7 @@ from recipes.errors import RecipeError
 from recipes.evaluation import score
 from recipes.finish import TELLING, calibrated, tempered
 from recipes.fit import shown
+from recipes.judged import Judged
 from recipes.ledger import Gain, gain_over
 from recipes.result import Result
 
@@ -201,4 +202,5 @@ def _judged(joint: Result, results, validation, trick: str, cost: float, honest=
             joint.model, joint.calibration = recalibrated(joint.model, calibration.temperature), calibration
             found = tempered(found, labels)
     joint.validation, joint.ledger = score(found, labels), tuple(rows)
+    joint.held_out, joint.judged = data, Judged(labels, found.astype(np.float32))
     return joint

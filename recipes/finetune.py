@@ -85,6 +85,7 @@ def finetune(
         backbone=start.network.name, history=trained.fitted.history if trained.fitted else {}, probe=start.measured,
         validation=trained.finished.validation, calibration=trained.finished.calibration, selection=trained.selection,
         seconds=clock.seconds, command=asked, versions=versions(), table=ready.table, held_out=start.splits.validation,
+        judged=trained.finished.judged,
     )  # fmt: skip
     if output is not None:
         result.save(output)  # what follows may fail, a test file may have vanished; the training is not lost then

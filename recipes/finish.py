@@ -11,6 +11,7 @@ from recipes.classifier import with_probabilities
 from recipes.data import ImageData
 from recipes.evaluation import Evaluation, score, temperature
 from recipes.features import evaluation_batches
+from recipes.judged import Judged
 from recipes.ledger import Gain, compared
 from recipes.recipe import Recipe
 from recipes.test_time import averaged, lecture_scales, ways
@@ -51,6 +52,7 @@ class Finished:
     calibration: None where no temperature was fitted.
     rows:        of the ledger.
     probabilities: (n, classes) of the validation images.
+    judged:      the same that `validation` is made of.
     """
 
     recipe: Recipe
@@ -58,6 +60,7 @@ class Finished:
     calibration: Calibration | None
     rows: tuple[Gain, ...]
     probabilities: np.ndarray
+    judged: Judged
 
     def classifier(self, models) -> keras.Model:
         """Images → probabilities, of models of logits."""
@@ -96,7 +99,8 @@ def finish(
         calibration = calibration if row.kept else None
     found = softmax(logits / (calibration.temperature if calibration else 1.0), -1).mean(0)
     judged = _cross_fitted(logits, labels) if calibration else found
-    finished = Finished(recipe, score(judged, labels), calibration, tuple(rows), found)
+    finished = Finished(recipe, score(judged, labels), calibration, tuple(rows), found,
+                        Judged(labels, judged.astype(np.float32)))  # fmt: skip
     if len(labels) < TELLING or not crops:
         why = f"{len(labels)} validation images could not tell" if len(labels) < TELLING else "no time was left"
         row = Gain("10 crops", None, kept=False, note=f"not measured: {why}")

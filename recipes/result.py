@@ -16,6 +16,7 @@ from recipes.evaluation import Evaluation, score
 from recipes.features import evaluation_batches
 from recipes.finish import Calibration, crop_gains
 from recipes.graph_header import MAX_PIXELS
+from recipes.judged import Judged
 from recipes.ledger import Gain, table
 from recipes.probe import Probe
 from recipes.recipe import Recipe
@@ -62,6 +63,7 @@ class Result:
     seconds:     wall-clock time by phase.
     command:     what `finetune` was asked for, `versions` with what it ran.
     held_out:    the validation images; of a loaded run only where they are files.
+    judged:      what was predicted of them, image by image; `validation` is made of it.
     """
 
     model: keras.Model
@@ -82,6 +84,7 @@ class Result:
     command: dict = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     held_out: ImageData | None = None
+    judged: Judged | None = None
 
     def probabilities(
         self, data: ImageData, *, crops=1, scales=None, mode: str = "auto", average: str = "probabilities"

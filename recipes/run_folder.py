@@ -1,4 +1,4 @@
-"""A Result on disk: model.keras, result.json and probe.npz, none of which can carry code."""
+"""A Result on disk: model.keras, result.json, probe.npz and judged.npz, none of which can carry code."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from recipes.data import ImageData
 from recipes.errors import OutputError
 from recipes.evaluation import Evaluation
 from recipes.finish import Calibration
+from recipes.judged import Judged
 from recipes.ledger import Gain
 from recipes.linear import Linear
 from recipes.probe import MirrorTest, Probe, StageResult
@@ -23,8 +24,8 @@ from recipes.result import Result
 from recipes.safe_model import load_model
 from recipes.suspects import Suspect
 
-_DESCRIPTION, _MODEL, _PROBE = "result.json", "model.keras", "probe.npz"
-_OURS = {f"{new}{name}" for name in (_MODEL, _PROBE) for new in ("", ".new-")} | {f".new-{_DESCRIPTION}", ".writable"}
+_DESCRIPTION, _MODEL, _PROBE, _JUDGED = "result.json", "model.keras", "probe.npz", "judged.npz"
+_OURS = {f"{new}{name}" for name in (_MODEL, _PROBE, _JUDGED) for new in ("", ".new-")} | {f".new-{_DESCRIPTION}", ".writable"}
 _LARGEST = 2**28  # bytes of the description: some ten million files
 _PLAIN = ("class_names", "history", "backbone", "seconds", "command", "versions", "table")
 
@@ -64,6 +65,8 @@ def save(result: Result, directory) -> None:
     _replace(directory / _MODEL, result.model.save)
     if result.probe:
         _replace(directory / _PROBE, lambda path: _save_probe(result.probe, path))
+    if result.judged:
+        _replace(directory / _JUDGED, lambda path: np.savez_compressed(path, **vars(result.judged)))
     text = json.dumps(describe(result), indent=1, default=lambda number: number.item())  # NumPy's numbers
     _replace(directory / _DESCRIPTION, lambda path: path.write_text(text, encoding="utf-8"))
 
@@ -138,6 +141,7 @@ def load(directory) -> Result:
             validation=_evaluation(told["validation"]),
             test=_evaluation(told["test"]), selection=_selection(told["selection"]),
             held_out=_held_out(told.get("held_out"), told["class_names"]),
+            judged=_load_judged(_inside(directory, _JUDGED), len(told["class_names"])),
             **{name: told[name] for name in _PLAIN},
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, OSError) as error:
@@ -197,6 +201,18 @@ def _gain(told: dict) -> Gain:
 
 def _selection(told: dict | None) -> Selection | None:
     return told and Selection(**{name: _tuples(value) for name, value in told.items()})
+
+
+def _load_judged(path: Path, classes: int) -> Judged | None:
+    """None of a run that has none: nothing was judged, or an earlier version wrote it."""
+    if not path.exists():
+        return None
+    judged = Judged(**load_arrays(path))
+    labels, found = judged.labels, judged.probabilities
+    fits = labels.dtype.kind == "i" and labels.ndim == 1 and found.shape == (len(labels), classes)
+    if not (fits and np.isin(labels, np.arange(classes)).all() and ((found >= 0) & (found <= 1 + 1e-6)).all()):
+        raise OutputError(f"{path} does not fit the run's {classes} classes")
+    return judged
 
 
 def _save_probe(probe: Probe, path: Path) -> None:
