@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 _WIDTH, _HEIGHT = 360, 230  # as wide as a phone: its text is as large there as the page's
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 350, 26, 190
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 338, 30, 190
 _POINTS = 300  # of a curve
 
 

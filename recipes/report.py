@@ -38,7 +38,7 @@ def render(result: Result) -> str:
 
     environment = Environment(loader=FileSystemLoader(_ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True,
                               undefined=StrictUndefined)  # fmt: skip
-    environment.filters |= {"percent": lambda x: f"{100 * x:.1f} %", "short": _short, "tail": _tail}
+    environment.filters |= {"percent": lambda x: f"{100 * x:.1f} %", "short": _short, "tail": _tail, "leaf": _leaf}
     judged, held_out = result.judged, result.held_out
     if judged is None or (held_out is not None and len(held_out) != len(judged.labels)):
         held_out = None
@@ -65,6 +65,11 @@ def _tail(text, length: int = 80) -> str:
     """The end of a path, which tells more than its beginning."""
     text = str(text)
     return text if len(text) <= length else "…" + text[1 - length :]
+
+
+def _leaf(path) -> str:
+    """A file's name and that of its folder, which often is its class."""
+    return _tail("/".join(str(path).replace("\\", "/").split("/")[-2:]), 60)
 
 
 def _grid(table: str) -> list[tuple[str, list[tuple[str, bool]]]]:
