@@ -51,7 +51,8 @@ def _member(model: keras.Model) -> keras.Model | None:
 
 
 def _last_map(member: keras.Model, images):
-    """(the last tensor (n, rows, columns, channels) of more than one cell, the logits), run operation by operation."""
+    """(the last tensor (n, rows, columns, channels) of several cells that is smaller than the images, the logits), run
+    operation by operation."""
     maps = []
 
     def spied(operation):
@@ -60,7 +61,7 @@ def _last_map(member: keras.Model, images):
             if isinstance(graph, Functional):
                 return graph._run_through_graph(args[0], operation_fn=spied)
             found = operation(*args, **kwargs)
-            if isinstance(found, tf.Tensor) and found.ndim == 4 and found.shape[1] * found.shape[2] > 1:
+            if isinstance(found, tf.Tensor) and found.ndim == 4 and 1 < found.shape[1] < images.shape[1]:
                 maps.append(found)
             return found
 

@@ -73,7 +73,7 @@ def test_the_ledger_of_an_ensemble(runs, held_out, tmp_path):
     assert row.gain == pytest.approx(row.accuracy - average.accuracy) and row.cost == 3
     assert joint.validation.n == len(labels)
     joint.report(tmp_path / "report.html")
-    assert "What each trick gained" in (tmp_path / "report.html").read_text()
+    assert "What each trick was worth" in (tmp_path / "report.html").read_text()
 
 
 def test_a_soup_has_the_mean_of_the_weights(runs, photos, held_out):

@@ -1,0 +1,311 @@
+"""The page about a run: what is in it, that nothing can break out of it, that it stays small, and how it behaves."""
+
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from makers import arrays, folder, jpeg, small_network
+
+import recipes
+from recipes import Finding, OutputError
+from recipes.audit import Audit
+from recipes.backbones import resolve
+from recipes.classifier import logits_model, with_probabilities
+from recipes.data import ImageData
+from recipes.evaluation import score
+from recipes.judged import Judged
+from recipes.report import render
+from recipes.reproduce import commands
+from recipes.result import Result
+from recipes.suspects import Suspect
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SECTIONS = ["plan", "curves", "probe", "ledger", "classes", "reliability", "mistakes", "suspects", "looked", "audit",
+            "varied", "again"]  # fmt: skip
+
+
+class Page(HTMLParser):
+    """What a page holds: its tags with their attributes, its text, and the text of each section."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.tags, self.text, self.sections, self.open = [], "", {}, []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.open.append((tag, dict(attributes)))
+        if tag == "section":
+            self.sections[dict(attributes)["id"]] = ""
+
+    def handle_endtag(self, tag):
+        while self.open and self.open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data):
+        if any(tag in ("style", "script") for tag, _ in self.open):
+            return
+        self.text += data
+        for tag, attributes in self.open:
+            if tag == "section":
+                self.sections[attributes["id"]] += data
+
+    def all(self, name: str) -> list[dict]:
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Photos of which some are in a wrong folder, and one is damaged."""
+    root = folder(tmp_path_factory.mktemp("photos") / "photos", per_class=24)
+    for name, other in (("red", "blue"), ("blue", "green"), ("green", "red")):
+        for file in sorted((root / name).glob("*.jpg"))[:3]:
+            file.rename(root / other / f"from_{name}_{file.name}")
+    (root / "red" / "broken.jpg").write_bytes(jpeg(np.zeros((40, 48, 3), np.uint8))[:300])
+    return root
+
+
+@pytest.fixture(scope="module")
+def result(photos) -> Result:
+    """Trained by gradient steps, whose predictions are then replaced by some with mistakes."""
+    recipe = recipes.adjusted("scratch", epochs=3, size=32)
+    result = recipes.finetune(photos, backbone=small_network(), recipe=recipe)
+    probe = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", size=32))
+    result.probe, result.table = probe.probe, probe.table
+    result.suspects = (*probe.suspects, Suspect(result.held_out.names[0], "red", "blue", 0.93))
+    return result
+
+
+def predictions(n: int, classes: int, seed: int = 0) -> Judged:
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, n)
+    logits = random.normal(0, 1, (n, classes))
+    logits[np.arange(n), labels] += 3
+    odds = np.exp(logits)
+    return Judged(labels, (odds / odds.sum(1, keepdims=True)).astype(np.float32))
+
+
+def test_every_section_is_there_reached_from_the_top_and_told(result):
+    page = Page(render(result))
+    assert list(page.sections) == SECTIONS
+    assert [a["href"] for a in page.all("a")] == [f"#{name}" for name in SECTIONS]
+    told = result.validation
+    for words in (f"{100 * told.accuracy:.1f}", "95 % interval", "recipes.finetune(", "tensorflow", "label_smoothing",
+                  "this dataset", "broken.jpg", f"{told.n} validation images"):  # fmt: skip
+        assert words in page.text, words
+    assert len([a for a in page.all("img") if a["src"].startswith("data:image/jpeg;base64,")]) > 10
+
+
+def test_pictures_have_a_text_alternative(result):
+    page = Page(render(result))
+    assert page.all("img") and all(picture["alt"] for picture in page.all("img"))
+    assert page.all("svg") and all(figure["role"] == "img" and figure["aria-label"] for figure in page.all("svg"))
+
+
+def test_the_page_asks_for_nothing(result):
+    page = render(result)
+    assert re.findall(r"(?:src|href)=\"(?!data:|#)", page) == [] and "url(" not in page and "@import" not in page
+    assert "default-src 'none'" in page
+
+
+def test_mistakes_are_those_of_before_the_validation_images_were_trained_on(photos):
+    recipe = recipes.adjusted("probe", size=32)
+    found = recipes.finetune(photos, backbone=small_network(), recipe=recipe)
+    assert found.recipe.refit
+    assert score(found.judged.probabilities, found.judged.labels).accuracy == found.validation.accuracy
+    np.testing.assert_array_equal(found.judged.labels, found.held_out.labels)
+    now = found.probabilities(found.held_out)
+    assert np.abs(now - found.judged.probabilities).max() > 1e-3  # it has seen them meanwhile
+    assert "before they joined the training images" in render(found)
+
+
+def test_the_worst_mistakes_come_first():
+    judged = Judged(np.array([0, 1, 1, 0]), np.array([[0.4, 0.6], [0.9, 0.1], [0.2, 0.8], [0.1, 0.9]], np.float32))
+    assert judged.mistakes().tolist() == [1, 3, 0]
+
+
+def test_reliability_adds_up_to_the_calibration_error():
+    judged = predictions(400, 5)
+    bins = judged.reliability()
+    error = sum(n * abs(accuracy - confidence) for confidence, accuracy, n in bins) / 400
+    assert sum(n for *_, n in bins) == 400
+    assert error == pytest.approx(score(judged.probabilities, judged.labels).ece, abs=1e-6)
+
+
+def test_a_saved_run_gives_the_same_page_until_its_photos_have_moved(result, photos, tmp_path):
+    result.save(tmp_path / "run")
+    again = recipes.load(tmp_path / "run")
+    np.testing.assert_array_equal(again.judged.probabilities, result.judged.probabilities)
+    assert Page(render(again)).text.split() == Page(render(result)).text.split()
+    moved = photos.rename(tmp_path / "elsewhere")
+    try:
+        page = Page(render(again))
+    finally:
+        moved.rename(photos)
+    assert page.all("img") == [] and "not at hand" in page.text
+    assert list(page.sections) == [name for name in SECTIONS if name not in ("looked", "varied")]
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"labels": np.zeros(2, int), "probabilities": np.zeros((2, 5), np.float32)},
+        {"labels": np.array([0, 7]), "probabilities": np.zeros((2, 3), np.float32)},
+        {"labels": np.zeros(2, int), "probabilities": np.full((2, 3), np.nan, np.float32)},
+        {"labels": np.zeros(2, int)},
+        {"labels": np.array([None, None]), "probabilities": np.zeros((2, 3), np.float32)},
+    ],
+)
+def test_strange_predictions_are_refused(result, tmp_path, arrays):
+    result.save(tmp_path)
+    np.savez(tmp_path / "judged.npz", **arrays)
+    with pytest.raises(OutputError):
+        recipes.load(tmp_path)
+
+
+def test_names_with_markup_stay_text(tmp_path):
+    names = ["<script>alert(1)</script>", "</table></style>\"'><b>", "{{ 7 * 7 }} & co"]
+    images, labels = arrays(per_class=12)
+    labels = np.array(names)[np.unique(labels, return_inverse=True)[1]]
+    found = recipes.finetune((images, labels), backbone=small_network(), recipe=recipes.adjusted("probe", size=32))
+    evil = Finding("odd", ('"><img src=x onerror=alert(2)>.jpg',), "kept </pre><script>alert(3)</script>")
+    found.audit = Audit((evil,), found.audit.fingerprints)
+    found.judged = predictions(len(found.held_out), 3)
+    found.suspects = (Suspect('a"><svg onload=alert(4)>.jpg', names[0], names[1], 0.9),)
+    found.recipe = found.recipe.because("because <i>so</i>")
+    page = Page(render(found))
+    for name in [*names, *evil.files, evil.action, found.suspects[0].file, "because <i>so</i>"]:
+        assert name in page.text
+    assert len(page.all("script")) == 1 and not page.all("b") and not page.all("i")
+    assert all(a["src"].startswith("data:") for a in page.all("img"))
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+
+
+def huge(result: Result) -> Result:
+    """1,000 classes of long names, 10,000 files, most of them odd, suspect or wrong, of which each is noise."""
+    classes = [f"class {i} " + "<&>" * 60 for i in range(1000)]
+    noise = jpeg(np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype(np.uint8))
+    judged = replace(predictions(2000, 1000), probabilities=np.random.default_rng(1).dirichlet(np.ones(1000), 2000))
+    files = tuple(f"photos/{'&' * 150}/{i:05}.jpg" for i in range(10_000))
+    logits = logits_model(resolve(small_network()), 1000, 32)
+    return replace(
+        result, class_names=classes, model=with_probabilities(logits), judged=judged,
+        held_out=ImageData([noise] * 2000, judged.labels, tuple(classes), files[:2000]),
+        validation=score(judged.probabilities, judged.labels),
+        suspects=tuple(Suspect(file, classes[0], classes[1], 0.9) for file in files),
+        audit=Audit(tuple(Finding(f"kind {i}", files, "kept " * 100) for i in range(40)), {"train": files}),
+        ledger=result.ledger * 10, history={name: values * 2000 for name, values in result.history.items()},
+        command={"dataset": "x" * 10**6, "seed": 0}, table="x" * 10**6,
+    )  # fmt: skip
+
+
+def test_the_page_of_a_huge_dataset_is_small_and_says_what_it_leaves_out(result):
+    page = render(huge(result))
+    assert len(page.encode()) < 5_000_000
+    text = " ".join(Page(page).text.split())
+    for words in ("The 20 classes with the most mistakes; 980 are left out", "The 24 worst of", "100 of 10000",
+                  "and 9970 more", "And 10 more kinds", "and 990 more"):  # fmt: skip
+        assert words in text, words
+
+
+def test_results_without_predictions_history_or_probe_have_no_empty_section(result):
+    bare = replace(
+        result, history={}, probe=None, table="", ledger=(), suspects=(), validation=None, judged=None, held_out=None,
+        audit=Audit((), {}), command={}, calibration=None, selection=None,
+    )  # fmt: skip
+    page = Page(render(bare))
+    assert list(page.sections) == ["plan", "audit", "again"] and "Not yet judged" in page.text
+    old = Page(render(replace(result, judged=None)))
+    assert "earlier version" in old.text and "mistakes" not in old.sections
+    both = recipes.ensemble([result, result])
+    assert list(Page(render(both)).sections) == ["plan", "audit", "again"]
+    both = recipes.ensemble([result, result], result.held_out)
+    assert {"mistakes", "reliability", "looked"} <= set(Page(render(both)).sections)
+
+
+def test_a_run_is_told_as_it_is_typed():
+    asked = dict(dataset="my photos", backbone="auto", recipe="auto", validation=None, time_limit="5m", seed=3)
+    assert commands(asked) == ["recipes finetune 'my photos' --time-limit 5m --seed 3"]
+    shorter = asked | {"recipe": repr(recipes.adjusted("few", epochs=2))}
+    assert commands(shorter) == ["recipes finetune 'my photos' --recipe few --time-limit 5m --seed 3 --epochs 2"]
+    smaller = asked | {"recipe": repr(recipes.adjusted("few", size=64)), "time_limit": None}
+    assert commands(smaller) == ["recipes.finetune('my photos', recipe=recipes.adjusted('few', size=64), seed=3)"]
+    memory = dict(dataset="tuple 0123456789ab", recipe="auto", seed=0)
+    assert commands(memory) == ["recipes.finetune(<tuple 0123456789ab>, seed=0)"]
+    assert commands({"soup": [asked, asked]})[1:] == [*commands(asked), "recipes.soup([…])  # of these 2 runs"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    if BROWSER is None:
+        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def written(result, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "page.html"
+    result.report(path)
+    return path
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 900)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_in_a_browser(browser, written, tmp_path, width, height, scheme):
+    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    problems, asked = [], []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(written.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    heights = page.evaluate("[...document.querySelectorAll('.chart text')].map(t => t.getBoundingClientRect().height)")
+    assert heights and min(heights) >= 11  # readable
+    assert page.evaluate(CONTRAST) >= 4.5
+    page.screenshot(path=tmp_path / f"{width}_{scheme}.png", full_page=True)
+    assert problems == [] and all(url == written.as_uri() or url.startswith("data:") for url in asked)
+    page.close()
+
+
+CONTRAST = """() => {
+    const channel = c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+    const light = colour => [0.2126, 0.7152, 0.0722].map((w, i) => w * channel(+colour.match(/[0-9.]+/g)[i])).reduce((a, b) => a + b);
+    const paper = light(getComputedStyle(document.body).backgroundColor);
+    const inks = [...document.querySelectorAll("p, a, caption, figcaption, dt, dd, td, th, .wrong, .absent")].map(e => light(getComputedStyle(e).color));
+    return Math.min(...inks.map(ink => (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05)));
+}"""  # noqa: E501
+
+
+def test_tables_are_sorted_by_mouse_and_by_keyboard(browser, written):
+    page = browser.new_page()
+    page.goto(written.as_uri())
+    table = page.locator("#probe table")
+
+    def column():
+        cells = table.locator("tbody td:nth-child(3)").evaluate_all("cells => cells.map(cell => +cell.dataset.value)")
+        return cells
+
+    head = table.locator("thead th", has_text="accuracy")
+    assert head.get_attribute("aria-sort") is None
+    head.get_by_role("button").click()
+    assert head.get_attribute("aria-sort") == "ascending" and column() == sorted(column())
+    head.get_by_role("button").press("Enter")
+    assert head.get_attribute("aria-sort") == "descending" and column() == sorted(column(), reverse=True)
+    other = table.locator("thead th", has_text="stage")
+    other.get_by_role("button").press("Space")
+    assert other.get_attribute("aria-sort") == "ascending" and head.get_attribute("aria-sort") is None
+    names = table.locator("tbody th").all_inner_texts()
+    assert names == sorted(names)
+    gains = page.locator("#ledger table")
+    gains.locator("thead th", has_text="gain").get_by_role("button").click()
+    told = gains.locator("tbody td:nth-child(3)").all_inner_texts()
+    assert told == sorted(told, key=lambda text: (text == "", float(text or 0)))  # what has no value comes last
+    page.close()
