@@ -58,7 +58,9 @@ def _curve(history, metric: str) -> Markup:
         points = [(e, y) for e, y in enumerate(ys, 1) if math.isfinite(y) and (e % step == 0 or e in (1, len(ys)))]
         parts.append(axes.line(points, f"line {colour}"))
         if len(points) <= 40:
-            parts += [Markup('<circle cx="{}" cy="{}" r="2.5" class="{}"/>').format(*axes.at(*p), colour) for p in points]
+            parts += [
+                Markup('<circle cx="{}" cy="{}" r="2.5" class="{}"/>').format(*axes.at(*p), colour) for p in points
+            ]
         x = 150 + 100 * i
         parts.append(Markup('<path d="M{} 10h18" class="line {}"/>').format(x, colour))
         parts.append(_text(x + 23, 14, name, "start"))

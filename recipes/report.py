@@ -38,7 +38,12 @@ def render(result: Result) -> str:
 
     environment = Environment(loader=FileSystemLoader(_ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True,
                               undefined=StrictUndefined)  # fmt: skip
-    environment.filters |= {"percent": lambda x: f"{100 * x:.1f}\N{NO-BREAK SPACE}%", "short": _short, "tail": _tail, "leaf": _leaf}
+    environment.filters |= {
+        "percent": lambda x: f"{100 * x:.1f}\N{NO-BREAK SPACE}%",
+        "short": _short,
+        "tail": _tail,
+        "leaf": _leaf,
+    }
     judged, held_out = result.judged, result.held_out
     if judged is None or (held_out is not None and len(held_out) != len(judged.labels)):
         held_out = None

@@ -25,7 +25,10 @@ from recipes.safe_model import load_model
 from recipes.suspects import Suspect
 
 _DESCRIPTION, _MODEL, _PROBE, _JUDGED = "result.json", "model.keras", "probe.npz", "judged.npz"
-_OURS = {f"{new}{name}" for name in (_MODEL, _PROBE, _JUDGED) for new in ("", ".new-")} | {f".new-{_DESCRIPTION}", ".writable"}
+_OURS = {f"{new}{name}" for name in (_MODEL, _PROBE, _JUDGED) for new in ("", ".new-")} | {
+    f".new-{_DESCRIPTION}",
+    ".writable",
+}
 _LARGEST = 2**28  # bytes of the description: some ten million files
 _PLAIN = ("class_names", "history", "backbone", "seconds", "command", "versions", "table")
 
