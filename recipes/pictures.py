@@ -70,9 +70,8 @@ def variations(data: ImageData, policy: augment.Policy) -> list[list[tuple[str, 
 
 
 def heat_maps(result: Result, data: ImageData, classes: Sequence[Sequence[int]]) -> tuple[list[list[str]], str]:
-    """Per image of `data` its crop and, for each of the classes asked of it, the same under its Grad-CAM; or no rows and
-    why there is none.
-    """
+    """Per image of `data` its crop and, for each of the classes asked of it, the same under its Grad-CAM; or no rows,
+    and why."""
     policy = result.recipe.evaluation_policy
     images = np.concatenate([batch for batch, _ in evaluation_batches(data, policy, len(data)).as_numpy_iterator()])
     owner = [i for i, asked in enumerate(classes) for _ in asked]
