@@ -18,7 +18,7 @@ from serving import b64, get, post, served
 import recipes
 from recipes.penultimate import features_model
 from recipes.proof_images import gif
-from recipes.serve_model import LoadedModel, Overloaded, first_frame, load_model
+from recipes.serve_model import LoadedModel, Overloaded, bounded, load_model
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -128,17 +128,17 @@ def _animation(width, height, frames) -> bytes:
     return head[:6] + struct.pack("<HH", width, height) + head[10:] + frame * frames + b"\x3b"
 
 
-def test_only_the_first_frame_of_a_gif_is_kept():
+def test_only_the_bounded_of_a_gif_is_kept():
     animation = _animation(20, 20, 3)
-    first = first_frame(animation)
+    first = bounded(animation)
     assert len(first) < len(animation) and tf.io.decode_gif(first).shape[0] == 1
     np.testing.assert_array_equal(tf.io.decode_gif(first)[0], tf.io.decode_gif(animation)[0])
     comment = b"\x21\xfe\x03abc\x00"
     at = 13 + 768
-    assert first_frame(animation[:at] + comment + animation[at:]) == first[:at] + comment + first[at:]
+    assert bounded(animation[:at] + comment + animation[at:]) == first[:at] + comment + first[at:]
     for cut in range(0, len(animation), 7):
-        first_frame(animation[:cut])  # half a file is no reason to stop
-    assert first_frame(b"\xff\xd8\xff") == b"\xff\xd8\xff"
+        bounded(animation[:cut])  # half a file is no reason to stop
+    assert bounded(b"\xff\xd8\xff") == b"\xff\xd8\xff"
 
 
 def test_a_body_without_a_declared_length_is_cut_off_too(server):
