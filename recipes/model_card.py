@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from recipes.result import Result
 FOLDER = "assets.extra"
 METADATA, CARD, SCHEMA = "metadata.json", "model_card.md", "schema.json"
 _LICENCES = (
-    (("ResNet",), "MIT (Kaiming He; ResNetV2: as Keras distributes them)"),
+    (("ResNet50V2", "ResNet101V2", "ResNet152V2"), "BSD (Facebook)"),
+    (("ResNet",), "MIT (Kaiming He)"),
+    (("Xception",), "MIT (François Chollet)"),
+    (("ConvNeXt",), "MIT (Meta)"),
     (("VGG",), "CC BY 4.0 (Visual Geometry Group, Oxford)"),
     (("DenseNet",), "BSD 3-clause (Zhuang Liu)"),
-    (("MobileNet", "EfficientNet", "Inception", "Xception", "NASNet", "ConvNeXt"), "Apache-2.0"),
+    (("MobileNet", "EfficientNet", "Inception", "NASNet"), "Apache-2.0"),
 )
 
 
@@ -59,7 +63,13 @@ def weights_checksum(model: keras.Model) -> str:
 
 
 def licence(backbone: str) -> str:
-    """Of the pretrained weights, as far as the backbone's name tells; the training's own are the user's."""
+    """Of the pretrained weights, as far as the backbone's name tells; the training's own are the user's.
+
+    Of an ensemble ("soup of 2: A, B(x=1, y=2)") those of all its members.
+    """
+    _, several, members = backbone.partition(": ")
+    if several:
+        return "; ".join(dict.fromkeys(licence(member) for member in re.split(r", (?![^(]*\))", members)))
     if backbone == "glyphs":
         return "Apache-2.0 (trained from nothing by keras-recipes)"
     if "weights=None" in backbone:
@@ -133,8 +143,7 @@ def card(result: Result, metadata: dict) -> str:
         "## Plan", _fenced(f"{result.table}\n{recipe}".strip()),
         "## Accuracy", *_accuracy(result),
     ]  # fmt: skip
-    if result.ledger:
-        rows += ["## Ledger", _fenced(table(result.ledger))]
+    rows += ["## Ledger", _fenced(table(result.ledger)) if result.ledger else "None: no trick was measured."]
     rows += ["## This export", *(f"- {name}: {value}" for name, value in options.items()), metadata["proof"]["summary"]]
     rows += ["## Limits", *_limits(metadata)]
     rows += ["## Versions", ", ".join(f"{name} {version}" for name, version in result.versions.items()) or "unknown"]

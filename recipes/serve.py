@@ -15,7 +15,9 @@ from recipes.serve_limits import Limits
 from recipes.serve_model import LoadedModel, Overloaded, bounded, load_model
 
 _PAGE = Path(__file__).parent / "assets" / "serve.html"
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob: data:; connect-src 'self'"
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob: data:; connect-src 'self'"
+)
 
 
 class Refused(Exception):
@@ -74,7 +76,7 @@ def application(model: LoadedModel, name: str, limits: Limits = Limits()):  # no
 
     @asynccontextmanager
     async def lifespan(app):
-        model.start(limits.batch, limits.queue)
+        model.start(limits.batch, limits.queue, limits.workers)
         yield
         model.stop()
 
@@ -259,8 +261,8 @@ def serve(
     if not name or any(c in "/:?#%{}\\ " for c in name):
         raise OutputError(f"the model's name is {name!r}; choose one without / : ? # % {{ }} \\ and spaces by --name")
     config = uvicorn.Config(
-        application(model, name, limits), host=host, port=port, http=connection(limits.idle, limits.connections), ws="none",
-        log_level="warning", access_log=False, timeout_keep_alive=int(limits.idle) or 1,
+        application(model, name, limits), host=host, port=port, http=connection(limits.idle, limits.connections),
+        ws="none", log_level="warning", access_log=False, timeout_keep_alive=int(limits.idle) or 1,
         timeout_graceful_shutdown=30, server_header=False,
     )  # fmt: skip
     try:

@@ -16,7 +16,6 @@ import tensorflow as tf
 from recipes.errors import OutputError
 from recipes.model_card import FOLDER, METADATA
 
-
 _DT = {"float32": "DT_FLOAT"}  # the others are called as NumPy calls them
 
 
@@ -37,19 +36,19 @@ class _Item:
 
 @dataclass(eq=False)
 class LoadedModel:
-    """Signatures of an export, with a thread that answers.
+    """Signatures of an export, with threads that answer.
 
-    Each batch is all that waits when the one before is done, up to a bound: an image that comes alone waits for
-    nothing, and under load the batches grow by themselves.
+    Each batch is all that waits when a thread is free, up to a bound: an image that comes alone waits for nothing, and
+    under load the batches grow by themselves. Several threads, because much of a batch is done by one core alone.
     """
 
     signatures: dict
     metadata: dict
     name: str
     version: str
-    _batch: int = 32
+    _batch: int = 1
     _waiting: queue.Queue | None = field(default=None, repr=False)
-    _thread: threading.Thread | None = field(default=None, repr=False)
+    _threads: list[threading.Thread] = field(default_factory=list, repr=False)
 
     @property
     def class_names(self) -> list[str]:
@@ -79,15 +78,18 @@ class LoadedModel:
         """Answer one image, so that the first who asks does not wait for the graph to be optimised."""
         self.signatures["rows"](image_bytes=tf.io.encode_png(tf.zeros((8, 8, 3), tf.uint8))[None])
 
-    def start(self, batch: int, waiting: int) -> None:
+    def start(self, batch: int, waiting: int, workers: int = 1) -> None:
         self._batch, self._waiting = batch, queue.Queue(waiting)
-        self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
-        self._thread.start()
+        self._threads = [threading.Thread(target=self._work, name="batches", daemon=True) for _ in range(workers)]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """After everything that waits has been answered."""
-        self._waiting.put(None)
-        self._thread.join()
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            thread.join()
 
     async def ask(self, signature: str, contents: list) -> list:
         """One row of outputs per encoded image.
