@@ -222,6 +222,8 @@ def test_wrong_use(exported, tmp_path):
         (dict(crops=3), "crops is 3"),
         (dict(format="onnx", crops=10), "takes crops, one by one"),
         (dict(format="onnx", quantize="int8"), "quantize is 'int8'"),
+        (dict(format="keras", top_k=2), "top_k and max_pixels are of format 'saved_model'"),
+        (dict(format="keras", max_pixels=10), "top_k and max_pixels are of format 'saved_model'"),
         (dict(quantize="int4"), "quantize is 'int4'"),
         (dict(abstain=2), "abstain is 2"),
         (dict(top_k=4), "top_k is 4"),
@@ -230,6 +232,32 @@ def test_wrong_use(exported, tmp_path):
         with pytest.raises(RecipesError, match=match):
             result.export(tmp_path / "x", **wrong)
     assert not (tmp_path / "x").exists()
+
+
+def test_an_ensemble_is_proved_by_the_images_that_judged_it(trained, tmp_path):
+    result, photos = trained
+    joint = recipes.ensemble([result, result], photos)
+    directory = joint.export(tmp_path / "serving", format="keras")
+    told = json.loads((directory / "assets.extra" / "metadata.json").read_text())
+    assert told["proof"]["told"].startswith("36 validation images, and 17 made here")
+    assert "top_k" not in told["options"]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "terms"),
+    [
+        ("ResNet50", "MIT (Kaiming He)"),
+        ("ResNet50V2", "BSD"),
+        ("ConvNeXtTiny", "MIT (Meta)"),
+        ("Xception", "MIT (Fr"),
+        ("MobileNetV2(alpha=0.35)", "Apache"),
+        ("base/backbone.keras", "unknown"),
+        ("ensemble of 2: MobileNetV2(alpha=0.35, weights='a, b'), VGG16", "MobileNetV2, see"),
+        ("ensemble of 2: MobileNetV2(alpha=0.35, weights='a, b'), VGG16", "CC BY"),
+    ],
+)
+def test_the_licence_is_that_of_the_pretrained_weights(backbone, terms):
+    assert terms in recipes.model_card.licence(backbone)
 
 
 @pytest.mark.parametrize("mirror", [False, True])
