@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -205,6 +206,19 @@ def test_what_a_format_cannot_hold_is_refused_before_a_file_is_written(trained, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_operation_that_onnx_lacks_is_named(tmp_path):
+    """tf2onnx logs it and goes on; the error is ours, and names the formats that are left."""
+    pytest.importorskip("tf2onnx")
+    images = keras.Input((32, 32, 3))
+    resized = keras.layers.Resizing(16, 16, antialias=True)(images)
+    x = keras.layers.GlobalAveragePooling2D()(resized)
+    model = keras.Model(images, keras.layers.Dense(2, activation="softmax", name="logits")(x))
+    result = recipes.Result(model, ["a", "b"], recipes.linear_probe(32), {}, recipes.Audit((), {}), "small")
+    with pytest.raises(RecipesError, match=r"cannot be written as onnx.*ScaleAndTranslate.*'saved_model' and 'keras'"):
+        result.export(tmp_path / "serving", format="onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_wrong_use(exported, tmp_path):
     result, directory = exported.result, exported.versions / "1"
     with pytest.raises(OutputError, match=r"not empty; choose another version, such as .*2$"):
@@ -226,6 +240,9 @@ def test_wrong_use(exported, tmp_path):
         (dict(format="keras", max_pixels=10), "top_k and max_pixels are of format 'saved_model'"),
         (dict(quantize="int4"), "quantize is 'int4'"),
         (dict(abstain=2), "abstain is 2"),
+        (dict(abstain="0.8"), "abstain is '0.8'"),
+        (dict(abstain=True), "abstain is True"),
+        (dict(top_k=True), "top_k is True"),
         (dict(top_k=4), "top_k is 4"),
         (dict(max_pixels=0), "max_pixels is 0"),
     ]:
@@ -236,7 +253,9 @@ def test_wrong_use(exported, tmp_path):
 
 def test_an_ensemble_is_proved_by_the_images_that_judged_it(trained, tmp_path):
     result, photos = trained
-    joint = recipes.ensemble([result, result], photos)
+    other = keras.models.clone_model(result.model)
+    other.set_weights(result.model.get_weights())
+    joint = recipes.ensemble([result, replace(result, model=other)], photos)
     directory = joint.export(tmp_path / "serving", format="keras")
     told = json.loads((directory / "assets.extra" / "metadata.json").read_text())
     assert told["proof"]["told"].startswith("36 validation images, and 17 made here")
