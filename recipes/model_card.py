@@ -107,25 +107,42 @@ def schema(metadata: dict) -> dict:
             "probabilities": {"type": "array", "items": row, "description": f"of {names}, in this order"},
         })  # fmt: skip
     image = _object("an image file", {"b64": {"type": "string", "contentEncoding": "base64"}})
-    either = {"anyOf": [image, _object("by name", {"image_bytes": image})]}
-    texts = {"type": "array", "items": {"type": "string"}}
-    answer = _object("one image", {
+    images = _list({"anyOf": [image, _object("by name", {"image_bytes": image})]}) | {"minItems": 1}
+    column = {"anyOf": [images, _object("by name", {"image_bytes": images})]}
+    pixels = _list({}) | {"description": "(batch, height, width, 3), whole numbers 0..255"}
+    number = {"type": ["number", "null"]}
+    text = {"type": "string"}
+    error = text | {"description": "empty where all is well"}
+    answer = {
         "probabilities": row | {"description": f"of {names}, in this order; null where error is not empty"},
         "class_name": {"enum": [*names, ""], "description": "empty for an error, or below the abstention threshold"},
-        "top_names": texts, "top_probabilities": {"type": "array", "items": {"type": ["number", "null"]}},
-        "error": {"type": "string", "description": "empty where all is well"},
-    })  # fmt: skip
+        "top_names": _list(text), "top_probabilities": _list(number), "error": error,
+    }  # fmt: skip
+    features = {"features": _list(number), "error": error}
+    by_bytes = {"signature_name": {"enum": ["serving_default", "rows", "features"]}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$defs": {
-            "request": _object("POST /v1/models/NAME:predict", {
-                "instances": {"type": "array", "items": either, "minItems": 1},
-                "signature_name": {"enum": ["rows", "serving_default"]},
-            }, required=["instances"]),
-            "response": _object("200", {"predictions": {"type": "array", "items": answer}}),
-            "error": _object("4xx and 5xx", {"error": {"type": "string"}}),
+            "request": {"oneOf": [
+                _object("POST /v1/models/NAME:predict", by_bytes | {"instances": images}, ["instances"]),
+                _object("the same in columns", by_bytes | {"inputs": column}, ["inputs"]),
+                _object("pixels", {"signature_name": {"const": "pixels"}, "instances": pixels}),
+            ]},
+            "response": {"anyOf": [
+                _object("200 to instances", {"predictions": _list(_object("one image", answer))}),
+                _object("200 to inputs", {"outputs": _object("columns", {k: _list(v) for k, v in answer.items()}
+                                                             | {"class_names": {"const": names}})}),
+                _object("200 to features", {"predictions": _list(_object("one image", features))}),
+                _object("200 to features in columns", {"outputs": _object("columns", {k: _list(v) for k, v in
+                                                                                       features.items()})}),
+            ]},
+            "error": _object("4xx and 5xx", {"error": text}),
         },
     }  # fmt: skip
+
+
+def _list(items: dict) -> dict:
+    return {"type": "array", "items": items}
 
 
 def _object(title: str, properties: dict, required=None) -> dict:

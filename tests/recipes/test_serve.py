@@ -51,6 +51,44 @@ def test_features_and_pixels(exported, server):
     assert len(told["predictions"][0]["features"]) == features_model(result.model).output_shape[-1]
 
 
+def test_requests_and_answers_are_as_the_schema_says(exported, server):
+    """All forms of them, by a small reading of JSON Schema."""
+    schema = json.loads((exported.versions / "1" / "assets.extra" / "schema.json").read_text())["$defs"]
+    kinds = {"array": list, "object": dict, "string": str, "number": float, "null": type(None)}
+
+    def fits(value, rule) -> bool:
+        kind = rule.get("type")
+        return (
+            (kind is None or isinstance(value, tuple(kinds[k] for k in ([kind] if isinstance(kind, str) else kind))))
+            and all(key in value for key in rule.get("required", ()))
+            and all(fits(value[key], inner) for key, inner in rule.get("properties", {}).items() if key in value)
+            and (kind != "array" or rule.get("minItems", 0) <= len(value) <= rule.get("maxItems", 99))
+            and (kind != "array" or all(fits(item, rule["items"]) for item in value))
+            and value in rule.get("enum", [value])
+            and value == rule.get("const", value)
+            and ("anyOf" not in rule or any(fits(value, part) for part in rule["anyOf"]))
+            and ("oneOf" not in rule or sum(fits(value, part) for part in rule["oneOf"]) == 1)
+        )
+
+    image = png(picture((210, 50, 40), 1))
+    both = b64(image, b"no image")
+    for request in (
+        {"instances": both},
+        {"instances": [{"image_bytes": both[0]}], "signature_name": "rows"},
+        {"inputs": {"image_bytes": both}},
+        {"inputs": both, "signature_name": "features"},
+        {"instances": both, "signature_name": "features"},
+        {"instances": np.full((1, 4, 4, 3), 7).tolist(), "signature_name": "pixels"},
+    ):
+        assert fits(request, schema["request"])
+        told = post(server[0], request)[2]
+        assert fits(told, schema["response"]), told
+        assert not fits(told, schema["error"])
+    for wrong in ({"instances": []}, {"instances": [{"b64": 3}]}, {"instances": both, "inputs": both}, {}):
+        assert not fits(wrong, schema["request"])
+        assert fits(post(server[0], wrong)[2], schema["error"])
+
+
 def test_what_it_is(server):
     address = server[0]
     assert get(f"{address}/health")[2] == {"status": "ok"}
