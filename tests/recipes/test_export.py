@@ -51,6 +51,7 @@ def test_a_process_with_tensorflow_alone_answers_the_same(exported, tmp_path):
     odd.write_bytes(png(np.random.default_rng(0).integers(0, 256, (17, 90, 4), np.uint8)))
     files.append(odd)
     bad = {"half.jpg": files[0].read_bytes()[:400], "text.jpg": b"no image", "nothing.jpg": b""}
+    bad["moving.webp"] = b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x12\0\0\0" + bytes(30)
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
     told = ask(directory, [*files, *(tmp_path / name for name in bad)])
@@ -58,9 +59,9 @@ def test_a_process_with_tensorflow_alone_answers_the_same(exported, tmp_path):
     ours = result.predict(files)
     np.testing.assert_allclose(answer["probabilities"][:n], [p.probabilities for p in ours], atol=1e-5)
     assert answer["class_names"] == result.class_names
-    assert answer["class_name"] == [p.class_name for p in ours] + [""] * 3
+    assert answer["class_name"] == [p.class_name for p in ours] + [""] * 4
     assert answer["error"][:n] == [""] * n
-    for error, word in zip(answer["error"][n:], ("damaged", "not an image", "zero bytes"), strict=True):
+    for error, word in zip(answer["error"][n:], ("damaged", "not an image", "zero bytes", "animated"), strict=True):
         assert word in error
     assert np.isnan(answer["probabilities"][n:]).all()
     rows = np.sort(np.array(answer["probabilities"][:n]), 1)[:, ::-1]
