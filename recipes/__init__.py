@@ -28,6 +28,8 @@ _check_siblings()
 
 from recipes.ablate import Ablation, ablate  # noqa: E402
 from recipes.audit import Audit, Finding, audit  # noqa: E402
+from recipes.babysitter import Babysitter  # noqa: E402
+from recipes.diagnose import Diagnosis, diagnose  # noqa: E402
 from recipes.ensemble import ensemble, soup  # noqa: E402
 from recipes.errors import (  # noqa: E402
     BackboneError,
@@ -58,6 +60,7 @@ from recipes.recipe import (  # noqa: E402
 )
 from recipes.result import Prediction, Result  # noqa: E402
 from recipes.run_folder import load  # noqa: E402
+from recipes.search import Search, search  # noqa: E402
 from recipes.table import from_csv  # noqa: E402
 from recipes.test_time import lecture_scales  # noqa: E402
 
@@ -65,8 +68,10 @@ __all__ = [
     "Ablation",
     "Adjusted",
     "Audit",
+    "Babysitter",
     "BackboneError",
     "DataError",
+    "Diagnosis",
     "Evaluation",
     "Finding",
     "Gain",
@@ -79,6 +84,7 @@ __all__ = [
     "RecipeError",
     "RecipesError",
     "Result",
+    "Search",
     "StageResult",
     "Summary",
     "TrainingError",
@@ -86,6 +92,7 @@ __all__ = [
     "ablate",
     "adjusted",
     "audit",
+    "diagnose",
     "ensemble",
     "finetune",
     "finetune_all",
@@ -100,5 +107,6 @@ __all__ = [
     "pretrain",
     "probe",
     "rank",
+    "search",
     "soup",
 ]

@@ -201,6 +201,6 @@ def _judged(joint: Result, results, validation, trick: str, cost: float, honest=
         if row.kept:
             joint.model, joint.calibration = recalibrated(joint.model, calibration.temperature), calibration
             found = tempered(found, labels)
-    joint.validation, joint.ledger = score(found, labels), tuple(rows)
-    joint.held_out, joint.judged = data, Judged(labels, found.astype(np.float32))
+    joint.validation, joint.ledger, joint.held_out = score(found, labels), tuple(rows), data
+    joint.judged = Judged(labels, found.astype(np.float32))
     return joint
