@@ -177,7 +177,7 @@ def _looked(result: Result, judged: Judged | None, held_out: ImageData | None) -
     if not chosen:
         return None
     data, found = held_out.subset(chosen), result.probabilities(held_out.subset(chosen))
-    asked = [list(dict.fromkeys((int(p.argmax()), int(label)))) for p, label in zip(found, data.labels, strict=True)]
+    asked = [list(dict.fromkeys((int(judged.predicted[i]), int(judged.labels[i])))) for i in chosen]
     rows, why = pictures.heat_maps(result, data, asked)
     cards = [
         {"crop": row[0], "label": result.class_names[data.labels[i]],
