@@ -26,16 +26,15 @@ class _Axes:
         places = " ".join(f"{x},{y}" for x, y in (self.at(*point) for point in points))
         return Markup('<polyline points="{}" class="{}"/>').format(places, style)
 
-    def ticks(self, across: Sequence[float], up: Sequence[float], percent: bool) -> Markup:
+    def ticks(self, across: Sequence[float], up: Sequence[float], told_across=str, told_up=str) -> Markup:
         marks = []
         for y in up:
             (left, place), (right, _) = self.at(self.x[0], y), self.at(self.x[1], y)
             marks.append(Markup('<path d="M{} {}H{}" class="grid"/>').format(left, place, right))
-            marks.append(_text(left - 6, place + 4, f"{100 * y:.0f} %" if percent else f"{y:.4g}", "end"))
+            marks.append(_text(left - 6, place + 4, told_up(y), "end"))
         for x in across:
             place, _ = self.at(x, self.y[0])
-            shown = f"{100 * x:.0f} %" if percent and self.x[1] <= 1 else f"{x:.4g}"
-            marks.append(_text(place, self.bottom + 16, shown, "middle"))
+            marks.append(_text(place, self.bottom + 16, told_across(x), "middle"))
         return Markup("").join(marks)
 
 
@@ -51,7 +50,10 @@ def _curve(history, metric: str) -> Markup:
     up = _nice(min(values), max(values))
     axes = _Axes((1, max(2, epochs)), (up[0], up[-1]))
     across = sorted({max(1, round(x)) for x in _nice(1, max(2, epochs)) if x <= max(2, epochs)})
-    parts = [axes.ticks(across, up, percent=metric == "accuracy"), _text(_LEFT, 14, metric, "start", "strong")]
+    parts = [
+        axes.ticks(across, up, told_up=_percent if metric == "accuracy" else _number),
+        _text(_LEFT, 14, metric, "start", "strong"),
+    ]
     parts.append(_text((_LEFT + _RIGHT) / 2, _HEIGHT - 6, "epoch", "middle"))
     for i, (name, colour, ys) in enumerate(series):
         step = math.ceil(len(ys) / _POINTS) or 1
@@ -66,6 +68,14 @@ def _curve(history, metric: str) -> Markup:
         parts.append(_text(x + 23, 14, name, "start"))
     told = "; ".join(f"{name} from {_told(ys[0], metric)} to {_told(ys[-1], metric)}" for name, _, ys in series if ys)
     return _svg(parts, f"{metric} over {epochs} epochs: {told}")
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"
 
 
 def _told(value: float, metric: str) -> str:
@@ -83,7 +93,7 @@ def reliability(bins: Sequence[tuple[float, float, int]]) -> Markup:
     """Accuracy against confidence, one disc a bin, its area the number of its images; below, how many these are."""
     axes, total = _Axes((0, 1), (0, 1)), sum(n for *_, n in bins)
     quarters = (0, 0.25, 0.5, 0.75, 1)
-    parts = [axes.ticks(quarters, quarters, percent=True), axes.line([(0, 0), (1, 1)], "line dashed")]
+    parts = [axes.ticks(quarters, quarters, _percent, _percent), axes.line([(0, 0), (1, 1)], "line dashed")]
     parts.append(_text(_LEFT, 14, "accuracy", "start", "strong"))
     parts.append(_text((_LEFT + _RIGHT) / 2, _HEIGHT - 6, "confidence: probability of the named class", "middle"))
     for confidence, accuracy, n in bins:
@@ -93,6 +103,28 @@ def reliability(bins: Sequence[tuple[float, float, int]]) -> Markup:
         parts.append(Markup('<circle cx="{}" cy="{}" r="{}" class="c1 seen"/>').format(x, y, radius))
     told = "; ".join(f"{c:.0%} confident, {a:.0%} right ({n} images)" for c, a, n in bins)
     return _svg(parts, f"Accuracy by confidence: {told}")
+
+
+def scatter(points: Sequence[tuple], names: tuple[str, str], told: str) -> Markup:
+    """Points (x, y, share 0..1 that says how full the disc is, ringed, largest) on linear axes, or on logarithmic ones
+    where positive values span more than a factor of 30."""
+    logs = [min(values) > 0 and max(values) > 30 * min(values) for values in list(zip(*points, strict=True))[:2]]
+    placed = [
+        (*(math.log10(v) if log else v for v, log in zip(point, logs, strict=False)), *point[2:]) for point in points
+    ]
+    ends = [(min(values), max(values)) for values in list(zip(*placed, strict=True))[:2]]
+    across, up = (_nice(*span) for span in ends)
+    axes = _Axes((across[0], across[-1]), (up[0], up[-1]))
+    tell = [(lambda v: _number(10**v)) if log else _number for log in logs]
+    parts = [axes.ticks(across, up, *tell), _text(_LEFT, 14, names[1], "start", "strong")]
+    parts.append(_text((_LEFT + _RIGHT) / 2, _HEIGHT - 6, names[0], "middle", "strong"))
+    for x, y, share, ringed, largest in placed:
+        parts.append(
+            Markup('<circle cx="{}" cy="{}" r="{}" class="c1{}" fill-opacity="{:.2f}"/>').format(
+                *axes.at(x, y), 9 if largest else 5, " ringed" if ringed else " ring", 0.1 + 0.9 * share
+            )
+        )
+    return _svg(parts, told)
 
 
 def interval(low: float, point: float, high: float, axis: tuple[float, float], *, on: bool = True) -> Markup:

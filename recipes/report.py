@@ -2,19 +2,16 @@
 
 import re
 from dataclasses import asdict, fields
-from pathlib import Path
 
 import numpy as np
 
 from recipes import figures, pictures
-from recipes.audit import printable
 from recipes.data import ImageData
-from recipes.errors import OutputError
 from recipes.judged import Judged
+from recipes.page import filled, save, short
 from recipes.reproduce import commands
 from recipes.result import Result
 
-_ASSETS = Path(__file__).parent / "assets"
 _PHOTOS, _ROWS, _FILES, _CLASSES, _MATRIX = 24, 100, 30, 1000, 20  # at most so many, so that any page stays small
 _HEATED = 3  # right and wrong images each
 
@@ -24,32 +21,17 @@ def write(result: Result, path) -> None:
 
     Raises: OutputError when `path` cannot be written.
     """
-    page = render(result)
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"the report cannot be written to {path}: {error.strerror}") from error
+    save(render(result), path)
 
 
 def render(result: Result) -> str:
     """The page as HTML."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(loader=FileSystemLoader(_ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-                              undefined=StrictUndefined)  # fmt: skip
-    environment.filters |= {
-        "percent": lambda x: f"{100 * x:.1f}\N{NO-BREAK SPACE}%",
-        "short": _short,
-        "tail": _tail,
-        "leaf": _leaf,
-    }
     judged, held_out = result.judged, result.held_out
     if judged is None or (held_out is not None and len(held_out) != len(judged.labels)):
         held_out = None
     headline = result.test or result.validation
-    page = environment.get_template("report.html.jinja").render(
-        result=result, headline=headline, split="test" if result.test else "validation",
+    return filled(
+        "report.html.jinja", result=result, headline=headline, split="test" if result.test else "validation",
         grid=_grid(result.table), images=_images(result), curves=figures.curves(result.history),
         stages=_stages(result), ledger=_ledger(result), confusion=headline and _confusion(result, headline.confusion),
         classes=headline and _class_rows(result, headline.confusion), judged=judged,
@@ -58,23 +40,6 @@ def render(result: Result) -> str:
         looked=_looked(result, judged, held_out), varied=_varied(result, held_out), files=_FILES,
         commands=commands(result.command), configuration=_configuration(result),
     )  # fmt: skip
-    return printable(page)
-
-
-def _short(text, length: int = 60) -> str:
-    text = str(text)
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def _tail(text, length: int = 80) -> str:
-    """The end of a path, which tells more than its beginning."""
-    text = str(text)
-    return text if len(text) <= length else "…" + text[1 - length :]
-
-
-def _leaf(path) -> str:
-    """A file's name and that of its folder, which often is its class."""
-    return _tail("/".join(str(path).replace("\\", "/").split("/")[-2:]), 60)
 
 
 def _grid(table: str) -> list[tuple[str, list[tuple[str, bool]]]]:
@@ -141,7 +106,7 @@ def _class_rows(result: Result, confusion) -> list[dict]:
             "name": result.class_names[i], "images": int(images[i]),
             "recall": float(recall[i]) if images[i] else None,
             "precision": float(right[i] / taken[i]) if taken[i] else None,
-            "mistaken": ", ".join(f"{_short(result.class_names[j], 40)} ({matrix[i, j]})" for j in others),
+            "mistaken": ", ".join(f"{short(result.class_names[j], 40)} ({matrix[i, j]})" for j in others),
         })  # fmt: skip
     return rows
 

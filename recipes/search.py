@@ -80,6 +80,12 @@ class Search:
 
         return figure(self)
 
+    def report(self, path) -> None:
+        """Write one self-contained HTML page: the winner, what mattered, where was looked, and the trials."""
+        from recipes.search_report import write
+
+        write(self, path)
+
 
 def search(
     dataset=None, *, backbone="auto", recipe="auto", space=None, trials: int = 30, storage: str | None = None,

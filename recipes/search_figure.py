@@ -7,18 +7,18 @@ def figure(found):
     """A matplotlib Figure of a `Search`: importance of the fields, the layout of the trials, a contour of the loss."""
     from matplotlib.figure import Figure
 
-    importance = _importance(found)
+    shares = importance(found)
     drawn = Figure(figsize=(13, 4), layout="constrained")
     bars, layout, contour = drawn.subplots(1, 3)
-    names = list(importance)
-    bars.barh(names[::-1], [importance[name] for name in names[::-1]])
+    names = list(shares)
+    bars.barh(names[::-1], [shares[name] for name in names[::-1]])
     bars.set(title="importance", xlabel="share (PED-ANOVA)")
     _layout(layout, found, names)
     _contour(contour, found, names)
     return drawn
 
 
-def _importance(found) -> dict[str, float]:
+def importance(found) -> dict[str, float]:
     """PED-ANOVA (Watanabe et al. 2023) where enough trials came to their end, otherwise none is told."""
     import optuna
 
@@ -29,7 +29,7 @@ def _importance(found) -> dict[str, float]:
     return optuna.importance.get_param_importances(found.study)
 
 
-def _numeric(found, names) -> list[str]:
+def numeric(found, names) -> list[str]:
     values = found.best.values
     return [name for name in names if isinstance(values.get(name), int | float)]
 
@@ -43,7 +43,7 @@ def _scaled(axes, found, names) -> None:
 
 
 def _layout(axes, found, names) -> None:
-    pair = (_numeric(found, names) * 2)[:2]
+    pair = (numeric(found, names) * 2)[:2]
     axes.set_title("where was looked: coarse (ringed), then fine")
     if not pair:
         return axes.set_axis_off()
@@ -62,7 +62,7 @@ def _layout(axes, found, names) -> None:
 
 
 def _contour(axes, found, names) -> None:
-    pair = _numeric(found, names)[:2]
+    pair = numeric(found, names)[:2]
     seen = [trial for trial in found.trials if trial.state == "complete" and set(pair) <= set(trial.values)]
     axes.set_title("loss of the images that choose")
     if len(pair) < 2 or len(seen) < 4:

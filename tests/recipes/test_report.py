@@ -20,6 +20,8 @@ from recipes.judged import Judged
 from recipes.report import render
 from recipes.reproduce import commands
 from recipes.result import Result
+from recipes.search import Search, Trial
+from recipes.search_report import render as search_page
 from recipes.suspects import Suspect
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -309,3 +311,45 @@ def test_tables_are_sorted_by_mouse_and_by_keyboard(browser, written):
     told = gains.locator("tbody td:nth-child(3)").all_inner_texts()
     assert told == sorted(told, key=lambda text: (text == "", float(text or 0)))  # what has no value comes last
     page.close()
+
+
+def trials(count: int):
+    """A search as `recipes.search` returns one, whose trials were not run."""
+    import optuna
+
+    random = np.random.default_rng(0)
+    study = optuna.create_study()
+    space = {"learning_rate": optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True),
+             "dropout": optuna.distributions.FloatDistribution(0.0, 0.5)}  # fmt: skip
+    told = []
+    for i in range(count):
+        values = {"learning_rate": float(10 ** random.uniform(-4, -1)), "dropout": float(random.uniform(0, 0.5))}
+        loss = 0.2 + (np.log10(values["learning_rate"]) + 3) ** 2
+        study.add_trial(optuna.trial.create_trial(params=values, distributions=space, value=loss))
+        state = "pruned" if i % 5 == 4 else "complete"
+        told.append(Trial(i, values, float(np.exp(-loss)), None if state == "pruned" else float(loss), state))
+    judged = predictions(100, 3)
+    recipe = recipes.finetune_all(32).because("<b>a search</b>")
+    return Search(recipe, score(judged.probabilities, judged.labels), 40, tuple(told), study)
+
+
+def test_the_page_of_a_search(browser, tmp_path):
+    found = trials(20)
+    found.report(tmp_path / "search.html")
+    text = (tmp_path / "search.html").read_text(encoding="utf-8")
+    told = Page(text)
+    assert list(told.sections) == ["winner", "importance", "layout", "trials"]
+    assert f"{100 * found.accuracy.accuracy:.1f}" in told.text and "<b>a search</b>" in told.text
+    assert "pruned" in told.text and len(told.all("circle")) == 20
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    problems = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.goto((tmp_path / "search.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") and problems == []
+    page.locator("#trials thead th", has_text="learning_rate").get_by_role("button").click()
+    cells = page.locator("#trials tbody td:nth-child(4)").evaluate_all("cells => cells.map(c => +c.dataset.value)")
+    assert len(cells) == 20 and cells == sorted(cells)
+    page.screenshot(path=tmp_path / "search.png", full_page=True)
+    page.close()
+    assert list(Page(search_page(trials(1))).sections) == ["winner", "layout", "trials"]
+    assert len(search_page(trials(3000)).encode()) < 1_000_000
