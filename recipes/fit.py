@@ -1,8 +1,7 @@
-"""The one compile/fit path: every gradient step that `recipes` takes happens here."""
+"""A training and what is kept of it: the epoch, or the way to it, that classifies the validation images best."""
 
 import math
 import re
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,12 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import augment
-import optimizers
 from layers import freeze_batch_statistics
-from recipes.callbacks import CycleEnds, KeepBest, StopAt, StopOnNaN, Validation
+from recipes.callbacks import CycleEnds, KeepBest, StopAt, Validation
+from recipes.checkpoint import Checkpoints
 from recipes.choice import Score, averaged_logits, choose, cross_fitted, gain, gained_accuracy, image_weights
 from recipes.data import ImageData
+from recipes.descent import Training
 from recipes.features import evaluation_batches
 from recipes.recipe import TEST_SIZES, Recipe
 
@@ -39,6 +38,9 @@ class Fitted:
     epoch_seconds: of one epoch.
     snapshots:  weights at the ends of the last cycles, whose predictions are averaged; empty where one model is kept.
     rival:      whether the candidates had to beat the start.
+    parts:      that a batch was computed in at last.
+    missing:    names of training images that vanished meanwhile.
+    told:       what was changed for the sake of faults.
     """
 
     history: dict[str, list[float]]
@@ -52,6 +54,9 @@ class Fitted:
     epoch_seconds: float
     snapshots: tuple[Sequence[np.ndarray], ...] = ()
     rival: bool = True
+    parts: int = 1
+    missing: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
     @property
     def best(self) -> Score:
@@ -79,39 +84,6 @@ class Fitted:
         return cross_fitted(self.start if self.rival else None, self.candidates)
 
 
-@keras.saving.register_keras_serializable("recipes")
-class AdjustedCrossentropy(keras.losses.Loss):
-    """Cross-entropy of softmax(logits + log π) with label smoothing, π the share of each class in the training images.
-
-    The logits that minimise it are those of classes that are equally frequent (logit adjustment, Menon et al. 2021);
-    with a uniform π it is the usual cross-entropy.
-    """
-
-    def __init__(self, shares: Sequence[float], label_smoothing: float = 0.0, name="adjusted_crossentropy", **kwargs):
-        super().__init__(name=name, **kwargs)
-        self.shares, self.label_smoothing = [float(share) for share in shares], label_smoothing
-
-    def call(self, y_true, y_pred):
-        logits = y_pred + keras.ops.log(keras.ops.convert_to_tensor(self.shares, y_pred.dtype))
-        return keras.losses.categorical_crossentropy(
-            y_true, logits, from_logits=True, label_smoothing=self.label_smoothing
-        )
-
-    def get_config(self):
-        return {**super().get_config(), "shares": self.shares, "label_smoothing": self.label_smoothing}
-
-
-def schedule(peak: float, steps: int, cycles: int = 1) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warm-up over the first tenth of the updates (at most 100), then cosine decay to a hundredth; with several
-    cycles each of them a cosine from the peak (SGDR, Loshchilov and Hutter 2017)."""
-    if cycles > 1:
-        return optimizers.CosineRestarts(peak, math.ceil(steps / cycles), minimum=0.01 * peak)
-    warmup = max(1, min(100, steps // 10))
-    if warmup >= steps:
-        return optimizers.Cosine(peak, steps, minimum=0.01 * peak)
-    return optimizers.Warmup(optimizers.Cosine(peak, steps - warmup, minimum=0.01 * peak), warmup)
-
-
 def fit(
     model: keras.Model,
     train: ImageData,
@@ -123,6 +95,7 @@ def fit(
     start: Score | None = None,
     deadline: float | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    kept: Checkpoints | None = None,
 ) -> Fitted:
     """Train the trainable variables of `model` (images 0..255 → logits) as `recipe` says.
 
@@ -135,18 +108,19 @@ def fit(
     With snapshots: the ends of the last cycles, kept apart.
 
     rates: regular expressions of variables' paths → multiplier of the learning rate, see `optimizers.Discriminative`.
+    kept:  where the training has got to.
     """
-    compile_for(model, train, recipe, recipe.epochs, rates)
+    training = Training(model, train, recipe, seed=seed, rates=rates, kept=kept)
     weights = image_weights(validation.labels, len(train.class_names), recipe.balanced)
-    watch = Validation(shown(validation, recipe), validation.labels, weights)
+    watch = Validation(shown(validation, recipe), validation, weights)
     watch.set_model(model)
     start, stop = start or watch.score(), StopAt(deadline if deadline is not None else math.inf, watch)
     chooser = _Snapshots(model, recipe, watch) if recipe.snapshots > 1 else _BestEpoch(model, recipe, watch)
-    began = time.monotonic()
-    callbacks = [StopOnNaN(), watch, stop, chooser.keep, *callbacks]
-    history = run(model, train, recipe, recipe.epochs, seed, callbacks)
-    seconds = (time.monotonic() - began) / max(1, len(watch.scores))
-    told = {"history": history, "cut": stop.reached, "images": len(train), "epoch_seconds": seconds}
+    training.run(recipe.epochs, [watch, stop, chooser.keep, *callbacks])
+    changes = training.changes
+    told = {"history": training.history, "cut": stop.reached, "images": len(train), "parts": changes["parts"],
+            "epoch_seconds": training.seconds / max(1, len(watch.scores)), "missing": tuple(changes["missing"]),
+            "told": tuple(changes["told"])}  # fmt: skip
     return chooser.fitted(start, validation, rival=recipe.warm_start, **told)
 
 
@@ -219,72 +193,33 @@ def fit_again(
     seed: int,
     rates=None,
     deadline=None,
-) -> tuple[str, tuple]:
+    kept: Checkpoints | None = None,
+) -> tuple[tuple[str, ...], tuple, tuple[str, ...]]:
     """Train once more from `start`, on the validation images too, as `fitted` went: by the same schedule to the same
-    epoch and share of the way. Nothing is chosen any more. Returns what was done, in words, and the snapshots.
+    epoch and share of the way. Nothing is chosen any more. Returns what was done, in words, the snapshots, and the
+    names of images that vanished meanwhile.
 
     Where the time is short, or runs out, the model and the snapshots stay as they are.
     """
-    kept, needed = model.get_weights(), fitted.best_epoch * fitted.epoch_seconds * len(images) / fitted.images
-    if deadline is not None and 1.2 * needed > deadline - time.monotonic():
-        told = f"no time was left to train once more with the validation images (about {needed:.0f} s)"
-        return told, fitted.snapshots
+    before, needed = model.get_weights(), fitted.best_epoch * fitted.epoch_seconds * len(images) / fitted.images
     model.set_weights(start)
-    compile_for(model, images, recipe, recipe.epochs, rates)
+    training = Training(model, images, recipe, seed=seed, rates=rates, kept=kept)
+    if not training.begun and deadline is not None and 1.2 * needed > deadline - time.monotonic():
+        model.set_weights(before)
+        told = f"no time was left to train once more with the validation images (about {needed:.0f} s)"
+        return (told,), fitted.snapshots, ()
     stop = StopAt(deadline if deadline is not None else math.inf)
     cycles = [CycleEnds(recipe)] if fitted.snapshots else []
-    run(model, images, recipe, fitted.best_epoch, seed, [StopOnNaN(), stop, *cycles])
+    changes = training.run(fitted.best_epoch, [stop, *cycles]).changes
+    missing = tuple(changes["missing"])
     if stop.reached:
-        model.set_weights(kept)
+        model.set_weights(before)
         told = "the time limit ended the training with the validation images, so the one before it is what you get"
-        return told, fitted.snapshots
+        return (*changes["told"], told), fitted.snapshots, missing
     model.set_weights(_between(start, model.get_weights(), fitted.share))
-    told = f"then trained once more, to the same epoch, on all {len(images)} images, the validation images among them"
-    return told, tuple(cycles[0].weights[-len(fitted.snapshots) :]) if cycles else ()
-
-
-def compile_for(model: keras.Model, train: ImageData, recipe: Recipe, epochs: int, rates) -> None:
-    shares = np.maximum(train.counts, 1) / len(train) if recipe.balanced else np.full(len(train.class_names), 1.0)
-    updates = math.ceil(len(train) / recipe.batch_size) * epochs
-    optimizer = optimizers.Adam(
-        schedule(recipe.learning_rate, updates, recipe.snapshots),
-        weight_decay=recipe.weight_decay,
-        gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
-    )
-    if rates:
-        optimizer = optimizers.Discriminative(optimizer, rates)
-    model.compile(
-        optimizer,
-        AdjustedCrossentropy(shares, recipe.label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        jit_compile=bool(tf.config.list_physical_devices("GPU")),
-    )
-
-
-def run(model, train: ImageData, recipe: Recipe, epochs: int, seed: int, callbacks) -> dict[str, list[float]]:
-    classes = len(train.class_names)
-    recipe = replace(recipe, epochs=epochs)
-    average = recipe.averaging and recipe.snapshots < 2  # an average would reach back over the restarts
-    averaging = [optimizers.PolyakAveraging(recipe.averaging)] if average else []
-    history = model.fit(
-        training_batches(train, recipe, seed=seed).map(lambda x, label: (x, _soft(label, classes))),
-        epochs=epochs,
-        steps_per_epoch=math.ceil(len(train) / _part(recipe)),
-        shuffle=False,
-        callbacks=[*averaging, *callbacks],
-        verbose=1 if sys.stdout.isatty() else 2,
-    ).history
-    return {name: [float(v) for v in values] for name, values in history.items()}
-
-
-def _part(recipe: Recipe) -> int:
-    """Images that are on the device at once."""
-    return recipe.batch_size // recipe.accumulate
-
-
-def _soft(labels, classes: int):
-    """One-hot of integer labels; labels that mixing has made soft already, as they are."""
-    return tf.one_hot(labels, classes) if labels.dtype.is_integer else labels
+    told = f"then trained once more, to the same epoch, on all {len(images) - len(missing)} images, the validation images among them"
+    snapshots = tuple(cycles[0].weights[-len(fitted.snapshots) :]) if cycles else ()
+    return (*changes["told"], told), snapshots, missing
 
 
 def _between(initial, final, share: float) -> list[np.ndarray]:
@@ -295,18 +230,6 @@ def _between(initial, final, share: float) -> list[np.ndarray]:
         b if np.issubdtype(np.asarray(b).dtype, np.integer) else ((1 - share) * a + share * b).astype(b.dtype)
         for a, b in zip(initial, final, strict=True)
     ]
-
-
-def training_batches(train: ImageData, recipe: Recipe, *, seed: int, start: int = 0) -> tf.data.Dataset:
-    """All epochs of augmented (images, labels) from epoch `start` on, one stream without a stall between epochs."""
-    source, classes = train.source(), len(train.class_names)
-
-    def one_epoch(epoch):
-        return augment.epoch(
-            source, recipe.policy, batch_size=_part(recipe), seed=seed, epoch=epoch, classes=classes
-        )  # fmt: skip
-
-    return tf.data.Dataset.range(start, recipe.epochs).flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)
 
 
 def unfreeze(model: keras.Model, network: keras.Model, recipe: Recipe, stage_tensors: Sequence) -> int:
