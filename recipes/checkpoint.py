@@ -34,7 +34,7 @@ class Checkpoints:
         return time.monotonic() >= self._next
 
     def keep(self, state: Callable[[], dict], *, on_disk: bool = True) -> None:
-        """Remember what `state` gathers, on disk too unless that is full: then training goes on, and it is told once."""
+        """Remember what `state` gathers, on disk too; where that is full, training goes on, and it is told once."""
         began = time.monotonic()
         self.newest = state()
         if on_disk and self.path is not None:

@@ -72,9 +72,15 @@ class Training:
     """
 
     def __init__(
-        self, model: keras.Model, images: ImageData, recipe: Recipe, *, seed: int, rates: dict[str, float] | None = None,
+        self,
+        model: keras.Model,
+        images: ImageData,
+        recipe: Recipe,
+        *,
+        seed: int,
+        rates: dict[str, float] | None = None,
         kept: Checkpoints | None = None,
-    ):  # fmt: skip
+    ):
         self.model, self.images, self.recipe, self.seed, self.rates = model, images, recipe, seed, rates
         self.kept, self.history, self.seconds = kept or Checkpoints(), {}, 0.0
         state = self.kept.load()
@@ -258,9 +264,8 @@ class Training:
         """The files of a batch, and the gradients that it has at the last good weights."""
         batches = self._batches(epoch + 1, epoch, step)
         self._restore(self.kept.newest | {"images": 0}, batches)
-        names = batch_names(
-            self._data, range(step * self._part, min((step + 1) * self._part, len(self._data))), epoch=epoch, seed=self.seed
-        )
+        positions = range(step * self._part, min((step + 1) * self._part, len(self._data)))
+        names = batch_names(self._data, positions, epoch=epoch, seed=self.seed)
         norms = gradient_norms(self.model, *next(iter(batches)))
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
         return printable(
@@ -273,7 +278,8 @@ class Training:
             parts += 1
         if self.changes["parts"] >= size or self.kept.newest is None:
             raise fault
-        self._changed(f"memory ran out: batches of {size} images are computed in {parts} parts from now on", parts=parts)
+        told = f"memory ran out: batches of {size} images are computed in {parts} parts from now on"
+        self._changed(told, parts=parts)
 
     def _without_vanished(self, fault) -> None:
         gone = vanished(self._data)

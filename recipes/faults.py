@@ -40,7 +40,9 @@ def reading_failed(error: tf.errors.OpError, *parts: ImageData) -> DataError | N
 
 def batch_names(data: ImageData, positions, *, epoch: int, seed: int) -> list[str]:
     """What the images at these positions of an epoch are called."""
-    at = data.source().index(tf.constant(list(positions), tf.int64), tf.constant(epoch, tf.int64), seed=seed, shuffle=True)
+    at = data.source().index(
+        tf.constant(list(positions), tf.int64), tf.constant(epoch, tf.int64), seed=seed, shuffle=True
+    )
     return [data.names[int(index)] for index in at]
 
 

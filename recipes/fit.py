@@ -217,7 +217,8 @@ def fit_again(
         told = "the time limit ended the training with the validation images, so the one before it is what you get"
         return (*changes["told"], told), fitted.snapshots, missing
     model.set_weights(_between(start, model.get_weights(), fitted.share))
-    told = f"then trained once more, to the same epoch, on all {len(images) - len(missing)} images, the validation images among them"
+    count = len(images) - len(missing)
+    told = f"then trained once more, to the same epoch, on all {count} images, the validation images among them"
     snapshots = tuple(cycles[0].weights[-len(fitted.snapshots) :]) if cycles else ()
     return (*changes["told"], told), snapshots, missing
 
