@@ -15,6 +15,7 @@ import recipes
 from augment import Policy
 from recipes.audit import look, printable
 from recipes.graph_header import MAX_PIXELS
+from recipes.run_state import saved_in_the_end
 from recipes.serve_limits import Limits
 from recipes.sources import load, unlabelled
 
@@ -66,7 +67,7 @@ def finetune(
     within: WithinOption = None,
     snapshots: Annotated[int, typer.Option(help="Cycles of the learning rate whose ends are averaged.", min=0)] = 0,
 ):
-    """Train the best classifier for labelled images, and say why it is made as it is."""
+    """Train the best classifier for labelled images, and say why it is made as it is. Stopped? Run it again."""
     result = recipes.finetune(
         _listed(dataset, within),
         backbone=backbone,
@@ -77,6 +78,7 @@ def finetune(
         output=output,
         snapshots=snapshots,
     )
+    output = saved_in_the_end(result, output)
     result.report(output / "report.html")
     print(f"\n{result}\n")
     print(f"run:    {output}\nreport: {output / 'report.html'}")

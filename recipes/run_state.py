@@ -110,8 +110,7 @@ class RunState:
             warnings.warn(f"{error}: the result is in memory, result.save(folder) writes it", stacklevel=3)
             return
         if complete:
-            (self.directory / STATE / COMMAND).unlink()  # first, for this says that the run is not finished
-            shutil.rmtree(self.directory / STATE)
+            _complete(self.directory)
 
     def __enter__(self):
         return self
@@ -184,6 +183,31 @@ class RunState:
             os.replace(temporary, path)
         except OSError:
             temporary.unlink(missing_ok=True)  # the state before it could not be written either, which was told
+
+
+def _complete(directory: Path) -> None:
+    """The run is saved, and its state not needed any more."""
+    (directory / STATE / COMMAND).unlink(missing_ok=True)  # first, for this says that the run is not finished
+    shutil.rmtree(directory / STATE, ignore_errors=True)
+
+
+def saved_in_the_end(result: Result, directory: Path) -> Path:
+    """Where the run is saved: `directory`, tried again until there is room, or what the user at a terminal says."""
+    first, wait = directory, 1
+    while not finished(directory):
+        if sys.stdin.isatty():
+            answer = input(f"{directory} could not be written. Another folder (Enter: try it again): ").strip()
+            directory = Path(answer).expanduser() if answer else directory
+        else:
+            print(f"{directory} could not be written; the run is in memory, and it is tried again in {wait} s")
+            time.sleep(wait)
+            wait = min(2 * wait, 60)
+        try:
+            result.save(directory)
+            _complete(first)
+        except OutputError as error:
+            print(error, file=sys.stderr)
+    return directory
 
 
 def _with_extra(kept: Recipe, recipe: Recipe) -> Recipe:

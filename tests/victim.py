@@ -1,13 +1,16 @@
 """A finetuning that tests run in a process of its own, which they stop, starve and disturb.
 
-Its network has dropout, an average of the weights and a second training on all images, so that all of it must come back
-after a kill. The training always counts as better than its start, or it would be undone and tell nothing.
+Its network has dropout and an average of the weights, and is trained a second time on all images, so that all of this
+must come back after a kill. What training found always counts as better than its start: undone, it would tell nothing.
 """
 
 import hashlib
+import importlib
 import json
 import os
+import resource
 import signal
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -16,68 +19,104 @@ from makers import small_network
 
 import recipes
 import recipes.checkpoint
+import recipes.descent
 import recipes.fit
 
 EPOCHS = 4
+LOSS = recipes.descent.AdjustedCrossentropy
 
 
-class Fault(keras.callbacks.Callback):
-    """Does something at one step of the first training, counted over all processes' steps by the optimizer."""
+class At(keras.callbacks.Callback):
+    """Does something once, after that many updates of the first training."""
 
-    def __init__(self, at: int, do):
+    def __init__(self, updates: int, do):
         super().__init__()
-        self.at, self.do = at, do
+        self.updates, self.do = updates, do
 
     def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.optimizer.iterations) == self.at:
-            self.do(self.model)
+        if self.do and int(self.model.optimizer.iterations) == self.updates:
+            do, self.do = self.do, None
+            do(self.model)
 
 
-def kill(model):
-    os.kill(os.getpid(), signal.SIGKILL)
+def send(number, model=None):
+    os.kill(os.getpid(), number)
 
 
-def not_finite(model):
-    model.trainable_variables[-1].assign(model.trainable_variables[-1] * float("nan"))
+def spoil(model):
+    """Weights that are no numbers."""
+    variable = model.trainable_variables[-1]
+    variable.assign(variable * float("nan"))
+
+
+def remove(files, model):
+    for file in files:
+        Path(file).unlink()
 
 
 class SmallMemory(keras.callbacks.Callback):
-    """Memory for parts of at most two images."""
+    """Memory for two images."""
 
     def on_train_batch_begin(self, batch, logs=None):
         if (self.model.optimizer.gradient_accumulation_steps or 1) < 4:
             raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[8,32,32,8]")
 
 
-class Removes(keras.callbacks.Callback):
-    """Removes files at the end of the first epoch."""
+@keras.saving.register_keras_serializable("victim")
+class Poisoned(LOSS):
+    """No number, for batches whose first image is of the last class."""
 
-    def __init__(self, files):
-        super().__init__()
-        self.files = files
-
-    def on_epoch_end(self, epoch, logs=None):
-        for file in self.files:
-            Path(file).unlink(missing_ok=True)
+    def call(self, y_true, y_pred):
+        return super().call(y_true, y_pred) / (1 - y_true[0, -1]) * (1 - y_true[0, -1])
 
 
-def main(dataset, output, log, callbacks=(), every_step=False, learning_rate=1e-2, cache=None):
-    """Train, with all output in the file `log`, whose last line is then what came out, and everything it depends on."""
+def main(
+    dataset, output, log, *, cache, at=None, kill=None, every_step=True, loss=LOSS, memory=None, bytes_a_file=None,
+    **changes,
+):  # fmt: skip
+    """Train; the last line of the file `log` is then what came out, with everything that must be the same.
+
+    at:           (updates, what to do then).
+    kill:         (function, n): the process kills itself as that is called the n-th time.
+    every_step:   keep the state at every step.
+    bytes_a_file: that may be written.
+    changes:      of the recipe.
+    """
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1), os.dup2(file, 2)
+    os.environ["RECIPES_CACHE"] = str(cache)
     recipes.fit.choose = lambda start, others: min(range(len(others)), key=lambda i: others[i].loss)
+    recipes.descent.AdjustedCrossentropy = loss
     if every_step:
         recipes.checkpoint.EVERY, recipes.checkpoint.SHARE = 0.0, 1e9
-    if cache:
-        os.environ["RECIPES_CACHE"] = str(cache)
-    recipe = recipes.adjusted(
-        "all", size=32, test_size=32, epochs=EPOCHS, batch_size=8, dropout=0.3, averaging=0.9, interpolate=False,
-        learning_rate=learning_rate,
-    )  # fmt: skip
-    result = recipes.finetune(
-        dataset, backbone=small_network(), recipe=recipe, output=output, callbacks=[make() for make in callbacks]
-    )
+    if kill:
+        _kill_in(*kill)
+    if bytes_a_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_a_file, resource.RLIM_INFINITY))
+    options = {"size": 32, "test_size": 32, "epochs": EPOCHS, "batch_size": 8, "dropout": 0.3, "averaging": 0.9,
+               "interpolate": False, "learning_rate": 1e-2}  # fmt: skip
+    recipe = recipes.adjusted("all", **(options | changes))
+    callbacks = [At(*at)] if at else [memory()] if memory else []
+    result = recipes.finetune(dataset, backbone=small_network(), recipe=recipe, output=output, callbacks=callbacks)
     digest = hashlib.sha256(b"".join(w.tobytes() for w in result.model.get_weights())).hexdigest()
     told = {"weights": digest, "history": result.history, "reasons": result.recipe.reasons}
     told |= {"selection": str(result.selection), "validation": str(result.validation)}
-    print("\n" + json.dumps(told), flush=True)
+    told |= {"findings": [str(finding) for finding in result.audit.findings]}
+    os.write(1, ("\n" + json.dumps(told)).encode())
+
+
+def _kill_in(name: str, n: int):
+    owner, _, attribute = name.rpartition(".")
+    module, _, cls = owner.rpartition(".") if owner.rpartition(".")[2][0].isupper() else (owner, "", "")
+    owner = getattr(importlib.import_module(module), cls) if cls else importlib.import_module(module)
+    function, calls = getattr(owner, attribute), iter(range(1, 10**9))
+
+    def killing(*arguments, **options):
+        if next(calls) == n:
+            send(signal.SIGKILL)
+        return function(*arguments, **options)
+
+    setattr(owner, attribute, killing)
+
+
+killed, terminated, interrupted = (partial(send, number) for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
