@@ -54,6 +54,11 @@ def remove(files, model):
         Path(file).unlink()
 
 
+def fill_disk(bytes_a_file, model):
+    """From now on no file can be longer."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_a_file, resource.RLIM_INFINITY))
+
+
 class SmallMemory(keras.callbacks.Callback):
     """Memory for two images."""
 
@@ -71,15 +76,13 @@ class Poisoned(LOSS):
 
 
 def main(
-    dataset, output, log, *, cache, at=None, kill=None, every_step=True, loss=LOSS, memory=None, bytes_a_file=None,
-    **changes,
+    dataset, output, log, *, cache, at=None, kill=None, every_step=True, loss=LOSS, memory=None, **changes,
 ):  # fmt: skip
     """Train; the last line of the file `log` is then what came out, with everything that must be the same.
 
     at:           (updates, what to do then).
     kill:         (function, n): the process kills itself as that is called the n-th time.
     every_step:   keep the state at every step.
-    bytes_a_file: that may be written.
     changes:      of the recipe.
     """
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -91,8 +94,6 @@ def main(
         recipes.checkpoint.EVERY, recipes.checkpoint.SHARE = 0.0, 1e9
     if kill:
         _kill_in(*kill)
-    if bytes_a_file:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_a_file, resource.RLIM_INFINITY))
     options = {"size": 32, "test_size": 32, "epochs": EPOCHS, "batch_size": 8, "dropout": 0.3, "averaging": 0.9,
                "interpolate": False, "learning_rate": 1e-2}  # fmt: skip
     recipe = recipes.adjusted("all", **(options | changes))

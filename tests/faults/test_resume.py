@@ -3,7 +3,6 @@
 import random
 import time
 
-import numpy as np
 import pytest
 from victim import interrupted, killed, terminated
 
@@ -64,11 +63,6 @@ def test_signals_damaged_states_and_other_processes(victims, undisturbed):
     assert victims.run("stopped") == 0
     assert "first.before.npz cannot be used, the training begins anew" in victims.log("stopped")
     assert victims.told("stopped") == undisturbed
-
-
-def test_other_images_are_refused(victims):
-    images, names = victims.images
-    assert victims.run("changed", dataset=(images, names), at=(3, killed)) == -9
 
 
 @pytest.mark.slow
