@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import tensorflow as tf
 
-from augment.decode import decode_jpeg_region, rarely, upright
+from augment.decode import as_node, decode_jpeg_region, rarely, upright
 from augment.policy import Policy
 from augment.region import Opened, open_image, shrink, unpack
 
@@ -59,7 +59,7 @@ class Cache:
             with tf.control_dependencies([self._known.insert(key, entry)]):
                 return tf.identity(entry)
 
-        entry = tf.cond(entry[0] < 0, lambda: rarely(store, content, image, key), lambda: entry)
+        entry = tf.cond(entry[0] < 0, lambda: as_node(store)(content, image, key), lambda: entry)
         number, facts = entry[0], tf.cast(entry[1:], tf.int32)
         return Opened(tf.constant(False), self._path(number), facts[:2], facts[2], facts[3])
 
@@ -132,14 +132,15 @@ def _as_fine_as_needed(content, policy):
     factor = coarsest(policy, height, width)
     size = opened.size // factor
 
-    def other(content, factor, size):
-        image = unpack(content, tf.uint8)
-        return shrink(image[: size[0] * factor, : size[1] * factor], factor, size)
-
     def jpeg():
         return decode_jpeg_region(opened.content, tf.concat([[0, 0], size], 0), factor)
 
-    return tf.cond(opened.jpeg, jpeg, lambda: rarely(other, opened.content, factor, size)), opened, factor
+    return tf.cond(opened.jpeg, jpeg, lambda: rarely(_shrunk, opened.content, factor, size)), opened, factor
+
+
+def _shrunk(content, factor, size):
+    image = unpack(content, tf.uint8)
+    return shrink(image[: size[0] * factor, : size[1] * factor], factor, size)
 
 
 def decode_for(content, policy: Policy) -> tf.Tensor:

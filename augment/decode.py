@@ -1,5 +1,7 @@
 """Encoded bytes → upright RGB pixels, in TensorFlow operations only, so that a SavedModel does the same."""
 
+from functools import lru_cache
+
 import tensorflow as tf
 
 _MAGIC = (
@@ -129,10 +131,19 @@ def over_white(rgba):
 
 
 def rarely(function, *tensors):
-    """`function(*tensors)` as one node of the graph, so that where its branch is not taken it costs nothing."""
-    if tf.executing_eagerly():
-        return function(*tensors)
-    return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})(*tensors)
+    """`function(*tensors)` as one node of the graph, so that where its branch is not taken it costs nothing.
+
+    Tracing is most of what it takes to begin a pipeline: it is done once for every function, which is therefore kept.
+    """
+    return function(*tensors) if tf.executing_eagerly() else _kept_node(function)(*tensors)
+
+
+def as_node(function):
+    """`function` as one node of the graphs that call it."""
+    return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
+
+
+_kept_node = lru_cache(maxsize=64)(as_node)
 
 
 def is_jpeg(content) -> tf.Tensor:
@@ -198,12 +209,16 @@ def _orientation_after(content, mark: str) -> tf.Tensor:
     # A pattern that begins with letters is searched at the speed of memchr, one that begins with \C* at a twentieth.
     without = tf.strings.regex_replace(content, mark, "", replace_global=False)
     found = tf.strings.length(without) < tf.strings.length(content)
+    return tf.cond(found, lambda: rarely(_orientation_at(mark), content), lambda: tf.constant(1))
 
+
+@lru_cache(maxsize=8)
+def _orientation_at(mark: str):
     def read(content):
         tiff = tf.strings.regex_replace(content, rf"^\C*?{mark}", r"\1", replace_global=False)
         return _first_directory_orientation(tf.strings.substr(tiff, 0, 4096))
 
-    return tf.cond(found, lambda: rarely(read, content), lambda: tf.constant(1))
+    return read
 
 
 def _first_directory_orientation(tiff):

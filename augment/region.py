@@ -1,5 +1,6 @@
 """The parts of images that their outputs need, no larger and no finer than that: decoded, cut out, shrunk."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -91,22 +92,20 @@ def open_image(image) -> Opened:
     """JPEG and PNG are looked at, other encoded bytes decoded; pixels (height, width, 1 | 3 | 4) become RGB."""
     image = tf.convert_to_tensor(image)
 
-    def look():
-        return image, jpeg_size(image), exif_orientation(image)
-
-    def look_at_png(content):
-        return content, png_size(content), png_orientation(content)
-
-    def keep(pixels):
-        return tf.io.serialize_tensor(pixels), tf.shape(pixels)[:2], tf.constant(1)
-
-    def look_at_other(content):
-        return tf.cond(is_png(content), lambda: look_at_png(content), lambda: keep(decode_other(content)))
-
     if image.dtype != tf.string:
-        return Opened(tf.constant(False), *keep(as_rgb(image)), tf.constant(1))
+        return Opened(tf.constant(False), *_kept(as_rgb(image)), tf.constant(1))
     jpeg = is_jpeg(image)
-    return Opened(jpeg, *tf.cond(jpeg, look, lambda: rarely(look_at_other, image)), tf.constant(1))
+    look = lambda: (image, jpeg_size(image), exif_orientation(image))  # noqa: E731
+    return Opened(jpeg, *tf.cond(jpeg, look, lambda: rarely(_look_at_other, image)), tf.constant(1))
+
+
+def _look_at_other(content):
+    png = lambda: (content, png_size(content), png_orientation(content))  # noqa: E731
+    return tf.cond(is_png(content), png, lambda: _kept(decode_other(content)))
+
+
+def _kept(pixels):
+    return tf.io.serialize_tensor(pixels), tf.shape(pixels)[:2], tf.constant(1)
 
 
 def unpack(content, dtype) -> tf.Tensor:
@@ -125,6 +124,13 @@ def cut_out(cut: Cut, dtype: tf.DType, unpack_cached=None) -> tf.Tensor:
     def simply():
         return tf.image.decode_and_crop_jpeg(cut.content, cut.box, channels=3, dct_method="INTEGER_ACCURATE")
 
+    slowly = lambda: rarely(_cut_fully(dtype, unpack_cached), cut.content, cut.box, cut.steps)  # noqa: E731
+    window = tf.cond(cut.plain, simply, slowly) if dtype == tf.uint8 else slowly()
+    return tf.reshape(window, (tf.shape(window)[0], -1))
+
+
+@lru_cache(maxsize=16)
+def _cut_fully(dtype: tf.DType, unpack_cached):
     def fully(content, box, steps):
         jpeg, scale, rest, turned = steps[0] > 0, steps[1], steps[2:4], steps[4] > 0
 
@@ -140,9 +146,7 @@ def cut_out(cut: Cut, dtype: tf.DType, unpack_cached=None) -> tf.Tensor:
 
         return tf.cond(tf.equal(content, ""), lambda: tf.zeros((1, 1, 3), dtype), read)
 
-    slowly = lambda: rarely(fully, cut.content, cut.box, cut.steps)  # noqa: E731
-    window = tf.cond(cut.plain, simply, slowly) if dtype == tf.uint8 else slowly()
-    return tf.reshape(window, (tf.shape(window)[0], -1))
+    return fully
 
 
 def as_rgb(image) -> tf.Tensor:
@@ -217,8 +221,9 @@ def _slice(image, box):
 def shrink(window, factor, size):
     """The mean of every block of `factor` pixels, of which there are `size`."""
 
-    def area(window, size):
-        mean = tf.raw_ops.ResizeArea(images=window[None], size=size)[0]
-        return mean if window.dtype == tf.float32 else tf.cast(tf.round(mean), window.dtype)
+    return tf.cond(tf.reduce_any(factor > 1), lambda: rarely(_block_means, window, size), lambda: window)
 
-    return tf.cond(tf.reduce_any(factor > 1), lambda: rarely(area, window, size), lambda: window)
+
+def _block_means(window, size):
+    mean = tf.raw_ops.ResizeArea(images=window[None], size=size)[0]
+    return mean if window.dtype == tf.float32 else tf.cast(tf.round(mean), window.dtype)

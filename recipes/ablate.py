@@ -123,7 +123,7 @@ class _Study:
     def _run(self, recipe: Recipe) -> tuple[Trained, float]:
         began = time.monotonic()
         keras.utils.set_random_seed(self.seed)
-        trained = train(self.start, recipe, self.seed, None, (), measure_crops=False)
+        trained = train(self.start.copy(), recipe, self.seed, None, (), measure_crops=False)
         return trained, time.monotonic() - began
 
     def measure(self, trick: Trick) -> None:

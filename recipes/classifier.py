@@ -23,6 +23,23 @@ def fresh(network: keras.Model) -> keras.Model:
     return keras.models.clone_model(network, clone_function=renew)
 
 
+def copied(network: keras.Model) -> keras.Model:
+    """The same network with weights of its own."""
+    copy = keras.models.clone_model(network)
+    _copy_weights(network, copy)
+    return copy
+
+
+def _copy_weights(network: keras.Model, copy: keras.Model) -> None:
+    """By layers' names: a clone may hold its layers in another order."""
+    for layer in network.layers:
+        twin = copy.get_layer(layer.name)
+        if isinstance(layer, keras.Model):
+            _copy_weights(layer, twin)
+        else:
+            twin.set_weights(layer.get_weights())
+
+
 def logits_model(
     backbone: Backbone, classes: int, size: int, *, taps=None, dropout: float = 0.0, seed: int = 0
 ) -> keras.Model:

@@ -1,5 +1,6 @@
 """A classifier as a fully convolutional network: every window of a large image classified in one pass."""
 
+import math
 from functools import lru_cache
 
 import keras
@@ -20,8 +21,10 @@ def dense_model(model: keras.Model, size: int) -> keras.Model:
     size × size pixels, as far apart as the cells of its deepest feature map, sharing its weights.
 
     The averages of whole feature maps become those of the windows (Sermanet et al., OverFeat, 2014). At size × size
-    there is one window, and its outputs are the model's.
+    there is one window, and its outputs are the model's. A size that is no multiple of the `stride` is rounded to one:
+    otherwise the windows of one map are not those of another.
     """
+    size = whole_cells(model, size)
     cells = {pool.name: _cells(parent, pool, size) for parent, pool in _pools(model)}
     step = {pool.name: stride(model) * _cells(parent, pool, _LARGE) // _LARGE for parent, pool in _pools(model)}
 
@@ -42,6 +45,12 @@ def stride(model: keras.Model) -> int:
     """Pixels from one cell of the deepest averaged feature map to the next; images whose sides are multiples of it have
     the same windows in all maps."""
     return _LARGE // min(_cells(parent, pool, _LARGE) for parent, pool in _pools(model))
+
+
+def whole_cells(model: keras.Model, size: float) -> int:
+    """The multiple of the `stride` nearest to `size` pixels, at least one."""
+    step = stride(model)
+    return step * max(1, math.floor(size / step + 0.5))
 
 
 def _pools(model) -> list[tuple[keras.Model, keras.layers.Layer]]:

@@ -56,7 +56,7 @@ def soup(results: Sequence[Result], validation=None) -> Result:
         raise RecipeError("soup: one validation image can not both choose and judge; give at least two")
     honest = judged_by_halves(results, data)
     joint.selection = Selection.of(honest.argmax(1) == data.labels, len(results))
-    return _judged(joint, results, data, trick, cost=1.0 + bool(joint.recipe.mirror), honest=honest)
+    return _judged(joint, results, data, trick, cost=1.0, honest=honest)
 
 
 def judged_by_halves(results, data: ImageData) -> np.ndarray:

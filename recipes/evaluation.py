@@ -56,15 +56,22 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15)
 
 
 def temperature(logits: np.ndarray, labels) -> float:
-    """The T > 0 that minimises the mean negative log-likelihood of softmax(logits / T) (Guo et al. 2017).
+    """The T > 0 that minimises the negative log-likelihood of softmax(logits / T) (Guo et al. 2017).
 
     logits: (n, classes), or (views, n, classes), of whose softmax the mean over the views is taken.
+
+    One more image counts, an average one of which every class is the true one with equal probability: images that are
+    all classified rightly would ask for T = 0, a certainty that no number of images can vouch for (after Platt 1999).
     """
     from scipy.optimize import minimize_scalar
 
-    logits = np.asarray(logits, np.float64)
-    found = minimize_scalar(lambda log_t: _nll(logits / np.exp(log_t), labels).mean(), bounds=(-3, 3), method="bounded")
-    return float(np.exp(found.x))
+    logits, n = np.asarray(logits, np.float64), np.shape(logits)[-2]
+
+    def loss(log_t: float) -> float:
+        log_p = _log_probabilities(logits / np.exp(log_t))
+        return -log_p[np.arange(n), labels].sum() - log_p.mean()
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
 
 
 def calibrated_nll(logits: np.ndarray, labels) -> np.ndarray:
@@ -73,14 +80,15 @@ def calibrated_nll(logits: np.ndarray, labels) -> np.ndarray:
     Classifiers of different confidence, trained with label smoothing or not, can be compared by it.
     """
     logits = np.asarray(logits, np.float64)
-    return _nll(logits / temperature(logits, labels), labels)
+    return -_log_probabilities(logits / temperature(logits, labels))[np.arange(len(labels)), labels]
 
 
-def _nll(logits: np.ndarray, labels) -> np.ndarray:
+def _log_probabilities(logits: np.ndarray) -> np.ndarray:
+    """(n, classes), of the mean over the views where there are several."""
     from scipy.special import log_softmax, logsumexp
 
-    true_class = log_softmax(logits, -1)[..., np.arange(len(labels)), labels]
-    return -true_class if logits.ndim == 2 else np.log(len(logits)) - logsumexp(true_class, 0)
+    log_p = log_softmax(logits, -1)
+    return log_p if log_p.ndim == 2 else logsumexp(log_p, 0) - np.log(len(log_p))
 
 
 def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:

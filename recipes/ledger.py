@@ -17,7 +17,7 @@ class Gain:
         of a second training). None for what there is nothing to compare with.
     nats, nats_interval: likewise of the mean log-likelihood of the true class.
     seconds:  that it adds to the training.
-    cost:     of a prediction, in single crops.
+    cost:     of a prediction with the trick, in predictions without it.
     kept:     whether the result uses it by default.
     note:     why, in words.
     """

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from recipes.recipe import Adjusted, Recipe, finetune_all, finetune_few, from_scratch, linear_probe
 
 A_LOT = 200  # images per class from which the lecture's "a lot of data" begins
 CHECKABLE = 30  # held-out images, below which no gain of finetuning could be told from noise
 TRAINABLE = 400  # training images, below which data similar to ImageNet is left to the linear classifier
+NEARLY_FULLY = 0.9  # accuracy of the linear classifier on the last stage, from which data is similar to ImageNet
 SOLVED = 0.98  # accuracy of the linear classifier beyond which nothing is left to gain
 IMBALANCED = 4.0  # times as many images in the largest class as in the smallest
 LARGE = 5_000_000  # weights, from which a network is worth regularising by stochastic depth
@@ -68,33 +71,55 @@ def plan(summary: Summary, probe) -> Recipe:
         return _fitted(
             from_scratch(summary.size, summary.images).because("the backbone carries no trained weights"), summary
         )
+    stop = _not_worth_training(summary, probe)
+    if stop:
+        return _fitted(
+            _measured(linear_probe(summary.size).because(*_seen(summary, probe), stop), probe), summary, probe
+        )
+    return _trained("few" if similar(probe) else "all", summary, probe)
+
+
+def candidates(summary: Summary, probe) -> tuple[Recipe, ...]:
+    """`plan`, and where the evidence for it is thin the recipe that is nearest to it, for `compare` to decide."""
+    chosen = plan(summary, probe)
+    if chosen.name not in ("few", "all") or not _thin(probe):
+        return (chosen,)
+    return chosen, _trained("all" if chosen.name == "few" else "few", summary, probe)
+
+
+def _trained(name: str, summary: Summary, probe) -> Recipe:
+    ready, what = {"few": (finetune_few, "the deepest stages are"), "all": (finetune_all, "all stages are")}[name]
+    told = f"{what} trained, and the linear classifier is what they have to beat"
+    return _fitted(_measured(ready(summary.size, summary.images).because(*_seen(summary, probe), told), probe), summary,
+                   probe)  # fmt: skip
+
+
+def _seen(summary: Summary, probe) -> tuple[str, str]:
     last, head = probe.last, probe.head
     seen = f"a linear classifier on the frozen network reaches {last.accuracy:.1%} on its last stage"
     if head is not last:
         seen += f" and {head.accuracy:.1%} on {head.name}"
-    alike = similar(probe)
-    reasons = [
-        f"{seen} (cross-validated): the data {'is similar to' if alike else 'differs from'} ImageNet",
+    return (
+        f"{seen} (cross-validated): the data {'is similar to' if similar(probe) else 'differs from'} ImageNet",
         f"{summary.per_class:.0f} images per class is {'a lot of' if summary.a_lot else 'little'} data",
-    ]
-    stop = _not_worth_training(summary, probe)
-    if stop:
-        chosen = linear_probe(summary.size).because(*reasons, stop)
-    elif alike:
-        chosen = finetune_few(summary.size, summary.images).because(
-            *reasons, "the deepest stages are trained, and the linear classifier is what they have to beat"
-        )
-    else:
-        chosen = finetune_all(summary.size, summary.images).because(
-            *reasons, "all stages are trained, and the linear classifier is what they have to beat"
-        )
-    return _fitted(_measured(chosen, probe), summary, probe)
+    )
 
 
 def similar(probe) -> bool:
     """Whether the network's last stage, the one most specialised on ImageNet, separates the classes as well as any (to
-    within the noise) and nearly fully (90 %, by the upper end of its interval)."""
-    return probe.head is probe.last and probe.last.interval[1] >= 0.9
+    within the noise) and nearly fully (by the upper end of its interval)."""
+    return probe.head is probe.last and probe.last.interval[1] >= NEARLY_FULLY
+
+
+def _thin(probe) -> bool:
+    """Whether `similar` could as well be otherwise: by the other end of the interval, or by twice the noise."""
+    low, high = probe.last.interval
+    return high >= NEARLY_FULLY and (low < NEARLY_FULLY or probe.head is not probe.last) and not _clearly_better(probe)
+
+
+def _clearly_better(probe) -> bool:
+    gain = probe.last.losses - probe.head.losses
+    return gain.mean() > 2 * gain.std() / np.sqrt(len(gain))
 
 
 def _not_worth_training(summary: Summary, probe) -> str:
@@ -113,31 +138,35 @@ def _not_worth_training(summary: Summary, probe) -> str:
     return ""
 
 
-def named(recipe, summary: Summary, probe) -> Recipe:
-    """The Recipe that `finetune(recipe=...)` means, for data of which `summary` and `probe` (or None) tell.
+def options(recipe, summary: Summary, probe) -> tuple[Recipe, ...]:
+    """The Recipe that `finetune(recipe=...)` means, for data of which `summary` and `probe` (or None) tell; two of them
+    where "auto" leaves open which.
 
-    A Recipe as it is, an Adjusted one with its changes made, "auto" by `plan`, or a ready-made one by name.
+    A Recipe as it is, an Adjusted one with its changes made, "auto" by `candidates`, or a ready-made one by name.
     """
-    if isinstance(recipe, Recipe):
-        if probe and not probe.mirrors.alike and recipe.epochs and recipe.policy.flip:
-            return recipe.because(
-                f"its policy draws mirror images, though they lose their class here (a linear classifier is right on "
-                f"{probe.mirrors.straight:.0%} of the images, on {probe.mirrors.mirrored:.0%} of their mirror images)"
-            )
-        return recipe
     if isinstance(recipe, Adjusted):
-        chosen, changes = named(recipe.recipe, summary, probe), dict(recipe.changes)
-        if "size" in changes:
-            changes.setdefault("policy", chosen.policy.resized(changes["size"]))
-        shown = ", ".join(f"{name} = {value}" for name, value in recipe.changes)
-        snapshots = changes.pop("snapshots", 0)
-        chosen = replace(chosen, **changes).because(f"{shown}: asked for")
-        return with_snapshots(chosen, snapshots) if snapshots else chosen
+        return tuple(_changed(each, recipe.changes) for each in options(recipe.recipe, summary, probe))
     if recipe == "auto":
-        return plan(summary, probe)
-    ready = {"few": finetune_few, "all": finetune_all, "scratch": from_scratch}
-    asked = linear_probe(summary.size) if recipe == "probe" else ready[recipe](summary.size, summary.images)
-    return _fitted(_measured(asked.because("asked for"), probe), summary, probe)
+        return candidates(summary, probe)
+    if not isinstance(recipe, Recipe):
+        ready = {"few": finetune_few, "all": finetune_all, "scratch": from_scratch}
+        asked = linear_probe(summary.size) if recipe == "probe" else ready[recipe](summary.size, summary.images)
+        return (_fitted(_measured(asked.because("asked for"), probe), summary, probe),)
+    if probe and not probe.mirrors.alike and recipe.epochs and recipe.policy.flip:
+        recipe = recipe.because(
+            f"its policy draws mirror images, though they lose their class here (a linear classifier is right on "
+            f"{probe.mirrors.straight:.0%} of the images, on {probe.mirrors.mirrored:.0%} of their mirror images)"
+        )
+    return (recipe,)
+
+
+def _changed(recipe: Recipe, changes) -> Recipe:
+    shown, changes = ", ".join(f"{name} = {value}" for name, value in changes), dict(changes)
+    if "size" in changes:
+        changes.setdefault("policy", recipe.policy.resized(changes["size"]))
+    snapshots = changes.pop("snapshots", 0)
+    recipe = replace(recipe, **changes).because(f"{shown}: asked for")
+    return with_snapshots(recipe, snapshots) if snapshots else recipe
 
 
 def with_snapshots(recipe: Recipe, snapshots: int) -> Recipe:
@@ -219,12 +248,16 @@ def _in_memory(recipe: Recipe, summary: Summary) -> Recipe:
     )
 
 
+def epoch_seconds(recipe: Recipe, images: float, held_out: float, image_seconds: float) -> float:
+    """Of training on `images` and looking at the `held_out` ones."""
+    return image_seconds * (images * _TRAINING.get(recipe.name, _TRAINING["all"]) + held_out)
+
+
 def _in_time(recipe: Recipe, summary: Summary, probe) -> Recipe:
     """As many epochs as the time limit has room for; none, and so the linear classifier, below three."""
     if summary.seconds_left is None or not summary.image_seconds:
         return recipe
-    epoch = summary.images * summary.image_seconds * _TRAINING.get(recipe.name, _TRAINING["all"])
-    epoch += (summary.held_out or 0) * summary.image_seconds
+    epoch = epoch_seconds(recipe, summary.images, summary.held_out or 0, summary.image_seconds)
     room = int(0.7 * summary.seconds_left / epoch)  # the rest: tracing, evaluation, the last training on all images
     if room >= recipe.epochs:
         return recipe

@@ -10,11 +10,12 @@ import numpy as np
 from recipes.arguments import asked_size, check_size, needs_probe
 from recipes.audit import Audit, audit, usable
 from recipes.backbones import Backbone, resolve
+from recipes.compare import compare
 from recipes.data import Splits, joined
 from recipes.devices import free_memory, prepare_devices
 from recipes.errors import DataError
 from recipes.features import Extractor, Features
-from recipes.plan import Summary, named, table
+from recipes.plan import Summary, options, table
 from recipes.probe import MIRRORED_BELOW, Probe, probe_backbone
 from recipes.recipe import Recipe
 from recipes.size import natural_size
@@ -63,10 +64,15 @@ def prepare(dataset, backbone, recipe, validation, seed: int, deadline: float | 
     marked = table(summary, measured) if measured else ""
     if marked:
         print(marked)
-    chosen = named(recipe, summary, measured)
+    start = Start(network, splits, measured, features)
+    chosen, *rivals = options(recipe, summary, measured)
+    if rivals:
+        with clock("comparison"):
+            chosen = compare(start, (chosen, *rivals), facts.pictures(splits.train), seed, deadline)
+        keras.utils.set_random_seed(seed)
     if not split_here:
         chosen = replace(chosen, refit=False)
-    return Prepared(Start(network, splits, measured, features), chosen, facts, marked, clock)
+    return Prepared(start, chosen, facts, marked, clock)
 
 
 def _probe(look: Extractor, splits: Splits, facts, split_here: bool, seed) -> tuple[Probe, Features]:
@@ -83,7 +89,7 @@ def _probe(look: Extractor, splits: Splits, facts, split_here: bool, seed) -> tu
         parts = [look(data, p, mirrored=mirrored) for data, p in zip((train, validation), prints, strict=True)]
         stages = [np.concatenate(pair, 1) for pair in zip(*(part.stages for part in parts), strict=True)]
         both = Features(stages, parts[0].image_seconds, parts[0].origin)
-    return probe_backbone(look, train, prints[0], seed, both[: len(train)]), both
+    return probe_backbone(look, train, facts, seed, both[: len(train)]), both
 
 
 def _summary(network: Backbone, splits: Splits, size: int, measured: Probe | None, deadline) -> Summary:

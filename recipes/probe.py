@@ -9,7 +9,7 @@ from rich.table import Table
 from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
-from recipes.audit import audit, usable
+from recipes.audit import Audit, audit, usable
 from recipes.backbones import resolve
 from recipes.data import ImageData
 from recipes.evaluation import wilson_interval
@@ -127,19 +127,22 @@ def probe(dataset, *, backbone="auto", seed: int = 0) -> Probe:
     splits, facts = usable(splits, audit(splits))
     network = resolve(backbone)
     look = Extractor(network, natural_size(network, splits.train))
-    told = probe_backbone(look, splits.train, facts.fingerprints["train"], seed)
+    told = probe_backbone(look, splits.train, facts, seed)
     print(told)
     return told
 
 
 def probe_backbone(
-    look: Extractor, data: ImageData, fingerprints, seed: int = 0, features: Features | None = None
+    look: Extractor, data: ImageData, facts: Audit, seed: int = 0, features: Features | None = None
 ) -> Probe:
-    """`probe` of training images by a network at one size; `features`, where they have been extracted already."""
-    began = time.monotonic()
+    """`probe` of training images by a network at one size; `features`, where they have been extracted already.
+
+    No picture, nor a nearly equal one, is held out from a classifier that has seen it.
+    """
+    began, fingerprints = time.monotonic(), facts.fingerprints["train"]
     if features is None:
         features = look(data, fingerprints, mirrored=len(data) < MIRRORED_BELOW)
-    folds = content_folds(data.labels, fingerprints, folds=_folds(len(data)), seed=seed)
+    folds = content_folds(data.labels, facts.pictures(data), folds=_folds(len(data)), seed=seed)
     classes = len(data.class_names)
     numbers = sum(stage[0].size for stage in features.stages)
     with threadpool_limits(1 if numbers < SMALL else None, "blas"):

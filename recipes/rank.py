@@ -75,6 +75,6 @@ def rank(dataset, backbones, *, seed: int = 0) -> Ranking:
     found = []
     for network in networks:
         look = Extractor(network, natural_size(network, splits.train))
-        told = probe_backbone(look, splits.train, facts.fingerprints["train"], seed)
+        told = probe_backbone(look, splits.train, facts, seed)
         found.append(Ranked(network.name, told, network.network.count_params(), look.policy.size))
     return Ranking(tuple(sorted(found, key=lambda ranked: ranked.probe.head.nll)))

@@ -1,6 +1,5 @@
 """Average it out at test time: crops, scales, whole images, and the noise of the training."""
 
-import math
 from dataclasses import dataclass
 
 import keras
@@ -12,7 +11,7 @@ from scipy.special import softmax
 import augment
 from layers.noise import noise_layers, training_mode
 from recipes.data import ImageData
-from recipes.dense import can_be_dense, dense_model, stride
+from recipes.dense import can_be_dense, dense_model, stride, whole_cells
 from recipes.errors import RecipeError
 from recipes.recipe import Recipe
 
@@ -114,8 +113,8 @@ def ways(model: keras.Model, recipe: Recipe, crops: int, scales=None, mode="auto
         )
     rest = tuple(scale for scale in grid.scales if scale not in dense)
     if dense:
-        step = stride(model)
-        dense = tuple(step * max(round(scale / step), math.ceil(size / step)) for scale in dense)
+        window = whole_cells(model, size)
+        dense = tuple(max(window, whole_cells(model, scale)) for scale in dense)
     per_scale = 5 if crops == 10 and recipe.mirror else crops
     return Crops(augment.multicrop(rest, per_scale, size) if rest else None, dense, mirror, average, size)
 

@@ -11,7 +11,7 @@ import layers
 from recipes.backbones import Backbone
 from recipes.checkpoint import Checkpoints
 from recipes.choice import Score, Selection, image_weights
-from recipes.classifier import fresh, logits_model, set_head
+from recipes.classifier import copied, fresh, logits_model, set_head
 from recipes.data import Splits, joined
 from recipes.features import Features, feature_tensors
 from recipes.finish import Finished, finish
@@ -43,14 +43,18 @@ class Start:
 
     def linear(self, recipe: Recipe, *, everything: bool = False) -> Linear:
         """The linear classifier of the training images, or `everything`: of these and the validation images."""
-        taps, n = self.taps(recipe), len(self.splits.train)
+        taps = self.taps(recipe)
         stage = next((stage for stage in self.measured.stages if stage.taps == taps), None)
         if stage and not everything:
             return _balanced(stage.classifier, self.splits.train.labels, recipe)
         data = joined(self.splits.train, self.splits.validation) if everything else self.splits.train
-        views = self.features.tapped(taps)[: 1 + self.measured.mirrors.alike, : len(data) if everything else n]
         l2 = (stage or self.measured.last).classifier.l2
-        return _balanced(fit_path(views, data.labels, self.classes, (10 * l2, l2))[-1], data.labels, recipe)
+        return _balanced(self._fitted(taps, l2, data.labels, np.arange(len(data))), data.labels, recipe)
+
+    def _fitted(self, taps, l2: float, labels: np.ndarray, rows: np.ndarray) -> Linear:
+        """On the features at `rows`."""
+        views = self.features.tapped(taps)[: 1 + self.measured.mirrors.alike, rows]
+        return fit_path(views, labels[rows], self.classes, (10 * l2, l2))[-1]
 
     @property
     def mirrors_gain(self) -> bool:
@@ -63,6 +67,24 @@ class Start:
         if deadline is None or not self.measured:
             return True
         return time.monotonic() + 10 * self.measured.image_seconds * len(self.splits.validation) < deadline
+
+    def copy(self) -> "Start":
+        """The same with a network of its own, for one of several trainings: a training moves the network's weights."""
+        return replace(self, network=self.network.with_network(copied(self.network.network)))
+
+    def fold(self, inside: np.ndarray, outside: np.ndarray) -> "Start":
+        """A `copy` that trains on the training images at `inside`, to which its linear classifiers are fitted anew, and
+        is judged on those at `outside`."""
+        data = self.splits.train
+        part = Splits(data.subset(inside), data.subset(outside))
+        told = self.measured
+        stages = tuple(
+            replace(stage, classifier=self._fitted(stage.taps, stage.classifier.l2, data.labels, inside))
+            for stage in told.stages
+            if stage in (told.head, told.last, told.stages[-1])
+        )
+        features = self.features[np.concatenate([inside, outside])]
+        return replace(self.copy(), splits=part, measured=replace(told, stages=stages), features=features)
 
     def rival(self, recipe: Recipe) -> Recipe:
         """The recipe whose linear classifier a training has to beat: on the best stages, where `recipe` reads all."""

@@ -1,5 +1,6 @@
 """The ledger of the training's tricks."""
 
+import numpy as np
 import pytest
 from makers import folder, small_network
 
@@ -30,6 +31,18 @@ def test_every_trick_has_its_row(photos):
     assert "label smoothing" in str(told)
     with pytest.raises(RecipeError, match="tricks are \\['magic'\\]; expected some of"):
         recipes.ablate(photos, tricks=("magic",))
+
+
+def test_every_training_has_a_network_of_its_own(photos, monkeypatch):
+    starts, train = [], recipes.ablate.__globals__["train"]
+    monkeypatch.setitem(recipes.ablate.__globals__, "train", lambda *a, **k: starts.append(a[0]) or train(*a, **k))
+    recipes.ablate(photos, backbone=small_network(), recipe=recipes.adjusted("scratch", size=32, epochs=1),
+                   tricks=("MixUp",))  # fmt: skip
+    first, second = (start.network.network for start in starts)
+    assert first is not second
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not {id(v) for v in first.variables} & {id(v) for v in second.variables}
 
 
 def test_the_time_limit_leaves_rows_unmeasured(photos):

@@ -42,6 +42,13 @@ def test_temperature_undoes_a_known_scaling():
     assert temperature(2.5 * logits, labels) == pytest.approx(2.5, rel=0.05)
 
 
+def test_temperature_of_images_that_are_all_right_claims_no_more_than_their_number_can_vouch_for():
+    labels = np.arange(120) % 3
+    logits = 2.0 * np.eye(3)[labels]
+    confidence = 1 / (1 + 2 * np.exp(-2.0 / temperature(logits, labels)))
+    assert 1 / 480 < 1 - confidence < 1 / 60
+
+
 def test_nothing_to_evaluate():
     with pytest.raises(ValueError, match="no images"):
         score(np.zeros((0, 2)), np.zeros(0, int))

@@ -1,5 +1,7 @@
 """The probe against scikit-learn, and the plan that is read off it."""
 
+import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,8 +10,11 @@ from makers import arrays, small_network
 from sklearn.linear_model import LogisticRegression
 
 import recipes
+from recipes import adjusted
+from recipes.compare import compare
 from recipes.linear import channel_scale, content_folds, fit_path
-from recipes.plan import Summary, plan, table
+from recipes.plan import Summary, candidates, plan, table
+from recipes.prepare import prepare
 from recipes.probe import mirror_test
 
 
@@ -84,6 +89,45 @@ def test_the_two_by_two_table(per_class, last, best, name):
     chosen = plan(Summary(10 * per_class, 10, 224, held_out=100), probe_of(last, best))
     assert chosen.name == name
     assert len(chosen.reasons) >= 2
+
+
+def thin_probe(last, width, gain=0.0, spread=0.1):
+    """A probe whose last stage is that accurate ± width, and whose stage before it is likelier by `gain` ± spread."""
+    told, random = probe_of(last, 0.5), np.random.default_rng(0)
+    told.last.interval, told.last.losses = (last - width, last + width), np.zeros(100)
+    if gain:
+        told.head = told.stages[0]
+    told.head.losses = np.zeros(100) if told.head is told.last else -gain + 10 * spread * random.normal(size=100)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("probe", "names"),
+    [
+        (thin_probe(0.88, 0.03), ["few", "all"]),
+        (thin_probe(0.95, 0.02), ["few"]),
+        (thin_probe(0.7, 0.03), ["all"]),
+        (thin_probe(0.88, 0.03, gain=0.15), ["all", "few"]),
+        (thin_probe(0.88, 0.03, gain=1.0), ["all"]),
+    ],
+)
+def test_thin_evidence_leaves_two_recipes(probe, names):
+    assert [recipe.name for recipe in candidates(Summary(500, 10, 224, held_out=100), probe)] == names
+
+
+def test_two_recipes_are_compared_on_folds_of_the_training_images(monkeypatch):
+    monkeypatch.setattr("recipes.fit.choose", lambda start, scores: len(scores) - 1)  # every training is kept
+    ready = prepare(arrays(12), small_network(), adjusted("all", size=32, epochs=1), None, 0, None)
+    start, prints = ready.start, ready.audit.fingerprints["train"]
+    before = start.network.network.get_weights()
+    rivals = ready.recipe, replace(ready.recipe, name="few", unfreeze=1, learning_rate=1e-5)
+    chosen = compare(start, rivals, prints, 0, None)
+    assert chosen.name in ("all", "few") and "nats likelier than" in chosen.reasons[-1]
+    assert {name for name in ("1 of 3", "2 of 3", "3 of 3") if name in chosen.reasons[-1]}
+    for old, new in zip(before, start.network.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    late = compare(start, rivals, prints, 0, time.monotonic())
+    assert late.name == "all" and "no time was left" in late.reasons[-1]
 
 
 def test_what_could_not_be_told_from_noise_is_not_tried():

@@ -12,6 +12,7 @@ import augment
 import recipes
 from layers import StochasticDepth
 from recipes import DataError, RecipeError
+from recipes.backbones import resolve
 from recipes.dense import dense_model
 from recipes.sources import load
 from recipes.test_time import Crops, averaged, noisy, ways
@@ -80,6 +81,15 @@ def test_of_one_window_dense_is_the_model_itself(result):
     found = dense_model(result.model, size).predict(images, verbose=0)
     assert found.shape == (4, 1, 1, 3)
     np.testing.assert_allclose(found[:, 0, 0], result.model.predict(images, verbose=0), atol=1e-6)
+
+
+def test_windows_of_a_size_that_is_no_multiple_of_the_stride():
+    backbone = resolve("MobileNetV2(alpha=0.35, weights=None)")
+    model = recipes.classifier.logits_model(backbone, 3, 144, taps=(0, 1, 2, 3, 4))  # its maps of 144 px end uneven
+    images = np.random.default_rng(0).integers(0, 256, (1, 160, 192, 3), np.uint8)
+    found = dense_model(model, 144).predict(images, verbose=0)
+    assert found.shape == (1, 1, 2, 3)
+    np.testing.assert_array_equal(found, dense_model(model, 160).predict(images, verbose=0))
 
 
 def test_images_of_many_shapes_keep_their_order(result, tmp_path):

@@ -1,0 +1,71 @@
+"""Where the probe leaves open which of two recipes to take: cross-validation on the training images."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import keras
+import numpy as np
+
+from recipes.finish import tempered
+from recipes.linear import content_folds
+from recipes.plan import epoch_seconds
+from recipes.recipe import Recipe
+from recipes.training import Start, train
+
+FOLDS = 3
+_SHARE = 0.4  # of the time that is left, which the comparison may take
+
+
+def compare(start: Start, candidates: Sequence[Recipe], pictures, seed: int, deadline: float | None) -> Recipe:
+    """The one of two recipes whose classifiers are likelier to be right about training images they have not seen.
+
+    In every fold both are trained as `finetune` trains them, undone where they do not beat the linear classifier, and
+    judged by the negative log-likelihood of the images held out. No further fold is trained once the difference is
+    beyond two standard errors. The validation images take no part.
+
+    pictures: one name for all training images that are the same or nearly so: these are never parted.
+    """
+    first, second = candidates
+    print(f"the evidence between {first.name!r} and {second.name!r} is thin: both are cross-validated")
+    labels = start.splits.train.labels
+    folds = content_folds(labels, pictures, folds=FOLDS, seed=seed)
+    gains, began = np.full(len(labels), np.nan), time.monotonic()
+    for fold in range(FOLDS):
+        spent = time.monotonic() - began
+        needed = spent / fold if fold else sum(_seconds(start, recipe) for recipe in candidates)
+        if deadline is not None and needed > _SHARE * (deadline - time.monotonic()):
+            told = "no time was left" if not fold else f"the time sufficed for {fold} of {FOLDS} folds"
+            break
+        inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        losses = [_losses(start, recipe, inside, outside, seed) for recipe in candidates]
+        gains[outside] = losses[0] - losses[1]
+        told = f"{fold + 1} of {FOLDS} folds"
+        seen = gains[~np.isnan(gains)]
+        mean, error = float(seen.mean()), float(seen.std() / np.sqrt(len(seen)))
+        if abs(mean) > 2 * error:
+            break
+    if np.isnan(gains).all():
+        return first.because(f"the evidence for {first.name!r} against {second.name!r} is thin, but {told} to compare")
+    better, other = (second, first) if mean > 0 else (first, second)
+    return better.because(
+        f"the evidence between {first.name!r} and {second.name!r} was thin: cross-validated on the training images "
+        f"({told}, {time.monotonic() - began:.0f} s), {better.name!r} is {abs(mean):.3f} ± {error:.3f} nats likelier "
+        f"than {other.name!r}"
+    )
+
+
+def _seconds(start: Start, recipe: Recipe) -> float:
+    """That one fold is likely to take."""
+    images = len(start.splits.train)
+    epoch = epoch_seconds(recipe, images * (1 - 1 / FOLDS), images / FOLDS, start.measured.image_seconds)
+    return recipe.epochs * epoch
+
+
+def _losses(start: Start, recipe: Recipe, inside, outside, seed: int) -> np.ndarray:
+    """Negative log-likelihood of each image at `outside`, nats, at a temperature that the others there chose."""
+    part, recipe = start.fold(inside, outside), replace(recipe, refit=False, calibrate=False)
+    keras.utils.set_random_seed(seed)
+    trained, labels = train(part, recipe, seed, None, (), measure_crops=False), part.splits.validation.labels
+    found = tempered(trained.finished.probabilities, labels)
+    return -np.log(np.maximum(found[np.arange(len(labels)), labels], 1e-12))
