@@ -15,7 +15,7 @@ import optimizers
 from recipes.callbacks import SMALLER, NotFinite
 from recipes.checkpoint import Checkpoints
 from recipes.data import ImageData
-from recipes.errors import TrainingError
+from recipes.errors import OutputError, TrainingError
 from recipes.faults import batch_names, gradient_norms, reading_failed, too_many, vanished
 from recipes.finding import printable
 from recipes.recipe import Recipe
@@ -209,7 +209,7 @@ class Training:
             value = np.array(keras.ops.convert_to_numpy(variable))
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 raise NotFinite(f"{variable.path} became {value[~np.isfinite(value)][0]}")
-            values.append(value // self.changes["parts"] if variable.name == "iteration" else value)
+            values.append(np.array(value // self.changes["parts"]) if variable.name == "iteration" else value)
         kept = {name: c.state() for name, c in self._callbacks.items() if hasattr(c, "state") and hasattr(c, "restore")}
         return {
             "epoch": epoch, "images": step * self._part, "done": done, "changes": dict(self.changes),
@@ -225,7 +225,10 @@ class Training:
             model.train_function(iter(batches))  # makes the metrics' variables; what it did is overwritten below
             for variable, value in zip(model.metrics_variables, state["metrics"], strict=True):
                 variable.assign(value)
-        for variable, value in zip(self._variables(), state["variables"], strict=True):
+        variables = self._variables()
+        if [v.shape for v in variables] != [value.shape for value in state["variables"]]:
+            raise OutputError(f"{self.kept.path} is of another version of this library; delete the run to begin anew")
+        for variable, value in zip(variables, state["variables"], strict=True):
             variable.assign(value * parts if variable.name == "iteration" else value)
         for variable in model.optimizer.variables:
             if variable.name.endswith("gradient_accumulator"):

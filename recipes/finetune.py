@@ -78,9 +78,11 @@ def finetune(
         if done := run.finished():
             return done
         deadline = None if limit is None else began + limit - run.spent
+        planned = run.plan(recipe)
         try:
-            ready = prepare(dataset, backbone, recipe, validation, seed, deadline, run.begin)
-            return _made(ready, seed, deadline, callbacks, snapshots, run)
+            ready = prepare(dataset, backbone, planned or recipe, validation, seed, deadline, run.begin)
+            run.keep_plan(ready.recipe, _images(ready), versions())
+            return _made(replace(ready, recipe=planned or ready.recipe), seed, deadline, callbacks, snapshots, run)
         except tf.errors.OpError as error:
             raise reading_failed(error) or error from None
 
@@ -88,9 +90,9 @@ def finetune(
 def _made(ready: Prepared, seed: int, deadline: float | None, callbacks, snapshots: int, run: RunState) -> Result:
     """The Result of what was prepared, saved where `run` has a folder."""
     start, clock = ready.start, ready.clock
-    planned = with_snapshots(ready.recipe, snapshots) if snapshots else ready.recipe
-    chosen = run.planned(planned, _images(ready), versions())
+    chosen = with_snapshots(ready.recipe, snapshots) if snapshots else ready.recipe
     print(chosen)
+    keras.utils.set_random_seed(seed)  # the same, whatever had to be computed before and what was at hand
     with clock("training"):
         trained = train(start, chosen, seed, deadline, callbacks, kept=run.training)
     if run.spent:

@@ -37,13 +37,8 @@ def check_output(directory, command: dict) -> None:
 
     Raises: OutputError, showing the difference, or why the folder cannot be written.
     """
-    check_command(Path(directory), command)
-    _check_writable(Path(directory))
-
-
-def check_command(directory: Path, command: dict) -> None:
-    """`check_output` without touching the folder."""
-    before = _command(directory)
+    directory = Path(directory)
+    before = command_of(directory)
     strange = {p.name for p in directory.iterdir()} - _OURS if directory.is_dir() else set()
     if strange and before is None:
         raise OutputError(f"{directory} holds something that is no run; choose an empty or a new folder")
@@ -51,6 +46,7 @@ def check_command(directory: Path, command: dict) -> None:
     if differing:
         shown = "; ".join(f"{key} was {before.get(key)!r}, is {command.get(key)!r}" for key in differing)
         raise OutputError(f"{directory} holds the run of another command ({shown}); choose another folder")
+    _check_writable(directory)
 
 
 def finished(directory: Path) -> bool:
@@ -58,7 +54,7 @@ def finished(directory: Path) -> bool:
     return (directory / _DESCRIPTION).is_file() and not (directory / STATE / COMMAND).exists()
 
 
-def _command(directory: Path) -> dict | None:
+def command_of(directory: Path) -> dict | None:
     """Of the run in a folder, finished or not; None where there is none."""
     if (directory / _DESCRIPTION).is_file():
         return _description(directory)["command"]
@@ -148,7 +144,7 @@ def load(directory) -> Result:
     directory = Path(directory)
     if not (directory / _DESCRIPTION).is_file():
         there = "exists but has no result.json" if directory.exists() else "does not exist"
-        there += " yet: its run is not finished, and its command given again goes on" if _command(directory) else ""
+        there += " yet: its run is not finished, and its command given again goes on" if command_of(directory) else ""
         raise OutputError(f"{directory} {there}; give the folder that finetune(output=...) wrote")
     told = _description(directory)
     try:

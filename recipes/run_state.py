@@ -19,8 +19,8 @@ from recipes.run_folder import (
     COMMAND,
     LOCK,
     STATE,
-    check_command,
     check_output,
+    command_of,
     finished,
     load,
     recipe_facts,
@@ -47,13 +47,13 @@ class RunState:
         self.directory, self.command, self.spent, self._lock = directory, command, 0.0, None
         self._began = time.monotonic()
         self._made = directory is not None and not directory.exists()
-        if directory is not None:
-            check_command(directory, command)
+        self._mine = directory is not None and command_of(directory) == command
+        if self._mine:
             self.spent = self._read(_CLOCK) or 0.0
 
     def finished(self) -> Result | None:
         """The run, if it is complete already."""
-        if self.directory is None or not finished(self.directory):
+        if not self._mine or not finished(self.directory):
             return None
         print(
             f"{self.directory} holds the finished run of this command, and nothing is trained; to train anew, for "
@@ -70,11 +70,22 @@ class RunState:
         state = self.directory / STATE
         state.mkdir(exist_ok=True)
         self._write(COMMAND, self.command)
+        self._mine = True
         if self._states():
             print(f"going on with the run in {self.directory}, which was stopped after {self.spent:.0f} s of work")
 
-    def planned(self, recipe: Recipe, images: dict[str, str], versions: dict[str, str]) -> Recipe:
-        """The recipe that the run began with: `recipe` where it begins now.
+    def plan(self, asked) -> Recipe | None:
+        """The recipe that the run began with, where one was planned already; `asked`: what `finetune` was asked for."""
+        before = self._read(_PLAN) if self._mine else None
+        if before is None:
+            return None
+        kept = recipe_of(before["recipe"])
+        policy = asked.policy if isinstance(asked, Recipe) else dict(getattr(asked, "changes", ())).get("policy")
+        extra = getattr(policy, "extra", None)  # code, which is not written to disk
+        return kept if extra is None else replace(kept, policy=replace(kept.policy, extra=extra))
+
+    def keep_plan(self, recipe: Recipe, images: dict[str, str], versions: dict[str, str]) -> None:
+        """Write down what the run begins with, or compare it with that.
 
         images:   name → fingerprint of all images that are trained on or chosen by.
         versions: of the libraries.
@@ -82,19 +93,16 @@ class RunState:
         Raises: DataError when these are other images than the run began with.
         """
         if self.directory is None:
-            return recipe
+            return
         before = self._read(_PLAN)
-        if before is None or not self._states():
+        if before is None:
             self._write(_PLAN, {"recipe": recipe_facts(recipe), "images": images, "versions": versions})
             self._tick()
-            return recipe
+            return
         _check_same(before["images"], images, self.directory)
         if before["versions"] != versions:
-            print(
-                f"the run began with {before['versions']} and goes on with {versions}: the weights may differ in bits"
-            )
-        kept = recipe_of(before["recipe"])
-        return kept if recipe.policy.extra is None else _with_extra(kept, recipe)
+            told = f"the run began with {before['versions']} and goes on with {versions}"
+            print(f"{told}: its weights may differ in bits from those of an undisturbed one")
 
     def training(self, name: str) -> Checkpoints:
         """The states of one of the run's trainings."""
@@ -118,7 +126,7 @@ class RunState:
     def __exit__(self, kind, error, traceback):
         if self._lock is None:
             return
-        kept = bool(self._states()) and kind is not TrainingError
+        kept = bool(self._states()) and not (kind and issubclass(kind, TrainingError))
         if kind in (KeyboardInterrupt, SystemExit):
             told = f"its state is in {self.directory}: {AGAIN}" if kept else "before anything was trained"
             print(f"\nthe run was stopped; {told}", file=sys.stderr)
@@ -208,11 +216,6 @@ def saved_in_the_end(result: Result, directory: Path) -> Path:
         except OutputError as error:
             print(error, file=sys.stderr)
     return directory
-
-
-def _with_extra(kept: Recipe, recipe: Recipe) -> Recipe:
-    """Code is not written to disk: a policy's extra layer is the caller's."""
-    return replace(kept, policy=replace(kept.policy, extra=recipe.policy.extra))
 
 
 def _check_same(before: dict[str, str], images: dict[str, str], directory: Path) -> None:
