@@ -28,6 +28,8 @@ _check_siblings()
 
 from recipes.ablate import Ablation, ablate  # noqa: E402
 from recipes.audit import Audit, Finding, audit  # noqa: E402
+from recipes.babysitter import Babysitter  # noqa: E402
+from recipes.diagnose import Diagnosis, diagnose  # noqa: E402
 from recipes.ensemble import ensemble, soup  # noqa: E402
 from recipes.errors import (  # noqa: E402
     BackboneError,
@@ -65,8 +67,10 @@ __all__ = [
     "Ablation",
     "Adjusted",
     "Audit",
+    "Babysitter",
     "BackboneError",
     "DataError",
+    "Diagnosis",
     "Evaluation",
     "Finding",
     "Gain",
@@ -86,6 +90,7 @@ __all__ = [
     "ablate",
     "adjusted",
     "audit",
+    "diagnose",
     "ensemble",
     "finetune",
     "finetune_all",

@@ -181,6 +181,18 @@ def ablate(
 
 
 @app.command()
+def diagnose(
+    run: RunArgument,
+    dataset: DatasetArgument,
+    output: Annotated[Path, typer.Option(help="The picture to write: .png, .svg or .pdf.")] = Path("diagnosis.png"),
+    within: WithinOption = None,
+):
+    """The lecture's babysitting: what to look at in a network and its training, with verdicts in words."""
+    recipes.diagnose(recipes.load(run), _listed(dataset, within)).figure().savefig(output)
+    print(output)
+
+
+@app.command()
 def predict(
     run: RunArgument,
     images: Annotated[Path, typer.Argument(help="An image, or a folder of them.")],

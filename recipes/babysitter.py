@@ -1,0 +1,151 @@
+"""The lecture's babysitting while `model.fit` runs: what moves by how much, live, at a bounded cost."""
+
+import math
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+_SHARE = 0.03  # of the time of the steps, that looking may cost
+_WAIT = 5  # steps before the first look: the first ones trace and warm up
+
+
+class Babysitter(keras.callbacks.Callback):
+    """Watches any `model.fit` and says, while it runs and at its end, what the lecture would look at.
+
+    Every so many steps, so rarely that it costs at most 3 % of the time of the steps, it measures for every kernel the
+    ratio ‖update‖ / ‖weights‖ (about 1e-3 is good), and whether a weight is no longer a number. It compares the first
+    loss with log(classes), and the accuracies of training and validation after each epoch.
+
+    log_dir: folder for TensorBoard: scalars of loss, learning rate and ratios, histograms of the weights each epoch.
+    quiet:   prints nothing; `verdicts` holds what there is to say.
+
+    Example: `model.fit(x, y, callbacks=[Babysitter(log_dir="logs")])`, then `tensorboard --logdir logs`
+    """
+
+    def __init__(self, log_dir=None, quiet: bool = False):
+        super().__init__()
+        self.log_dir, self.quiet = log_dir, quiet
+
+    def on_train_begin(self, logs=None):
+        self._writer = tf.summary.create_file_writer(str(self.log_dir)) if self.log_dir else None
+        self._kernels = [v for v in self.model.trainable_variables if len(v.shape) > 1]
+        self._copies = None
+        self._step, self._looked, self._began = 0, 0.0, time.perf_counter()
+        self._last_cost, self._epoch_share = 0.0, None
+        self.ratios: list[np.ndarray] = []
+        self.verdicts: list[str] = []
+
+    @property
+    def cost(self) -> float:
+        """Share of the training's time that looking has taken so far."""
+        return self._looked / max(1e-9, time.perf_counter() - self._began)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._step < _WAIT or not self._kernels:
+            return
+        spent = time.perf_counter() - self._began
+        if self._looked + self._last_cost > _SHARE * spent:
+            return
+        began = time.perf_counter()
+        self._copies = [tf.identity(v.value) for v in self._kernels]
+        self._looked += time.perf_counter() - began
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._step += 1
+        if self._step == 1:
+            self._first_loss(logs)
+        if self._copies is None:
+            return
+        began = time.perf_counter()
+        ratios = np.array(_ratios([v.value for v in self._kernels], self._copies))
+        self._copies = None
+        self.ratios.append(ratios)
+        if not np.isfinite(ratios).all() and not any("no longer" in verdict for verdict in self.verdicts):
+            self._say(f"step {self._step}: weights are no longer numbers: lower the learning rate")
+        if self._writer:
+            self._write_step(ratios, logs or {})
+        self._last_cost = 2 * (time.perf_counter() - began)
+        self._looked += time.perf_counter() - began
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs, began = logs or {}, time.perf_counter()
+        if self._writer:
+            with self._writer.as_default(step=epoch):
+                for name, value in logs.items():
+                    tf.summary.scalar(f"epoch/{name}", value)
+                if self._looked + self._histogram_cost() < _SHARE * (began - self._began):
+                    for variable in self._kernels:
+                        tf.summary.histogram(f"weights/{variable.path}", variable.value)
+            self._writer.flush()
+        self._looked += time.perf_counter() - began
+        self._gap(epoch, logs)
+
+    def on_train_end(self, logs=None):
+        if self.ratios:
+            middle = float(np.median(self.ratios))
+            told = f"update-to-weight ratio {middle:.1e} (median of {len(self.ratios)} looks)"
+            if not math.isfinite(middle):
+                told += ": lower the learning rate"
+            elif middle > 1e-2:
+                told += ": about 1e-3 is good; lower the learning rate"
+            elif middle < 1e-4:
+                told += ": about 1e-3 is good; raise the learning rate"
+            self._say(told)
+        elif not self._kernels:
+            self._say("nothing in the model is trainable")
+        else:
+            self._say(f"no look at the weights fitted into {_SHARE:.0%} of {self._step} steps")
+        if self._writer:
+            self._writer.close()
+
+    def _first_loss(self, logs) -> None:
+        classes, loss = self.model.output_shape[-1], (logs or {}).get("loss")
+        if loss is None or not isinstance(classes, int) or classes < 2:
+            return
+        if loss > 2 * math.log(classes):
+            self._say(
+                f"first loss {loss:.2f}, well above log({classes}) = {math.log(classes):.2f}: scale the inputs, draw "
+                "smaller weights for the head, or look at the penalties"
+            )
+
+    def _gap(self, epoch: int, logs) -> None:
+        name = next((name for name in logs if name.endswith("accuracy") and f"val_{name}" in logs), None)
+        if name is None:
+            return
+        gap = logs[name] - logs[f"val_{name}"]
+        if gap > 0.15 and self._epoch_share is None:
+            self._epoch_share = gap
+            self._say(
+                f"epoch {epoch + 1}: {logs[name]:.0%} of the training and {logs[f'val_{name}']:.0%} of the validation "
+                "images are right: it overfits; more augmentation, dropout or weight decay, or more images"
+            )
+
+    def _write_step(self, ratios, logs) -> None:
+        rate = getattr(self.model.optimizer, "learning_rate", None)
+        with self._writer.as_default(step=self._step):
+            for variable, ratio in zip(self._kernels, ratios, strict=True):
+                tf.summary.scalar(f"update_to_weight/{variable.path}", ratio)
+            if "loss" in logs:
+                tf.summary.scalar("step/loss", logs["loss"])
+            if rate is not None:
+                tf.summary.scalar("step/learning_rate", tf.cast(rate, tf.float32))
+
+    def _histogram_cost(self) -> float:
+        """Seconds, about: TensorFlow sorts some ten million weights a second into buckets."""
+        return 1e-7 * sum(int(np.prod(v.shape)) for v in self._kernels) + 1e-3 * len(self._kernels)
+
+    def _say(self, verdict: str) -> None:
+        self.verdicts.append(verdict)
+        if not self.quiet:
+            print(f"babysitter: {verdict}")
+
+
+@tf.function(autograph=False, reduce_retracing=True)
+def _ratios(after, before):
+    """‖after − before‖ / ‖before‖ of every pair."""
+    return tf.stack([
+        tf.norm(tf.cast(a - b, tf.float32)) / tf.maximum(tf.norm(tf.cast(b, tf.float32)), 1e-12)
+        for a, b in zip(after, before, strict=True)
+    ])  # fmt: skip

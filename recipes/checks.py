@@ -1,0 +1,309 @@
+"""The lecture's babysitting, check by check: each measures one thing about a classifier and judges it."""
+
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import layers
+import optimizers
+from recipes.classifier import copied, fresh
+
+FEW = 20  # images that any network must be able to learn by heart
+_HEART_STEPS, _RATIO_STEPS, _RANGE_STEPS = 150, 10, 60
+_RANGE = (1e-6, 1.0)
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one check found.
+
+    well:     None where there was nothing to judge, or it could not be measured.
+    measured: in words and numbers.
+    advice:   the lecture's; empty where all is well.
+    curves, axis: what to draw: name → values, along what; those along a learning rate carry a curve "rate".
+    """
+
+    check: str
+    well: bool | None
+    measured: str
+    advice: str = ""
+    curves: dict[str, list[float]] = field(default_factory=dict, repr=False)
+    axis: str = "layer"
+
+    def __str__(self) -> str:
+        mark = {True: "well", False: "LOOK", None: "-"}[self.well]
+        return f"{mark:5} {self.check}: {self.measured}" + (f"; {self.advice}" if self.advice else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A classifier and a sample of its training images.
+
+    model:  0..255 RGB → probabilities, or logits.
+    images: float32 (n, height, width, 3).  labels: integers (n,).
+    logits: whether the model gives logits.
+    rate:   the learning rate that it is, or will be, trained at.
+    """
+
+    model: keras.Model
+    images: np.ndarray
+    labels: np.ndarray
+    classes: int
+    logits: bool
+    rate: float
+
+    def loss(self, model, images, labels, training: bool = False):
+        """Mean cross-entropy in nats; without the model's own penalties."""
+        outputs = tf.cast(model(images, training=training), tf.float32)
+        return tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(labels, outputs, from_logits=self.logits))
+
+    def batches(self, steps: int):
+        """(images, labels) of _BATCH, drawn again and again."""
+        random = np.random.default_rng(0)
+        for _ in range(steps):
+            rows = random.integers(0, len(self.labels), min(_BATCH, len(self.labels)))
+            yield self.images[rows], self.labels[rows]
+
+    def with_new_head(self) -> keras.Model:
+        """A copy whose last Dense layer is drawn anew: where its training begins."""
+        model = copied(self.model)
+        dense = [layer for layer in model._flatten_layers() if type(layer) is keras.layers.Dense and layer.trainable]
+        if dense:
+            head = dense[-1]
+            head.kernel.assign(keras.initializers.GlorotUniform(seed=0)(head.kernel.shape))
+            if head.use_bias:
+                head.bias.assign(keras.ops.zeros(head.bias.shape))
+        return model
+
+
+def initial_loss(subject: Subject) -> Verdict:
+    """With a new head the loss is that of knowing nothing: log(classes)."""
+    found = float(subject.loss(subject.with_new_head(), subject.images[:_BATCH], subject.labels[:_BATCH]))
+    expected = math.log(subject.classes)
+    well = math.isfinite(found) and abs(found - expected) < 0.5 * expected
+    advice = "the head's first weights or the features are too large: draw smaller weights, or normalise the features"
+    measured = f"{found:.2f} nats with a new head, log({subject.classes}) = {expected:.2f}"
+    return Verdict("initial loss", well, measured, "" if well else advice)
+
+
+def regularisation(subject: Subject) -> Verdict:
+    """The penalties of the model's layers raise the loss, and do not drown it."""
+    penalties = [float(loss) for loss in subject.model.losses]
+    if not penalties:
+        return Verdict(
+            "regularisation", None, "no layer has a regularizer: a weight decay of the optimizer is not in the loss"
+        )
+    data, added = float(subject.loss(subject.model, subject.images[:_BATCH], subject.labels[:_BATCH])), sum(penalties)
+    well = 0 < added < math.log(subject.classes)
+    advice = (
+        "a penalty that is not positive cannot regularise: look at the regularizers"
+        if added <= 0
+        else "the penalty outweighs the loss of knowing nothing: divide it by ten"
+    )
+    return Verdict("regularisation", well, f"raises the loss from {data:.2f} to {data + added:.2f} nats",
+                   "" if well else advice)  # fmt: skip
+
+
+def learns_by_heart(subject: Subject) -> Verdict:
+    """Twenty images, all noise and penalties off: the loss must go to nothing."""
+    rows = _some_of_each(subject.labels, FEW)
+    images, labels, model = (
+        tf.constant(subject.images[rows]),
+        tf.constant(subject.labels[rows]),
+        subject.with_new_head(),
+    )
+    if not model.trainable_variables:
+        return Verdict("learns 20 images by heart", None, "nothing in the model is trainable")
+    if any(isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers()):
+        layers.reestimate_batch_statistics(model, tf.data.Dataset.from_tensors(images))
+    step, losses = _stepper(subject, model, optimizers.Adam(1e-3), training=False), []
+    for _ in range(_HEART_STEPS):
+        losses.append(float(step(images, labels)))
+        if not math.isfinite(losses[-1]) or losses[-1] < 0.01 * math.log(subject.classes):
+            break
+    right = float(np.mean(np.argmax(model(images, training=False), -1) == labels.numpy()))
+    well = right == 1.0 and losses[-1] < 0.1 * math.log(subject.classes)
+    measured = f"loss {losses[-1]:.3f}, {right:.0%} right after {len(losses)} steps on {len(rows)} images"
+    advice = "look at the order of the labels, the loss, the scale of the inputs, layers that are frozen"
+    return Verdict("learns 20 images by heart", well, measured, "" if well else advice, {"loss": losses}, "step")
+
+
+def activations(subject: Subject) -> Verdict:
+    """Standard deviation of every layer's outputs with random weights, and units that are always zero."""
+    model = redrawn(subject.model)
+    with recorded(model) as seen:
+        model(subject.images[:_BATCH], training=True)
+    stds = {name: float(out.std()) for name, (layer, out) in seen.items() if _has_kernel(layer)}
+    dead = _dead_units(seen)
+    values = list(stds.values())
+    third = max(1, len(values) // 3)
+    early, late = (float(np.median(part)) for part in (values[:third], values[-third:])) if values else (1.0, 1.0)
+    ratio = late / early if early else math.inf
+    worst = max(dead.values(), default=0.0)
+    finite = bool(np.isfinite(values).all())
+    well = finite and 1e-2 < ratio < 1e2 and worst < 0.5
+    measured = (
+        f"with random weights, standard deviation {early:.2g} in the first third of {len(values)} layers, {late:.2g} "
+        f"in the last; at most {worst:.0%} of a layer's units never fire on {min(_BATCH, len(subject.images))} images"
+    )
+    advice = ""
+    if not well:
+        advice = (
+            "activations explode: He initialisation, batch normalisation" if not finite or ratio >= 1e2
+            else "dead units: a smaller learning rate, He initialisation, or leaky ReLU" if worst >= 0.5
+            else "activations vanish: He initialisation, batch normalisation, residual connections"
+        )  # fmt: skip
+    return Verdict("activations", well, measured, advice, {"standard deviation": values})
+
+
+def gradients(subject: Subject) -> Verdict:
+    """Norms of the loss's gradient, layer by layer, where training begins."""
+    model = subject.with_new_head()
+    if not model.trainable_variables:
+        return Verdict("gradients", None, "nothing in the model is trainable")
+    with tf.GradientTape() as tape:
+        loss = subject.loss(model, subject.images[:_BATCH], subject.labels[:_BATCH], training=False)
+    variables = [v.value for v in model.trainable_variables]
+    norms = [0.0 if g is None else float(tf.norm(g)) for g in tape.gradient(loss, variables)]
+    kernels = [norm for norm, v in zip(norms, model.trainable_variables, strict=True) if len(v.shape) > 1]
+    none = sum(norm == 0 for norm in kernels)
+    finite = np.isfinite(kernels).all()
+    well = bool(kernels) and finite and not none and max(kernels) < 1e3 * math.sqrt(len(kernels))
+    advice = (
+        "clip the gradients, or lower the learning rate" if not finite or (kernels and not none)
+        else "weights without gradient learn nothing: is their path to the loss cut, are the units before them dead?"
+    )  # fmt: skip
+    measured = f"norms {min(kernels, default=0):.2g} to {max(kernels, default=0):.2g} over {len(kernels)} kernels"
+    measured += f", {none} of them zero" if none else ""
+    return Verdict("gradients", well, measured, "" if well else advice, {"gradient norm": kernels})
+
+
+def update_ratio(subject: Subject) -> Verdict:
+    """‖update‖ / ‖weights‖ of every kernel at the recipe's learning rate; the lecture wants about 1e-3."""
+    model = subject.with_new_head()
+    kernels = [v for v in model.trainable_variables if len(v.shape) > 1]
+    if not kernels:
+        return Verdict("update-to-weight ratio", None, "nothing in the model is trainable")
+    step, ratios = _stepper(subject, model, optimizers.Adam(subject.rate), training=False), []
+    for images, labels in subject.batches(_RATIO_STEPS):
+        before = [v.numpy() for v in kernels]
+        step(tf.constant(images), tf.constant(labels))
+        moved = [np.linalg.norm(v.numpy() - b) for v, b in zip(kernels, before, strict=True)]
+        ratios.append([float(m / (np.linalg.norm(b) or 1.0)) for m, b in zip(moved, before, strict=True)])
+    per_layer = np.median(ratios, 0)
+    middle = float(np.median(per_layer))
+    well = 1e-4 < middle < 1e-2
+    advice = "raise the learning rate" if middle <= 1e-4 else "lower the learning rate" if middle >= 1e-2 else ""
+    if not math.isfinite(middle):
+        advice = "the weights are no longer numbers: lower the learning rate"
+    spread = f"{per_layer.min():.1e} to {per_layer.max():.1e}"
+    measured = f"{middle:.1e} in the median layer ({spread}) at learning rate {subject.rate:g}"
+    return Verdict("update-to-weight ratio", well, measured, advice, {"update / weight": per_layer.tolist()})
+
+
+def rate_range(subject: Subject) -> Verdict:
+    """The loss while the learning rate grows exponentially from 1e-6 to 1 (Smith 2017)."""
+    model = subject.with_new_head()
+    if not model.trainable_variables:
+        return Verdict("learning rate range", None, "nothing in the model is trainable")
+    optimizer = optimizers.Adam(_RANGE[0])
+    step = _stepper(subject, model, optimizer, training=False)
+    rates, losses, smooth = np.geomspace(*_RANGE, _RANGE_STEPS), [], None
+    for rate, (images, labels) in zip(rates, subject.batches(_RANGE_STEPS), strict=True):
+        optimizer.learning_rate = float(rate)
+        loss = float(step(tf.constant(images), tf.constant(labels)))
+        smooth = loss if smooth is None else 0.7 * smooth + 0.3 * loss
+        losses.append(smooth)
+        if not math.isfinite(smooth) or smooth > 3 * max(losses[0], math.log(subject.classes)):
+            break
+    best = int(np.nanargmin(losses))
+    suggested = float(rates[best]) / 3
+    well = suggested / 10 <= subject.rate <= float(rates[best])
+    measured = f"the loss falls until {rates[best]:.1e}: about {suggested:.1e} suits, {subject.rate:g} is used"
+    advice = "" if well else f"try a learning rate of {suggested:.1e}"
+    return Verdict("learning rate range", well, measured, advice,
+                   {"rate": rates[: len(losses)].tolist(), "loss": losses})  # fmt: skip
+
+
+def redrawn(model: keras.Model) -> keras.Model:
+    """The architecture with random weights; what prepares the pixels stays."""
+    new = fresh(model)
+    _keep_preprocessing(model, new)
+    return new
+
+
+def _keep_preprocessing(model, new) -> None:
+    for layer in model.layers:
+        twin = new.get_layer(layer.name)
+        if isinstance(layer, keras.Model):
+            _keep_preprocessing(layer, twin)
+        elif isinstance(layer, keras.layers.Normalization) or layer.name == "preprocessing":
+            twin.set_weights(layer.get_weights())
+
+
+@contextmanager
+def recorded(model: keras.Model):
+    """name → (layer, its outputs), filled while `model` is called eagerly; of a layer called twice the last outputs."""
+    seen, calls = {}, {}
+
+    def recording(layer, call):
+        def wrapped(*args, **kwargs):
+            outputs = call(*args, **kwargs)
+            if tf.is_tensor(outputs) and outputs.shape.rank and outputs.shape.rank > 1:
+                seen[layer.path] = (layer, outputs.numpy())
+            return outputs
+
+        return wrapped
+
+    leaves = [layer for layer in model._flatten_layers() if not layer._layers]
+    for layer in leaves:
+        calls[layer] = layer.call
+        layer.call = recording(layer, layer.call)
+    try:
+        yield seen
+    finally:
+        for layer in calls:
+            del layer.call
+
+
+def _has_kernel(layer) -> bool:
+    return layer.trainable and any(len(weight.shape) > 1 for weight in layer.trainable_weights)
+
+
+def _dead_units(seen) -> dict[str, float]:
+    """Share of the units that are zero for all images, of layers whose outputs are rectified."""
+    dead = {}
+    for name, (_, out) in seen.items():
+        zero = (out == 0).reshape(-1, out.shape[-1])
+        if out.min() >= 0 and zero.any() and out.shape[-1] > 1:
+            dead[name] = float(zero.all(0).mean())
+    return dead
+
+
+def _stepper(subject: Subject, model, optimizer, training: bool):
+    """(images, labels) → the loss before one update of the model's trainable variables."""
+    optimizer.build(model.trainable_variables)
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def step(images, labels):
+        with tf.GradientTape() as tape:
+            loss = subject.loss(model, images, labels, training)
+        optimizer.apply(tape.gradient(loss, [v.value for v in model.trainable_variables]))
+        return loss
+
+    return step
+
+
+def _some_of_each(labels: np.ndarray, count: int) -> np.ndarray:
+    """Positions of `count` images, of as many classes as there are."""
+    order = np.random.default_rng(0).permutation(len(labels))
+    rank = np.zeros(len(labels), int)
+    for c in np.unique(labels):
+        mine = order[labels[order] == c]
+        rank[mine] = np.arange(len(mine))
+    return np.argsort(rank, kind="stable")[:count]

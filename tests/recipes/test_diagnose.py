@@ -1,0 +1,153 @@
+"""The lecture's babysitting: every check finds what it is there for, and lets well alone."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from makers import arrays, small_network
+
+import recipes
+from recipes import DataError, RecipeError
+from recipes.babysitter import Babysitter
+from recipes.checks import recorded
+
+
+def net(*, scale=1 / 255, width=16, activation="relu", classes=3, **dense):
+    return keras.Sequential([
+        keras.Input((32, 32, 3)), keras.layers.Rescaling(scale), keras.layers.Conv2D(width, 3, activation=activation),
+        keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(width, activation=activation, **dense),
+        keras.layers.Dense(classes, activation="softmax"),
+    ])  # fmt: skip
+
+
+def told(model, check, rate=1e-3):
+    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
+    return recipes.diagnose(model, arrays(12))[check]
+
+
+def test_a_finetuned_result_is_well(capsys):
+    result = recipes.finetune(
+        arrays(12), backbone=small_network(), recipe=recipes.adjusted("all", size=32, epochs=2), seed=0
+    )
+    before = [weights.copy() for weights in result.model.get_weights()]
+    found = recipes.diagnose(result, arrays(12))
+    assert len(found.verdicts) == 9 and str(found) in capsys.readouterr().out
+    assert found["learns 20 images by heart"].well and found["gradients"].well
+    assert found["training and validation"].curves["validation"] == result.history["val_accuracy"]
+    for old, new in zip(before, result.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert len(found.figure().axes) >= 5
+
+
+def test_loss_of_knowing_nothing():
+    assert told(net(), "initial loss").well
+    loud = told(net(scale=1000.0), "initial loss")
+    assert loud.well is False and "smaller weights" in loud.advice
+
+
+def test_penalties():
+    assert told(net(), "regularisation").well is None
+    assert told(net(kernel_regularizer=keras.regularizers.L2(1e-3)), "regularisation").well
+    drowned = told(net(kernel_regularizer=keras.regularizers.L2(10.0)), "regularisation")
+    assert drowned.well is False and "divide it by ten" in drowned.advice
+
+
+def test_what_is_frozen_learns_nothing_by_heart():
+    model = net()
+    for layer in model.layers[:-1]:
+        layer.trainable = False
+    model.layers[-2].set_weights([np.zeros_like(w) for w in model.layers[-2].get_weights()])
+    assert told(model, "learns 20 images by heart").well is False
+    model.trainable = False
+    assert told(model, "learns 20 images by heart").well is None
+
+
+def test_dead_units_and_cut_gradients():
+    model = net(bias_initializer=keras.initializers.Constant(-1e3))
+    assert "dead units" in told(model, "activations").advice
+    found = told(model, "gradients")
+    assert found.well is False and "3 of them zero" in found.measured
+
+
+def test_vanishing_activations():
+    small = {"kernel_initializer": keras.initializers.RandomNormal(stddev=1e-3)}
+    deep = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()])
+    for _ in range(6):
+        deep.add(keras.layers.Dense(16, activation="tanh", **small))
+    deep.add(keras.layers.Dense(3, activation="softmax"))
+    assert "vanish" in told(deep, "activations").advice
+
+
+@pytest.mark.parametrize(("rate", "word"), [(1e-7, "raise"), (1.0, "lower")])
+def test_learning_rates_that_do_not_suit(rate, word):
+    assert word in told(net(), "update-to-weight ratio", rate).advice
+    assert "try a learning rate of" in told(net(), "learning rate range", rate).advice
+
+
+def test_what_cannot_be_diagnosed():
+    with pytest.raises(RecipeError, match="got a Sequential without inputs"):
+        recipes.diagnose(keras.Sequential([keras.layers.Dense(3)]), arrays(6))
+    with pytest.raises(DataError, match="outputs have shape \\(4,\\); the dataset has 3 classes"):
+        recipes.diagnose(net(classes=4), arrays(6))
+
+
+def test_recording_leaves_the_model_as_it_was():
+    model = net()
+    images = np.zeros((2, 32, 32, 3), np.float32)
+    before = model(images).numpy()
+    with recorded(model) as seen:
+        model(images)
+    assert len(seen) == 5 and not any("call" in vars(layer) for layer in model.layers)
+    np.testing.assert_array_equal(model(images).numpy(), before)
+
+
+def fitted(model, callback, rate=1e-3, epochs=12):
+    images, names = arrays(12)
+    images = tf.image.resize(images, (32, 32)).numpy()
+    labels = np.unique(names, return_inverse=True)[1]
+    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(images, labels, batch_size=4, epochs=epochs, verbose=0, callbacks=[callback])
+    return callback
+
+
+def test_the_babysitter_watches_any_fit(tmp_path, capsys):
+    watcher = fitted(net(), Babysitter(log_dir=tmp_path))
+    assert watcher.ratios and len(watcher.ratios[0]) == 3
+    assert "update-to-weight ratio" in capsys.readouterr().out
+    tags = {
+        value.tag
+        for file in tmp_path.glob("events*")
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    }
+    assert {"epoch/loss", "epoch/accuracy", "step/loss", "step/learning_rate"} <= tags
+    assert any(tag.startswith("update_to_weight/") for tag in tags)
+
+
+def test_the_babysitter_says_what_is_wrong():
+    assert any("scale the inputs" in verdict for verdict in fitted(net(scale=1000.0), Babysitter(quiet=True)).verdicts)
+    fast = fitted(net(activation="tanh"), Babysitter(quiet=True), rate=1.0, epochs=2)
+    assert any("lower the learning rate" in verdict for verdict in fast.verdicts)
+
+
+def test_the_ratios_are_those_of_the_updates():
+    watcher, model = Babysitter(quiet=True), net()
+    kernel = model.layers[-1].kernel
+
+    class Check(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.before = kernel.numpy()
+
+        def on_train_batch_end(self, batch, logs=None):
+            looked = len(watcher.ratios)
+            if looked > self.looked:
+                moved = np.linalg.norm(kernel.numpy() - self.before) / np.linalg.norm(self.before)
+                np.testing.assert_allclose(watcher.ratios[-1][-1], moved, rtol=1e-4)
+                self.looked, self.checked = looked, self.checked + 1
+
+    check = Check()
+    check.looked = check.checked = 0
+    images = np.random.default_rng(0).uniform(0, 255, (40, 32, 32, 3))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(images, np.arange(40) % 3, batch_size=2, epochs=4, verbose=0, callbacks=[watcher, check])
+    assert check.checked
