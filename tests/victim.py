@@ -106,6 +106,13 @@ def main(
     os.write(1, ("\n" + json.dumps(told)).encode())
 
 
+def export(run, directory, proof, kill=None):
+    """A finished run as a `.keras` version in `directory`."""
+    if kill:
+        _kill_in(*kill)
+    recipes.load(run).export(directory, format="keras", proof=proof)
+
+
 def _kill_in(name: str, n: int):
     owner, _, attribute = name.rpartition(".")
     module, _, cls = owner.rpartition(".") if owner.rpartition(".")[2][0].isupper() else (owner, "", "")

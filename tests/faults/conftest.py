@@ -33,6 +33,14 @@ class Victims:
         process.join()
         return process.exitcode
 
+    def export(self, name: str, directory: Path, **how) -> int:
+        """The exit code."""
+        arguments = (self.root / name, directory, self.images)
+        process = self.context.Process(target=victim.export, args=arguments, kwargs=how)
+        process.start()
+        process.join()
+        return process.exitcode
+
     def log(self, name: str) -> str:
         return (self.root / f"{name}.log").read_text(errors="replace")
 

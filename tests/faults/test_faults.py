@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 from makers import folder, png, small_network
-from victim import Poisoned, SmallMemory, fill_disk, killed, remove, spoil
+from victim import Poisoned, SmallMemory, fill_disk, remove, spoil
 
 import recipes
 
@@ -43,8 +43,9 @@ def test_a_loss_that_is_not_finite_again_and_again(victims):
 
 def test_memory_that_runs_out(victims):
     """The same weights as by the recipe that asks for four parts."""
-    assert victims.run("small", memory=SmallMemory) == 0
-    assert victims.run("parts", accumulate=4) == 0
+    both = victims.start("small", memory=SmallMemory), victims.start("parts", accumulate=4)
+    for process in both:
+        process.join()
     small, parts = victims.told("small"), victims.told("parts")
     assert small["weights"] == parts["weights"] and small["history"] == parts["history"]
     assert sum("memory ran out: batches of 8 images are computed in" in reason for reason in small["reasons"]) == 2
@@ -77,9 +78,7 @@ def test_a_full_disk(victims, undisturbed):
     assert log.count("first.npz cannot be written (File too large): the training goes on") == 1
     assert "result is in memory, result.save(folder) writes it" in log
     assert victims.told("full") == undisturbed
-    assert victims.run("full", at=(15, killed)) == -9  # the state from before the disk was full is there
-    assert "going on with the run" in victims.log("full")
-    assert victims.run("full") == 0 and victims.told("full") == undisturbed
+    assert (victims.root / "full" / ".state" / "first.npz").is_file()
 
 
 @pytest.fixture
@@ -112,3 +111,13 @@ def test_the_command_line_saves_as_soon_as_there_is_room(victims, small_disk, tm
     assert "No space left on device" in "".join(told)
     assert recipes.load(small_disk / "run").validation
     assert (small_disk / "run" / "report.html").is_file() and not (small_disk / "run" / ".state").exists()
+
+
+def test_an_export_that_is_killed(victims, undisturbed, tmp_path):
+    """Nothing that a server would load is there, and nothing of it is left after the next export."""
+    serving = tmp_path / "serving"
+    assert victims.export("undisturbed", serving, kill=("recipes.export.prove", 1)) == -9
+    (left,) = serving.iterdir()
+    assert left.name.startswith(".new-1-") and any(left.iterdir())
+    assert victims.export("undisturbed", serving) == 0
+    assert [version.name for version in serving.iterdir()] == ["1"]
