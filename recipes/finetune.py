@@ -58,8 +58,8 @@ def finetune(
     time_limit: seconds, or "90s", "10m", "2h", for all together. Audit and probe are always run to their end; the plan
                 fits what is left, and training stops in time with the best weights so far.
     seed:       two CPU runs with one seed give the same weights. Sets Python's, NumPy's and TensorFlow's seeds.
-    output:     a folder for the saved run; `recipes.load(output)` brings the Result back. A run that was stopped goes on
-                when it is given the same arguments; a finished one is given back.
+    output:     a folder for the saved run; `recipes.load(output)` brings the Result back. A run that was stopped goes
+                on when it is given the same arguments; a finished one is given back.
     callbacks:  Keras callbacks for the training by gradient steps; the recipe "probe" has none, and the last training
                 on all images does not call them. Those with `state()` and `restore(state)` go on with a stopped run.
     snapshots:  that many cycles of the learning rate in the same epochs; their ends are averaged, see
