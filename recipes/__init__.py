@@ -60,6 +60,7 @@ from recipes.recipe import (  # noqa: E402
 )
 from recipes.result import Prediction, Result  # noqa: E402
 from recipes.run_folder import load  # noqa: E402
+from recipes.search import Search, search  # noqa: E402
 from recipes.table import from_csv  # noqa: E402
 from recipes.test_time import lecture_scales  # noqa: E402
 
@@ -83,6 +84,7 @@ __all__ = [
     "RecipeError",
     "RecipesError",
     "Result",
+    "Search",
     "StageResult",
     "Summary",
     "TrainingError",
@@ -105,5 +107,6 @@ __all__ = [
     "pretrain",
     "probe",
     "rank",
+    "search",
     "soup",
 ]

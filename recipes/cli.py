@@ -255,6 +255,9 @@ def serve(
     port: Annotated[int, typer.Option(help="0: any free one.", min=0, max=65535)] = 8501,
     name: Annotated[str | None, typer.Option(help="Of the model in the routes; default: the folder's.")] = None,
     batch: Annotated[int, typer.Option(help="Images at once, at most.", min=1)] = Limits.batch,
+    workers: Annotated[
+        int, typer.Option(help="Batches at once.", min=1, show_default="one a core, at most 4")
+    ] = Limits.workers,
     queue: Annotated[int, typer.Option(help="Images that wait, at most; 503 beyond.", min=1)] = Limits.queue,
     body: Annotated[int, typer.Option(help="MiB of a request, at most; 413 beyond.", min=1)] = Limits.body // 2**20,
     idle: Annotated[
@@ -264,7 +267,8 @@ def serve(
     """Serve an exported SavedModel over HTTP: TensorFlow Serving's REST routes, and a page to try photos on."""
     from recipes.serve import serve
 
-    limits = Limits(batch=batch, queue=queue, body=body * 2**20, bodies=max(Limits.bodies, body * 2**20), idle=idle)
+    size = body * 2**20
+    limits = Limits(batch, workers, queue, size, max(Limits.bodies, size), idle)
     serve(directory, host=host, port=port, name=name, limits=limits)
 
 

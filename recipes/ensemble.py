@@ -200,5 +200,5 @@ def _judged(joint: Result, results, validation, trick: str, cost: float, honest=
         if row.kept:
             joint.model, joint.calibration = recalibrated(joint.model, calibration.temperature), calibration
             found = tempered(found, labels)
-    joint.validation, joint.ledger = score(found, labels), tuple(rows)
+    joint.validation, joint.ledger, joint.held_out = score(found, labels), tuple(rows), data
     return joint

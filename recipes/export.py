@@ -69,8 +69,9 @@ def export(
             calibration = lambda: crops_of(result, unlabelled(images.contents))  # noqa: E731
             formats.write(result, format, path, quantize, calibration)
         found = prove(result, format, path, images, crops, quantize)
-        told = {"crops": crops, "top_k": options.top_k, "abstain": abstain, "quantize": quantize}
-        told |= {"max_pixels": max_pixels} if format == "saved_model" else {}
+        told = {"crops": crops, "quantize": quantize}
+        if format == "saved_model":
+            told |= {"top_k": options.top_k, "abstain": abstain, "max_pixels": max_pixels}
         model_card.write(staged, result, model_card.describe(result, format, told, found))
     print(found)
     return final
@@ -91,10 +92,13 @@ def _checked(result: Result, format, crops, top_k, abstain, quantize, max_pixels
     if quantize not in formats.QUANTIZED.get(format, (None,)):
         allowed = ", ".join(f"{name!r} takes {kinds[1:]}" for name, kinds in formats.QUANTIZED.items())
         raise RecipesError(f"quantize is {quantize!r} for format {format!r}; {allowed}, the others None")
-    if abstain is not None and (format != "saved_model" or not 0 <= abstain <= 1):
+    threshold = isinstance(abstain, int | float) and not isinstance(abstain, bool) and 0 <= abstain <= 1
+    if abstain is not None and (format != "saved_model" or not threshold):
         raise RecipesError(f"abstain is {abstain!r}; expected a probability in [0, 1], for format 'saved_model'")
     classes = len(result.class_names)
-    if top_k is not None and not (isinstance(top_k, int) and 1 <= top_k <= classes):
+    if format != "saved_model" and (top_k is not None or max_pixels != MAX_PIXELS):
+        raise RecipesError(f"top_k and max_pixels are of format 'saved_model'; {format!r} returns all probabilities")
+    if top_k is not None and not (type(top_k) is int and 1 <= top_k <= classes):
         raise RecipesError(f"top_k is {top_k!r}; expected a number from 1 to the {classes} classes")
     if not isinstance(max_pixels, int) or not 1 <= max_pixels < 2**31:
         raise RecipesError(f"max_pixels is {max_pixels!r}; expected a positive whole number")

@@ -49,6 +49,7 @@ def _keras(result: Result, path: Path, quantize, calibration) -> None:
 
 
 def _onnx(result: Result, path: Path, quantize, calibration) -> None:
+    import onnx
     import tf2onnx
 
     function, spec = _pixel_function(result, batch=None)
@@ -56,6 +57,7 @@ def _onnx(result: Result, path: Path, quantize, calibration) -> None:
     given = [entry.name for entry in proto.graph.input]
     if given != ["pixels"]:
         raise ValueError(f"the converter left the constants {given[1:]} open")
+    onnx.checker.check_model(proto)  # of operations that it does not know, the converter only writes to its log
     path.write_bytes(proto.SerializeToString())
 
 

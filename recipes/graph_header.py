@@ -19,9 +19,17 @@ def refusal(content, max_pixels: int) -> tf.Tensor:
     reasons = [
         (tf.equal(content, ""), lambda: tf.constant("zero bytes")),
         (size[0] < 0, lambda: tf.constant("not an image: JPEG, PNG, GIF, BMP and WebP are read")),
+        (_animated_webp(content), lambda: tf.constant("an animated WebP: send a still image")),
         (pixels > max_pixels, lambda: tf.strings.join(["too large: ", told, f"; at most {max_pixels:,} are decoded"])),
     ]
     return tf.case(reasons, default=lambda: tf.constant(""))
+
+
+def _animated_webp(content) -> tf.Tensor:
+    """Bit 1 of the flags of the extended format (Google, WebP Container Specification)."""
+    head = tf.strings.join([tf.strings.substr(content, 0, 21), bytes(21)])
+    flags = tf.io.decode_raw(tf.strings.substr(head, 20, 1), tf.uint8, fixed_length=1)[0]
+    return _matches(content, r"RIFF\C{4}WEBPVP8X", 16) & (flags // 2 % 2 == 1)
 
 
 def header_size(content) -> tf.Tensor:
@@ -40,8 +48,8 @@ def header_size(content) -> tf.Tensor:
     return tf.case(kinds, default=lambda: tf.constant([-1, -1], tf.int64))
 
 
-def _matches(content, pattern: str):
-    return tf.strings.regex_full_match(tf.strings.substr(content, 0, 12), pattern)
+def _matches(content, pattern: str, first: int = 12):
+    return tf.strings.regex_full_match(tf.strings.substr(content, 0, first), pattern)
 
 
 def _png(content):

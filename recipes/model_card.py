@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from recipes.result import Result
 FOLDER = "assets.extra"
 METADATA, CARD, SCHEMA = "metadata.json", "model_card.md", "schema.json"
 _LICENCES = (
-    (("ResNet",), "MIT (Kaiming He; ResNetV2: as Keras distributes them)"),
+    (("ResNet50V2", "ResNet101V2", "ResNet152V2"), "BSD (Facebook)"),
+    (("ResNet",), "MIT (Kaiming He)"),
+    (("Xception",), "MIT (François Chollet)"),
+    (("ConvNeXt",), "MIT (Meta)"),
     (("VGG",), "CC BY 4.0 (Visual Geometry Group, Oxford)"),
     (("DenseNet",), "BSD 3-clause (Zhuang Liu)"),
-    (("MobileNet", "EfficientNet", "Inception", "Xception", "NASNet", "ConvNeXt"), "Apache-2.0"),
+    (("MobileNet", "EfficientNet", "Inception", "NASNet"), "Apache-2.0"),
 )
 
 
@@ -59,7 +63,13 @@ def weights_checksum(model: keras.Model) -> str:
 
 
 def licence(backbone: str) -> str:
-    """Of the pretrained weights, as far as the backbone's name tells; the training's own are the user's."""
+    """Of the pretrained weights, as far as the backbone's name tells; the training's own are the user's.
+
+    Of an ensemble ("soup of 2: A, B(x=1, y=2)") those of all its members.
+    """
+    _, several, members = backbone.partition(": ")
+    if several:
+        return "; ".join(dict.fromkeys(licence(member) for member in re.split(r", (?![^(]*\))", members)))
     if backbone == "glyphs":
         return "Apache-2.0 (trained from nothing by keras-recipes)"
     if "weights=None" in backbone:
@@ -97,25 +107,42 @@ def schema(metadata: dict) -> dict:
             "probabilities": {"type": "array", "items": row, "description": f"of {names}, in this order"},
         })  # fmt: skip
     image = _object("an image file", {"b64": {"type": "string", "contentEncoding": "base64"}})
-    either = {"anyOf": [image, _object("by name", {"image_bytes": image})]}
-    texts = {"type": "array", "items": {"type": "string"}}
-    answer = _object("one image", {
+    images = _list({"anyOf": [image, _object("by name", {"image_bytes": image})]}) | {"minItems": 1}
+    column = {"anyOf": [images, _object("by name", {"image_bytes": images})]}
+    pixels = _list({}) | {"description": "(batch, height, width, 3), whole numbers 0..255"}
+    number = {"type": ["number", "null"]}
+    text = {"type": "string"}
+    error = text | {"description": "empty where all is well"}
+    answer = {
         "probabilities": row | {"description": f"of {names}, in this order; null where error is not empty"},
         "class_name": {"enum": [*names, ""], "description": "empty for an error, or below the abstention threshold"},
-        "top_names": texts, "top_probabilities": {"type": "array", "items": {"type": ["number", "null"]}},
-        "error": {"type": "string", "description": "empty where all is well"},
-    })  # fmt: skip
+        "top_names": _list(text), "top_probabilities": _list(number), "error": error,
+    }  # fmt: skip
+    features = {"features": _list(number), "error": error}
+    by_bytes = {"signature_name": {"enum": ["serving_default", "rows", "features"]}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$defs": {
-            "request": _object("POST /v1/models/NAME:predict", {
-                "instances": {"type": "array", "items": either, "minItems": 1},
-                "signature_name": {"enum": ["rows", "serving_default"]},
-            }, required=["instances"]),
-            "response": _object("200", {"predictions": {"type": "array", "items": answer}}),
-            "error": _object("4xx and 5xx", {"error": {"type": "string"}}),
+            "request": {"oneOf": [
+                _object("POST /v1/models/NAME:predict", by_bytes | {"instances": images}, ["instances"]),
+                _object("the same in columns", by_bytes | {"inputs": column}, ["inputs"]),
+                _object("pixels", {"signature_name": {"const": "pixels"}, "instances": pixels}),
+            ]},
+            "response": {"anyOf": [
+                _object("200 to instances", {"predictions": _list(_object("one image", answer))}),
+                _object("200 to inputs", {"outputs": _object("columns", {k: _list(v) for k, v in answer.items()}
+                                                             | {"class_names": {"const": names}})}),
+                _object("200 to features", {"predictions": _list(_object("one image", features))}),
+                _object("200 to features in columns", {"outputs": _object("columns", {k: _list(v) for k, v in
+                                                                                       features.items()})}),
+            ]},
+            "error": _object("4xx and 5xx", {"error": text}),
         },
     }  # fmt: skip
+
+
+def _list(items: dict) -> dict:
+    return {"type": "array", "items": items}
 
 
 def _object(title: str, properties: dict, required=None) -> dict:
@@ -133,8 +160,7 @@ def card(result: Result, metadata: dict) -> str:
         "## Plan", _fenced(f"{result.table}\n{recipe}".strip()),
         "## Accuracy", *_accuracy(result),
     ]  # fmt: skip
-    if result.ledger:
-        rows += ["## Ledger", _fenced(table(result.ledger))]
+    rows += ["## Ledger", _fenced(table(result.ledger)) if result.ledger else "None: no trick was measured."]
     rows += ["## This export", *(f"- {name}: {value}" for name, value in options.items()), metadata["proof"]["summary"]]
     rows += ["## Limits", *_limits(metadata)]
     rows += ["## Versions", ", ".join(f"{name} {version}" for name, version in result.versions.items()) or "unknown"]

@@ -26,13 +26,15 @@ from recipes.training import Start
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A start, the recipe that was chosen for it, what the audit met, the marked 2×2 table, and the clock so far."""
+    """A start, the recipe that was chosen for it, what the audit met, the marked 2×2 table, the clock so far, and what
+    the plan was made from."""
 
     start: Start
     recipe: Recipe
     audit: Audit
     table: str
     clock: "Clock"
+    summary: Summary
 
 
 def prepare(dataset, backbone, recipe, validation, seed: int, deadline: float | None, check=lambda: None) -> Prepared:
@@ -72,7 +74,7 @@ def prepare(dataset, backbone, recipe, validation, seed: int, deadline: float | 
         keras.utils.set_random_seed(seed)
     if not split_here:
         chosen = replace(chosen, refit=False)
-    return Prepared(start, chosen, facts, marked, clock)
+    return Prepared(start, chosen, facts, marked, clock, summary)
 
 
 def _probe(look: Extractor, splits: Splits, facts, split_here: bool, seed) -> tuple[Probe, Features]:

@@ -6,15 +6,18 @@ import binascii
 import json
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
 from recipes.errors import OutputError, RecipesError
 from recipes.serve_limits import Limits
-from recipes.serve_model import LoadedModel, Overloaded, first_frame, load_model
+from recipes.serve_model import LoadedModel, Overloaded, bounded, load_model
 
 _PAGE = Path(__file__).parent / "assets" / "serve.html"
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob:; connect-src 'self'"
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob: data:; connect-src 'self'"
+)
 
 
 class Refused(Exception):
@@ -39,7 +42,7 @@ def application(model: LoadedModel, name: str, limits: Limits = Limits()):  # no
     state = {"version": model.version, "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     about = {
         "model_spec": {"name": name, "version": model.version, "signature_name": ""},
-        "metadata": {"signature_def": model.describe(), "recipes": model.metadata},
+        "metadata": {"signature_def": {"signature_def": model.describe()}, "recipes": model.metadata},
     }
 
     async def predict(request):
@@ -52,7 +55,7 @@ def application(model: LoadedModel, name: str, limits: Limits = Limits()):  # no
         status = getattr(problem, "status", getattr(problem, "status_code", 500))
         text = getattr(problem, "detail", None) or str(problem) or type(problem).__name__
         if status == 404:
-            text = f"there is nothing at {request.url.path}; POST images to {base}:predict"
+            text = f"there is nothing at {request.url.path}; POST images to {base}:predict (version {model.version})"
         elif status == 405:
             text = f"{request.url.path} does not take {request.method}"
         headers = dict(getattr(problem, "headers", None) or {})
@@ -73,7 +76,7 @@ def application(model: LoadedModel, name: str, limits: Limits = Limits()):  # no
 
     @asynccontextmanager
     async def lifespan(app):
-        model.start(limits.batch, limits.queue)
+        model.start(limits.batch, limits.queue, limits.workers)
         yield
         model.stop()
 
@@ -122,7 +125,8 @@ class Bodies:
             parts.clear()
             yield whole
         except Refused as problem:
-            if problem.status == 413:
+            waits = request.headers.get("expect", "").lower() == "100-continue"
+            if problem.status == 413 and not (waits and not parts):
                 await self._discard(stream)
             raise
         finally:
@@ -160,22 +164,34 @@ def _asked(body: bytes):
     signature = asked.get("signature_name") or "serving_default"
     columnar = "inputs" in asked
     values = asked["inputs"] if columnar else asked["instances"]
-    if columnar and isinstance(values, dict) and len(values) == 1 and "b64" not in values:
-        values = next(iter(values.values()))
+    if columnar and isinstance(values, dict):
+        values = _named(values, signature, "inputs")
     if not isinstance(values, list) or not values:
         raise Refused(400, "there are no images in the body; send a list of at least one")
+    if signature == "pixels" or not columnar:
+        values = [_named(v, signature, f"image {i}") if isinstance(v, dict) else v for i, v in enumerate(values)]
     return signature, values, columnar
 
 
+def _named(value: dict, signature, where: str):
+    """What a signature's only input is given by name, or without, as bytes are in {"b64": "…"}."""
+    name = "pixels" if signature == "pixels" else "image_bytes"
+    if set(value) == {name}:
+        return value[name]
+    if set(value) == {"b64"}:
+        return value
+    raise Refused(400, f'{where} has {sorted(value)[:5]}; expected {name!r} alone, or "b64"')
+
+
 async def _answered(model: LoadedModel, signature: str, values: list, columnar: bool, limits: Limits) -> bytes:
-    if signature not in model.signatures:
+    if not isinstance(signature, str) or signature not in model.signatures:
         raise Refused(400, f"signature_name is {signature!r}; this model has {sorted(model.signatures)}")
     if len(values) > limits.queue:
         raise Refused(400, f"{len(values)} images in one request; send at most {limits.queue}")
     if signature == "pixels":
         answers = await model.ask_pixels(_pixels(values))
     else:
-        contents = [first_frame(_content(value, i)) for i, value in enumerate(values)]
+        contents = [bounded(_content(value, i)) for i, value in enumerate(values)]
         answers = await model.ask(signature, contents)
         if all(row["error"] for row in answers):
             texts = [row["error"] for row in answers]
@@ -194,10 +210,8 @@ def _json(content) -> bytes:
 
 
 def _content(value, i: int) -> bytes:
-    """The bytes in {"b64": "…"} or {"image_bytes": {"b64": "…"}}."""
-    if isinstance(value, dict) and len(value) == 1 and isinstance(next(iter(value.values())), dict):
-        value = next(iter(value.values()))
-    text = value.get("b64") if isinstance(value, dict) else None
+    """The bytes in {"b64": "…"}."""
+    text = value.get("b64") if isinstance(value, dict) and len(value) == 1 else None
     if not isinstance(text, str):
         raise Refused(400, f'image {i} is no {{"b64": "…"}} with the file\'s bytes in base64')
     try:
@@ -207,7 +221,6 @@ def _content(value, i: int) -> bytes:
 
 
 def _pixels(values: list) -> np.ndarray:
-    values = [v["pixels"] if isinstance(v, dict) and set(v) == {"pixels"} else v for v in values]
     try:
         pixels = np.array(values)
     except ValueError:
@@ -221,7 +234,7 @@ def _pixels(values: list) -> np.ndarray:
 def _page(model: LoadedModel, name: str) -> str:
     facts = {
         "name": name, "version": model.version, "classes": model.class_names,
-        "predict": f"/v1/models/{name}:predict", "abstain": model.metadata.get("options", {}).get("abstain"),
+        "predict": f"/v1/models/{quote(name)}:predict", "abstain": model.metadata.get("options", {}).get("abstain"),
     }  # fmt: skip
     inside = json.dumps(facts).replace("<", "\\u003c")
     return _PAGE.read_text(encoding="utf-8").replace("/*FACTS*/null", inside)
@@ -245,12 +258,12 @@ def serve(
         raise RecipesError(f"serving needs {error.name}: pip install 'keras-recipes[serve]'") from error
     model = load_model(directory)
     name = name or model.name
-    if not name or any(c in "/:?#% " for c in name):
-        raise OutputError(f"the model's name is {name!r}; choose one without / : ? # % and spaces by name=")
+    if not name or any(c in "/:?#%{}\\ " for c in name):
+        raise OutputError(f"the model's name is {name!r}; choose one without / : ? # % {{ }} \\ and spaces by --name")
     config = uvicorn.Config(
-        application(model, name, limits), host=host, port=port, http=connection(limits.idle), ws="none",
-        log_level="warning", access_log=False, timeout_keep_alive=int(limits.idle) or 1,
-        limit_concurrency=limits.connections, timeout_graceful_shutdown=30, server_header=False,
+        application(model, name, limits), host=host, port=port, http=connection(limits.idle, limits.connections),
+        ws="none", log_level="warning", access_log=False, timeout_keep_alive=int(limits.idle) or 1,
+        timeout_graceful_shutdown=30, server_header=False,
     )  # fmt: skip
     try:
         sockets = [config.bind_socket()]
@@ -261,7 +274,7 @@ def serve(
     class Server(uvicorn.Server):
         async def startup(self, sockets=None):
             await super().startup(sockets)
-            where = f"http://{host}:{sockets[0].getsockname()[1]}"
+            where = f"http://{f'[{host}]' if ':' in host else host}:{sockets[0].getsockname()[1]}"
             print(f"{model}\npage: {where}/\nREST: {where}/v1/models/{name}:predict", flush=True)
 
     Server(config).run(sockets)

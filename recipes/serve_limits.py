@@ -1,5 +1,6 @@
 """What a server takes at most."""
 
+import os
 from dataclasses import dataclass
 
 
@@ -8,6 +9,7 @@ class Limits:
     """What a server takes at most.
 
     batch:       images that the network sees at once.
+    workers:     batches at once.
     queue:       images that wait; beyond, 503 with Retry-After.
     body:        bytes of one request, 413 beyond.
     bodies:      bytes of all requests that are being read or answered, 503 beyond.
@@ -15,7 +17,8 @@ class Limits:
     connections: open at once, 503 beyond.
     """
 
-    batch: int = 32
+    batch: int = 16
+    workers: int = min(os.cpu_count() or 1, 4)
     queue: int = 256
     body: int = 32 * 2**20
     bodies: int = 256 * 2**20

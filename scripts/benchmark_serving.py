@@ -60,7 +60,8 @@ def parse():
 
 def machine() -> str:
     model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
-    return f"{model.split(':')[-1].strip() or platform.processor()}, {os.cpu_count()} cores"
+    kind = model.split(":")[-1].strip() or platform.processor()
+    return f"{kind}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} before"
 
 
 def prepare(work: Path, photos: Path):

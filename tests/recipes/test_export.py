@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -50,6 +51,7 @@ def test_a_process_with_tensorflow_alone_answers_the_same(exported, tmp_path):
     odd.write_bytes(png(np.random.default_rng(0).integers(0, 256, (17, 90, 4), np.uint8)))
     files.append(odd)
     bad = {"half.jpg": files[0].read_bytes()[:400], "text.jpg": b"no image", "nothing.jpg": b""}
+    bad["moving.webp"] = b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x12\0\0\0" + bytes(30)
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
     told = ask(directory, [*files, *(tmp_path / name for name in bad)])
@@ -57,9 +59,9 @@ def test_a_process_with_tensorflow_alone_answers_the_same(exported, tmp_path):
     ours = result.predict(files)
     np.testing.assert_allclose(answer["probabilities"][:n], [p.probabilities for p in ours], atol=1e-5)
     assert answer["class_names"] == result.class_names
-    assert answer["class_name"] == [p.class_name for p in ours] + [""] * 3
+    assert answer["class_name"] == [p.class_name for p in ours] + [""] * 4
     assert answer["error"][:n] == [""] * n
-    for error, word in zip(answer["error"][n:], ("damaged", "not an image", "zero bytes"), strict=True):
+    for error, word in zip(answer["error"][n:], ("damaged", "not an image", "zero bytes", "animated"), strict=True):
         assert word in error
     assert np.isnan(answer["probabilities"][n:]).all()
     rows = np.sort(np.array(answer["probabilities"][:n]), 1)[:, ::-1]
@@ -205,6 +207,19 @@ def test_what_a_format_cannot_hold_is_refused_before_a_file_is_written(trained, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_operation_that_onnx_lacks_is_named(tmp_path):
+    """tf2onnx logs it and goes on; the error is ours, and names the formats that are left."""
+    pytest.importorskip("tf2onnx")
+    images = keras.Input((32, 32, 3))
+    resized = keras.layers.Resizing(16, 16, antialias=True)(images)
+    x = keras.layers.GlobalAveragePooling2D()(resized)
+    model = keras.Model(images, keras.layers.Dense(2, activation="softmax", name="logits")(x))
+    result = recipes.Result(model, ["a", "b"], recipes.linear_probe(32), {}, recipes.Audit((), {}), "small")
+    with pytest.raises(RecipesError, match=r"cannot be written as onnx.*ScaleAndTranslate.*'saved_model' and 'keras'"):
+        result.export(tmp_path / "serving", format="onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_wrong_use(exported, tmp_path):
     result, directory = exported.result, exported.versions / "1"
     with pytest.raises(OutputError, match=r"not empty; choose another version, such as .*2$"):
@@ -222,14 +237,47 @@ def test_wrong_use(exported, tmp_path):
         (dict(crops=3), "crops is 3"),
         (dict(format="onnx", crops=10), "takes crops, one by one"),
         (dict(format="onnx", quantize="int8"), "quantize is 'int8'"),
+        (dict(format="keras", top_k=2), "top_k and max_pixels are of format 'saved_model'"),
+        (dict(format="keras", max_pixels=10), "top_k and max_pixels are of format 'saved_model'"),
         (dict(quantize="int4"), "quantize is 'int4'"),
         (dict(abstain=2), "abstain is 2"),
+        (dict(abstain="0.8"), "abstain is '0.8'"),
+        (dict(abstain=True), "abstain is True"),
+        (dict(top_k=True), "top_k is True"),
         (dict(top_k=4), "top_k is 4"),
         (dict(max_pixels=0), "max_pixels is 0"),
     ]:
         with pytest.raises(RecipesError, match=match):
             result.export(tmp_path / "x", **wrong)
     assert not (tmp_path / "x").exists()
+
+
+def test_an_ensemble_is_proved_by_the_images_that_judged_it(trained, tmp_path):
+    result, photos = trained
+    other = keras.models.clone_model(result.model)
+    other.set_weights(result.model.get_weights())
+    joint = recipes.ensemble([result, replace(result, model=other)], photos)
+    directory = joint.export(tmp_path / "serving", format="keras")
+    told = json.loads((directory / "assets.extra" / "metadata.json").read_text())
+    assert told["proof"]["told"].startswith("36 validation images, and 17 made here")
+    assert "top_k" not in told["options"]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "terms"),
+    [
+        ("ResNet50", "MIT (Kaiming He)"),
+        ("ResNet50V2", "BSD"),
+        ("ConvNeXtTiny", "MIT (Meta)"),
+        ("Xception", "MIT (Fr"),
+        ("MobileNetV2(alpha=0.35)", "Apache"),
+        ("base/backbone.keras", "unknown"),
+        ("ensemble of 2: MobileNetV2(alpha=0.35, weights='a, b'), VGG16", "MobileNetV2, see"),
+        ("ensemble of 2: MobileNetV2(alpha=0.35, weights='a, b'), VGG16", "CC BY"),
+    ],
+)
+def test_the_licence_is_that_of_the_pretrained_weights(backbone, terms):
+    assert terms in recipes.model_card.licence(backbone)
 
 
 @pytest.mark.parametrize("mirror", [False, True])

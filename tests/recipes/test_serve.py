@@ -18,7 +18,7 @@ from serving import b64, get, post, served
 import recipes
 from recipes.penultimate import features_model
 from recipes.proof_images import gif
-from recipes.serve_model import LoadedModel, Overloaded, first_frame, load_model
+from recipes.serve_model import LoadedModel, Overloaded, bounded, load_model
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -51,13 +51,56 @@ def test_features_and_pixels(exported, server):
     assert len(told["predictions"][0]["features"]) == features_model(result.model).output_shape[-1]
 
 
+def test_requests_and_answers_are_as_the_schema_says(exported, server):
+    """All forms of them, by a small reading of JSON Schema."""
+    schema = json.loads((exported.versions / "1" / "assets.extra" / "schema.json").read_text())["$defs"]
+    kinds = {"array": list, "object": dict, "string": str, "number": float, "null": type(None)}
+
+    def fits(value, rule) -> bool:
+        kind = rule.get("type")
+        return (
+            (kind is None or isinstance(value, tuple(kinds[k] for k in ([kind] if isinstance(kind, str) else kind))))
+            and all(key in value for key in rule.get("required", ()))
+            and all(fits(value[key], inner) for key, inner in rule.get("properties", {}).items() if key in value)
+            and (kind != "array" or rule.get("minItems", 0) <= len(value) <= rule.get("maxItems", 99))
+            and (kind != "array" or all(fits(item, rule["items"]) for item in value))
+            and value in rule.get("enum", [value])
+            and value == rule.get("const", value)
+            and ("anyOf" not in rule or any(fits(value, part) for part in rule["anyOf"]))
+            and ("oneOf" not in rule or sum(fits(value, part) for part in rule["oneOf"]) == 1)
+        )
+
+    image = png(picture((210, 50, 40), 1))
+    both = b64(image, b"no image")
+    for request in (
+        {"instances": both},
+        {"instances": [{"image_bytes": both[0]}], "signature_name": "rows"},
+        {"inputs": {"image_bytes": both}},
+        {"inputs": both, "signature_name": "features"},
+        {"instances": both, "signature_name": "features"},
+        {"instances": np.full((1, 4, 4, 3), 7).tolist(), "signature_name": "pixels"},
+    ):
+        assert fits(request, schema["request"])
+        told = post(server[0], request)[2]
+        assert fits(told, schema["response"]), told
+        assert not fits(told, schema["error"])
+    for wrong in ({"instances": []}, {"instances": [{"b64": 3}]}, {"instances": both, "inputs": both}, {}):
+        assert not fits(wrong, schema["request"])
+        assert fits(post(server[0], wrong)[2], schema["error"])
+
+
 def test_what_it_is(server):
     address = server[0]
     assert get(f"{address}/health")[2] == {"status": "ok"}
     assert get(f"{address}/v1/models/flowers")[2]["model_version_status"][0]["state"] == "AVAILABLE"
     about = get(f"{address}/v1/models/flowers/metadata")[2]
     assert about["model_spec"]["version"] == "1"
-    assert about["metadata"]["signature_def"]["serving_default"]["inputs"]["image_bytes"]["dtype"] == "string"
+    signature = about["metadata"]["signature_def"]["signature_def"]["serving_default"]  # TensorFlow Serving's nesting
+    assert signature["inputs"]["image_bytes"]["dtype"] == "DT_STRING"
+    assert signature["outputs"]["probabilities"] == {
+        "name": "probabilities:0", "dtype": "DT_FLOAT",
+        "tensor_shape": {"dim": [{"size": "-1", "name": ""}, {"size": "3", "name": ""}], "unknown_rank": False},
+    }  # fmt: skip
     assert about["metadata"]["recipes"]["proof"]["agreement"] == 1
 
 
@@ -84,6 +127,10 @@ def test_wrong_requests_say_what_is_wrong(exported, server):
         ({"instances": [{"b64": "#"}]}, "no valid base64"),
         ({"instances": [{"b64": None}]}, "image 0 is no"),
         ({"instances": instances, "signature_name": "classify"}, "this model has"),
+        ({"instances": instances, "signature_name": ["rows"]}, "this model has"),
+        ({"instances": [{"image": instances[0]}]}, "image 0 has ['image']; expected 'image_bytes'"),
+        ({"inputs": {"pixels": instances}}, "inputs has ['pixels']; expected 'image_bytes'"),
+        ({"inputs": instances[0]}, "no images"),
         ({"instances": instances * 257}, "at most 256"),
         ({"instances": [[[[1, 2]]]], "signature_name": "pixels"}, "pixels are no"),
         ({"instances": [[[[1, 2, 300]]]], "signature_name": "pixels"}, "pixels are no"),
@@ -128,17 +175,17 @@ def _animation(width, height, frames) -> bytes:
     return head[:6] + struct.pack("<HH", width, height) + head[10:] + frame * frames + b"\x3b"
 
 
-def test_only_the_first_frame_of_a_gif_is_kept():
+def test_only_the_bounded_of_a_gif_is_kept():
     animation = _animation(20, 20, 3)
-    first = first_frame(animation)
+    first = bounded(animation)
     assert len(first) < len(animation) and tf.io.decode_gif(first).shape[0] == 1
     np.testing.assert_array_equal(tf.io.decode_gif(first)[0], tf.io.decode_gif(animation)[0])
     comment = b"\x21\xfe\x03abc\x00"
     at = 13 + 768
-    assert first_frame(animation[:at] + comment + animation[at:]) == first[:at] + comment + first[at:]
+    assert bounded(animation[:at] + comment + animation[at:]) == first[:at] + comment + first[at:]
     for cut in range(0, len(animation), 7):
-        first_frame(animation[:cut])  # half a file is no reason to stop
-    assert first_frame(b"\xff\xd8\xff") == b"\xff\xd8\xff"
+        bounded(animation[:cut])  # half a file is no reason to stop
+    assert bounded(b"\xff\xd8\xff") == b"\xff\xd8\xff"
 
 
 def test_a_body_without_a_declared_length_is_cut_off_too(server):
@@ -151,6 +198,64 @@ def test_a_body_without_a_declared_length_is_cut_off_too(server):
         except OSError:
             pass  # it hung up: the answer may still be there
         assert b" 413 " in wire.recv(100)
+
+
+def test_who_waits_for_leave_to_send_too_much_is_refused_at_once(server):
+    """`Expect: 100-continue`, as curl sends it: an answer, and no wait for a body that is not sent."""
+    with _connection(server[0]) as wire:
+        head = b"POST /v1/models/flowers:predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9999999"
+        wire.sendall(head + b"\r\n\r\n")
+        assert wire.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_what_is_no_http_is_told_so_in_json(server):
+    with _connection(server[0]) as wire:
+        wire.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+        told = b"".join(iter(lambda: wire.recv(1000), b""))
+    assert told.startswith(b"HTTP/1.1 400 ") and json.loads(told.split(b"\r\n\r\n")[1])["error"]
+
+
+def test_connections_send_at_once_and_are_counted():
+    """Without TCP_NODELAY an answer's body waits for the acknowledgement of its head, 40 ms: asyncio sets it only where
+    the socket's protocol is named, which is not so of uvicorn's."""
+    import uvicorn
+    from uvicorn.server import ServerState
+
+    from recipes.serve_connection import connection
+
+    made = []
+
+    class Watched(connection(idle=5, most=1)):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            made.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    async def application(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def ask():
+        config, state = uvicorn.Config(application, lifespan="off"), ServerState()
+        config.load()
+        listener = socket.socket()  # as uvicorn makes it: no protocol named
+        listener.bind(("127.0.0.1", 0))
+        loop = asyncio.get_running_loop()
+        listening = await loop.create_server(lambda: Watched(config, state, {}), sock=listener)
+        answers = []
+        streams = [await asyncio.open_connection(*listener.getsockname()) for _ in range(2)]
+        for reader, writer in streams:
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            answers.append(await reader.readuntil(b"\r\n\r\n"))
+        error = json.loads(await streams[1][0].read())
+        for _, writer in streams:
+            writer.close()
+        listening.close()
+        return answers, error
+
+    (first, second), error = asyncio.run(ask())
+    assert made == [1, 1]
+    assert first.startswith(b"HTTP/1.1 200 ") and second.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 1" in second.lower() and "too many connections" in error["error"]
 
 
 def test_idle_connections_are_closed_and_disturb_nobody(server):
@@ -224,6 +329,50 @@ def test_a_full_queue_says_so():
     asyncio.run(ask())
 
 
+def test_who_gives_up_while_being_answered_ends_no_thread():
+    """Cancelled between the question and the answer, whichever thread is faster."""
+    import threading
+
+    asked, goes_on = threading.Event(), threading.Event()
+
+    def answer(image_bytes):
+        asked.set()
+        assert goes_on.wait(10)
+        return {"error": tf.fill(tf.shape(image_bytes), "")}
+
+    model = LoadedModel({"rows": answer}, {"class_names": []}, "m", "1")
+
+    async def ask():
+        model.start(2, 9)
+        task = asyncio.ensure_future(model.ask("rows", [b"a"]))
+        await asyncio.to_thread(asked.wait, 10)
+        waits = asyncio.ensure_future(model.ask("rows", [b"b"]))
+        await asyncio.sleep(0)
+        for given_up in (task, waits):
+            given_up.cancel()
+        goes_on.set()
+        rows = await model.ask("rows", [b"c"])
+        model.stop()
+        return rows
+
+    assert asyncio.run(ask()) == [{"error": ""}]
+
+
+def test_pixels_wait_in_the_queue_too():
+    model = LoadedModel({"pixels": lambda pixels: {"sum": tf.reduce_sum(pixels, (1, 2, 3))}}, {}, "m", "1")
+
+    async def ask():
+        model.start(4, 2)
+        asked = [model.ask_pixels(np.full((n, 2, 2, 3), n, np.int64)) for n in (1, 2)]
+        answers = await asyncio.gather(*asked, model.ask_pixels(np.zeros((1, 1, 1, 3))), return_exceptions=True)
+        model.stop()
+        return answers
+
+    *answers, last = asyncio.run(ask())
+    assert answers == [[{"sum": 12}], [{"sum": 24}] * 2]
+    assert isinstance(last, Overloaded) or last == [{"sum": 0}]  # as fast as the thread is
+
+
 def test_too_much_at_once_is_told_to_come_again():
     from recipes.serve import application
     from recipes.serve_limits import Limits
@@ -274,6 +423,11 @@ def test_changed_files_and_other_folders_are_not_served(exported, tmp_path):
         file.write(b"?")
     with pytest.raises(recipes.OutputError, match="not what was proved"):
         load_model(tmp_path / "flowers")
+    (tmp_path / "flowers" / "10" / "assets.extra" / "metadata.json").write_text("{")
+    with pytest.raises(recipes.OutputError, match="is damaged: JSONDecodeError"):
+        load_model(tmp_path / "flowers")
+    with pytest.raises(recipes.OutputError, match="by --name"):
+        serve(exported.versions, name="a{b}")
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
         pytest.raises(recipes.RecipesError, match="choose another --port"),
@@ -282,7 +436,20 @@ def test_changed_files_and_other_folders_are_not_served(exported, tmp_path):
 
 
 def test_a_signal_ends_it_after_what_was_asked(exported):
-    with served(exported.versions) as (address, process):
-        assert get(f"{address}/health")[0] == 200
+    """A request that waits for its batch and one that is half read have their answers before the server ends."""
+    image = next(exported.photos.glob("*/*.jpg")).read_bytes()
+    body = json.dumps({"instances": b64(*[image] * 40)}).encode()
+    head = f"POST /v1/models/flowers:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with (
+        served(exported.versions, "--batch", "1", "--workers", "1") as (address, process),
+        _connection(address) as whole,
+        _connection(address) as half,
+    ):
+        whole.sendall(head + body)
+        half.sendall(head + body[:5000])
+        assert get(f"{address}/health")[0] == 200  # what came before it has been read
         process.send_signal(signal.SIGTERM)
+        half.sendall(body[5000:])
+        for wire in (whole, half):
+            assert b"".join(iter(lambda: wire.recv(2**16), b"")).startswith(b"HTTP/1.1 200 ")  # noqa: B023
         assert process.wait(30) == 143

@@ -43,6 +43,43 @@ def test_a_photo_is_classified(browser, server, exported, tmp_path, width, heigh
     page.close()
 
 
+def test_class_names_are_texts_and_never_markup(browser, exported):
+    """Whoever named the classes, or the model, writes nothing into the page but words; and no icon is missed."""
+    from recipes.serve import _POLICY, _page
+    from recipes.serve_model import LoadedModel
+
+    names = [
+        "</script><script>alert(1)</script>",
+        "<img src=x onerror=alert(2)>",
+        "Žluťoučký \u2028 kůň 🐎 `${alert(3)}`",
+    ]
+    model = LoadedModel({}, {"class_names": names}, "m", "1")
+    content = _page(model, "a\"'<b>&amp;")
+    row = {"probabilities": [0.2, 0.3, 0.5], "class_name": names[2]}
+    page, problems, asked = browser.new_page(), [], []
+    page.on("dialog", lambda dialog: (problems.append(dialog.message), dialog.dismiss()))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+
+    def answer(route):
+        asked.append(route.request.url)
+        if route.request.method == "POST":
+            route.fulfill(json={"predictions": [row]})
+        else:
+            route.fulfill(body=content, content_type="text/html", headers={"Content-Security-Policy": _POLICY})
+
+    page.route("**/*", answer)
+    page.goto("http://model.test/")
+    page.set_input_files("#file", next((exported.photos / "red").glob("*.jpg")))
+    page.get_by_role("listitem").first.wait_for()
+    assert page.locator("#title").inner_text() == "a\"'<b>&amp;"
+    assert page.locator("#answer").text_content() == names[2]
+    assert page.locator("li span:first-child").all_text_contents() == [names[2], names[1], names[0]]
+    assert problems == []
+    assert asked == ["http://model.test/", "http://model.test/v1/models/a%22%27%3Cb%3E%26amp%3B:predict"]
+    page.close()
+
+
 def test_a_dropped_file_that_is_no_image_says_why(browser, server):
     page = browser.new_page()
     page.goto(server[0])

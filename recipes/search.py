@@ -1,0 +1,253 @@
+"""Hyperparameter search, coarse to fine, at random and not on a grid: optuna over the fields of a Recipe."""
+
+import hashlib
+import math
+import time
+from dataclasses import dataclass, field, fields, replace
+
+import keras
+import numpy as np
+
+from recipes import shared_study
+from recipes.arguments import check_recipe, checked_seed, seconds
+from recipes.errors import RecipeError, TrainingError
+from recipes.evaluation import Evaluation, score
+from recipes.features import evaluation_batches
+from recipes.linear import content_folds
+from recipes.plan import options
+from recipes.prepare import Prepared, prepare
+from recipes.recipe import Recipe
+from recipes.shared_study import claimed
+from recipes.training import Start, train
+
+SPACE = {
+    "learning_rate": (1e-4, 1e-2, "log"),
+    "weight_decay": (1e-5, 1e-1, "log"),
+    "layer_decay": (0.4, 1.0),
+    "label_smoothing": (0.0, 0.2),
+}
+_FOLDS = 5  # one of them chooses, the others are trained on
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training: the fields of the recipe that were drawn, and how well it classified the images that choose.
+
+    state: "complete", "pruned" (stopped early, for others were better by then) or "failed".
+    """
+
+    number: int
+    values: dict[str, object]
+    accuracy: float | None
+    loss: float | None
+    state: str
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """What a search found.
+
+    recipe:     the winner's, which `finetune` takes.
+    accuracy:   of the winner on the validation images, which took no part in choosing it.
+    chosen_by:  how many training images, held out of all trials, chose; none of them was trained on.
+    trials:     all of them, in their order.
+    study:      optuna's, for its own tools.
+    """
+
+    recipe: Recipe
+    accuracy: Evaluation
+    chosen_by: int
+    trials: tuple[Trial, ...]
+    study: object = field(repr=False)
+
+    @property
+    def best(self) -> Trial:
+        return min((trial for trial in self.trials if trial.state == "complete"), key=lambda trial: trial.loss)
+
+    def __str__(self) -> str:
+        states = [trial.state for trial in self.trials]
+        told = ", ".join(f"{states.count(state)} {state}" for state in ("complete", "pruned", "failed"))
+        shown = ", ".join(f"{name} {_shown(value)}" for name, value in self.best.values.items())
+        return (
+            f"{len(states)} trials ({told}); the best, number {self.best.number + 1}: {shown}\n"
+            f"on the {self.chosen_by} images that chose it: {self.best.accuracy:.1%}\n"
+            f"on the validation images, which did not: {self.accuracy}"
+        )
+
+    def figure(self):
+        """A matplotlib Figure: importance, the random layout, and the contour of the two most important fields."""
+        from recipes.search_figure import figure
+
+        return figure(self)
+
+
+def search(
+    dataset=None, *, backbone="auto", recipe="auto", space=None, trials: int = 30, storage: str | None = None,
+    time_limit=None, sampler: str = "tpe", validation=None, seed: int = 0,
+) -> Search:  # fmt: skip
+    """Find the recipe's best hyperparameters by training it again and again on a part of the training images.
+
+    The first third of the trials is drawn at random from the whole space (coarse); the others come from where the good
+    ones were, by a tree-structured Parzen estimator (fine; Bergstra et al. 2011). Each is stopped early where, at the
+    same epoch, the median of those before was better. A fifth of the training images is held out of all trials and
+    chooses; the winner is then judged on the validation images. The test split is never looked at.
+
+    recipe:     what to vary: a Recipe with epochs, or a name; "all" where "auto" would take no gradient steps.
+    space:      field of Recipe → (low, high), (low, high, "log") or a list of values; None: learning rate, weight
+                decay, layer decay, label smoothing.
+    trials:     of all processes together.
+    storage:    None, or an optuna storage such as "sqlite:///search.db", "postgresql://…": processes and hosts that
+                call `search` with the same arguments share the trials, and a search that was stopped goes on. A trial
+                whose process dies is run again by another, once it has been silent for a minute.
+    time_limit: no trial begins that would, by those before it, end later; the judging of the winner is counted in.
+    sampler:    "tpe", or "random" for all trials.
+
+    Prints a line per trial, as the lecture's table: accuracy, values, (i / n).
+
+    Raises: RecipeError for a bad space, DataError and BackboneError as `finetune`, TrainingError where no trial ended.
+
+    Example: `recipes.finetune("photos/", recipe=recipes.search("photos/", trials=30).recipe)`
+    """
+    began = time.monotonic()
+    check_recipe(recipe)
+    space, seed = _checked_space(SPACE if space is None else space), checked_seed(seed)
+    if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
+        raise RecipeError(f"trials is {trials!r}; expected a positive number")
+    if sampler not in ("tpe", "random"):
+        raise RecipeError(f"sampler is {sampler!r}; expected 'tpe' or 'random'")
+    deadline = None if time_limit is None else began + seconds(time_limit)
+    ready = prepare(dataset, backbone, recipe, validation, seed, deadline)
+    base = _trainable(ready)
+    _check_values(base, space)
+    part = _choosing(ready, seed)
+    name = _name(base, space, ready, seed)
+    study = shared_study.study(storage, name, sampler, trials, seed)
+    shared_study.run(study, _Objective(part, base, space, seed, trials), deadline)
+    return _found(study, part, base, ready, seed)
+
+
+class _Objective:
+    """Trains one trial; the loss of the choosing images."""
+
+    def __init__(self, part: Start, base: Recipe, space, seed: int, trials: int):
+        self.part, self.base, self.space, self.seed, self.trials = part, base, space, seed, trials
+
+    def __call__(self, trial) -> float:
+        import optuna
+
+        slot = claimed(trial)
+        if slot is None:
+            raise optuna.TrialPruned
+        recipe = replace(self.base, **{name: _drawn(trial, name, ends) for name, ends in self.space.items()})
+        keras.utils.set_random_seed(self.seed)
+        watch = _Prune(trial)
+        trained = train(self.part.copy(), recipe, self.seed, None, [watch], measure_crops=False)
+        found = trained.finished.validation
+        trial.set_user_attr("accuracy", found.accuracy)
+        values = ", ".join(f"{name}: {_shown(value)}" for name, value in trial.params.items())
+        print(f"val_acc: {found.accuracy:.4f}, {values}, ({slot + 1} / {self.trials})", flush=True)
+        return found.nll
+
+
+class _Prune(keras.callbacks.Callback):
+    def __init__(self, trial):
+        super().__init__()
+        self.trial = trial
+
+    def on_epoch_end(self, epoch, logs=None):
+        import optuna
+
+        self.trial.report(logs["val_loss"], epoch)
+        if self.trial.should_prune():
+            self.trial.set_user_attr("accuracy", logs["val_accuracy"])
+            print(f"val_acc: {logs['val_accuracy']:.4f} after {epoch + 1} epochs: stopped, others were better by then")
+            raise optuna.TrialPruned
+
+
+def _trainable(ready: Prepared) -> Recipe:
+    """What is varied, without what would cost every trial and tell nothing: a second training on all images."""
+    recipe = ready.recipe
+    if not recipe.epochs:
+        recipe = options("all", ready.summary, ready.start.measured)[0]
+        print(f"the plan is {ready.recipe.name!r}, which takes no gradient steps: the recipe 'all' is varied")
+    return replace(recipe, refit=False, reasons=())
+
+
+def _choosing(ready: Prepared, seed: int) -> Start:
+    """Four fifths of the training images to train on, one to choose by; near-copies are never parted."""
+    data = ready.start.splits.train
+    folds = content_folds(data.labels, ready.audit.pictures(data), folds=_FOLDS, seed=seed)
+    return ready.start.fold(np.flatnonzero(folds), np.flatnonzero(folds == 0))
+
+
+def _found(study, part: Start, base: Recipe, ready: Prepared, seed: int) -> Search:
+    told = tuple(_told(trial) for trial in shared_study.finished(study))
+    complete = [trial for trial in told if trial.state == "complete"]
+    if not complete:
+        raise TrainingError(f"none of {len(told)} trials came to its end; try smaller learning rates, or more time")
+    best = min(complete, key=lambda trial: trial.loss)
+    shown = ", ".join(f"{name} {_shown(value)}" for name, value in best.values.items())
+    winner = replace(base, **best.values)
+    keras.utils.set_random_seed(seed)
+    trained = train(part.copy(), winner, seed, None, (), measure_crops=False)
+    validation = ready.start.splits.validation
+    batches = evaluation_batches(validation, trained.recipe.evaluation_policy, winner.batch_size)
+    judged = score(trained.model.predict(batches.map(lambda images, label: images), verbose=0), validation.labels)
+    recipe = replace(winner, refit=ready.recipe.refit).because(
+        f"a search of {len(told)} trials chose {shown}: {best.accuracy:.1%} on the {len(part.splits.validation)} "
+        f"images that chose, {judged.accuracy:.1%} on the validation images"
+    )
+    found = Search(recipe, judged, len(part.splits.validation), told, study)
+    print(found)
+    return found
+
+
+def _told(trial) -> Trial:
+    state = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed")
+    return Trial(trial.number, dict(trial.params), trial.user_attrs.get("accuracy"), trial.value, state)
+
+
+def _drawn(trial, name: str, ends):
+    if isinstance(ends, list):
+        return trial.suggest_categorical(name, ends)
+    low, high, *log = ends
+    if all(isinstance(end, int) for end in (low, high)):
+        return trial.suggest_int(name, low, high, log=bool(log))
+    return trial.suggest_float(name, low, high, log=bool(log))
+
+
+def _checked_space(space) -> dict:
+    known = {f.name for f in fields(Recipe)} - {"name", "reasons", "size", "policy", "warm_start", "refit", "snapshots"}
+    if not isinstance(space, dict) or not space or set(space) - known:
+        raise RecipeError(f"space is {space!r}; expected a dict of some of {sorted(known)}")
+    for name, ends in space.items():
+        if isinstance(ends, list) and ends:
+            continue
+        numbers = isinstance(ends, tuple) and len(ends) in (2, 3) and all(_number(end) for end in ends[:2])
+        if not numbers or ends[2:] not in ((), ("log",)) or not ends[0] < ends[1] or (ends[2:] and ends[0] <= 0):
+            raise RecipeError(
+                f"space[{name!r}] is {ends!r}; expected (low, high), (low, high, 'log') with 0 < low, or a list"
+            )
+    return dict(space)
+
+
+def _number(end) -> bool:
+    return isinstance(end, int | float) and not isinstance(end, bool) and math.isfinite(end)
+
+
+def _check_values(base: Recipe, space: dict) -> None:
+    """That the ends of the space make recipes, before anything is trained."""
+    for name, ends in space.items():
+        for value in ends if isinstance(ends, list) else ends[:2]:
+            replace(base, **{name: value})
+
+
+def _shown(value) -> str:
+    return f"{value:.3e}" if isinstance(value, float) else str(value)
+
+
+def _name(base: Recipe, space, ready: Prepared, seed: int) -> str:
+    """Of the study: the same images, network, recipe and space share it."""
+    prints = ready.audit.fingerprints
+    told = repr((base, sorted(space.items()), prints["train"], prints["validation"], ready.start.network.name, seed))
+    return "recipes-" + hashlib.blake2b(told.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()

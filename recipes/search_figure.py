@@ -1,0 +1,77 @@
+"""A search as a picture: what mattered, where was looked, and what was found there."""
+
+import numpy as np
+
+
+def figure(found):
+    """A matplotlib Figure of a `Search`: importance of the fields, the layout of the trials, a contour of the loss."""
+    from matplotlib.figure import Figure
+
+    importance = _importance(found)
+    drawn = Figure(figsize=(13, 4), layout="constrained")
+    bars, layout, contour = drawn.subplots(1, 3)
+    names = list(importance)
+    bars.barh(names[::-1], [importance[name] for name in names[::-1]])
+    bars.set(title="importance", xlabel="share (PED-ANOVA)")
+    _layout(layout, found, names)
+    _contour(contour, found, names)
+    return drawn
+
+
+def _importance(found) -> dict[str, float]:
+    """PED-ANOVA (Watanabe et al. 2023) where enough trials came to their end, otherwise none is told."""
+    import optuna
+
+    complete = [trial for trial in found.trials if trial.state == "complete"]
+    names = [name for name, value in found.best.values.items()]
+    if len(complete) < 4:
+        return dict.fromkeys(names, 0.0)
+    return optuna.importance.get_param_importances(found.study)
+
+
+def _numeric(found, names) -> list[str]:
+    values = found.best.values
+    return [name for name in names if isinstance(values.get(name), int | float)]
+
+
+def _scaled(axes, found, names) -> None:
+    for set_scale, set_label, name in zip((axes.set_xscale, axes.set_yscale), (axes.set_xlabel, axes.set_ylabel), names,
+                                          strict=False):  # fmt: skip
+        values = [trial.values[name] for trial in found.trials if name in trial.values]
+        set_scale("log" if min(values) > 0 and max(values) > 30 * min(values) else "linear")
+        set_label(name)
+
+
+def _layout(axes, found, names) -> None:
+    pair = (_numeric(found, names) * 2)[:2]
+    axes.set_title("where was looked: coarse (ringed), then fine")
+    if not pair:
+        return axes.set_axis_off()
+    coarse = max(1, len(found.trials) // 3)
+    shades = [trial.accuracy for trial in found.trials if trial.accuracy is not None]
+    for trials, style in (
+        (found.trials[:coarse], {"s": 90, "edgecolors": "tab:red", "linewidths": 1.5}),
+        (found.trials[coarse:], {"s": 40}),
+    ):
+        seen = [trial for trial in trials if trial.accuracy is not None and set(pair) <= set(trial.values)]
+        x, y = ([trial.values[name] for trial in seen] for name in pair)
+        points = axes.scatter(x, y, c=[t.accuracy for t in seen], vmin=min(shades), vmax=max(shades), **style)
+    axes.figure.colorbar(points, ax=axes, label="accuracy on the images that choose")
+    _scaled(axes, found, pair)
+    return None
+
+
+def _contour(axes, found, names) -> None:
+    pair = _numeric(found, names)[:2]
+    seen = [trial for trial in found.trials if trial.state == "complete" and set(pair) <= set(trial.values)]
+    axes.set_title("loss of the images that choose")
+    if len(pair) < 2 or len(seen) < 4:
+        axes.text(0.5, 0.5, "too few complete trials\nor numeric fields", ha="center", va="center")
+        return axes.set_axis_off()
+    x, y = (np.array([trial.values[name] for trial in seen]) for name in pair)
+    filled = axes.tricontourf(x, y, [trial.loss for trial in seen], levels=12, cmap="viridis_r")
+    axes.plot(x, y, "k.", markersize=4)
+    axes.plot(found.best.values[pair[0]], found.best.values[pair[1]], "r*", markersize=14)
+    axes.figure.colorbar(filled, ax=axes, label="negative log-likelihood, nats")
+    _scaled(axes, found, pair)
+    return None

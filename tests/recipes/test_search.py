@@ -1,0 +1,124 @@
+"""Hyperparameter search: what it draws, what it keeps apart, and that several processes share it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import optuna
+import pytest
+from makers import arrays, folder, small_network
+
+import recipes
+from recipes import RecipeError
+
+BASE = recipes.adjusted("all", size=32, epochs=2)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return recipes.search(
+        arrays(20), backbone=small_network(), recipe=BASE, trials=5, space={"learning_rate": (1e-5, 1e-1, "log")}
+    )
+
+
+def test_the_winner_is_a_recipe_for_finetune(found):
+    best = found.best
+    assert best.loss == min(trial.loss for trial in found.trials if trial.state == "complete")
+    assert found.recipe.learning_rate == best.values["learning_rate"] and found.recipe.epochs == 2
+    assert "a search of 5 trials" in found.recipe.reasons[-1] and found.recipe.refit
+    assert len(found.trials) == 5 and min(t.values["learning_rate"] for t in found.trials) >= 1e-5
+    result = recipes.finetune(arrays(20), backbone=small_network(), recipe=found.recipe)
+    assert result.recipe.learning_rate == best.values["learning_rate"]
+
+
+def test_the_winner_is_judged_by_images_that_did_not_choose_it(monkeypatch):
+    seen, train = [], recipes.search.__globals__["train"]
+    monkeypatch.setitem(recipes.search.__globals__, "train", lambda *a, **k: seen.append(a[0].splits) or train(*a, **k))
+    images, names = arrays(20)
+    told = recipes.search((images, names), backbone=small_network(), recipe=BASE, trials=2)
+    assert len(seen) == 3
+    for splits in seen:
+        assert splits.test is None
+        assert len(splits.train) + len(splits.validation) + told.accuracy.n == len(images)
+        assert told.chosen_by == len(splits.validation)
+
+
+def test_a_line_for_every_trial_as_in_the_lecture(capsys):
+    recipes.search(arrays(20), backbone=small_network(), recipe=BASE, trials=2, sampler="random",
+                   space={"learning_rate": (1e-4, 1e-2, "log"), "weight_decay": (1e-5, 1e-1, "log")})  # fmt: skip
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("val_acc: ")]
+    assert lines[0].endswith("(1 / 2)") and lines[1].endswith("(2 / 2)")
+    assert "learning_rate: " in lines[0] and "weight_decay: " in lines[0]
+
+
+def test_the_picture(found):
+    titles = [axes.get_title() for axes in found.figure().axes if axes.get_title()]
+    assert len(titles) == 3 and titles[0] == "importance"
+
+
+def test_the_same_seed_draws_the_same_values(found):
+    again = recipes.search(
+        arrays(20), backbone=small_network(), recipe=BASE, trials=5, space={"learning_rate": (1e-5, 1e-1, "log")}
+    )
+    assert [t.values for t in again.trials] == [t.values for t in found.trials]
+    np.testing.assert_array_equal([t.loss for t in again.trials], [t.loss for t in found.trials])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"space": {"magic": (0, 1)}}, "expected a dict of some of"),
+        ({"space": {"learning_rate": (1e-2, 1e-4)}}, r"space\['learning_rate'\] is \(0.01, 0.0001\)"),
+        ({"space": {"learning_rate": (0.0, 1.0, "log")}}, "0 < low"),
+        ({"space": {"dropout": (0.0, 1.5)}}, "Recipe.dropout is 1.5"),
+        ({"trials": 0}, "trials is 0"),
+        ({"sampler": "grid"}, "sampler is 'grid'; expected 'tpe' or 'random'"),
+    ],
+)
+def test_what_cannot_be_searched(options, message):
+    with pytest.raises(RecipeError, match=message):
+        recipes.search(arrays(8), backbone=small_network(), recipe=BASE, **options)
+
+
+SEARCHER = """
+import sys, keras, recipes, recipes.search, recipes.shared_study
+from makers import small_network
+recipes.shared_study._HEARTBEAT = 1
+keras.utils.set_random_seed(0)
+space = {"learning_rate": (1e-4, 1e-2, "log"), "label_smoothing": (0.0, 0.2)}
+found = recipes.search(sys.argv[1], backbone=small_network(), recipe=recipes.adjusted("all", size=32, epochs=4),
+                       trials=6, space=space, storage=sys.argv[2], sampler="random")
+"""
+
+
+def test_two_processes_share_a_study_and_one_is_killed(tmp_path):
+    photos, storage = folder(tmp_path / "photos", per_class=20), f"sqlite:///{tmp_path / 'search.db'}"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RECIPES_CACHE": str(tmp_path)}
+    line = [sys.executable, "-c", SEARCHER, str(photos), storage]
+    first, second = (subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2))
+    name = wait_for_a_trial(storage)
+    first.send_signal(signal.SIGKILL)
+    told = second.communicate(timeout=300)[0]
+    assert second.returncode == 0, told
+    study = optuna.load_study(study_name=name, storage=storage)
+    done = [t for t in study.trials if t.state.name in ("COMPLETE", "PRUNED") and not t.user_attrs.get("surplus")]
+    assert sorted(trial.user_attrs["slot"] for trial in done) == list(range(6))
+    assert not [trial for trial in study.trials if trial.state.name in ("RUNNING", "WAITING")]
+
+
+def wait_for_a_trial(storage: str) -> str:
+    """The study's name, once both processes are at a trial."""
+    while True:
+        try:
+            for name in optuna.get_all_study_names(storage):
+                running = [
+                    t for t in optuna.load_study(study_name=name, storage=storage).trials if t.state.name == "RUNNING"
+                ]
+                if len(running) == 2:
+                    return name
+        except Exception as error:  # the tables are being made
+            print(error)
+        time.sleep(0.2)
