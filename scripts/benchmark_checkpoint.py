@@ -70,11 +70,11 @@ def main():
                 if side == "with":
                     size = (Path(folder) / f"{turn}.npz").stat().st_size
                     shares.append(sum(kept.seconds) / watch.seconds)
+                    told = f"{len(kept.seconds)} states of {1000 * statistics.median(kept.seconds):.0f} ms a training"
     medians = {side: statistics.median(seconds) for side, seconds in spent.items()}
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; states of {size / 2**20:.1f} MiB")
     for side, seconds in medians.items():
         print(f"{side:8} {seconds:7.2f} s  of {', '.join(f'{s:.2f}' for s in spent[side])}")
-    told = f"{len(kept.seconds)} states of {1000 * statistics.median(kept.seconds):.0f} ms in the last training"
     print(f"ratio {medians['with'] / medians['without']:.3f}; inside `keep` {statistics.median(shares):.1%}; {told}")
 
 
