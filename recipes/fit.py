@@ -13,7 +13,16 @@ import tensorflow as tf
 from layers import freeze_batch_statistics
 from recipes.callbacks import CycleEnds, KeepBest, StopAt, Validation
 from recipes.checkpoint import Checkpoints
-from recipes.choice import Score, averaged_logits, choose, cross_fitted, gain, gained_accuracy, image_weights
+from recipes.choice import (
+    Candidates,
+    Score,
+    averaged_logits,
+    choose,
+    cross_fitted,
+    gain,
+    gained_accuracy,
+    image_weights,
+)
 from recipes.data import ImageData
 from recipes.descent import Training
 from recipes.features import evaluation_batches
@@ -32,7 +41,7 @@ class Fitted:
     candidates: and by the weights of each epoch, of each interpolation of the best epoch's with the start's, and by the
                 kept ones at each larger size of the images.
     share:      of the finetuned weights in those that were kept; 0: training did not beat its start and was undone.
-    test_size:  of the images at which the kept weights have the lowest validation loss.
+    test_size:  of the images that the kept weights are made for.
     cut:        whether the time limit ended it.
     images:     that were trained on.
     epoch_seconds: of one epoch.
@@ -46,7 +55,7 @@ class Fitted:
     history: dict[str, list[float]]
     best_epoch: int
     start: Score
-    candidates: tuple[Score, ...]
+    candidates: Candidates
     share: float
     test_size: int
     cut: bool
@@ -61,7 +70,8 @@ class Fitted:
     @property
     def best(self) -> Score:
         """The finetuned candidate: the best epoch, or an interpolation where that was better."""
-        return min(self.candidates, key=lambda score: score.loss)
+        kept = self.candidates.kept(self.start if self.rival else None)
+        return self.candidates.taken() if kept is self.start else kept
 
     @property
     def gain(self) -> tuple[float, float]:
@@ -101,8 +111,8 @@ def fit(
 
     Cross-entropy with label smoothing, decoupled weight decay (none on biases and normalisation parameters), warm-up
     and cosine, the recipe's augmentation and Polyak average. The weights of the lowest validation loss stay in the
-    model; with a warm start those between them and the initial ones, where the loss is lower still, or the initial
-    ones, unless training was `Fitted.better`.
+    model; with a warm start those between them and the initial ones, where these are better beyond the noise, or the
+    initial ones, unless training was `Fitted.better`. See `choice.Candidates`.
 
     start: how what training has to beat classifies the validation images; None: the model as it is.
     With snapshots: the ends of the last cycles, kept apart.
@@ -133,26 +143,24 @@ class _BestEpoch:
 
     def fitted(self, start: Score, validation: ImageData, **told) -> Fitted:
         model, recipe, watch, keep = self.model, self.recipe, self.watch, self.keep
-        scores, shares = list(watch.scores), [1.0] * len(watch.scores)
-        if recipe.warm_start and recipe.interpolate:
-            for share in INTERPOLATIONS:
-                model.set_weights(_between(self.initial, keep.best_weights, share))
-                scores.append(watch.score())
-                shares.append(share)
-        chosen = choose(start, scores) if recipe.warm_start else keep.best_epoch - 1
-        share = 0.0 if chosen is None else shares[chosen]
+        best, between, larger = watch.scores[keep.best_epoch - 1], {}, {}
+        for share in INTERPOLATIONS if recipe.warm_start and recipe.interpolate else ():
+            model.set_weights(_between(self.initial, keep.best_weights, share))
+            between[share] = watch.score()
+        at = choose(best, list(between.values())) if between else None
+        share = 1.0 if at is None else INTERPOLATIONS[at]
         model.set_weights(_between(self.initial, keep.best_weights, share))
-        test_size = recipe.test_size or recipe.size
-        if share and _takes_any_size(model, recipe):
-            sizes = [test_size, *(round(factor * recipe.size) for factor in TEST_SIZES if factor != 1)]
-            at_size = [scores[chosen]]
-            for size in sizes[1:]:
-                watch.images = shown(validation, replace(recipe, test_size=size))
-                at_size.append(watch.score())
-            test_size = sizes[int(np.argmin([score.loss for score in at_size]))]
-            scores += at_size[1:]
-        return Fitted(best_epoch=keep.best_epoch, start=start, candidates=tuple(scores), share=share,
-                      test_size=test_size, **told)  # fmt: skip
+        for factor in TEST_SIZES if _takes_any_size(model, recipe) else ():
+            size = round(factor * recipe.size)
+            watch.images = shown(validation, replace(recipe, test_size=size))
+            larger[size] = watch.score()
+        candidates = Candidates(tuple(watch.scores), tuple(between.values()), tuple(larger.values()))
+        kept = candidates.kept(start if recipe.warm_start else None)
+        share = 0.0 if kept is start else next((s for s, score in between.items() if score is kept), share)
+        model.set_weights(_between(self.initial, keep.best_weights, share))
+        test_size = next((s for s, score in larger.items() if score is kept), recipe.test_size or recipe.size)
+        return Fitted(best_epoch=keep.best_epoch, start=start, candidates=candidates, share=share, test_size=test_size,
+                      **told)  # fmt: skip
 
 
 class _Snapshots:
@@ -164,10 +172,11 @@ class _Snapshots:
     def fitted(self, start: Score, validation: ImageData, **told) -> Fitted:
         keep, watch = self.keep, self.watch
         counts = range(1, len(keep.weights) + 1)
-        scores = [watch.scored(averaged_logits(keep.logits[-count:])) for count in counts]
-        chosen = choose(start, scores) if self.recipe.warm_start else int(np.argmin([s.loss for s in scores]))
-        kept = () if chosen is None else tuple(keep.weights[-(chosen + 1) :])
-        return Fitted(best_epoch=len(watch.scores), start=start, candidates=tuple(scores), share=float(bool(kept)),
+        scores = {count: watch.scored(averaged_logits(keep.logits[-count:])) for count in counts}
+        candidates = Candidates(tuple(scores.values()))
+        chosen = candidates.kept(start if self.recipe.warm_start else None)
+        kept = next((tuple(keep.weights[-count:]) for count, score in scores.items() if score is chosen), ())
+        return Fitted(best_epoch=len(watch.scores), start=start, candidates=candidates, share=float(bool(kept)),
                       test_size=self.recipe.test_size or self.recipe.size, snapshots=kept, **told)  # fmt: skip
 
 
