@@ -11,7 +11,7 @@ from recipes.archive import load_arrays
 from recipes.atomic import write_whole
 from recipes.errors import UnsafeFileError
 
-SHARE = 1 / 40  # of the time that keeping states may take
+SHARE = 1 / 50  # of the time that keeping states may take
 EVERY = 0.5  # seconds between two states at least
 
 

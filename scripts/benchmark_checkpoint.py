@@ -32,13 +32,15 @@ def main():
     from recipes.checkpoint import Checkpoints
     from recipes.classifier import logits_model
     from recipes.descent import Training
+    from recipes.digits import digits
 
     class Counted(Checkpoints):
-        written = 0
+        seconds = ()
 
         def keep(self, state, *, on_disk=True):
+            began = time.perf_counter()
             super().keep(state, on_disk=on_disk)
-            self.written += on_disk
+            self.seconds += (time.perf_counter() - began,) if on_disk else ()
 
     class Never(Checkpoints):
         """Keeps what a training begins from and ends in, in memory."""
@@ -52,25 +54,28 @@ def main():
         def on_train_end(self, logs=None):
             self.seconds = time.perf_counter() - self.began
 
-    data = recipes.digits(asked.images // 10).train
+    data = digits(asked.images // 10).train
     recipe = replace(recipes.finetune_all(asked.size, asked.images), epochs=asked.epochs)
     model = logits_model(resolve("MobileNetV2(alpha=0.35, weights=None)"), 10, asked.size, dropout=0.2)
     weights, spent = model.get_weights(), {"without": [], "with": []}
+    shares = []
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(asked.rounds):
-            for side in ("without", "with") if turn % 2 else ("with", "without"):
+            for side in ("with", "without") if turn % 2 else ("without", "with"):
                 kept = Counted(Path(folder) / f"{turn}.npz") if side == "with" else Never()
                 watch = Stopwatch()
                 model.set_weights(weights)
                 Training(model, data, recipe, seed=0, kept=kept).run(recipe.epochs, [watch])
                 spent[side].append(watch.seconds)
                 if side == "with":
-                    size, written = (Path(folder) / f"{turn}.npz").stat().st_size, kept.written
+                    size = (Path(folder) / f"{turn}.npz").stat().st_size
+                    shares.append(sum(kept.seconds) / watch.seconds)
+                    told = f"{len(kept.seconds)} states of {1000 * statistics.median(kept.seconds):.0f} ms a training"
     medians = {side: statistics.median(seconds) for side, seconds in spent.items()}
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; states of {size / 2**20:.1f} MiB")
     for side, seconds in medians.items():
         print(f"{side:8} {seconds:7.2f} s  of {', '.join(f'{s:.2f}' for s in spent[side])}")
-    print(f"ratio {medians['with'] / medians['without']:.3f} at {written} states a training")
+    print(f"ratio {medians['with'] / medians['without']:.3f}; inside `keep` {statistics.median(shares):.1%}; {told}")
 
 
 if __name__ == "__main__":
