@@ -1,15 +1,22 @@
-"""What watches over a training: validation, the best weights, the clock, and losses that are no longer numbers."""
+"""What watches over a training: validation, the best weights, the clock. Each can be kept and taken up again."""
 
 import math
 import time
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from recipes.choice import Score
+from recipes.data import ImageData
 from recipes.errors import TrainingError
+from recipes.faults import reading_failed
 
 SMALLER = "use a smaller learning rate: finetune(..., recipe=recipes.adjusted('all', learning_rate=1e-4))"
+
+
+class NotFinite(TrainingError):
+    """A loss or a weight is no longer a number."""
 
 
 class Validation(keras.callbacks.Callback):
@@ -18,30 +25,44 @@ class Validation(keras.callbacks.Callback):
     val_loss is the negative log-likelihood of the true classes at the logits' best temperature, so that trainings with
     and without label smoothing compare. It stands for Keras's own validation, which would trace a second graph.
 
-    images, labels: batches of images in order, and integer labels (n,).
-    weights:        (n,), summing to 1: how much each image counts.
+    images:  batches of the images of `data` in its order.
+    weights: (n,), summing to 1: how much each image counts.
     """
 
-    def __init__(self, images, labels: np.ndarray, weights: np.ndarray):
+    def __init__(self, images, data: ImageData, weights: np.ndarray):
         super().__init__()
-        self.images, self.labels, self.weights = images, labels, weights
+        self.images, self.data, self.weights = images, data, weights
         self.scores: list[Score] = []
-        self.seconds = 0.0
+        self.logits, self.seconds = None, 0.0
 
     def score(self) -> Score:
         """Of the model's present weights, whose `logits` stay at hand."""
-        self.logits = self.model.predict(self.images, verbose=0)
+        try:
+            self.logits = self.model.predict(self.images, verbose=0)
+        except tf.errors.OpError as error:
+            raise reading_failed(error, self.data) or error from None
         return self.scored(self.logits)
 
     def scored(self, logits) -> Score:
         """Of logits (n, classes) of these images."""
-        return Score.of(logits, self.labels, self.weights)
+        return Score.of(logits, self.data.labels, self.weights)
 
     def on_epoch_end(self, epoch, logs=None):
         began = time.monotonic()
-        self.scores.append(self.score())
-        logs["val_loss"], logs["val_accuracy"] = self.scores[-1].loss, self.scores[-1].accuracy
+        score = self.score()
+        if not math.isfinite(score.loss):
+            raise NotFinite(f"the validation loss became {score.loss}")
+        self.scores.append(score)
+        logs["val_loss"], logs["val_accuracy"] = score.loss, score.accuracy
         self.seconds = time.monotonic() - began
+
+    def state(self) -> dict:
+        rows = [[score.losses, score.right] for score in self.scores]
+        return {"scores": rows, "logits": self.logits, "seconds": self.seconds}
+
+    def restore(self, state: dict) -> None:
+        self.scores = [Score(losses, right, self.weights) for losses, right in state["scores"]]
+        self.logits, self.seconds = state["logits"], state["seconds"]
 
 
 class KeepBest(keras.callbacks.Callback):
@@ -53,8 +74,6 @@ class KeepBest(keras.callbacks.Callback):
         self.best_weights = None
 
     def on_epoch_end(self, epoch, logs=None):
-        if not math.isfinite(logs["val_loss"]):
-            raise TrainingError(f"the validation loss became {logs['val_loss']} in epoch {epoch + 1}; {SMALLER}")
         if logs["val_loss"] < self.best_loss or self.best_weights is None:
             self.best_loss, self.best_epoch = logs["val_loss"], epoch + 1
             self.best_weights = self.model.get_weights()
@@ -63,6 +82,12 @@ class KeepBest(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.model.set_weights(self.best_weights)
+
+    def state(self) -> dict:
+        return {"loss": self.best_loss, "epoch": self.best_epoch, "weights": self.best_weights}
+
+    def restore(self, state: dict) -> None:
+        self.best_loss, self.best_epoch, self.best_weights = state["loss"], state["epoch"], state["weights"]
 
 
 class CycleEnds(keras.callbacks.Callback):
@@ -90,6 +115,12 @@ class CycleEnds(keras.callbacks.Callback):
         if self.validation:
             self.logits.append(self.validation.logits)
 
+    def state(self) -> dict:
+        return {"weights": list(self.weights), "logits": list(self.logits)}
+
+    def restore(self, state: dict) -> None:
+        self.weights, self.logits = list(state["weights"]), list(state["logits"])
+
 
 class StopAt(keras.callbacks.Callback):
     """Stops before the clock passes `deadline` (time.monotonic() seconds), leaving room for one more validation."""
@@ -102,11 +133,8 @@ class StopAt(keras.callbacks.Callback):
         if time.monotonic() + (self.validation.seconds if self.validation else 0) > self.deadline:
             self.reached = self.model.stop_training = True
 
+    def state(self) -> dict:
+        return {"reached": self.reached}
 
-class StopOnNaN(keras.callbacks.Callback):
-    """Ends training with an error at the first loss that is not finite, instead of training on with lost weights."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        if not math.isfinite(logs["loss"]):
-            step = int(self.model.optimizer.iterations)
-            raise TrainingError(f"the loss became {logs['loss']} at step {step}; {SMALLER}")
+    def restore(self, state: dict) -> None:
+        self.reached = state["reached"]

@@ -103,25 +103,61 @@ def choose(start: Score, others: Sequence[Score]) -> int | None:
     return best if better(start, others[best]) else None
 
 
-def cross_fitted(start: Score | None, others: Sequence[Score], folds: int = 5) -> Score:
-    """How each image is classified by what `choose` takes on the other images; without a start, by the lowest loss.
+ALL = slice(None)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """What a training leaves to choose from, in the order in which that is done.
+
+    epochs:  its weights after each epoch (or its averaged snapshots): those of the lowest loss.
+    between: weights between its start's and those (WiSE-FT), which are taken where they are `better`.
+    larger:  the weights taken so far on larger images, in ascending order: the largest whose loss is within one
+             standard error of the lowest, for random crops show things larger than whole images do.
+    """
+
+    epochs: tuple[Score, ...]
+    between: tuple[Score, ...] = ()
+    larger: tuple[Score, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.epochs) + len(self.between) + len(self.larger)
+
+    def taken(self, rows=ALL) -> Score:
+        """The candidate that the images at `rows` choose."""
+        found = min(self.epochs, key=lambda score: score[rows].loss)
+        if self.between:
+            at = choose(found[rows], [score[rows] for score in self.between])
+            found = found if at is None else self.between[at]
+        sizes = (found, *self.larger)
+        lowest = min(sizes, key=lambda score: score[rows].loss)
+        return next(score for score in reversed(sizes) if _within_noise(lowest[rows], score[rows]))
+
+    def kept(self, start: Score | None, rows=ALL) -> Score:
+        """That candidate where it is `better` than the start, else the one between them that is, else the start."""
+        found = self.taken(rows)
+        if start is None or better(start[rows], found[rows]):
+            return found
+        at = choose(start[rows], [score[rows] for score in self.between]) if self.between else None
+        return start if at is None else self.between[at]
+
+
+def _within_noise(lowest: Score, other: Score) -> bool:
+    mean, error = gain(lowest, other)
+    return lowest is other or -mean <= error or mean >= 0
+
+
+def cross_fitted(start: Score | None, candidates: Candidates, folds: int = 5) -> Score:
+    """How each image is classified by the candidate that the other images keep.
 
     Validation images that choose among candidates flatter the one that they choose; no image here judges a choice that
     it took part in (nested cross-validation of the choice).
     """
-    n = len(others[0].right)
+    n = len(candidates.epochs[0].right)
     fold_of = np.random.default_rng(0).permutation(n) % folds
     losses, right = np.zeros(n), np.zeros(n, bool)
     for fold in range(min(folds, n)):
         inside, outside = fold_of != fold, fold_of == fold
-        found = _chosen(start, others, inside) if inside.any() else start or others[0]
+        found = candidates.kept(start, inside) if inside.any() else start or candidates.epochs[0]
         losses[outside], right[outside] = found.losses[outside], found.right[outside]
-    return Score(losses, right, others[0].weights)
-
-
-def _chosen(start: Score | None, others: Sequence[Score], rows) -> Score:
-    inside = [other[rows] for other in others]
-    if start is None:
-        return others[int(np.argmin([other.loss for other in inside]))]
-    chosen = choose(start[rows], inside)
-    return start if chosen is None else others[chosen]
+    return Score(losses, right, candidates.epochs[0].weights)

@@ -3,6 +3,7 @@
 import csv
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,8 @@ import recipes
 from augment import Policy
 from recipes.audit import look, printable
 from recipes.graph_header import MAX_PIXELS
+from recipes.recipe_file import load_recipe
+from recipes.run_state import saved_in_the_end
 from recipes.serve_limits import Limits
 from recipes.sources import load, unlabelled
 
@@ -55,7 +58,9 @@ def finetune(
     dataset: DatasetArgument,
     output: Annotated[Path, typer.Option(help="Folder for the finished run.")] = Path("run"),
     backbone: BackboneOption = "auto",
-    recipe: Annotated[str, typer.Option(help="auto (measured), probe, few, all, or scratch.")] = "auto",
+    recipe: Annotated[
+        str, typer.Option(help="auto (measured), probe, few, all, scratch, or the recipe.json of a search.")
+    ] = "auto",
     validation: Annotated[
         str | None,
         typer.Option(help="A fraction of the training images, or a dataset; default: its own split, else a fifth."),
@@ -66,17 +71,18 @@ def finetune(
     within: WithinOption = None,
     snapshots: Annotated[int, typer.Option(help="Cycles of the learning rate whose ends are averaged.", min=0)] = 0,
 ):
-    """Train the best classifier for labelled images, and say why it is made as it is."""
+    """Train the best classifier for labelled images, and say why it is made as it is. Stopped? Run it again."""
     result = recipes.finetune(
         _listed(dataset, within),
         backbone=backbone,
-        recipe=recipe if epochs is None else recipes.adjusted(recipe, epochs=epochs),
+        recipe=_recipe(recipe, epochs),
         validation=_fraction(validation),
         time_limit=time_limit,
         seed=seed,
         output=output,
         snapshots=snapshots,
     )
+    output = saved_in_the_end(result, output)
     result.report(output / "report.html")
     print(f"\n{result}\n")
     print(f"run:    {output}\nreport: {output / 'report.html'}")
@@ -176,6 +182,43 @@ def ablate(
 ):
     """Measure what each trick of the training is worth on a dataset."""
     recipes.ablate(dataset, backbone=backbone, recipe=recipe, tricks=trick, time_limit=time_limit, seed=seed)
+
+
+@app.command()
+def search(
+    dataset: DatasetArgument,
+    output: Annotated[
+        Path, typer.Option(help="Folder for recipe.json, trials.csv, search.svg and report.html.")
+    ] = Path("search"),
+    backbone: BackboneOption = "auto",
+    recipe: Annotated[str, typer.Option(help="What is varied: auto (measured), few, all, scratch.")] = "auto",
+    trials: Annotated[int, typer.Option(help="Of all processes together.", min=1)] = 30,
+    storage: Annotated[
+        str | None, typer.Option(help="sqlite:///search.db or another optuna storage: processes share the trials.")
+    ] = None,
+    time_limit: Annotated[str | None, typer.Option(help="No trial begins that would end later: 10m, 2h.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Instead of what the recipe says.", min=1)] = None,
+    sampler: Annotated[str, typer.Option(help="tpe (coarse at random, then fine), or random for all.")] = "tpe",
+    seed: SeedOption = 0,
+    within: WithinOption = None,
+):
+    """Search the recipe's hyperparameters at random, coarse to fine; the winner is a recipe for finetune."""
+    _writable(output)
+    found = recipes.search(
+        _listed(dataset, within), backbone=backbone, recipe=_recipe(recipe, epochs), trials=trials, storage=storage,
+        time_limit=time_limit, sampler=sampler, seed=seed,
+    )  # fmt: skip
+    found.save(output)
+    print(f"\nnext:   recipes finetune {dataset} --backbone '{backbone}' --recipe {output / 'recipe.json'}")
+
+
+def _writable(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / ".writable").touch()
+        (output / ".writable").unlink()
+    except OSError as error:
+        raise recipes.OutputError(f"{output} cannot be written: {error.strerror}; choose another folder") from error
 
 
 @app.command()
@@ -292,6 +335,13 @@ def report(run: RunArgument, path: Annotated[Path, typer.Argument(help="The HTML
     """Write the page about a run again."""
     recipes.load(run).report(path)
     print(path)
+
+
+def _recipe(recipe: str, epochs: int | None):
+    if not recipe.endswith(".json"):
+        return recipe if epochs is None else recipes.adjusted(recipe, epochs=epochs)
+    loaded = load_recipe(recipe)
+    return loaded if epochs is None else replace(loaded, epochs=epochs).because(f"epochs = {epochs}: asked for")
 
 
 def _listed(dataset: str, within: Path | None):

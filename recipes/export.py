@@ -1,5 +1,6 @@
 """Write a classifier for others to run, and prove first that it answers what the Result answers."""
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -117,12 +118,14 @@ def _version(directory):
         other = final.with_name(str(_next_version(final.parent)))
         raise OutputError(f"{final} exists and is not empty; choose another version, such as {other}")
     missing = [folder for folder in final.parents if not folder.exists()]
-    staged = None
+    staged = hold = None
     try:
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(final.parent)
             staged = Path(tempfile.mkdtemp(prefix=f".new-{final.name}-", dir=final.parent))
             staged.chmod(0o755)
+            hold = _held(staged)
         except OSError as error:
             raise OutputError(f"{final} cannot be written: {error.strerror}; choose another folder") from error
         yield staged, final
@@ -132,10 +135,33 @@ def _version(directory):
     finally:
         if staged is not None:
             shutil.rmtree(staged, ignore_errors=True)
+        if hold is not None:
+            os.close(hold)
         if not final.exists():
             for folder in missing:
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
+
+
+def _sweep(directory: Path) -> None:
+    """Remove what exports that were killed have left: folders with something in them that no living process holds."""
+    for left in directory.glob(".new-*"):
+        mine = left.is_dir() and not left.is_symlink() and any(left.iterdir())
+        hold = _held(left) if mine else None
+        if hold is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(hold)
+
+
+def _held(directory: Path) -> int | None:
+    """A lock on a folder for as long as this process lives; None where another one has it."""
+    file = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return file
+    except OSError:
+        os.close(file)
+        return None
 
 
 def _next_version(directory: Path) -> int:

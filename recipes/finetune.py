@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -17,14 +18,17 @@ from recipes.arguments import (
     seconds,
 )
 from recipes.arguments import command as in_words
+from recipes.audit import Audit
 from recipes.choice import cross_fitted
 from recipes.evaluation import score
+from recipes.faults import reading_failed
+from recipes.finding import Finding
 from recipes.fit import Fitted
 from recipes.ledger import Gain, paired_bootstrap
 from recipes.plan import with_snapshots
-from recipes.prepare import prepare
+from recipes.prepare import Prepared, prepare
 from recipes.result import Result
-from recipes.run_folder import check_output
+from recipes.run_state import RunState
 from recipes.suspects import find_suspects
 from recipes.training import train
 
@@ -54,41 +58,55 @@ def finetune(
     time_limit: seconds, or "90s", "10m", "2h", for all together. Audit and probe are always run to their end; the plan
                 fits what is left, and training stops in time with the best weights so far.
     seed:       two CPU runs with one seed give the same weights. Sets Python's, NumPy's and TensorFlow's seeds.
-    output:     a folder for the saved run; `recipes.load(output)` brings the Result back.
+    output:     a folder for the saved run; `recipes.load(output)` brings the Result back. A run that was stopped goes
+                on when it is given the same arguments; a finished one is given back.
     callbacks:  Keras callbacks for the training by gradient steps; the recipe "probe" has none, and the last training
-                on all images does not call them.
+                on all images does not call them. Those with `state()` and `restore(state)` go on with a stopped run.
     snapshots:  that many cycles of the learning rate in the same epochs; their ends are averaged, see
         `Recipe.snapshots`.
 
-    Raises: DataError, BackboneError, RecipeError, OutputError, before anything long begins; TrainingError when the loss
-        is no longer a number.
+    Raises: DataError, BackboneError, RecipeError, OutputError, before anything long begins; DataError when many images
+        vanish meanwhile; TrainingError when the loss is no longer a number at an eighth of the learning rate either.
 
     Example: `recipes.finetune("photos/", output="run")`
     """
     began = time.monotonic()
     check_recipe(recipe)
     seed, callbacks, snapshots = checked_seed(seed), checked_callbacks(callbacks), checked_snapshots(snapshots)
-    deadline = began + seconds(time_limit) if time_limit is not None else None
+    limit = seconds(time_limit) if time_limit is not None else None
     asked = in_words(dataset, backbone, recipe, validation, time_limit, seed, snapshots)
-    output = None if output is None else Path(output).expanduser()
-    ready = prepare(
-        dataset, backbone, recipe, validation, seed, deadline, lambda: output and check_output(output, asked)
-    )  # fmt: skip
-    chosen, start, clock = ready.recipe, ready.start, ready.clock
-    if snapshots:
-        chosen = with_snapshots(chosen, snapshots)
+    with RunState(None if output is None else Path(output).expanduser(), asked) as run:
+        if done := run.finished():
+            return done
+        deadline = None if limit is None else began + limit - run.spent
+        planned = run.plan(recipe)
+        try:
+            ready = prepare(dataset, backbone, planned or recipe, validation, seed, deadline, run.begin)
+            run.keep_plan(ready.recipe, _images(ready), versions())
+            return _made(replace(ready, recipe=planned or ready.recipe), seed, deadline, callbacks, snapshots, run)
+        except tf.errors.OpError as error:
+            raise reading_failed(error) or error from None
+
+
+def _made(ready: Prepared, seed: int, deadline: float | None, callbacks, snapshots: int, run: RunState) -> Result:
+    """The Result of what was prepared, saved where `run` has a folder."""
+    start, clock = ready.start, ready.clock
+    chosen = with_snapshots(ready.recipe, snapshots) if snapshots else ready.recipe
     print(chosen)
+    keras.utils.set_random_seed(seed)  # the same, whatever had to be computed before and what was at hand
     with clock("training"):
-        trained = train(start, chosen, seed, deadline, callbacks)
+        trained = train(start, chosen, seed, deadline, callbacks, kept=run.training)
+    if run.spent:
+        clock.seconds["before it was stopped"] = run.spent
     result = Result(
-        model=trained.model, class_names=list(start.splits.train.class_names), recipe=trained.recipe, audit=ready.audit,
-        backbone=start.network.name, history=trained.fitted.history if trained.fitted else {}, probe=start.measured,
+        model=trained.model, class_names=list(start.splits.train.class_names), recipe=trained.recipe,
+        audit=_with_missing(ready.audit, trained.missing), backbone=start.network.name,
+        history=trained.fitted.history if trained.fitted else {}, probe=start.measured,
         validation=trained.finished.validation, calibration=trained.finished.calibration, selection=trained.selection,
-        seconds=clock.seconds, command=asked, versions=versions(), table=ready.table, held_out=start.splits.validation,
-        judged=trained.finished.judged,
+        seconds=clock.seconds, command=run.command, versions=versions(), table=ready.table,
+        held_out=start.splits.validation, judged=trained.finished.judged,
     )  # fmt: skip
-    if output is not None:
-        result.save(output)  # what follows may fail, a test file may have vanished; the training is not lost then
+    run.save(result)  # what follows may fail, a test file may have vanished; the training is not lost then
     with clock("evaluation"):
         test = start.splits.test
         if test is not None:
@@ -96,9 +114,21 @@ def finetune(
     result.ledger = (*_training_rows(result, trained.fitted), *trained.finished.rows)
     if start.measured:
         result.suspects = find_suspects(start.measured, start.features, start.splits.train, start.splits.validation)
-    if output is not None:
-        result.save(output)
+    run.save(result, complete=True)
     return result
+
+
+def _images(ready: Prepared) -> dict[str, str]:
+    """Name → fingerprint of the images that are trained on or chosen by."""
+    parts = (("train", ready.start.splits.train), ("validation", ready.start.splits.validation))
+    return {n: p for split, data in parts for n, p in zip(data.names, ready.audit.fingerprints[split], strict=True)}
+
+
+def _with_missing(audit: Audit, missing: tuple[str, ...]) -> Audit:
+    if not missing:
+        return audit
+    finding = Finding("vanished", missing, "trained on until it vanished, then left out", excluded=True)
+    return replace(audit, findings=(*audit.findings, finding))
 
 
 def _training_rows(result: Result, fitted: Fitted | None) -> tuple[Gain, ...]:

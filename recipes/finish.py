@@ -78,7 +78,7 @@ def finish(
             are looked at here.
     crops:  whether to measure them.
     mirrors_gain: whether mirror images were seen to gain on the training images, by the linear classifier: then they
-            are averaged unless they lose likelihood here.
+            are averaged unless they lose beyond the noise here.
     """
     models, labels = models if isinstance(models, list | tuple) else [models], validation.labels
     if logits is None:
@@ -87,8 +87,8 @@ def finish(
     straight = logits[: len(logits) // 2] if len(logits) > len(models) else logits
     if recipe.mirror is None:
         row = compared("mirror images", softmax(straight, -1).mean(0), softmax(logits, -1).mean(0), labels, cost=2.0)
-        if mirrors_gain and not row.kept and row.nats >= 0:
-            note = "the linear classifier gains by them beyond its noise (cross-validated), nothing is lost here: on"
+        if mirrors_gain and not row.kept and min(row.interval[1], row.nats_interval[1]) >= 0:
+            note = "the linear classifier gains by them beyond its noise (cross-validated), no loss beyond it here: on"
             row = replace(row, kept=True, note=note)
         rows, recipe = [row], replace(recipe, mirror=row.kept)
     logits = logits if recipe.mirror else straight

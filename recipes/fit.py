@@ -1,8 +1,7 @@
-"""The one compile/fit path: every gradient step that `recipes` takes happens here."""
+"""A training and what is kept of it: the epoch, or the way to it, that classifies the validation images best."""
 
 import math
 import re
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,12 +10,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import augment
-import optimizers
 from layers import freeze_batch_statistics
-from recipes.callbacks import CycleEnds, KeepBest, StopAt, StopOnNaN, Validation
-from recipes.choice import Score, averaged_logits, choose, cross_fitted, gain, gained_accuracy, image_weights
+from recipes.callbacks import CycleEnds, KeepBest, StopAt, Validation
+from recipes.checkpoint import Checkpoints
+from recipes.choice import (
+    Candidates,
+    Score,
+    averaged_logits,
+    choose,
+    cross_fitted,
+    gain,
+    gained_accuracy,
+    image_weights,
+)
 from recipes.data import ImageData
+from recipes.descent import Training
 from recipes.features import evaluation_batches
 from recipes.recipe import TEST_SIZES, Recipe
 
@@ -33,18 +41,21 @@ class Fitted:
     candidates: and by the weights of each epoch, of each interpolation of the best epoch's with the start's, and by the
                 kept ones at each larger size of the images.
     share:      of the finetuned weights in those that were kept; 0: training did not beat its start and was undone.
-    test_size:  of the images at which the kept weights have the lowest validation loss.
+    test_size:  of the images that the kept weights are made for.
     cut:        whether the time limit ended it.
     images:     that were trained on.
     epoch_seconds: of one epoch.
     snapshots:  weights at the ends of the last cycles, whose predictions are averaged; empty where one model is kept.
     rival:      whether the candidates had to beat the start.
+    parts:      that a batch was computed in at last.
+    missing:    names of training images that vanished meanwhile.
+    told:       what was changed for the sake of faults.
     """
 
     history: dict[str, list[float]]
     best_epoch: int
     start: Score
-    candidates: tuple[Score, ...]
+    candidates: Candidates
     share: float
     test_size: int
     cut: bool
@@ -52,11 +63,15 @@ class Fitted:
     epoch_seconds: float
     snapshots: tuple[Sequence[np.ndarray], ...] = ()
     rival: bool = True
+    parts: int = 1
+    missing: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
     @property
     def best(self) -> Score:
         """The finetuned candidate: the best epoch, or an interpolation where that was better."""
-        return min(self.candidates, key=lambda score: score.loss)
+        kept = self.candidates.kept(self.start if self.rival else None)
+        return self.candidates.taken() if kept is self.start else kept
 
     @property
     def gain(self) -> tuple[float, float]:
@@ -79,39 +94,6 @@ class Fitted:
         return cross_fitted(self.start if self.rival else None, self.candidates)
 
 
-@keras.saving.register_keras_serializable("recipes")
-class AdjustedCrossentropy(keras.losses.Loss):
-    """Cross-entropy of softmax(logits + log π) with label smoothing, π the share of each class in the training images.
-
-    The logits that minimise it are those of classes that are equally frequent (logit adjustment, Menon et al. 2021);
-    with a uniform π it is the usual cross-entropy.
-    """
-
-    def __init__(self, shares: Sequence[float], label_smoothing: float = 0.0, name="adjusted_crossentropy", **kwargs):
-        super().__init__(name=name, **kwargs)
-        self.shares, self.label_smoothing = [float(share) for share in shares], label_smoothing
-
-    def call(self, y_true, y_pred):
-        logits = y_pred + keras.ops.log(keras.ops.convert_to_tensor(self.shares, y_pred.dtype))
-        return keras.losses.categorical_crossentropy(
-            y_true, logits, from_logits=True, label_smoothing=self.label_smoothing
-        )
-
-    def get_config(self):
-        return {**super().get_config(), "shares": self.shares, "label_smoothing": self.label_smoothing}
-
-
-def schedule(peak: float, steps: int, cycles: int = 1) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warm-up over the first tenth of the updates (at most 100), then cosine decay to a hundredth; with several
-    cycles each of them a cosine from the peak (SGDR, Loshchilov and Hutter 2017)."""
-    if cycles > 1:
-        return optimizers.CosineRestarts(peak, math.ceil(steps / cycles), minimum=0.01 * peak)
-    warmup = max(1, min(100, steps // 10))
-    if warmup >= steps:
-        return optimizers.Cosine(peak, steps, minimum=0.01 * peak)
-    return optimizers.Warmup(optimizers.Cosine(peak, steps - warmup, minimum=0.01 * peak), warmup)
-
-
 def fit(
     model: keras.Model,
     train: ImageData,
@@ -123,30 +105,32 @@ def fit(
     start: Score | None = None,
     deadline: float | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    kept: Checkpoints | None = None,
 ) -> Fitted:
     """Train the trainable variables of `model` (images 0..255 → logits) as `recipe` says.
 
     Cross-entropy with label smoothing, decoupled weight decay (none on biases and normalisation parameters), warm-up
     and cosine, the recipe's augmentation and Polyak average. The weights of the lowest validation loss stay in the
-    model; with a warm start those between them and the initial ones, where the loss is lower still, or the initial
-    ones, unless training was `Fitted.better`.
+    model; with a warm start those between them and the initial ones, where these are better beyond the noise, or the
+    initial ones, unless training was `Fitted.better`. See `choice.Candidates`.
 
     start: how what training has to beat classifies the validation images; None: the model as it is.
     With snapshots: the ends of the last cycles, kept apart.
 
     rates: regular expressions of variables' paths → multiplier of the learning rate, see `optimizers.Discriminative`.
+    kept:  where the training has got to.
     """
-    compile_for(model, train, recipe, recipe.epochs, rates)
+    training = Training(model, train, recipe, seed=seed, rates=rates, kept=kept)
     weights = image_weights(validation.labels, len(train.class_names), recipe.balanced)
-    watch = Validation(shown(validation, recipe), validation.labels, weights)
+    watch = Validation(shown(validation, recipe), validation, weights)
     watch.set_model(model)
     start, stop = start or watch.score(), StopAt(deadline if deadline is not None else math.inf, watch)
     chooser = _Snapshots(model, recipe, watch) if recipe.snapshots > 1 else _BestEpoch(model, recipe, watch)
-    began = time.monotonic()
-    callbacks = [StopOnNaN(), watch, stop, chooser.keep, *callbacks]
-    history = run(model, train, recipe, recipe.epochs, seed, callbacks)
-    seconds = (time.monotonic() - began) / max(1, len(watch.scores))
-    told = {"history": history, "cut": stop.reached, "images": len(train), "epoch_seconds": seconds}
+    training.run(recipe.epochs, [watch, stop, chooser.keep, *callbacks])
+    changes = training.changes
+    told = {"history": training.history, "cut": stop.reached, "images": len(train), "parts": changes["parts"],
+            "epoch_seconds": training.seconds / max(1, len(watch.scores)), "missing": tuple(changes["missing"]),
+            "told": tuple(changes["told"])}  # fmt: skip
     return chooser.fitted(start, validation, rival=recipe.warm_start, **told)
 
 
@@ -159,26 +143,24 @@ class _BestEpoch:
 
     def fitted(self, start: Score, validation: ImageData, **told) -> Fitted:
         model, recipe, watch, keep = self.model, self.recipe, self.watch, self.keep
-        scores, shares = list(watch.scores), [1.0] * len(watch.scores)
-        if recipe.warm_start and recipe.interpolate:
-            for share in INTERPOLATIONS:
-                model.set_weights(_between(self.initial, keep.best_weights, share))
-                scores.append(watch.score())
-                shares.append(share)
-        chosen = choose(start, scores) if recipe.warm_start else keep.best_epoch - 1
-        share = 0.0 if chosen is None else shares[chosen]
+        best, between, larger = watch.scores[keep.best_epoch - 1], {}, {}
+        for share in INTERPOLATIONS if recipe.warm_start and recipe.interpolate else ():
+            model.set_weights(_between(self.initial, keep.best_weights, share))
+            between[share] = watch.score()
+        at = choose(best, list(between.values())) if between else None
+        share = 1.0 if at is None else INTERPOLATIONS[at]
         model.set_weights(_between(self.initial, keep.best_weights, share))
-        test_size = recipe.test_size or recipe.size
-        if share and _takes_any_size(model, recipe):
-            sizes = [test_size, *(round(factor * recipe.size) for factor in TEST_SIZES if factor != 1)]
-            at_size = [scores[chosen]]
-            for size in sizes[1:]:
-                watch.images = shown(validation, replace(recipe, test_size=size))
-                at_size.append(watch.score())
-            test_size = sizes[int(np.argmin([score.loss for score in at_size]))]
-            scores += at_size[1:]
-        return Fitted(best_epoch=keep.best_epoch, start=start, candidates=tuple(scores), share=share,
-                      test_size=test_size, **told)  # fmt: skip
+        for factor in TEST_SIZES if _takes_any_size(model, recipe) else ():
+            size = round(factor * recipe.size)
+            watch.images = shown(validation, replace(recipe, test_size=size))
+            larger[size] = watch.score()
+        candidates = Candidates(tuple(watch.scores), tuple(between.values()), tuple(larger.values()))
+        kept = candidates.kept(start if recipe.warm_start else None)
+        share = 0.0 if kept is start else next((s for s, score in between.items() if score is kept), share)
+        model.set_weights(_between(self.initial, keep.best_weights, share))
+        test_size = next((s for s, score in larger.items() if score is kept), recipe.test_size or recipe.size)
+        return Fitted(best_epoch=keep.best_epoch, start=start, candidates=candidates, share=share, test_size=test_size,
+                      **told)  # fmt: skip
 
 
 class _Snapshots:
@@ -190,10 +172,11 @@ class _Snapshots:
     def fitted(self, start: Score, validation: ImageData, **told) -> Fitted:
         keep, watch = self.keep, self.watch
         counts = range(1, len(keep.weights) + 1)
-        scores = [watch.scored(averaged_logits(keep.logits[-count:])) for count in counts]
-        chosen = choose(start, scores) if self.recipe.warm_start else int(np.argmin([s.loss for s in scores]))
-        kept = () if chosen is None else tuple(keep.weights[-(chosen + 1) :])
-        return Fitted(best_epoch=len(watch.scores), start=start, candidates=tuple(scores), share=float(bool(kept)),
+        scores = {count: watch.scored(averaged_logits(keep.logits[-count:])) for count in counts}
+        candidates = Candidates(tuple(scores.values()))
+        chosen = candidates.kept(start if self.recipe.warm_start else None)
+        kept = next((tuple(keep.weights[-count:]) for count, score in scores.items() if score is chosen), ())
+        return Fitted(best_epoch=len(watch.scores), start=start, candidates=candidates, share=float(bool(kept)),
                       test_size=self.recipe.test_size or self.recipe.size, snapshots=kept, **told)  # fmt: skip
 
 
@@ -219,72 +202,34 @@ def fit_again(
     seed: int,
     rates=None,
     deadline=None,
-) -> tuple[str, tuple]:
+    kept: Checkpoints | None = None,
+) -> tuple[tuple[str, ...], tuple, tuple[str, ...]]:
     """Train once more from `start`, on the validation images too, as `fitted` went: by the same schedule to the same
-    epoch and share of the way. Nothing is chosen any more. Returns what was done, in words, and the snapshots.
+    epoch and share of the way. Nothing is chosen any more. Returns what was done, in words, the snapshots, and the
+    names of images that vanished meanwhile.
 
     Where the time is short, or runs out, the model and the snapshots stay as they are.
     """
-    kept, needed = model.get_weights(), fitted.best_epoch * fitted.epoch_seconds * len(images) / fitted.images
-    if deadline is not None and 1.2 * needed > deadline - time.monotonic():
-        told = f"no time was left to train once more with the validation images (about {needed:.0f} s)"
-        return told, fitted.snapshots
+    before, needed = model.get_weights(), fitted.best_epoch * fitted.epoch_seconds * len(images) / fitted.images
     model.set_weights(start)
-    compile_for(model, images, recipe, recipe.epochs, rates)
+    training = Training(model, images, recipe, seed=seed, rates=rates, kept=kept)
+    if not training.begun and deadline is not None and 1.2 * needed > deadline - time.monotonic():
+        model.set_weights(before)
+        told = f"no time was left to train once more with the validation images (about {needed:.0f} s)"
+        return (told,), fitted.snapshots, ()
     stop = StopAt(deadline if deadline is not None else math.inf)
     cycles = [CycleEnds(recipe)] if fitted.snapshots else []
-    run(model, images, recipe, fitted.best_epoch, seed, [StopOnNaN(), stop, *cycles])
+    changes = training.run(fitted.best_epoch, [stop, *cycles]).changes
+    missing = tuple(changes["missing"])
     if stop.reached:
-        model.set_weights(kept)
+        model.set_weights(before)
         told = "the time limit ended the training with the validation images, so the one before it is what you get"
-        return told, fitted.snapshots
+        return (*changes["told"], told), fitted.snapshots, missing
     model.set_weights(_between(start, model.get_weights(), fitted.share))
-    told = f"then trained once more, to the same epoch, on all {len(images)} images, the validation images among them"
-    return told, tuple(cycles[0].weights[-len(fitted.snapshots) :]) if cycles else ()
-
-
-def compile_for(model: keras.Model, train: ImageData, recipe: Recipe, epochs: int, rates) -> None:
-    shares = np.maximum(train.counts, 1) / len(train) if recipe.balanced else np.full(len(train.class_names), 1.0)
-    updates = math.ceil(len(train) / recipe.batch_size) * epochs
-    optimizer = optimizers.Adam(
-        schedule(recipe.learning_rate, updates, recipe.snapshots),
-        weight_decay=recipe.weight_decay,
-        gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
-    )
-    if rates:
-        optimizer = optimizers.Discriminative(optimizer, rates)
-    model.compile(
-        optimizer,
-        AdjustedCrossentropy(shares, recipe.label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        jit_compile=bool(tf.config.list_physical_devices("GPU")),
-    )
-
-
-def run(model, train: ImageData, recipe: Recipe, epochs: int, seed: int, callbacks) -> dict[str, list[float]]:
-    classes = len(train.class_names)
-    recipe = replace(recipe, epochs=epochs)
-    average = recipe.averaging and recipe.snapshots < 2  # an average would reach back over the restarts
-    averaging = [optimizers.PolyakAveraging(recipe.averaging)] if average else []
-    history = model.fit(
-        training_batches(train, recipe, seed=seed).map(lambda x, label: (x, _soft(label, classes))),
-        epochs=epochs,
-        steps_per_epoch=math.ceil(len(train) / _part(recipe)),
-        shuffle=False,
-        callbacks=[*averaging, *callbacks],
-        verbose=1 if sys.stdout.isatty() else 2,
-    ).history
-    return {name: [float(v) for v in values] for name, values in history.items()}
-
-
-def _part(recipe: Recipe) -> int:
-    """Images that are on the device at once."""
-    return recipe.batch_size // recipe.accumulate
-
-
-def _soft(labels, classes: int):
-    """One-hot of integer labels; labels that mixing has made soft already, as they are."""
-    return tf.one_hot(labels, classes) if labels.dtype.is_integer else labels
+    count = len(images) - len(missing)
+    told = f"then trained once more, to the same epoch, on all {count} images, the validation images among them"
+    snapshots = tuple(cycles[0].weights[-len(fitted.snapshots) :]) if cycles else ()
+    return (*changes["told"], told), snapshots, missing
 
 
 def _between(initial, final, share: float) -> list[np.ndarray]:
@@ -295,18 +240,6 @@ def _between(initial, final, share: float) -> list[np.ndarray]:
         b if np.issubdtype(np.asarray(b).dtype, np.integer) else ((1 - share) * a + share * b).astype(b.dtype)
         for a, b in zip(initial, final, strict=True)
     ]
-
-
-def training_batches(train: ImageData, recipe: Recipe, *, seed: int, start: int = 0) -> tf.data.Dataset:
-    """All epochs of augmented (images, labels) from epoch `start` on, one stream without a stall between epochs."""
-    source, classes = train.source(), len(train.class_names)
-
-    def one_epoch(epoch):
-        return augment.epoch(
-            source, recipe.policy, batch_size=_part(recipe), seed=seed, epoch=epoch, classes=classes
-        )  # fmt: skip
-
-    return tf.data.Dataset.range(start, recipe.epochs).flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)
 
 
 def unfreeze(model: keras.Model, network: keras.Model, recipe: Recipe, stage_tensors: Sequence) -> int:

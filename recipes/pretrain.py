@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+import keras
+
+from recipes.arguments import checked_seed
+from recipes.atomic import write_whole
 from recipes.convnet import convnet
 from recipes.errors import RecipeError
 from recipes.finetune import finetune
@@ -35,9 +39,10 @@ def pretrain(dataset, *, recipe=None, output=None, seed: int = 0) -> Result:
             "give a Recipe with warm_start=False, or adjusted('scratch', ...)"
         )
     size = recipe.size if isinstance(recipe, Recipe) else dict(recipe.changes).get("size", SIZE)
+    keras.utils.set_random_seed(checked_seed(seed))  # the network is a part of the command that an output folder keeps
     result = finetune(dataset, backbone=convnet(size), recipe=recipe, seed=seed, output=output)
     if output is not None:
-        network(result).save(Path(output) / BACKBONE)
+        write_whole(Path(output) / BACKBONE, network(result).save)
     return result
 
 

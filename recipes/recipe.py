@@ -7,7 +7,7 @@ import numpy as np
 import augment
 from recipes.errors import RecipeError
 
-TEST_SIZES = (1.0, 1.125, 1.25)
+TEST_SIZES = (1.125, 1.25)  # × the training crops' side
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,10 @@ class Recipe:
 
     name:            "probe" | "few" | "all" | "scratch".
     size:            side of the training crops in pixels.
-    test_size:       side of the images that the classifier is made for; None: the one of `TEST_SIZES` × size at which
-                     the validation loss is lowest, where the network takes several sizes and the training crops are of
-                     random area: such crops show things larger than whole images do (Touvron et al., FixRes, 2019).
+    test_size:       side of the images that the classifier is made for; None: the largest of size and `TEST_SIZES` ×
+                     size whose validation loss is within one standard error of the lowest, where the network takes
+                     several sizes and the training crops are of random area: such crops show things larger than whole
+                     images do (Touvron et al., FixRes, 2019).
     unfreeze:        how many of the backbone's stages are trained, counted from the output; -1 is all of them.
     epochs:          passes over the training images; the best one by validation loss is kept.
     policy:          training augmentation.
@@ -37,7 +38,7 @@ class Recipe:
     warm_start:      begin with the backbone's weights and the linear classifier that is optimal on them; False: all
                      weights are drawn anew, whatever the backbone carries.
     interpolate:     the weights kept may lie between the linear classifier's and the finetuned ones (WiSE-FT), where
-                     the validation loss is lowest.
+                     that is better on the validation images by more than the noise.
     balanced:        every class counts alike, however few images it has (logit adjustment); False: every image does.
     mirror:          predictions are means over the image and its mirror image; None: where that gains likelihood on
                      held-out images beyond its noise, and mirror images keep their class.

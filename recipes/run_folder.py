@@ -9,6 +9,7 @@ import numpy as np
 
 from augment import Policy
 from recipes.archive import load_arrays
+from recipes.atomic import write_whole
 from recipes.audit import Audit, Finding
 from recipes.choice import Selection
 from recipes.data import ImageData
@@ -25,10 +26,9 @@ from recipes.safe_model import load_model
 from recipes.suspects import Suspect
 
 _DESCRIPTION, _MODEL, _PROBE, _JUDGED = "result.json", "model.keras", "probe.npz", "judged.npz"
-_OURS = {f"{new}{name}" for name in (_MODEL, _PROBE, _JUDGED) for new in ("", ".new-")} | {
-    f".new-{_DESCRIPTION}",
-    ".writable",
-}
+STATE, COMMAND, LOCK = ".state", "command.json", ".lock"  # of a run that is not finished, see `run_state`
+_OURS = {f"{new}{name}" for name in (_MODEL, _PROBE, _JUDGED) for new in ("", ".new-")}
+_OURS |= {f".new-{_DESCRIPTION}", ".writable", STATE, LOCK}
 _LARGEST = 2**28  # bytes of the description: some ten million files
 _PLAIN = ("class_names", "history", "backbone", "seconds", "command", "versions", "table")
 
@@ -39,16 +39,27 @@ def check_output(directory, command: dict) -> None:
     Raises: OutputError, showing the difference, or why the folder cannot be written.
     """
     directory = Path(directory)
+    before = command_of(directory)
     strange = {p.name for p in directory.iterdir()} - _OURS if directory.is_dir() else set()
-    if strange:
-        if not (directory / _DESCRIPTION).is_file():
-            raise OutputError(f"{directory} holds something that is no run; choose an empty or a new folder")
-        before = _description(directory)["command"]
-        differing = [key for key in {**before, **command} if command.get(key) != before.get(key)]
-        if differing:
-            shown = "; ".join(f"{key} was {before.get(key)!r}, is {command.get(key)!r}" for key in differing)
-            raise OutputError(f"{directory} holds the run of another command ({shown}); choose another folder")
+    if strange and before is None:
+        raise OutputError(f"{directory} holds something that is no run; choose an empty or a new folder")
+    differing = [key for key in {**(before or {}), **command} if before and command.get(key) != before.get(key)]
+    if differing:
+        shown = "; ".join(f"{key} was {before.get(key)!r}, is {command.get(key)!r}" for key in differing)
+        raise OutputError(f"{directory} holds the run of another command ({shown}); choose another folder")
     _check_writable(directory)
+
+
+def finished(directory: Path) -> bool:
+    """Whether a run is complete there."""
+    return (directory / _DESCRIPTION).is_file() and not (directory / STATE / COMMAND).exists()
+
+
+def command_of(directory: Path) -> dict | None:
+    """Of the run in a folder, finished or not; None where there is none."""
+    if (directory / _DESCRIPTION).is_file():
+        return _description(directory)["command"]
+    return _object(directory, f"{STATE}/{COMMAND}") if (directory / STATE / COMMAND).is_file() else None
 
 
 def _check_writable(directory: Path) -> None:
@@ -65,27 +76,26 @@ def save(result: Result, directory) -> None:
     """Write `result`, the description last, each file under a temporary name first."""
     directory = Path(directory)
     check_output(directory, result.command)
-    _replace(directory / _MODEL, result.model.save)
-    if result.probe:
-        _replace(directory / _PROBE, lambda path: _save_probe(result.probe, path))
-    if result.judged:
-        _replace(directory / _JUDGED, lambda path: np.savez_compressed(path, **vars(result.judged)))
-    text = json.dumps(describe(result), indent=1, default=lambda number: number.item())  # NumPy's numbers
-    _replace(directory / _DESCRIPTION, lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def _replace(path: Path, write) -> None:
-    """`write` to a hidden neighbour of the same ending, then rename: a crash never leaves half a file."""
-    temporary = path.with_name(f".new-{path.name}")
-    write(temporary)
-    os.replace(temporary, path)
+    try:
+        write_whole(directory / _MODEL, result.model.save)
+        if result.probe:
+            write_whole(directory / _PROBE, lambda path: _save_probe(result.probe, path))
+        if result.judged:
+            write_whole(directory / _JUDGED, lambda path: np.savez_compressed(path, **vars(result.judged)))
+        text = json.dumps(describe(result), indent=1, default=lambda number: number.item())  # NumPy's numbers
+        write_whole(directory / _DESCRIPTION, lambda path: path.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise OutputError(
+            f"the run could not be written to {directory} ({error.strerror or error}); make room, or choose another "
+            "folder"
+        ) from error
 
 
 def describe(result: Result) -> dict:
     """Everything of a Result but weights, as JSON values."""
     plain = {name: getattr(result, name) for name in _PLAIN}
     return plain | {
-        "recipe": asdict(_without_extra(result.recipe)),
+        "recipe": recipe_facts(result.recipe),
         "audit": asdict(result.audit),
         "probe": result.probe and _probe_facts(result.probe),
         "selection": result.selection and asdict(result.selection),
@@ -116,6 +126,11 @@ def _probe_facts(probe: Probe) -> dict:
     return facts | {"mirrors": asdict(probe.mirrors)}
 
 
+def recipe_facts(recipe: Recipe) -> dict:
+    """A recipe as JSON values, of which `recipe_of` makes it again."""
+    return asdict(_without_extra(recipe))
+
+
 def _without_extra(recipe: Recipe) -> Recipe:
     """A policy's `extra` layer took part in the training alone, and code is not written to disk."""
     if recipe.policy.extra is None:
@@ -132,13 +147,14 @@ def load(directory) -> Result:
     directory = Path(directory)
     if not (directory / _DESCRIPTION).is_file():
         there = "exists but has no result.json" if directory.exists() else "does not exist"
+        there += " yet: its run is not finished, and its command given again goes on" if command_of(directory) else ""
         raise OutputError(f"{directory} {there}; give the folder that finetune(output=...) wrote")
     told = _description(directory)
     try:
         model = load_model(_inside(directory, _MODEL))
         probe = told["probe"] and _load_probe(_inside(directory, _PROBE), **told["probe"])
         return Result(
-            model=model, probe=probe, recipe=_recipe(told["recipe"]), audit=_audit(told["audit"]),
+            model=model, probe=probe, recipe=recipe_of(told["recipe"]), audit=_audit(told["audit"]),
             suspects=tuple(Suspect(**suspect) for suspect in told["suspects"]),
             ledger=tuple(_gain(gain) for gain in told["ledger"]), calibration=_calibration(told["calibration"]),
             validation=_evaluation(told["validation"]),
@@ -152,7 +168,14 @@ def load(directory) -> Result:
 
 
 def _description(directory: Path) -> dict:
-    path = _inside(directory, _DESCRIPTION)
+    told = _object(directory, _DESCRIPTION)
+    if not isinstance(told.get("command"), dict):
+        raise OutputError(f"{directory / _DESCRIPTION} is not the description of a run; choose another folder")
+    return told
+
+
+def _object(directory: Path, name: str) -> dict:
+    path = _inside(directory, name)
     try:
         if (size := path.stat().st_size) > _LARGEST:
             raise OutputError(f"{path} is refused: {size:,} bytes are more than {_LARGEST:,}")
@@ -161,8 +184,8 @@ def _description(directory: Path) -> dict:
         raise
     except (OSError, ValueError, RecursionError) as error:
         raise OutputError(f"{path} cannot be read: {error}") from error
-    if not isinstance(told, dict) or not isinstance(told.get("command"), dict):
-        raise OutputError(f"{directory / _DESCRIPTION} is not the description of a run; choose another folder")
+    if not isinstance(told, dict):
+        raise OutputError(f"{path} is not the description of a run; choose another folder")
     return told
 
 
@@ -178,7 +201,7 @@ def _tuples(value):
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _recipe(told: dict) -> Recipe:
+def recipe_of(told: dict) -> Recipe:
     policy = Policy(**{name: _tuples(value) for name, value in told["policy"].items()})
     return Recipe(**{**told, "policy": policy, "reasons": tuple(told["reasons"]), "taps": _tuples(told["taps"]),
                      "scales": _tuples(told["scales"])})  # fmt: skip

@@ -1,9 +1,11 @@
 """Hyperparameter search, coarse to fine, at random and not on a grid: optuna over the fields of a Recipe."""
 
+import csv
 import hashlib
 import math
 import time
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -73,6 +75,22 @@ class Search:
             f"on the {self.chosen_by} images that chose it: {self.best.accuracy:.1%}\n"
             f"on the validation images, which did not: {self.accuracy}"
         )
+
+    def save(self, directory) -> None:
+        """Write recipe.json (for `recipes finetune --recipe`), trials.csv, search.svg and report.html."""
+        from recipes.recipe_file import save_recipe
+
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        save_recipe(self.recipe, directory / "recipe.json")
+        names = sorted({name for trial in self.trials for name in trial.values})
+        with open(directory / "trials.csv", "w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow(["number", "state", "accuracy", "loss", *names])
+            for t in self.trials:
+                rows.writerow([t.number + 1, t.state, t.accuracy, t.loss, *(t.values.get(name) for name in names)])
+        self.figure().savefig(directory / "search.svg")
+        self.report(directory / "report.html")
 
     def figure(self):
         """A matplotlib Figure: importance, the random layout, and the contour of the two most important fields."""

@@ -1,7 +1,7 @@
 """From a start and a recipe to a classifier: linear or by gradient steps, judged, then made of all images."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import keras
@@ -9,6 +9,7 @@ import numpy as np
 
 import layers
 from recipes.backbones import Backbone
+from recipes.checkpoint import Checkpoints
 from recipes.choice import Score, Selection, image_weights
 from recipes.classifier import copied, fresh, logits_model, set_head
 from recipes.data import Splits, joined
@@ -105,6 +106,7 @@ class Trained:
     recipe:     with what training said.
     finished:   what the validation images decided and say of the model, before they joined the training ones.
     selection:  what the choices that they took part in leave of that; None where they chose nothing.
+    missing:    names of training images that vanished while they were trained on.
     """
 
     model: keras.Model
@@ -112,14 +114,20 @@ class Trained:
     recipe: Recipe
     finished: Finished
     selection: Selection | None = None
+    missing: tuple[str, ...] = ()
 
 
 def train(
-    start: Start, recipe: Recipe, seed: int, deadline: float | None, callbacks, *, measure_crops: bool = True
-) -> Trained:
-    """Make the classifier that `recipe` says; `measure_crops`: see whether ten gain on the validation images."""
+    start: Start, recipe: Recipe, seed: int, deadline: float | None, callbacks, *, measure_crops: bool = True,
+    kept: Callable[[str], Checkpoints | None] = lambda name: None,
+) -> Trained:  # fmt: skip
+    """Make the classifier that `recipe` says.
+
+    measure_crops: see whether ten gain on the validation images.
+    kept:          where the trainings "first" and "again" have got to.
+    """
     if recipe.epochs:
-        return _by_gradient(start, recipe, seed, deadline, callbacks, measure_crops)
+        return _by_gradient(start, recipe, seed, deadline, callbacks, measure_crops, kept)
     if callbacks:
         recipe = recipe.because("no gradient steps are taken, so the callbacks were not called")
     return _linear(start, recipe, measure_crops and start.time_for_crops(deadline))
@@ -144,7 +152,7 @@ def _linear(start: Start, recipe: Recipe, crops: bool) -> Trained:
     return Trained(finished.classifier(model), None, recipe, finished)
 
 
-def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks, measure_crops: bool) -> Trained:
+def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks, measure_crops: bool, kept) -> Trained:
     quiet = start.network if recipe.warm_start else start.network.with_network(fresh(start.network.network))
     noisy, recipe = _with_stochastic_depth(quiet, recipe)
     if start.measured and not start.measured.mirrors.alike:
@@ -163,21 +171,28 @@ def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks, m
     unfreeze(model, noisy.network, recipe, tensors)
     how = dict(seed=seed, rates=stage_rates(model, noisy.network, tensors, recipe.layer_decay), deadline=deadline)
     initial = model.get_weights()
-    fitted = fit(model, splits.train, splits.validation, recipe, start=rival, callbacks=callbacks, **how)
-    recipe = _told(replace(recipe, test_size=fitted.test_size), fitted)
+    fitted = fit(
+        model, splits.train, splits.validation, recipe, start=rival, callbacks=callbacks, kept=kept("first"), **how
+    )  # fmt: skip
+    recipe = _told(replace(recipe, test_size=fitted.test_size, accumulate=fitted.parts), fitted)
+    missing = fitted.missing
     selection = Selection.of(fitted.cross_fitted.right, bool(rival) + len(fitted.candidates))
     crops = measure_crops and start.time_for_crops(deadline)
     if rival and not fitted.better:
-        return replace(_linear(start, start.rival(recipe), crops), fitted=fitted, selection=selection)
+        return replace(
+            _linear(start, start.rival(recipe), crops), fitted=fitted, selection=selection, missing=missing
+        )  # fmt: skip
     models = members(model, fitted.snapshots)
     finished = finish(models, recipe, splits.validation, crops=crops, mirrors_gain=start.mirrors_gain)
     recipe = finished.recipe
     if recipe.refit and rival:
         linear = start.linear(recipe, everything=True)
         begin = [*initial[:-2], linear.kernel, linear.bias]
-        told, snapshots = fit_again(model, begin, joined(splits.train, splits.validation), recipe, fitted, **how)
-        recipe, models = recipe.because(told), members(model, snapshots)
-    return Trained(finished.classifier(models), fitted, recipe, finished, selection)
+        everything = joined(splits.train, splits.validation)
+        told, snapshots, gone = fit_again(model, begin, everything, recipe, fitted, kept=kept("again"), **how)
+        recipe, models = recipe.because(*told), members(model, snapshots)
+        missing = tuple(dict.fromkeys((*missing, *gone)))
+    return Trained(finished.classifier(models), fitted, recipe, finished, selection, missing)
 
 
 def members(model: keras.Model, snapshots: Sequence[Sequence[np.ndarray]]) -> list[keras.Model]:
@@ -211,6 +226,7 @@ def _with_stochastic_depth(body: Backbone, recipe: Recipe) -> tuple[Backbone, Re
 def _told(recipe: Recipe, fitted: Fitted) -> Recipe:
     """`recipe` with how its training went among the reasons."""
     done = len(fitted.history.get("val_loss", ()))
+    recipe = recipe.because(*fitted.told)
     if fitted.cut:
         recipe = recipe.because(f"the time limit ended training after {done} of {recipe.epochs} epochs")
     if recipe.snapshots > 1:
@@ -224,8 +240,8 @@ def _told(recipe: Recipe, fitted: Fitted) -> Recipe:
         return recipe
     if recipe.test_size != recipe.size:
         recipe = recipe.because(
-            f"the validation loss is lowest on images of {recipe.test_size} px: the random crops of the training show "
-            "things larger than whole images do"
+            f"images of {recipe.test_size} px are classified as well as any, within the noise: the random crops of the "
+            "training show things larger than whole images do"
         )
     (nats, nats_error), (points, points_error) = fitted.gain, fitted.gained_accuracy
     told = (

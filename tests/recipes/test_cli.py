@@ -83,5 +83,7 @@ def test_signals(place, number, code):
             if b"Epoch 2" in line:
                 break
         process.send_signal(number)
-        process.stdout.read()
+        told = process.stdout.read()
     assert process.returncode == code
+    assert b"stopping after this step" in told and b"the same command goes on from there" in told
+    assert (place / f"run-{code}" / ".state" / "first.npz").is_file()

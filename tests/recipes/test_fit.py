@@ -12,9 +12,10 @@ import augment
 import recipes
 from recipes.backbones import resolve, stages
 from recipes.callbacks import KeepBest
-from recipes.choice import Score, better, choose, cross_fitted, gain, image_weights
+from recipes.choice import Candidates, Score, better, choose, cross_fitted, gain, image_weights
 from recipes.classifier import logits_model
-from recipes.fit import AdjustedCrossentropy, fit, fit_again, schedule, stage_rates, training_batches, unfreeze
+from recipes.descent import AdjustedCrossentropy, schedule, training_batches
+from recipes.fit import fit, fit_again, stage_rates, unfreeze
 from recipes.sources import load
 
 
@@ -62,6 +63,26 @@ def test_every_class_counts_alike_when_balanced():
     np.testing.assert_allclose(weights, [1 / 6, 1 / 6, 1 / 6, 1 / 2])
 
 
+def scored(losses, right=None):
+    n = len(losses)
+    return Score(np.asarray(losses, float), np.ones(n, bool) if right is None else right, np.full(n, 1 / n))
+
+
+def test_what_a_training_leaves_is_chosen_step_by_step():
+    noise = np.random.default_rng(0).normal(0, 0.1, 100)
+    start, early, late = scored(1 + noise), scored(0.9 + noise), scored(0.8 + noise)
+    assert Candidates((early, late)).taken() is late
+    slightly, clearly = scored(0.799 + noise[::-1]), scored(0.7 + noise)
+    assert Candidates((early, late), (slightly,)).taken() is late  # lower, but not beyond the noise
+    assert Candidates((early, late), (slightly, clearly)).taken() is clearly
+    as_good, worse = scored(0.801 + noise[::-1]), scored(0.9 + noise)
+    assert Candidates((late,), (), (as_good, worse)).taken() is as_good  # the largest within the noise of the lowest
+    assert Candidates((late,)).kept(start) is late
+    ruined, between = scored(1.1 + noise), scored(0.95 + noise)
+    assert Candidates((ruined,)).kept(start) is start
+    assert Candidates((ruined,), (between,)).kept(start) is between
+
+
 def test_the_nested_estimate_does_not_flatter_a_choice_among_many():
     """Of 60 classifiers that guess, the best on 100 images looks good; judged on other images it is a guess."""
     random = np.random.default_rng(0)
@@ -71,7 +92,7 @@ def test_the_nested_estimate_does_not_flatter_a_choice_among_many():
     start = Score(np.full(100, 10.0), guesses[0].right, weights)
     taken = guesses[choose(start, [g for g in guesses if g.accuracy >= start.accuracy])]
     flattering = max(g.accuracy for g in guesses)
-    honest = cross_fitted(start, guesses).right.mean()
+    honest = cross_fitted(start, Candidates(tuple(guesses))).right.mean()
     assert flattering > 0.6 and honest < flattering - 0.05
     assert taken.loss <= start.loss
 
@@ -187,8 +208,8 @@ def test_training_once_more_repeats_the_first_and_keeps_the_time():
     recipe, start = scratch(averaging=0.9), model.get_weights()
     fitted = fit(model, data, data, recipe, seed=0)
     first = model.get_weights()
-    assert "no time" in fit_again(model, start, data, recipe, fitted, seed=0, deadline=time.monotonic())[0]
+    assert "no time" in fit_again(model, start, data, recipe, fitted, seed=0, deadline=time.monotonic())[0][-1]
     assert all((a == b).all() for a, b in zip(first, model.get_weights(), strict=True))
-    assert f"all {len(data)} images" in fit_again(model, start, data, recipe, fitted, seed=0)[0]
+    assert f"all {len(data)} images" in fit_again(model, start, data, recipe, fitted, seed=0)[0][-1]
     for name, one, again in zip(model.weights, first, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, again, err_msg=name.path)

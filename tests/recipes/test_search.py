@@ -13,6 +13,7 @@ from makers import arrays, folder, small_network
 
 import recipes
 from recipes import RecipeError
+from recipes.recipe_file import load_recipe
 
 BASE = recipes.adjusted("all", size=32, epochs=2)
 
@@ -52,6 +53,19 @@ def test_a_line_for_every_trial_as_in_the_lecture(capsys):
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("val_acc: ")]
     assert lines[0].endswith("(1 / 2)") and lines[1].endswith("(2 / 2)")
     assert "learning_rate: " in lines[0] and "weight_decay: " in lines[0]
+
+
+def test_what_is_written(found, tmp_path):
+    found.save(tmp_path / "search")
+    assert load_recipe(tmp_path / "search" / "recipe.json") == found.recipe
+    rows = (tmp_path / "search" / "trials.csv").read_text().splitlines()
+    assert len(rows) == 6 and rows[0] == "number,state,accuracy,loss,learning_rate"
+    assert "<svg" in (tmp_path / "search" / "search.svg").read_text()
+    assert "What mattered" in (tmp_path / "search" / "report.html").read_text()
+    (tmp_path / "other.json").write_text('{"name": 3}')
+    for wrong in ("other.json", "none.json"):
+        with pytest.raises(RecipeError, match="cannot be read as a recipe"):
+            load_recipe(tmp_path / wrong)
 
 
 def test_the_picture(found):

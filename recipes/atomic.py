@@ -1,0 +1,33 @@
+"""Files that are there whole or not at all, at whatever instant the process or the machine stops."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_whole(path: Path, write: Callable[[Path], object], older: Path | None = None) -> None:
+    """`write` to a hidden neighbour of the same ending, synced to the disk, then renamed to `path`.
+
+    older: what the file that is there becomes; None: it is replaced.
+
+    Raises: OSError as `write` does; the neighbour is gone then.
+    """
+    temporary = path.with_name(f".new-{path.name}")
+    try:
+        write(temporary)
+        _sync(temporary)
+        if older is not None and path.exists():
+            os.replace(path, older)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

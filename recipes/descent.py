@@ -1,0 +1,315 @@
+"""Every gradient step that `recipes` takes: one compiled training that can be stopped at any instant and goes on."""
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import augment
+import optimizers
+from recipes.callbacks import SMALLER, NotFinite
+from recipes.checkpoint import Checkpoints
+from recipes.data import ImageData
+from recipes.errors import OutputError, TrainingError
+from recipes.faults import batch_names, gradient_norms, reading_failed, too_many, vanished
+from recipes.finding import printable
+from recipes.recipe import Recipe
+from recipes.stop import Stop
+
+HALVINGS = 3  # of the learning rate, at losses that are not finite, before the training is given up
+
+
+@keras.saving.register_keras_serializable("recipes")
+class AdjustedCrossentropy(keras.losses.Loss):
+    """Cross-entropy of softmax(logits + log π) with label smoothing, π the share of each class in the training images.
+
+    The logits that minimise it are those of classes that are equally frequent (logit adjustment, Menon et al. 2021);
+    with a uniform π it is the usual cross-entropy.
+    """
+
+    def __init__(self, shares: Sequence[float], label_smoothing: float = 0.0, name="adjusted_crossentropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.shares, self.label_smoothing = [float(share) for share in shares], label_smoothing
+
+    def call(self, y_true, y_pred):
+        logits = y_pred + keras.ops.log(keras.ops.convert_to_tensor(self.shares, y_pred.dtype))
+        return keras.losses.categorical_crossentropy(
+            y_true, logits, from_logits=True, label_smoothing=self.label_smoothing
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "shares": self.shares, "label_smoothing": self.label_smoothing}
+
+
+def schedule(peak: float, steps: int, cycles: int = 1) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Linear warm-up over the first tenth of the updates (at most 100), then cosine decay to a hundredth; with several
+    cycles each of them a cosine from the peak (SGDR, Loshchilov and Hutter 2017)."""
+    if cycles > 1:
+        return optimizers.CosineRestarts(peak, math.ceil(steps / cycles), minimum=0.01 * peak)
+    warmup = max(1, min(100, steps // 10))
+    if warmup >= steps:
+        return optimizers.Cosine(peak, steps, minimum=0.01 * peak)
+    return optimizers.Warmup(optimizers.Cosine(peak, steps - warmup, minimum=0.01 * peak), warmup)
+
+
+class Training:
+    """Gradient steps of `model` on `images` as `recipe` says, from where `kept` has got to.
+
+    After a fault the last good state is taken up again with one thing changed, which `changes` holds and tells: half
+    the learning rate after a loss that is not finite, batches in twice as many parts after memory ran out, without the
+    files that vanished. A new process that is given the same goes on from the state on disk. Either way everything
+    else is bit for bit as if nothing had been: weights, seeds of the noise, optimizer, averages, metrics, history,
+    place in the data, and the callbacks that have `state()` and `restore(state)`.
+
+    rates: regular expressions of variables' paths → multiplier of the learning rate, see `optimizers.Discriminative`.
+
+    After `run`: history (one list per metric, one value per epoch) and seconds, over all processes.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        images: ImageData,
+        recipe: Recipe,
+        *,
+        seed: int,
+        rates: dict[str, float] | None = None,
+        kept: Checkpoints | None = None,
+    ):
+        self.model, self.images, self.recipe, self.seed, self.rates = model, images, recipe, seed, rates
+        self.kept, self.history, self.seconds = kept or Checkpoints(), {}, 0.0
+        state = self.kept.load()
+        first = {"halvings": 0, "parts": recipe.accumulate, "missing": [], "told": []}
+        self.changes = state["changes"] if state else first
+        self._compile()
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a state to go on from."""
+        return self.kept.newest is not None
+
+    def run(self, epochs: int, callbacks: Sequence[keras.callbacks.Callback] = ()) -> "Training":
+        """Train up to `epochs`, or until a callback stops it.
+
+        Raises: TrainingError where the loss is not finite at an eighth of the learning rate; DataError for images
+            that cannot be read any more.
+        """
+        with Stop() as stop:
+            while True:
+                try:
+                    self._attempt(epochs, callbacks, stop)
+                    return self
+                except NotFinite as fault:
+                    self._slower(fault)
+                except tf.errors.ResourceExhaustedError as fault:
+                    self._in_smaller_parts(fault)
+                except tf.errors.OpError as fault:
+                    self._without_vanished(fault)
+                self._compile()
+
+    def _compile(self) -> None:
+        """One update for `batch_size` images; the schedule counts updates, whatever the parts."""
+        recipe, images, parts = self.recipe, self.images, self.changes["parts"]
+        shares = np.maximum(images.counts, 1) / len(images) if recipe.balanced else np.ones(len(images.class_names))
+        updates = math.ceil(len(images) / recipe.batch_size) * recipe.epochs
+        optimizer = optimizers.Adam(
+            schedule(recipe.learning_rate / 2 ** self.changes["halvings"], updates, recipe.snapshots),
+            weight_decay=recipe.weight_decay,
+            gradient_accumulation_steps=parts if parts > 1 else None,
+        )
+        if self.rates:
+            optimizer = optimizers.Discriminative(optimizer, self.rates)
+        self.model.compile(
+            optimizer,
+            AdjustedCrossentropy(shares, recipe.label_smoothing),
+            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+            jit_compile=bool(tf.config.list_physical_devices("GPU")),
+        )
+        gone = set(self.changes["missing"])
+        self._data = images.subset([i for i, name in enumerate(images.names) if name not in gone]) if gone else images
+        self._recipe = replace(recipe, accumulate=parts)
+        self._part = recipe.batch_size // parts
+
+    def _attempt(self, epochs: int, callbacks, stop: Stop) -> None:
+        model, state, steps = self.model, self.kept.newest, math.ceil(len(self._data) / self._part)
+        average = self.recipe.averaging and self.recipe.snapshots < 2  # it would reach back over the restarts
+        averaging = [optimizers.PolyakAveraging(self.recipe.averaging)] if average else []
+        calls = keras.callbacks.CallbackList(
+            [*averaging, *callbacks], add_history=True, add_progbar=True, verbose=1 if sys.stdout.isatty() else 2,
+            epochs=epochs, steps=steps, model=model,
+        )  # fmt: skip
+        self._callbacks = {f"{i} {type(callback).__name__}": callback for i, callback in enumerate(callbacks)}
+        self._began, self._parts_done, self._at = time.monotonic(), 0, (0, 0)
+        model.stop_training = False
+        model.optimizer.build(model.trainable_variables)
+        model.make_train_function()
+        calls.on_train_begin()
+        first, begin = (state["epoch"], min(state["images"] // self._part, steps - 1)) if state else (0, 0)
+        batches = self._batches(epochs, first, begin)
+        if state:
+            self._restore(state, batches)
+        stream, logs = iter(batches), {}
+        for epoch in range(first, epochs):
+            if not (first == epoch and begin):
+                model.reset_metrics()
+            calls.on_epoch_begin(epoch)
+            for step in range(begin if epoch == first else 0, steps):
+                self._at = epoch, step
+                self._keep(stop, epoch, step)
+                calls.on_train_batch_begin(step)
+                logs = model.train_function(stream)
+                self._parts_done += 1
+                if not math.isfinite(float(logs["loss"])):
+                    raise NotFinite(f"the loss became {float(logs['loss'])}")
+                calls.on_train_batch_end(step, logs)
+                if model.stop_training:
+                    break
+            logs = dict(model.get_metrics_result())
+            calls.on_epoch_end(epoch, logs)
+            if model.stop_training:
+                break
+        if not (state and state["done"]):
+            self.kept.keep(lambda: self._state(epochs, 0, done=True))
+        if stop.number:
+            stop.leave()
+        calls.on_train_end(logs)
+        self.history = {name: [float(v) for v in values] for name, values in model.history.history.items()}
+        self.seconds = self.kept.newest["seconds"]
+
+    def _batches(self, epochs: int, first: int, begin: int) -> tf.data.Dataset:
+        classes = len(self.images.class_names)
+        batches = training_batches(
+            self._data, replace(self._recipe, epochs=max(epochs, first)), seed=self.seed, start=first, first_batch=begin
+        )
+        return batches.map(lambda x, label: (x, _soft(label, classes)))
+
+    def _keep(self, stop: Stop, epoch: int, step: int) -> None:
+        """The state before a step, where it is due, between two updates; and the end, where a signal asked for it."""
+        between = self._parts_done % self.changes["parts"] == 0
+        if self.kept.newest is None:
+            self.kept.keep(lambda: self._state(epoch, step), on_disk=False)
+        elif between and (self.kept.due or stop.number):
+            self.kept.keep(lambda: self._state(epoch, step))
+        if stop.number:
+            stop.leave()
+
+    def _variables(self) -> list[keras.Variable]:
+        """Weights, seeds, and the optimizer's; not the sums of gradients, which are zero between two updates."""
+        mine = [v for v in self.model.optimizer.variables if not v.name.endswith("gradient_accumulator")]
+        return list({id(v): v for v in (*self.model.variables, *mine)}.values())
+
+    def _state(self, epoch: int, step: int, done: bool = False) -> dict:
+        values = []
+        for variable in self._variables():
+            value = np.array(keras.ops.convert_to_numpy(variable))
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise NotFinite(f"{variable.path} became {value[~np.isfinite(value)][0]}")
+            values.append(np.array(value // self.changes["parts"]) if variable.name == "iteration" else value)
+        kept = {name: c.state() for name, c in self._callbacks.items() if hasattr(c, "state") and hasattr(c, "restore")}
+        return {
+            "epoch": epoch, "images": step * self._part, "done": done, "changes": dict(self.changes),
+            "variables": values,
+            "metrics": [np.array(keras.ops.convert_to_numpy(v)) for v in self.model.metrics_variables],
+            "history": {name: [float(v) for v in row] for name, row in self.model.history.history.items()},
+            "callbacks": kept, "seconds": self.seconds + time.monotonic() - self._began,
+        }  # fmt: skip
+
+    def _restore(self, state: dict, batches: tf.data.Dataset) -> None:
+        model, parts = self.model, self.changes["parts"]
+        if state["images"]:
+            model.train_function(iter(batches))  # makes the metrics' variables; what it did is overwritten below
+            for variable, value in zip(model.metrics_variables, state["metrics"], strict=True):
+                variable.assign(value)
+        variables = self._variables()
+        if [v.shape for v in variables] != [value.shape for value in state["variables"]]:
+            raise OutputError(f"{self.kept.path} is of another version of this library; delete the run to begin anew")
+        for variable, value in zip(variables, state["variables"], strict=True):
+            variable.assign(value * parts if variable.name == "iteration" else value)
+        for variable in model.optimizer.variables:
+            if variable.name.endswith("gradient_accumulator"):
+                variable.assign(keras.ops.zeros_like(variable))
+        for name, callback in self._callbacks.items():
+            if name in state["callbacks"]:
+                callback.restore(state["callbacks"][name])
+        rows = state["history"]
+        model.history.history = {name: list(values) for name, values in rows.items()}
+        model.history.epoch = list(range(max(map(len, rows.values()), default=0)))
+        self.seconds = state["seconds"]
+
+    def _changed(self, told: str, **changes) -> None:
+        """The last good state, to be gone on from with these changes."""
+        state = self.kept.newest
+        changes["told"] = [*self.changes["told"], told]
+        self.changes = {**self.changes, **changes}
+        state["changes"] = dict(self.changes)
+        print(told)
+
+    def _slower(self, fault: NotFinite) -> None:
+        halvings = self.changes["halvings"] + 1
+        epoch, step = self._at
+        where = f"{fault} at step {step + 1} of epoch {epoch + 1}"
+        if self.kept.newest is None:  # the weights that the training was given
+            raise TrainingError(f"{where}, before anything was trained") from None
+        if halvings > HALVINGS:
+            told = f"{where}, at an eighth of the learning rate too. {self._diagnosis(epoch, step)}; {SMALLER}"
+            raise TrainingError(told) from None
+        self._changed(
+            f"{where}: the training goes on from the last good state with 1/{2**halvings} of the learning rate",
+            halvings=halvings,
+        )
+
+    def _diagnosis(self, epoch: int, step: int) -> str:
+        """The files of a batch, and the gradients that it has at the last good weights."""
+        batches = self._batches(epoch + 1, epoch, step)
+        self._restore(self.kept.newest | {"images": 0}, batches)
+        positions = range(step * self._part, min((step + 1) * self._part, len(self._data)))
+        names = batch_names(self._data, positions, epoch=epoch, seed=self.seed)
+        norms = gradient_norms(self.model, *next(iter(batches)))
+        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+        return printable(
+            f"The batch: {', '.join(names[:10])}{more}. Its largest gradients at the last good weights: {norms}"
+        )
+
+    def _in_smaller_parts(self, fault) -> None:
+        parts, size = 2 * self.changes["parts"], self.recipe.batch_size
+        while size % parts and parts < size:
+            parts += 1
+        if self.changes["parts"] >= size or self.kept.newest is None:
+            raise fault
+        told = f"memory ran out: batches of {size} images are computed in {parts} parts from now on"
+        self._changed(told, parts=parts)
+
+    def _without_vanished(self, fault) -> None:
+        gone = vanished(self._data)
+        missing = [*self.changes["missing"], *gone]
+        if not gone or self.kept.newest is None or too_many(len(missing), len(self.images)):
+            raise reading_failed(fault, self._data) or fault
+        told = f"{len(gone)} training images vanished, the training goes on without them: {', '.join(gone)}"
+        self._changed(printable(told), missing=missing)
+
+
+def _soft(labels, classes: int):
+    """One-hot of integer labels; labels that mixing has made soft already, as they are."""
+    return tf.one_hot(labels, classes) if labels.dtype.is_integer else labels
+
+
+def training_batches(
+    train: ImageData, recipe: Recipe, *, seed: int, start: int = 0, first_batch: int = 0
+) -> tf.data.Dataset:
+    """All epochs of augmented (images, labels) from batch `first_batch` of epoch `start` on, one stream without a stall
+    between epochs; the batches are those that are on the device at once."""
+    source, classes = train.source(), len(train.class_names)
+    part = recipe.batch_size // recipe.accumulate
+
+    def one_epoch(epoch):
+        begin = tf.where(epoch == start, tf.constant(first_batch, tf.int64), 0)
+        return augment.epoch(
+            source, recipe.policy, batch_size=part, seed=seed, epoch=epoch, first_batch=begin, classes=classes
+        )  # fmt: skip
+
+    return tf.data.Dataset.range(start, recipe.epochs).flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)

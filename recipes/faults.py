@@ -1,0 +1,60 @@
+"""What a training says of a fault that it cannot get over, and which files are gone."""
+
+import os
+import re
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.data import ImageData
+from recipes.errors import DataError
+from recipes.finding import printable
+
+_SHARE, _FEW = 0.01, 3  # of the training images may vanish; and that many of a small dataset
+AGAIN = "put them back and give the same command again: it goes on from where it stopped"
+
+
+def vanished(data: ImageData) -> tuple[str, ...]:
+    """Names of the images that are files and cannot be opened any more."""
+    if data.in_memory_pixels:
+        return ()
+    pairs = zip(data.images, data.names, strict=True)
+    return tuple(name for image, name in pairs if isinstance(image, str) and not os.access(image, os.R_OK))
+
+
+def too_many(gone: int, images: int) -> bool:
+    """Whether so many vanished files are no accident to go on from."""
+    return gone > _FEW and gone > _SHARE * images
+
+
+def reading_failed(error: tf.errors.OpError, *parts: ImageData) -> DataError | None:
+    """What a pipeline's error is called where it is about an image; None where it is something else."""
+    gone = [name for data in parts for name in vanished(data)]
+    if gone:
+        shown = ", ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
+        return DataError(printable(f"{len(gone)} images are gone since the audit ({shown}); {AGAIN}"))
+    told = re.search(r"cannot read .*?(?=\s*(?:\[Op:|\n|$))", error.message)
+    return told and DataError(printable(f"{told[0]}, though the audit could; {AGAIN}"))
+
+
+def batch_names(data: ImageData, positions, *, epoch: int, seed: int) -> list[str]:
+    """What the images at these positions of an epoch are called."""
+    at = data.source().index(
+        tf.constant(list(positions), tf.int64), tf.constant(epoch, tf.int64), seed=seed, shuffle=True
+    )
+    return [data.names[int(index)] for index in at]
+
+
+def gradient_norms(model: keras.Model, images, labels, count: int = 3) -> str:
+    """The largest norms of the gradients of a batch's loss, in words."""
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(x=images, y=labels, y_pred=model(images, training=True), training=True)
+    gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
+    norms = [
+        (float(tf.norm(tf.convert_to_tensor(g))), v.path)
+        for g, v in zip(gradients, model.trainable_variables, strict=True)
+        if g is not None
+    ]
+    norms.sort(key=lambda pair: -np.inf if np.isfinite(pair[0]) else -pair[0])
+    return ", ".join(f"{path} {norm:.3g}" for norm, path in norms[:count])

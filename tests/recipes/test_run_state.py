@@ -1,0 +1,84 @@
+"""What an output folder holds while its run is made."""
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+
+import recipes
+from recipes.checkpoint import packed, unpacked
+from recipes.run_state import RunState
+
+COMMAND = {"dataset": "photos", "seed": 0}
+RECIPE = recipes.finetune_all(32, 30)
+
+
+def begun(folder) -> RunState:
+    run = RunState(folder, COMMAND)
+    run.begin()
+    return run
+
+
+def test_what_was_planned_is_kept(tmp_path):
+    with begun(tmp_path) as run:
+        assert run.plan("auto") is None
+        run.keep_plan(RECIPE, {"a.jpg": "1", "b.jpg": "2"}, {"keras": "3"})
+        run.training("first").keep(lambda: {"x": 1})
+    with begun(tmp_path) as run:
+        assert run.plan("auto") == RECIPE
+        mine = dataclasses.replace(RECIPE.policy, extra=print)
+        assert run.plan(recipes.adjusted("all", policy=mine)).policy == mine
+        run.keep_plan(recipes.finetune_few(), {"b.jpg": "2", "a.jpg": "1"}, {"keras": "3"})
+        assert run.plan("auto") == RECIPE
+
+
+def test_other_images_and_versions_are_told(tmp_path, capsys):
+    with begun(tmp_path) as run:
+        run.keep_plan(RECIPE, {"a.jpg": "1", "b.jpg": "2"}, {"keras": "3"})
+        run.keep_plan(RECIPE, {"a.jpg": "1", "b.jpg": "2"}, {"keras": "4"})
+        assert "differ in bits" in capsys.readouterr().out
+        with pytest.raises(recipes.DataError, match=r"1 gone \(b.jpg\); 1 new \(c.jpg\); 1 changed \(a.jpg\)"):
+            run.keep_plan(RECIPE, {"a.jpg": "7", "c.jpg": "2"}, {"keras": "3"})
+
+
+def test_seconds_of_earlier_processes_count(tmp_path):
+    with begun(tmp_path) as run:
+        assert run.spent == 0
+        time.sleep(0.01)
+        run.training("first").keep(lambda: {})
+    spent = RunState(tmp_path, COMMAND).spent
+    assert spent >= 0.01
+    with begun(tmp_path) as run:
+        run.training("first").keep(lambda: {})
+    assert RunState(tmp_path, COMMAND).spent > spent
+
+
+def test_a_run_that_lost_nothing_leaves_nothing(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(recipes.DataError), begun(folder):
+        raise recipes.DataError("no images")
+    assert not folder.exists()
+    with pytest.raises(recipes.DataError), begun(folder) as run:
+        run.training("first").keep(lambda: {})
+        raise recipes.DataError("an image is gone")
+    with pytest.raises(recipes.OutputError, match="seed was 0, is 1"):
+        RunState(folder, COMMAND | {"seed": 1}).begin()
+    with pytest.raises(recipes.TrainingError), begun(folder):
+        raise recipes.TrainingError("no number")
+    assert not (folder / ".state").exists()
+
+
+def test_one_at_a_time(tmp_path):
+    with begun(tmp_path), pytest.raises(recipes.OutputError, match="another process"):
+        begun(tmp_path)
+    with begun(tmp_path):
+        pass
+
+
+def test_states_come_back_as_they_were():
+    tree = {"epoch": 3, "loss": float("inf"), "rows": [[np.arange(3), np.array(True)], []], "none": None, "x": np.pi}
+    again = unpacked(packed(tree))
+    np.testing.assert_array_equal(again["rows"][0][0], np.arange(3))
+    assert again["rows"][0][1].dtype == bool and again["rows"][1] == []
+    assert {k: v for k, v in again.items() if k != "rows"} == {k: v for k, v in tree.items() if k != "rows"}
