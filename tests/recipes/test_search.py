@@ -61,7 +61,7 @@ def test_what_is_written(found, tmp_path):
     rows = (tmp_path / "search" / "trials.csv").read_text().splitlines()
     assert len(rows) == 6 and rows[0] == "number,state,accuracy,loss,learning_rate"
     assert "<svg" in (tmp_path / "search" / "search.svg").read_text()
-    assert "What mattered" in (tmp_path / "search" / "report.html").read_text()
+    assert "All trials" in (tmp_path / "search" / "report.html").read_text()
     (tmp_path / "other.json").write_text('{"name": 3}')
     for wrong in ("other.json", "none.json"):
         with pytest.raises(RecipeError, match="cannot be read as a recipe"):
