@@ -1,5 +1,6 @@
 """The page about a run: what is in it, that nothing can break out of it, that it stays small, and how it behaves."""
 
+import base64
 import re
 import shutil
 from dataclasses import replace
@@ -7,6 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from makers import folder, jpeg, small_network
 
 import recipes
@@ -17,6 +19,8 @@ from recipes.classifier import logits_model, with_probabilities
 from recipes.data import ImageData
 from recipes.evaluation import score
 from recipes.judged import Judged
+from recipes.pictures import at_hand, photo, photo_called
+from recipes.proof_images import with_orientation
 from recipes.report import render
 from recipes.reproduce import commands
 from recipes.result import Result
@@ -353,3 +357,18 @@ def test_the_page_of_a_search(browser, tmp_path):
     page.close()
     assert list(Page(search_page(trials(1))).sections) == ["winner", "layout", "trials"]
     assert len(search_page(trials(3000)).encode()) < 1_000_000
+
+
+def test_photos_are_upright_small_and_of_any_kind(tmp_path):
+    wide = np.zeros((100, 400, 3), np.uint8)
+    wide[:, :200] = 255  # the left half is white
+    (tmp_path / "turned.jpg").write_bytes(with_orientation(jpeg(wide), 6))  # its left is to be shown on top
+    (tmp_path / "text.jpg").write_text("no image")
+    names = tuple(str(tmp_path / name) for name in ("turned.jpg", "text.jpg", "gone.jpg"))
+    data = ImageData(names, np.zeros(3, np.int64), ("a",), names)
+    shown = [photo(data, i) for i in range(3)]
+    assert shown[1:] == [None, None] and at_hand(data, range(3)) == [0]
+    pixels = tf.io.decode_jpeg(base64.b64decode(shown[0].split(",")[1])).numpy()
+    assert pixels.shape == (160, 40, 3) and pixels[:60].min() > 240 and pixels[100:].max() < 15
+    grey = ImageData(wide[None, :, :, :1], np.zeros(1, np.int64), ("a",), ("images[0]",))
+    assert photo(grey, 0) and photo_called("images[0]", grey) and photo_called("images[1]", grey) is None
