@@ -44,6 +44,7 @@ def finetune(
     output=None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     snapshots: int = 0,
+    strict: bool = False,
 ) -> Result:
     """Turn an ImageNet-pretrained network into a classifier of your images.
 
@@ -64,6 +65,7 @@ def finetune(
                 on all images does not call them. Those with `state()` and `restore(state)` go on with a stopped run.
     snapshots:  that many cycles of the learning rate in the same epochs; their ends are averaged, see
         `Recipe.snapshots`.
+    strict:     whatever the audit finds is an error, see `audit`.
 
     Raises: DataError, BackboneError, RecipeError, OutputError, before anything long begins; DataError when many images
         vanish meanwhile; TrainingError when the loss is no longer a number at an eighth of the learning rate either.
@@ -81,7 +83,7 @@ def finetune(
         deadline = None if limit is None else began + limit - run.spent
         planned = run.plan(recipe)
         try:
-            ready = prepare(dataset, backbone, planned or recipe, validation, seed, deadline, run.begin)
+            ready = prepare(dataset, backbone, planned or recipe, validation, seed, deadline, run.begin, strict)
             run.keep_plan(ready.recipe, _images(ready), versions())
             return _made(replace(ready, recipe=planned or ready.recipe), seed, deadline, callbacks, snapshots, run)
         except tf.errors.OpError as error:
