@@ -19,6 +19,7 @@ from recipes.arguments import (
 )
 from recipes.arguments import command as in_words
 from recipes.audit import Audit
+from recipes.babysitter import Babysitter
 from recipes.choice import cross_fitted
 from recipes.evaluation import score
 from recipes.faults import reading_failed
@@ -28,6 +29,7 @@ from recipes.ledger import Gain, paired_bootstrap
 from recipes.plan import with_snapshots
 from recipes.prepare import Prepared, prepare
 from recipes.result import Result
+from recipes.run_folder import LOGS
 from recipes.run_state import RunState
 from recipes.suspects import find_suspects
 from recipes.training import train
@@ -60,7 +62,8 @@ def finetune(
                 fits what is left, and training stops in time with the best weights so far.
     seed:       two CPU runs with one seed give the same weights. Sets Python's, NumPy's and TensorFlow's seeds.
     output:     a folder for the saved run; `recipes.load(output)` brings the Result back. A run that was stopped goes
-                on when it is given the same arguments; a finished one is given back.
+                on when it is given the same arguments; a finished one is given back. In its folder logs/ TensorBoard
+                finds the training, see `Babysitter`.
     callbacks:  Keras callbacks for the training by gradient steps; the recipe "probe" has none, and the last training
                 on all images does not call them. Those with `state()` and `restore(state)` go on with a stopped run.
     snapshots:  that many cycles of the learning rate in the same epochs; their ends are averaged, see
@@ -95,6 +98,8 @@ def _made(ready: Prepared, seed: int, deadline: float | None, callbacks, snapsho
     start, clock = ready.start, ready.clock
     chosen = with_snapshots(ready.recipe, snapshots) if snapshots else ready.recipe
     print(chosen)
+    if chosen.epochs and run.directory is not None:
+        callbacks = [Babysitter(run.directory / LOGS), *callbacks]
     keras.utils.set_random_seed(seed)  # the same, whatever had to be computed before and what was at hand
     with clock("training"):
         trained = train(start, chosen, seed, deadline, callbacks, kept=run.training)

@@ -315,6 +315,7 @@ def test_a_validation_set_of_ones_own_is_never_trained_on(tmp_path):
 def test_what_the_choice_was_worth_is_told_and_saved(photos, tmp_path):
     recipe = recipes.adjusted("all", epochs=2)
     result = recipes.finetune(photos, backbone=small_network(), recipe=recipe, output=tmp_path)
+    assert list((tmp_path / "logs").glob("events*"))
     assert result.selection.candidates == 1 + 2 + 3 + 2  # the start, epochs, interpolations, larger images
     low, high = result.selection.interval
     assert 0 <= low <= result.selection.accuracy <= high <= 1
