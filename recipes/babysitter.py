@@ -29,13 +29,17 @@ class Babysitter(keras.callbacks.Callback):
         self.log_dir, self.quiet = log_dir, quiet
 
     def on_train_begin(self, logs=None):
-        self._writer = tf.summary.create_file_writer(str(self.log_dir)) if self.log_dir else None
         self._kernels = [v for v in self.model.trainable_variables if len(v.shape) > 1]
         self._copies = None
         self._step, self._looked, self._began = 0, 0.0, time.perf_counter()
+        self._before = int(self.model.optimizer.iterations)  # of a training that goes on
         self._last_cost, self._epoch_share = 0.0, None
         self.ratios: list[np.ndarray] = []
         self.verdicts: list[str] = []
+        self._writer = None
+        if self.log_dir:
+            self._writer = tf.summary.create_noop_writer()
+            self._log(self._open)
 
     @property
     def cost(self) -> float:
@@ -64,21 +68,14 @@ class Babysitter(keras.callbacks.Callback):
         self.ratios.append(ratios)
         if not np.isfinite(ratios).all() and not any("no longer" in verdict for verdict in self.verdicts):
             self._say(f"step {self._step}: weights are no longer numbers: lower the learning rate")
-        if self._writer:
-            self._write_step(ratios, logs or {})
+        self._log(lambda: self._write_step(ratios, logs or {}))
         self._last_cost = 2 * (time.perf_counter() - began)
         self._looked += time.perf_counter() - began
 
     def on_epoch_end(self, epoch, logs=None):
         logs, began = logs or {}, time.perf_counter()
-        if self._writer:
-            with self._writer.as_default(step=epoch):
-                for name, value in logs.items():
-                    tf.summary.scalar(f"epoch/{name}", value)
-                if self._looked + self._histogram_cost() < _SHARE * (began - self._began):
-                    for variable in self._kernels:
-                        tf.summary.histogram(f"weights/{variable.path}", variable.value)
-            self._writer.flush()
+        histograms = self._looked + self._histogram_cost() < _SHARE * (began - self._began)
+        self._log(lambda: self._write_epoch(epoch, logs, histograms))
         self._looked += time.perf_counter() - began
         self._gap(epoch, logs)
 
@@ -97,8 +94,7 @@ class Babysitter(keras.callbacks.Callback):
             self._say("nothing in the model is trainable")
         else:
             self._say(f"no look at the weights fitted into {_SHARE:.0%} of {self._step} steps")
-        if self._writer:
-            self._writer.close()
+        self._log(lambda: self._writer.close())
 
     def _first_loss(self, logs) -> None:
         classes, loss = self.model.output_shape[-1], (logs or {}).get("loss")
@@ -122,9 +118,30 @@ class Babysitter(keras.callbacks.Callback):
                 "images are right: it overfits; more augmentation, dropout or weight decay, or more images"
             )
 
+    def _open(self) -> None:
+        self._writer = tf.summary.create_file_writer(str(self.log_dir))
+
+    def _log(self, write) -> None:
+        """Where the logs cannot be written, for the disk is full, the training is worth more than they are."""
+        if self._writer is None:
+            return
+        try:
+            write()
+        except (tf.errors.OpError, OSError) as error:
+            self._writer = None
+            self._say(f"{self.log_dir} cannot be written, the training goes on without logs: {error}")
+
+    def _write_epoch(self, epoch: int, logs, histograms: bool) -> None:
+        with self._writer.as_default(step=epoch):
+            for name, value in logs.items():
+                tf.summary.scalar(f"epoch/{name}", value)
+            for variable in self._kernels if histograms else ():
+                tf.summary.histogram(f"weights/{variable.path}", variable.value)
+        self._writer.flush()
+
     def _write_step(self, ratios, logs) -> None:
         rate = getattr(self.model.optimizer, "learning_rate", None)
-        with self._writer.as_default(step=self._step):
+        with self._writer.as_default(step=self._before + self._step):
             for variable, ratio in zip(self._kernels, ratios, strict=True):
                 tf.summary.scalar(f"update_to_weight/{variable.path}", ratio)
             if "loss" in logs:

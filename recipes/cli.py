@@ -70,6 +70,7 @@ def finetune(
     seed: SeedOption = 0,
     within: WithinOption = None,
     snapshots: Annotated[int, typer.Option(help="Cycles of the learning rate whose ends are averaged.", min=0)] = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="What the audit finds is an error: exit code 2.")] = False,
 ):
     """Train the best classifier for labelled images, and say why it is made as it is. Stopped? Run it again."""
     result = recipes.finetune(
@@ -81,6 +82,7 @@ def finetune(
         seed=seed,
         output=output,
         snapshots=snapshots,
+        strict=strict,
     )
     output = saved_in_the_end(result, output)
     result.report(output / "report.html")

@@ -19,6 +19,7 @@ from recipes.arguments import (
 )
 from recipes.arguments import command as in_words
 from recipes.audit import Audit
+from recipes.babysitter import Babysitter
 from recipes.choice import cross_fitted
 from recipes.evaluation import score
 from recipes.faults import reading_failed
@@ -28,6 +29,7 @@ from recipes.ledger import Gain, paired_bootstrap
 from recipes.plan import with_snapshots
 from recipes.prepare import Prepared, prepare
 from recipes.result import Result
+from recipes.run_folder import LOGS
 from recipes.run_state import RunState
 from recipes.suspects import find_suspects
 from recipes.training import train
@@ -44,6 +46,7 @@ def finetune(
     output=None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     snapshots: int = 0,
+    strict: bool = False,
 ) -> Result:
     """Turn an ImageNet-pretrained network into a classifier of your images.
 
@@ -59,11 +62,13 @@ def finetune(
                 fits what is left, and training stops in time with the best weights so far.
     seed:       two CPU runs with one seed give the same weights. Sets Python's, NumPy's and TensorFlow's seeds.
     output:     a folder for the saved run; `recipes.load(output)` brings the Result back. A run that was stopped goes
-                on when it is given the same arguments; a finished one is given back.
+                on when it is given the same arguments; a finished one is given back. In its folder logs/ TensorBoard
+                finds the training, see `Babysitter`.
     callbacks:  Keras callbacks for the training by gradient steps; the recipe "probe" has none, and the last training
                 on all images does not call them. Those with `state()` and `restore(state)` go on with a stopped run.
     snapshots:  that many cycles of the learning rate in the same epochs; their ends are averaged, see
         `Recipe.snapshots`.
+    strict:     whatever the audit finds is an error, see `audit`.
 
     Raises: DataError, BackboneError, RecipeError, OutputError, before anything long begins; DataError when many images
         vanish meanwhile; TrainingError when the loss is no longer a number at an eighth of the learning rate either.
@@ -81,7 +86,7 @@ def finetune(
         deadline = None if limit is None else began + limit - run.spent
         planned = run.plan(recipe)
         try:
-            ready = prepare(dataset, backbone, planned or recipe, validation, seed, deadline, run.begin)
+            ready = prepare(dataset, backbone, planned or recipe, validation, seed, deadline, run.begin, strict)
             run.keep_plan(ready.recipe, _images(ready), versions())
             return _made(replace(ready, recipe=planned or ready.recipe), seed, deadline, callbacks, snapshots, run)
         except tf.errors.OpError as error:
@@ -93,6 +98,8 @@ def _made(ready: Prepared, seed: int, deadline: float | None, callbacks, snapsho
     start, clock = ready.start, ready.clock
     chosen = with_snapshots(ready.recipe, snapshots) if snapshots else ready.recipe
     print(chosen)
+    if chosen.epochs and run.directory is not None:
+        callbacks = [Babysitter(run.directory / LOGS), *callbacks]
     keras.utils.set_random_seed(seed)  # the same, whatever had to be computed before and what was at hand
     with clock("training"):
         trained = train(start, chosen, seed, deadline, callbacks, kept=run.training)

@@ -37,10 +37,12 @@ class Prepared:
     summary: Summary
 
 
-def prepare(dataset, backbone, recipe, validation, seed: int, deadline: float | None, check=lambda: None) -> Prepared:
+def prepare(
+    dataset, backbone, recipe, validation, seed: int, deadline: float | None, check=lambda: None, strict: bool = False
+) -> Prepared:
     """Everything of `finetune` up to the first training, printed as it is found. Sets all seeds.
 
-    check: called once the dataset is loaded.
+    check: called once the dataset is loaded.  strict: findings of the audit are an error.
     """
     own = dataset is None or (isinstance(dataset, str) and dataset == "digits")
     splits = load("digits" if own else dataset)
@@ -51,7 +53,7 @@ def prepare(dataset, backbone, recipe, validation, seed: int, deadline: float | 
     network = resolve(backbone)
     clock = Clock()
     with clock("audit"):
-        splits, facts = usable(splits, audit(splits))
+        splits, facts = usable(splits, audit(splits, strict=strict))
         split_here = splits.validation is None
         if split_here:
             splits, facts = _split(splits, facts, 0.2 if validation is None else validation, seed)

@@ -27,8 +27,9 @@ from recipes.suspects import Suspect
 
 _DESCRIPTION, _MODEL, _PROBE, _JUDGED = "result.json", "model.keras", "probe.npz", "judged.npz"
 STATE, COMMAND, LOCK = ".state", "command.json", ".lock"  # of a run that is not finished, see `run_state`
+LOGS = "logs"  # for TensorBoard
 _OURS = {f"{new}{name}" for name in (_MODEL, _PROBE, _JUDGED) for new in ("", ".new-")}
-_OURS |= {f".new-{_DESCRIPTION}", ".writable", STATE, LOCK}
+_OURS |= {f".new-{_DESCRIPTION}", ".writable", STATE, LOCK, LOGS}
 _LARGEST = 2**28  # bytes of the description: some ten million files
 _PLAIN = ("class_names", "history", "backbone", "seconds", "command", "versions", "table")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from odd_images import encoded, photo
 
-from recipes import DataError, audit, from_csv
+from recipes import DataError, audit, finetune, from_csv
 from recipes.audit import Audit, usable
 from recipes.look import look
 from recipes.oddities import near_duplicates, seen
@@ -221,6 +221,8 @@ def test_strict(tmp_path):
     (tmp_path / "a" / "empty.jpg").write_bytes(b"")
     with pytest.raises(DataError, match=r"1 kinds of findings(.|\n)*zero bytes .*empty.jpg"):
         audit(tmp_path, strict=True)
+    with pytest.raises(DataError, match="strict was asked for"):
+        finetune(tmp_path, backbone="glyphs", strict=True)
 
 
 def test_the_audit_is_deterministic(tmp_path):

@@ -124,6 +124,12 @@ def test_the_babysitter_watches_any_fit(tmp_path, capsys):
     assert any(tag.startswith("update_to_weight/") for tag in tags)
 
 
+def test_logs_that_cannot_be_written_do_not_end_the_training(tmp_path):
+    (tmp_path / "logs").write_text("a file where the folder should be")
+    watcher = fitted(net(), Babysitter(log_dir=tmp_path / "logs", quiet=True), epochs=2)
+    assert any("goes on without logs" in verdict for verdict in watcher.verdicts) and watcher.ratios
+
+
 def test_the_babysitter_says_what_is_wrong():
     assert any("scale the inputs" in verdict for verdict in fitted(net(scale=1000.0), Babysitter(quiet=True)).verdicts)
     fast = fitted(net(activation="tanh"), Babysitter(quiet=True), rate=1.0, epochs=2)
