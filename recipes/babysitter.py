@@ -26,16 +26,16 @@ class Babysitter(keras.callbacks.Callback):
 
     def __init__(self, log_dir=None, quiet: bool = False):
         super().__init__()
-        self.log_dir, self.quiet = log_dir, quiet
+        self.log_dir, self.quiet, self._writer, self.verdicts = log_dir, quiet, None, []
 
     def on_train_begin(self, logs=None):
         self._kernels = [v for v in self.model.trainable_variables if len(v.shape) > 1]
         self._copies = None
         self._step, self._looked, self._began = 0, 0.0, time.perf_counter()
-        self._before = int(self.model.optimizer.iterations)  # of a training that goes on
         self._last_cost, self._epoch_share = 0.0, None
         self.ratios: list[np.ndarray] = []
         self.verdicts: list[str] = []
+        self._log(lambda: self._writer.close())  # of an attempt that a fault has ended
         self._writer = None
         if self.log_dir:
             self._writer = tf.summary.create_noop_writer()
@@ -65,7 +65,8 @@ class Babysitter(keras.callbacks.Callback):
         began = time.perf_counter()
         ratios = np.array(_ratios([v.value for v in self._kernels], self._copies))
         self._copies = None
-        self.ratios.append(ratios)
+        if ratios.any() or not getattr(self.model.optimizer, "gradient_accumulation_steps", None):
+            self.ratios.append(ratios)  # between two updates nothing moves
         if not np.isfinite(ratios).all() and not any("no longer" in verdict for verdict in self.verdicts):
             self._say(f"step {self._step}: weights are no longer numbers: lower the learning rate")
         self._log(lambda: self._write_step(ratios, logs or {}))
@@ -97,8 +98,9 @@ class Babysitter(keras.callbacks.Callback):
         self._log(lambda: self._writer.close())
 
     def _first_loss(self, logs) -> None:
-        classes, loss = self.model.output_shape[-1], (logs or {}).get("loss")
-        if loss is None or not isinstance(classes, int) or classes < 2:
+        shape, loss = getattr(self.model, "output_shape", None), (logs or {}).get("loss")
+        classes = shape[-1] if isinstance(shape, tuple) and isinstance(shape[-1], int) else 0
+        if loss is None or classes < 2 or "crossentropy" not in _name(self.model.loss):
             return
         if loss > 2 * math.log(classes):
             self._say(
@@ -141,7 +143,7 @@ class Babysitter(keras.callbacks.Callback):
 
     def _write_step(self, ratios, logs) -> None:
         rate = getattr(self.model.optimizer, "learning_rate", None)
-        with self._writer.as_default(step=self._before + self._step):
+        with self._writer.as_default(step=int(self.model.optimizer.iterations)):
             for variable, ratio in zip(self._kernels, ratios, strict=True):
                 tf.summary.scalar(f"update_to_weight/{variable.path}", ratio)
             if "loss" in logs:
@@ -157,6 +159,11 @@ class Babysitter(keras.callbacks.Callback):
         self.verdicts.append(verdict)
         if not self.quiet:
             print(f"babysitter: {verdict}")
+
+
+def _name(loss) -> str:
+    """Of a loss given as a word, a function or an object."""
+    return str(loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", "")))
 
 
 @tf.function(autograph=False, reduce_retracing=True)

@@ -133,6 +133,11 @@ class StopAt(keras.callbacks.Callback):
         if time.monotonic() + (self.validation.seconds if self.validation else 0) > self.deadline:
             self.reached = self.model.stop_training = True
 
+    def leaves_room(self, validations: float) -> bool:
+        """Whether that many looks at the validation images still fit."""
+        seconds = self.validation.seconds if self.validation else 0
+        return time.monotonic() + validations * seconds <= self.deadline
+
     def state(self) -> dict:
         return {"reached": self.reached}
 

@@ -1,6 +1,7 @@
 """The lecture's babysitting, check by check: each measures one thing about a classifier and judges it."""
 
 import math
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -47,7 +48,8 @@ class Subject:
     model:  0..255 RGB → probabilities, or logits.
     images: float32 (n, height, width, 3).  labels: integers (n,).
     logits: whether the model gives logits.
-    rate:   the learning rate that it is, or will be, trained at.
+    rate:   the learning rate that it is, or will be, trained at; None: it is not trained by gradient steps.
+    optimizer: learning rate → the optimizer that trains it.
     """
 
     model: keras.Model
@@ -55,7 +57,8 @@ class Subject:
     labels: np.ndarray
     classes: int
     logits: bool
-    rate: float
+    rate: float | None
+    optimizer: Callable[[float], keras.optimizers.Optimizer] = optimizers.Adam
 
     def loss(self, model, images, labels, training: bool = False):
         """Mean cross-entropy in nats; without the model's own penalties."""
@@ -70,11 +73,10 @@ class Subject:
             yield self.images[rows], self.labels[rows]
 
     def with_new_head(self) -> keras.Model:
-        """A copy whose last Dense layer is drawn anew: where its training begins."""
+        """A copy whose heads, the Dense layers with a unit for each class, are drawn anew: where training begins."""
         model = copied(self.model)
         dense = [layer for layer in model._flatten_layers() if type(layer) is keras.layers.Dense and layer.trainable]
-        if dense:
-            head = dense[-1]
+        for head in (layer for layer in dense if layer.units == self.classes):
             head.kernel.assign(keras.initializers.GlorotUniform(seed=0)(head.kernel.shape))
             if head.use_bias:
                 head.bias.assign(keras.ops.zeros(head.bias.shape))
@@ -144,7 +146,7 @@ def activations(subject: Subject) -> Verdict:
     third = max(1, len(values) // 3)
     early, late = (float(np.median(part)) for part in (values[:third], values[-third:])) if values else (1.0, 1.0)
     ratio = late / early if early else math.inf
-    worst = max(dead.values(), default=0.0)
+    worst = max(dead.values(), default=0.0) if len(subject.images) >= FEW else 0.0
     finite = bool(np.isfinite(values).all())
     well = finite and 1e-2 < ratio < 1e2 and worst < 0.5
     measured = (
@@ -187,9 +189,10 @@ def update_ratio(subject: Subject) -> Verdict:
     """‖update‖ / ‖weights‖ of every kernel at the recipe's learning rate; the lecture wants about 1e-3."""
     model = subject.with_new_head()
     kernels = [v for v in model.trainable_variables if len(v.shape) > 1]
-    if not kernels:
-        return Verdict("update-to-weight ratio", None, "nothing in the model is trainable")
-    step, ratios = _stepper(subject, model, optimizers.Adam(subject.rate), training=False), []
+    if not kernels or subject.rate is None:
+        why = "nothing in the model is trainable" if not kernels else "the recipe takes no gradient steps"
+        return Verdict("update-to-weight ratio", None, why)
+    step, ratios = _stepper(subject, model, subject.optimizer(subject.rate), training=False), []
     for images, labels in subject.batches(_RATIO_STEPS):
         before = [v.numpy() for v in kernels]
         step(tf.constant(images), tf.constant(labels))
@@ -211,7 +214,7 @@ def rate_range(subject: Subject) -> Verdict:
     model = subject.with_new_head()
     if not model.trainable_variables:
         return Verdict("learning rate range", None, "nothing in the model is trainable")
-    optimizer = optimizers.Adam(_RANGE[0])
+    optimizer = subject.optimizer(_RANGE[0])
     step = _stepper(subject, model, optimizer, training=False)
     rates, losses, smooth = np.geomspace(*_RANGE, _RANGE_STEPS), [], None
     for rate, (images, labels) in zip(rates, subject.batches(_RANGE_STEPS), strict=True):
@@ -221,13 +224,19 @@ def rate_range(subject: Subject) -> Verdict:
         losses.append(smooth)
         if not math.isfinite(smooth) or smooth > 3 * max(losses[0], math.log(subject.classes)):
             break
+    if not math.isfinite(losses[0]):
+        return Verdict("learning rate range", False, "the loss is no number before the first update",
+                       "look at the scale of the inputs and at the labels")  # fmt: skip
     best = int(np.nanargmin(losses))
     suggested = float(rates[best]) / 3
+    curves = {"rate": rates[: len(losses)].tolist(), "loss": losses}
+    if subject.rate is None:
+        told = f"the loss falls until {rates[best]:.1e}: about {suggested:.1e} would suit"
+        return Verdict("learning rate range", None, told, curves=curves)
     well = suggested / 10 <= subject.rate <= float(rates[best])
     measured = f"the loss falls until {rates[best]:.1e}: about {suggested:.1e} suits, {subject.rate:g} is used"
     advice = "" if well else f"try a learning rate of {suggested:.1e}"
-    return Verdict("learning rate range", well, measured, advice,
-                   {"rate": rates[: len(losses)].tolist(), "loss": losses})  # fmt: skip
+    return Verdict("learning rate range", well, measured, advice, curves)
 
 
 def redrawn(model: keras.Model) -> keras.Model:

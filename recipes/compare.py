@@ -34,7 +34,7 @@ def compare(start: Start, candidates: Sequence[Recipe], pictures, seed: int, dea
     for fold in range(FOLDS):
         spent = time.monotonic() - began
         needed = spent / fold if fold else sum(_seconds(start, recipe) for recipe in candidates)
-        if deadline is not None and needed > _SHARE * (deadline - time.monotonic()):
+        if deadline is not None and spent + needed > _SHARE * (deadline - began):
             told = "no time was left" if not fold else f"the time sufficed for {fold} of {FOLDS} folds"
             break
         inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)

@@ -183,9 +183,8 @@ class Training:
 
     def _batches(self, epochs: int, first: int, begin: int) -> tf.data.Dataset:
         classes = len(self.images.class_names)
-        batches = training_batches(
-            self._data, replace(self._recipe, epochs=max(epochs, first)), seed=self.seed, start=first, first_batch=begin
-        )
+        recipe = replace(self._recipe, epochs=max(epochs, first), snapshots=0)
+        batches = training_batches(self._data, recipe, seed=self.seed, start=first, first_batch=begin)
         return batches.map(lambda x, label: (x, _soft(label, classes)))
 
     def _keep(self, stop: Stop, epoch: int, step: int) -> None:
@@ -276,6 +275,8 @@ class Training:
         )
 
     def _in_smaller_parts(self, fault) -> None:
+        if "space left" in str(fault):  # TensorFlow's word for a full disk is the same
+            raise OutputError(f"a callback cannot write, the disk is full: {fault}") from fault
         parts, size = 2 * self.changes["parts"], self.recipe.batch_size
         while size % parts and parts < size:
             parts += 1

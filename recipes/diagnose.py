@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 import augment
+import optimizers
 from recipes import checks
 from recipes.audit import audit, usable
 from recipes.checks import Subject, Verdict
@@ -93,6 +94,7 @@ def diagnose(result_or_model, dataset) -> Diagnosis:
         raise RecipeError(
             f"diagnose got a {type(model).__name__} without inputs; expected a Result or a built keras.Model"
         )
+    _check_shapes(model)
     splits = load(dataset, tuple(result.class_names)) if result else load(dataset)
     splits, _ = usable(splits, audit(splits))
     subject = _subject(result, model, splits.train)
@@ -108,8 +110,23 @@ def _subject(result: Result | None, model: keras.Model, train: ImageData) -> Sub
     classes = len(train.class_names)
     if outputs.shape[1:] != (classes,):
         raise DataError(f"the model's outputs have shape {outputs.shape[1:]}; the dataset has {classes} classes")
-    logits = bool((outputs < 0).any() or np.abs(outputs.sum(1) - 1).max() > 1e-3)
-    return Subject(model, images, labels, classes, logits, _rate(result, model))
+    logits = bool((outputs < 0).any() or (outputs > 1).any())
+    if not logits and np.abs(outputs.sum(1) - 1).max() > 1e-2:
+        raise RecipeError(
+            "the model's outputs are neither logits nor probabilities that sum to 1; diagnose looks at classifiers "
+            "whose classes exclude each other (softmax, not sigmoid)"
+        )
+    return Subject(model, images, labels, classes, logits, _rate(result, model), _optimizer(result, model))
+
+
+def _check_shapes(model: keras.Model) -> None:
+    shapes = [tuple(tensor.shape) for tensor in (*model.inputs, *model.outputs)]
+    height, width, channels = shapes[0][1:] if len(shapes[0]) == 4 else (0, 0, 0)
+    if len(shapes) != 2 or channels != 3 or height != width or len(shapes[1]) != 2:
+        raise RecipeError(
+            f"the model's inputs and outputs have shapes {shapes}; expected square RGB images (batch, side, side, 3) "
+            "and (batch, classes)"
+        )
 
 
 def _size(result: Result | None, model, train: ImageData) -> int:
@@ -118,12 +135,25 @@ def _size(result: Result | None, model, train: ImageData) -> int:
     return model.inputs[0].shape[1] or int(min(224, max(32, 32 * round(typical_side(train) / 32))))
 
 
-def _rate(result: Result | None, model) -> float:
-    """The peak of the recipe's schedule, or what the model's optimizer says now."""
+def _rate(result: Result | None, model) -> float | None:
+    """The peak of the schedule; 1e-3 where nothing is said."""
     if result:
-        return result.recipe.learning_rate
+        return result.recipe.learning_rate if result.recipe.epochs else None
     optimizer = getattr(model, "optimizer", None)
-    return float(optimizer.learning_rate) if optimizer else 1e-3
+    if optimizer is None:
+        return 1e-3
+    schedule = optimizer._learning_rate
+    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        return max(float(schedule(step)) for step in (0, 1, 10, 100, 1_000, 10_000))
+    return float(optimizer.learning_rate)
+
+
+def _optimizer(result: Result | None, model):
+    """Learning rate → an optimizer such as trains the model."""
+    used = None if result else getattr(model, "optimizer", None)
+    if used is None:
+        return optimizers.Adam
+    return lambda rate: type(used).from_config({**used.get_config(), "learning_rate": rate})
 
 
 def _sample(data: ImageData, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -137,9 +167,7 @@ def _gap(subject: Subject, result: Result | None, splits: Splits) -> Verdict:
     check, curves = "training and validation", {}
     if result and result.history.get("val_accuracy"):
         curves = {"training": result.history["accuracy"], "validation": result.history["val_accuracy"]}
-        best = int(np.argmin(result.history["val_loss"]))
-        training, validation = (values[best] for values in curves.values())
-    elif result and result.validation:
+    if result and result.validation:
         training, validation = _right(subject, subject.images, subject.labels), result.validation.accuracy
     elif splits.validation is not None:
         training = _right(subject, subject.images, subject.labels)

@@ -125,7 +125,7 @@ def fit(
     watch = Validation(shown(validation, recipe), validation, weights)
     watch.set_model(model)
     start, stop = start or watch.score(), StopAt(deadline if deadline is not None else math.inf, watch)
-    chooser = _Snapshots(model, recipe, watch) if recipe.snapshots > 1 else _BestEpoch(model, recipe, watch)
+    chooser = (_Snapshots if recipe.snapshots > 1 else _BestEpoch)(model, recipe, watch, stop)
     training.run(recipe.epochs, [watch, stop, chooser.keep, *callbacks])
     changes = training.changes
     told = {"history": training.history, "cut": stop.reached, "images": len(train), "parts": changes["parts"],
@@ -137,20 +137,22 @@ def fit(
 class _BestEpoch:
     """Keeps the epoch of the lowest validation loss, or weights between it and the initial ones, at the best size."""
 
-    def __init__(self, model, recipe: Recipe, watch: Validation):
-        self.model, self.recipe, self.watch = model, recipe, watch
+    def __init__(self, model, recipe: Recipe, watch: Validation, stop: StopAt):
+        self.model, self.recipe, self.watch, self.stop = model, recipe, watch, stop
         self.keep, self.initial = KeepBest(recipe.patience), model.get_weights()
 
     def fitted(self, start: Score, validation: ImageData, **told) -> Fitted:
         model, recipe, watch, keep = self.model, self.recipe, self.watch, self.keep
         best, between, larger = watch.scores[keep.best_epoch - 1], {}, {}
-        for share in INTERPOLATIONS if recipe.warm_start and recipe.interpolate else ():
+        interpolates = recipe.warm_start and recipe.interpolate and self.stop.leaves_room(len(INTERPOLATIONS))
+        for share in INTERPOLATIONS if interpolates else ():
             model.set_weights(_between(self.initial, keep.best_weights, share))
             between[share] = watch.score()
         at = choose(best, list(between.values())) if between else None
         share = 1.0 if at is None else INTERPOLATIONS[at]
         model.set_weights(_between(self.initial, keep.best_weights, share))
-        for factor in TEST_SIZES if _takes_any_size(model, recipe) else ():
+        enlarges = _takes_any_size(model, recipe) and self.stop.leaves_room(sum(factor**2 for factor in TEST_SIZES))
+        for factor in TEST_SIZES if enlarges else ():
             size = round(factor * recipe.size)
             watch.images = shown(validation, replace(recipe, test_size=size))
             larger[size] = watch.score()
@@ -166,7 +168,7 @@ class _BestEpoch:
 class _Snapshots:
     """Keeps the ends of the last cycles: as many as have, averaged, the lowest validation loss (Huang et al. 2017)."""
 
-    def __init__(self, model, recipe: Recipe, watch: Validation):
+    def __init__(self, model, recipe: Recipe, watch: Validation, stop: StopAt):
         self.recipe, self.keep, self.watch = recipe, CycleEnds(recipe, watch), watch
 
     def fitted(self, start: Score, validation: ImageData, **told) -> Fitted:

@@ -227,7 +227,7 @@ def _fitted(recipe: Recipe, summary: Summary, probe=None) -> Recipe:
             f"{summary.weights / 1e6:.0f} million weights are trained: with stochastic depth, where the network has "
             "residual branches"
         )
-    return _in_time(_in_memory(recipe, summary), summary, probe)
+    return in_time(_in_memory(recipe, summary), summary, probe)
 
 
 def _in_memory(recipe: Recipe, summary: Summary) -> Recipe:
@@ -253,7 +253,7 @@ def epoch_seconds(recipe: Recipe, images: float, held_out: float, image_seconds:
     return image_seconds * (images * _TRAINING.get(recipe.name, _TRAINING["all"]) + held_out)
 
 
-def _in_time(recipe: Recipe, summary: Summary, probe) -> Recipe:
+def in_time(recipe: Recipe, summary: Summary, probe) -> Recipe:
     """As many epochs as the time limit has room for; none, and so the linear classifier, below three."""
     if summary.seconds_left is None or not summary.image_seconds:
         return recipe

@@ -15,7 +15,7 @@ from recipes.data import Splits, joined
 from recipes.devices import free_memory, prepare_devices
 from recipes.errors import DataError
 from recipes.features import Extractor, Features
-from recipes.plan import Summary, options, table
+from recipes.plan import Summary, in_time, options, table
 from recipes.probe import MIRRORED_BELOW, Probe, probe_backbone
 from recipes.recipe import Recipe
 from recipes.size import natural_size
@@ -73,6 +73,7 @@ def prepare(
     if rivals:
         with clock("comparison"):
             chosen = compare(start, (chosen, *rivals), facts.pictures(splits.train), seed, deadline)
+        chosen = in_time(chosen, _summary(network, splits, size, measured, deadline), measured)
         keras.utils.set_random_seed(seed)
     if not split_here:
         chosen = replace(chosen, refit=False)

@@ -126,7 +126,8 @@ class RunState:
     def __exit__(self, kind, error, traceback):
         if self._lock is None:
             return
-        kept = bool(self._states()) and not (kind and issubclass(kind, TrainingError))
+        begun = bool(self._states()) or (self.directory / "result.json").exists()
+        kept = begun and not (kind and issubclass(kind, TrainingError))
         if kind in (KeyboardInterrupt, SystemExit):
             told = f"its state is in {self.directory}: {AGAIN}" if kept else "before anything was trained"
             print(f"\nthe run was stopped; {told}", file=sys.stderr)

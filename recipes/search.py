@@ -4,7 +4,7 @@ import csv
 import hashlib
 import math
 import time
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import keras
@@ -28,6 +28,9 @@ SPACE = {
     "layer_decay": (0.4, 1.0),
     "label_smoothing": (0.0, 0.2),
 }
+_WHOLE = {"unfreeze", "epochs", "batch_size", "patience", "test_size"}
+_VARIED = _WHOLE | {"learning_rate", "layer_decay", "weight_decay", "label_smoothing", "dropout", "stochastic_depth",
+                    "averaging"}  # fmt: skip
 _FOLDS = 5  # one of them chooses, the others are trained on
 
 
@@ -53,6 +56,7 @@ class Search:
     accuracy:   of the winner on the validation images, which took no part in choosing it.
     chosen_by:  how many training images, held out of all trials, chose; none of them was trained on.
     trials:     all of them, in their order.
+    coarse:     how many of them were drawn from the whole space before the others; 0: all were.
     study:      optuna's, for its own tools.
     """
 
@@ -60,6 +64,7 @@ class Search:
     accuracy: Evaluation
     chosen_by: int
     trials: tuple[Trial, ...]
+    coarse: int
     study: object = field(repr=False)
 
     @property
@@ -73,7 +78,7 @@ class Search:
         return (
             f"{len(states)} trials ({told}); the best, number {self.best.number + 1}: {shown}\n"
             f"on the {self.chosen_by} images that chose it: {self.best.accuracy:.1%}\n"
-            f"on the validation images, which did not: {self.accuracy}"
+            f"on the validation images, which did not: {self.accuracy}\n{self.recipe.reasons[-1]}"
         )
 
     def save(self, directory) -> None:
@@ -140,14 +145,15 @@ def search(
     if sampler not in ("tpe", "random"):
         raise RecipeError(f"sampler is {sampler!r}; expected 'tpe' or 'random'")
     deadline = None if time_limit is None else began + seconds(time_limit)
-    ready = prepare(dataset, backbone, recipe, validation, seed, deadline)
-    base = _trainable(ready)
+    place = shared_study.opened(storage)
+    ready = prepare(dataset, backbone, recipe, validation, seed, None)  # the limit is the search's, not one training's
+    base = _trainable(ready, space)
     _check_values(base, space)
     part = _choosing(ready, seed)
     name = _name(base, space, ready, seed)
-    study = shared_study.study(storage, name, sampler, trials, seed)
-    shared_study.run(study, _Objective(part, base, space, seed, trials), deadline)
-    return _found(study, part, base, ready, seed)
+    study = shared_study.study(place, name, sampler, trials, seed)
+    shared_study.run(study, _Objective(part, base, space, seed, trials), trials, deadline)
+    return _found(study, part, base, ready, seed, shared_study.coarse(trials) if sampler == "tpe" else 0)
 
 
 class _Objective:
@@ -157,11 +163,7 @@ class _Objective:
         self.part, self.base, self.space, self.seed, self.trials = part, base, space, seed, trials
 
     def __call__(self, trial) -> float:
-        import optuna
-
         slot = claimed(trial)
-        if slot is None:
-            raise optuna.TrialPruned
         recipe = replace(self.base, **{name: _drawn(trial, name, ends) for name, ends in self.space.items()})
         keras.utils.set_random_seed(self.seed)
         watch = _Prune(trial)
@@ -188,13 +190,14 @@ class _Prune(keras.callbacks.Callback):
             raise optuna.TrialPruned
 
 
-def _trainable(ready: Prepared) -> Recipe:
+def _trainable(ready: Prepared, space: dict) -> Recipe:
     """What is varied, without what would cost every trial and tell nothing: a second training on all images."""
     recipe = ready.recipe
     if not recipe.epochs:
         recipe = options("all", ready.summary, ready.start.measured)[0]
         print(f"the plan is {ready.recipe.name!r}, which takes no gradient steps: the recipe 'all' is varied")
-    return replace(recipe, refit=False, reasons=())
+    whole = {"accumulate": 1} if "batch_size" in space else {}
+    return replace(recipe, refit=False, reasons=(), **whole)
 
 
 def _choosing(ready: Prepared, seed: int) -> Start:
@@ -204,9 +207,11 @@ def _choosing(ready: Prepared, seed: int) -> Start:
     return ready.start.fold(np.flatnonzero(folds), np.flatnonzero(folds == 0))
 
 
-def _found(study, part: Start, base: Recipe, ready: Prepared, seed: int) -> Search:
+def _found(study, part: Start, base: Recipe, ready: Prepared, seed: int, coarse: int) -> Search:
     told = tuple(_told(trial) for trial in shared_study.finished(study))
     complete = [trial for trial in told if trial.state == "complete"]
+    if not told:
+        raise TrainingError("the time limit left no room for a single trial; give more time, or fewer epochs")
     if not complete:
         raise TrainingError(f"none of {len(told)} trials came to its end; try smaller learning rates, or more time")
     best = min(complete, key=lambda trial: trial.loss)
@@ -220,8 +225,9 @@ def _found(study, part: Start, base: Recipe, ready: Prepared, seed: int) -> Sear
     recipe = replace(winner, refit=ready.recipe.refit).because(
         f"a search of {len(told)} trials chose {shown}: {best.accuracy:.1%} on the {len(part.splits.validation)} "
         f"images that chose, {judged.accuracy:.1%} on the validation images"
+        + ("" if trained.fitted.better else ", by the linear classifier, which it did not beat")
     )
-    found = Search(recipe, judged, len(part.splits.validation), told, study)
+    found = Search(recipe, judged, len(part.splits.validation), told, coarse, study)
     print(found)
     return found
 
@@ -235,15 +241,14 @@ def _drawn(trial, name: str, ends):
     if isinstance(ends, list):
         return trial.suggest_categorical(name, ends)
     low, high, *log = ends
-    if all(isinstance(end, int) for end in (low, high)):
+    if name in _WHOLE:
         return trial.suggest_int(name, low, high, log=bool(log))
     return trial.suggest_float(name, low, high, log=bool(log))
 
 
 def _checked_space(space) -> dict:
-    known = {f.name for f in fields(Recipe)} - {"name", "reasons", "size", "policy", "warm_start", "refit", "snapshots"}
-    if not isinstance(space, dict) or not space or set(space) - known:
-        raise RecipeError(f"space is {space!r}; expected a dict of some of {sorted(known)}")
+    if not isinstance(space, dict) or not space or set(space) - _VARIED:
+        raise RecipeError(f"space is {space!r}; expected a dict of some of {sorted(_VARIED)}")
     for name, ends in space.items():
         if isinstance(ends, list) and ends:
             continue
@@ -264,6 +269,8 @@ def _check_values(base: Recipe, space: dict) -> None:
     for name, ends in space.items():
         for value in ends if isinstance(ends, list) else ends[:2]:
             replace(base, **{name: value})
+            if name == "epochs" and value < 1:
+                raise RecipeError(f"space['epochs'] is {ends!r}; expected at least one epoch")
 
 
 def _shown(value) -> str:
@@ -273,5 +280,6 @@ def _shown(value) -> str:
 def _name(base: Recipe, space, ready: Prepared, seed: int) -> str:
     """Of the study: the same images, network, recipe and space share it."""
     prints = ready.audit.fingerprints
+    base = replace(base, accumulate=1)  # it follows the memory of the machine, and changes nothing
     told = repr((base, sorted(space.items()), prints["train"], prints["validation"], ready.start.network.name, seed))
     return "recipes-" + hashlib.blake2b(told.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()

@@ -47,7 +47,7 @@ def _layout(axes, found, names) -> None:
     axes.set_title("where was looked: coarse (ringed), then fine")
     if not pair:
         return axes.set_axis_off()
-    coarse = max(1, len(found.trials) // 3)
+    coarse = found.coarse
     shades = [trial.accuracy for trial in found.trials if trial.accuracy is not None]
     for trials, style in (
         (found.trials[:coarse], {"s": 90, "edgecolors": "tab:red", "linewidths": 1.5}),
@@ -55,6 +55,8 @@ def _layout(axes, found, names) -> None:
     ):
         seen = [trial for trial in trials if trial.accuracy is not None and set(pair) <= set(trial.values)]
         x, y = ([trial.values[name] for trial in seen] for name in pair)
+        if not seen:
+            continue
         points = axes.scatter(x, y, c=[t.accuracy for t in seen], vmin=min(shades), vmax=max(shades), **style)
     axes.figure.colorbar(points, ax=axes, label="accuracy on the images that choose")
     _scaled(axes, found, pair)
@@ -69,7 +71,11 @@ def _contour(axes, found, names) -> None:
         axes.text(0.5, 0.5, "too few complete trials\nor numeric fields", ha="center", va="center")
         return axes.set_axis_off()
     x, y = (np.array([trial.values[name] for trial in seen]) for name in pair)
-    filled = axes.tricontourf(x, y, [trial.loss for trial in seen], levels=12, cmap="viridis_r")
+    try:
+        filled = axes.tricontourf(x, y, [trial.loss for trial in seen], levels=12, cmap="viridis_r")
+    except (RuntimeError, ValueError):  # all on one line
+        axes.text(0.5, 0.5, "the trials span no area", ha="center", va="center", transform=axes.transAxes)
+        return axes.set_axis_off()
     axes.plot(x, y, "k.", markersize=4)
     axes.plot(found.best.values[pair[0]], found.best.values[pair[1]], "r*", markersize=14)
     axes.figure.colorbar(filled, ax=axes, label="negative log-likelihood, nats")

@@ -41,7 +41,7 @@ def _layouts(found, names) -> list:
     drawn = []
     for pair in combinations(names, 2):
         points = [
-            (*(trial.values[name] for name in pair), (trial.accuracy - low) / span, i < max(1, len(found.trials) // 3),
+            (*(trial.values[name] for name in pair), (trial.accuracy - low) / span, i < found.coarse,
              trial == found.best)
             for i, trial in seen if set(pair) <= set(trial.values)
         ]  # fmt: skip

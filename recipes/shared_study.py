@@ -3,90 +3,157 @@
 import time
 import warnings
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
-from recipes.errors import TrainingError
+from recipes.errors import RecipeError, TrainingError
 
 _HEARTBEAT = 20  # seconds; a trial whose process has been silent for three of them is given to another
-_SLOT, _SURPLUS = "slot", "surplus"
+_SLOT, _SURPLUS, _DIVERGED = "slot", "surplus", "diverged"
 
 
-def study(storage: str | None, name: str, sampler: str, trials: int, seed: int):
-    """The optuna study of that name, with a waiting trial for every one that is to be done.
+class Surplus(Exception):
+    """A trial that another one has done, or is doing."""
+
+
+def opened(storage: str | None):
+    """optuna's storage; None: memory.
+
+    Raises: RecipeError for one that cannot be opened.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # failed trials are told here in words
+    if storage is None:
+        return None
+    options = {"connect_args": {"timeout": 60}} if str(storage).startswith("sqlite") else None
+    try:
+        with warnings.catch_warnings():  # that heartbeats are experimental
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.storages.RDBStorage(
+                storage, heartbeat_interval=_HEARTBEAT, grace_period=3 * _HEARTBEAT, engine_kwargs=options
+            )
+    except Exception as error:  # of SQLAlchemy, of a driver, of its absence
+        raise RecipeError(
+            f"storage {storage!r} cannot be opened ({type(error).__name__}: {error}); expected a database's address, "
+            "such as 'sqlite:///search.db'"
+        ) from error
+
+
+def study(storage, name: str, sampler: str, trials: int, seed: int):
+    """The optuna study of that name in an `opened` storage, with a waiting trial for every one that is to be done.
 
     Trials wait in the storage before they are run: a process takes one by turning it from waiting to running, which the
     storage lets only one do.
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    place, coarse = storage, max(1, trials // 3)
-    if storage:
-        again = optuna.storages.RetryFailedTrialCallback(max_retry=3)
-        options = {"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else None
-        place = optuna.storages.RDBStorage(
-            storage, heartbeat_interval=_HEARTBEAT, grace_period=3 * _HEARTBEAT, heartbeat_stale_trial_callback=again,
-            engine_kwargs=options,
-        )  # fmt: skip
-        seed = None  # or two processes would draw the same values
+    seed = None if storage else seed  # or two processes would draw the same values
     if sampler == "random":
         drawn = optuna.samplers.RandomSampler(seed)
     else:
-        drawn = optuna.samplers.TPESampler(n_startup_trials=coarse, multivariate=True, seed=seed)
+        drawn = optuna.samplers.TPESampler(n_startup_trials=coarse(trials), multivariate=True, seed=seed)
     found = optuna.create_study(
-        storage=place, study_name=name, sampler=drawn, direction="minimize", load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=min(5, coarse), n_warmup_steps=1),
+        storage=storage, study_name=name, sampler=drawn, direction="minimize", load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=min(5, coarse(trials)), n_warmup_steps=1),
     )  # fmt: skip
-    queued = {trial.user_attrs[_SLOT] for trial in found.get_trials(deepcopy=False) if _SLOT in trial.user_attrs}
-    for slot in range(len(queued), trials):
-        found.enqueue_trial({}, user_attrs={_SLOT: slot})
+    _queue(found, trials)
     return found
 
 
-def claimed(trial) -> int | None:
-    """Which of the trials that are to be done an optuna trial is; None where another one has done it or is at it: two
-    processes that begin together may both have queued it."""
+def coarse(trials: int) -> int:
+    """How many trials are drawn from the whole space, before the good ones are looked around."""
+    return max(1, trials // 3)
+
+
+def _queue(found, trials: int) -> None:
+    """A waiting trial for each that is not done, under way or waiting: one that was stopped waits again, as it was."""
+    from optuna.trial import TrialState
+
+    held, stopped = set(), {}
+    for trial in found.get_trials(deepcopy=False):
+        slot, attributes = trial.user_attrs.get(_SLOT), trial.user_attrs
+        if trial.state != TrialState.FAIL or attributes.get(_DIVERGED):
+            held.add(slot)
+        elif not attributes.get(_SURPLUS):
+            stopped[slot] = trial.params
+    for slot in range(trials):
+        if slot not in held:
+            found.enqueue_trial(stopped.get(slot, {}), user_attrs={_SLOT: slot})
+
+
+def claimed(trial) -> int:
+    """Which of the trials that are to be done an optuna trial is.
+
+    Raises: Surplus where another one has done it or is at it: two processes may both have queued it.
+    """
     from optuna.trial import TrialState
 
     slot = trial.user_attrs.get(_SLOT)
     rivals = [other for other in trial.study.get_trials(deepcopy=False) if other.user_attrs.get(_SLOT) == slot]
     done = any(
-        (other.state in (TrialState.COMPLETE, TrialState.PRUNED) and not other.user_attrs.get(_SURPLUS))
+        other.state in (TrialState.COMPLETE, TrialState.PRUNED)
         or (other.state == TrialState.RUNNING and other.number < trial.number)
         for other in rivals if other.number != trial.number
     )  # fmt: skip
     if slot is None or done:
         trial.set_user_attr(_SURPLUS, True)
-        return None
+        raise Surplus
     return slot
 
 
-def run(found, objective: Callable, deadline: float | None) -> None:
-    """Trials until none waits, and those of other processes are over or have been taken on from them."""
+def run(found, objective: Callable, trials: int, deadline: float | None) -> None:
+    """Trials until all are done, those of other processes too; what these leave undone is taken on from them.
+
+    With a deadline (time.monotonic() seconds), as long as there is room for one more trial and the winner's judging.
+    """
     import optuna
-    from optuna.storages import fail_stale_trials
     from optuna.trial import TrialState
 
-    longest = 0.0
+    def tried(trial):
+        try:
+            return objective(trial)
+        except TrainingError as error:
+            trial.set_user_attr(_DIVERGED, True)
+            print(f"trial {trial.number + 1} failed: {error}")
+            raise
+
     while True:
-        with warnings.catch_warnings():  # that it is experimental, of which no user can make anything
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            fail_stale_trials(found)
-        states = [trial.state for trial in found.get_trials(deepcopy=False)]
-        if TrialState.WAITING in states:
-            if deadline is not None and time.monotonic() + 2 * longest > deadline:
-                print("the time limit leaves no room for another trial")
-                return
-            began = time.monotonic()
-            found.optimize(objective, n_trials=1, catch=(TrainingError,))
-            longest = max(longest, time.monotonic() - began)
-        elif TrialState.RUNNING in states and (deadline is None or time.monotonic() < deadline):
-            time.sleep(1)
-        else:
+        _give_up_stale(found)
+        _queue(found, trials)
+        told = found.get_trials(deepcopy=False)
+        spans = [trial.duration.total_seconds() for trial in told if trial.state == TrialState.COMPLETE]
+        late = deadline is not None and time.monotonic() + 2 * max(spans, default=0.0) > deadline
+        states = {trial.state for trial in told}
+        if not states & {TrialState.WAITING, TrialState.RUNNING}:
             return
+        if late:
+            print("the time limit leaves no room for another trial")
+            return
+        if TrialState.WAITING not in states:
+            time.sleep(1)
+            continue
+        try:
+            found.optimize(tried, n_trials=1, catch=(TrainingError, Surplus))
+        except optuna.exceptions.UpdateFinishedTrialError:
+            print("this process was silent for so long that another one has taken its trial on")
+
+
+def _give_up_stale(found) -> None:
+    """Trials whose process is silent fail, and so do those that none has come to begin."""
+    import optuna
+    from optuna.trial import TrialState
+
+    with warnings.catch_warnings():  # that it is experimental, of which no user can make anything
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        optuna.storages.fail_stale_trials(found)
+    long_ago = datetime.now() - timedelta(seconds=3 * _HEARTBEAT)
+    for trial in found.get_trials(deepcopy=False):
+        if trial.state == TrialState.RUNNING and not trial.params and trial.datetime_start < long_ago:
+            found.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
 def finished(found) -> list:
-    """The last finished optuna trial of every one that was to be done: a trial whose process died was run again."""
+    """One finished optuna trial for each that was to be done: of one that was stopped, the one that took its place."""
     last = {}
     for trial in found.get_trials(deepcopy=False):
         if trial.state.is_finished() and _SLOT in trial.user_attrs and not trial.user_attrs.get(_SURPLUS):

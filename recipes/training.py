@@ -77,6 +77,8 @@ class Start:
         is judged on those at `outside`."""
         data = self.splits.train
         part = Splits(data.subset(inside), data.subset(outside))
+        if self.measured is None:
+            return replace(self.copy(), splits=part)
         told = self.measured
         stages = tuple(
             replace(stage, classifier=self._fitted(stage.taps, stage.classifier.l2, data.labels, inside))

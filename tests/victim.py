@@ -19,8 +19,8 @@ from makers import small_network
 
 import recipes
 import recipes.checkpoint
+import recipes.choice
 import recipes.descent
-import recipes.fit
 
 EPOCHS = 4
 LOSS = recipes.descent.AdjustedCrossentropy
@@ -88,7 +88,7 @@ def main(
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1), os.dup2(file, 2)
     os.environ["RECIPES_CACHE"] = str(cache)
-    recipes.fit.choose = lambda start, others: min(range(len(others)), key=lambda i: others[i].loss)
+    recipes.choice.better = lambda start, other: True
     recipes.descent.AdjustedCrossentropy = loss
     if every_step:
         recipes.checkpoint.EVERY, recipes.checkpoint.SHARE = 0.0, 1e9
