@@ -18,6 +18,7 @@ from recipes.result import Result
 from recipes.run_folder import (
     COMMAND,
     LOCK,
+    LOGS,
     STATE,
     check_output,
     command_of,
@@ -139,6 +140,7 @@ class RunState:
     def _clean(self) -> None:
         shutil.rmtree(self.directory / STATE, ignore_errors=True)
         if self._made:
+            shutil.rmtree(self.directory / LOGS, ignore_errors=True)
             (self.directory / LOCK).unlink(missing_ok=True)
             if not any(self.directory.iterdir()):
                 self.directory.rmdir()

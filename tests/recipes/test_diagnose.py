@@ -91,6 +91,38 @@ def test_what_cannot_be_diagnosed():
         recipes.diagnose(net(classes=4), arrays(6))
 
 
+def test_only_classifiers_of_square_photos():
+    sigmoid = net()
+    sigmoid.pop()
+    sigmoid.add(keras.layers.Dense(3, activation="sigmoid"))
+    with pytest.raises(RecipeError, match="softmax, not sigmoid"):
+        recipes.diagnose(sigmoid, arrays(6))
+    wide = keras.Sequential([keras.Input((32, 48, 3)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    with pytest.raises(RecipeError, match="expected square RGB images"):
+        recipes.diagnose(wide, arrays(6))
+
+
+def test_weights_that_are_no_numbers():
+    model = net()
+    model.layers[1].set_weights([w * np.nan for w in model.layers[1].get_weights()])
+    assert "no number before the first update" in told(model, "learning rate range").measured
+
+
+def test_the_babysitter_lets_other_models_alone():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(4)
+
+        def call(self, x):
+            return self.dense(x)
+
+    model, watcher = Own(), Babysitter(quiet=True)
+    model.compile("sgd", "mse")
+    model.fit(np.ones((40, 3)), 100 * np.ones((40, 4)), batch_size=2, verbose=0, callbacks=[watcher])
+    assert not any("scale the inputs" in verdict for verdict in watcher.verdicts)
+
+
 def test_recording_leaves_the_model_as_it_was():
     model = net()
     images = np.zeros((2, 32, 32, 3), np.float32)

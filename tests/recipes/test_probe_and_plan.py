@@ -117,13 +117,14 @@ def test_thin_evidence_leaves_two_recipes(probe, names):
 
 def test_two_recipes_are_compared_on_folds_of_the_training_images(monkeypatch):
     monkeypatch.setattr("recipes.choice.better", lambda start, other: True)  # every training is kept
+    monkeypatch.setattr("recipes.compare.FOLDS", 2)
     ready = prepare(arrays(12), small_network(), adjusted("all", size=32, epochs=1), None, 0, None)
     start, prints = ready.start, ready.audit.fingerprints["train"]
     before = start.network.network.get_weights()
     rivals = ready.recipe, replace(ready.recipe, name="few", unfreeze=1, learning_rate=1e-5)
     chosen = compare(start, rivals, prints, 0, None)
     assert chosen.name in ("all", "few") and "nats likelier than" in chosen.reasons[-1]
-    assert {name for name in ("1 of 3", "2 of 3", "3 of 3") if name in chosen.reasons[-1]}
+    assert {name for name in ("1 of 2", "2 of 2") if name in chosen.reasons[-1]}
     for old, new in zip(before, start.network.network.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     late = compare(start, rivals, prints, 0, time.monotonic())

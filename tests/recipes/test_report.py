@@ -334,7 +334,7 @@ def trials(count: int):
         told.append(Trial(i, values, float(np.exp(-loss)), None if state == "pruned" else float(loss), state))
     judged = predictions(100, 3)
     recipe = recipes.finetune_all(32).because("<b>a search</b>")
-    return Search(recipe, score(judged.probabilities, judged.labels), 40, tuple(told), study)
+    return Search(recipe, score(judged.probabilities, judged.labels), 40, tuple(told), 10, study)
 
 
 def test_the_page_of_a_search(browser, tmp_path):

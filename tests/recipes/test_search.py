@@ -12,25 +12,25 @@ import pytest
 from makers import arrays, folder, small_network
 
 import recipes
-from recipes import RecipeError
+from recipes import RecipeError, TrainingError, shared_study
 from recipes.recipe_file import load_recipe
 
-BASE = recipes.adjusted("all", size=32, epochs=2)
+BASE = recipes.adjusted("all", size=32, epochs=1)
 
 
 @pytest.fixture(scope="module")
 def found():
     return recipes.search(
-        arrays(20), backbone=small_network(), recipe=BASE, trials=5, space={"learning_rate": (1e-5, 1e-1, "log")}
+        arrays(20), backbone=small_network(), recipe=BASE, trials=4, space={"learning_rate": (1e-5, 1e-1, "log")}
     )
 
 
 def test_the_winner_is_a_recipe_for_finetune(found):
     best = found.best
     assert best.loss == min(trial.loss for trial in found.trials if trial.state == "complete")
-    assert found.recipe.learning_rate == best.values["learning_rate"] and found.recipe.epochs == 2
-    assert "a search of 5 trials" in found.recipe.reasons[-1] and found.recipe.refit
-    assert len(found.trials) == 5 and min(t.values["learning_rate"] for t in found.trials) >= 1e-5
+    assert found.recipe.learning_rate == best.values["learning_rate"] and found.recipe.epochs == 1
+    assert "a search of 4 trials" in found.recipe.reasons[-1] and found.recipe.refit
+    assert len(found.trials) == 4 and min(t.values["learning_rate"] for t in found.trials) >= 1e-5
     result = recipes.finetune(arrays(20), backbone=small_network(), recipe=found.recipe)
     assert result.recipe.learning_rate == best.values["learning_rate"]
 
@@ -59,7 +59,7 @@ def test_what_is_written(found, tmp_path):
     found.save(tmp_path / "search")
     assert load_recipe(tmp_path / "search" / "recipe.json") == found.recipe
     rows = (tmp_path / "search" / "trials.csv").read_text().splitlines()
-    assert len(rows) == 6 and rows[0] == "number,state,accuracy,loss,learning_rate"
+    assert len(rows) == 5 and rows[0] == "number,state,accuracy,loss,learning_rate"
     assert "<svg" in (tmp_path / "search" / "search.svg").read_text()
     assert "All trials" in (tmp_path / "search" / "report.html").read_text()
     (tmp_path / "other.json").write_text('{"name": 3}')
@@ -75,7 +75,7 @@ def test_the_picture(found):
 
 def test_the_same_seed_draws_the_same_values(found):
     again = recipes.search(
-        arrays(20), backbone=small_network(), recipe=BASE, trials=5, space={"learning_rate": (1e-5, 1e-1, "log")}
+        arrays(20), backbone=small_network(), recipe=BASE, trials=4, space={"learning_rate": (1e-5, 1e-1, "log")}
     )
     assert [t.values for t in again.trials] == [t.values for t in found.trials]
     np.testing.assert_array_equal([t.loss for t in again.trials], [t.loss for t in found.trials])
@@ -97,14 +97,48 @@ def test_what_cannot_be_searched(options, message):
         recipes.search(arrays(8), backbone=small_network(), recipe=BASE, **options)
 
 
+def test_random_weights_are_searched_too():
+    found = recipes.search(arrays(12), backbone=small_network(), trials=1, space={"learning_rate": (1e-4, 1e-2)},
+                           recipe=recipes.adjusted("scratch", size=32, epochs=1))  # fmt: skip
+    assert found.recipe.name == "scratch" and found.best.state == "complete"
+
+
+def test_no_time_and_no_storage():
+    with pytest.raises(TrainingError, match="no room for a single trial"):
+        recipes.search(arrays(12), backbone=small_network(), recipe=BASE, trials=2, time_limit=0.1)
+    with pytest.raises(RecipeError, match="cannot be opened"):
+        recipes.search(arrays(12), backbone=small_network(), recipe=BASE, trials=2, storage="search.db")
+
+
+def test_a_trial_that_was_stopped_waits_again_as_it_was(tmp_path):
+    """Ctrl-C in the second of three trials; the same call goes on."""
+    storage, seen = shared_study.opened(f"sqlite:///{tmp_path / 'search.db'}"), []
+
+    def objective(trial):
+        slot = shared_study.claimed(trial)
+        seen.append((slot, trial.suggest_float("x", 0, 1)))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        if slot == 2:
+            raise TrainingError("diverged")
+        return seen[-1][1]
+
+    with pytest.raises(KeyboardInterrupt):
+        shared_study.run(shared_study.study(storage, "s", "random", 3, 0), objective, 3, None)
+    again = shared_study.study(storage, "s", "random", 3, 0)
+    shared_study.run(again, objective, 3, None)
+    assert sorted(slot for slot, _ in seen) == [0, 1, 1, 2] and seen[1] in seen[2:]
+    assert [trial.state.name for trial in shared_study.finished(again)] == ["COMPLETE", "COMPLETE", "FAIL"]
+
+
 SEARCHER = """
 import sys, keras, recipes, recipes.search, recipes.shared_study
 from makers import small_network
 recipes.shared_study._HEARTBEAT = 1
 keras.utils.set_random_seed(0)
 space = {"learning_rate": (1e-4, 1e-2, "log"), "label_smoothing": (0.0, 0.2)}
-found = recipes.search(sys.argv[1], backbone=small_network(), recipe=recipes.adjusted("all", size=32, epochs=4),
-                       trials=6, space=space, storage=sys.argv[2], sampler="random")
+found = recipes.search(sys.argv[1], backbone=small_network(), recipe=recipes.adjusted("all", size=32, epochs=2),
+                       trials=4, space=space, storage=sys.argv[2], sampler="random")
 """
 
 
@@ -119,7 +153,7 @@ def test_two_processes_share_a_study_and_one_is_killed(tmp_path):
     assert second.returncode == 0, told
     study = optuna.load_study(study_name=name, storage=storage)
     done = [t for t in study.trials if t.state.name in ("COMPLETE", "PRUNED") and not t.user_attrs.get("surplus")]
-    assert sorted(trial.user_attrs["slot"] for trial in done) == list(range(6))
+    assert sorted(trial.user_attrs["slot"] for trial in done) == list(range(4))
     assert not [trial for trial in study.trials if trial.state.name in ("RUNNING", "WAITING")]
 
 
