@@ -124,8 +124,11 @@ class Candidates:
         return len(self.epochs) + len(self.between) + len(self.larger)
 
     def taken(self, rows=ALL) -> Score:
-        """The candidate that the images at `rows` choose."""
-        found = min(self.epochs, key=lambda score: score[rows].loss)
+        """The candidate that the images at `rows` choose: one of the epochs, where that is another than all choose, of
+        whose best epoch the others were made."""
+        found = self._epoch(rows)
+        if found is not self._epoch():
+            return found
         if self.between:
             at = choose(found[rows], [score[rows] for score in self.between])
             found = found if at is None else self.between[at]
@@ -138,13 +141,17 @@ class Candidates:
         found = self.taken(rows)
         if start is None or better(start[rows], found[rows]):
             return found
-        at = choose(start[rows], [score[rows] for score in self.between]) if self.between else None
+        made_of_it = self.between and self._epoch(rows) is self._epoch()
+        at = choose(start[rows], [score[rows] for score in self.between]) if made_of_it else None
         return start if at is None else self.between[at]
+
+    def _epoch(self, rows=ALL) -> Score:
+        return min(self.epochs, key=lambda score: score[rows].loss)
 
 
 def _within_noise(lowest: Score, other: Score) -> bool:
     mean, error = gain(lowest, other)
-    return lowest is other or -mean <= error or mean >= 0
+    return -mean <= error
 
 
 def cross_fitted(start: Score | None, candidates: Candidates, folds: int = 5) -> Score:
