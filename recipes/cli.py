@@ -17,6 +17,7 @@ from augment import Policy
 from recipes.audit import look, printable
 from recipes.graph_header import MAX_PIXELS
 from recipes.recipe_file import load_recipe
+from recipes.run_folder import check_writable
 from recipes.run_state import saved_in_the_end
 from recipes.serve_limits import Limits
 from recipes.sources import load, unlabelled
@@ -205,22 +206,13 @@ def search(
     within: WithinOption = None,
 ):
     """Search the recipe's hyperparameters at random, coarse to fine; the winner is a recipe for finetune."""
-    _writable(output)
+    check_writable(output)
     found = recipes.search(
         _listed(dataset, within), backbone=backbone, recipe=_recipe(recipe, epochs), trials=trials, storage=storage,
         time_limit=time_limit, sampler=sampler, seed=seed,
     )  # fmt: skip
     found.save(output)
     print(f"\nnext:   recipes finetune {dataset} --backbone '{backbone}' --recipe {output / 'recipe.json'}")
-
-
-def _writable(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / ".writable").touch()
-        (output / ".writable").unlink()
-    except OSError as error:
-        raise recipes.OutputError(f"{output} cannot be written: {error.strerror}; choose another folder") from error
 
 
 @app.command()

@@ -48,7 +48,7 @@ def check_output(directory, command: dict) -> None:
     if differing:
         shown = "; ".join(f"{key} was {before.get(key)!r}, is {command.get(key)!r}" for key in differing)
         raise OutputError(f"{directory} holds the run of another command ({shown}); choose another folder")
-    _check_writable(directory)
+    check_writable(directory)
 
 
 def finished(directory: Path) -> bool:
@@ -63,7 +63,8 @@ def command_of(directory: Path) -> dict | None:
     return _object(directory, f"{STATE}/{COMMAND}") if (directory / STATE / COMMAND).is_file() else None
 
 
-def _check_writable(directory: Path) -> None:
+def check_writable(directory: Path) -> None:
+    """Make the folder; OutputError where that, or a file in it, is impossible."""
     probe = directory / ".writable"
     try:
         directory.mkdir(parents=True, exist_ok=True)
