@@ -73,6 +73,7 @@ def test_the_picture(found):
     assert len(titles) == 3 and titles[0] == "importance"
 
 
+@pytest.mark.slow
 def test_the_same_seed_draws_the_same_values(found):
     again = recipes.search(
         arrays(20), backbone=small_network(), recipe=BASE, trials=4, space={"learning_rate": (1e-5, 1e-1, "log")}
