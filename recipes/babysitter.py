@@ -32,14 +32,13 @@ class Babysitter(keras.callbacks.Callback):
         self._kernels = [v for v in self.model.trainable_variables if len(v.shape) > 1]
         self._copies = None
         self._step, self._looked, self._began = 0, 0.0, time.perf_counter()
-        self._last_cost, self._epoch_share = 0.0, None
+        self._last_cost, self._told_gap = 0.0, False
         self.ratios: list[np.ndarray] = []
         self.verdicts: list[str] = []
         self._log(lambda: self._writer.close())  # of an attempt that a fault has ended
         self._writer = None
         if self.log_dir:
-            self._writer = tf.summary.create_noop_writer()
-            self._log(self._open)
+            self._tried(self._open)
 
     @property
     def cost(self) -> float:
@@ -113,8 +112,8 @@ class Babysitter(keras.callbacks.Callback):
         if name is None:
             return
         gap = logs[name] - logs[f"val_{name}"]
-        if gap > 0.15 and self._epoch_share is None:
-            self._epoch_share = gap
+        if gap > 0.15 and not self._told_gap:
+            self._told_gap = True
             self._say(
                 f"epoch {epoch + 1}: {logs[name]:.0%} of the training and {logs[f'val_{name}']:.0%} of the validation "
                 "images are right: it overfits; more augmentation, dropout or weight decay, or more images"
@@ -125,8 +124,10 @@ class Babysitter(keras.callbacks.Callback):
 
     def _log(self, write) -> None:
         """Where the logs cannot be written, for the disk is full, the training is worth more than they are."""
-        if self._writer is None:
-            return
+        if self._writer is not None:
+            self._tried(write)
+
+    def _tried(self, write) -> None:
         try:
             write()
         except (tf.errors.OpError, OSError) as error:
