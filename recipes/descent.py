@@ -3,7 +3,8 @@
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import keras
@@ -15,13 +16,16 @@ import optimizers
 from recipes.callbacks import SMALLER, NotFinite
 from recipes.checkpoint import Checkpoints
 from recipes.data import ImageData
+from recipes.engine import engine_for
 from recipes.errors import OutputError, TrainingError
 from recipes.faults import batch_names, gradient_norms, reading_failed, too_many, vanished
 from recipes.finding import printable
 from recipes.recipe import Recipe
 from recipes.stop import Stop
+from recipes.waiting import Waiting
 
 HALVINGS = 3  # of the learning rate, at losses that are not finite, before the training is given up
+LAG = 4  # steps after which a loss is looked at: to look at the last one would have the device wait for the next
 
 
 @keras.saving.register_keras_serializable("recipes")
@@ -106,10 +110,13 @@ class Training:
                     return self
                 except NotFinite as fault:
                     self._slower(fault)
-                except tf.errors.ResourceExhaustedError as fault:
-                    self._in_smaller_parts(fault)
-                except tf.errors.OpError as fault:
-                    self._without_vanished(fault)
+                except Exception as fault:
+                    if self._engine.ran_out_of_memory(fault):
+                        self._in_smaller_parts(fault)
+                    elif isinstance(fault, tf.errors.OpError):
+                        self._without_vanished(fault)
+                    else:
+                        raise
                 self._compile()
 
     def _compile(self) -> None:
@@ -128,8 +135,8 @@ class Training:
             optimizer,
             AdjustedCrossentropy(shares, recipe.label_smoothing),
             metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-            jit_compile=bool(tf.config.list_physical_devices("GPU")),
         )
+        self._engine = engine_for(self.model)
         gone = set(self.changes["missing"])
         self._data = images.subset([i for i, name in enumerate(images.names) if name not in gone]) if gone else images
         self._recipe = replace(recipe, accumulate=parts)
@@ -145,31 +152,22 @@ class Training:
         )  # fmt: skip
         self._callbacks = {f"{i} {type(callback).__name__}": callback for i, callback in enumerate(callbacks)}
         self._began, self._parts_done, self._at = time.monotonic(), 0, (0, 0)
+        self._losses, self._waiting = deque(), Waiting(self._engine.device)
         model.stop_training = False
-        model.optimizer.build(model.trainable_variables)
-        model.make_train_function()
-        calls.on_train_begin()
         first, begin = (state["epoch"], min(state["images"] // self._part, steps - 1)) if state else (0, 0)
         batches = self._batches(epochs, first, begin)
+        self._engine.build(batches)
+        calls.on_train_begin()
         if state:
-            self._restore(state, batches)
-        stream, logs = iter(batches), {}
+            self._restore(state)
+        stream, logs = self._engine.stream(batches), {}
         for epoch in range(first, epochs):
-            if not (first == epoch and begin):
+            resumed = first == epoch and begin
+            if not resumed:
                 model.reset_metrics()
             calls.on_epoch_begin(epoch)
-            for step in range(begin if epoch == first else 0, steps):
-                self._at = epoch, step
-                self._keep(stop, epoch, step)
-                calls.on_train_batch_begin(step)
-                logs = model.train_function(stream)
-                self._parts_done += 1
-                if not math.isfinite(float(logs["loss"])):
-                    raise NotFinite(f"the loss became {float(logs['loss'])}")
-                calls.on_train_batch_end(step, logs)
-                if model.stop_training:
-                    break
-            logs = dict(model.get_metrics_result())
+            self._epoch(epoch, range(begin if resumed else 0, steps), stream, calls, stop)
+            logs = {name: float(value) for name, value in model.get_metrics_result().items()}
             calls.on_epoch_end(epoch, logs)
             if model.stop_training:
                 break
@@ -180,6 +178,36 @@ class Training:
         calls.on_train_end(logs)
         self.history = {name: [float(v) for v in values] for name, values in model.history.history.items()}
         self.seconds = self.kept.newest["seconds"]
+
+    def _epoch(self, epoch: int, steps: range, stream: Iterator, calls, stop: Stop) -> None:
+        waiting = self._waiting
+        for step in steps:
+            self._at = epoch, step
+            self._keep(stop, epoch, step)
+            calls.on_train_batch_begin(step)
+            if waiting.timed:
+                self._check_losses()
+            began = time.perf_counter()
+            logs = self._engine.step(waiting.next(stream))
+            self._parts_done += 1
+            self._losses.append((epoch, step, logs["loss"]))
+            self._check_losses(LAG)
+            waiting.stepped(time.perf_counter() - began)
+            calls.on_train_batch_end(step, logs)
+            if self.model.stop_training:
+                break
+        self._check_losses()
+        self._engine.settle()
+        if verdict := waiting.verdict():
+            print(verdict)
+
+    def _check_losses(self, but: int = 0) -> None:
+        """Look at the losses of all steps but the last ones."""
+        while len(self._losses) > but:
+            epoch, step, loss = self._losses.popleft()
+            if not math.isfinite(float(loss)):
+                self._at = epoch, step
+                raise NotFinite(f"the loss became {float(loss)}")
 
     def _batches(self, epochs: int, first: int, begin: int) -> tf.data.Dataset:
         classes = len(self.images.class_names)
@@ -203,6 +231,8 @@ class Training:
         return list({id(v): v for v in (*self.model.variables, *mine)}.values())
 
     def _state(self, epoch: int, step: int, done: bool = False) -> dict:
+        self._check_losses()
+        self._engine.settle()
         values = []
         for variable in self._variables():
             value = np.array(keras.ops.convert_to_numpy(variable))
@@ -218,10 +248,9 @@ class Training:
             "callbacks": kept, "seconds": self.seconds + time.monotonic() - self._began,
         }  # fmt: skip
 
-    def _restore(self, state: dict, batches: tf.data.Dataset) -> None:
+    def _restore(self, state: dict) -> None:
         model, parts = self.model, self.changes["parts"]
         if state["images"]:
-            model.train_function(iter(batches))  # makes the metrics' variables; what it did is overwritten below
             for variable, value in zip(model.metrics_variables, state["metrics"], strict=True):
                 variable.assign(value)
         variables = self._variables()
@@ -265,7 +294,7 @@ class Training:
     def _diagnosis(self, epoch: int, step: int) -> str:
         """The files of a batch, and the gradients that it has at the last good weights."""
         batches = self._batches(epoch + 1, epoch, step)
-        self._restore(self.kept.newest | {"images": 0}, batches)
+        self._restore(self.kept.newest | {"images": 0})
         positions = range(step * self._part, min((step + 1) * self._part, len(self._data)))
         names = batch_names(self._data, positions, epoch=epoch, seed=self.seed)
         norms = gradient_norms(self.model, *next(iter(batches)))

@@ -22,6 +22,11 @@ def prepare_devices() -> str:
     return keras.config.dtype_policy().name
 
 
+def accelerator() -> str | None:
+    """The kind of device, other than the CPU, that Keras's backend trains on: "GPU"; None where there is none."""
+    return "GPU" if tf.config.list_physical_devices("GPU") else None
+
+
 def _initialised() -> bool:
     """Whether TensorFlow has created its devices, after which memory growth can no longer be set."""
     from tensorflow.python.eager import context
