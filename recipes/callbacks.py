@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.choice import Score
+from recipes.choice import Score, latest
 from recipes.data import ImageData
 from recipes.errors import TrainingError
 from recipes.faults import reading_failed
@@ -66,17 +66,19 @@ class Validation(keras.callbacks.Callback):
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Ends with the weights of the lowest validation loss, and stops after `patience` epochs without a lower one."""
+    """Ends with the weights of the latest epoch whose validation loss is within the noise of the lowest, see
+    `choice.latest`, and stops after `patience` epochs that are not.
 
-    def __init__(self, patience: int):
+    validation: whose scores it goes by; to be called before this.
+    """
+
+    def __init__(self, patience: int, validation: Validation):
         super().__init__()
-        self.patience, self.best_loss, self.best_epoch = patience, math.inf, 0
-        self.best_weights = None
+        self.patience, self.validation, self.best_epoch, self.best_weights = patience, validation, 0, None
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs["val_loss"] < self.best_loss or self.best_weights is None:
-            self.best_loss, self.best_epoch = logs["val_loss"], epoch + 1
-            self.best_weights = self.model.get_weights()
+        if latest(self.validation.scores) == epoch:
+            self.best_epoch, self.best_weights = epoch + 1, self.model.get_weights()
         elif epoch + 1 - self.best_epoch >= self.patience:
             self.model.stop_training = True
 
@@ -84,10 +86,10 @@ class KeepBest(keras.callbacks.Callback):
         self.model.set_weights(self.best_weights)
 
     def state(self) -> dict:
-        return {"loss": self.best_loss, "epoch": self.best_epoch, "weights": self.best_weights}
+        return {"epoch": self.best_epoch, "weights": self.best_weights}
 
     def restore(self, state: dict) -> None:
-        self.best_loss, self.best_epoch, self.best_weights = state["loss"], state["epoch"], state["weights"]
+        self.best_epoch, self.best_weights = state["epoch"], state["weights"]
 
 
 class CycleEnds(keras.callbacks.Callback):

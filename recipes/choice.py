@@ -110,7 +110,7 @@ ALL = slice(None)
 class Candidates:
     """What a training leaves to choose from, in the order in which that is done.
 
-    epochs:  its weights after each epoch (or its averaged snapshots): those of the lowest loss.
+    epochs:  its weights after each epoch (or its averaged snapshots): the last that is as good as any, see `latest`.
     between: weights between its start's and those (WiSE-FT), which are taken where they are `better`.
     larger:  the weights taken so far on larger images, in ascending order: the largest whose loss is within one
              standard error of the lowest, for random crops show things larger than whole images do.
@@ -133,8 +133,7 @@ class Candidates:
             at = choose(found[rows], [score[rows] for score in self.between])
             found = found if at is None else self.between[at]
         sizes = (found, *self.larger)
-        lowest = min(sizes, key=lambda score: score[rows].loss)
-        return next(score for score in reversed(sizes) if _within_noise(lowest[rows], score[rows]))
+        return sizes[latest(sizes, rows)]
 
     def kept(self, start: Score | None, rows=ALL) -> Score:
         """That candidate where it is `better` than the start, else the one between them that is, else the start."""
@@ -146,7 +145,18 @@ class Candidates:
         return start if at is None else self.between[at]
 
     def _epoch(self, rows=ALL) -> Score:
-        return min(self.epochs, key=lambda score: score[rows].loss)
+        return self.epochs[latest(self.epochs, rows)]
+
+
+def latest(scores: Sequence[Score], rows=ALL) -> int:
+    """Position of the last score whose loss is within one standard error of the lowest.
+
+    A few hundred images tell two neighbouring epochs apart by luck alone; where they cannot, the schedule is the better
+    witness: weights gain as the learning rate falls, and by being averaged.
+    """
+    seen = [score[rows] for score in scores]
+    lowest = min(seen, key=lambda score: score.loss)
+    return max(i for i, score in enumerate(seen) if _within_noise(lowest, score))
 
 
 def _within_noise(lowest: Score, other: Score) -> bool:

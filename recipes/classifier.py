@@ -31,8 +31,10 @@ def copied(network: keras.Model) -> keras.Model:
 
 
 def _copy_weights(network: keras.Model, copy: keras.Model) -> None:
-    """By layers' names: a clone may hold its layers in another order."""
+    """By layers' names: a clone may hold its layers in another order, and names its inputs anew."""
     for layer in network.layers:
+        if not layer.weights:
+            continue
         twin = copy.get_layer(layer.name)
         if isinstance(layer, keras.Model):
             _copy_weights(layer, twin)

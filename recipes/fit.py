@@ -36,7 +36,7 @@ class Fitted:
     """How a training went.
 
     history:    one list per metric, one value per epoch.
-    best_epoch: of the lowest validation loss.
+    best_epoch: the latest whose validation loss is within the noise of the lowest.
     start:      how the validation images were classified by what training has to beat.
     candidates: and by the weights of each epoch, of each interpolation of the best epoch's with the start's, and by the
                 kept ones at each larger size of the images.
@@ -110,9 +110,10 @@ def fit(
     """Train the trainable variables of `model` (images 0..255 → logits) as `recipe` says.
 
     Cross-entropy with label smoothing, decoupled weight decay (none on biases and normalisation parameters), warm-up
-    and cosine, the recipe's augmentation and Polyak average. The weights of the lowest validation loss stay in the
-    model; with a warm start those between them and the initial ones, where these are better beyond the noise, or the
-    initial ones, unless training was `Fitted.better`. See `choice.Candidates`.
+    and cosine, the recipe's augmentation and Polyak average. The weights of the latest epoch whose validation loss is
+    within the noise of the lowest stay in the model; with a warm start those between them and the initial ones, where
+    these are better beyond the noise, or the initial ones, unless training was `Fitted.better`. See
+    `choice.Candidates`.
 
     start: how what training has to beat classifies the validation images; None: the model as it is.
     With snapshots: the ends of the last cycles, kept apart.
@@ -135,11 +136,11 @@ def fit(
 
 
 class _BestEpoch:
-    """Keeps the epoch of the lowest validation loss, or weights between it and the initial ones, at the best size."""
+    """Keeps the latest of the best epochs, or weights between it and the initial ones, at the best size."""
 
     def __init__(self, model, recipe: Recipe, watch: Validation, stop: StopAt):
         self.model, self.recipe, self.watch, self.stop = model, recipe, watch, stop
-        self.keep, self.initial = KeepBest(recipe.patience), model.get_weights()
+        self.keep, self.initial = KeepBest(recipe.patience, watch), model.get_weights()
 
     def fitted(self, start: Score, validation: ImageData, **told) -> Fitted:
         model, recipe, watch, keep = self.model, self.recipe, self.watch, self.keep
@@ -166,7 +167,8 @@ class _BestEpoch:
 
 
 class _Snapshots:
-    """Keeps the ends of the last cycles: as many as have, averaged, the lowest validation loss (Huang et al. 2017)."""
+    """Keeps the ends of the last cycles: as many as, averaged, are within the noise of the lowest validation loss
+    (Huang et al. 2017)."""
 
     def __init__(self, model, recipe: Recipe, watch: Validation, stop: StopAt):
         self.recipe, self.keep, self.watch = recipe, CycleEnds(recipe, watch), watch

@@ -233,11 +233,13 @@ def _told(recipe: Recipe, fitted: Fitted) -> Recipe:
         recipe = recipe.because(f"the time limit ended training after {done} of {recipe.epochs} epochs")
     if recipe.snapshots > 1:
         recipe = recipe.because(
-            f"the mean of the last {len(fitted.snapshots)} of {recipe.snapshots} snapshots had the lowest validation "
-            "loss"
+            f"the mean of the last {len(fitted.snapshots)} of {recipe.snapshots} snapshots is within the noise "
+            "of the lowest validation loss"
         )
     else:
-        recipe = recipe.because(f"epoch {fitted.best_epoch} of {done} had the lowest validation loss")
+        recipe = recipe.because(
+            f"epoch {fitted.best_epoch} of {done} is the last whose validation loss is within the noise of the lowest"
+        )
     if not recipe.warm_start:
         return recipe
     if recipe.test_size != recipe.size:

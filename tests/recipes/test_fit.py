@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ import augment
 import recipes
 from recipes.backbones import resolve, stages
 from recipes.callbacks import KeepBest
-from recipes.choice import Candidates, Score, better, choose, cross_fitted, gain, image_weights
+from recipes.choice import Candidates, Score, better, choose, cross_fitted, gain, image_weights, latest
 from recipes.classifier import logits_model
 from recipes.descent import AdjustedCrossentropy, schedule, training_batches
 from recipes.fit import fit, fit_again, stage_rates, unfreeze
@@ -106,15 +107,29 @@ def test_schedule_warms_up_peaks_and_decays(steps):
 
 def test_keep_best_restores_and_stops():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    keep = KeepBest(patience=2)
+    watch = SimpleNamespace(scores=[])
+    keep = KeepBest(2, watch)
     keep.set_model(model)
     model.stop_training = False
     for epoch, loss in enumerate([3.0, 1.0, 2.0, 2.5]):
         model.set_weights([np.full((1, 1), epoch), np.zeros(1)])
-        keep.on_epoch_end(epoch, {"val_loss": loss})
+        watch.scores.append(scored([loss, 1.1 * loss, 0.9 * loss]))
+        keep.on_epoch_end(epoch, {})
     keep.on_train_end()
     assert model.stop_training and keep.best_epoch == 2
     assert model.get_weights()[0].item() == 1
+
+
+def test_the_last_of_epochs_that_the_noise_does_not_part():
+    """An epoch that is worse on some images and better on as many is as good; one that is worse on all is not."""
+    random = np.random.default_rng(0)
+    losses, noise = random.exponential(1.0, 200), random.normal(0, 0.2, 200)
+    lowest, noisy = scored(losses), scored(losses + noise - noise.mean() + 0.005)
+    worse = scored(losses + random.uniform(0, 0.2, 200))
+    assert lowest.loss < noisy.loss < worse.loss
+    assert latest([worse, lowest, noisy]) == 2
+    assert latest([worse, lowest, worse]) == 1
+    assert latest([worse, lowest, noisy, worse]) == 2
 
 
 def scratch(**changes):
