@@ -196,4 +196,4 @@ def _finetuned(name: str, unfreeze: int, size: int, images: int, **fields) -> Re
 
 def budget(images: int) -> int:
     """Epochs such that a small dataset still gets some hundred updates and a large one is not seen without end."""
-    return int(min(40, max(12, round(12_000 / images))))
+    return int(min(40, max(12, round(10_000 / images))))
