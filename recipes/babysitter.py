@@ -6,6 +6,9 @@ import time
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
+
+from recipes.compiled import fused
 
 _SHARE = 0.03  # of the time of the steps, that looking may cost
 _WAIT = 5  # steps before the first look: the first ones trace and warm up
@@ -30,6 +33,7 @@ class Babysitter(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._kernels = [v for v in self.model.trainable_variables if len(v.shape) > 1]
+        self._ratios = fused(_ratios)
         self._copies = None
         self._step, self._looked, self._began = 0, 0.0, time.perf_counter()
         self._last_cost, self._told_gap = 0.0, False
@@ -52,7 +56,8 @@ class Babysitter(keras.callbacks.Callback):
         if self._looked + self._last_cost > _SHARE * spent:
             return
         began = time.perf_counter()
-        self._copies = [tf.identity(v.value) for v in self._kernels]
+        _ = self.model  # on JAX this brings the variables up to date
+        self._copies = [ops.copy(v.value) for v in self._kernels]
         self._looked += time.perf_counter() - began
 
     def on_train_batch_end(self, batch, logs=None):
@@ -62,9 +67,10 @@ class Babysitter(keras.callbacks.Callback):
         if self._copies is None:
             return
         began = time.perf_counter()
-        ratios = np.array(_ratios([v.value for v in self._kernels], self._copies))
+        model = self.model
+        ratios = ops.convert_to_numpy(self._ratios([v.value for v in self._kernels], self._copies))
         self._copies = None
-        if ratios.any() or not getattr(self.model.optimizer, "gradient_accumulation_steps", None):
+        if ratios.any() or not getattr(model.optimizer, "gradient_accumulation_steps", None):
             self.ratios.append(ratios)  # between two updates nothing moves
         if not np.isfinite(ratios).all() and not any("no longer" in verdict for verdict in self.verdicts):
             self._say(f"step {self._step}: weights are no longer numbers: lower the learning rate")
@@ -139,7 +145,7 @@ class Babysitter(keras.callbacks.Callback):
             for name, value in logs.items():
                 tf.summary.scalar(f"epoch/{name}", value)
             for variable in self._kernels if histograms else ():
-                tf.summary.histogram(f"weights/{variable.path}", variable.value)
+                tf.summary.histogram(f"weights/{variable.path}", ops.convert_to_numpy(variable))
         self._writer.flush()
 
     def _write_step(self, ratios, logs) -> None:
@@ -148,9 +154,9 @@ class Babysitter(keras.callbacks.Callback):
             for variable, ratio in zip(self._kernels, ratios, strict=True):
                 tf.summary.scalar(f"update_to_weight/{variable.path}", ratio)
             if "loss" in logs:
-                tf.summary.scalar("step/loss", logs["loss"])
+                tf.summary.scalar("step/loss", float(logs["loss"]))
             if rate is not None:
-                tf.summary.scalar("step/learning_rate", tf.cast(rate, tf.float32))
+                tf.summary.scalar("step/learning_rate", float(rate))
 
     def _histogram_cost(self) -> float:
         """Seconds, about: TensorFlow sorts some ten million weights a second into buckets."""
@@ -167,10 +173,11 @@ def _name(loss) -> str:
     return str(loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", "")))
 
 
-@tf.function(autograph=False, reduce_retracing=True)
 def _ratios(after, before):
     """‖after − before‖ / ‖before‖ of every pair."""
-    return tf.stack([
-        tf.norm(tf.cast(a - b, tf.float32)) / tf.maximum(tf.norm(tf.cast(b, tf.float32)), 1e-12)
-        for a, b in zip(after, before, strict=True)
-    ])  # fmt: skip
+    pairs = zip(after, before, strict=True)
+    return ops.stack([_norm(a - b) / ops.maximum(_norm(b), 1e-12) for a, b in pairs])
+
+
+def _norm(x):
+    return ops.sqrt(ops.sum(ops.square(ops.cast(x, "float32"))))

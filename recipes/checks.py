@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 import layers
 import optimizers
 from recipes.classifier import copied, fresh
+from recipes.compiled import weight_gradients
 
 FEW = 20  # images that any network must be able to learn by heart
 _HEART_STEPS, _RATIO_STEPS, _RANGE_STEPS = 150, 10, 60
@@ -62,8 +63,11 @@ class Subject:
 
     def loss(self, model, images, labels, training: bool = False):
         """Mean cross-entropy in nats; without the model's own penalties."""
-        outputs = tf.cast(model(images, training=training), tf.float32)
-        return tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(labels, outputs, from_logits=self.logits))
+        return self.cross_entropy(labels, model(images, training=training))
+
+    def cross_entropy(self, labels, outputs):
+        outputs = ops.cast(outputs, "float32")
+        return ops.mean(keras.losses.sparse_categorical_crossentropy(labels, outputs, from_logits=self.logits))
 
     def batches(self, steps: int):
         """(images, labels) of _BATCH, drawn again and again."""
@@ -114,21 +118,17 @@ def regularisation(subject: Subject) -> Verdict:
 def learns_by_heart(subject: Subject) -> Verdict:
     """Twenty images, all noise and penalties off: the loss must go to nothing."""
     rows = _some_of_each(subject.labels, FEW)
-    images, labels, model = (
-        tf.constant(subject.images[rows]),
-        tf.constant(subject.labels[rows]),
-        subject.with_new_head(),
-    )
+    images, labels, model = subject.images[rows], subject.labels[rows], subject.with_new_head()
     if not model.trainable_variables:
         return Verdict("learns 20 images by heart", None, "nothing in the model is trainable")
     if any(isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers()):
-        layers.reestimate_batch_statistics(model, tf.data.Dataset.from_tensors(images))
-    step, losses = _stepper(subject, model, optimizers.Adam(1e-3), training=False), []
+        layers.reestimate_batch_statistics(model, [images])
+    learner, losses = _Learner(subject, model, optimizers.Adam(1e-3)), []
     for _ in range(_HEART_STEPS):
-        losses.append(float(step(images, labels)))
+        losses.append(learner.step(images, labels))
         if not math.isfinite(losses[-1]) or losses[-1] < 0.01 * math.log(subject.classes):
             break
-    right = float(np.mean(np.argmax(model(images, training=False), -1) == labels.numpy()))
+    right = float(np.mean(np.argmax(learner.predict_on_batch(images), -1) == labels))
     well = right == 1.0 and losses[-1] < 0.1 * math.log(subject.classes)
     measured = f"loss {losses[-1]:.3f}, {right:.0%} right after {len(losses)} steps on {len(rows)} images"
     advice = "look at the order of the labels, the loss, the scale of the inputs, layers that are frozen"
@@ -168,10 +168,9 @@ def gradients(subject: Subject) -> Verdict:
     model = subject.with_new_head()
     if not model.trainable_variables:
         return Verdict("gradients", None, "nothing in the model is trainable")
-    with tf.GradientTape() as tape:
-        loss = subject.loss(model, subject.images[:_BATCH], subject.labels[:_BATCH], training=False)
-    variables = [v.value for v in model.trainable_variables]
-    norms = [0.0 if g is None else float(tf.norm(g)) for g in tape.gradient(loss, variables)]
+    images, labels = subject.images[:_BATCH], subject.labels[:_BATCH]
+    slopes = weight_gradients(lambda: subject.loss(model, images, labels), model)
+    norms = [0.0 if g is None else float(np.linalg.norm(g.astype(np.float32))) for g in slopes]
     kernels = [norm for norm, v in zip(norms, model.trainable_variables, strict=True) if len(v.shape) > 1]
     none = sum(norm == 0 for norm in kernels)
     finite = np.isfinite(kernels).all()
@@ -192,11 +191,11 @@ def update_ratio(subject: Subject) -> Verdict:
     if not kernels or subject.rate is None:
         why = "nothing in the model is trainable" if not kernels else "the recipe takes no gradient steps"
         return Verdict("update-to-weight ratio", None, why)
-    step, ratios = _stepper(subject, model, subject.optimizer(subject.rate), training=False), []
+    learner, ratios = _Learner(subject, model, subject.optimizer(subject.rate)), []
     for images, labels in subject.batches(_RATIO_STEPS):
-        before = [v.numpy() for v in kernels]
-        step(tf.constant(images), tf.constant(labels))
-        moved = [np.linalg.norm(v.numpy() - b) for v, b in zip(kernels, before, strict=True)]
+        before = [ops.convert_to_numpy(v) for v in kernels]
+        learner.step(images, labels)
+        moved = [np.linalg.norm(ops.convert_to_numpy(v) - b) for v, b in zip(kernels, before, strict=True)]
         ratios.append([float(m / (np.linalg.norm(b) or 1.0)) for m, b in zip(moved, before, strict=True)])
     per_layer = np.median(ratios, 0)
     middle = float(np.median(per_layer))
@@ -215,11 +214,11 @@ def rate_range(subject: Subject) -> Verdict:
     if not model.trainable_variables:
         return Verdict("learning rate range", None, "nothing in the model is trainable")
     optimizer = subject.optimizer(_RANGE[0])
-    step = _stepper(subject, model, optimizer, training=False)
+    learner = _Learner(subject, model, optimizer)
     rates, losses, smooth = np.geomspace(*_RANGE, _RANGE_STEPS), [], None
     for rate, (images, labels) in zip(rates, subject.batches(_RANGE_STEPS), strict=True):
         optimizer.learning_rate = float(rate)
-        loss = float(step(tf.constant(images), tf.constant(labels)))
+        loss = learner.step(images, labels)
         smooth = loss if smooth is None else 0.7 * smooth + 0.3 * loss
         losses.append(smooth)
         if not math.isfinite(smooth) or smooth > 3 * max(losses[0], math.log(subject.classes)):
@@ -263,8 +262,8 @@ def recorded(model: keras.Model):
     def recording(layer, call):
         def wrapped(*args, **kwargs):
             outputs = call(*args, **kwargs)
-            if tf.is_tensor(outputs) and outputs.shape.rank and outputs.shape.rank > 1:
-                seen[layer.path] = (layer, outputs.numpy())
+            if ops.is_tensor(outputs) and len(outputs.shape) > 1:
+                seen[layer.path] = (layer, ops.convert_to_numpy(outputs))
             return outputs
 
         return wrapped
@@ -294,18 +293,23 @@ def _dead_units(seen) -> dict[str, float]:
     return dead
 
 
-def _stepper(subject: Subject, model, optimizer, training: bool):
-    """(images, labels) → the loss before one update of the model's trainable variables."""
-    optimizer.build(model.trainable_variables)
+class _Learner(keras.Model):
+    """A model whose trainable variables are updated at the loss of its inference mode, penalties left out."""
 
-    @tf.function(autograph=False, reduce_retracing=True)
-    def step(images, labels):
-        with tf.GradientTape() as tape:
-            loss = subject.loss(model, images, labels, training)
-        optimizer.apply(tape.gradient(loss, [v.value for v in model.trainable_variables]))
-        return loss
+    def __init__(self, subject: Subject, model: keras.Model, optimizer):
+        super().__init__(name="learner", autocast=False)
+        self.model, self.cross_entropy = model, subject.cross_entropy
+        self.compile(optimizer, loss=None, auto_scale_loss=False)
 
-    return step
+    def call(self, images):
+        return self.model(images, training=False)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return self.cross_entropy(y, y_pred)
+
+    def step(self, images, labels) -> float:
+        """The loss before one update."""
+        return float(self.train_on_batch(images, labels, return_dict=True)["loss"])
 
 
 def _some_of_each(labels: np.ndarray, count: int) -> np.ndarray:

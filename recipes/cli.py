@@ -273,8 +273,11 @@ def export(
     max_pixels: Annotated[int, typer.Option(help="Refuse larger images by their header.", min=1)] = MAX_PIXELS,
 ):
     """Write the classifier for others to run, after a fresh process has answered with it as the run does."""
+    from recipes.export import check_backend
+
     given = dict(top_k=top_k, abstain=abstain, quantize=quantize, proof=proof, max_pixels=max_pixels)
     crops = int(crops) if crops.isdecimal() else crops
+    check_backend(format)
     path = recipes.load(run).export(directory, format=format, crops=crops, **given)
     print(f"{format}: {path}")
     if format == "saved_model":

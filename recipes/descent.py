@@ -109,8 +109,10 @@ class Training:
                     self._attempt(epochs, callbacks, stop)
                     return self
                 except NotFinite as fault:
+                    self._engine.reset()
                     self._slower(fault)
                 except Exception as fault:
+                    self._engine.reset()
                     if self._engine.ran_out_of_memory(fault):
                         self._in_smaller_parts(fault)
                     elif isinstance(fault, tf.errors.OpError):
@@ -187,12 +189,11 @@ class Training:
             calls.on_train_batch_begin(step)
             if waiting.timed:
                 self._check_losses()
-            began = time.perf_counter()
             logs = self._engine.step(waiting.next(stream))
             self._parts_done += 1
             self._losses.append((epoch, step, logs["loss"]))
             self._check_losses(LAG)
-            waiting.stepped(time.perf_counter() - began)
+            waiting.stepped()
             calls.on_train_batch_end(step, logs)
             if self.model.stop_training:
                 break

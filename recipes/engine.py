@@ -48,6 +48,9 @@ class Engine:
         """From here on the model's, optimizer's and metrics' variables hold what the last step has made of them, and
         the next one begins from what they hold then."""
 
+    def reset(self) -> None:
+        """After a step that failed: the variables hold nothing that counts until they are assigned again."""
+
     def ran_out_of_memory(self, error: Exception) -> bool:
         return isinstance(error, tf.errors.ResourceExhaustedError)
 
@@ -68,4 +71,12 @@ class Engine:
 
 def engine_for(model: keras.Model) -> Engine:
     """The engine of Keras's backend."""
+    if keras.backend.backend() == "jax":
+        from recipes.engine_jax import JaxEngine
+
+        return JaxEngine(model)
+    if keras.backend.backend() == "torch":
+        from recipes.engine_torch import TorchEngine
+
+        return TorchEngine(model)
     return Engine(model)

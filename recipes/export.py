@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from recipes import formats, model_card
+from recipes import formats, model_card, tensorflow_writer
 from recipes.errors import OutputError, RecipesError
 from recipes.graph_header import MAX_PIXELS
 from recipes.proof import crops_of, prove
@@ -18,8 +18,10 @@ from recipes.proof_images import proof_images
 from recipes.result import Result
 from recipes.saved_model import Options, ServedModel
 from recipes.sources import unlabelled
+from recipes.test_time import usual_mode
 
 FORMATS = ("saved_model", *formats.FILES)
+_TENSORFLOW = ("saved_model", "onnx", "litert")  # formats of its graphs
 
 
 def export(
@@ -57,17 +59,10 @@ def export(
     options = _checked(result, format, crops, top_k, abstain, quantize, max_pixels)
     images = proof_images(result.held_out, result.class_names, proof)
     with _version(directory) as (staged, final):
-        if format == "saved_model":
-            path = staged
-            served = ServedModel(result, options)
-            try:
-                tf.saved_model.save(served, staged, signatures=served.signatures())
-            except tf.errors.OpError as error:
-                raise OutputError(f"{final} cannot be written: {error.message}") from error
-        else:
-            path = staged / formats.FILES[format]
-            calibration = lambda: crops_of(result, unlabelled(images.contents))  # noqa: E731
-            formats.write(result, format, path, quantize, calibration)
+        path = staged if format == "saved_model" else staged / formats.FILES[format]
+        here = keras.backend.backend() == "tensorflow" or format not in _TENSORFLOW
+        calibration = lambda: crops_of(result, unlabelled(images.contents))  # noqa: E731
+        (write if here else tensorflow_writer.write)(result, format, path, options, calibration)
         found = prove(result, format, path, images, crops, quantize)
         told = {"crops": crops, "quantize": quantize}
         if format == "saved_model":
@@ -77,14 +72,36 @@ def export(
     return final
 
 
+def write(result: Result, format: str, path: Path, options: Options, calibration) -> None:
+    """What `export` does once everything is checked, without a proof.
+
+    calibration: () → float32 (n, size, size, 3), images that int8 activations of LiteRT are scaled by.
+
+    Raises: RecipesError for what the format cannot hold, OSError.
+    """
+    if format != "saved_model":
+        return formats.write(result, format, path, options.quantize, calibration)
+    served = ServedModel(result, options)
+    try:
+        tf.saved_model.save(served, path, signatures=served.signatures())
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from error
+
+
+def check_backend(format: str) -> None:
+    """Raises RecipesError for a format that cannot be written on Keras's backend."""
+    if format in _TENSORFLOW and keras.backend.backend() == "torch":
+        raise RecipesError(
+            f"format {format!r} is written by TensorFlow, and Keras runs on torch here: save the run and give "
+            f"KERAS_BACKEND=tensorflow recipes export RUN FOLDER --format {format}; torch itself writes 'keras'"
+        )
+
+
 def _checked(result: Result, format, crops, top_k, abstain, quantize, max_pixels) -> Options:
     """What was asked for, or a RecipesError before anything is written."""
     if format not in FORMATS:
         raise RecipesError(f"format is {format!r}; expected one of {', '.join(map(repr, FORMATS))}")
-    if keras.backend.backend() != "tensorflow":
-        raise RecipesError(
-            f"the {keras.backend.backend()} backend cannot export; load the run with KERAS_BACKEND=tensorflow"
-        )
+    check_backend(format)
     formats.check_installed(format)
     result.crop_set(crops, None)
     if format != "saved_model" and crops != 1:
@@ -102,7 +119,7 @@ def _checked(result: Result, format, crops, top_k, abstain, quantize, max_pixels
         raise RecipesError(f"top_k is {top_k!r}; expected a number from 1 to the {classes} classes")
     if not isinstance(max_pixels, int) or not 1 <= max_pixels < 2**31:
         raise RecipesError(f"max_pixels is {max_pixels!r}; expected a positive whole number")
-    return Options(crops, top_k or min(5, classes), abstain, quantize, max_pixels)
+    return Options(crops, top_k or min(5, classes), abstain, quantize, max_pixels, usual_mode())
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.compiled import weight_gradients
 from recipes.data import ImageData
 from recipes.errors import DataError
 from recipes.finding import printable
@@ -48,13 +49,12 @@ def batch_names(data: ImageData, positions, *, epoch: int, seed: int) -> list[st
 
 def gradient_norms(model: keras.Model, images, labels, count: int = 3) -> str:
     """The largest norms of the gradients of a batch's loss, in words."""
-    with tf.GradientTape() as tape:
-        loss = model.compute_loss(x=images, y=labels, y_pred=model(images, training=True), training=True)
-    gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
-    norms = [
-        (float(tf.norm(tf.convert_to_tensor(g))), v.path)
-        for g, v in zip(gradients, model.trainable_variables, strict=True)
-        if g is not None
-    ]
+    images, labels = np.asarray(images), np.asarray(labels)
+
+    def loss():
+        return model.compute_loss(x=images, y=labels, y_pred=model(images, training=True), training=True)
+
+    found = zip(weight_gradients(loss, model), model.trainable_variables, strict=True)
+    norms = [(float(np.linalg.norm(g.astype(np.float32))), v.path) for g, v in found if g is not None]
     norms.sort(key=lambda pair: -np.inf if np.isfinite(pair[0]) else -pair[0])
     return ", ".join(f"{path} {norm:.3g}" for norm, path in norms[:count])

@@ -25,7 +25,8 @@ def key(model: keras.Model, fingerprints: Sequence[str], *how) -> str:
     """Of everything that features depend on: architecture and weights, the images' contents in their order, `how` they
     are cut, and the libraries' versions."""
     digest = hashlib.blake2b(digest_size=16)
-    parts = (_FORMAT, keras.__version__, tf.__version__, keras.config.dtype_policy().name, *how, *fingerprints)
+    backend = keras.backend.backend()
+    parts = (_FORMAT, backend, keras.__version__, tf.__version__, keras.config.dtype_policy().name, *how, *fingerprints)
     digest.update(repr(parts).encode("utf-8", "surrogateescape"))
     for layer in model._flatten_layers():
         digest.update(repr((type(layer).__name__, _settings(layer))).encode())

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 from rich.progress import Progress
 
 import augment
 from recipes import feature_cache
 from recipes.backbones import Backbone, stages
+from recipes.compiled import compiled
 from recipes.data import ImageData
 
 
@@ -97,14 +99,13 @@ class Extractor:
         """Images (batch, size, size, 3) → per stage (views, batch, channels), traced once."""
 
         def views(images):
-            both = tf.concat([images, tf.reverse(images, [2])], 0) if mirrored else images
+            both = ops.concatenate([images, ops.flip(images, 2)], 0) if mirrored else images
             outputs = self.model(both, training=False)
             outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-            return [tf.cast(tf.reshape(x, (1 + mirrored, -1, x.shape[-1])), tf.float32) for x in outputs]
+            return [ops.cast(ops.reshape(x, (1 + mirrored, -1, x.shape[-1])), "float32") for x in outputs]
 
         if mirrored not in self._steps:
-            spec = tf.TensorSpec((None, self.policy.size, self.policy.size, 3))
-            self._steps[mirrored] = tf.function(views, input_signature=[spec], autograph=False)
+            self._steps[mirrored] = compiled(views, self.model)
         return self._steps[mirrored]
 
     def _run(self, data: ImageData, mirrored: bool) -> list[np.ndarray]:
@@ -112,7 +113,7 @@ class Extractor:
         with Progress(transient=True, disable=n < 500) as progress:
             task = progress.add_task("features of the frozen network", total=n)
             for images, _ in evaluation_batches(data, self.policy, 32):
-                parts = [part.numpy() for part in step(images)]
+                parts = step(images)
                 if arrays is None:
                     arrays = [np.empty((1 + mirrored, n, part.shape[-1]), np.float32) for part in parts]
                 for array, part in zip(arrays, parts, strict=True):

@@ -112,8 +112,8 @@ def _looked(models, data: ImageData, recipe: Recipe) -> np.ndarray:
     """Logits (views, n, classes): all models' of the images, then all models' of the mirror images, if they count."""
     mirrored = recipe.mirror is not False
     rows = [[] for _ in range(len(models) * (1 + mirrored))]
-    for images, _ in evaluation_batches(data, recipe.evaluation_policy, recipe.batch_size):
-        views = [images, keras.ops.flip(images, axis=2)] if mirrored else [images]
+    for images, _ in evaluation_batches(data, recipe.evaluation_policy, recipe.batch_size).as_numpy_iterator():
+        views = [images, images[:, :, ::-1]] if mirrored else [images]
         for row, (view, model) in zip(rows, ((v, m) for v in views for m in models), strict=True):
             row.append(model.predict_on_batch(view))
     return np.stack([np.concatenate(row) for row in rows]).astype(np.float64)

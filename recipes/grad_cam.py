@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 from keras.src.models.functional import Functional
 
+from recipes.compiled import fused, gradient
 from recipes.errors import BackboneError
 
 
@@ -22,20 +24,30 @@ def grad_cam(model: keras.Model, images, classes) -> np.ndarray:
 
     Raises: BackboneError for a network without feature maps.
     """
-    images, member = tf.convert_to_tensor(images, tf.float32), _member(model)
+    member = _member(model)
     if member is None:
         raise BackboneError("the model has no layer 'logits'; expected the classifier of a Result")
-    with tf.GradientTape() as tape:
-        tape.watch(images)
-        feature_map, logits = _last_map(member, images)
-        if feature_map is None:
-            raise BackboneError("the network has no feature map: nothing tells where in the image it looks")
-        asked = tf.gather(tf.cast(logits, tf.float32), classes, batch_dims=1)
-    slopes = tape.gradient(asked, feature_map)
+    images, rows = ops.convert_to_tensor(images, "float32"), np.asarray(classes)[:, None]
+
+    def looked(images):
+        maps, _ = _maps(member, images)
+        if not maps:
+            return None
+        last = len(maps) - 1
+
+        def asked(change):
+            logits = ops.cast(_maps(member, images, last, change)[1], "float32")
+            return ops.sum(ops.take_along_axis(logits, rows, 1))
+
+        return maps[last], gradient(asked, ops.zeros_like(maps[last]))
+
+    found = (fused(looked) if keras.backend.backend() == "jax" else looked)(images)
+    if found is None:
+        raise BackboneError("the network has no feature map: nothing tells where in the image it looks")
+    feature_map, slopes = (None if x is None else ops.convert_to_numpy(x).astype(np.float32) for x in found)
     if slopes is None:
         raise BackboneError("the network's classes do not depend on its last feature map")
-    alpha = tf.reduce_mean(tf.cast(slopes, tf.float32), (1, 2), keepdims=True)
-    speaks = tf.nn.relu(tf.reduce_sum(alpha * tf.cast(feature_map, tf.float32), -1, keepdims=True))
+    speaks = np.maximum((slopes.mean((1, 2), keepdims=True) * feature_map).sum(-1, keepdims=True), 0)
     heat = tf.image.resize(speaks, images.shape[1:3])[..., 0]
     return tf.math.divide_no_nan(heat, tf.reduce_max(heat, (1, 2), keepdims=True)).numpy()
 
@@ -50,9 +62,9 @@ def _member(model: keras.Model) -> keras.Model | None:
     return None
 
 
-def _last_map(member: keras.Model, images):
-    """(the last tensor (n, rows, columns, channels) of several cells that is smaller than the images, the logits), run
-    operation by operation."""
+def _maps(member: keras.Model, images, changed: int = -1, change=None):
+    """(all tensors (n, rows, columns, channels) of several cells that are smaller than the images, the logits), run
+    operation by operation; to the map at position `changed` something is added."""
     maps = []
 
     def spied(operation):
@@ -61,11 +73,12 @@ def _last_map(member: keras.Model, images):
             if isinstance(graph, Functional):
                 return graph._run_through_graph(args[0], operation_fn=spied)
             found = operation(*args, **kwargs)
-            if isinstance(found, tf.Tensor) and found.ndim == 4 and 1 < found.shape[1] < images.shape[1]:
+            if ops.is_tensor(found) and len(found.shape) == 4 and 1 < found.shape[1] < images.shape[1]:
+                found = found + change if len(maps) == changed else found
                 maps.append(found)
             return found
 
         return run
 
     logits = member._run_through_graph(images, operation_fn=spied)
-    return (maps[-1] if maps else None), logits
+    return maps, logits

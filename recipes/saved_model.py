@@ -25,6 +25,7 @@ class Options:
     abstain:    `class_name` is empty where the largest probability is below; None: never.
     quantize:   None, "float16" or "int8": how the weights are stored.
     max_pixels: height × width beyond which an image is refused by its header.
+    mode:       of several crops, as `Result.evaluate` takes it.
     """
 
     crops: int | str
@@ -32,6 +33,7 @@ class Options:
     abstain: float | None
     quantize: str | None
     max_pixels: int
+    mode: str = "auto"
 
 
 class ServedModel(tf.Module):
@@ -41,7 +43,7 @@ class ServedModel(tf.Module):
         super().__init__()
         self._result, self._options = result, options
         self._policy = result.recipe.evaluation_policy
-        self._looks = looks(result, options.crops)
+        self._looks = looks(result, options.crops, options.mode)
         if self._looks and self._looks.dense:
             self._dense, self._step = dense_model(result.model, self._looks.size), stride(result.model)
         self._features = features_model(result.model)
@@ -164,10 +166,10 @@ class ServedModel(tf.Module):
         }
 
 
-def looks(result: Result, crops) -> Crops | None:
+def looks(result: Result, crops, mode: str = "auto") -> Crops | None:
     """How the images are looked at; None for the one plain crop."""
     crops, scales = result.crop_set(crops, None)
-    return None if crops == 1 and scales is None else ways(result.model, result.recipe, crops, scales)
+    return None if crops == 1 and scales is None else ways(result.model, result.recipe, crops, scales, mode)
 
 
 def _nan_where_refused(rows, error):

@@ -9,7 +9,8 @@ from rich.progress import Progress
 from scipy.special import softmax
 
 import augment
-from layers.noise import noise_layers, training_mode
+from layers.noise import training_mode
+from recipes.compiled import compiled
 from recipes.data import ImageData
 from recipes.dense import can_be_dense, dense_model, stride, whole_cells
 from recipes.errors import RecipeError
@@ -85,7 +86,7 @@ def crop_grid(recipe: Recipe, crops: int = 10, scales=None) -> augment.CropGrid:
 def ways(model: keras.Model, recipe: Recipe, crops: int, scales=None, mode="auto", average="probabilities") -> Crops:
     """How `Result.evaluate(crops=…, scales=…, mode=…)` looks at an image.
 
-    The scales of whole images are rounded to multiples of the network's stride.
+    The scales of whole images are rounded to multiples of the network's stride. On JAX "auto" is `usual_mode`.
     Mirror images that the model averages over by itself are not shown to it a second time.
 
     Raises: RecipeError for an unknown mode or average, and where mode="dense" cannot be had.
@@ -95,6 +96,7 @@ def ways(model: keras.Model, recipe: Recipe, crops: int, scales=None, mode="auto
             f"mode is {mode!r} and average {average!r}; expected 'auto', 'crops' or 'dense', and 'probabilities' or "
             "'logits'"
         )
+    mode = usual_mode() if mode == "auto" else mode
     grid = crop_grid(recipe, crops, scales)
     size, mirror = grid.size, crops == 10 and not recipe.mirror
     any_size = can_be_dense(model)
@@ -117,6 +119,12 @@ def ways(model: keras.Model, recipe: Recipe, crops: int, scales=None, mode="auto
         dense = tuple(max(window, whole_cells(model, scale)) for scale in dense)
     per_scale = 5 if crops == 10 and recipe.mirror else crops
     return Crops(augment.multicrop(rest, per_scale, size) if rest else None, dense, mirror, average, size)
+
+
+def usual_mode() -> str:
+    """ "crops" on JAX, which compiles the network for each new shape of an image; that takes longer than the crops of
+    many. "auto" on other backends."""
+    return "crops" if keras.backend.backend() == "jax" else "auto"
 
 
 def _whole_cost(scale: int, size: int) -> float:
@@ -216,23 +224,17 @@ def noisy(model: keras.Model, data: ImageData, recipe: Recipe, samples: int, see
     def sample(epoch):
         return augment.epoch(source, policy, batch_size=recipe.batch_size, seed=seed, epoch=epoch, shuffle=False)
 
-    batches = iter(tf.data.Dataset.range(samples).flat_map(sample).prefetch(2))
+    batches = tf.data.Dataset.range(samples).flat_map(sample).prefetch(2).as_numpy_iterator()
     per_sample = -(-len(data) // recipe.batch_size)
-    with Progress(transient=True, disable=len(data) * samples < 1000) as progress:
+    with Progress(transient=True, disable=len(data) * samples < 1000) as progress, training_mode(model):
+        look = compiled(lambda images: model(images, training=False), model)
         for _ in progress.track(range(samples), description="noisy predictions"):
-            rows = [_noisy(model, next(batches)[0]) for _ in range(per_sample)]
+            rows = [look(next(batches)[0]) for _ in range(per_sample)]
             p = np.concatenate(rows).astype(np.float64)
             total, squares, entropies = total + p, squares + p**2, entropies + _entropy(p)
     mean = total / samples
     variance = np.maximum(squares - samples * mean**2, 0) / (samples - 1)
     return Noisy(mean, np.sqrt(variance), np.maximum(_entropy(mean) - entropies / samples, 0))
-
-
-def _noisy(model, images) -> np.ndarray:
-    if not noise_layers(model):
-        return model.predict_on_batch(images)
-    with training_mode(model):
-        return keras.ops.convert_to_numpy(model(images, training=False))
 
 
 def _entropy(p: np.ndarray) -> np.ndarray:

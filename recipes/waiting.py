@@ -9,7 +9,8 @@ _LONG_OTHERWISE = 0.25
 
 
 class Waiting:
-    """Times steps of a training: with `timed` only, that the device has done all else is seen to before."""
+    """Times the steps of a training; of those that are `timed` the caller sees to it that the device has nothing left
+    to do, so that a wait is the device's and not the host's, which runs ahead of it."""
 
     def __init__(self, device: str):
         self.device, self.told, self._step = device, False, 0
@@ -17,22 +18,22 @@ class Waiting:
 
     @property
     def timed(self) -> bool:
-        """Whether the next step's wait counts. The first one never does: the pipeline fills."""
+        """Whether the next step's wait counts. The first one's never does: the pipeline fills."""
         return self._step % _EVERY == _EVERY - 1
 
     def next(self, stream):
         """The next batch."""
-        began = time.perf_counter()
+        self._began = time.perf_counter()
         batch = next(stream)
         if self.timed:
-            self._waits.append(time.perf_counter() - began)
+            self._waits.append(time.perf_counter() - self._began)
         return batch
 
-    def stepped(self, seconds: float) -> None:
-        """A step, its wait included, took so long."""
+    def stepped(self) -> None:
+        """The step with that batch is done, as far as the host is concerned."""
         self._step += 1
         if self._step > 1:
-            self._seconds.append(seconds)
+            self._seconds.append(time.perf_counter() - self._began)
 
     def verdict(self) -> str:
         """What there is to say of the steps since the last verdict; empty where all is well, or too few were timed."""

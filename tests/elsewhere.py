@@ -1,0 +1,96 @@
+"""What Keras's other backends must be able to do, done in a process of its own for `test_backends.py`.
+
+    KERAS_BACKEND=jax python elsewhere.py FOLDER [all]
+
+It leaves a run, and in told.npz what was found with it.
+"""
+
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+from makers import arrays, jpeg, small_network
+from victim import At, interrupted
+
+import recipes
+import recipes.choice
+from recipes.compiled import weight_gradients
+from recipes.grad_cam import grad_cam
+from recipes.sources import unlabelled
+
+OPTIONS = {"size": 32, "test_size": 32, "epochs": 2, "batch_size": 8, "dropout": 0.3, "averaging": 0.9, "refit": False,
+           "interpolate": False, "learning_rate": 1e-2}  # fmt: skip
+IMAGES, MORE = arrays(14), arrays(3, seed=3)
+CLASSES = np.arange(len(MORE[0])) % 3
+
+
+def finetuned(recipe="all", **how):
+    changes = how.pop("changes", {})
+    recipe = recipes.adjusted(recipe, **(OPTIONS if recipe != "probe" else {"size": 32}) | changes)
+    return recipes.finetune(IMAGES, backbone=small_network(), recipe=recipe, **how)
+
+
+def seen(result) -> dict:
+    """What must be the same on all backends of one set of weights."""
+    shown = np.stack([image[4:36, 8:40] for image in MORE[0]]).astype(np.float32)
+    loss = lambda: keras.ops.mean(keras.ops.log(result.model(shown)[:, 0]))  # noqa: E731
+    return {
+        "probabilities": result.probabilities(unlabelled(MORE[0])),
+        "crops": result.probabilities(unlabelled(MORE[0]), crops=5, mode="crops"),
+        "dense": result.probabilities(unlabelled(MORE[0][:2]), crops=10, mode="dense"),
+        "heat": grad_cam(result.model, shown, CLASSES),
+        **{f"slope {i}": g for i, g in enumerate(weight_gradients(loss, result.model))},
+    }
+
+
+def resumed(root: Path, undisturbed) -> None:
+    """Stopped by a signal and given again, a run ends bit for bit as if nothing had been."""
+    try:
+        finetuned(output=root / "stopped", callbacks=[At(6, interrupted)])
+        raise AssertionError("it was not stopped")
+    except KeyboardInterrupt:
+        assert (root / "stopped" / ".state" / "first.npz").exists()
+    again = finetuned(output=root / "stopped")
+    for ours, theirs in zip(undisturbed.model.get_weights(), again.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert again.history == undisturbed.history
+
+
+def refused(result, directory) -> str:
+    try:
+        result.export(directory)
+    except recipes.RecipesError as error:
+        return str(error)
+    raise AssertionError("it was exported")
+
+
+def the_rest(root: Path, result) -> None:
+    for recipe in ("probe", "few", "scratch"):
+        assert finetuned(recipe).validation.n
+    assert len(finetuned(snapshots=2, changes={"epochs": 4}).history["loss"]) == 4
+    result.report(root / "report.html")
+    told = recipes.diagnose(result, IMAGES)
+    assert told["learns 20 images by heart"].well and told["gradients"].well and told["initial loss"].well
+
+
+def main(root: Path, everything: bool) -> None:
+    backend = keras.backend.backend()
+    recipes.choice.better = lambda start, other: True
+    result = finetuned(output=root / "run")
+    noisy = result.predict(MORE[0], samples=4)
+    told = seen(result) | {"spread": np.array([p.spread for p in noisy])}
+    if backend == "jax" or everything:
+        resumed(root, result)
+    if backend == "torch":
+        told["refused"] = np.array(refused(result, root / "serving"))
+    else:
+        told["served"] = result.probabilities(unlabelled([jpeg(image) for image in MORE[0]]))
+        result.export(root / "serving")
+    if everything:
+        the_rest(root, result)
+    np.savez(root / "told.npz", **told)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), "all" in sys.argv)

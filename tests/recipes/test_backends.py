@@ -1,0 +1,60 @@
+"""The whole way on JAX and torch, each in a process of its own, against TensorFlow with the same weights."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import elsewhere
+import numpy as np
+import pytest
+import tensorflow as tf
+from makers import jpeg
+
+import recipes
+
+TESTS = Path(__file__).resolve().parents[1]
+
+
+def run_elsewhere(backend: str, root: Path, *how: str) -> dict:
+    pytest.importorskip(backend)
+    environment = os.environ | {
+        "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", "RECIPES_CACHE": str(root / "cache"),
+        "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
+    }  # fmt: skip
+    command = [sys.executable, str(TESTS / "elsewhere.py"), str(root), *how]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    with np.load(root / "told.npz") as arrays:
+        return dict(arrays)
+
+
+def check_the_same_here(root: Path, told: dict) -> None:
+    """Its run, loaded on TensorFlow, answers what it answered there."""
+    here = elsewhere.seen(recipes.load(root / "run"))
+    assert sum(name.startswith("slope") for name in here) == 6
+    for name, expected in here.items():
+        np.testing.assert_allclose(told[name], expected, atol=1e-4, rtol=1e-3, err_msg=name)
+    assert (told["spread"] > 0).all()
+
+
+def test_jax(tmp_path):
+    told = run_elsewhere("jax", tmp_path)
+    check_the_same_here(tmp_path, told)
+    served = tf.saved_model.load(tmp_path / "serving" / "1").signatures["serving_default"]
+    found = served(image_bytes=tf.constant([jpeg(image) for image in elsewhere.MORE[0]]))
+    assert not any(found["error"].numpy())
+    np.testing.assert_allclose(found["probabilities"], told["served"], atol=1e-4)
+
+
+def test_torch(tmp_path):
+    told = run_elsewhere("torch", tmp_path)
+    check_the_same_here(tmp_path, told)
+    assert "KERAS_BACKEND=tensorflow recipes export RUN" in str(told["refused"])
+    assert not (tmp_path / "serving").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_everything(backend, tmp_path):
+    check_the_same_here(tmp_path, run_elsewhere(backend, tmp_path, "all"))

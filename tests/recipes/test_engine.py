@@ -1,0 +1,163 @@
+"""What the training loop asks of the device and when: late looks at losses, and waits for images that are told."""
+
+import math
+
+import numpy as np
+import pytest
+from makers import arrays, small_network
+
+import augment
+import recipes.checkpoint
+import recipes.descent
+import recipes.waiting
+from recipes.backbones import resolve
+from recipes.classifier import logits_model
+from recipes.descent import LAG, Training
+from recipes.engine import Engine
+from recipes.recipe import Recipe
+from recipes.sources import load
+from recipes.waiting import Waiting
+
+
+class Clock:
+    """Time that passes only when it is told to."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(recipes.waiting.time, "perf_counter", lambda: self.now)
+
+    def stream(self, seconds):
+        while True:
+            self.now += seconds
+            yield None
+
+
+class Loss:
+    """Tells when it is looked at: after how many steps."""
+
+    def __init__(self, engine, value=1.0):
+        self.engine, self.value, self.step, self.seen = engine, value, len(engine.losses), None
+
+    def __float__(self):
+        self.seen = self.seen or len(self.engine.losses) - 1 - self.step
+        return self.value
+
+
+class Recorded(Engine):
+    """Keeps its losses; the third of all is no number."""
+
+    made, spoiled = [], False
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.losses = []
+        self.made.append(self)
+
+    def step(self, batch):
+        super().step(batch)
+        spoil = self.spoiled and len(self.made) == 1 and len(self.losses) == 2
+        self.losses.append(Loss(self, math.nan if spoil else 1.0))
+        return {"loss": self.losses[-1]}
+
+
+@pytest.fixture
+def engines(monkeypatch):
+    monkeypatch.setattr(recipes.descent, "engine_for", Recorded)
+    monkeypatch.setattr(recipes.checkpoint, "EVERY", 1e9)
+    monkeypatch.setattr(Recorded, "made", [])
+    return Recorded.made
+
+
+def training(epochs=1, batch_size=4) -> Training:
+    recipe = Recipe("all", 32, unfreeze=-1, epochs=epochs, batch_size=batch_size, policy=augment.Policy.none(32))
+    return Training(logits_model(resolve(small_network()), 3, 32), load(arrays(10)).train, recipe, seed=0)
+
+
+def test_no_loss_is_looked_at_before_its_time_and_all_in_the_end(engines):
+    training(epochs=2).run(2)
+    (engine,) = engines
+    assert len(engine.losses) == 16
+    for epoch in (engine.losses[:8], engine.losses[8:]):
+        timed = 7  # before which the device is left with nothing to do
+        assert [loss.seen for loss in epoch] == [LAG] * (timed - LAG) + [*reversed(range(LAG)), 0]
+
+
+def test_the_fault_is_that_of_the_step_whose_loss_it_was(engines, monkeypatch):
+    monkeypatch.setattr(Recorded, "spoiled", True)
+    done = training().run(1)
+    assert "the loss became nan at step 3 of epoch 1" in done.changes["told"][0]
+    first, second = engines
+    assert len(first.losses) == 3 + LAG and len(second.losses) == 8
+
+
+@pytest.mark.parametrize(
+    ("device", "share", "told"),
+    [
+        ("GPU", 0.4, "the GPU waits 40% of the time for images: raise input_workers"),
+        ("GPU", 0.2, ""),
+        ("CPU", 0.4, ""),
+        ("CPU", 0.6, "the training waits 60% of the time for images, which are read and augmented on the same machine"),
+    ],
+)
+def test_waiting_is_told(monkeypatch, device, share, told):
+    clock = Clock(monkeypatch)
+    waiting, stream = Waiting(device), clock.stream(share)
+    for _ in range(40):
+        waiting.next(stream)
+        clock.now += 1 - share
+        waiting.stepped()
+    assert waiting.verdict().startswith(told) and bool(told) == waiting.told
+    for _ in range(100):
+        waiting.next(stream)
+        waiting.stepped()
+    assert not (told and waiting.verdict())  # once
+
+
+def test_of_few_steps_and_of_the_first_nothing_is_told(monkeypatch):
+    clock = Clock(monkeypatch)
+    waiting, slow, fast = Waiting("GPU"), clock.stream(0.9), clock.stream(0.0)
+    for stream in [clock.stream(1000.0)] + [slow] * 30 + [fast] * 100:
+        waiting.next(stream)
+        clock.now += 0.1
+        waiting.stepped()
+        few = stream is slow
+        assert not (few and waiting.verdict())
+    assert not Waiting("GPU").verdict()
+
+
+def test_a_training_that_waits_says_so(engines, monkeypatch, capsys):
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(Recorded, "stream", lambda self, batches: _slow(iter(batches), clock))
+    monkeypatch.setattr(Recorded, "__init__", _on_a_gpu(Recorded.__init__))
+    training(epochs=2, batch_size=1).run(2)
+    assert capsys.readouterr().out.count("the GPU waits 100% of the time for images") == 1
+
+
+def _slow(stream, clock):
+    for batch in stream:
+        clock.now += 1.0
+        yield batch
+
+
+def _on_a_gpu(init):
+    def made(self, model):
+        init(self, model)
+        self.device = "GPU"
+
+    return made
+
+
+def test_whole_numbers_travel_where_the_network_computes_in_16_bits(monkeypatch):
+    import keras
+    import tensorflow as tf
+
+    engine = Engine(logits_model(resolve(small_network()), 3, 32))
+    pixels = np.array([-1, 0.4, 0.6, 254.7, 256], np.float32)
+    batches = tf.data.Dataset.from_tensors((pixels, 0))
+    engine.device = "GPU"
+    assert engine._on_the_way(batches).element_spec[0].dtype == tf.float32
+    monkeypatch.setattr(keras.config, "dtype_policy", lambda: keras.DTypePolicy("mixed_bfloat16"))
+    ((found, _),) = engine._on_the_way(batches)
+    assert found.dtype == tf.uint8 and found.numpy().tolist() == [0, 0, 1, 255, 255]
+    engine.device = "CPU"
+    assert engine._on_the_way(batches).element_spec[0].dtype == tf.float32
