@@ -19,7 +19,8 @@ class TorchEngine(Engine):
 
     def step(self, batch) -> dict:
         if not self._learning:
-            self._learning = bool(self.model.train())  # for layers that hold modules of torch
+            self.model.train()  # for layers that hold modules of torch
+            self._learning = True
         return self.model.train_step(batch)
 
     def settle(self) -> None:
