@@ -35,11 +35,14 @@ def numeric(found, names) -> list[str]:
 
 
 def _scaled(axes, found, names) -> None:
-    for set_scale, set_label, name in zip((axes.set_xscale, axes.set_yscale), (axes.set_xlabel, axes.set_ylabel), names,
-                                          strict=False):  # fmt: skip
+    from matplotlib.ticker import NullFormatter
+
+    for axis, set_scale, name in zip((axes.xaxis, axes.yaxis), (axes.set_xscale, axes.set_yscale), names, strict=False):
         values = [trial.values[name] for trial in found.trials if name in trial.values]
-        set_scale("log" if min(values) > 0 and max(values) > 30 * min(values) else "linear")
-        set_label(name)
+        if min(values) > 0 and max(values) > 30 * min(values):
+            set_scale("log")
+            axis.set_minor_formatter(NullFormatter())  # the powers of ten are labelled, and would be overwritten
+        axis.set_label_text(name)
 
 
 def _layout(axes, found, names) -> None:
@@ -49,6 +52,7 @@ def _layout(axes, found, names) -> None:
         return axes.set_axis_off()
     coarse = found.coarse
     shades = [trial.accuracy for trial in found.trials if trial.accuracy is not None]
+    shared = {"vmin": min(shades), "vmax": max(max(shades), min(shades) + 0.01)}  # one scale, also where all are equal
     for trials, style in (
         (found.trials[:coarse], {"s": 90, "edgecolors": "tab:red", "linewidths": 1.5}),
         (found.trials[coarse:], {"s": 40}),
@@ -57,7 +61,7 @@ def _layout(axes, found, names) -> None:
         x, y = ([trial.values[name] for trial in seen] for name in pair)
         if not seen:
             continue
-        points = axes.scatter(x, y, c=[t.accuracy for t in seen], vmin=min(shades), vmax=max(shades), **style)
+        points = axes.scatter(x, y, c=[t.accuracy for t in seen], **shared, **style)
     axes.figure.colorbar(points, ax=axes, label="accuracy on the images that choose")
     _scaled(axes, found, pair)
     return None

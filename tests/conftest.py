@@ -1,12 +1,18 @@
 """Shared by all tests: where ../shared lies, and ImageNet weights from it."""
 
+import fcntl
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if SHARED.is_dir() and "KERAS_HOME" not in os.environ:  # Keras reads it once, when it is imported
+    HOME = tempfile.TemporaryDirectory(prefix="keras-home-")  # kept: it ends with the process
+    os.environ["KERAS_HOME"] = HOME.name
+    (Path(HOME.name) / "models").symlink_to(SHARED / "weights")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -31,3 +37,22 @@ def shared() -> Path:
 def cache_of_the_tests(tmp_path_factory):
     """Features that a test extracts are not kept beyond the tests."""
     os.environ["RECIPES_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """once(name, make): the folder of that name after `make(folder)`, which one of the workers does for all of them."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def made(name: str, make) -> Path:
+        with open(root / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (root / name).exists():
+                partial = root / f"{name}.partial"
+                partial.mkdir()
+                make(partial)
+                partial.rename(root / name)
+        return root / name
+
+    return made

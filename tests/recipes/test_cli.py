@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 from makers import folder, small_network
 
+import recipes.cli
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*arguments, cwd):
+    """In a process of its own."""
     command = [sys.executable, "-m", "recipes", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
@@ -31,27 +34,38 @@ def place(tmp_path_factory):
     return root
 
 
-def test_predict_writes_a_csv_with_the_damaged_file_named(place):
+@pytest.fixture
+def told(place, monkeypatch, capsys):
+    """told("predict", …): what a command prints that does well, in this process, standing in `place`."""
+    monkeypatch.chdir(place)
+
+    def run_here(*arguments) -> str:
+        recipes.cli.app([str(argument) for argument in arguments], standalone_mode=False)
+        return capsys.readouterr().out
+
+    return run_here
+
+
+def test_predict_writes_a_csv_with_the_damaged_file_named(place, told):
     (place / "new").mkdir(exist_ok=True)
     content = (place / "photos" / "red" / "024.jpg").read_bytes()
     (place / "new" / "a.jpg").write_bytes(content)
     (place / "new" / "b.jpg").write_bytes(content[:300])
-    done = run("predict", "run", "new", "--output", "out.csv", cwd=place)
-    assert done.returncode == 0, done.stderr
+    assert "1 images classified, 1 unreadable" in told("predict", "run", "new", "--output", "out.csv")
     rows = list(csv.DictReader((place / "out.csv").open(encoding="utf-8")))
     assert [row["class_name"] for row in rows] == ["red", ""]
     assert "truncated jpeg" in rows[1]["error"]
     assert sum(float(rows[0][name]) for name in ("blue", "green", "red")) == pytest.approx(1, abs=1e-5)
 
 
-def test_evaluate_export_report_audit_probe(place):
-    assert "95 % interval" in run("evaluate", "run", "photos", cwd=place).stdout
-    assert run("export", "run", "serving/1", cwd=place).returncode == 0
+def test_evaluate_export_report_audit_probe(place, told):
+    assert "95 % interval" in told("evaluate", "run", "photos")
+    assert "saved_model: serving/1" in told("export", "run", "serving/1")
     assert (place / "serving" / "1" / "saved_model.pb").is_file()
-    assert run("report", "run", "page.html", cwd=place).returncode == 0
+    told("report", "run", "page.html")
     assert "<script src" not in (place / "page.html").read_text(encoding="utf-8")
-    assert "nothing odd" in run("audit", "photos", cwd=place).stdout
-    assert "stage 2 (last)" in run("probe", "photos", "--backbone", "small.keras", cwd=place).stdout
+    assert "nothing odd" in told("audit", "photos")
+    assert "stage 2 (last)" in told("probe", "photos", "--backbone", "small.keras")
 
 
 @pytest.mark.parametrize(
@@ -64,11 +78,20 @@ def test_evaluate_export_report_audit_probe(place):
         (["fly"], "No such command"),
     ],
 )
-def test_wrong_use_is_exit_code_2_and_no_traceback(place, arguments, message):
-    done = run(*arguments, cwd=place)
+def test_wrong_use_is_exit_code_2_and_says_why(place, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "argv", ["recipes", *arguments])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # this process keeps its own
+    with pytest.raises(SystemExit) as ended:
+        recipes.cli.main()
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_no_traceback(place):
+    done = run("evaluate", "nowhere", "photos", cwd=place)
     assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "does not exist" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
