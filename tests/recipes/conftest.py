@@ -1,4 +1,4 @@
-"""Shared by several files: a small classifier, its export and its server; what the pages of the documentation stand in."""
+"""Shared by several files: a small classifier, its export and its server; what README and docs stand in."""
 
 import os
 import shutil
@@ -51,7 +51,7 @@ BACKBONE = "MobileNetV2(alpha=0.35)"
 
 @pytest.fixture(scope="session")
 def shown_folder(shared, once) -> Path:
-    """What the pages stand in: photos/ (56 of ants and bees), run/ that the command line makes of it, and other images."""
+    """What the pages stand in: photos/ (56 of ants and bees), run/ that the command line makes of it, other images."""
     return once("shown", lambda root: _shown(shared / "data" / "hymenoptera", root))
 
 

@@ -16,7 +16,10 @@ def photos(tmp_path_factory):
     return folder(tmp_path_factory.mktemp("photos"), per_class=8)
 
 
-def test_every_trick_has_its_row(photos):
+def test_every_trick_has_its_row(photos, monkeypatch):
+    """And every training a network of its own, which all begin alike."""
+    starts, train = [], recipes.ablate.__globals__["train"]
+    monkeypatch.setitem(recipes.ablate.__globals__, "train", lambda *a, **k: starts.append(a[0]) or train(*a, **k))
     recipe = recipes.adjusted("scratch", size=32, epochs=2, label_smoothing=0.1)
     asked = ("label smoothing", "MixUp", "stochastic depth", "snapshot ensemble")
     told = recipes.ablate(photos, backbone=small_network(), recipe=recipe, tricks=asked)
@@ -29,20 +32,17 @@ def test_every_trick_has_its_row(photos):
         if trick.name in rows and rows[trick.name].interval:
             assert trick.used(told.recipe) == rows[trick.name].kept
     assert "label smoothing" in str(told)
+    first, *others = (start.network.network for start in starts)
+    assert len(others) == 3
+    for other in others:
+        for a, b in zip(first.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert not {id(v) for v in first.variables} & {id(v) for v in other.variables}
+
+
+def test_an_unknown_trick(photos):
     with pytest.raises(RecipeError, match="tricks are \\['magic'\\]; expected some of"):
         recipes.ablate(photos, tricks=("magic",))
-
-
-def test_every_training_has_a_network_of_its_own(photos, monkeypatch):
-    starts, train = [], recipes.ablate.__globals__["train"]
-    monkeypatch.setitem(recipes.ablate.__globals__, "train", lambda *a, **k: starts.append(a[0]) or train(*a, **k))
-    recipes.ablate(photos, backbone=small_network(), recipe=recipes.adjusted("scratch", size=32, epochs=1),
-                   tricks=("MixUp",))  # fmt: skip
-    first, second = (start.network.network for start in starts)
-    assert first is not second
-    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert not {id(v) for v in first.variables} & {id(v) for v in second.variables}
 
 
 def test_the_time_limit_leaves_rows_unmeasured(photos):

@@ -100,30 +100,27 @@ def test_output_that_is_no_run(tmp_path, photos):
 
 
 @pytest.mark.parametrize("recipe", ["all", "scratch"])
-def test_training_is_reproducible_to_the_bit(photos, recipe):
-    def run(seed):
-        wanted = recipes.adjusted(recipe, epochs=2)
-        return recipes.finetune(photos, backbone=small_network(), recipe=wanted, seed=seed)
-
-    first, second, other = run(0), run(0), run(1)
-    np.testing.assert_array_equal(weights(first), weights(second))
-    assert first.history == second.history
-    assert first.history != other.history
-    assert len(first.history["val_loss"]) == 2
-
-
-def test_the_callers_network_is_left_as_it_is(photos, monkeypatch):
+def test_training_is_reproducible_to_the_bit_and_leaves_the_network_as_it_is(photos, monkeypatch, recipe):
+    """The caller's network: a second training of it is that of a new one."""
     monkeypatch.setattr(Fitted, "better", True)
     network = small_network()
     before = [w.copy() for w in network.get_weights()]
-    first = recipes.finetune(photos, backbone=network, recipe=recipes.adjusted("all", epochs=1))
+
+    def run(seed):
+        wanted = recipes.adjusted(recipe, epochs=2)
+        return recipes.finetune(photos, backbone=network, recipe=wanted, seed=seed)
+
+    first = run(0)
     kept = weights(first)
-    second = recipes.finetune(photos, backbone=network, recipe=recipes.adjusted("all", epochs=1))
+    second, other = run(0), run(1)
     for now, then in zip(network.get_weights(), before, strict=True):
         np.testing.assert_array_equal(now, then)
     assert all(layer.trainable for layer in network.layers)
     np.testing.assert_array_equal(weights(first), kept)
     np.testing.assert_array_equal(weights(first), weights(second))
+    assert first.history == second.history
+    assert first.history != other.history
+    assert len(first.history["val_loss"]) == 2
 
 
 def test_three_pictures_a_class_are_enough_and_two_are_not(tmp_path):
@@ -152,18 +149,6 @@ def test_file_names_that_are_not_utf8(tmp_path):
     result.report(tmp_path / "page.html")
     assert "m\\xfcll2.jpg" in str(result)
     assert recipes.load(tmp_path / "run").audit == result.audit
-
-
-def test_dropout_and_callbacks_reach_the_training(photos):
-    seen = []
-
-    class Spy(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            seen.append([layer.rate for layer in self.model._flatten_layers() if hasattr(layer, "rate")])
-
-    recipe = recipes.adjusted("all", epochs=2, dropout=0.3)
-    recipes.finetune(photos, backbone=small_network(), recipe=recipe, callbacks=[Spy()])
-    assert seen == [[0.3], [0.3]]
 
 
 def test_time_limit_is_kept_and_told(photos):
@@ -313,8 +298,16 @@ def test_a_validation_set_of_ones_own_is_never_trained_on(tmp_path):
 
 
 def test_what_the_choice_was_worth_is_told_and_saved(photos, tmp_path):
-    recipe = recipes.adjusted("all", epochs=2)
-    result = recipes.finetune(photos, backbone=small_network(), recipe=recipe, output=tmp_path)
+    """And dropout and callbacks reach the training."""
+    seen = []
+
+    class Spy(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append([layer.rate for layer in self.model._flatten_layers() if hasattr(layer, "rate")])
+
+    recipe = recipes.adjusted("all", epochs=2, dropout=0.3)
+    result = recipes.finetune(photos, backbone=small_network(), recipe=recipe, output=tmp_path, callbacks=[Spy()])
+    assert seen == [[0.3], [0.3]]
     assert list((tmp_path / "logs").glob("events*"))
     assert result.selection.candidates == 1 + 2 + 3 + 2  # the start, epochs, interpolations, larger images
     low, high = result.selection.interval
