@@ -60,7 +60,7 @@ def test_predict_writes_a_csv_with_the_damaged_file_named(place, told):
 
 def test_evaluate_export_report_audit_probe(place, told):
     assert "95 % interval" in told("evaluate", "run", "photos")
-    assert "saved_model: serving/1" in told("export", "run", "serving/1")
+    assert "next:   recipes serve" in told("export", "run", "serving/1")
     assert (place / "serving" / "1" / "saved_model.pb").is_file()
     told("report", "run", "page.html")
     assert "<script src" not in (place / "page.html").read_text(encoding="utf-8")
