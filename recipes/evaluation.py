@@ -15,7 +15,7 @@ class Evaluation:
     macro_accuracy: mean over the classes (those with images) of the accuracy within the class.
     nll:            mean negative log-likelihood of the true class, in nats.
     ece:            expected calibration error: Σ_b n_b / n · |accuracy_b − confidence_b| over 15 equal-width bins.
-    confusion:      confusion[i][j] images of class i were taken for class j.
+    confusion:      `confusion[i][j]` images of class i were taken for class j.
     """
 
     accuracy: float

@@ -1,9 +1,6 @@
 """Shared by several files: a small classifier, its export and its server; what README and docs stand in."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,32 +43,41 @@ def server(exported):
         yield address, process
 
 
-BACKBONE = "MobileNetV2(alpha=0.35)"
+@pytest.fixture(scope="session")
+def shown_folder(once) -> Path:
+    """What the pages stand in: photos/, run/ that was made of them, other images, other runs."""
+    return once("shown", _shown)
 
 
 @pytest.fixture(scope="session")
-def shown_folder(shared, once) -> Path:
-    """What the pages stand in: photos/ (56 of ants and bees), run/ that the command line makes of it, other images."""
-    return once("shown", lambda root: _shown(shared / "data" / "hymenoptera", root))
+def shown_photos(shared, once) -> Path:
+    """The same with 56 real photos, and ImageNet weights."""
+    return once("shown_photos", lambda root: _shown(root, shared / "data" / "hymenoptera"))
 
 
-def _shown(photos: Path, root: Path) -> None:
-    _some(photos / "train", root / "photos" / "train", slice(0, 20))
-    _some(photos / "val", root / "photos" / "val", slice(0, 8))
-    for i, name in enumerate(("more_photos", "held_out", "large_similar_dataset"), 2):
-        _some(photos / "val", root / name, slice(8 * i, 8 * i + 8))
-    (root / "new_photos").symlink_to(Path("more_photos") / "ants")
-    for name, kind in ("a.jpg", "ants"), ("b.png", "bees"):
-        shutil.copy(next((root / "held_out" / kind).iterdir()), root / name)
-    line = [sys.executable, "-m", "recipes", "finetune", "photos/", "--backbone", BACKBONE, "--output", "run"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    subprocess.run(line, cwd=root, env=environment, stdout=subprocess.DEVNULL, check=True)
+def _shown(root: Path, real: Path | None = None) -> None:
+    backbone = "MobileNetV2(alpha=0.35)" if real else "glyphs"
+    for i, name in enumerate(("photos", "more_photos", "held_out", "large_similar_dataset")):
+        if not real:
+            folder(root / name, 12 if name == "photos" else 4, seed=i)
+        elif name == "photos":
+            _links(real / "train", root / name / "train", slice(0, 20))
+            _links(real / "val", root / name / "val", slice(0, 8))
+        else:
+            _links(real / "val", root / name, slice(8 * i, 8 * i + 8))
+    one, other, *_ = sorted((root / "held_out").iterdir())
+    (root / "new_photos").symlink_to(Path("more_photos") / one.name)
+    for name, kind in ("a.jpg", one), ("b.png", other):
+        shutil.copy(next(kind.iterdir()), root / name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        recipes.finetune("photos/", backbone=backbone, output="run")
     for seed in range(3):
-        recipes.finetune(root / "more_photos", backbone="glyphs", recipe="probe", seed=seed).save(root / f"run-{seed}")
+        shutil.copytree(root / "run", root / f"run-{seed}")
 
 
-def _some(source: Path, target: Path, which: slice) -> None:
-    """Links to some images of each class."""
+def _links(source: Path, target: Path, which: slice) -> None:
+    """To some images of each class."""
     for kind in ("ants", "bees"):
         (target / kind).mkdir(parents=True)
         for file in sorted((source / kind).glob("*.jpg"))[which]:

@@ -59,13 +59,15 @@ def test_the_page_runs_whole(page, request, tmp_path, monkeypatch):
 
 
 def run_page(page: Path, request, slow: bool) -> None:
+    """In the order of its blocks, in the working directory, with one namespace."""
     shown = executed(page, slow)
     if not shown:
         pytest.skip("shows no code")
-    if any("needs weights" in block.marks for block in shown):
-        if not (ROOT.parent / "shared").is_dir():
-            pytest.skip("needs ImageNet weights: ../shared")
-        shutil.copytree(request.getfixturevalue("shown_folder"), ".", symlinks=True, dirs_exist_ok=True)
+    real = any("needs weights" in block.marks for block in shown)
+    if real and not (ROOT.parent / "shared").is_dir():
+        pytest.skip("needs ImageNet weights: ../shared")
+    made = request.getfixturevalue("shown_photos" if real else "shown_folder")
+    shutil.copytree(made, ".", symlinks=True, dirs_exist_ok=True)
     namespace = names(page)
     for block in shown:
         run(block, namespace)
