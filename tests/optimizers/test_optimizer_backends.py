@@ -24,6 +24,7 @@ def test_backend(backend):
     pytest.importorskip(backend)
     files = [str(ROOT / "tests" / "optimizers" / name) for name in FILES]
     environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
+    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"  # JAX compiles every small thing
     # The other contracts differ from these by their rule alone, which test_first_order.py checks; layerwise_decay
     # reads a graph and computes nothing.
     few = ["-k", "not layerwise and (not test_contract or (Adam and not Discriminative) or AdamW)"]
