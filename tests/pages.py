@@ -25,10 +25,11 @@ class Block:
 
     @property
     def commands(self) -> list[list[str]]:
-        """The command lines of a shell block, without comments."""
+        """The command lines of a shell block, without comments, and without variables that are set for them."""
         lines = self.text.replace("\\\n", " ").splitlines()
         words = [shlex.split(line, comments=True) for line in lines]
-        return [[word for word in line if word != "&"] for line in words if line]
+        words = [[word for word in line if word != "&" and not re.match(r"[A-Z_]+=", word)] for line in words]
+        return [line for line in words if line]
 
 
 def blocks(page: Path) -> list[Block]:
