@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from recipes.devices import accelerator
 from recipes.errors import BackboneError, UnsafeFileError
 from recipes.safe_model import load_model
 
@@ -56,10 +57,8 @@ class Backbone:
 
 
 def default_name() -> str:
-    """EfficientNetV2B0 where there is a GPU, otherwise MobileNetV3Small."""
-    import tensorflow as tf
-
-    return "EfficientNetV2B0" if tf.config.list_physical_devices("GPU") else "MobileNetV3Small"
+    """EfficientNetV2B0 where there is a GPU (or TPU), otherwise MobileNetV3Small."""
+    return "EfficientNetV2B0" if accelerator() else "MobileNetV3Small"
 
 
 def resolve(backbone) -> Backbone:

@@ -1,8 +1,8 @@
 """What a GPU gives: training steps of ResNet-50, and what each of our layers and optimizers costs, on JAX alone.
 
-    python scripts/benchmark_gpu.py --quick --output gpu.md      # one batch size; below 4 minutes on an H200
-    python scripts/benchmark_gpu.py                              # batches of 64 to 512; begins nothing new after 9 minutes
-    python scripts/benchmark_gpu.py --tiny                       # on a CPU, a few seconds: that the script works
+    python scripts/benchmark_gpu.py --quick --output gpu.md   # one batch size; sized for less than 4 minutes on an H200
+    python scripts/benchmark_gpu.py                           # batches of 64 to 512; begins nothing new after 9 minutes
+    python scripts/benchmark_gpu.py --tiny                    # on a CPU, within a minute: that the script works
 
 Needs keras, jax and numpy, no TensorFlow. Where there is no GPU it says so and ends. On a lent machine (see
 /work/.library/device/README.md) that has JAX and torch but neither Keras nor what it needs, once here:
@@ -13,9 +13,9 @@ Needs keras, jax and numpy, no TensorFlow. Where there is no GPU it says so and 
 
 then the tool's `run` with carry [".whl"], timeout_s 300 (600 without --quick) and the command
 
-    python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target /tmp/site .whl/*.whl \\
-      && export PYTHONPATH=/tmp/site PYTHONUNBUFFERED=1 JAX_COMPILATION_CACHE_DIR=/tmp/jax || exit; set -o pipefail; \\
-      python3 scripts/benchmark_gpu.py --quick 2>&1 | tee $OUT/log
+    python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target /tmp/site .whl/*.whl || exit
+    export PYTHONPATH=/tmp/site PYTHONUNBUFFERED=1 JAX_COMPILATION_CACHE_DIR=/tmp/jax; set -o pipefail
+    python3 scripts/benchmark_gpu.py --quick 2>&1 | tee $OUT/log
 
 The table goes to --output, else to $OUT/gpu.md where OUT is set, and grows with every contest, so that a run that was
 stopped leaves what it has measured. All contestants of a contest take turns on data that lie on the device; seconds are
@@ -81,7 +81,7 @@ class Torch:
 
     def __init__(self, *options):
         command = [sys.executable, str(ROOT / "scripts" / "torch_residual.py"), *map(str, options)]
-        self.errors = tempfile.TemporaryFile("w+")
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 as long as the process
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
         )
@@ -167,8 +167,8 @@ class Benchmark:
             call(3)
         seconds = self._race(calls)
         self.matrix_rate = 2 * n**3 / seconds["product"]
-        published = self.published
-        told = f"; published {published} TFLOP/s, of which {self.matrix_rate / published / 1e12:.0%}" if published else ""
+        peak = self.published
+        told = f"; published {peak} TFLOP/s, of which {self.matrix_rate / peak / 1e12:.0%}" if peak else ""
         self.table.add(
             f"- bfloat16 product of two {n} × {n} matrices: {self.matrix_rate / 1e12:.4g} TFLOP/s{told}",
             f"- memory, read and written: {8 * floats / seconds['memory'] / 1e9:.4g} GB/s",
@@ -268,7 +268,7 @@ def _ratio(seconds: float, plain: float | None) -> str:
     return f"{plain / seconds:.2f}" if plain else ""
 
 
-def main(arguments=None) -> int:
+def parse(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="batches of 256 only, nothing new after 190 seconds")
     parser.add_argument("--tiny", action="store_true", help="two steps of tiny networks, on a CPU too")
@@ -277,21 +277,25 @@ def main(arguments=None) -> int:
     parser.add_argument("--limit", type=float, help="seconds after which nothing new is begun: 540, 190 with --quick")
     parser.add_argument("--output", type=Path, help="write the Markdown here")
     asked = parser.parse_args(arguments)
-    device = jax.devices()[0]
-    if device.platform != "gpu" and not asked.tiny:
-        print(f"benchmark_gpu: skipped, JAX sees no GPU, only {device.device_kind}; --tiny tries the script on a CPU")
-        return 0
     asked.batches = asked.batches or ([4] if asked.tiny else [256] if asked.quick else [256, 64, 128, 512])
     asked.limit = asked.limit or (190 if asked.quick else 540)
     asked.output = asked.output or (Path(os.environ["OUT"]) / "gpu.md" if os.environ.get("OUT") else None)
+    return asked
+
+
+def main(arguments=None) -> int:
+    asked, device = parse(arguments), jax.devices()[0]
+    if device.platform != "gpu" and not asked.tiny:
+        print(f"benchmark_gpu: skipped, JAX sees no GPU, only {device.device_kind}; --tiny tries the script on a CPU")
+        return 0
     keras.config.set_dtype_policy("mixed_bfloat16")
     keras.utils.set_random_seed(0)
     run = Benchmark(asked)
     today = datetime.now(timezone.utc).date()
     mode = "quick" if asked.quick else "tiny: the figures mean nothing" if asked.tiny else "full"
     run.table.add(
-        f"{today}, {device.device_kind}, Keras {keras.__version__}, JAX {jax.__version__}, {os.cpu_count()} processors, "
-        f"Python {sys.version.split()[0]}; {mode}", "",
+        f"{today}, {device.device_kind}, Keras {keras.__version__}, JAX {jax.__version__}, "
+        f"Python {sys.version.split()[0]}, {os.cpu_count()} processors; {mode}", "",
     )  # fmt: skip
     parts = {
         "rates": run.rates,
