@@ -25,6 +25,7 @@ from gpu_overheads import TINY, Contest, layer_contests, optimizer_contests
 told = {"without a GPU": benchmark_gpu.main([])}
 told["tiny"] = benchmark_gpu.main(["--tiny", "--output", "gpu.md", "--only", *sys.argv[1:]])
 told["late"] = benchmark_gpu.main(["--tiny", "--limit", "1e-9", "--output", "late.md", "--only", "layers"])
+told["contestants"] = sum(len(contest.makers) for contest in layer_contests(TINY))
 contests = [*layer_contests(TINY), *optimizer_contests(TINY)]
 told["names"] = [name for contest in contests for name in contest.makers]
 contest = Contest("broken", {"bad": lambda: 1 / 0, "good": lambda: lambda steps: None, "absent": lambda: missing()})
@@ -90,7 +91,7 @@ def test_nothing_begins_after_the_limit(tried):
     folder, told, _, _ = tried
     late = (folder / "late.md").read_text("utf-8")
     assert told["late"] == 0
-    assert late.count("not measured, the time was up") == sum(name in late for name in told["names"]) > 0
+    assert late.count("not measured, the time was up") == told["contestants"] > 0
 
 
 @pytest.mark.parametrize("package", [layers, optimizers])
@@ -155,7 +156,7 @@ def test_operations_are_those_that_torch_counts(networks):
 def test_the_network_is_resnet_50(networks):
     gpu_steps, torch_residual = networks
     ours, kerass = gpu_steps.residual_network(), keras.applications.ResNet50(weights=None)
-    assert sorted(v.shape for v in ours.weights) == sorted(v.shape for v in kerass.weights)
+    assert sorted(tuple(v.shape) for v in ours.weights) == sorted(tuple(v.shape) for v in kerass.weights)
     assert gpu_steps.step_flops(ours) == counted(torch_residual.ResidualNetwork().to("meta"), 224)
 
 
