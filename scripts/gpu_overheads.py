@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import jax
 import keras
@@ -125,7 +125,7 @@ def optimizer_contests(sizes: Sizes) -> list[Contest]:
     contests[1:1] = [
         Contest("update of ResNet-50's variables, learning rates by depth",
                 {"Adam": partial(update, pairs["Adam"][1]), "Discriminative(Adam)": partial(update, _by_depth)}),
-        Contest("training step of the residual blocks above",
+        Contest(f"training step of {sizes.depth} residual blocks",
                 {"Adam": partial(step, lambda model: None),
                  "PolyakAveraging": partial(step, lambda model: optimizers.PolyakAveraging().set_model(model)),
                  "UniformAveraging": partial(step, lambda model: optimizers.UniformAveraging(0).set_model(model)),
@@ -193,22 +193,24 @@ def _convolved(sizes, layer):
     return _trained(keras.Sequential([keras.Input(_shape(sizes)[1:]), *parts]), *_shape(sizes))
 
 
+@cache
+def _network_and_gradients(sizes):
+    model = residual_network(sizes.blocks, sizes.width, 224, 1000 if sizes.width == 64 else 4)
+    return model, [jnp.asarray(1e-3 * RANDOM.normal(size=v.shape), "float32") for v in model.trainable_variables]
+
+
 def _update(sizes, make):
     """Updates of all of the network's variables by fixed gradients."""
-    model = residual_network(sizes.blocks, sizes.width, 224, 1000 if sizes.width == 64 else 4)
+    model, gradients = _network_and_gradients(sizes)
     optimizer = make(model)
     optimizer.build(model.trainable_variables)
-    weights = [jnp.copy(variable.value) for variable in model.trainable_variables]
-    gradients = [jnp.asarray(1e-3 * RANDOM.normal(size=w.shape), "float32") for w in weights]
-    slots = [jnp.copy(variable.value) for variable in optimizer.variables]
-    compiled = jax.jit(
-        lambda weights, slots: optimizer.stateless_apply(slots, gradients, weights), donate_argnums=(0, 1)
-    )
+    weights, slots = ([jnp.copy(v.value) for v in vs] for vs in (model.trainable_variables, optimizer.variables))
+    compiled = jax.jit(lambda w, slots, g: optimizer.stateless_apply(slots, g, w), donate_argnums=(0, 1))
 
     def run(steps: int) -> None:
         nonlocal weights, slots
         for _ in range(steps):
-            weights, slots = compiled(weights, slots)
+            weights, slots = compiled(weights, slots, gradients)
         jax.block_until_ready(weights)
 
     run(1)
