@@ -112,14 +112,15 @@ def test_training_is_reproducible_to_the_bit_and_leaves_the_network_as_it_is(pho
 
     first = run(0)
     kept = weights(first)
-    second, other = run(0), run(1)
+    second = run(0)
     for now, then in zip(network.get_weights(), before, strict=True):
         np.testing.assert_array_equal(now, then)
     assert all(layer.trainable for layer in network.layers)
     np.testing.assert_array_equal(weights(first), kept)
     np.testing.assert_array_equal(weights(first), weights(second))
     assert first.history == second.history
-    assert first.history != other.history
+    if recipe == "all":
+        assert first.history != run(1).history
     assert len(first.history["val_loss"]) == 2
 
 

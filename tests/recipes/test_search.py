@@ -151,8 +151,8 @@ from makers import small_network
 recipes.shared_study._HEARTBEAT = 1
 keras.utils.set_random_seed(0)
 space = {"learning_rate": (1e-4, 1e-2, "log"), "label_smoothing": (0.0, 0.2)}
-found = recipes.search(sys.argv[1], backbone=small_network(), recipe=recipes.adjusted("all", size=32, epochs=2),
-                       trials=4, space=space, storage=sys.argv[2], sampler="random")
+found = recipes.search(sys.argv[1], backbone=small_network(), recipe=recipes.adjusted("all", size=32, epochs=1),
+                       trials=3, space=space, storage=sys.argv[2], sampler="random")
 """
 
 
@@ -167,7 +167,7 @@ def test_two_processes_share_a_study_and_one_is_killed(tmp_path):
     assert second.returncode == 0, told
     study = optuna.load_study(study_name=name, storage=storage)
     done = [t for t in study.trials if t.state.name in ("COMPLETE", "PRUNED") and not t.user_attrs.get("surplus")]
-    assert sorted(trial.user_attrs["slot"] for trial in done) == list(range(4))
+    assert sorted(trial.user_attrs["slot"] for trial in done) == list(range(3))
     assert not [trial for trial in study.trials if trial.state.name in ("RUNNING", "WAITING")]
 
 
