@@ -43,8 +43,9 @@ def executed(page: Path, slow: bool) -> list[Block]:
     return [block for block in blocks(page) if block.language and not left_out & set(block.marks)]
 
 
-@EACH
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
 def test_the_page_runs(page, request, tmp_path, monkeypatch):
+    """That of README does in test_photos.py."""
     monkeypatch.chdir(tmp_path)
     run_page(page, request, slow=False)
 

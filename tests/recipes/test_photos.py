@@ -1,40 +1,36 @@
-"""The main job on the real photos of ../shared, by the command line."""
+"""The main job on the real photos of ../shared."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from pages import ROOT, blocks
 
 import recipes
 
-BACKBONE = "MobileNetV2(alpha=0.35)"
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.shared
 
 
-def command(*arguments, cwd) -> str:
-    """What `recipes …` prints, in a process of its own."""
-    line = [sys.executable, "-m", "recipes", *map(str, arguments)]
-    done = subprocess.run(line, cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_ants_and_bees(shared, tmp_path):
-    """91 % with the dataset's own split, the placeholder named, and the SavedModel of one mind with `predict`."""
-    photos = shared / "data" / "hymenoptera"
-    assert "imageNotFound.gif" in command("finetune", photos, "--backbone", BACKBONE, cwd=tmp_path)
-    result = recipes.load(tmp_path / "run")
+def test_the_readme_on_ants_and_bees(shared, tmp_path, monkeypatch, capsys):
+    """What README shows, on the photos that it tells of: 91 % with the dataset's own split, the placeholder named,
+    and the SavedModel of one mind with `predict`."""
+    monkeypatch.chdir(tmp_path)
+    Path("photos").symlink_to(shared / "data" / "hymenoptera")
+    files = sorted(str(file) for file in Path().glob("photos/val/*/*.jpg"))[::9]
+    shutil.copy(files[0], "a.jpg")
+    shutil.copy(files[-1], "b.png")
+    namespace = {}
+    for block in blocks(ROOT / "README.md"):
+        if block.language == "python":
+            exec(block.text, namespace)
+    result = namespace["result"]
+    assert "imageNotFound.gif" in capsys.readouterr().out
     assert result.validation.n == 153
     assert result.validation.accuracy >= 0.91
-    result.export(tmp_path / "serving")
-    files = sorted(str(file) for file in photos.glob("val/*/*.jpg"))[::9]
-    serve = tf.saved_model.load(str(tmp_path / "serving" / "1")).signatures["serving_default"]
+    assert Path("report.html").is_file()
+    serve = tf.saved_model.load("serving/1").signatures["serving_default"]
     served = serve(image_bytes=tf.constant([Path(file).read_bytes() for file in files]))["probabilities"].numpy()
     ours = np.array([prediction.probabilities for prediction in result.predict(files)])
     np.testing.assert_array_equal(served.argmax(1), ours.argmax(1))
@@ -47,7 +43,7 @@ def test_flowers(shared, tmp_path):
         (tmp_path / "flowers" / folder.name).mkdir(parents=True)
         for file in sorted(folder.iterdir())[:30]:
             shutil.copy(file, tmp_path / "flowers" / folder.name)
-    result = recipes.finetune(tmp_path / "flowers", backbone=BACKBONE, recipe="probe")
+    result = recipes.finetune(tmp_path / "flowers", backbone="MobileNetV2(alpha=0.35)", recipe="probe")
     assert result.class_names == ["daisy", "dandelion", "rose", "sunflower", "tulip"]
     assert result.recipe.size == 128
     files = sorted((tmp_path / "flowers").glob("*/*"))
