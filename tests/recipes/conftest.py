@@ -72,7 +72,7 @@ def _shown(root: Path, real: Path | None = None) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         recipes.finetune("photos/", backbone=backbone, output="run")
-    for seed in range(3):
+    for seed in range(2):
         shutil.copytree(root / "run", root / f"run-{seed}")
 
 
