@@ -149,5 +149,7 @@ def test_the_site_is_built_and_loads_nothing_from_elsewhere(tmp_path):
     assert done.returncode == 0, done.stderr
     pages = [page.read_text("utf-8") for page in (tmp_path / "site").rglob("*.html")]
     assert len(pages) >= len(PAGES)
+    optimizers_page = (tmp_path / "site" / "api" / "optimizers" / "index.html").read_text("utf-8")
+    assert "<li><code>learning_rate</code>: α" in optimizers_page  # docstrings are lists, see scripts/docstrings.py
     loads = re.compile(r'<(?:script|img|iframe)[^>]+src="https?:[^"]+|<link[^>]+href="https?:[^"]+')
     assert not [found for page in pages for found in loads.findall(page)]
