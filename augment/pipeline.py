@@ -14,7 +14,7 @@ from augment.pca import IMAGENET_PCA, PCA
 from augment.policy import Policy, PolicyError
 from augment.region import Region, capacity, cut_out, fetch, open_image, pixel_type, plan
 from augment.resample import resample
-from augment.source import as_source
+from augment.source import Shard, as_source
 
 
 def pipeline(dataset, policy: Policy, *, batch_size, seed=0, epoch=0, pca=None, classes=None, cache=None, shuffle=True):
@@ -44,14 +44,25 @@ def pipeline(dataset, policy: Policy, *, batch_size, seed=0, epoch=0, pca=None, 
     return _batches(as_source(dataset), policy, epochs, batch_size, seed, 0, shuffle, pca, classes, cache)
 
 
-def epoch(dataset, policy: Policy, *, batch_size, seed=0, epoch=0, shuffle=True, first_batch=0, pca=None, classes=None):
+def epoch(
+    dataset, policy: Policy, *, batch_size, seed=0, epoch=0, shuffle=True, first_batch=0, pca=None, classes=None,
+    shard=(0, 1),
+):  # fmt: skip
     """One epoch of `pipeline`, from batch `first_batch` on: the same batches, in a dataset that has no state.
 
     epoch and first_batch may be tensors: a resumed run begins at any batch of any epoch without decoding what comes
     before it.
+
+    shard: (index, count): of every batch the slice that `numpy.array_split(batch, count)[index]` is, pixel for pixel,
+        for one of several machines; nothing but that is decoded, and where images are mixed the one before it. A last
+        batch that leaves nothing for the slice is not there. For a dataset with random access.
     """
     epochs = tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64))
-    return _batches(as_source(dataset), policy, epochs, batch_size, seed, first_batch, shuffle, pca, classes, None)
+    source = as_source(dataset)
+    if shard != (0, 1):
+        source = Shard.of(source, batch_size, shard, lead=int(policy.mixes))
+        batch_size = source.width
+    return _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca, classes, None)
 
 
 def apply(images, policy: Policy, *, seed: int) -> tf.Tensor:
@@ -163,6 +174,7 @@ def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca
             )
     cache = Cache() if cache == "decoded" else cache
     first = tf.cast(first_batch, tf.int64) * batch_size
+    lead = getattr(source, "lead", 0)
 
     def look(image, label, epoch, index):
         return cache.open(image, policy) if cached else open_image(image), label
@@ -178,7 +190,10 @@ def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca
     @tf.autograph.experimental.do_not_convert
     def finish(region, uniform, labels):
         images = _rendered(region, uniform, policy, pca or IMAGENET_PCA)
-        return mix(images, soft_labels(labels, classes), policy, uniform) if policy.mixes else (images, labels)
+        if not policy.mixes:
+            return images, labels
+        images, labels = mix(images, soft_labels(labels, classes), policy, uniform)
+        return images[lead:], labels[lead:]
 
     shapes = (*_shapes(policy), tf.nest.map_structure(lambda spec: spec.shape, labels))
     order = {"epochs": epochs, "seed": seed, "shuffle": shuffle, "first": first}

@@ -63,6 +63,57 @@ class Source:
         return self.name(index) if self.name else tf.strings.format("example {}", index)
 
 
+@dataclass(frozen=True)
+class Shard(Source):
+    """A slice of every batch of `whole`, as a Source whose batches of `width` examples it is.
+
+    Of a batch of n examples slice i of c begins at i·⌊n / c⌋ + min(i, n mod c), as `numpy.array_split` has it; its
+    examples are at the positions that they have in the whole batch.
+
+    lead: examples before the slice (0 or 1) that come along, the last of the batch before the first.
+    """
+
+    whole: Source = None
+    batch_size: int = 1
+    slice: tuple[int, int] = (0, 1)
+    lead: int = 0
+
+    @staticmethod
+    def of(whole: Source, batch_size: int, slice: tuple[int, int], lead: int) -> "Shard":
+        """Raises: PolicyError for a slice of nothing."""
+        index, count = slice
+        if not 0 <= index < count:
+            raise PolicyError(f"shard is {slice}; expected (index, count) with 0 ≤ index < count")
+        if not isinstance(whole, Source):
+            raise PolicyError("only a dataset with random access has shards: pass arrays, or an augment.Source")
+        if batch_size < count:
+            raise PolicyError(f"batches of {batch_size} examples cannot be divided among {count}; take larger ones")
+        full, rest = divmod(whole.size, batch_size)
+        last = slice_size(rest, slice)
+        size = full * (slice_size(batch_size, slice) + lead) + last + (lead if last else 0)
+        return Shard(size, whole.read, whole.name, whole, batch_size, slice, lead)
+
+    @property
+    def width(self) -> int:
+        """Examples of a full batch."""
+        return slice_size(self.batch_size, self.slice) + self.lead
+
+    def index(self, position, epoch, *, seed: int, shuffle: bool) -> tf.Tensor:
+        """Which example of the whole comes at a position of the shard's epoch."""
+        index, count = self.slice
+        first = position // self.width * self.batch_size
+        n = tf.clip_by_value(self.whole.size - first, 1, self.batch_size)  # 1: beyond the end
+        begin = index * (n // count) + tf.minimum(tf.cast(index, n.dtype), n % count)
+        within = (begin + position % self.width - self.lead) % n
+        return self.whole.index(first + within, epoch, seed=seed, shuffle=shuffle)
+
+
+def slice_size(n: int, slice: tuple[int, int]) -> int:
+    """Examples of a batch of n that a slice (index, count) has."""
+    index, count = slice
+    return n // count + (index < n % count)
+
+
 @dataclass(frozen=True, eq=False)
 class Stream:
     """A tf.data.Dataset of (encoded bytes | image, label): read in order, shuffled through a buffer."""

@@ -1,6 +1,7 @@
 """The command line: each command is one call of the Python interface."""
 
 import csv
+import os
 import signal
 import sys
 from dataclasses import replace
@@ -16,6 +17,7 @@ import recipes
 from augment import Policy
 from recipes.audit import look, printable
 from recipes.graph_header import MAX_PIXELS
+from recipes.peers import leads
 from recipes.recipe_file import load_recipe
 from recipes.run_folder import check_writable
 from recipes.run_state import saved_in_the_end
@@ -72,6 +74,9 @@ def finetune(
     within: WithinOption = None,
     snapshots: Annotated[int, typer.Option(help="Cycles of the learning rate whose ends are averaged.", min=0)] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="What the audit finds is an error: exit code 2.")] = False,
+    devices: Annotated[
+        str | None, typer.Option(help="That train together: how many, or GPU:0,GPU:1; default: all GPUs.")
+    ] = None,
 ):
     """Train the best classifier for labelled images, and say why it is made as it is. Stopped? Run it again."""
     result = recipes.finetune(
@@ -84,7 +89,11 @@ def finetune(
         output=output,
         snapshots=snapshots,
         strict=strict,
+        devices=_devices(devices),
     )
+    if not leads():
+        print(f"worker 0 has written the run: {output}")
+        return
     output = saved_in_the_end(result, output)
     result.report(output / "report.html")
     print(f"\n{result}\n")
@@ -356,6 +365,10 @@ def _fraction(validation: str | None):
         return validation
 
 
+def _devices(devices: str | None):
+    return devices if devices is None else int(devices) if devices.isdecimal() else devices.split(",")
+
+
 def _terminated(number, frame):
     sys.exit(128 + number)
 
@@ -365,6 +378,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         app()
+    except recipes.PeerLost as error:
+        print(f"{error}. This one does so by itself", file=sys.stderr)
+        sys.stdout.flush(), sys.stderr.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     except (recipes.RecipesError, augment.PolicyError) as error:
         console = Console(stderr=True, soft_wrap=True)
         console.print(f"error: {printable(str(error))}", style="bold red", markup=False, highlight=False)

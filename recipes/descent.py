@@ -11,13 +11,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import augment
 import optimizers
+from recipes.batches import soft, training_batches
 from recipes.callbacks import SMALLER, NotFinite
 from recipes.checkpoint import Checkpoints
 from recipes.data import ImageData
-from recipes.engine import engine_for
-from recipes.errors import OutputError, TrainingError
+from recipes.engine import Engine, engine_for
+from recipes.errors import OutputError, PeerLost, TrainingError
 from recipes.faults import batch_names, gradient_norms, reading_failed, too_many, vanished
 from recipes.finding import printable
 from recipes.recipe import Recipe
@@ -111,6 +111,10 @@ class Training:
                 except NotFinite as fault:
                     self._engine.reset()
                     self._slower(fault)
+                except PeerLost:
+                    if stop.number:
+                        stop.leave()
+                    raise
                 except Exception as fault:
                     self._engine.reset()
                     if self._engine.ran_out_of_memory(fault):
@@ -120,6 +124,15 @@ class Training:
                     else:
                         raise
                 self._compile()
+
+    def follow(self, changes: dict, epochs: int, first: int, begin: int) -> Engine:
+        """Take part in this training, which another process leads from batch `begin` of epoch `first` on."""
+        self.changes = changes
+        self._compile()
+        batches = self._batches(epochs, first, begin)
+        self._engine.build(batches)
+        self._engine.follow(self._engine.stream(batches))
+        return self._engine
 
     def _compile(self) -> None:
         """One update for `batch_size` images; the schedule counts updates, whatever the parts."""
@@ -158,6 +171,10 @@ class Training:
         model.stop_training = False
         first, begin = (state["epoch"], min(state["images"] // self._part, steps - 1)) if state else (0, 0)
         batches = self._batches(epochs, first, begin)
+        self._engine.announce(
+            dict(images=self.images, recipe=self.recipe, seed=self.seed, rates=self.rates, changes=self.changes,
+                 epochs=epochs, first=first, begin=begin)
+        )  # fmt: skip
         self._engine.build(batches)
         calls.on_train_begin()
         if state:
@@ -213,8 +230,10 @@ class Training:
     def _batches(self, epochs: int, first: int, begin: int) -> tf.data.Dataset:
         classes = len(self.images.class_names)
         recipe = replace(self._recipe, epochs=max(epochs, first), snapshots=0)
-        batches = training_batches(self._data, recipe, seed=self.seed, start=first, first_batch=begin)
-        return batches.map(lambda x, label: (x, _soft(label, classes)))
+        batches = training_batches(
+            self._data, recipe, seed=self.seed, start=first, first_batch=begin, shard=self._engine.shard
+        )
+        return batches.map(lambda x, label, *whole: (x, soft(label, classes), *whole))
 
     def _keep(self, stop: Stop, epoch: int, step: int) -> None:
         """The state before a step, where it is due, between two updates; and the end, where a signal asked for it."""
@@ -298,7 +317,7 @@ class Training:
         self._restore(self.kept.newest | {"images": 0})
         positions = range(step * self._part, min((step + 1) * self._part, len(self._data)))
         names = batch_names(self._data, positions, epoch=epoch, seed=self.seed)
-        norms = gradient_norms(self.model, *next(iter(batches)))
+        norms = gradient_norms(self.model, *next(iter(batches))[:2])
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
         return printable(
             f"The batch: {', '.join(names[:10])}{more}. Its largest gradients at the last good weights: {norms}"
@@ -322,25 +341,3 @@ class Training:
             raise reading_failed(fault, self._data) or fault
         told = f"{len(gone)} training images vanished, the training goes on without them: {', '.join(gone)}"
         self._changed(printable(told), missing=missing)
-
-
-def _soft(labels, classes: int):
-    """One-hot of integer labels; labels that mixing has made soft already, as they are."""
-    return tf.one_hot(labels, classes) if labels.dtype.is_integer else labels
-
-
-def training_batches(
-    train: ImageData, recipe: Recipe, *, seed: int, start: int = 0, first_batch: int = 0
-) -> tf.data.Dataset:
-    """All epochs of augmented (images, labels) from batch `first_batch` of epoch `start` on, one stream without a stall
-    between epochs; the batches are those that are on the device at once."""
-    source, classes = train.source(), len(train.class_names)
-    part = recipe.batch_size // recipe.accumulate
-
-    def one_epoch(epoch):
-        begin = tf.where(epoch == start, tf.constant(first_batch, tf.int64), 0)
-        return augment.epoch(
-            source, recipe.policy, batch_size=part, seed=seed, epoch=epoch, first_batch=begin, classes=classes
-        )  # fmt: skip
-
-    return tf.data.Dataset.range(start, recipe.epochs).flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)

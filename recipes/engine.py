@@ -17,10 +17,16 @@ class Engine:
     be on its way: it is the reading of a value that waits for the device.
 
     device: where it trains, in words: "CPU", "GPU".
+    shard:  (index, count): which slice of every batch it wants from this process.
     """
+
+    shard = (0, 1)
 
     def __init__(self, model: keras.Model):
         self.model, self.device = model, accelerator() or "CPU"
+
+    def announce(self, task: dict) -> None:
+        """Say what is about to be trained, to those who take part in it elsewhere."""
 
     def build(self, batches: tf.data.Dataset) -> None:
         """The optimizer's and the metrics' variables, and the compiled update.
@@ -66,11 +72,15 @@ class Engine:
         in 16 bits would see no finer ones anyway (bfloat16 has 8 of them); the first layer casts them."""
         if self.device == "CPU" or keras.config.dtype_policy().compute_dtype == "float32":
             return batches
-        return batches.map(lambda images, labels: (tf.saturate_cast(tf.round(images), tf.uint8), labels))
+        return batches.map(lambda images, *rest: (tf.saturate_cast(tf.round(images), tf.uint8), *rest))
 
 
 def engine_for(model: keras.Model) -> Engine:
-    """The engine of Keras's backend."""
+    """The engine of Keras's backend, and of the devices that train together."""
+    from recipes.replicas import team
+
+    if together := team():
+        return together.engine(model)
     if keras.backend.backend() == "jax":
         from recipes.engine_jax import JaxEngine
 

@@ -20,7 +20,7 @@ class JaxEngine(Engine):
         self.reset()
         self._make_variables(batches.element_spec[1].shape[-1])
         step = self.model.train_step
-        self._update = jax.jit(step, donate_argnums=0) if self.model.jit_compile else step
+        self._update = self._jitted(step) if self.model.jit_compile else step
 
     def stream(self, batches: tf.data.Dataset):
         """JAX copies to the device while the steps before are computed."""
@@ -29,16 +29,24 @@ class JaxEngine(Engine):
     def step(self, batch) -> dict:
         model = self.model
         if self._state is None or model._jax_state_synced:  # someone has seen the variables, and may have changed them
-            self._state = [
-                [v.value for v in variables]
-                for variables in (
-                    model.trainable_variables, model.non_trainable_variables, model.optimizer.variables,
-                    model.metrics_variables,
-                )
-            ]  # fmt: skip
+            self._state = self._values()
         logs, self._state = self._update(self._state, batch)
         model._jax_state, model._jax_state_synced = dict(zip(_KINDS, self._state, strict=True)), False
         return logs
+
+    def _jitted(self, step):
+        return jax.jit(step, donate_argnums=0)
+
+    def _values(self) -> list:
+        """The state that the variables hold."""
+        model = self.model
+        return [
+            [v.value for v in variables]
+            for variables in (
+                model.trainable_variables, model.non_trainable_variables, model.optimizer.variables,
+                model.metrics_variables,
+            )
+        ]  # fmt: skip
 
     def settle(self) -> None:
         self.model.jax_state_sync()

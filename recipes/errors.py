@@ -21,6 +21,17 @@ class TrainingError(RecipesError):
     """Training came to nothing: the loss is no longer a number."""
 
 
+class ClusterError(RecipesError):
+    """The workers of a job on several hosts cannot work together."""
+
+
+class PeerLost(ClusterError):
+    """A worker of the job is gone."""
+
+    def __init__(self, what: str):
+        super().__init__(f"{what}: give the same command again on every host, and they go on from the last state")
+
+
 class OutputError(RecipesError):
     """The output folder cannot be written, holds something else, or is no run."""
 

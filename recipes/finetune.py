@@ -21,13 +21,18 @@ from recipes.arguments import command as in_words
 from recipes.audit import Audit
 from recipes.babysitter import Babysitter
 from recipes.choice import cross_fitted
+from recipes.cluster import Cluster
+from recipes.devices import prepare_devices
 from recipes.evaluation import score
 from recipes.faults import reading_failed
 from recipes.finding import Finding
 from recipes.fit import Fitted
+from recipes.follow import follow, lead
 from recipes.ledger import Gain, paired_bootstrap
+from recipes.peers import job_of
 from recipes.plan import with_snapshots
-from recipes.prepare import Prepared, prepare
+from recipes.prepare import Prepared, loaded, prepare
+from recipes.replicas import together
 from recipes.result import Result
 from recipes.run_folder import LOGS
 from recipes.run_state import RunState
@@ -47,6 +52,7 @@ def finetune(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     snapshots: int = 0,
     strict: bool = False,
+    devices=None,
 ) -> Result:
     """Turn an ImageNet-pretrained network into a classifier of your images.
 
@@ -69,9 +75,14 @@ def finetune(
     snapshots:  that many cycles of the learning rate in the same epochs; their ends are averaged, see
         `Recipe.snapshots`.
     strict:     whatever the audit finds is an error, see `audit`.
+    devices:    that train together: None (all GPUs that TensorFlow sees), how many, or names such as ("GPU:0",
+                "GPU:1"). Each has a slice of every batch, which stays the recipe's: the result is one device's, to the
+                order of floating-point sums. The same command on several hosts, each with its TF_CONFIG, trains on all
+                of them, see docs/distributed.md.
 
     Raises: DataError, BackboneError, RecipeError, OutputError, before anything long begins; DataError when many images
         vanish meanwhile; TrainingError when the loss is no longer a number at an eighth of the learning rate either.
+        On several hosts ClusterError, and PeerLost when one is gone: given again, the command goes on.
 
     Example: `recipes.finetune("photos/", output="run")`
     """
@@ -80,17 +91,33 @@ def finetune(
     seed, callbacks, snapshots = checked_seed(seed), checked_callbacks(callbacks), checked_snapshots(snapshots)
     limit = seconds(time_limit) if time_limit is not None else None
     asked = in_words(dataset, backbone, recipe, validation, time_limit, seed, snapshots)
-    with RunState(None if output is None else Path(output).expanduser(), asked) as run:
-        if done := run.finished():
-            return done
-        deadline = None if limit is None else began + limit - run.spent
-        planned = run.plan(recipe)
-        try:
-            ready = prepare(dataset, backbone, planned or recipe, validation, seed, deadline, run.begin, strict)
-            run.keep_plan(ready.recipe, _images(ready), versions())
-            return _made(replace(ready, recipe=planned or ready.recipe), seed, deadline, callbacks, snapshots, run)
-        except tf.errors.OpError as error:
-            raise reading_failed(error) or error from None
+    output = None if output is None else Path(output).expanduser()
+
+    def here(check_data=lambda splits: None) -> Result:
+        with RunState(output, asked) as run:
+            if done := run.finished():
+                return done
+            deadline = None if limit is None else began + limit - run.spent
+            planned = run.plan(recipe)
+
+            def check(splits):
+                run.begin()
+                check_data(splits)
+
+            try:
+                ready = prepare(dataset, backbone, planned or recipe, validation, seed, deadline, check, strict)
+                run.keep_plan(ready.recipe, _images(ready), versions())
+                ready = replace(ready, recipe=planned or ready.recipe)
+                return _made(ready, seed, deadline, callbacks, snapshots, run)
+            except tf.errors.OpError as error:
+                raise reading_failed(error) or error from None
+
+    if job := job_of():
+        with Cluster(job, asked | {"strict": strict}, devices) as cluster:
+            return lead(cluster, here) if cluster.leads else follow(cluster, loaded(dataset, validation))
+    prepare_devices()
+    with together(devices):
+        return here()
 
 
 def _made(ready: Prepared, seed: int, deadline: float | None, callbacks, snapshots: int, run: RunState) -> Result:

@@ -38,16 +38,21 @@ class Prepared:
 
 
 def prepare(
-    dataset, backbone, recipe, validation, seed: int, deadline: float | None, check=lambda: None, strict: bool = False
+    dataset,
+    backbone,
+    recipe,
+    validation,
+    seed: int,
+    deadline: float | None,
+    check=lambda splits: None,
+    strict: bool = False,
 ) -> Prepared:
     """Everything of `finetune` up to the first training, printed as it is found. Sets all seeds.
 
-    check: called once the dataset is loaded.  strict: findings of the audit are an error.
+    check: called once the dataset is loaded, with its splits.  strict: findings of the audit are an error.
     """
-    own = dataset is None or (isinstance(dataset, str) and dataset == "digits")
-    splits = load("digits" if own else dataset)
-    check()
-    splits, backbone = with_validation(splits, validation), "glyphs" if own and backbone == "auto" else backbone
+    splits, backbone = loaded(dataset, validation), "glyphs" if _own(dataset) and backbone == "auto" else backbone
+    check(splits)
     prepare_devices()
     keras.utils.set_random_seed(seed)
     network = resolve(backbone)
@@ -78,6 +83,15 @@ def prepare(
     if not split_here:
         chosen = replace(chosen, refit=False)
     return Prepared(start, chosen, facts, marked, clock, summary)
+
+
+def loaded(dataset, validation) -> Splits:
+    """What `finetune` was given, before anything of it is split off."""
+    return with_validation(load("digits" if _own(dataset) else dataset), validation)
+
+
+def _own(dataset) -> bool:
+    return dataset is None or (isinstance(dataset, str) and dataset == "digits")
 
 
 def _probe(look: Extractor, splits: Splits, facts, split_here: bool, seed) -> tuple[Probe, Features]:

@@ -1,5 +1,6 @@
 """Small datasets and networks that the tests make for themselves."""
 
+import socket
 import struct
 import zlib
 from pathlib import Path
@@ -75,3 +76,12 @@ def small_network(path: Path | None = None, seed: int = 0):
     if path is not None:
         network.save(path)
     return network
+
+
+def addresses(count: int) -> tuple[str, ...]:
+    """host:port of free ports on loopback."""
+    free = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    names = tuple(f"127.0.0.1:{one.getsockname()[1]}" for one in free)
+    for one in free:
+        one.close()
+    return names

@@ -89,6 +89,33 @@ def test_a_restart_at_any_batch_sees_the_rest_of_the_epoch(dataset):
         assert all(same(a, b) for a, b in zip(wanted[first:], rest, strict=True))
 
 
+@pytest.mark.parametrize("count, mixup", [(2, 0.4), (4, 0.0)])
+def test_shards_are_slices_of_the_batches(count, mixup):
+    """Pixel for pixel, from any batch on; of a last batch of three a fourth shard has nothing."""
+    policy, how = replace(POLICY, mixup=mixup, cutmix=mixup), dict(batch_size=4, seed=5, epoch=1, classes=11)
+    wanted = list(augment.epoch(source(), policy, first_batch=1, **how))
+    for index in range(count):
+        got = list(augment.epoch(source(), policy, first_batch=1, shard=(index, count), **how))
+        slices = [[np.array_split(part, count)[index] for part in batch] for batch in wanted]
+        assert len(got) == sum(len(labels) > 0 for _, labels in slices)
+        assert all(same(a, b) for a, b in zip(got, slices, strict=False))
+
+
+@pytest.mark.parametrize("shard, dataset, size", [((2, 2), source, 4), ((0, 2), stream, 4), ((0, 3), source, 2)])
+def test_impossible_shards_are_refused(shard, dataset, size):
+    with pytest.raises(PolicyError, match=r"has shards|shard is|divided"):
+        augment.epoch(dataset(), POLICY, batch_size=size, shard=shard)
+
+
+def test_a_shards_errors_name_the_example():
+    table = tf.constant([*PNGS[:6], b"no image", *PNGS[7:]])
+    broken = augment.Source(11, lambda i: (tf.gather(table, i), i), lambda i: tf.strings.format("photo {}", i))
+    shards = [augment.epoch(broken, POLICY, batch_size=4, shuffle=False, shard=(i, 2)) for i in range(2)]
+    assert len(list(shards[0])) == 3
+    with pytest.raises(tf.errors.InvalidArgumentError, match="cannot read photo 6"):
+        list(shards[1])
+
+
 def test_epoch_and_first_batch_may_be_tensors():
     wanted = list(augment.epoch(source(), POLICY, batch_size=4, epoch=3, first_batch=1))
     nested = tf.data.Dataset.from_tensors((3, 1)).flat_map(

@@ -12,10 +12,11 @@ from makers import arrays, small_network
 import augment
 import recipes
 from recipes.backbones import resolve, stages
+from recipes.batches import training_batches
 from recipes.callbacks import KeepBest
 from recipes.choice import Candidates, Score, better, choose, cross_fitted, gain, image_weights, latest
 from recipes.classifier import logits_model
-from recipes.descent import AdjustedCrossentropy, schedule, training_batches
+from recipes.descent import AdjustedCrossentropy, schedule
 from recipes.fit import fit, fit_again, stage_rates, unfreeze
 from recipes.sources import load
 

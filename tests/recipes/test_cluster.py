@@ -1,0 +1,164 @@
+"""Processes on loopback that train together, each as a host would: the same command, and its own TF_CONFIG."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from makers import addresses, folder
+
+import recipes
+from recipes.recipe import from_scratch
+from recipes.recipe_file import save_recipe
+
+TESTS = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="several hosts need TensorFlow")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with photos, a network without noise, and a recipe whose outcome is kept whatever it is worth."""
+    from dataclasses import replace
+
+    place = tmp_path_factory.mktemp("place")
+    folder(place / "photos", 7)
+    images = keras.Input((None, None, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1)(images)
+    for filters in (8, 16):
+        x = keras.layers.Conv2D(filters, 3, strides=2, padding="same", activation="relu")(x)
+    keras.Model(images, x, name="plain").save(place / "plain.keras")
+    recipe = replace(from_scratch(32), epochs=2, batch_size=7, learning_rate=1e-3, averaging=0.9)
+    save_recipe(recipe, place / "recipe.json")
+    return place
+
+
+class Workers:
+    """The processes of a job, and their output."""
+
+    def __init__(self, place: Path, count: int, name: str):
+        self.place, self.name, self.addresses = place, name, addresses(count)
+        self.processes = []
+        for number in range(count):
+            self.start(number)
+
+    def start(self, number: int, place: Path | None = None) -> subprocess.Popen:
+        """place: where, if not where the others are."""
+        task = {"cluster": {"worker": self.addresses}, "task": {"type": "worker", "index": number}}
+        environment = {
+            **os.environ, "TF_CONFIG": json.dumps(task), "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3",
+            "RECIPES_CACHE": str(self.place / f"cache{number}"),
+            "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
+        }  # fmt: skip
+        command = [
+            sys.executable,
+            "-u",
+            TESTS / "worker.py",
+            self.place / f"{self.name}.victim",
+            "4",
+            "finetune",
+            "photos",
+            "--backbone",
+        ]
+        command += ["plain.keras", "--recipe", "recipe.json", "--output", self.name]
+        with open(self.place / f"{self.name}.{number}.log", "a") as log:
+            process = subprocess.Popen(command, cwd=place or self.place, env=environment, stdout=log, stderr=log)
+        self.processes.append(process)
+        return process
+
+    def log(self, number: int) -> str:
+        return (self.place / f"{self.name}.{number}.log").read_text(errors="replace")
+
+
+@contextmanager
+def workers(*arguments):
+    """All of them are gone in the end."""
+    started = Workers(*arguments)
+    try:
+        yield started
+    finally:
+        for process in started.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def alone(place):
+    """The weights that one process finds."""
+    recipe = recipes.recipe_file.load_recipe(place / "recipe.json")
+    result = recipes.finetune(place / "photos", backbone=str(place / "plain.keras"), recipe=recipe)
+    assert len(result.history["loss"]) == 2
+    return result
+
+
+def assert_alone(place, name: str, alone):
+    """The run is what one process finds."""
+    found = recipes.load(place / name)
+    for a, b in zip(found.model.get_weights(), alone.model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    for metric, values in alone.history.items():
+        np.testing.assert_allclose(found.history[metric], values, atol=1e-4, err_msg=metric)
+
+
+def test_two_workers_find_what_one_process_finds(place, alone):
+    with workers(place, 2, "two") as two:
+        for number, process in enumerate(two.processes):
+            assert process.wait(300) == 0, two.log(number)[-3000:]
+    assert_alone(place, "two", alone)
+    assert "its weights were within 0 of worker 0's" in two.log(1)
+    assert "worker 0 has written the run" in two.log(1)
+    assert not (place / "two" / ".state").exists()
+
+
+def disturb(job, number: int, how: signal.Signals):
+    (job.place / f"{job.name}.victim").write_text(f"{job.processes[number].pid} {int(how)}")
+
+
+def assert_goes_on(job, killed: int):
+    """Once the killed worker was given its command again, and nothing else."""
+    disturb(job, killed, signal.SIGKILL)
+    assert job.processes[killed].wait(300) == -9, job.log(0)[-3000:]
+    again = job.start(killed)
+    others = [number for number in range(len(job.addresses)) if number != killed]
+    for process, number in [(again, killed), *((job.processes[number], number) for number in others)]:
+        assert process.wait(300) == 0, job.log(number)[-3000:]
+    assert all("This one does so by itself" in job.log(number) for number in others)
+    assert f"going on with the run in {job.name}" in job.log(0)
+
+
+def test_a_worker_is_killed_and_started_again(place, alone):
+    with workers(place, 3, "three") as three:
+        assert_goes_on(three, killed=2)
+    assert_alone(place, "three", alone)
+
+
+@pytest.mark.slow
+def test_worker_0_is_killed_and_started_again(place, alone):
+    with workers(place, 2, "first") as first:
+        assert_goes_on(first, killed=0)
+    assert_alone(place, "first", alone)
+
+
+@pytest.mark.slow
+def test_a_signal_at_worker_0_stops_all_and_other_images_are_refused(place, alone):
+    with workers(place, 2, "stopped") as stopped:
+        disturb(stopped, 0, signal.SIGTERM)
+        assert [process.wait(300) for process in stopped.processes] == [143, 143], stopped.log(0)[-3000:]
+        assert "the same command goes on from there" in stopped.log(0)
+        elsewhere = place / "elsewhere"
+        shutil.copytree(place / "photos", elsewhere / "photos")
+        next(elsewhere.rglob("*.jpg")).unlink()
+        for name in ("plain.keras", "recipe.json"):
+            shutil.copy(place / name, elsewhere)
+        refused = stopped.start(0), stopped.start(1, elsewhere)
+        assert [process.wait(300) for process in refused] == [2, 2], stopped.log(0)[-3000:]
+        assert all("the workers do not have the same images" in stopped.log(number) for number in (0, 1))
+        again = stopped.start(0), stopped.start(1)
+        assert [process.wait(300) for process in again] == [0, 0], stopped.log(0)[-3000:]
+    assert_alone(place, "stopped", alone)

@@ -1,0 +1,111 @@
+"""Two and four replicas train like one device; in a process of its own, for devices precede TensorFlow."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PROGRAM = """
+from dataclasses import replace
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+import keras
+import numpy as np
+import recipes
+from makers import arrays, small_network
+from recipes.classifier import logits_model
+from recipes.backbones import resolve
+from recipes.data import labelled
+from recipes.descent import Training
+from recipes.recipe import finetune_all
+from recipes.replicas import _noise_of, chosen_devices, together
+
+images, names = arrays(7)
+data = labelled(images, names, [str(i) for i in range(21)])
+recipe = recipes.adjusted("all", size=32, epochs=2, batch_size=8)
+keras.utils.set_random_seed(0)
+start = logits_model(resolve(small_network()), 3, 32)
+
+def trained(devices, **changes):
+    keras.utils.set_random_seed(0)
+    model = logits_model(resolve(small_network()), 3, 32, dropout=changes.get("dropout", 0.0), seed=1)
+    for layer in model.get_layer("small").layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = changes.get("statistics", False)
+    some = data.subset(range(18 if "statistics" not in changes else 21))
+    changes.pop("statistics", None)
+    options = dict(epochs=2, batch_size=8, learning_rate=1e-3, averaging=0.9) | changes
+    recipe = replace(finetune_all(32), **options)
+    with together(devices):
+        training = Training(model, some, recipe, seed=0).run(2)
+    return model, training.history
+
+def compare(told, noise=(), counts=(2, 4), **changes):
+    one, history = trained(None, **changes)
+    moved = max(abs(a - b).max() for a, b in zip(one.get_weights(), start.get_weights()))
+    assert moved > 1e-3, moved
+    for devices in counts:
+        many, others = trained(devices, **changes)
+        pairs = [(a.value, b.value) for a, b in zip(one.weights, many.weights) if a.name not in noise]
+        apart = max(np.abs(a - b).max() for a, b in pairs)
+        metrics = max(abs(a - b) for name in history for a, b in zip(history[name], others[name]))
+        assert apart < 1e-5 and metrics < 1e-5, (told, devices, apart, metrics)
+        print(told, "equal", apart, metrics)
+"""
+
+
+def run(program: str, expected: int, backend="tensorflow") -> str:
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM + program], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.count(" equal") == expected, done.stdout
+    return done.stdout
+
+
+def test_replicas_equal_one_device():
+    """Weights and metrics, with pretrained and with synchronised batch statistics, in parts, and through `finetune`."""
+    run(
+        """
+compare("frozen statistics")  # 18 images in batches of 8: the last one leaves nothing for half of four
+# the gradient of a bias before a batch normalisation is rounding, which Adam scales up
+compare("statistics", ("bias", "moving_mean"), statistics=True)
+compare("in parts", accumulate=2)
+
+noisy, once = trained(2, dropout=0.5)
+_, again = trained(2, dropout=0.5)
+assert once == again and np.isfinite(once["loss"]).all()
+print("noise equal")
+seed = next(v for v in noisy.non_trainable_variables if v.name == "seed_generator_state")
+value = tf.constant([2**32 - 1, 7], tf.as_dtype(seed.dtype))
+draws = [tuple(_noise_of(tf.constant(i), seed, value).numpy()) for i in range(4)]
+assert len(set(draws)) == 4 and draws[0] == tuple(value.numpy())
+
+assert chosen_devices(None) == ("CPU:0",) and chosen_devices(2) == ("CPU:0", "CPU:1")
+for wrong in (0, 5, -1, True, 1.5, "GPU:0", ("CPU:0", "CPU:0"), []):
+    try:
+        recipes.finetune((images, names), devices=wrong)
+    except recipes.RecipeError as error:
+        assert "devices is" in str(error) and "'CPU:3'" in str(error), error
+    else:
+        raise AssertionError(wrong)
+found = recipes.finetune((images, names), backbone=small_network(), recipe=recipe, devices=2)
+assert found.history["loss"] and found.predict(images[:1])
+print("finetune equal")
+""",
+        8,
+    )
+
+
+def test_devices_on_jax_equal_one_device():
+    """The noise as well: it is drawn for the whole batch."""
+    run('compare("noise and statistics", ("bias", "moving_mean"), counts=(2,), statistics=True, dropout=0.5)', 1, "jax")
