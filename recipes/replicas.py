@@ -70,7 +70,8 @@ def _listed(kind: str) -> list[str]:
     if keras.backend.backend() == "tensorflow":
         return [":".join(device.name.split(":")[-2:]) for device in tf.config.list_logical_devices(kind)]
     if keras.backend.backend() == "jax":
-        return [name.upper() for name in keras.distribution.list_devices() if name.startswith(kind.lower())]
+        there = keras.distribution.list_devices()  # GPUs, or TPUs, or the CPU's
+        return [name.upper() for name in there if name.startswith("cpu") == (kind == "CPU")]
     return [f"{kind}:0"] if (kind == "GPU") == (accelerator() == "GPU") else []  # torch trains on one
 
 
