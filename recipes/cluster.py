@@ -111,10 +111,11 @@ class Cluster(Team):
 
     def __exit__(self, kind, error, traceback):
         told = None
-        if kind is not None and self.leads and not issubclass(kind, PeerLost):
-            told = {"do": "fail", "kind": kind.__name__, "text": str(error)}
-        elif kind is not None and issubclass(kind, RecipesError):
-            told = {"failed": str(error)}
+        if kind is not None and not issubclass(kind, PeerLost):
+            if self.leads:
+                told = {"do": "fail", "kind": kind.__name__, "text": str(error)}
+            elif issubclass(kind, RecipesError):
+                told = {"failed": str(error)}
         if told:
             with suppress(PeerLost):  # who need not be told any more
                 self.peers.send(told)
