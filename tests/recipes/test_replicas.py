@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 PROGRAM = """
@@ -106,6 +108,7 @@ print("finetune equal")
     )
 
 
+@pytest.mark.slow
 def test_devices_on_jax_equal_one_device():
     """The noise as well: it is drawn for the whole batch."""
     run('compare("noise and statistics", ("bias", "moving_mean"), counts=(2,), statistics=True, dropout=0.5)', 1, "jax")
