@@ -280,7 +280,7 @@ class Training:
             variable.assign(value * parts if variable.name == "iteration" else value)
         for variable in model.optimizer.variables:
             if variable.name.endswith("gradient_accumulator"):
-                variable.assign(keras.ops.zeros_like(variable))
+                variable.assign(keras.ops.zeros(variable.shape, variable.dtype))
         for name, callback in self._callbacks.items():
             if name in state["callbacks"]:
                 callback.restore(state["callbacks"][name])

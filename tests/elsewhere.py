@@ -2,7 +2,7 @@
 
     KERAS_BACKEND=jax python elsewhere.py FOLDER [all]
 
-It leaves a run, and in told.npz what was found with it.
+It reads the run in FOLDER/brought, and leaves one of its own and, in told.npz, what was found with both.
 """
 
 import sys
@@ -11,10 +11,11 @@ from pathlib import Path
 import keras
 import numpy as np
 from makers import arrays, jpeg, small_network
-from victim import At, interrupted
+from victim import LOSS, At, Poisoned, interrupted, spoil
 
 import recipes
 import recipes.choice
+import recipes.descent
 from recipes.compiled import weight_gradients
 from recipes.grad_cam import grad_cam
 from recipes.sources import unlabelled
@@ -65,10 +66,47 @@ def refused(result, directory) -> str:
     raise AssertionError("it was exported")
 
 
+class NoMemory(keras.callbacks.Callback):
+    """As if an update of eight images had run out of memory, and taken the state with it."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch == 2 and (self.model.optimizer.gradient_accumulation_steps or 1) < 2:
+            if keras.backend.backend() == "torch":
+                import torch
+
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            import jax
+
+            for variable in self.model.variables:
+                variable.value.delete()
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+
+def goes_on_after_faults() -> None:
+    reasons = finetuned(callbacks=[NoMemory()]).recipe.reasons
+    assert "memory ran out: batches of 8 images are computed in 2 parts from now on" in reasons
+    reasons = finetuned(callbacks=[At(6, spoil)]).recipe.reasons
+    assert any("with 1/2 of the learning rate" in reason for reason in reasons), reasons
+    recipes.descent.AdjustedCrossentropy = Poisoned
+    try:
+        finetuned()
+        raise AssertionError("it was trained")
+    except recipes.TrainingError as error:
+        assert "largest gradients at the last good weights: " in str(error)
+    finally:
+        recipes.descent.AdjustedCrossentropy = LOSS
+
+
 def the_rest(root: Path, result) -> None:
+    goes_on_after_faults()
     for recipe in ("probe", "few", "scratch"):
         assert finetuned(recipe).validation.n
     assert len(finetuned(snapshots=2, changes={"epochs": 4}).history["loss"]) == 4
+    result.export(root / "keras", format="keras")
+    if keras.backend.backend() == "jax":
+        result.export(root / "onnx", format="onnx")
+        result.export(root / "litert", format="litert", quantize="int8")
+        result.export(root / "crops", crops=10)
     result.report(root / "report.html")
     told = recipes.diagnose(result, IMAGES)
     assert told["learns 20 images by heart"].well and told["gradients"].well and told["initial loss"].well
@@ -80,6 +118,7 @@ def main(root: Path, everything: bool) -> None:
     result = finetuned(output=root / "run")
     noisy = result.predict(MORE[0], samples=4)
     told = seen(result) | {"spread": np.array([p.spread for p in noisy])}
+    told["brought"] = recipes.load(root / "brought").probabilities(unlabelled(MORE[0]))
     if backend == "jax" or everything:
         resumed(root, result)
     if backend == "torch":

@@ -12,21 +12,27 @@ import tensorflow as tf
 from makers import jpeg
 
 import recipes
+from recipes.sources import unlabelled
 
 TESTS = Path(__file__).resolve().parents[1]
 
 
-def run_elsewhere(backend: str, root: Path, *how: str) -> dict:
+def run_elsewhere(backend: str, root: Path, brought: recipes.Result, *how: str) -> dict:
     pytest.importorskip(backend)
+    brought.save(root / "brought")
     environment = os.environ | {
-        "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", "RECIPES_CACHE": str(root / "cache"),
+        "KERAS_BACKEND": backend, "RECIPES_CACHE": str(root / "cache"), "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",  # JAX compiles every small thing
         "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
     }  # fmt: skip
     command = [sys.executable, str(TESTS / "elsewhere.py"), str(root), *how]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     with np.load(root / "told.npz") as arrays:
-        return dict(arrays)
+        told = dict(arrays)
+    expected = brought.probabilities(unlabelled(elsewhere.MORE[0]))
+    np.testing.assert_allclose(told["brought"], expected, atol=1e-4)
+    return told
 
 
 def check_the_same_here(root: Path, told: dict) -> None:
@@ -38,8 +44,8 @@ def check_the_same_here(root: Path, told: dict) -> None:
     assert (told["spread"] > 0).all()
 
 
-def test_jax(tmp_path):
-    told = run_elsewhere("jax", tmp_path)
+def test_jax(tmp_path, trained):
+    told = run_elsewhere("jax", tmp_path, trained[0])
     check_the_same_here(tmp_path, told)
     served = tf.saved_model.load(tmp_path / "serving" / "1").signatures["serving_default"]
     found = served(image_bytes=tf.constant([jpeg(image) for image in elsewhere.MORE[0]]))
@@ -47,8 +53,8 @@ def test_jax(tmp_path):
     np.testing.assert_allclose(found["probabilities"], told["served"], atol=1e-4)
 
 
-def test_torch(tmp_path):
-    told = run_elsewhere("torch", tmp_path)
+def test_torch(tmp_path, trained):
+    told = run_elsewhere("torch", tmp_path, trained[0])
     check_the_same_here(tmp_path, told)
     assert "KERAS_BACKEND=tensorflow recipes export RUN" in str(told["refused"])
     assert not (tmp_path / "serving").exists()
@@ -56,5 +62,5 @@ def test_torch(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_everything(backend, tmp_path):
-    check_the_same_here(tmp_path, run_elsewhere(backend, tmp_path, "all"))
+def test_everything(backend, tmp_path, trained):
+    check_the_same_here(tmp_path, run_elsewhere(backend, tmp_path, trained[0], "all"))
