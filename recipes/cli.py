@@ -16,6 +16,7 @@ import recipes
 from augment import Policy
 from recipes.audit import look, printable
 from recipes.graph_header import MAX_PIXELS
+from recipes.input_worker import PORT
 from recipes.recipe_file import load_recipe
 from recipes.run_folder import check_writable
 from recipes.run_state import saved_in_the_end
@@ -36,7 +37,7 @@ DatasetArgument = Annotated[
     str,
     typer.Argument(
         help="A folder of class folders (or of train/, val/, test/ above them), a CSV of path,label, tfds:NAME, "
-        "or digits (embedded).",
+        "what `recipes pack` wrote, or digits (embedded).",
     ),
 ]
 RunArgument = Annotated[Path, typer.Argument(help="The folder that `recipes finetune --output` wrote.")]
@@ -72,6 +73,9 @@ def finetune(
     within: WithinOption = None,
     snapshots: Annotated[int, typer.Option(help="Cycles of the learning rate whose ends are averaged.", min=0)] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="What the audit finds is an error: exit code 2.")] = False,
+    input_workers: Annotated[
+        str | None, typer.Option(help="host:port,host:port of `recipes input-worker`: they augment the images.")
+    ] = None,
 ):
     """Train the best classifier for labelled images, and say why it is made as it is. Stopped? Run it again."""
     result = recipes.finetune(
@@ -84,6 +88,7 @@ def finetune(
         output=output,
         snapshots=snapshots,
         strict=strict,
+        input_workers=input_workers.split(",") if input_workers else (),
     )
     output = saved_in_the_end(result, output)
     result.report(output / "report.html")
@@ -325,6 +330,33 @@ def preview(
     spread = data.subset(np.linspace(0, len(data) - 1, min(4, len(data))).astype(int))
     augment.preview(spread.source(), POLICIES[policy](size), seed=seed).savefig(output)
     print(output)
+
+
+@app.command()
+def pack(
+    dataset: DatasetArgument,
+    out: Annotated[Path, typer.Argument(help="Folder for the pack: a dataset like the one that it is made of.")],
+    shards: Annotated[
+        int | None, typer.Option(help="Files for the training images; default: of 256 MiB each.", min=1)
+    ] = None,
+    within: WithinOption = None,
+):
+    """Write a dataset into few large files with checksums. Stopped? Run it again."""
+    print(f"{recipes.pack(_listed(dataset, within), out, shards=shards)}")
+    print(f"pack:   {out}\nnext:   recipes finetune {out}")
+
+
+@app.command("input-worker")
+def input_worker(
+    host: Annotated[
+        str | None, typer.Option(help="By which trainings reach this machine.", show_default="its own name")
+    ] = None,
+    port: Annotated[int, typer.Option(help="This one and the next; 0: two free ones.", min=0, max=65534)] = PORT,
+):
+    """Read and augment images for trainings elsewhere (finetune --input-workers), in a network that you trust."""
+    from recipes.input_worker import serve
+
+    serve(host, port)
 
 
 @app.command()

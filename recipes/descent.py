@@ -334,8 +334,13 @@ def training_batches(
 ) -> tf.data.Dataset:
     """All epochs of augmented (images, labels) from batch `first_batch` of epoch `start` on, one stream without a stall
     between epochs; the batches are those that are on the device at once."""
-    source, classes = train.source(), len(train.class_names)
     part = recipe.batch_size // recipe.accumulate
+    if train.workers:
+        batches = train.workers.batches(
+            train, recipe.policy, batch_size=part, seed=seed, start=start, stop=recipe.epochs, first_batch=first_batch
+        )  # fmt: skip
+        return batches.prefetch(tf.data.AUTOTUNE)
+    source, classes = train.source(), len(train.class_names)
 
     def one_epoch(epoch):
         begin = tf.where(epoch == start, tf.constant(first_batch, tf.int64), 0)

@@ -25,6 +25,7 @@ from recipes.evaluation import score
 from recipes.faults import reading_failed
 from recipes.finding import Finding
 from recipes.fit import Fitted
+from recipes.input_workers import InputWorkers
 from recipes.ledger import Gain, paired_bootstrap
 from recipes.plan import with_snapshots
 from recipes.prepare import Prepared, prepare
@@ -47,12 +48,13 @@ def finetune(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     snapshots: int = 0,
     strict: bool = False,
+    input_workers: Sequence[str] = (),
 ) -> Result:
     """Turn an ImageNet-pretrained network into a classifier of your images.
 
-    dataset:    a folder of class folders (or of train/, val/, test/ above them), a CSV of path,label, "tfds:NAME",
-                (images, labels), a tf.data.Dataset of (image or encoded bytes, label); None or "digits": the embedded
-                handwritten digits.
+    dataset:    a folder of class folders (or of train/, val/, test/ above them), what `pack` wrote, a CSV of
+                path,label, "tfds:NAME", (images, labels), a tf.data.Dataset of (image or encoded bytes, label); None
+                or "digits": the embedded handwritten digits.
     backbone:   "auto", a keras.applications call such as "MobileNetV2(alpha=0.35)", a .keras file, a keras.Model,
                 "glyphs".
     recipe:     "auto" (measured, see `plan`), "probe", "few", "all", "scratch", one of these `adjusted`, or a Recipe.
@@ -69,9 +71,12 @@ def finetune(
     snapshots:  that many cycles of the learning rate in the same epochs; their ends are averaged, see
         `Recipe.snapshots`.
     strict:     whatever the audit finds is an error, see `audit`.
+    input_workers: addresses, such as ["host:5050"], of machines on which `recipes input-worker` runs: they read and
+        augment the training images instead of this process, batch for batch the same. See docs/scale.md.
 
-    Raises: DataError, BackboneError, RecipeError, OutputError, before anything long begins; DataError when many images
-        vanish meanwhile; TrainingError when the loss is no longer a number at an eighth of the learning rate either.
+    Raises: DataError, BackboneError, RecipeError, OutputError, WorkerError, before anything long begins; DataError when
+        many images vanish meanwhile, WorkerError when all input workers do; TrainingError when the loss is no longer a
+        number at an eighth of the learning rate either.
 
     Example: `recipes.finetune("photos/", output="run")`
     """
@@ -79,6 +84,7 @@ def finetune(
     check_recipe(recipe)
     seed, callbacks, snapshots = checked_seed(seed), checked_callbacks(callbacks), checked_snapshots(snapshots)
     limit = seconds(time_limit) if time_limit is not None else None
+    workers = InputWorkers(tuple(input_workers)) if input_workers else None
     asked = in_words(dataset, backbone, recipe, validation, time_limit, seed, snapshots)
     with RunState(None if output is None else Path(output).expanduser(), asked) as run:
         if done := run.finished():
@@ -86,7 +92,9 @@ def finetune(
         deadline = None if limit is None else began + limit - run.spent
         planned = run.plan(recipe)
         try:
-            ready = prepare(dataset, backbone, planned or recipe, validation, seed, deadline, run.begin, strict)
+            ready = prepare(
+                dataset, backbone, planned or recipe, validation, seed, deadline, run.begin, strict, workers
+            )
             run.keep_plan(ready.recipe, _images(ready), versions())
             return _made(replace(ready, recipe=planned or ready.recipe), seed, deadline, callbacks, snapshots, run)
         except tf.errors.OpError as error:
@@ -98,6 +106,8 @@ def _made(ready: Prepared, seed: int, deadline: float | None, callbacks, snapsho
     start, clock = ready.start, ready.clock
     chosen = with_snapshots(ready.recipe, snapshots) if snapshots else ready.recipe
     print(chosen)
+    if start.splits.train.workers and not chosen.epochs:
+        print("the input workers have nothing to do: this recipe trains on features, not on augmented images")
     if chosen.epochs and run.directory is not None:
         callbacks = [Babysitter(run.directory / LOGS), *callbacks]
     keras.utils.set_random_seed(seed)  # the same, whatever had to be computed before and what was at hand

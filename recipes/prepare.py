@@ -15,6 +15,7 @@ from recipes.data import Splits, joined
 from recipes.devices import free_memory, prepare_devices
 from recipes.errors import DataError
 from recipes.features import Extractor, Features
+from recipes.input_workers import InputWorkers
 from recipes.plan import Summary, in_time, options, table
 from recipes.probe import MIRRORED_BELOW, Probe, probe_backbone
 from recipes.recipe import Recipe
@@ -38,17 +39,19 @@ class Prepared:
 
 
 def prepare(
-    dataset, backbone, recipe, validation, seed: int, deadline: float | None, check=lambda: None, strict: bool = False
-) -> Prepared:
+    dataset, backbone, recipe, validation, seed: int, deadline: float | None, check=lambda: None, strict: bool = False,
+    workers: InputWorkers | None = None,
+) -> Prepared:  # fmt: skip
     """Everything of `finetune` up to the first training, printed as it is found. Sets all seeds.
 
-    check: called once the dataset is loaded.  strict: findings of the audit are an error.
+    check: called once the dataset is loaded.  strict: findings of the audit are an error.  workers: who will augment.
     """
     own = dataset is None or (isinstance(dataset, str) and dataset == "digits")
     splits = load("digits" if own else dataset)
     check()
     splits, backbone = with_validation(splits, validation), "glyphs" if own and backbone == "auto" else backbone
     prepare_devices()
+    splits = splits if workers is None else replace(splits, train=workers.checked(splits.train))
     keras.utils.set_random_seed(seed)
     network = resolve(backbone)
     clock = Clock()
