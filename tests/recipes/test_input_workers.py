@@ -29,6 +29,7 @@ from recipes.remote import Remote
 from recipes.sources import load
 
 POLICY = augment.Policy(size=24, short_side=(24, 32), rotate=10, pca=0.1)
+MIXED = replace(POLICY, mixup=0.2)
 NEW = [sys.executable, "-m", "recipes", "input-worker", "--host", "localhost", "--port"]
 
 
@@ -100,25 +101,29 @@ def test_turns_are_the_epoch_dealt_out(size, batch, count):
         assert found == [index for batch in batches[turn::count] for index in batch]
 
 
-def test_the_same_batches_in_the_same_order(photos, here, tmp_path):
-    """From a folder named by a relative path, with two workers, and resumed with one in the middle of an epoch; mixed
-    images have the same partners."""
-    data = load(os.path.relpath(photos)).train
-    asked = recipe(policy=replace(POLICY, mixup=0.2))
-    local = pulled(data, asked)
+@pytest.fixture(scope="module")
+def local(photos):
+    """Two epochs as this process makes them; mixed images have partners."""
+    return pulled(load(photos).train, recipe(policy=MIXED))
+
+
+def test_the_same_batches_in_the_same_order(photos, here, local):
+    """From a folder named by a relative path."""
+    data = InputWorkers(tuple(worker.address for worker in here)).checked(load(os.path.relpath(photos)).train)
     assert len(local) == 16
-    two = InputWorkers(tuple(worker.address for worker in here)).checked(data)
-    assert_same(local, pulled(two, asked))
-    one = InputWorkers((here[0].address,)).checked(data)
-    assert_same(local[11:], pulled(one, asked, start=1, first_batch=3))
+    assert_same(local, pulled(data, recipe(policy=MIXED)))
 
 
-def test_packs_and_arrays_travel_too(photos, here, tmp_path):
+def test_resumed_from_a_pack(photos, here, local, tmp_path):
     recipes.pack(photos, tmp_path / "packed", shards=2)
-    for dataset in (tmp_path / "packed", arrays(5)):
-        data = load(dataset).train
-        workers = InputWorkers((here[0].address,)).checked(data)
-        assert_same(pulled(data, recipe(1)), pulled(workers, recipe(1)))
+    data = InputWorkers((here[0].address,)).checked(load(tmp_path / "packed").train)
+    assert_same(local[11:], pulled(data, recipe(policy=MIXED), start=1, first_batch=3))
+
+
+@pytest.mark.slow
+def test_arrays_travel_too(here):
+    data = load(arrays(5)).train
+    assert_same(pulled(data, recipe()), pulled(InputWorkers((here[0].address,)).checked(data), recipe()))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +200,7 @@ def test_a_file_that_cannot_be_read_is_named(photos, here, tmp_path):
     bad = root / "red" / "009.jpg"
     bad.write_bytes(b"no picture")
     with pytest.raises(tf.errors.OpError) as raised:
-        pulled(data, recipe(1))
+        pulled(data, recipe(1, augment.Policy.none(16)))
     assert f"cannot read {bad}" in str(reading_failed(raised.value, data))
 
 
