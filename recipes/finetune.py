@@ -84,7 +84,7 @@ def finetune(
     check_recipe(recipe)
     seed, callbacks, snapshots = checked_seed(seed), checked_callbacks(callbacks), checked_snapshots(snapshots)
     limit = seconds(time_limit) if time_limit is not None else None
-    workers = InputWorkers(tuple(input_workers)) if input_workers else None
+    workers = InputWorkers(input_workers) if input_workers else None
     asked = in_words(dataset, backbone, recipe, validation, time_limit, seed, snapshots)
     with RunState(None if output is None else Path(output).expanduser(), asked) as run:
         if done := run.finished():

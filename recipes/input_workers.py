@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -53,7 +53,7 @@ class InputWorkers:
     failure: why there are no more batches.
     """
 
-    addresses: tuple[str, ...]
+    addresses: Sequence[str]
     lost: set[str] = field(default_factory=set)
     failure: RecipesError | None = None
 
@@ -61,6 +61,7 @@ class InputWorkers:
         """Raises: WorkerError for what is no address, and for workers that do not answer."""
         if not self.addresses or isinstance(self.addresses, str):
             raise WorkerError(f"input_workers is {self.addresses!r}; expected a list such as ['host:5050']")
+        self.addresses = tuple(self.addresses)
         for address in self.addresses:
             port = re.fullmatch(r"[^\s:/,]+:(\d{1,5})|\[[0-9a-fA-F:.]+\]:(\d{1,5})", str(address))
             if not port or not 0 < int(port[1] or port[2]) < 2**16:

@@ -130,7 +130,7 @@ def compare_workers(folder: Path, rounds: int) -> None:
         data, found = load(folder).train, {1: [], 2: []}
         for number in range(rounds + 1):
             for count in found:
-                used = InputWorkers(tuple(worker.address for worker in workers[:count])).checked(data)
+                used = InputWorkers([worker.address for worker in workers[:count]]).checked(data)
                 stream = iter(
                     used.workers.batches(
                         used, POLICY, batch_size=BATCH, seed=0, start=number, stop=number + 2, first_batch=0

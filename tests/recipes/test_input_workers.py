@@ -109,21 +109,21 @@ def local(photos):
 
 def test_the_same_batches_in_the_same_order(photos, here, local):
     """From a folder named by a relative path."""
-    data = InputWorkers(tuple(worker.address for worker in here)).checked(load(os.path.relpath(photos)).train)
+    data = InputWorkers([worker.address for worker in here]).checked(load(os.path.relpath(photos)).train)
     assert len(local) == 16
     assert_same(local, pulled(data, recipe(policy=MIXED)))
 
 
 def test_resumed_from_a_pack(photos, here, local, tmp_path):
     recipes.pack(photos, tmp_path / "packed", shards=2)
-    data = InputWorkers((here[0].address,)).checked(load(tmp_path / "packed").train)
+    data = InputWorkers([here[0].address]).checked(load(tmp_path / "packed").train)
     assert_same(local[11:], pulled(data, recipe(policy=MIXED), start=1, first_batch=3))
 
 
 @pytest.mark.slow
 def test_arrays_travel_too(here):
     data = load(arrays(5)).train
-    assert_same(pulled(data, recipe()), pulled(InputWorkers((here[0].address,)).checked(data), recipe()))
+    assert_same(pulled(data, recipe()), pulled(InputWorkers([here[0].address]).checked(data), recipe()))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_arrays_travel_too(here):
 )
 def test_addresses(given, said):
     with pytest.raises(WorkerError, match=said):
-        InputWorkers(given if isinstance(given, str) else tuple(given))
+        InputWorkers(given)
 
 
 def test_nobody_answers(photos):
@@ -160,7 +160,7 @@ def test_a_port_that_is_taken(here):
 
 
 def test_what_cannot_travel(photos, here, monkeypatch):
-    workers = InputWorkers((here[0].address,))
+    workers = InputWorkers([here[0].address])
     data = workers.checked(load(photos).train)
     with pytest.raises(WorkerError, match="extra layer"):
         training_batches(data, recipe(policy=replace(POLICY, extra=lambda images: images)), seed=0)
@@ -174,7 +174,7 @@ def test_what_cannot_travel(photos, here, monkeypatch):
 def test_images_that_the_workers_lack_or_that_are_others(here, tmp_path, monkeypatch):
     """The file is changed once this process has read it, before the worker does."""
     data = load(folder(tmp_path, per_class=4)).train
-    workers, last = InputWorkers((here[0].address,)), data.images[-1]
+    workers, last = InputWorkers([here[0].address]), data.images[-1]
 
     def changed(address, dataset):
         with open(last, "ab") as file:
@@ -196,7 +196,7 @@ def test_images_that_the_workers_lack_or_that_are_others(here, tmp_path, monkeyp
 
 def test_a_file_that_cannot_be_read_is_named(photos, here, tmp_path):
     root = folder(tmp_path / "photos", per_class=4)
-    data = InputWorkers((here[0].address,)).checked(load(root).train)
+    data = InputWorkers([here[0].address]).checked(load(root).train)
     bad = root / "red" / "009.jpg"
     bad.write_bytes(b"no picture")
     with pytest.raises(tf.errors.OpError) as raised:
@@ -211,7 +211,7 @@ def test_a_worker_dies_and_comes_back(photos, capsys):
     local = pulled(data, recipe(6))
     with Process() as first, Process() as second:
         assert first.said[1].strip().endswith(f"--input-workers {first.address}")
-        workers = InputWorkers((first.address, second.address)).checked(data)
+        workers = InputWorkers([first.address, second.address]).checked(data)
         found = []
         for number, (x, y) in enumerate(training_batches(workers, recipe(6), seed=5)):
             if number == 2:
@@ -231,7 +231,7 @@ def test_a_worker_dies_and_comes_back(photos, capsys):
 def test_a_worker_that_is_frozen(photos):
     data = load(photos).train
     with Process() as only:
-        workers = InputWorkers((only.address,)).checked(data)
+        workers = InputWorkers([only.address]).checked(data)
         stream = iter(training_batches(workers, recipe(50), seed=5))
         next(stream)
         only.process.send_signal(signal.SIGSTOP)
