@@ -42,11 +42,13 @@ from recipes.errors import (  # noqa: E402
     RecipesError,
     TrainingError,
     UnsafeFileError,
+    WorkerError,
 )
 from recipes.evaluation import Evaluation  # noqa: E402
 from recipes.finetune import finetune  # noqa: E402
 from recipes.ledger import Gain  # noqa: E402
 from recipes.ledger import table as ledger_table  # noqa: E402
+from recipes.pack import pack  # noqa: E402
 from recipes.plan import Summary, plan  # noqa: E402
 from recipes.pretrain import pretrain  # noqa: E402
 from recipes.probe import Probe, StageResult, probe  # noqa: E402
@@ -93,6 +95,7 @@ __all__ = [
     "Summary",
     "TrainingError",
     "UnsafeFileError",
+    "WorkerError",
     "ablate",
     "adjusted",
     "audit",
@@ -107,6 +110,7 @@ __all__ = [
     "ledger_table",
     "linear_probe",
     "load",
+    "pack",
     "plan",
     "pretrain",
     "probe",

@@ -8,6 +8,7 @@ from recipes.data import ImageData, Splits
 from recipes.errors import DataError
 from recipes.finding import Finding, printable
 from recipes.look import look
+from recipes.manifest import verify
 from recipes.sources import load
 
 __all__ = ["Audit", "Finding", "audit", "check_trainable", "look", "printable", "usable"]
@@ -55,9 +56,12 @@ def audit(dataset, *, strict: bool = False) -> Audit:
 
     strict: findings are an error.
 
-    Raises: DataError when `dataset` is none of the supported forms, or, if `strict`, listing what was found.
+    Raises: DataError when `dataset` is none of the supported forms, when a pack was altered, or, if `strict`, listing
+        what was found.
     """
     splits = load(dataset)
+    if splits is not dataset:  # the images of a pack are looked at in any case, each against its own hash
+        verify(splits.given.values())
     found = images_audited(splits)
     of_classes = oddities.classes(splits.train, found.fingerprints["train"], found.excluded, splits.validation is None)
     found = replace(found, findings=(*found.findings, *of_classes, *splits.unread))

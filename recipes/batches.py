@@ -23,8 +23,13 @@ def training_batches(
     shard: (index, count) of several: slices of the batches, an empty one where nothing of a last batch is left, and as
         a third how many images the whole batch has.
     """
-    source, classes = train.source(), len(train.class_names)
     part = recipe.batch_size // recipe.accumulate
+    if train.workers:
+        batches = train.workers.batches(
+            train, recipe.policy, batch_size=part, seed=seed, start=start, stop=recipe.epochs, first_batch=first_batch
+        )  # fmt: skip
+        return batches.prefetch(tf.data.AUTOTUNE)
+    source, classes = train.source(), len(train.class_names)
 
     def one_epoch(epoch):
         begin = tf.where(epoch == start, tf.constant(first_batch, tf.int64), 0)

@@ -17,6 +17,7 @@ import recipes
 from augment import Policy
 from recipes.audit import look, printable
 from recipes.graph_header import MAX_PIXELS
+from recipes.input_worker import PORT
 from recipes.peers import leads
 from recipes.recipe_file import load_recipe
 from recipes.run_folder import check_writable
@@ -38,7 +39,7 @@ DatasetArgument = Annotated[
     str,
     typer.Argument(
         help="A folder of class folders (or of train/, val/, test/ above them), a CSV of path,label, tfds:NAME, "
-        "or digits (embedded).",
+        "what `recipes pack` wrote, or digits (embedded).",
     ),
 ]
 RunArgument = Annotated[Path, typer.Argument(help="The folder that `recipes finetune --output` wrote.")]
@@ -77,6 +78,9 @@ def finetune(
     devices: Annotated[
         str | None, typer.Option(help="That train together: how many, or GPU:0,GPU:1; default: all GPUs.")
     ] = None,
+    input_workers: Annotated[
+        str | None, typer.Option(help="host:port,host:port of `recipes input-worker`: they augment the images.")
+    ] = None,
 ):
     """Train the best classifier for labelled images, and say why it is made as it is. Stopped? Run it again."""
     result = recipes.finetune(
@@ -90,6 +94,7 @@ def finetune(
         snapshots=snapshots,
         strict=strict,
         devices=_devices(devices),
+        input_workers=input_workers.split(",") if input_workers else (),
     )
     if not leads():
         print(f"worker 0 has written the run: {output}")
@@ -334,6 +339,33 @@ def preview(
     spread = data.subset(np.linspace(0, len(data) - 1, min(4, len(data))).astype(int))
     augment.preview(spread.source(), POLICIES[policy](size), seed=seed).savefig(output)
     print(output)
+
+
+@app.command()
+def pack(
+    dataset: DatasetArgument,
+    out: Annotated[Path, typer.Argument(help="Folder for the pack: a dataset like the one that it is made of.")],
+    shards: Annotated[
+        int | None, typer.Option(help="Files for the training images; default: of 256 MiB each.", min=1)
+    ] = None,
+    within: WithinOption = None,
+):
+    """Write a dataset into few large files with checksums. Stopped? Run it again."""
+    print(f"{recipes.pack(_listed(dataset, within), out, shards=shards)}")
+    print(f"pack:   {out}\nnext:   recipes finetune {out}")
+
+
+@app.command("input-worker")
+def input_worker(
+    host: Annotated[
+        str | None, typer.Option(help="By which trainings reach this machine.", show_default="its own name")
+    ] = None,
+    port: Annotated[int, typer.Option(help="This one and the next; 0: two free ones.", min=0, max=65534)] = PORT,
+):
+    """Read and augment images for trainings elsewhere (finetune --input-workers), in a network that you trust."""
+    from recipes.input_worker import serve
+
+    serve(host, port)
 
 
 @app.command()

@@ -10,21 +10,26 @@ import tensorflow as tf
 import augment
 from recipes.errors import DataError
 from recipes.finding import Finding
+from recipes.input_workers import InputWorkers
+from recipes.records import Records
 
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
     """Images and their labels, read lazily, in a fixed order.
 
-    images: paths (`str`), encoded images (`bytes`), or one array (n, height, width, channels) of values in 0..255.
+    images: paths (`str`), encoded images (`bytes`), `Records` of a pack, or one array (n, height, width, channels) of
+            values in 0..255.
     labels: int64 (n,), indices into `class_names`, which is sorted by name (integer labels: by value).
     names:  what to call each image in messages: its path, or `images[17]`.
+    workers: who augments them for a training; None: the process that trains.
     """
 
-    images: Sequence[str] | Sequence[bytes] | np.ndarray
+    images: Sequence[str] | Sequence[bytes] | Records | np.ndarray
     labels: np.ndarray
     class_names: tuple[str, ...]
     names: tuple[str, ...]
+    workers: InputWorkers | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -41,7 +46,8 @@ class ImageData:
     def subset(self, indices) -> "ImageData":
         """The images at `indices`, in that order."""
         indices = np.asarray(indices, int)
-        images = self.images[indices] if self.in_memory_pixels else [self.images[i] for i in indices]
+        listed = not isinstance(self.images, np.ndarray | Records)
+        images = [self.images[i] for i in indices] if listed else self.images[indices]
         return replace(self, images=images, labels=self.labels[indices], names=tuple(self.names[i] for i in indices))
 
     def with_classes(self, class_names: Sequence[str]) -> "ImageData":
@@ -53,6 +59,11 @@ class ImageData:
             return self
         names = np.array(self.class_names)[self.labels]
         return labelled(self.images, names, self.names, class_names)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether each image is a file."""
+        return isinstance(self.images, Sequence) and len(self) > 0 and isinstance(self.images[0], str)
 
     def encoded(self, index: int) -> bytes:
         """The file's bytes as they are; not for arrays."""
@@ -66,23 +77,30 @@ class ImageData:
         """Random access for `augment.pipeline`: index → (encoded bytes or RGB pixels, label)."""
         labels = tf.constant(self.labels, tf.int64)
         names = tf.constant([os.fsencode(name) for name in self.names], tf.string)
-        if self.in_memory_pixels:
-            images = tf.constant(self.images)
-        else:
-            images = tf.constant([os.fsencode(image) for image in self.images], tf.string)
-        on_disk = not self.in_memory_pixels and len(self) > 0 and isinstance(self.images[0], str)
+        content = self._reader()
 
         def read(index):
-            image = tf.gather(images, index)
-            return (tf.io.read_file(image) if on_disk else image), tf.gather(labels, index)
+            return content(index), tf.gather(labels, index)
 
         return augment.Source(size=len(self), read=read, name=lambda index: tf.gather(names, index))
+
+    def _reader(self):
+        if isinstance(self.images, Records):
+            return self.images.reader()
+        images = self.images if self.in_memory_pixels else [os.fsencode(image) for image in self.images]
+        table = tf.constant(images, None if self.in_memory_pixels else tf.string)
+        if self.on_disk:
+            return lambda index: tf.io.read_file(tf.gather(table, index))
+        return lambda index: tf.gather(table, index)
 
 
 def joined(first: ImageData, second: ImageData) -> ImageData:
     """The images of both, in that order; they have the same classes."""
-    if first.in_memory_pixels and second.in_memory_pixels:
+    kinds = {type(first.images), type(second.images)}
+    if kinds == {np.ndarray}:
         images = np.concatenate([first.images, second.images])
+    elif kinds == {Records} and first.images.index.key == second.images.index.key:
+        images = first.images + second.images
     else:
         images = [*first.images, *second.images]
     labels = np.concatenate([first.labels, second.labels])

@@ -40,5 +40,9 @@ class UnsafeFileError(RecipesError):
     """A file that was to be loaded is damaged, or asks for more than data: code, other files, or boundless memory."""
 
 
+class WorkerError(RecipesError):
+    """An input worker cannot be reached or cannot be used."""
+
+
 class ProofError(RecipesError):
     """What was to be exported answers differently from the Result."""

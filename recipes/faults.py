@@ -9,19 +9,22 @@ import tensorflow as tf
 
 from recipes.compiled import weight_gradients
 from recipes.data import ImageData
-from recipes.errors import DataError
+from recipes.errors import DataError, RecipesError
 from recipes.finding import printable
+from recipes.records import Records
 
 _SHARE, _FEW = 0.01, 3  # of the training images may vanish; and that many of a small dataset
 AGAIN = "put them back and give the same command again: it goes on from where it stopped"
 
 
 def vanished(data: ImageData) -> tuple[str, ...]:
-    """Names of the images that are files and cannot be opened any more."""
-    if data.in_memory_pixels:
+    """Names of the images whose files cannot be opened any more."""
+    if isinstance(data.images, Records):
+        return tuple(data.names[i] for i in np.flatnonzero(data.images.lost()))
+    if not data.on_disk:
         return ()
     pairs = zip(data.images, data.names, strict=True)
-    return tuple(name for image, name in pairs if isinstance(image, str) and not os.access(image, os.R_OK))
+    return tuple(name for image, name in pairs if not os.access(image, os.R_OK))
 
 
 def too_many(gone: int, images: int) -> bool:
@@ -29,8 +32,11 @@ def too_many(gone: int, images: int) -> bool:
     return gone > _FEW and gone > _SHARE * images
 
 
-def reading_failed(error: tf.errors.OpError, *parts: ImageData) -> DataError | None:
+def reading_failed(error: tf.errors.OpError, *parts: ImageData) -> RecipesError | None:
     """What a pipeline's error is called where it is about an image; None where it is something else."""
+    for data in parts:
+        if data.workers and data.workers.failure:
+            return data.workers.failure
     gone = [name for data in parts for name in vanished(data)]
     if gone:
         shown = ", ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")

@@ -28,6 +28,7 @@ from recipes.faults import reading_failed
 from recipes.finding import Finding
 from recipes.fit import Fitted
 from recipes.follow import follow, lead
+from recipes.input_workers import InputWorkers
 from recipes.ledger import Gain, paired_bootstrap
 from recipes.peers import job_of
 from recipes.plan import with_snapshots
@@ -53,12 +54,13 @@ def finetune(
     snapshots: int = 0,
     strict: bool = False,
     devices=None,
+    input_workers: Sequence[str] = (),
 ) -> Result:
     """Turn an ImageNet-pretrained network into a classifier of your images.
 
-    dataset:    a folder of class folders (or of train/, val/, test/ above them), a CSV of path,label, "tfds:NAME",
-                (images, labels), a tf.data.Dataset of (image or encoded bytes, label); None or "digits": the embedded
-                handwritten digits.
+    dataset:    a folder of class folders (or of train/, val/, test/ above them), what `pack` wrote, a CSV of
+                path,label, "tfds:NAME", (images, labels), a tf.data.Dataset of (image or encoded bytes, label); None
+                or "digits": the embedded handwritten digits.
     backbone:   "auto", a keras.applications call such as "MobileNetV2(alpha=0.35)", a .keras file, a keras.Model,
                 "glyphs".
     recipe:     "auto" (measured, see `plan`), "probe", "few", "all", "scratch", one of these `adjusted`, or a Recipe.
@@ -79,10 +81,13 @@ def finetune(
                 "GPU:1"). Each has a slice of every batch, which stays the recipe's: the result is one device's, to the
                 order of floating-point sums. The same command on several hosts, each with its TF_CONFIG, trains on all
                 of them, see docs/distributed.md.
+    input_workers: addresses, such as ["host:5050"], of machines on which `recipes input-worker` runs: they read and
+        augment the training images instead of this process, batch for batch the same. See docs/scale.md.
 
-    Raises: DataError, BackboneError, RecipeError, OutputError, before anything long begins; DataError when many images
-        vanish meanwhile; TrainingError when the loss is no longer a number at an eighth of the learning rate either.
-        On several hosts ClusterError, and PeerLost when one is gone: given again, the command goes on.
+    Raises: DataError, BackboneError, RecipeError, OutputError, WorkerError, before anything long begins; DataError when
+        many images vanish meanwhile, WorkerError when all input workers do; TrainingError when the loss is no longer a
+        number at an eighth of the learning rate either. On several hosts ClusterError, and PeerLost when one is gone:
+        given again, the command goes on.
 
     Example: `recipes.finetune("photos/", output="run")`
     """
@@ -90,6 +95,7 @@ def finetune(
     check_recipe(recipe)
     seed, callbacks, snapshots = checked_seed(seed), checked_callbacks(callbacks), checked_snapshots(snapshots)
     limit = seconds(time_limit) if time_limit is not None else None
+    workers = InputWorkers(input_workers) if input_workers else None
     asked = in_words(dataset, backbone, recipe, validation, time_limit, seed, snapshots)
     output = None if output is None else Path(output).expanduser()
 
@@ -105,7 +111,9 @@ def finetune(
                 check_data(splits)
 
             try:
-                ready = prepare(dataset, backbone, planned or recipe, validation, seed, deadline, check, strict)
+                ready = prepare(
+                    dataset, backbone, planned or recipe, validation, seed, deadline, check, strict, workers
+                )
                 run.keep_plan(ready.recipe, _images(ready), versions())
                 ready = replace(ready, recipe=planned or ready.recipe)
                 return _made(ready, seed, deadline, callbacks, snapshots, run)
@@ -113,6 +121,10 @@ def finetune(
                 raise reading_failed(error) or error from None
 
     if job := job_of():
+        if workers:
+            raise ClusterError(
+                "input_workers with several hosts: each host augments its own slice of every batch; leave one out"
+            )
         with Cluster(job, asked | {"strict": strict}, devices) as cluster:
             return lead(cluster, here) if cluster.leads else follow(cluster, loaded(dataset, validation))
     prepare_devices()
@@ -125,6 +137,8 @@ def _made(ready: Prepared, seed: int, deadline: float | None, callbacks, snapsho
     start, clock = ready.start, ready.clock
     chosen = with_snapshots(ready.recipe, snapshots) if snapshots else ready.recipe
     print(chosen)
+    if start.splits.train.workers and not chosen.epochs:
+        print("the input workers have nothing to do: this recipe trains on features, not on augmented images")
     if chosen.epochs and run.directory is not None:
         callbacks = [Babysitter(run.directory / LOGS), *callbacks]
     keras.utils.set_random_seed(seed)  # the same, whatever had to be computed before and what was at hand

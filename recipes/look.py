@@ -68,7 +68,7 @@ def look_at(data: ImageData, index: int) -> Facts:
     """`Facts` of one image. Never raises for a bad file: `Facts.error` says what is wrong."""
     if data.in_memory_pixels:
         return pixel_facts(data.images[index], Header("array"))
-    if isinstance(data.images[index], str):
+    if data.on_disk:
         try:
             status = os.stat(data.images[index])
         except OSError as error:

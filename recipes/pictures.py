@@ -10,7 +10,7 @@ import tensorflow as tf
 import augment
 from augment.preview import drawn
 from recipes.data import ImageData
-from recipes.errors import BackboneError
+from recipes.errors import BackboneError, DataError
 from recipes.features import evaluation_batches
 from recipes.grad_cam import grad_cam
 from recipes.look import look_at
@@ -56,7 +56,10 @@ def at_hand(data: ImageData | None, indices: Sequence[int]) -> list[int]:
 
 
 def _at_hand(data: ImageData | None, index: int) -> bool:
-    return data is not None and not look_at(data, index).error
+    try:
+        return data is not None and not look_at(data, index).error
+    except DataError:  # a pack that was altered or is gone
+        return False
 
 
 def variations(data: ImageData, policy: augment.Policy) -> list[list[tuple[str, str]]]:

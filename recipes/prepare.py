@@ -15,6 +15,7 @@ from recipes.data import Splits, joined
 from recipes.devices import free_memory, prepare_devices
 from recipes.errors import DataError
 from recipes.features import Extractor, Features
+from recipes.input_workers import InputWorkers
 from recipes.plan import Summary, in_time, options, table
 from recipes.probe import MIRRORED_BELOW, Probe, probe_backbone
 from recipes.recipe import Recipe
@@ -46,14 +47,17 @@ def prepare(
     deadline: float | None,
     check=lambda splits: None,
     strict: bool = False,
+    workers: InputWorkers | None = None,
 ) -> Prepared:
     """Everything of `finetune` up to the first training, printed as it is found. Sets all seeds.
 
     check: called once the dataset is loaded, with its splits.  strict: findings of the audit are an error.
+    workers: who will augment.
     """
     splits, backbone = loaded(dataset, validation), "glyphs" if _own(dataset) and backbone == "auto" else backbone
     check(splits)
     prepare_devices()
+    splits = splits if workers is None else replace(splits, train=workers.checked(splits.train))
     keras.utils.set_random_seed(seed)
     network = resolve(backbone)
     clock = Clock()

@@ -58,7 +58,7 @@ def _read(data: ImageData) -> tuple[list[bytes], list[str], int]:
     for i in at:
         try:
             contents.append(_encoded(data.images[i]) if data.in_memory_pixels else data.encoded(i))
-        except OSError:
+        except (OSError, DataError):
             continue  # counted, and told
         names.append(data.names[i])
     return contents, names, len(at) - len(contents)

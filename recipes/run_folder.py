@@ -19,8 +19,10 @@ from recipes.finish import Calibration
 from recipes.judged import Judged
 from recipes.ledger import Gain
 from recipes.linear import Linear
+from recipes.manifest import in_pack
 from recipes.probe import MirrorTest, Probe, StageResult
 from recipes.recipe import Recipe
+from recipes.records import Records
 from recipes.result import Result
 from recipes.safe_model import load_model
 from recipes.suspects import Suspect
@@ -112,7 +114,10 @@ def describe(result: Result) -> dict:
 
 def _files(data: ImageData | None) -> dict | None:
     """Where images lie; None where they are no files."""
-    if data is None or data.in_memory_pixels or not all(isinstance(image, str) for image in data.images):
+    if data is not None and isinstance(data.images, Records):
+        index, rows = data.images.index, data.images.rows.tolist()
+        return {"pack": os.path.abspath(index.folder), "key": index.key, "rows": rows, "labels": data.labels.tolist()}
+    if data is None or not data.on_disk:
         return None
     return {"files": [os.path.abspath(image) for image in data.images], "labels": data.labels.tolist()}
 
@@ -120,6 +125,8 @@ def _files(data: ImageData | None) -> dict | None:
 def _held_out(told: dict | None, class_names) -> ImageData | None:
     if not told:
         return None
+    if "pack" in told:
+        return in_pack(Path(told["pack"]), told["key"], told["rows"], told["labels"], class_names)
     return ImageData(told["files"], np.array(told["labels"], np.int64), tuple(class_names), tuple(told["files"]))
 
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from recipes.data import ImageData, Splits, check_pixels, labelled, stacked
 from recipes.errors import DataError
 from recipes.finding import Finding
+from recipes.manifest import is_pack, read_pack
 from recipes.table import SPLIT_FOLDERS, read_table
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"})
@@ -20,8 +21,9 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".
 def load(dataset, class_names: tuple[str, ...] | None = None) -> Splits:
     """Any supported dataset as `Splits`.
 
-    dataset: a folder of class folders (or of train/, val/, test/ above them), a CSV of `path,label[,split]`,
-    "tfds:NAME", "digits", (images, labels), a tf.data.Dataset of (image | encoded bytes, label), ImageData or Splits.
+    dataset: a folder of class folders (or of train/, val/, test/ above them), a pack (see `recipes.pack`), a CSV of
+    `path,label[,split]`, "tfds:NAME", "digits", (images, labels), a tf.data.Dataset of (image | encoded bytes, label),
+    ImageData or Splits.
     class_names: the classes to map to (for evaluation data); derived from the data when None.
 
     Raises: DataError, in the first second, when it is none of these.
@@ -48,6 +50,8 @@ def load(dataset, class_names: tuple[str, ...] | None = None) -> Splits:
 
         return digits()
     path = Path(dataset).expanduser()
+    if path.is_dir() and is_pack(path):
+        return load(read_pack(path), class_names)
     if path.is_dir():
         return _from_folder(path, class_names)
     if path.is_file() and path.suffix.lower() == ".csv":
@@ -178,6 +182,8 @@ def _unread(path: Path, parts, unread: dict[str, list[str]]) -> tuple[Finding, .
 def _class_folders(path: Path, class_names, unread) -> ImageData:
     folders = _subfolders(path)
     if not folders:
+        if any(path.glob("*.tfrecord")):
+            raise DataError(f"{path} holds .tfrecord files but no pack.json: it is no pack, or was not copied whole")
         loose = len(image_files(path))
         what = f"holds {loose} images but no class folders" if loose else "is empty: no folders and no images in it"
         raise DataError(f"{path} {what}; put each class's images into a folder of its own: {path}/cats, {path}/dogs")

@@ -1,0 +1,183 @@
+"""Images per second from a folder and from the pack of it; from one input worker and from two.
+
+    python scripts/benchmark_input.py [FOLDER of class folders] [--quick] [--only pack|workers]
+
+Pack: both sides take turns in one run, medians of the rounds, both shuffled as a training shuffles. `read` is reading
+alone; `cold` reads what the page cache was asked to forget; `batches` is what a training waits for, augmented at 224
+pixels. To reach: at least the folder's speed in batches and cold.
+
+Workers: each is a process on cores of its own, the trainer is simulated by whatever takes the batches as fast as they
+come, on the cores that are left. To reach, where there are at least six cores: two workers 1.6 times as fast as one.
+Without a folder the JPEGs are made from noise with the spectrum of photos, about 110 KB each.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from benchmark_augment import made_up_photo  # noqa: E402
+
+import augment  # noqa: E402
+import recipes  # noqa: E402
+from augment.guard import PARALLEL_CALLS  # noqa: E402
+from recipes.input_workers import InputWorkers  # noqa: E402
+from recipes.remote import Remote  # noqa: E402
+from recipes.sources import load  # noqa: E402
+
+BATCH, POLICY = 64, augment.Policy.light(224)
+
+
+def made_folder(root: Path, count: int) -> Path:
+    rng = np.random.default_rng(0)
+    photos = [made_up_photo(rng, 375, 500) for _ in range(min(count, 48))]
+    for i in range(count):
+        (root / f"class{i % 4}").mkdir(parents=True, exist_ok=True)
+        (root / f"class{i % 4}" / f"{i:06}.jpg").write_bytes(photos[i % len(photos)] + i.to_bytes(4, "little"))
+    return root
+
+
+def forget(folder: Path) -> None:
+    """Ask the page cache to drop the files of a folder."""
+    os.sync()
+    for path in folder.rglob("*.*"):
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def consumed(dataset) -> int:
+    return sum(int(images.shape[0]) for images, _ in dataset)
+
+
+def read_only(source, epoch: int):
+    def length(position):
+        index = source.index(position, tf.constant(epoch, tf.int64), seed=0, shuffle=True)
+        return tf.strings.length(source.read(index)[0]), index
+
+    length = tf.autograph.experimental.do_not_convert(length)
+    return tf.data.Dataset.range(source.size).map(length, num_parallel_calls=PARALLEL_CALLS).batch(BATCH)
+
+
+def batches(source, epoch: int):
+    return augment.epoch(source, POLICY, batch_size=BATCH, seed=0, epoch=epoch)
+
+
+def rate(make, source, epoch: int) -> float:
+    dataset = make(source, epoch)
+    began = time.perf_counter()
+    return consumed(dataset) / (time.perf_counter() - began)
+
+
+def compare_pack(folder: Path, packed: Path, rounds: int) -> None:
+    sources = {root: load(root).train.source() for root in (folder, packed)}
+    print(f"\n{'images/s':10}{'folder':>10}{'pack':>10}{'pack / folder':>16}")
+    for told, make, cold in (("read", read_only, False), ("cold", read_only, True), ("batches", batches, False)):
+        rates = {root: [] for root in sources}
+        for number in range(rounds + 1):
+            for root, source in sources.items():
+                if cold:
+                    forget(root)
+                rates[root].append(rate(make, source, number))
+        of_folder, of_pack = (statistics.median(found[1:]) for found in rates.values())  # the first warms up
+        print(f"{told:10}{of_folder:10,.0f}{of_pack:10,.0f}{of_pack / of_folder:16.2f}", flush=True)
+
+
+class Worker:
+    """`recipes input-worker` in a process on the given cores."""
+
+    def __init__(self, cores: list[int]):
+        command = [sys.executable, "-m", "recipes", "input-worker", "--host", "localhost", "--port", "0"]
+        with_cores = ["taskset", "-c", ",".join(map(str, cores)), *command]
+        self.process = subprocess.Popen(with_cores, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        self.address = [self.process.stdout.readline() for _ in range(2)][1].split()[-1]
+
+
+def transport(address: str, count: int) -> None:
+    """What sending alone takes: batches of which nothing has to be made."""
+    batch = tf.zeros((BATCH, POLICY.size, POLICY.size, 3))
+    with Remote(address, tf.data.Dataset.from_tensors(batch).repeat(count // BATCH)) as remote:
+        remote.next()
+        began = time.perf_counter()
+        for _ in range(count // BATCH - 1):
+            remote.next()
+        taken = time.perf_counter() - began
+    size = batch.numpy().nbytes / BATCH
+    rate = (count - BATCH) / taken
+    print(f"sending alone, one worker: {rate:,.0f} images/s of {size / 1000:.0f} KB, {rate * size / 1e6:,.0f} MB/s")
+
+
+def compare_workers(folder: Path, rounds: int) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    share = max(1, len(cores) // 3)
+    workers = [Worker(cores[:share]), Worker(cores[share : 2 * share])]
+    left = cores[2 * share :] or cores
+    os.sched_setaffinity(0, left)
+    print(f"\n{len(cores)} cores: {share} for each worker, {len(left)} for what takes the batches")
+    try:
+        transport(workers[0].address, 6 * BATCH if rounds < 3 else 40 * BATCH)
+        data, found = load(folder).train, {1: [], 2: []}
+        for number in range(rounds + 1):
+            for count in found:
+                used = InputWorkers([worker.address for worker in workers[:count]]).checked(data)
+                stream = iter(
+                    used.workers.batches(
+                        used, POLICY, batch_size=BATCH, seed=0, start=number, stop=number + 2, first_batch=0
+                    )
+                )
+                taken = [next(stream) for _ in range(2 * count)]  # until the kernels are compiled and the queues run
+                began = time.perf_counter()
+                images = sum(int(x.shape[0]) for x, _ in stream)
+                found[count].append(images / (time.perf_counter() - began))
+                del taken
+        one, two = (statistics.median(rates[1:]) for rates in found.values())
+        print(f"1 worker {one:,.0f} images/s, 2 workers {two:,.0f}: ratio {two / one:.2f}")
+        if len(cores) < 6:
+            print("with fewer than six cores the workers share theirs with what takes the batches: no proof either way")
+    finally:
+        for worker in workers:
+            worker.process.kill()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--quick", action="store_true", help="few images, two rounds")
+    parser.add_argument("--only", choices=("pack", "workers"))
+    asked = parser.parse_args()
+    count, rounds = (256, 2) if asked.quick else (2048, 5)
+    scratch = Path(tempfile.mkdtemp(prefix="benchmark-input-", dir=os.environ.get("TMPDIR")))
+    try:
+        folder = asked.folder or made_folder(scratch / "folder", count)
+        data, began = load(folder).train, time.perf_counter()
+        if asked.only != "workers":
+            recipes.pack(folder, scratch / "pack")
+        packing = len(data) / (time.perf_counter() - began)
+        size = sum(os.path.getsize(path) for path in data.images) / len(data)
+        load_now = ", ".join(f"{number:.1f}" for number in os.getloadavg())
+        print(
+            f"{len(data)} images of {size / 1000:.0f} KB on average; {platform.machine()}, {os.cpu_count()} cores, "
+            f"TensorFlow {tf.__version__}, load {load_now}"
+        )
+        if asked.only != "workers":
+            print(f"packing: {packing:,.0f} images/s")
+            compare_pack(folder, scratch / "pack", rounds)
+        if asked.only != "pack":
+            compare_workers(folder, rounds)
+    finally:
+        shutil.rmtree(scratch)
+
+
+if __name__ == "__main__":
+    main()

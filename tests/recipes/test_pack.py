@@ -1,0 +1,378 @@
+"""Packs: the same dataset in few files, and nothing that was altered is trained on."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from makers import arrays, folder, jpeg, picture
+from typer.testing import CliRunner
+
+import augment
+import recipes
+from recipes import DataError, OutputError
+from recipes.cli import app
+from recipes.data import ImageData, joined
+from recipes.faults import reading_failed
+from recipes.look import look
+from recipes.manifest import MANIFEST, sha256
+from recipes.records import Records
+from recipes.sources import load
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    root = tmp_path_factory.mktemp("photos")
+    folder(root / "train", per_class=7)
+    folder(root / "val", per_class=2, seed=1)
+    (root / "val" / "red" / "ünïcode photo.jpg").write_bytes(jpeg(picture((210, 50, 40), 99)))
+    (root / "train" / "red" / os.fsdecode(b"not-utf8-\xff.jpg")).write_bytes(jpeg(picture((210, 50, 40), 98)))
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "packed"
+    recipes.pack(photos, out, shards=4)
+    return out
+
+
+@pytest.fixture
+def packed(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "packed")
+
+
+def contents(data: ImageData) -> list[bytes]:
+    return [data.encoded(i) for i in range(len(data))]
+
+
+def described(out, **changes):
+    """Write the manifest of a pack with changed entries."""
+    told = json.loads((out / MANIFEST).read_text())
+    (out / MANIFEST).write_text(json.dumps({**told, **changes}))
+
+
+def with_index(out, **columns):
+    """Write an index with changed columns, and the manifest that fits it."""
+    with np.load(out / "index.npz") as arrays:
+        columns = dict(arrays) | columns
+    np.savez(out / "index.npz", **columns)
+    described(out, index=sha256(out / "index.npz"))
+
+
+def test_a_pack_holds_what_the_folder_holds(photos, whole):
+    before, after = load(photos).given, load(whole).given
+    assert before.keys() == after.keys() == {"train", "validation"}
+    for split, data in before.items():
+        assert contents(data) == contents(after[split])
+        assert data.class_names == after[split].class_names
+        np.testing.assert_array_equal(data.labels, after[split].labels)
+        names = [name.replace(str(photos), str(whole)) for name in data.names]
+        assert list(after[split].names) == names
+
+
+def test_the_shards_are_what_others_read(photos, whole):
+    """An oracle: TensorFlow's own reader and parser."""
+    found = {}
+    for shard in whole.glob("*.tfrecord"):
+        for record in tf.data.TFRecordDataset(str(shard)).as_numpy_iterator():
+            told = tf.train.Example.FromString(record).features.feature
+            name = os.fsdecode(told["name"].bytes_list.value[0])
+            found[name] = told["image"].bytes_list.value[0]
+            assert name.split("/")[1] == told["class"].bytes_list.value[0].decode()
+            assert shard.name.startswith({"train": "train", "val": "validation"}[name.split("/")[0]])
+    assert found == {str(p.relative_to(photos)): p.read_bytes() for p in photos.rglob("*.jpg")}
+
+
+def test_the_manifest_tells_of_every_shard(whole):
+    told = json.loads((whole / MANIFEST).read_text())
+    assert told["images"] == {"train": 22, "validation": 7}
+    assert [shard["name"] for shard in told["shards"]][:2] == [f"train-0000{i}-of-00004.tfrecord" for i in range(2)]
+    for shard in told["shards"]:
+        content = (whole / shard["name"]).read_bytes()
+        assert (shard["bytes"], shard["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    assert {p.name for p in whole.iterdir()} == {MANIFEST, "index.npz", *(shard["name"] for shard in told["shards"])}
+
+
+def test_packing_twice_gives_the_same_bytes_and_mixed_shards(photos, whole, tmp_path):
+    recipes.pack(photos, tmp_path / "again", shards=4)
+    for shard in whole.glob("*.tfrecord"):
+        assert (tmp_path / "again" / shard.name).read_bytes() == shard.read_bytes()
+    labels = [
+        [tf.train.Example.FromString(r).features.feature["label"].int64_list.value[0] for r in records]
+        for shard in sorted(whole.glob("train-*"))
+        if (records := list(tf.data.TFRecordDataset(str(shard)).as_numpy_iterator()))
+    ]
+    assert sum(len(set(part)) > 1 for part in labels) == len(labels)
+
+
+def test_the_same_batches_as_from_the_folder(photos, whole):
+    policy = augment.Policy.light(32)
+    of_folder, of_pack = (
+        list(augment.epoch(load(data).train.source(), policy, batch_size=8, seed=3, epoch=2).as_numpy_iterator())
+        for data in (photos, whole)
+    )
+    assert len(of_folder) == 3
+    for (images, labels), (images_, labels_) in zip(of_folder, of_pack, strict=True):
+        np.testing.assert_array_equal(images, images_)
+        np.testing.assert_array_equal(labels, labels_)
+
+
+def test_parts_of_a_pack_are_not_read(whole, monkeypatch):
+    splits = load(whole)
+    monkeypatch.setattr("os.pread", None)
+    part = joined(splits.train.subset([5, 2, 0]), splits.validation.subset([1]))
+    assert isinstance(part.images, Records) and len(part.images) == 4
+    assert repr(part.images) == repr(load(whole).train.images[[5, 2, 0]] + splits.validation.images[[1]])
+    assert repr(part.images) != repr(splits.train.images[[2, 5, 0]] + splits.validation.images[[1]])
+    monkeypatch.undo()
+    assert contents(part) == [splits.train.encoded(i) for i in (5, 2, 0)] + [splits.validation.encoded(1)]
+
+
+def test_pixels_bytes_and_packs_are_packed(whole, tmp_path):
+    images, names = arrays(3)
+    recipes.pack((images, names), tmp_path / "pixels")
+    train = load(tmp_path / "pixels").train
+    np.testing.assert_array_equal([augment.decode(image) for image in contents(train)], images)
+    recipes.pack((contents(train), list(names)), tmp_path / "bytes", shards=2)
+    assert contents(load(tmp_path / "bytes").train) == contents(train)
+    recipes.pack(whole, tmp_path / "other", shards=1)
+    for split, data in load(tmp_path / "other").given.items():
+        assert contents(data) == contents(load(whole).given[split])
+    with pytest.raises(DataError, match="fractions; round them"):
+        recipes.pack((images + np.float32(0.5), names), tmp_path / "floats")
+
+
+def test_the_command(photos, tmp_path):
+    done = CliRunner().invoke(app, ["pack", str(photos), str(tmp_path / "out"), "--shards", "2"])
+    assert done.exit_code == 0, done.exception
+    assert "22 train, 7 validation images of 3 classes" in done.output and "recipes finetune" in done.output
+    assert len(list((tmp_path / "out").glob("*.tfrecord"))) == 3
+
+
+@pytest.mark.parametrize("shards", [0, -1, 23, 100_000, 1.5, True])
+def test_shards(photos, tmp_path, shards):
+    with pytest.raises(DataError, match="shards is"):
+        recipes.pack(photos, tmp_path / "out", shards=shards)
+    assert not (tmp_path / "out").exists()
+
+
+def test_unreadable_files_are_named_before_anything_is_written(tmp_path):
+    root = folder(tmp_path / "photos", per_class=3)
+    (root / "red" / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(root / "blue" / "pipe.jpg")
+    with pytest.raises(DataError, match=r"2 images cannot be packed \(.*pipe.jpg: no regular.*gone.jpg: No such file"):
+        recipes.pack(root, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_room(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("", (), {"free": 1000}))
+    with pytest.raises(OutputError, match="has room for 1,000 bytes"):
+        recipes.pack(photos, tmp_path / "out")
+
+
+def test_the_disk_fills_up_and_the_pack_goes_on(photos, tmp_path, monkeypatch, capsys):
+    """A limit on the size of files stands for a full disk: the writer meets the error of the system."""
+    import resource
+
+    out, limits = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, limits[1]))
+        with pytest.raises(OutputError, match="make room, then give the same command again"):
+            recipes.pack(photos, out, shards=4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list(out.glob(".new-*")) and not (out / MANIFEST).exists()
+    with pytest.raises(DataError, match="is a pack that is not finished"):
+        load(out)
+    recipes.pack(photos, out, shards=4)
+    assert contents(load(out).train) == contents(load(photos).train)
+
+
+def test_a_stopped_pack_goes_on_and_others_are_refused(photos, whole, packed, capsys):
+    (packed / MANIFEST).unlink()
+    kept, lost = sorted(packed.glob("train-*"))[:2]
+    lost.rename(packed / f".new-{lost.name}")
+    before = kept.stat().st_mtime_ns
+    source = json.loads((whole / MANIFEST).read_text())["source"]
+    (packed / "unfinished.json").write_text(json.dumps({"source": source}))
+    with pytest.raises(OutputError, match="beginning of a pack of other images"):
+        recipes.pack(photos, packed, shards=3)
+    recipes.pack(photos, packed, shards=4)
+    assert "of 5 shards are written" in capsys.readouterr().out
+    assert kept.stat().st_mtime_ns == before and {p.name for p in packed.iterdir()} == {p.name for p in whole.iterdir()}
+    assert contents(load(packed).train) == contents(load(whole).train)
+    recipes.pack(photos, packed, shards=4)
+    assert "holds this pack already" in capsys.readouterr().out
+    with pytest.raises(OutputError, match="a pack of other images"):
+        recipes.pack(photos, packed, shards=2)
+    with pytest.raises(OutputError, match="holds something else"):
+        recipes.pack(photos, photos)
+
+
+def test_a_shard_that_changed_while_the_pack_was_stopped(photos, packed):
+    (packed / "unfinished.json").write_text(
+        json.dumps({"source": json.loads((packed / MANIFEST).read_text())["source"]})
+    )
+    (packed / MANIFEST).unlink()
+    first, second = sorted(packed.glob("train-*"))[:2]
+    whole, records = first.read_bytes(), list(tf.data.TFRecordDataset(str(first)).as_numpy_iterator())
+    fewer, junk = packed / "fewer", packed / "junk"
+    for path, held in ((fewer, records[:-1]), (junk, [b"no example"])):
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for record in held:
+                writer.write(record)
+    contents = (fewer.read_bytes(), junk.read_bytes(), second.read_bytes(), whole[:-1], whole[:-200], whole + b"1")
+    fewer.unlink(), junk.unlink()
+    for content in contents:
+        first.write_bytes(content)
+        with pytest.raises(DataError, match=rf"{first.name} (was altered|ends within)"):
+            recipes.pack(photos, packed, shards=4)
+    first.unlink()
+    recipes.pack(photos, packed, shards=4)
+    assert first.read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_killed_at_any_instant(photos, tmp_path):
+    for delay in (0.0, 0.02, 0.05, 0.1, 0.2):
+        asked = f"{str(photos)!r}, {str(tmp_path / 'out')!r}, shards=22"
+        code = f"import recipes; print(1, flush=True); recipes.pack({asked})"
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            time.sleep(delay)
+            process.kill()
+    recipes.pack(photos, tmp_path / "out", shards=22)
+    assert contents(load(tmp_path / "out").train) == contents(load(photos).train)
+
+
+def test_a_shard_that_is_cut_off_or_missing(packed):
+    shard = sorted(packed.glob("train-*"))[1]
+    os.truncate(shard, 100)
+    with pytest.raises(DataError, match=rf"{shard.name} was altered or cut off: it has 100 bytes"):
+        load(packed)
+    shard.unlink()
+    with pytest.raises(DataError, match=rf"{shard.name} cannot be read: No such file"):
+        load(packed)
+
+
+def test_an_altered_shard(packed):
+    """Whichever byte it is: of a picture, of a length, of a checksum, which TensorFlow alone looks at."""
+    shard = sorted(packed.glob("train-*"))[1]
+    content = shard.read_bytes()
+    for place, said in ((700, r"was altered: .*\(record at byte"), (0, "was altered: there is no record of")):
+        shard.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(DataError, match=rf"1 of 5 shards were altered.*{shard.name}"):
+            recipes.audit(packed)
+        with pytest.raises(DataError, match=f"{shard.name} {said}"):
+            look(load(packed).train)
+    shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DataError, match=rf"1 of 5 shards were altered.*{shard.name}"):
+        recipes.audit(packed)
+    train = load(packed).train
+    look(train)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"cannot read .*\.jpg: corrupted record") as raised:
+        list(augment.epoch(train.source(), augment.Policy.none(32), batch_size=8, shuffle=False))
+    assert "cannot read" in str(reading_failed(raised.value, train))
+    shard.unlink()
+    assert f"{len(train.images.lost().nonzero()[0])} images are gone" in str(reading_failed(raised.value, train))
+
+
+def test_manifests_that_lie(packed):
+    told = json.loads((packed / MANIFEST).read_text())
+    first, *others = told["shards"]
+    for changes, said in (
+        ({"version": 2}, "is of format version 2, this library reads 1"),
+        ({"version": "1" * 10**6}, "is of format version"),
+        ({"format": "another"}, "is not the manifest of a pack"),
+        ({"class_names": ["a", "a"]}, "class_names is not a list of different names"),
+        ({"class_names": 7}, "class_names is not a list of different names"),
+        ({"shards": []}, "shards is not a list of files"),
+        ({"shards": {}}, "shards is not a list of files"),
+        ({"shards": [first, first]}, "a shard is listed twice"),
+        ({"shards": [{**first, "name": "../../etc/passwd"}]}, "a shard is named '../../etc/passwd'"),
+        ({"shards": [{**first, "name": "/etc/passwd"}]}, "a shard is named '/etc/passwd'"),
+        ({"shards": [{**first, "split": "test"}]}, "a shard is named 'train-"),
+        ({"shards": [{**first, "images": 10**18}]}, "images in"),
+        ({"shards": [{**first, "images": "7"}]}, "has not the entries"),
+        ({"shards": [{**first, "images": first["images"] + 1}, *others]}, "does not fit the shards"),
+        ({"index": None}, "source or index is missing"),
+        ({"index": "0" * 64}, "index.npz was altered"),
+    ):
+        described(packed, **{**told, **changes})
+        with pytest.raises(DataError, match=said):
+            load(packed)
+    for text in ("", "[]", "[" * 100_000, "null", "\udcff"):
+        (packed / MANIFEST).write_text(text, errors="surrogateescape")
+        with pytest.raises(DataError, match=r"pack\.json"):
+            load(packed)
+
+
+def test_indices_that_lie(packed):
+    with np.load(packed / "index.npz") as arrays:
+        columns = dict(arrays)
+    size, order, ends = columns["size"], columns["order"], columns["name_end"]
+    swapped = size.copy()
+    swapped[0] += 1
+    for change, said in (
+        ({"size": np.where(np.arange(len(size)) == 1, 2**62, size)}, "a record is larger than its shard"),
+        ({"size": np.where(np.arange(len(size)) == 1, -1, size)}, "a record is larger than its shard"),
+        ({"size": swapped}, "the records of a shard are not as long as it is"),
+        ({"size": size.astype(np.float64)}, "its columns are"),
+        ({"size": size[:-1]}, "it has not 29 rows"),
+        ({"size": size[:, None]}, "its columns are"),
+        ({"label": columns["label"] + 1}, "a label is no class"),
+        ({"label": columns["label"] - 1}, "a label is no class"),
+        ({"order": np.zeros_like(order)}, "a place in a split is taken twice"),
+        ({"name_end": ends + 1}, "the names do not follow each other"),
+        ({"name_end": ends[::-1].copy()}, "the names do not follow each other"),
+        ({"more": size}, "its columns are"),
+        ({"size": np.array([{}] * len(size), object)}, "cannot be read"),
+    ):
+        with_index(packed, **columns)
+        with_index(packed, **change)
+        with pytest.raises(DataError, match=said):
+            load(packed)
+        np.savez(packed / "index.npz", **columns)
+    (packed / "index.npz").write_bytes(b"no zip file")
+    described(packed, index=sha256(packed / "index.npz"))
+    with pytest.raises(DataError, match=r"index\.npz cannot be read"):
+        load(packed)
+
+
+def test_a_folder_of_shards_without_manifest(packed):
+    (packed / MANIFEST).unlink()
+    with pytest.raises(DataError, match=r"holds \.tfrecord files but no pack\.json"):
+        load(packed)
+
+
+@pytest.mark.slow
+def test_a_run_finds_its_held_out_images_in_the_pack(photos, packed, tmp_path):
+    """And the same seed trains the same from folder and pack."""
+    from makers import small_network
+
+    network = str(tmp_path / "small.keras")
+    small_network(tmp_path / "small.keras")
+    results = [
+        recipes.finetune(data, backbone=network, recipe="probe", output=tmp_path / name)
+        for name, data in (("a", photos), ("b", packed))
+    ]
+    for first, second in zip(*(result.model.get_weights() for result in results), strict=True):
+        np.testing.assert_array_equal(first, second)
+    again = recipes.load(tmp_path / "b")
+    assert contents(again.held_out) == contents(load(photos).validation)
+    assert again.evaluate(packed).accuracy == results[0].evaluate(photos).accuracy
+    again.report(tmp_path / "report.html")
+    shutil.rmtree(packed)
+    recipes.load(tmp_path / "b").report(tmp_path / "without.html")
+    assert recipes.load(tmp_path / "b").held_out is None
