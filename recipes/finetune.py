@@ -23,6 +23,7 @@ from recipes.babysitter import Babysitter
 from recipes.choice import cross_fitted
 from recipes.cluster import Cluster
 from recipes.devices import prepare_devices
+from recipes.errors import ClusterError
 from recipes.evaluation import score
 from recipes.faults import reading_failed
 from recipes.finding import Finding
@@ -123,7 +124,8 @@ def finetune(
     if job := job_of():
         if workers:
             raise ClusterError(
-                "input_workers with several hosts: each host augments its own slice of every batch; leave one out"
+                "input_workers cannot be used with TF_CONFIG: every host augments its own slice of each batch; leave out "
+                "input_workers, or unset TF_CONFIG"
             )
         with Cluster(job, asked | {"strict": strict}, devices) as cluster:
             return lead(cluster, here) if cluster.leads else follow(cluster, loaded(dataset, validation))
