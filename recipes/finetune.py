@@ -124,8 +124,8 @@ def finetune(
     if job := job_of():
         if workers:
             raise ClusterError(
-                "input_workers cannot be used with TF_CONFIG: every host augments its own slice of each batch; leave out "
-                "input_workers, or unset TF_CONFIG"
+                "input_workers cannot be used with TF_CONFIG: every host augments its own slice of each batch; leave "
+                "out input_workers, or unset TF_CONFIG"
             )
         with Cluster(job, asked | {"strict": strict}, devices) as cluster:
             return lead(cluster, here) if cluster.leads else follow(cluster, loaded(dataset, validation))
