@@ -172,6 +172,7 @@ class _Snapshots:
 
     def __init__(self, model, recipe: Recipe, watch: Validation, stop: StopAt):
         self.recipe, self.keep, self.watch = recipe, CycleEnds(recipe, watch), watch
+        self.model, self.initial = model, model.get_weights()
 
     def fitted(self, start: Score, validation: ImageData, **told) -> Fitted:
         keep, watch = self.keep, self.watch
@@ -180,6 +181,8 @@ class _Snapshots:
         candidates = Candidates(tuple(scores.values()))
         chosen = candidates.kept(start if self.recipe.warm_start else None)
         kept = next((tuple(keep.weights[-count:]) for count, score in scores.items() if score is chosen), ())
+        if not kept:
+            self.model.set_weights(self.initial)  # the linear classifier's network is the one that was trained
         return Fitted(best_epoch=len(watch.scores), start=start, candidates=candidates, share=float(bool(kept)),
                       test_size=self.recipe.test_size or self.recipe.size, snapshots=kept, **told)  # fmt: skip
 

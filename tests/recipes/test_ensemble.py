@@ -121,6 +121,21 @@ def test_snapshots_are_averaged(photos):
     assert f"the mean of the last {max(1, len(members))} of 3 snapshots" in str(result.recipe)
 
 
+@pytest.mark.parametrize("snapshots", [0, 2])
+def test_a_training_that_is_undone_leaves_the_network_as_it_was(photos, held_out, monkeypatch, snapshots):
+    """What is told of the linear classifier is true of the model that is handed out."""
+    monkeypatch.setattr("recipes.choice.better", lambda start, other: False)
+    options = dict(size=32, test_size=32, epochs=2, learning_rate=0.05, refit=False, calibrate=False, mirror=False)
+    recipe = recipes.adjusted("all", **options)
+    result = recipes.finetune(
+        photos, backbone=small_network(), recipe=recipe, validation=held_out, snapshots=snapshots
+    )  # fmt: skip
+    assert not result.recipe.epochs and "linear classifier is what you get" in str(result.recipe)
+    judged = result.evaluate(held_out)
+    assert judged.accuracy == result.validation.accuracy
+    assert judged.nll == pytest.approx(result.validation.nll, abs=1e-4)
+
+
 def test_more_snapshots_than_epochs_and_none_without_training(photos):
     short = recipes.finetune(
         photos, backbone=small_network(), recipe=recipes.adjusted("scratch", size=32, epochs=4), snapshots=9
