@@ -125,7 +125,7 @@ def test_snapshots_are_averaged(photos):
 def test_a_training_that_is_undone_leaves_the_network_as_it_was(photos, held_out, monkeypatch, snapshots):
     """What is told of the linear classifier is true of the model that is handed out."""
     monkeypatch.setattr("recipes.choice.better", lambda start, other: False)
-    options = dict(size=32, test_size=32, epochs=2, learning_rate=0.05, refit=False, calibrate=False, mirror=False)
+    options = dict(size=32, test_size=32, epochs=4, learning_rate=0.05, refit=False, calibrate=False, mirror=False)
     recipe = recipes.adjusted("all", **options)
     result = recipes.finetune(
         photos, backbone=small_network(), recipe=recipe, validation=held_out, snapshots=snapshots
