@@ -200,7 +200,7 @@ def test_a_file_that_cannot_be_read_is_named(photos, here, tmp_path):
     bad = root / "red" / "009.jpg"
     bad.write_bytes(b"no picture")
     with pytest.raises(tf.errors.OpError) as raised:
-        pulled(data, recipe(1, augment.Policy.none(16)))
+        pulled(data, recipe(1))
     assert f"cannot read {bad}" in str(reading_failed(raised.value, data))
 
 
