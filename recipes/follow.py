@@ -9,13 +9,15 @@ import io
 import tarfile
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from recipes.cluster import Cluster, as_told, shapes
-from recipes.data import ImageData, Splits
+from recipes.data import ImageData, Splits, joined
 from recipes.descent import Training
 from recipes.errors import ClusterError, PeerLost
 from recipes.result import Result
@@ -43,7 +45,8 @@ def follow(cluster: Cluster, splits: Splits) -> Result:
 
     Raises: what ended worker 0.
     """
-    peers, images = cluster.peers, _by_name(splits)
+    peers, everything = cluster.peers, reduce(joined, splits.given.values())
+    at = {name: i for i, name in enumerate(everything.names)}
     peers.send({"data": facts_of(splits)})
     print(f"worker {cluster.workers[0]} of {cluster.workers[1]}: worker 0 leads, and says what it does")
     while True:
@@ -53,33 +56,26 @@ def follow(cluster: Cluster, splits: Splits) -> Result:
         if told["do"] == "end":
             return _unpacked(told["run"])
         if told["do"] == "train":
-            _take_part(cluster, told, images)
+            _take_part(cluster, told, lambda images: _images(images, everything, at))
 
 
-def _take_part(cluster: Cluster, told: dict, images: dict) -> None:
+def _take_part(cluster: Cluster, told: dict, images_of: Callable) -> None:
     task = told["task"]
     model = keras.models.model_from_json(told["model"])
     for layer, trainable in zip(model._flatten_layers(), told["trainable"], strict=True):
         layer.trainable = trainable
     if shapes(model) != told["shapes"]:
         raise ClusterError("the network of worker 0 is built otherwise here: are the libraries the same?")
-    data, recipe = _images(task.pop("images"), images), recipe_of(task.pop("recipe"))
+    data, recipe = images_of(task.pop("images")), recipe_of(task.pop("recipe"))
     training = Training(model, data, recipe, seed=task.pop("seed"), rates=task.pop("rates"))
     engine = training.follow(**task)
     print(f"worker {cluster.workers[0]}: a training is over; its weights were within {engine.drift:.1g} of worker 0's")
 
 
-def _images(told: dict, images: dict) -> ImageData:
-    """The images of a training, by their names."""
-    parts = [images[name] for name in told["names"]]
-    kept = [data.images[i] for data, i in parts]
-    if parts[0][0].in_memory_pixels:
-        kept = np.stack(kept)
-    return ImageData(kept, np.array(told["labels"]), tuple(told["class_names"]), tuple(told["names"]))
-
-
-def _by_name(splits: Splits) -> dict[str, tuple[ImageData, int]]:
-    return {name: (data, i) for data in splits.given.values() for i, name in enumerate(data.names)}
+def _images(told: dict, everything: ImageData, at: dict[str, int]) -> ImageData:
+    """The images of a training, by their names: `everything` that was loaded, and where in it they are."""
+    found = everything.subset([at[name] for name in told["names"]])
+    return replace(found, labels=np.array(told["labels"]), class_names=tuple(told["class_names"]))
 
 
 def _packed(result: Result) -> str:
