@@ -161,13 +161,7 @@ class Shared(Replicated):
         """For worker 0: the same as ever, once all have their slices."""
         self.team.await_all()
         self.team.peers.send({"do": "settle" if self._settled else "step"})
-        try:
-            return self._together(batch)
-        except tf.errors.ResourceExhaustedError as error:  # the others are in the middle of that step
-            raise RecipeError(
-                f"memory ran out ({_last_line(error)}): recipe=recipes.adjusted(..., accumulate=2) computes each batch "
-                "in two parts"
-            ) from None
+        return self._together(batch)
 
     def settle(self) -> None:
         self._settled = True
@@ -200,6 +194,11 @@ class Shared(Replicated):
             if self._settled:
                 self._agree()
             return super().step(batch)
+        except tf.errors.ResourceExhaustedError as error:  # the others are in the middle of that step
+            raise RecipeError(
+                f"memory ran out ({_last_line(error)}): recipe=recipes.adjusted(..., accumulate=2) computes each batch "
+                "in two parts"
+            ) from None
         except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
             raise PeerLost(f"a worker is gone ({_last_line(error)})") from None
 

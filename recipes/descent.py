@@ -204,9 +204,7 @@ class Training:
             self._at = epoch, step
             self._keep(stop, epoch, step)
             calls.on_train_batch_begin(step)
-            if waiting.timed:
-                self._check_losses()
-            logs = self._engine.step(waiting.next(stream))
+            logs = self._engine.step(waiting.next(stream, self._check_losses))
             self._parts_done += 1
             self._losses.append((epoch, step, logs["loss"]))
             self._check_losses(LAG)

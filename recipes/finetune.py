@@ -96,7 +96,6 @@ def finetune(
     check_recipe(recipe)
     seed, callbacks, snapshots = checked_seed(seed), checked_callbacks(callbacks), checked_snapshots(snapshots)
     limit = seconds(time_limit) if time_limit is not None else None
-    workers = InputWorkers(input_workers) if input_workers else None
     asked = in_words(dataset, backbone, recipe, validation, time_limit, seed, snapshots)
     output = None if output is None else Path(output).expanduser()
 
@@ -104,6 +103,7 @@ def finetune(
         with RunState(output, asked) as run:
             if done := run.finished():
                 return done
+            workers = InputWorkers(input_workers) if input_workers else None
             deadline = None if limit is None else began + limit - run.spent
             planned = run.plan(recipe)
 
@@ -122,7 +122,7 @@ def finetune(
                 raise reading_failed(error) or error from None
 
     if job := job_of():
-        if workers:
+        if input_workers:
             raise ClusterError(
                 "input_workers cannot be used with TF_CONFIG: every host augments its own slice of each batch; leave "
                 "out input_workers, or unset TF_CONFIG"

@@ -16,7 +16,8 @@ from recipes.errors import ClusterError, PeerLost
 _WAIT = "RECIPES_PEER_WAIT"  # seconds that a worker waits for the others to come
 _LARGEST = 2**32  # bytes of a message
 _PAUSE = 0.5  # seconds between two attempts to reach worker 0
-_KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}  # a silent host is given up after 25 s
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 25_000}
+# a silent host is given up after 25 s, whether it owes an answer (the last, in ms) or not
 _EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
 
 

@@ -9,8 +9,8 @@ _LONG_OTHERWISE = 0.25
 
 
 class Waiting:
-    """Times the steps of a training; of those that are `timed` the caller sees to it that the device has nothing left
-    to do, so that a wait is the device's and not the host's, which runs ahead of it."""
+    """Times the steps of a training; before those that are `timed` the device is let finish what it has to do, so that
+    a wait is the device's and not the host's, which runs ahead of it."""
 
     def __init__(self, device: str):
         self.device, self.told, self._step = device, False, 0
@@ -21,12 +21,18 @@ class Waiting:
         """Whether the next step's wait counts. The first one's never does: the pipeline fills."""
         return self._step % _EVERY == _EVERY - 1
 
-    def next(self, stream):
-        """The next batch."""
-        self._began = time.perf_counter()
+    def next(self, stream, finish=lambda: None):
+        """The next batch.
+
+        finish: waits until the device has nothing left to do; that time is of the step, but no wait for images.
+        """
+        self._began = began = time.perf_counter()
+        if self.timed:
+            finish()
+            began = time.perf_counter()
         batch = next(stream)
         if self.timed:
-            self._waits.append(time.perf_counter() - self._began)
+            self._waits.append(time.perf_counter() - began)
         return batch
 
     def stepped(self) -> None:

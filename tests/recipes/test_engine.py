@@ -113,6 +113,21 @@ def test_waiting_is_told(monkeypatch, device, share, told):
     assert not (told and waiting.verdict())  # once
 
 
+def test_what_the_device_still_had_to_do_is_no_wait(monkeypatch):
+    """A host that runs ahead: of eight steps of a second four are waited for at once, images take a fifth of one."""
+    clock = Clock(monkeypatch)
+    waiting, stream = Waiting("GPU"), clock.stream(0.2)
+
+    def finish():
+        clock.now += 4.0
+
+    for step in range(80):
+        waiting.next(stream, finish)
+        clock.now += 0.8 if step % 8 >= 4 else 0.0
+        waiting.stepped()
+    assert not waiting.verdict()
+
+
 def test_of_few_steps_and_of_the_first_nothing_is_told(monkeypatch):
     clock = Clock(monkeypatch)
     waiting, slow, fast = Waiting("GPU"), clock.stream(0.9), clock.stream(0.0)
