@@ -369,8 +369,14 @@ def input_worker(
 
 
 @app.command()
-def report(run: RunArgument, path: Annotated[Path, typer.Argument(help="The HTML page to write.")]):
+def report(
+    run: RunArgument,
+    path: Annotated[
+        Path | None, typer.Argument(help="The HTML page to write.", show_default="report.html in the run")
+    ] = None,
+):
     """Write the page about a run again."""
+    path = path or run / "report.html"
     recipes.load(run).report(path)
     print(path)
 

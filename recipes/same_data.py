@@ -33,4 +33,9 @@ def facts_of(splits: Splits) -> dict:
 def _content(image) -> bytes:
     if isinstance(image, np.ndarray):
         return np.ascontiguousarray(image).tobytes()
-    return image if isinstance(image, bytes) else str(Path(image).stat().st_size).encode()
+    if isinstance(image, bytes):
+        return image
+    try:
+        return str(Path(image).stat().st_size).encode()
+    except OSError:
+        return b"cannot be read"  # which the audit tells, and leaves out

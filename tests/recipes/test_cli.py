@@ -63,6 +63,7 @@ def test_evaluate_export_report_audit_probe(place, told):
     assert "next:   recipes serve" in told("export", "run", "serving/1")
     assert (place / "serving" / "1" / "saved_model.pb").is_file()
     told("report", "run", "page.html")
+    assert "run/report.html" in told("report", "run")
     assert "<script src" not in (place / "page.html").read_text(encoding="utf-8")
     assert "nothing odd" in told("audit", "photos")
     assert "stage 2 (last)" in told("probe", "photos", "--backbone", "small.keras")

@@ -111,3 +111,14 @@ def test_other_images_are_other_facts():
     assert facts != facts_of(Splits(ImageData(images + 1, data.labels, data.class_names, data.names)))
     assert facts != facts_of(Splits(ImageData(images, data.labels[::-1], data.class_names, data.names)))
     assert facts != facts_of(Splits(data, validation=data))
+
+
+def test_a_file_that_cannot_be_read_is_left_to_the_audit(tmp_path):
+    """It is a finding there, and no difference where every worker lacks it."""
+    there, gone = tmp_path / "a.png", tmp_path / "gone.png"
+    there.write_bytes(b"picture")
+    data = ImageData([str(there), str(gone)], np.array([0, 1]), ("a", "b"), (str(there), str(gone)))
+    facts = facts_of(Splits(data))
+    assert facts == facts_of(Splits(data))
+    gone.write_bytes(b"here")
+    assert facts != facts_of(Splits(data))
