@@ -25,7 +25,7 @@ class Validation(keras.callbacks.Callback):
     val_loss is the negative log-likelihood of the true classes at the logits' best temperature, so that trainings with
     and without label smoothing compare. It stands for Keras's own validation, which would trace a second graph.
 
-    images:  batches of the images of `data` in its order.
+    images:  batches of the images of `data` in its order; what follows them does not count.
     weights: (n,), summing to 1: how much each image counts.
     """
 
@@ -38,7 +38,7 @@ class Validation(keras.callbacks.Callback):
     def score(self) -> Score:
         """Of the model's present weights, whose `logits` stay at hand."""
         try:
-            self.logits = self.model.predict(self.images, verbose=0)
+            self.logits = self.model.predict(self.images, verbose=0)[: len(self.data)]
         except tf.errors.OpError as error:
             raise reading_failed(error, self.data) or error from None
         return self.scored(self.logits)

@@ -152,6 +152,7 @@ class Training:
             metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         )
         self._engine = engine_for(self.model)
+        self._engine.updates = updates
         gone = set(self.changes["missing"])
         self._data = images.subset([i for i, name in enumerate(images.names) if name not in gone]) if gone else images
         self._recipe = replace(recipe, accumulate=parts)

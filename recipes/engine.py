@@ -18,9 +18,10 @@ class Engine:
 
     device: where it trains, in words: "CPU", "GPU".
     shard:  (index, count): which slice of every batch it wants from this process.
+    updates: how many are planned, where it is known.
     """
 
-    shard = (0, 1)
+    shard, updates = (0, 1), 0
 
     def __init__(self, model: keras.Model):
         self.model, self.device = model, accelerator() or "CPU"

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from recipes.engine import Engine
 
+_MANY = 2_000  # updates, from which on it pays to have their kernels chosen by trial
 _KINDS = ("trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables")
 
 
@@ -35,18 +36,20 @@ class JaxEngine(Engine):
         return logs
 
     def _jitted(self, step):
-        return jax.jit(step, donate_argnums=0)
+        return jax.jit(step, donate_argnums=0, compiler_options=self._options())
 
-    def _values(self) -> list:
-        """The state that the variables hold."""
+    def _options(self) -> dict | None:
+        """A short training on a GPU takes kernels as they come: XLA times the candidates for a minute and more."""
+        return {"xla_gpu_autotune_level": 0} if self.device == "GPU" and self.updates < _MANY else None
+
+    def _values(self) -> tuple:
+        """The state that the variables hold, in the form that an update returns it: in another JAX compiles again."""
         model = self.model
-        return [
-            [v.value for v in variables]
-            for variables in (
-                model.trainable_variables, model.non_trainable_variables, model.optimizer.variables,
-                model.metrics_variables,
-            )
-        ]  # fmt: skip
+        groups = (
+            model.trainable_variables, model.non_trainable_variables, model.optimizer.variables,
+            model.metrics_variables,
+        )  # fmt: skip
+        return tuple([v.value for v in variables] for variables in groups)
 
     def settle(self) -> None:
         self.model.jax_state_sync()

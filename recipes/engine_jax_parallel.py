@@ -37,9 +37,9 @@ class ParallelJaxEngine(JaxEngine):
         return (tuple(map(self._spread, batch)) for batch in self._on_the_way(batches).as_numpy_iterator())
 
     def _jitted(self, step):
-        return jax.jit(step, donate_argnums=0, out_shardings=self._everywhere)
+        return jax.jit(step, donate_argnums=0, out_shardings=self._everywhere, compiler_options=self._options())
 
-    def _values(self) -> list:
+    def _values(self) -> tuple:
         return jax.device_put(super()._values(), self._everywhere)
 
     def _spread(self, array):

@@ -45,6 +45,18 @@ def evaluation_batches(data: ImageData, policy: augment.Policy, batch_size: int)
     return augment.epoch(data.source(), policy, batch_size=batch_size, shuffle=False)
 
 
+def images_alone(data: ImageData, policy: augment.Policy, batch_size: int) -> tf.data.Dataset:
+    """The images of `evaluation_batches`, for a model to predict: of what it says the first len(data) count.
+
+    JAX compiles for every length of batch, so there the last one is filled up with black images.
+    """
+    images = evaluation_batches(data, policy, batch_size).map(lambda images, labels: images)
+    if keras.backend.backend() != "jax":
+        return images
+    full = min(batch_size, len(data))
+    return images.map(lambda images: tf.pad(images, [[0, full - tf.shape(images)[0]], [0, 0], [0, 0], [0, 0]]))
+
+
 def feature_tensors(network: keras.Model, size: int) -> list:
     """The tensors at the ends of the network's stages, shallow to deep; the last is what the network itself ends in."""
     tensors = stages(network, size)
@@ -112,8 +124,8 @@ class Extractor:
         arrays, at, n, step = None, 0, len(data), self._step(mirrored)
         with Progress(transient=True, disable=n < 500) as progress:
             task = progress.add_task("features of the frozen network", total=n)
-            for images, _ in evaluation_batches(data, self.policy, 32):
-                parts = step(images)
+            for images in images_alone(data, self.policy, 32):
+                parts = [part[:, : n - at] for part in step(images)]
                 if arrays is None:
                     arrays = [np.empty((1 + mirrored, n, part.shape[-1]), np.float32) for part in parts]
                 for array, part in zip(arrays, parts, strict=True):

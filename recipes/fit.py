@@ -25,7 +25,7 @@ from recipes.choice import (
 )
 from recipes.data import ImageData
 from recipes.descent import Training
-from recipes.features import evaluation_batches
+from recipes.features import images_alone
 from recipes.recipe import TEST_SIZES, Recipe
 
 INTERPOLATIONS = (0.25, 0.5, 0.75)  # shares of the finetuned weights between the linear classifier's and the finetuned
@@ -190,7 +190,7 @@ class _Snapshots:
 def shown(data: ImageData, recipe: Recipe) -> tf.data.Dataset:
     """Batches of the images as they are shown to the classifier, kept in memory where they fit."""
     policy = recipe.evaluation_policy
-    images = evaluation_batches(data, policy, recipe.batch_size).map(lambda x, label: x)
+    images = images_alone(data, policy, recipe.batch_size)
     return images.cache() if _fits_memory(data, policy.size) else images
 
 

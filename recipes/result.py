@@ -13,7 +13,7 @@ from recipes.choice import Selection
 from recipes.data import ImageData, Splits
 from recipes.errors import DataError, RecipeError
 from recipes.evaluation import Evaluation, score
-from recipes.features import evaluation_batches
+from recipes.features import images_alone
 from recipes.finish import Calibration, crop_gains
 from recipes.graph_header import MAX_PIXELS
 from recipes.judged import Judged
@@ -96,8 +96,8 @@ class Result:
         crops, scales = self.crop_set(crops, scales)
         with _naming_bad_images(data):
             if crops == 1 and scales is None and mode != "dense":
-                batches = evaluation_batches(data, self.recipe.evaluation_policy, self.recipe.batch_size)
-                return self.model.predict(batches.map(lambda images, label: images), verbose=0)
+                images = images_alone(data, self.recipe.evaluation_policy, self.recipe.batch_size)
+                return self.model.predict(images, verbose=0)[: len(data)]
             looks = ways(self.model, self.recipe, crops, scales, mode, average)
             return averaged(self.model, data, looks, self.recipe.batch_size)
 
