@@ -15,6 +15,8 @@ class Evaluation:
     macro_accuracy: mean over the classes (those with images) of the accuracy within the class.
     nll:            mean negative log-likelihood of the true class, in nats.
     ece:            expected calibration error: Σ_b n_b / n · |accuracy_b − confidence_b| over 15 equal-width bins.
+    ece_floor:      what `ece` would be, on average, on as many images if every confidence were true: what chance makes
+                    of it, below which no difference is told. None: a run saved before this was measured.
     confusion:      `confusion[i][j]` images of class i were taken for class j.
     """
 
@@ -24,6 +26,7 @@ class Evaluation:
     nll: float
     ece: float
     n: int
+    ece_floor: float | None = None
     confusion: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
@@ -31,7 +34,7 @@ class Evaluation:
         return (
             f"accuracy {self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}, {self.n} images), "
             f"macro {self.macro_accuracy:.1%}, negative log-likelihood {self.nll:.3f}, "
-            f"calibration error {self.ece:.1%}"
+            f"calibration error {with_floor(self.ece, self.ece_floor)}"
         )
 
 
@@ -50,9 +53,28 @@ def wilson_interval(right: int, n: int, z: float = 1.959963984540054) -> tuple[f
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error over equal-width bins (Guo et al. 2017)."""
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs(right[bin_of == b].sum() - confidence[bin_of == b].sum()) for b in range(bins)]
-    return float(sum(gaps) / len(right))
+    gaps = np.bincount(_bin_of(confidence, bins), right - confidence.astype(float))
+    return float(np.abs(gaps).sum() / len(right))
+
+
+def calibration_floor(confidence: np.ndarray, bins: int = 15, draws: int = 200) -> float:
+    """The mean `calibration_error` of these confidences where they are true: of `draws` seeded draws of what is right.
+
+    An absolute value has no mean of 0: a perfectly calibrated classifier with 70 % right shows about 3 % on 1,000
+    images, 7 % on 200.
+    """
+    random = np.random.default_rng(0)
+    drawn = [calibration_error(confidence, random.random(len(confidence)) < confidence, bins) for _ in range(draws)]
+    return float(np.mean(drawn))
+
+
+def _bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
+    return np.minimum((confidence * bins).astype(int), bins - 1)
+
+
+def with_floor(error: float, floor: float | None) -> str:
+    """A calibration error beside what chance alone makes of it."""
+    return f"{error:.1%}" if floor is None else f"{error:.1%} (perfect calibration: {floor:.1%} by chance)"
 
 
 def temperature(logits: np.ndarray, labels) -> float:
@@ -97,7 +119,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
     if len(labels) == 0:
         raise ValueError("nothing to evaluate: the dataset has no images")
     guesses = probabilities.argmax(1)
-    right = guesses == labels
+    right, confidence = guesses == labels, probabilities.max(1)
     confusion = np.zeros(probabilities.shape[1:] * 2, int)
     np.add.at(confusion, (labels, guesses), 1)
     true_class = np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, 1.0)
@@ -106,7 +128,8 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
         interval=wilson_interval(int(right.sum()), len(labels)),
         macro_accuracy=float(np.mean([right[labels == c].mean() for c in np.unique(labels)])),
         nll=float(-np.log(true_class).mean()),
-        ece=calibration_error(probabilities.max(1), right),
+        ece=calibration_error(confidence, right),
         n=len(labels),
+        ece_floor=calibration_floor(confidence),
         confusion=tuple(map(tuple, confusion.tolist())),
     )

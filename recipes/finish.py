@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 from recipes.classifier import with_probabilities
 from recipes.data import ImageData
-from recipes.evaluation import Evaluation, score, temperature
+from recipes.evaluation import Evaluation, score, temperature, with_floor
 from recipes.features import evaluation_batches
 from recipes.judged import Judged
 from recipes.ledger import Gain, compared
@@ -26,7 +26,8 @@ class Calibration:
     """What the temperature, fitted on n validation images, does to them; "after" is cross-fitted: every image is judged
     at a temperature that the others chose.
 
-    ece: expected calibration error.  nll: negative log-likelihood of the true class, nats.
+    ece: expected calibration error.  nll: negative log-likelihood of the true class, nats.  ece_floor: see
+    `Evaluation`, of the probabilities after.
     """
 
     temperature: float
@@ -35,11 +36,13 @@ class Calibration:
     nll_before: float
     nll_after: float
     n: int
+    ece_floor: float | None = None
 
     def __str__(self) -> str:
         return (
-            f"temperature {self.temperature:.2f}: calibration error {self.ece_before:.1%} to {self.ece_after:.1%}, "
-            f"negative log-likelihood {self.nll_before:.3f} to {self.nll_after:.3f} ({self.n} validation images)"
+            f"temperature {self.temperature:.2f}: calibration error {self.ece_before:.1%} to "
+            f"{with_floor(self.ece_after, self.ece_floor)}, negative log-likelihood {self.nll_before:.3f} to "
+            f"{self.nll_after:.3f} ({self.n} validation images)"
         )
 
 
@@ -141,7 +144,8 @@ def calibrated(logits: np.ndarray, labels) -> tuple[Calibration, Gain]:
     """
     at, plain, after = temperature(logits, labels), softmax(logits, -1).mean(0), _cross_fitted(logits, labels)
     before, judged = score(plain, labels), score(after, labels)
-    calibration = Calibration(at, before.ece, judged.ece, before.nll, judged.nll, len(labels))
+    calibration = Calibration(at, before.ece, judged.ece, before.nll, judged.nll, len(labels),
+                              judged.ece_floor)  # fmt: skip
     ratio = 2 * len(labels) * (before.nll - score(softmax(logits / at, -1).mean(0), labels).nll)
     row = compared("calibration", plain, after, labels, kept=ratio > _CHI_SQUARED)
     return calibration, replace(row, note=f"{calibration}: {'on' if row.kept else 'not beyond its noise: off'}")

@@ -49,7 +49,10 @@ def describe(result: Result, kind: str, options: dict, proof: Proof) -> dict:
 
 
 def _figures(evaluation) -> dict:
-    return {name: getattr(evaluation, name) for name in ("accuracy", "interval", "macro_accuracy", "nll", "ece", "n")}
+    return {
+        name: getattr(evaluation, name)
+        for name in ("accuracy", "interval", "macro_accuracy", "nll", "ece", "ece_floor", "n")
+    }
 
 
 def weights_checksum(model: keras.Model) -> str:

@@ -76,13 +76,15 @@ class Poisoned(LOSS):
 
 
 def main(
-    dataset, output, log, *, cache, at=None, kill=None, every_step=True, loss=LOSS, memory=None, **changes,
+    dataset, output, log, *, cache, at=None, kill=None, every_step=True, loss=LOSS, memory=None, backbone=None,
+    **changes,
 ):  # fmt: skip
     """Train; the last line of the file `log` is then what came out, with everything that must be the same.
 
     at:           (updates, what to do then).
     kill:         (function, n): the process kills itself as that is called the n-th time.
     every_step:   keep the state at every step.
+    backbone:     by name; None: the small network.
     changes:      of the recipe.
     """
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -98,7 +100,8 @@ def main(
                "interpolate": False, "learning_rate": 1e-2}  # fmt: skip
     recipe = recipes.adjusted("all", **(options | changes))
     callbacks = [At(*at)] if at else [memory()] if memory else []
-    result = recipes.finetune(dataset, backbone=small_network(), recipe=recipe, output=output, callbacks=callbacks)
+    network = backbone or small_network()
+    result = recipes.finetune(dataset, backbone=network, recipe=recipe, output=output, callbacks=callbacks)
     digest = hashlib.sha256(b"".join(w.tobytes() for w in result.model.get_weights())).hexdigest()
     told = {"weights": digest, "history": result.history, "reasons": result.recipe.reasons}
     told |= {"selection": str(result.selection), "validation": str(result.validation)}

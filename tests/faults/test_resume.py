@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import Counter
 
 import pytest
 from victim import interrupted, killed, terminated
@@ -65,22 +66,70 @@ def test_signals_damaged_states_and_other_processes(victims, undisturbed):
     assert victims.told("stopped") == undisturbed
 
 
+PHASES = {
+    "audit and probe": 0.5,
+    "before the first state": 1.0,
+    "first training": 3.0,
+    "training on all images": 3.0,
+    "evaluation and saving": 0.3,
+}  # seconds, about
+
+
 @pytest.mark.slow
-def test_killed_at_random_instants(victims, undisturbed):
-    """Forty kills, wherever they fall."""
-    seconds, draw, kills, runs = 12.0, random.Random(0), 0, 0
-    while kills < 40:
-        began = time.monotonic()
-        process = victims.start(f"random{runs}", every_step=bool(runs % 2))
-        process.join(draw.uniform(0.5, seconds))
+def test_killed_at_random_instants(victims, undisturbed, capsys):
+    """Forty kills, each at a random instant after a phase drawn at random has begun. Prints how many fell where."""
+    draw, hit, runs = random.Random(0), Counter(), 0
+    while hit.total() < 40:
+        name, target = f"random{runs}", draw.choice(list(PHASES))
+        run, log = victims.root / name, victims.root / f"{name}.log"
+        before = log.stat().st_size if log.exists() else 0
+        process = victims.start(name, every_step=bool(runs % 2))
+        while process.is_alive() and phase(run, log, before) != target:
+            time.sleep(0.005)
+        process.join(draw.uniform(0, PHASES[target]))
         if process.is_alive():
             process.kill()
             process.join()
-            kills += 1
+            hit[phase(run, log, before)] += 1
         else:
-            assert process.exitcode == 0
-            assert victims.told(f"random{runs}") == undisturbed
-            seconds = time.monotonic() - began
+            assert process.exitcode == 0, victims.log(name)[-3000:]
+            assert victims.told(name) == undisturbed
             runs += 1
     assert victims.run(f"random{runs}") == 0
     assert victims.told(f"random{runs}") == undisturbed
+    with capsys.disabled():
+        print(f"\n{hit.total()} kills of {runs + 1} runs, all of them ended alike: {dict(hit)}")
+    assert set(PHASES) <= set(hit)
+
+
+def phase(run, log, before: int) -> str:
+    """Where a process is that writes to its log from byte `before` on."""
+    said = log.read_bytes()[before:] if log.exists() else b""
+    if b"recipe 'all'" not in said:
+        return "audit and probe" if (run / ".state").exists() else "before the run began"
+    if (run / "result.json").exists():
+        return "evaluation and saving"
+    states = {"again.npz": "training on all images", "first.npz": "first training"}
+    return next((what for file, what in states.items() if (run / ".state" / file).exists()), "before the first state")
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_a_real_network_that_is_killed(victims, shared, tmp_path):
+    """MobileNetV2 on photos: killed in both trainings, the same bits as undisturbed."""
+    for kind in ("daisy", "rose"):
+        (tmp_path / kind).mkdir()
+        for photo in sorted((shared / "data" / "flowers" / kind).iterdir())[:15]:
+            (tmp_path / kind / photo.name).symlink_to(photo)
+    how = dict(dataset=str(tmp_path), backbone="MobileNetV2(alpha=0.35)", size=64, test_size=64, learning_rate=1e-3)
+    assert victims.run("whole", every_step=False, **how) == 0, victims.log("whole")
+    for kill in (
+        {"at": (2, killed)},
+        {"kill": ("recipes.atomic._sync", 9)},
+        {"at": (11, killed)},
+        {"kill": ("recipes.descent.Training._state", 5)},  # in the training on all images
+    ):
+        assert victims.run("resumed", **how, **kill) == -9, (kill, victims.log("resumed")[-3000:])
+    assert victims.run("resumed", **how) == 0
+    assert victims.told("resumed") == victims.told("whole")
+    assert "then trained once more" in str(victims.told("whole")["reasons"])

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, log_loss
 
 from recipes.evaluation import score, temperature, wilson_interval
@@ -32,6 +32,16 @@ def test_calibrated_predictions_have_a_small_error():
     labels = np.where(right, 0, 1)
     assert score(np.stack([confidence, 1 - confidence], 1), labels).ece < 0.01
     assert score(np.tile([[0.99, 0.01]], (100_000, 1)), labels).ece > 0.2
+
+
+def test_the_calibration_error_that_chance_alone_makes():
+    """Of one bin it is the mean absolute deviation of a binomial, of bins that are far apart the sum of theirs."""
+    n, chances = 300, (0.5, 0.8)
+    confidence = np.repeat(chances, n)
+    told = score(np.stack([confidence, 1 - confidence], 1), np.zeros(2 * n, int))
+    exact = [binom(n, p).expect(lambda right, p=p: abs(right - n * p)) for p in chances]
+    assert told.ece_floor == pytest.approx(sum(exact) / (2 * n), rel=0.15)
+    assert told.ece == pytest.approx(0.35) and f"35.0% (perfect calibration: {told.ece_floor:.1%}" in str(told)
 
 
 def test_temperature_undoes_a_known_scaling():
