@@ -15,6 +15,7 @@ from optimizers.schedules import (
     ExponentialDecay,
     InverseTimeDecay,
     StepDecay,
+    Then,
     Warmup,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
     "PolyakAveraging",
     "RMSProp",
     "StepDecay",
+    "Then",
     "UniformAveraging",
     "Warmup",
     "fit_linear",

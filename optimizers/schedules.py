@@ -227,6 +227,33 @@ class Warmup(Schedule):
         return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["steps"])
 
 
+@register
+class Then(Schedule):
+    """α(t) = first(t) for t < steps, then `second` from its own t = 0.
+
+    Args:
+        first, second: schedules.
+        steps: updates of the first.
+
+    Example: `Then(Cosine(0.1, 800), 800, CosineRestarts(0.03, 100))`, the learning rate of fast geometric ensembling.
+    """
+
+    def __init__(self, first, steps, second):
+        self.first, self.steps, self.second = first, _positive("steps", steps), second
+
+    def rate(self, t):
+        return ops.where(t < self.steps, self.first(t), self.second(ops.maximum(t - self.steps, 0.0)))
+
+    def get_config(self):
+        first, second = map(keras.saving.serialize_keras_object, (self.first, self.second))
+        return {"first": first, "steps": self.steps, "second": second}
+
+    @classmethod
+    def from_config(cls, config):
+        first, second = (keras.saving.deserialize_keras_object(config[name]) for name in ("first", "second"))
+        return cls(first, config["steps"], second)
+
+
 def _cosine(start, end, fraction):
     return end + (start - end) * 0.5 * (1 + ops.cos(math.pi * fraction))
 

@@ -96,16 +96,16 @@ class CycleEnds(keras.callbacks.Callback):
     """Collects the weights at the end of each cycle of the learning rate, or of a training that is ended before the
     first, and the validation logits beside them.
 
-    recipe: whose `snapshots` divide its epochs.
+    recipe: whose `cycle_ends` are collected.
     """
 
     def __init__(self, recipe, validation: Validation | None = None):
         super().__init__()
-        self.period = recipe.epochs // recipe.snapshots
+        self.ends = recipe.cycle_ends
         self.validation, self.weights, self.logits = validation, [], []
 
     def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.period == 0:
+        if epoch + 1 in self.ends:
             self._collect()
 
     def on_train_end(self, logs=None):

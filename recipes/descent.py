@@ -50,11 +50,19 @@ class AdjustedCrossentropy(keras.losses.Loss):
         return {**super().get_config(), "shares": self.shares, "label_smoothing": self.label_smoothing}
 
 
-def schedule(peak: float, steps: int, cycles: int = 1) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warm-up over the first tenth of the updates (at most 100), then cosine decay to a hundredth; with several
-    cycles each of them a cosine from the peak (SGDR, Loshchilov and Hutter 2017)."""
-    if cycles > 1:
-        return optimizers.CosineRestarts(peak, math.ceil(steps / cycles), minimum=0.01 * peak)
+def schedule(peak: float, updates: int, ends: Sequence[int]) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Linear warm-up over the first tenth of the updates (at most 100), then cosine decay to a hundredth.
+
+    updates: of an epoch.
+    ends:    epochs at which cycles end. Several: the first from half the peak, for no average smooths its steps; each
+             of the others a cosine from 0.3 of that, which does not undo what was learned.
+    """
+    first, *others = ends
+    if others:
+        low, period = 0.15 * peak, updates * (others[0] - first)
+        again = optimizers.CosineRestarts(low, period, minimum=0.01 * low)
+        return optimizers.Then(schedule(peak / 2, updates, (first,)), updates * first, again)
+    steps = updates * first
     warmup = max(1, min(100, steps // 10))
     if warmup >= steps:
         return optimizers.Cosine(peak, steps, minimum=0.01 * peak)
@@ -138,9 +146,9 @@ class Training:
         """One update for `batch_size` images; the schedule counts updates, whatever the parts."""
         recipe, images, parts = self.recipe, self.images, self.changes["parts"]
         shares = np.maximum(images.counts, 1) / len(images) if recipe.balanced else np.ones(len(images.class_names))
-        updates = math.ceil(len(images) / recipe.batch_size) * recipe.epochs
+        updates = math.ceil(len(images) / recipe.batch_size)
         optimizer = optimizers.Adam(
-            schedule(recipe.learning_rate / 2 ** self.changes["halvings"], updates, recipe.snapshots),
+            schedule(recipe.learning_rate / 2 ** self.changes["halvings"], updates, recipe.cycle_ends),
             weight_decay=recipe.weight_decay,
             gradient_accumulation_steps=parts if parts > 1 else None,
         )

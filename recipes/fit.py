@@ -22,6 +22,7 @@ from recipes.choice import (
     gain,
     gained_accuracy,
     image_weights,
+    latest,
 )
 from recipes.data import ImageData
 from recipes.descent import Training
@@ -132,7 +133,7 @@ def fit(
     told = {"history": training.history, "cut": stop.reached, "images": len(train), "parts": changes["parts"],
             "epoch_seconds": training.seconds / max(1, len(watch.scores)), "missing": tuple(changes["missing"]),
             "told": tuple(changes["told"])}  # fmt: skip
-    return chooser.fitted(start, validation, rival=recipe.warm_start, **told)
+    return chooser.fitted(start, rival=recipe.warm_start, **told)
 
 
 class _BestEpoch:
@@ -142,9 +143,9 @@ class _BestEpoch:
         self.model, self.recipe, self.watch, self.stop = model, recipe, watch, stop
         self.keep, self.initial = KeepBest(recipe.patience, watch), model.get_weights()
 
-    def fitted(self, start: Score, validation: ImageData, **told) -> Fitted:
+    def fitted(self, start: Score, **told) -> Fitted:
         model, recipe, watch, keep = self.model, self.recipe, self.watch, self.keep
-        best, between, larger = watch.scores[keep.best_epoch - 1], {}, {}
+        best, between = watch.scores[keep.best_epoch - 1], {}
         interpolates = recipe.warm_start and recipe.interpolate and self.stop.leaves_room(len(INTERPOLATIONS))
         for share in INTERPOLATIONS if interpolates else ():
             model.set_weights(_between(self.initial, keep.best_weights, share))
@@ -152,11 +153,7 @@ class _BestEpoch:
         at = choose(best, list(between.values())) if between else None
         share = 1.0 if at is None else INTERPOLATIONS[at]
         model.set_weights(_between(self.initial, keep.best_weights, share))
-        enlarges = _takes_any_size(model, recipe) and self.stop.leaves_room(sum(factor**2 for factor in TEST_SIZES))
-        for factor in TEST_SIZES if enlarges else ():
-            size = round(factor * recipe.size)
-            watch.images = shown(validation, replace(recipe, test_size=size))
-            larger[size] = watch.score()
+        larger = _at_larger_sizes(model, recipe, watch, self.stop, watch.score)
         candidates = Candidates(tuple(watch.scores), tuple(between.values()), tuple(larger.values()))
         kept = candidates.kept(start if recipe.warm_start else None)
         share = 0.0 if kept is start else next((s for s, score in between.items() if score is kept), share)
@@ -167,24 +164,48 @@ class _BestEpoch:
 
 
 class _Snapshots:
-    """Keeps the ends of the last cycles: as many as, averaged, are within the noise of the lowest validation loss
-    (Huang et al. 2017)."""
+    """Keeps the ends of the last cycles, at the best size: as many as, averaged, are within the noise of the lowest
+    validation loss (Huang et al. 2017)."""
 
     def __init__(self, model, recipe: Recipe, watch: Validation, stop: StopAt):
-        self.recipe, self.keep, self.watch = recipe, CycleEnds(recipe, watch), watch
+        self.recipe, self.keep, self.watch, self.stop = recipe, CycleEnds(recipe, watch), watch, stop
         self.model, self.initial = model, model.get_weights()
 
-    def fitted(self, start: Score, validation: ImageData, **told) -> Fitted:
-        keep, watch = self.keep, self.watch
+    def fitted(self, start: Score, **told) -> Fitted:
+        model, recipe, keep, watch = self.model, self.recipe, self.keep, self.watch
         counts = range(1, len(keep.weights) + 1)
-        scores = {count: watch.scored(averaged_logits(keep.logits[-count:])) for count in counts}
-        candidates = Candidates(tuple(scores.values()))
-        chosen = candidates.kept(start if self.recipe.warm_start else None)
-        kept = next((tuple(keep.weights[-count:]) for count, score in scores.items() if score is chosen), ())
-        if not kept:
-            self.model.set_weights(self.initial)  # the linear classifier's network is the one that was trained
-        return Fitted(best_epoch=len(watch.scores), start=start, candidates=candidates, share=float(bool(kept)),
-                      test_size=self.recipe.test_size or self.recipe.size, snapshots=kept, **told)  # fmt: skip
+        scores = tuple(watch.scored(averaged_logits(keep.logits[-count:])) for count in counts)
+        snapshots = tuple(keep.weights[-counts[latest(scores)] :])
+
+        def score():
+            logits = []
+            for weights in snapshots:
+                model.set_weights(weights)
+                watch.score()
+                logits.append(watch.logits)
+            return watch.scored(averaged_logits(logits))
+
+        larger = _at_larger_sizes(model, recipe, watch, self.stop, score, models=len(snapshots))
+        candidates = Candidates(scores, larger=tuple(larger.values()))
+        kept = candidates.kept(start if recipe.warm_start else None)
+        if kept is start:
+            model.set_weights(self.initial)  # the linear classifier's network is the one that was trained
+            snapshots = ()
+        test_size = next((s for s, score in larger.items() if score is kept), recipe.test_size or recipe.size)
+        return Fitted(best_epoch=len(watch.scores), start=start, candidates=candidates, share=float(bool(snapshots)),
+                      test_size=test_size, snapshots=snapshots, **told)  # fmt: skip
+
+
+def _at_larger_sizes(model, recipe: Recipe, watch: Validation, stop: StopAt, score, models=1) -> dict[int, Score]:
+    """Size → score() of what is shown at it, where the size is still to be chosen and there is time."""
+    factors = TEST_SIZES if _takes_any_size(model, recipe) else ()
+    if not stop.leaves_room(models * sum(factor**2 for factor in factors)):
+        return {}
+    found = {}
+    for size in (round(factor * recipe.size) for factor in factors):
+        watch.images = shown(watch.data, replace(recipe, test_size=size))
+        found[size] = score()
+    return found
 
 
 def shown(data: ImageData, recipe: Recipe) -> tf.data.Dataset:

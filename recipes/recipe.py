@@ -43,8 +43,8 @@ class Recipe:
     mirror:          predictions are means over the image and its mirror image; None: where that gains likelihood on
                      held-out images beyond its noise, and mirror images keep their class.
     calibrate:       divide the logits by the temperature of the highest likelihood of the validation images.
-    snapshots:       cycles of the learning rate (cosine with warm restarts); the ends of the last ones, as many as the
-                     validation images want, are averaged in their predictions. 0 or 1: one cycle, one model.
+    snapshots:       cycles of the learning rate, see `cycle_ends`; the predictions at the ends of the last ones, as
+                     many as the validation images want, are averaged. 0 or 1: one cycle, one model.
     crops, scales:   of `Result.evaluate(crops="auto")`: the cheapest that gain on the validation images beyond their
                      noise.
     refit:           after all choices, a validation part that was split off the training images joins them, and the
@@ -127,6 +127,13 @@ class Recipe:
     def noise_policy(self) -> augment.Policy:
         """The draws of the training, fit for test images: no mixing; `Policy.light` where there were none."""
         return replace(self.policy, mixup=0.0, cutmix=0.0) if self.epochs else augment.Policy.light(self.size)
+
+    @property
+    def cycle_ends(self) -> tuple[int, ...]:
+        """Epochs after which a cycle of the learning rate ends, a snapshot each: the first takes two thirds of the
+        epochs or more, the others share the rest (Garipov et al. 2018)."""
+        period = max(1, self.epochs // (3 * max(1, self.snapshots - 1)))
+        return tuple(self.epochs - i * period for i in reversed(range(max(1, self.snapshots))))
 
     def __str__(self) -> str:
         lines = [f"recipe {self.name!r}: {self.size} px, " + self._training, *(f"  because {r}" for r in self.reasons)]

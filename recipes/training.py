@@ -159,8 +159,6 @@ def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks, m
     noisy, recipe = _with_stochastic_depth(quiet, recipe)
     if start.measured and not start.measured.mirrors.alike:
         recipe = replace(recipe, mirror=False)
-    if recipe.snapshots > 1:
-        recipe = replace(recipe, epochs=recipe.epochs // recipe.snapshots * recipe.snapshots)
     options = dict(taps=recipe.taps, dropout=recipe.dropout, seed=seed)
     model, splits, rival = logits_model(noisy, start.classes, recipe.size, **options), start.splits, None
     if recipe.warm_start:

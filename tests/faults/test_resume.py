@@ -68,10 +68,10 @@ def test_signals_damaged_states_and_other_processes(victims, undisturbed):
 
 PHASES = {
     "audit and probe": 0.5,
-    "before the first state": 1.0,
-    "first training": 3.0,
-    "training on all images": 3.0,
-    "evaluation and saving": 0.3,
+    "before the first state": 0.7,
+    "first training": 1.5,
+    "training on all images": 0.4,
+    "evaluation and saving": 0.2,
 }  # seconds, about
 
 

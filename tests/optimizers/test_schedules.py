@@ -18,6 +18,7 @@ SCHEDULES = [
     optimizers.Cyclic(0.1, 20, 4),
     optimizers.Warmup(optimizers.Cosine(0.1, 20), 5),
     optimizers.Warmup(0.1, 5),
+    optimizers.Then(optimizers.Cosine(0.1, 20), 18, optimizers.CosineRestarts(0.03, 4)),
 ]
 
 FORMULAS = [
@@ -29,6 +30,7 @@ FORMULAS = [
     lambda t: 0.1 * (1 + np.cos(np.pi * (t % 5) / 5)) / 2,
     lambda t: 0.1 * (t + 1) / 6 if t < 5 else 0.1 * (1 + np.cos(np.pi * min(t - 5, 20) / 20)) / 2,
     lambda t: 0.1 * min((t + 1) / 6, 1),
+    lambda t: (0.1 * (1 + np.cos(np.pi * t / 20)) if t < 18 else 0.03 * (1 + np.cos(np.pi * ((t - 18) % 4) / 4))) / 2,
 ]
 
 

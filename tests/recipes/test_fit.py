@@ -101,9 +101,22 @@ def test_the_nested_estimate_does_not_flatter_a_choice_among_many():
 
 @pytest.mark.parametrize("steps", [5, 100, 5000])
 def test_schedule_warms_up_peaks_and_decays(steps):
-    rates = np.array([float(schedule(0.1, steps)(step)) for step in np.linspace(0, steps, 101).astype(int)])
+    rates = np.array([float(schedule(0.1, steps, (1,))(step)) for step in np.linspace(0, steps, 101).astype(int)])
     assert rates.max() <= 0.1 + 1e-6 and rates[-1] == pytest.approx(0.001, rel=1e-3)
     assert (np.diff(rates[rates.argmax() :]) <= 1e-6).all()
+
+
+@pytest.mark.parametrize(
+    ("epochs", "snapshots", "ends"), [(12, 5, (8, 9, 10, 11, 12)), (4, 2, (3, 4)), (30, 3, (20, 25, 30))]
+)
+def test_each_cycle_ends_at_a_low_learning_rate_and_the_next_begins_at_a_higher(epochs, snapshots, ends):
+    recipe = dataclasses.replace(recipes.finetune_all(64), epochs=epochs, snapshots=snapshots)
+    assert recipe.cycle_ends == ends
+    rate = schedule(0.1, 50, recipe.cycle_ends)
+    assert max(float(rate(step)) for step in range(50 * ends[0])) == pytest.approx(0.05, rel=1e-2)
+    for end in ends[:-1]:
+        assert float(rate(50 * end - 1)) < 0.002 and float(rate(50 * end)) == pytest.approx(0.015)
+    assert float(rate(50 * epochs - 1)) < 0.002
 
 
 def test_keep_best_restores_and_stops():
