@@ -4,9 +4,9 @@
 
 A linear classifier on MobileNetV2(alpha=0.35) is made for the ants and bees of ../shared/data/hymenoptera; its photos
 are looked at once, at 10 crops of one scale, at 50 of five scales, and whole: the validation photos, which alone tell
-accuracy, and for the time the training photos, too, so that a look's tracing (0.6 s) weighs less. Seconds are medians of
-rounds, the looks of one scale in turn, one process, everything traced beforehand and every shape seen before (a whole
-photo of a new shape costs TensorFlow some 0.2 s on a CPU, once); every photo is decoded once per look.
+accuracy, and for the time the training photos, too, so that a look's tracing (0.6 s) weighs less. Seconds are medians
+of rounds, the looks of one scale in turn, one process, everything traced beforehand and every shape seen before (a
+whole photo of a new shape costs TensorFlow some 0.2 s on a CPU, once); every photo is decoded once per look.
 """
 
 import argparse
@@ -65,14 +65,16 @@ def main():
     from benchmark_finetune import machine
 
     import recipes
-    from recipes.ledger import compared
+    from recipes.audit import audit, usable
     from recipes.data import joined
+    from recipes.ledger import compared
     from recipes.sources import load
 
     photos = asked.shared / "data" / "hymenoptera"
     recipe = recipes.adjusted("probe", size=224, mirror=False)
     result = recipes.finetune(photos, backbone="MobileNetV2(alpha=0.35)", recipe=recipe)
     splits = load(photos)
+    splits, _ = usable(splits, audit(splits))
     unseen = splits.validation.labels
     data = joined(splits.validation, splits.train)
     data = data.subset(range(min(len(data), asked.images)))
