@@ -184,5 +184,12 @@ def test_no_mirror_images_where_they_lose_their_class():
     assert plan(Summary(500, 10, 224), probe_of(0.7, 0.6, alike=False)).policy.flip == 0.0
 
 
+@pytest.mark.parametrize(
+    ("size", "images", "epochs"), [(224, 100, 40), (224, 500, 20), (128, 500, 20), (96, 800, 22), (96, 10_000, 12)]
+)
+def test_small_datasets_and_small_images_are_seen_more_often(size, images, epochs):
+    assert recipes.finetune_all(size, images).epochs == recipes.finetune_few(size, images).epochs == epochs
+
+
 def test_random_weights_are_trained_from_scratch():
     assert plan(Summary(500, 10, 224, pretrained=False), None).name == "scratch"
