@@ -41,7 +41,7 @@ class Cluster(Team):
         versions = {"tensorflow": tf.__version__, "keras": keras.__version__, "numbers": prepare_devices(),
                     "devices": len(names)}  # fmt: skip
         self.peers = Peers(job, asked | versions)
-        self.workers, self.running = (job.number, len(job.addresses)), False
+        self.workers, self.hosts, self.running = (job.number, len(job.addresses)), len(job.addresses), False
         handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
         connected = threading.Event()
         threading.Thread(target=self._watch, args=[connected], daemon=True).start()
@@ -93,12 +93,17 @@ class Cluster(Team):
     def _of(self, number: int) -> dict:
         """What a worker says next.
 
-        Raises: DataError when that is a failure.
+        Raises: what ended it, when that is a failure.
         """
         told = self.peers.receive(number)
         if "failed" in told:
-            raise DataError(f"worker {number}: {told['failed']}")
+            raise as_told(told, number)
         return told
+
+    def last_words(self) -> BaseException | None:
+        """What ended a worker that is gone, if it has said so."""
+        found = self.peers.last_words(1 if self.leads else 5)  # worker 0 tells the others what it has heard
+        return found and as_told(found[1], found[0])
 
     def rest(self) -> None:
         """Let the others leave the training that they take part in."""
@@ -115,7 +120,7 @@ class Cluster(Team):
             if self.leads:
                 told = {"do": "fail", "kind": kind.__name__, "text": str(error)}
             elif issubclass(kind, RecipesError):
-                told = {"failed": str(error)}
+                told = {"failed": str(error), "kind": kind.__name__}
         if told:
             with suppress(PeerLost):  # who need not be told any more
                 self.peers.send(told)
@@ -174,7 +179,7 @@ class Shared(Replicated):
                 batch = next(stream)
                 peers.send({"ready": True})
             except tf.errors.OpError as error:
-                peers.send({"failed": str(reading_failed(error) or error)})
+                peers.send({"failed": str(reading_failed(error) or error), "kind": "DataError"})
             told = peers.receive()
             if told["do"] == "leave":
                 peers.send({"left": True})
@@ -182,12 +187,7 @@ class Shared(Replicated):
             if told["do"] == "fail":
                 raise as_told(told)
             self._settled = told["do"] == "settle"
-            try:
-                self._together(batch)
-            except PeerLost:
-                if last := peers.last_words():
-                    raise as_told(last) from None
-                raise
+            self._together(batch)
 
     def _together(self, batch) -> dict:
         try:
@@ -200,7 +200,7 @@ class Shared(Replicated):
                 "in two parts"
             ) from None
         except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
-            raise PeerLost(f"a worker is gone ({_last_line(error)})") from None
+            raise self.team.last_words() or PeerLost(f"a worker is gone ({_last_line(error)})") from None
 
     def _agree(self) -> None:
         """All variables of the update become worker 0's."""
@@ -252,14 +252,15 @@ def shapes(model: keras.Model) -> list:
     return [[variable.path, *variable.shape] for variable in model.variables]
 
 
-def as_told(told: dict) -> BaseException:
-    """What ended worker 0, to end this one."""
+def as_told(told: dict, number: int = 0) -> BaseException:
+    """What ended a worker, to end this one."""
     if told["kind"] == "KeyboardInterrupt":
         return KeyboardInterrupt()
     if told["kind"] == "SystemExit":
         return SystemExit(int(told["text"]) if told["text"].isdigit() else 1)
     kind = getattr(errors, told["kind"], ClusterError)
-    return (kind if issubclass(kind, RecipesError) else ClusterError)(f"worker 0: {told['text']}")
+    said = told["failed" if number else "text"]
+    return (kind if issubclass(kind, RecipesError) else ClusterError)(f"worker {number}: {said}")
 
 
 def _last_line(error) -> str:

@@ -175,7 +175,7 @@ class Training:
             epochs=epochs, steps=steps, model=model,
         )  # fmt: skip
         self._callbacks = {f"{i} {type(callback).__name__}": callback for i, callback in enumerate(callbacks)}
-        self._began, self._parts_done, self._at = time.monotonic(), 0, (0, 0)
+        self._began, self._at = time.monotonic(), (0, 0)
         self._losses, self._waiting = deque(), Waiting(self._engine.device)
         model.stop_training = False
         first, begin = (state["epoch"], min(state["images"] // self._part, steps - 1)) if state else (0, 0)
@@ -214,7 +214,6 @@ class Training:
             self._keep(stop, epoch, step)
             calls.on_train_batch_begin(step)
             logs = self._engine.step(waiting.next(stream, self._check_losses))
-            self._parts_done += 1
             self._losses.append((epoch, step, logs["loss"]))
             self._check_losses(LAG)
             waiting.stepped()
@@ -234,23 +233,30 @@ class Training:
                 self._at = epoch, step
                 raise NotFinite(f"the loss became {float(loss)}")
 
-    def _batches(self, epochs: int, first: int, begin: int) -> tf.data.Dataset:
+    def _batches(self, epochs: int, first: int, begin: int, shard=None) -> tf.data.Dataset:
+        """shard: default: the slice of every batch that is this process's."""
         classes = len(self.images.class_names)
         recipe = replace(self._recipe, epochs=max(epochs, first), snapshots=0)
         batches = training_batches(
-            self._data, recipe, seed=self.seed, start=first, first_batch=begin, shard=self._engine.shard
+            self._data, recipe, seed=self.seed, start=first, first_batch=begin, shard=shard or self._engine.shard
         )
         return batches.map(lambda x, label, *whole: (x, soft(label, classes), *whole))
 
     def _keep(self, stop: Stop, epoch: int, step: int) -> None:
         """The state before a step, where it is due, between two updates; and the end, where a signal asked for it."""
-        between = self._parts_done % self.changes["parts"] == 0
         if self.kept.newest is None:
             self.kept.keep(lambda: self._state(epoch, step), on_disk=False)
-        elif between and (self.kept.due or stop.number):
+        elif (self.kept.due or stop.number) and self._between_updates():
             self.kept.keep(lambda: self._state(epoch, step))
         if stop.number:
             stop.leave()
+
+    def _between_updates(self) -> bool:
+        """Whether no sums of gradients are kept; loss scaling skips parts whose gradients are not finite."""
+        if self.changes["parts"] == 1:
+            return True
+        self._engine.settle()
+        return int(self.model.optimizer.iterations) % self.changes["parts"] == 0
 
     def _variables(self) -> list[keras.Variable]:
         """Weights, seeds, and the optimizer's; not the sums of gradients, which are zero between two updates."""
@@ -319,12 +325,13 @@ class Training:
         )
 
     def _diagnosis(self, epoch: int, step: int) -> str:
-        """The files of a batch, and the gradients that it has at the last good weights."""
-        batches = self._batches(epoch + 1, epoch, step)
+        """The files of a batch, of all devices and hosts, and the gradients that it has at the last good weights."""
+        batches = self._batches(epoch + 1, epoch, step, shard=(0, 1))
         self._restore(self.kept.newest | {"images": 0})
         positions = range(step * self._part, min((step + 1) * self._part, len(self._data)))
         names = batch_names(self._data, positions, epoch=epoch, seed=self.seed)
-        norms = gradient_norms(self.model, *next(iter(batches))[:2])
+        at_once = math.ceil(len(positions) / self._engine.replicas)  # more may not fit into one device's memory
+        norms = gradient_norms(self.model, *next(iter(batches)), at_once=at_once)
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
         return printable(
             f"The batch: {', '.join(names[:10])}{more}. Its largest gradients at the last good weights: {norms}"

@@ -18,10 +18,11 @@ class Engine:
 
     device: where it trains, in words: "CPU", "GPU".
     shard:  (index, count): which slice of every batch it wants from this process.
+    replicas: devices of all hosts that share a batch.
     updates: how many are planned, where it is known.
     """
 
-    shard, updates = (0, 1), 0
+    shard, replicas, updates = (0, 1), 1, 0
 
     def __init__(self, model: keras.Model):
         self.model, self.device = model, accelerator() or "CPU"

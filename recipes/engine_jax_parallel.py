@@ -14,7 +14,7 @@ class JaxTeam(Together):
 
     def __init__(self, devices: Sequence[str]):
         self.distribution = keras.distribution.DataParallel(devices=[name.lower() for name in devices])
-        self.count = len(devices)
+        self.replicas = len(devices)
 
     def engine(self, model: keras.Model) -> "ParallelJaxEngine":
         return ParallelJaxEngine(model, self)
@@ -29,7 +29,7 @@ class ParallelJaxEngine(JaxEngine):
 
     def __init__(self, model: keras.Model, team: JaxTeam):
         super().__init__(model)
-        self.team = team
+        self.team, self.replicas = team, team.replicas
         whole = keras.distribution.TensorLayout((), team.distribution.device_mesh)
         self._everywhere = whole.backend_layout
 
@@ -43,6 +43,6 @@ class ParallelJaxEngine(JaxEngine):
         return jax.device_put(super()._values(), self._everywhere)
 
     def _spread(self, array):
-        if len(array) % self.team.count:
+        if len(array) % self.replicas:
             return jax.device_put(array, self._everywhere)
         return keras.distribution.distribute_tensor(array, self.team.distribution.get_data_layout(array.shape))

@@ -53,14 +53,25 @@ def batch_names(data: ImageData, positions, *, epoch: int, seed: int) -> list[st
     return [data.names[int(index)] for index in at]
 
 
-def gradient_norms(model: keras.Model, images, labels, count: int = 3) -> str:
-    """The largest norms of the gradients of a batch's loss, in words."""
-    images, labels = np.asarray(images), np.asarray(labels)
+def gradient_norms(model: keras.Model, images, labels, count: int = 3, at_once: int | None = None) -> str:
+    """The largest norms of the gradients of a batch's loss, in words.
 
+    at_once: of the images, whose gradients are added up; default: all.
+    """
+    images, labels, total = np.asarray(images), np.asarray(labels), None
+    for start in range(0, len(images), at_once or len(images)):
+        part = slice(start, start + (at_once or len(images)))
+        found, share = _slopes(model, images[part], labels[part]), len(images[part]) / len(images)
+        found = [None if g is None else share * g.astype(np.float32) for g in found]
+        total = found if total is None else [a if b is None else a + b for a, b in zip(total, found, strict=True)]
+    pairs = zip(total, model.trainable_variables, strict=True)
+    norms = [(float(np.linalg.norm(g)), v.path) for g, v in pairs if g is not None]
+    norms.sort(key=lambda pair: -np.inf if np.isfinite(pair[0]) else -pair[0])
+    return ", ".join(f"{path} {norm:.3g}" for norm, path in norms[:count])
+
+
+def _slopes(model: keras.Model, images, labels) -> list[np.ndarray | None]:
     def loss():
         return model.compute_loss(x=images, y=labels, y_pred=model(images, training=True), training=True)
 
-    found = zip(weight_gradients(loss, model), model.trainable_variables, strict=True)
-    norms = [(float(np.linalg.norm(g.astype(np.float32))), v.path) for g, v in found if g is not None]
-    norms.sort(key=lambda pair: -np.inf if np.isfinite(pair[0]) else -pair[0])
-    return ", ".join(f"{path} {norm:.3g}" for norm, path in norms[:count])
+    return weight_gradients(loss, model)

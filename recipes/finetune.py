@@ -34,7 +34,7 @@ from recipes.ledger import Gain, paired_bootstrap
 from recipes.peers import job_of
 from recipes.plan import with_snapshots
 from recipes.prepare import Prepared, loaded, prepare
-from recipes.replicas import together
+from recipes.replicas import together, trainers
 from recipes.result import Result
 from recipes.run_folder import LOGS
 from recipes.run_state import RunState
@@ -115,8 +115,8 @@ def finetune(
                 ready = prepare(
                     dataset, backbone, planned or recipe, validation, seed, deadline, check, strict, workers
                 )
-                run.keep_plan(ready.recipe, _images(ready), versions())
-                ready = replace(ready, recipe=planned or ready.recipe)
+                told = run.keep_plan(ready.recipe, _images(ready), versions() | {"devices": trainers()})
+                ready = replace(ready, recipe=(planned or ready.recipe).because(*told))
                 return _made(ready, seed, deadline, callbacks, snapshots, run)
             except tf.errors.OpError as error:
                 raise reading_failed(error) or error from None

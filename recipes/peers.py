@@ -103,15 +103,18 @@ class Peers:
         """
         return _get(self._sockets[number], number)
 
-    def last_words(self) -> dict | None:
-        """Why worker 0 failed, if it has said so before it went."""
-        try:
-            self._sockets[0].settimeout(5)
-            while "kind" not in (told := self.receive()):
-                pass
-            return told
-        except (PeerLost, TimeoutError):
-            return None
+    def last_words(self, seconds: float) -> tuple[int, dict] | None:
+        """Which worker failed and why, if one has said so before it went, or does within so much time."""
+        there, end = dict(self._sockets), time.monotonic() + seconds
+        while there and (left := end - time.monotonic()) > 0:
+            waiting, _, _ = select.select([*there.values()], [], [], left)
+            for number in [number for number, peer in there.items() if peer in waiting]:
+                try:
+                    if "kind" in (told := self.receive(number)):
+                        return number, told
+                except PeerLost:
+                    del there[number]
+        return None
 
     def lost(self, seconds: float) -> bool:
         """Whether one goes within so much time."""

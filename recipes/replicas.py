@@ -17,7 +17,12 @@ _TEAM: ContextVar["Together | None"] = ContextVar("team", default=None)
 
 
 class Together:
-    """Devices that share every update. In `with`, models are trained by all of them."""
+    """Devices that share every update. In `with`, models are trained by all of them.
+
+    replicas: how many, of all hosts.
+    """
+
+    replicas, hosts = 1, 1
 
     def engine(self, model: keras.Model) -> Engine:
         raise NotImplementedError
@@ -50,6 +55,12 @@ class Team(Together):
 def team() -> Together | None:
     """Who trains here; None: one device."""
     return _TEAM.get()
+
+
+def trainers() -> str:
+    """What trains here, in words: of another number of devices the weights differ in bits."""
+    among, kind = team() or Together(), accelerator() or "CPU"
+    return f"{among.replicas} {kind}" + (f" on {among.hosts} hosts" if among.hosts > 1 else "")
 
 
 def together(devices):
@@ -111,7 +122,7 @@ class Replicated(Engine):
 
     def __init__(self, model: keras.Model, team: Team):
         super().__init__(model)
-        self.team = team
+        self.team, self.replicas = team, team.replicas
 
     def build(self, batches: tf.data.Dataset) -> None:
         self._make_variables(batches.element_spec[1].shape[-1])

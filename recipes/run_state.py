@@ -85,25 +85,33 @@ class RunState:
         extra = getattr(policy, "extra", None)  # code, which is not written to disk
         return kept if extra is None else replace(kept, policy=replace(kept.policy, extra=extra))
 
-    def keep_plan(self, recipe: Recipe, images: dict[str, str], versions: dict[str, str]) -> None:
-        """Write down what the run begins with, or compare it with that.
+    def keep_plan(self, recipe: Recipe, images: dict[str, str], made_by: dict[str, str]) -> tuple[str, ...]:
+        """Write down what the run begins with, or compare it with that; returns, in words, what has ever changed.
 
-        images:   name → fingerprint of all images that are trained on or chosen by.
-        versions: of the libraries.
+        images:  name → fingerprint of all images that are trained on or chosen by.
+        made_by: versions of the libraries, and the devices: with others a run goes on, but not to the same bits.
 
         Raises: DataError when these are other images than the run began with.
         """
         if self.directory is None:
-            return
+            return ()
         before = self._read(_PLAN)
         if before is None:
-            self._write(_PLAN, {"recipe": recipe_facts(recipe), "images": images, "versions": versions})
+            self._write(_PLAN, {"recipe": recipe_facts(recipe), "images": images, "made by": made_by, "told": []})
             self._tick()
-            return
+            return ()
         _check_same(before["images"], images, self.directory)
-        if before["versions"] != versions:
-            told = f"the run began with {before['versions']} and goes on with {versions}"
-            print(f"{told}: its weights may differ in bits from those of an undisturbed one")
+        last = before.get("made by") or before["versions"]  # of an earlier version of this library
+        other = [f"{k}: {last[k]} before, {value} now" for k, value in made_by.items() if last.get(k, value) != value]
+        told = before.get("told", [])
+        if other:
+            told.append(
+                f"the run was stopped, and went on with other means ({', '.join(other)}): its weights may differ in "
+                "bits from those of an undisturbed one"
+            )
+            print(told[-1])
+            self._write(_PLAN, before | {"made by": made_by, "told": told})
+        return tuple(told)
 
     def training(self, name: str) -> Checkpoints:
         """The states of one of the run's trainings."""

@@ -1,5 +1,8 @@
 """`recipes` as a worker of a job: the command line itself, but for a state kept at every step, and for worker 0, which
-sends a signal to a process after so many updates, both of which are in a file: worker.py FILE UPDATES finetune …"""
+sends a signal to a process after so many updates, both of which are in a file: worker.py FILE UPDATES finetune …
+
+RECIPES_TEST_MEMORY: updates after which there is no memory for one more, in this process alone.
+"""
 
 import os
 import sys
@@ -7,11 +10,13 @@ from functools import partial
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
 import recipes
 import recipes.checkpoint
 import recipes.cli
 from recipes.peers import leads
+from recipes.replicas import Replicated
 
 
 class Disturb(keras.callbacks.Callback):
@@ -28,9 +33,23 @@ class Disturb(keras.callbacks.Callback):
             os.kill(victim, number)
 
 
+def _without_memory(step):
+    left = [int(os.environ["RECIPES_TEST_MEMORY"])]
+
+    def limited(engine, batch):
+        left[0] -= 1
+        if left[0] < 0:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[8,32,32,8]")
+        return step(engine, batch)
+
+    return limited
+
+
 if __name__ == "__main__":
     _, file, updates, *command = sys.argv
     recipes.checkpoint.EVERY, recipes.checkpoint.SHARE = 0.0, 1e9
+    if "RECIPES_TEST_MEMORY" in os.environ:
+        Replicated.step = _without_memory(Replicated.step)
     if leads():
         recipes.finetune = partial(recipes.finetune, callbacks=[Disturb(Path(file), int(updates))])
     sys.argv = ["recipes", *command]

@@ -40,11 +40,14 @@ def place(tmp_path_factory):
 
 
 class Workers:
-    """The processes of a job, and their output."""
+    """The processes of a job, and their output.
 
-    def __init__(self, place: Path, count: int, name: str):
-        self.place, self.name, self.addresses = place, name, addresses(count)
-        self.processes = []
+    photos: what they read.  more: of the last one's environment.
+    """
+
+    def __init__(self, place: Path, count: int, name: str, photos: str = "photos", **more: str):
+        self.place, self.name, self.addresses, self.photos = place, name, addresses(count), photos
+        self.processes, self.more = [], more
         for number in range(count):
             self.start(number)
 
@@ -55,17 +58,9 @@ class Workers:
             **os.environ, "TF_CONFIG": json.dumps(task), "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3",
             "RECIPES_CACHE": str(self.place / f"cache{number}"),
             "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
-        }  # fmt: skip
-        command = [
-            sys.executable,
-            "-u",
-            TESTS / "worker.py",
-            self.place / f"{self.name}.victim",
-            "4",
-            "finetune",
-            "photos",
-            "--backbone",
-        ]
+        } | (self.more if number == len(self.addresses) - 1 else {})  # fmt: skip
+        victim = self.place / f"{self.name}.victim"
+        command = [sys.executable, "-u", TESTS / "worker.py", victim, "4", "finetune", self.photos, "--backbone"]
         command += ["plain.keras", "--recipe", "recipe.json", "--output", self.name]
         with open(self.place / f"{self.name}.{number}.log", "a") as log:
             process = subprocess.Popen(command, cwd=place or self.place, env=environment, stdout=log, stderr=log)
@@ -77,9 +72,9 @@ class Workers:
 
 
 @contextmanager
-def workers(*arguments):
+def workers(*arguments, **how):
     """All of them are gone in the end."""
-    started = Workers(*arguments)
+    started = Workers(*arguments, **how)
     try:
         yield started
     finally:
@@ -162,3 +157,24 @@ def test_a_signal_at_worker_0_stops_all_and_other_images_are_refused(place, alon
         again = stopped.start(0), stopped.start(1)
         assert [process.wait(300) for process in again] == [0, 0], stopped.log(0)[-3000:]
     assert_alone(place, "stopped", alone)
+
+
+@pytest.mark.slow
+def test_three_workers_read_a_pack_and_end_equal(place, alone):
+    """Undisturbed; the weights are those of one process that reads the folder."""
+    recipes.pack(place / "photos", place / "packed", shards=2)
+    with workers(place, 3, "packs", photos="packed") as three:
+        for number, process in enumerate(three.processes):
+            assert process.wait(300) == 0, three.log(number)[-3000:]
+    assert_alone(place, "packs", alone)
+    assert all("its weights were within 0 of worker 0's" in three.log(number) for number in (1, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_memory_that_runs_out_at_another_worker_ends_all_with_the_reason(place, count):
+    with workers(place, count, f"full{count}", RECIPES_TEST_MEMORY="3") as full:
+        assert [process.wait(300) for process in full.processes] == [2] * count, full.log(0)[-3000:]
+    for number in range(count):
+        assert "accumulate=2) computes each batch" in full.log(number), full.log(number)[-3000:]
+        assert "This one does so by itself" not in full.log(number)

@@ -1,18 +1,21 @@
 """What the training loop asks of the device and when: late looks at losses, and waits for images that are told."""
 
 import math
+import re
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from makers import arrays, small_network
 
 import augment
 import recipes.checkpoint
 import recipes.descent
 import recipes.waiting
+from layers import freeze_batch_statistics
 from recipes.backbones import resolve
 from recipes.classifier import logits_model
-from recipes.descent import LAG, Training
+from recipes.descent import LAG, Training, training_batches
 from recipes.engine import Engine
 from recipes.recipe import Recipe
 from recipes.sources import load
@@ -176,3 +179,22 @@ def test_whole_numbers_travel_where_the_network_computes_in_16_bits(monkeypatch)
     assert found.dtype == tf.uint8 and found.numpy().tolist() == [0, 0, 1, 255, 255]
     engine.device = "CPU"
     assert engine._on_the_way(batches).element_spec[0].dtype == tf.float32
+
+
+def test_the_diagnosis_is_of_the_whole_batch_though_a_process_has_a_slice_of_it(engines, monkeypatch):
+    """At the second of two workers, with two devices each: the files of all, and the gradient that one device finds."""
+    one = training(batch_size=6)
+    freeze_batch_statistics(one.model)  # else they are those of what is computed at once
+    one.run(1)
+    whole = one._diagnosis(0, 2)
+    monkeypatch.setattr(Recorded, "shard", (1, 2))
+    monkeypatch.setattr(Recorded, "replicas", 4)
+    images, _ = next(iter(training_batches(one.images, one._recipe, seed=0, first_batch=2)))
+    mine, *_ = next(iter(one._batches(1, 0, 2)))
+    assert len(images) == 6 and len(mine) == 3
+    told = one._diagnosis(0, 2)
+    at = one.images.source().index(tf.range(12, 18, dtype=tf.int64), tf.zeros((), tf.int64), seed=0, shuffle=True)
+    names = [one.images.names[i] for i in at]
+    assert f"The batch: {', '.join(names)}. Its" in told
+    numbers = lambda text: [float(n) for n in re.findall(r"\S+(?=,|$)", text.split("weights: ")[1])]  # noqa: E731
+    np.testing.assert_allclose(numbers(told), numbers(whole), rtol=1e-2)

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 PROGRAM = """
+import tempfile
 from dataclasses import replace
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -18,6 +19,7 @@ import keras
 import numpy as np
 import recipes
 from makers import arrays, small_network
+from victim import At, interrupted
 from recipes.classifier import logits_model
 from recipes.backbones import resolve
 from recipes.data import labelled
@@ -100,8 +102,15 @@ for wrong in (0, 5, -1, True, 1.5, "GPU:0", ("CPU:0", "CPU:0"), []):
         assert "devices is" in str(error) and "'CPU:3'" in str(error), error
     else:
         raise AssertionError(wrong)
-found = recipes.finetune((images, names), backbone=small_network(), recipe=recipe, devices=2)
-assert found.history["loss"] and found.predict(images[:1])
+asked = dict(backbone=small_network(), recipe=recipe, output=tempfile.mkdtemp() + "/run")
+try:
+    recipes.finetune((images, names), **asked, devices=2, callbacks=[At(3, interrupted)])
+    raise AssertionError("it was not stopped")
+except KeyboardInterrupt:
+    found = recipes.finetune((images, names), **asked)  # a preempted run that comes back on fewer devices
+assert len(found.history["loss"]) == 2 and found.predict(images[:1])
+assert any("(devices: 2 CPU before, 1 CPU now)" in reason for reason in found.recipe.reasons), found.recipe.reasons
+assert "(devices: 2 CPU before" in str(recipes.load(asked["output"]).recipe)
 print("finetune equal")
 """,
         8,

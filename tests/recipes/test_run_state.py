@@ -33,11 +33,17 @@ def test_what_was_planned_is_kept(tmp_path):
         assert run.plan("auto") == RECIPE
 
 
-def test_other_images_and_versions_are_told(tmp_path, capsys):
+def test_other_images_versions_and_devices_are_told(tmp_path, capsys):
+    images, two = {"a.jpg": "1", "b.jpg": "2"}, {"keras": "3", "devices": "2 GPU"}
+    four = {"devices": "4 GPU on 2 hosts"}
     with begun(tmp_path) as run:
-        run.keep_plan(RECIPE, {"a.jpg": "1", "b.jpg": "2"}, {"keras": "3"})
-        run.keep_plan(RECIPE, {"a.jpg": "1", "b.jpg": "2"}, {"keras": "4"})
-        assert "differ in bits" in capsys.readouterr().out
+        assert run.keep_plan(RECIPE, images, two) == run.keep_plan(RECIPE, images, two) == ()
+        (told,) = run.keep_plan(RECIPE, images, two | four)
+        assert "(devices: 2 GPU before, 4 GPU on 2 hosts now): its weights may differ in bits" in told
+        assert told in capsys.readouterr().out
+        assert run.keep_plan(RECIPE, images, two | four) == (told,) and not capsys.readouterr().out
+        first, second = run.keep_plan(RECIPE, images, two | {"keras": "4"})
+        assert first == told and "keras: 3 before, 4 now" in second and "4 GPU on 2 hosts before" in second
         with pytest.raises(recipes.DataError, match=r"1 gone \(b.jpg\); 1 new \(c.jpg\); 1 changed \(a.jpg\)"):
             run.keep_plan(RECIPE, {"a.jpg": "7", "c.jpg": "2"}, {"keras": "3"})
 
