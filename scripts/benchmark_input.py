@@ -1,10 +1,12 @@
 """Images per second from a folder and from the pack of it; from one input worker and from two.
 
-    python scripts/benchmark_input.py [FOLDER of class folders] [--quick] [--only pack|workers]
+    python scripts/benchmark_input.py [FOLDER of class folders] [--quick] [--only pack|workers|index]
 
 Pack: both sides take turns in one run, medians of the rounds, both shuffled as a training shuffles. `read` is reading
 alone; `cold` reads what the page cache was asked to forget; `batches` is what a training waits for, augmented at 224
 pixels. To reach: at least the folder's speed in batches and cold.
+
+Index: what a million rows take on the disk, in memory, and to open; asked for alone.
 
 Workers: each is a process on cores of its own, the trainer is simulated by whatever takes the batches as fast as they
 come, on the cores that are left. To reach, where there are at least six cores: two workers 1.6 times as fast as one.
@@ -34,6 +36,8 @@ import augment  # noqa: E402
 import recipes  # noqa: E402
 from augment.guard import PARALLEL_CALLS  # noqa: E402
 from recipes.input_workers import InputWorkers  # noqa: E402
+from recipes.manifest import INDEX, MANIFEST, Manifest, Shard, sha256, write_index  # noqa: E402
+from recipes.records import FRAME  # noqa: E402
 from recipes.remote import Remote  # noqa: E402
 from recipes.sources import load  # noqa: E402
 
@@ -150,13 +154,39 @@ def compare_workers(folder: Path, rounds: int) -> None:
             worker.process.kill()
 
 
+def index_of_a_million(root: Path, rows: int = 1_000_000) -> None:
+    names = [f"class{i % 100:03}/image{i:08}.jpg".encode() for i in range(rows)]
+    order = np.random.default_rng(0).permutation(rows)
+    write_index(root / INDEX, np.full(rows, 100), np.arange(rows) % 100, order, names)
+    shard = Shard("train-00000-of-00001.tfrecord", "train", rows, (100 + FRAME) * rows, "never read")
+    with open(root / shard.name, "wb") as file:
+        file.truncate(shard.bytes)
+    told = Manifest("made", tuple(f"class{i:03}" for i in range(100)), (shard,), sha256(root / INDEX))
+    (root / MANIFEST).write_text(told.text())
+    before, began = resident(), time.perf_counter()
+    source = load(root).train.source()
+    seconds, on_disk = time.perf_counter() - began, os.path.getsize(root / INDEX) / rows
+    print(
+        f"{source.size:,} rows, names of {len(names[0])} bytes: {on_disk:.0f} bytes a row on the disk, "
+        f"{(resident() - before) / rows:.0f} in memory, opened in {seconds:.1f} s; load {os.getloadavg()[0]:.1f}"
+    )
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--quick", action="store_true", help="few images, two rounds")
-    parser.add_argument("--only", choices=("pack", "workers"))
+    parser.add_argument("--only", choices=("pack", "workers", "index"))
     asked = parser.parse_args()
     count, rounds = (256, 2) if asked.quick else (2048, 5)
+    if asked.only == "index":
+        with tempfile.TemporaryDirectory() as root:
+            return index_of_a_million(Path(root))
     scratch = Path(tempfile.mkdtemp(prefix="benchmark-input-", dir=os.environ.get("TMPDIR")))
     try:
         folder = asked.folder or made_folder(scratch / "folder", count)

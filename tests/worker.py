@@ -1,9 +1,11 @@
 """`recipes` as a worker of a job: the command line itself, but for a state kept at every step, and for worker 0, which
 sends a signal to a process after so many updates, both of which are in a file: worker.py FILE UPDATES finetune …
 
+RECIPES_TEST_SEEN: a file, to which a line for each image that is trained on is added.
 RECIPES_TEST_MEMORY: updates after which there is no memory for one more, in this process alone.
 """
 
+import hashlib
 import os
 import sys
 from functools import partial
@@ -15,6 +17,7 @@ import tensorflow as tf
 import recipes
 import recipes.checkpoint
 import recipes.cli
+import recipes.descent
 from recipes.peers import leads
 from recipes.replicas import Replicated
 
@@ -33,6 +36,20 @@ class Disturb(keras.callbacks.Callback):
             os.kill(victim, number)
 
 
+def recorded(make, file: Path):
+    """The batches that `make` makes; what each image of them looks like is noted in a file."""
+
+    def note(images):
+        with open(file, "a") as lines:
+            lines.writelines(hashlib.blake2b(image.tobytes(), digest_size=8).hexdigest() + "\n" for image in images)
+        return images
+
+    def noted(images, *rest):
+        return tf.ensure_shape(tf.numpy_function(note, [images], images.dtype), images.shape), *rest
+
+    return lambda *given, **how: make(*given, **how).map(tf.autograph.experimental.do_not_convert(noted))
+
+
 def _without_memory(step):
     left = [int(os.environ["RECIPES_TEST_MEMORY"])]
 
@@ -48,6 +65,7 @@ def _without_memory(step):
 if __name__ == "__main__":
     _, file, updates, *command = sys.argv
     recipes.checkpoint.EVERY, recipes.checkpoint.SHARE = 0.0, 1e9
+    recipes.descent.training_batches = recorded(recipes.descent.training_batches, os.environ["RECIPES_TEST_SEEN"])
     if "RECIPES_TEST_MEMORY" in os.environ:
         Replicated.step = _without_memory(Replicated.step)
     if leads():

@@ -13,8 +13,10 @@ import keras
 import numpy as np
 import pytest
 from makers import addresses, folder
+from worker import recorded
 
 import recipes
+import recipes.descent
 from recipes.recipe import from_scratch
 from recipes.recipe_file import save_recipe
 
@@ -57,6 +59,7 @@ class Workers:
         environment = {
             **os.environ, "TF_CONFIG": json.dumps(task), "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3",
             "RECIPES_CACHE": str(self.place / f"cache{number}"),
+            "RECIPES_TEST_SEEN": str(self.place / f"{self.name}.{number}.seen"),
             "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
         } | (self.more if number == len(self.addresses) - 1 else {})  # fmt: skip
         victim = self.place / f"{self.name}.victim"
@@ -87,7 +90,10 @@ def workers(*arguments, **how):
 def alone(place):
     """The weights that one process finds."""
     recipe = recipes.recipe_file.load_recipe(place / "recipe.json")
-    result = recipes.finetune(place / "photos", backbone=str(place / "plain.keras"), recipe=recipe)
+    with pytest.MonkeyPatch.context() as patch:
+        noted = recorded(recipes.descent.training_batches, place / "alone.0.seen")
+        patch.setattr(recipes.descent, "training_batches", noted)
+        result = recipes.finetune(place / "photos", backbone=str(place / "plain.keras"), recipe=recipe)
     assert len(result.history["loss"]) == 2
     return result
 
@@ -101,11 +107,21 @@ def assert_alone(place, name: str, alone):
         np.testing.assert_allclose(found.history[metric], values, atol=1e-4, err_msg=metric)
 
 
+def assert_each_once(place, name: str, count: int):
+    """An epoch: in two epochs the workers have seen what one process sees, which is never the same twice."""
+    one, *parts = ((place / f"{file}.seen").read_text().split() for file in
+                   ("alone.0", *(f"{name}.{number}" for number in range(count))))  # fmt: skip
+    assert len(set(one)) == len(one) and len(one) % 2 == 0
+    assert all(len(part) >= len(one) // (2 * count) for part in parts)
+    assert sorted(one) == sorted(line for part in parts for line in part)
+
+
 def test_two_workers_find_what_one_process_finds(place, alone):
     with workers(place, 2, "two") as two:
         for number, process in enumerate(two.processes):
             assert process.wait(300) == 0, two.log(number)[-3000:]
     assert_alone(place, "two", alone)
+    assert_each_once(place, "two", 2)
     assert "its weights were within 0 of worker 0's" in two.log(1)
     assert "worker 0 has written the run" in two.log(1)
     assert not (place / "two" / ".state").exists()
@@ -167,6 +183,7 @@ def test_three_workers_read_a_pack_and_end_equal(place, alone):
         for number, process in enumerate(three.processes):
             assert process.wait(300) == 0, three.log(number)[-3000:]
     assert_alone(place, "packs", alone)
+    assert_each_once(place, "packs", 3)
     assert all("its weights were within 0 of worker 0's" in three.log(number) for number in (1, 2))
 
 
