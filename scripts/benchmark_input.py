@@ -164,7 +164,8 @@ def index_of_a_million(root: Path, rows: int = 1_000_000) -> None:
     told = Manifest("made", tuple(f"class{i:03}" for i in range(100)), (shard,), sha256(root / INDEX))
     (root / MANIFEST).write_text(told.text())
     before, began = resident(), time.perf_counter()
-    source = load(root).train.source()
+    data = load(root).train
+    source = data.source()
     seconds, on_disk = time.perf_counter() - began, os.path.getsize(root / INDEX) / rows
     print(
         f"{source.size:,} rows, names of {len(names[0])} bytes: {on_disk:.0f} bytes a row on the disk, "
