@@ -5,7 +5,6 @@ RECIPES_TEST_SEEN: a file, to which a line for each image that is trained on is 
 RECIPES_TEST_MEMORY: updates after which there is no memory for one more, in this process alone.
 """
 
-import hashlib
 import os
 import sys
 from functools import partial
@@ -37,11 +36,11 @@ class Disturb(keras.callbacks.Callback):
 
 
 def recorded(make, file: Path):
-    """The batches that `make` makes; what each image of them looks like is noted in a file."""
+    """The batches that `make` makes; the mean of each image of them, by which it is known again, is noted in a file."""
 
     def note(images):
         with open(file, "a") as lines:
-            lines.writelines(hashlib.blake2b(image.tobytes(), digest_size=8).hexdigest() + "\n" for image in images)
+            lines.writelines(f"{image.mean(dtype=float)}\n" for image in images)
         return images
 
     def noted(images, *rest):
