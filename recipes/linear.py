@@ -10,6 +10,7 @@ from recipes.errors import DataError
 
 L2_PATH = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 _COARSE = 1e-4  # gradient at which a classifier is good enough to compare penalties by
+_CHUNK = 4096  # rows that are in float64 at once
 _AT_ONCE = 3  # penalties between two looks at whether the best is passed
 
 
@@ -31,7 +32,10 @@ def channel_scale(features: np.ndarray) -> np.ndarray:
     √((v + v̄ / 10) / 1.1), with the channel's variance v and the mean v̄ of all channels': the weak channels of shallow
     stages count, and those that are nearly constant are not blown up.
     """
-    variance = features.var((0, 1), dtype=np.float64)
+    rows = features.reshape(-1, features.shape[-1])
+    mean = rows.mean(0, dtype=np.float64)
+    chunks = (rows[at : at + _CHUNK] for at in range(0, len(rows), _CHUNK))  # all at once they would fill the memory
+    variance = sum(np.square(chunk - mean).sum(0) for chunk in chunks) / len(rows)
     typical = variance.mean() or 1.0
     return np.sqrt((variance + 0.1 * typical) / 1.1).astype(np.float32)
 

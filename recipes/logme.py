@@ -3,6 +3,9 @@
 import numpy as np
 
 
+_CHUNK = 4096  # rows that are in float64 at once
+
+
 def logme(features: np.ndarray, labels, classes: int) -> float:
     """Logarithm of maximum evidence of features (n, channels) for integer labels (n,), per image, mean over classes.
 
@@ -10,18 +13,23 @@ def logme(features: np.ndarray, labels, classes: int) -> float:
     regression y ~ N(F w, 1/β), w ~ N(0, 1/α). Higher is better; it ranks networks on one dataset and is no accuracy.
     Cost: one eigendecomposition of min(n, channels)². Source: You et al., LogME, 2021.
     """
-    rows = np.asarray(features, np.float64)
     targets = np.eye(classes)[labels]
-    n, channels = rows.shape
+    n, channels = features.shape
     if n < channels:
+        rows = np.asarray(features, np.float64)
         variances, axes = np.linalg.eigh(rows @ rows.T)
         kept = variances > 1e-10 * variances[-1]
         variances, along = variances[kept], axes[:, kept].T @ targets
     else:
-        variances, axes = np.linalg.eigh(rows.T @ rows)
+        products, with_targets = np.zeros((channels, channels)), np.zeros((channels, classes))
+        for at in range(0, n, _CHUNK):
+            rows = np.asarray(features[at : at + _CHUNK], np.float64)
+            products += rows.T @ rows
+            with_targets += rows.T @ targets[at : at + _CHUNK]
+        variances, axes = np.linalg.eigh(products)
         kept = variances > 1e-10 * variances[-1]
         variances = variances[kept]
-        along = (axes[:, kept].T @ (rows.T @ targets)) / np.sqrt(variances)[:, None]
+        along = (axes[:, kept].T @ with_targets) / np.sqrt(variances)[:, None]
     square = (targets**2).sum(0)
     evidence = [_evidence(variances, along[:, c] ** 2, square[c], n, channels) for c in range(classes)]
     return float(np.mean(evidence))
