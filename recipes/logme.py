@@ -2,7 +2,6 @@
 
 import numpy as np
 
-
 _CHUNK = 4096  # rows that are in float64 at once
 
 
