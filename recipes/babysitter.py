@@ -9,8 +9,11 @@ import tensorflow as tf
 from keras import ops
 
 from recipes.compiled import fused
+from recipes.errors import RecipeError
+from recipes.inside import Inside, look_inside, single_loss
 
 _SHARE = 0.03  # of the time of the steps, that looking may cost
+_IMAGES = 32  # of the sample
 _WAIT = 5  # steps before the first look: the first ones trace and warm up
 
 
@@ -19,17 +22,27 @@ class Babysitter(keras.callbacks.Callback):
 
     Every so many steps, so rarely that it costs at most 3 % of the time of the steps, it measures for every kernel the
     ratio ‖update‖ / ‖weights‖ (about 1e-3 is good), and whether a weight is no longer a number. It compares the first
-    loss with log(classes), and the accuracies of training and validation after each epoch.
+    loss with log(classes), and the accuracies of training and validation after each epoch. With a `sample`, for Keras
+    shows a callback no images, it also looks inside on them: standard deviation of the activations of each layer
+    (vanishing, exploding), share of dead units, norm of each kernel's gradient; half of the 3 % are for that. Doubtful
+    labels are `diagnose`'s and `Result.suspects`' business: a loss that is high while training proves none.
 
-    log_dir: folder for TensorBoard: scalars of loss, learning rate and ratios, histograms of the weights each epoch.
+    log_dir: folder for TensorBoard: scalars of loss, learning rate and all that was looked at, histograms of the
+        weights each epoch.
     quiet:   prints nothing; `verdicts` holds what there is to say.
+    sample:  (inputs, labels), some of those that are trained on, as the model takes them; 32 are looked at.
 
-    Example: `model.fit(x, y, callbacks=[Babysitter(log_dir="logs")])`, then `tensorboard --logdir logs`
+    `ratios` and `insides` hold what was seen, a row a look; `cost` is the share of the time that looking took.
+
+    Raises: RecipeError for a sample that is none.
+
+    Example: `model.fit(x, y, callbacks=[Babysitter("logs", sample=(x, y))])`, then `tensorboard --logdir logs`
     """
 
-    def __init__(self, log_dir=None, quiet: bool = False):
+    def __init__(self, log_dir=None, quiet: bool = False, sample=None):
         super().__init__()
         self.log_dir, self.quiet, self._writer, self.verdicts = log_dir, quiet, None, []
+        self._sample = None if sample is None else _checked(sample)
 
     def on_train_begin(self, logs=None):
         self._kernels = [v for v in self.model.trainable_variables if len(v.shape) > 1]
@@ -37,6 +50,9 @@ class Babysitter(keras.callbacks.Callback):
         self._copies = None
         self._step, self._looked, self._began = 0, 0.0, time.perf_counter()
         self._last_cost, self._told_gap = 0.0, False
+        self._looked_inside, self._inside_cost, self._first_step = 0.0, None, 0.0
+        self._share = _SHARE if self._sample is None else _SHARE / 2
+        self.insides: list[Inside] = []
         self.ratios: list[np.ndarray] = []
         self.verdicts: list[str] = []
         self._log(lambda: self._writer.close())  # of an attempt that a fault has ended
@@ -47,13 +63,13 @@ class Babysitter(keras.callbacks.Callback):
     @property
     def cost(self) -> float:
         """Share of the training's time that looking has taken so far."""
-        return self._looked / max(1e-9, time.perf_counter() - self._began)
+        return (self._looked + self._looked_inside) / max(1e-9, time.perf_counter() - self._began)
 
     def on_train_batch_begin(self, batch, logs=None):
         if self._step < _WAIT or not self._kernels:
             return
         spent = time.perf_counter() - self._began
-        if self._looked + self._last_cost > _SHARE * spent:
+        if self._looked + self._last_cost > self._share * spent:
             return
         began = time.perf_counter()
         _ = self.model  # on JAX this brings the variables up to date
@@ -63,9 +79,14 @@ class Babysitter(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self._step += 1
         if self._step == 1:
+            self._first_step = time.perf_counter() - self._began
             self._first_loss(logs)
-        if self._copies is None:
-            return
+        if self._copies is not None:
+            self._see_ratios(logs)
+        if self._sample is not None and self._step >= _WAIT:
+            self._see_inside()
+
+    def _see_ratios(self, logs) -> None:
         began = time.perf_counter()
         model = self.model
         ratios = ops.convert_to_numpy(self._ratios([v.value for v in self._kernels], self._copies))
@@ -78,9 +99,26 @@ class Babysitter(keras.callbacks.Callback):
         self._last_cost = 2 * (time.perf_counter() - began)
         self._looked += time.perf_counter() - began
 
+    def _see_inside(self) -> None:
+        """Where there is time for it. The cost of the first look is guessed: three steps; on JAX, which compiles it,
+        what the first step took."""
+        began = time.perf_counter()
+        spent = began - self._began
+        guess = self._first_step if keras.backend.backend() == "jax" else 3 * spent / self._step
+        if self._looked_inside + (self._inside_cost or guess) > self._share * spent:
+            return
+        found = look_inside(self.model, *self._sample)
+        self.insides.append(found)
+        for advice in found.advice:
+            if not any(advice in verdict for verdict in self.verdicts):
+                self._say(f"step {self._step}: {found}: {advice}")
+        self._log(lambda: self._write_inside(found))
+        self._inside_cost = time.perf_counter() - began
+        self._looked_inside += self._inside_cost
+
     def on_epoch_end(self, epoch, logs=None):
         logs, began = logs or {}, time.perf_counter()
-        histograms = self._looked + self._histogram_cost() < _SHARE * (began - self._began)
+        histograms = self._looked + self._histogram_cost() < self._share * (began - self._began)
         self._log(lambda: self._write_epoch(epoch, logs, histograms))
         self._looked += time.perf_counter() - began
         self._gap(epoch, logs)
@@ -99,8 +137,18 @@ class Babysitter(keras.callbacks.Callback):
         elif not self._kernels:
             self._say("nothing in the model is trainable")
         else:
-            self._say(f"no look at the weights fitted into {_SHARE:.0%} of {self._step} steps")
+            self._say(f"no look at the weights fitted into {self._share:.1%} of {self._step} steps")
+        if self._sample is not None:
+            self._told_inside()
         self._log(lambda: self._writer.close())
+
+    def _told_inside(self) -> None:
+        if self.insides:
+            self._say(f"at the last of {len(self.insides)} looks inside, {self.insides[-1]}")
+        else:
+            self._say(f"no look inside fitted into {self._share:.1%} of {self._step} steps; `diagnose` looks once")
+        if not single_loss(self.model):
+            self._say("gradients were not looked at: the model was not compiled with a single loss")
 
     def _first_loss(self, logs) -> None:
         shape, loss = getattr(self.model, "output_shape", None), (logs or {}).get("loss")
@@ -158,6 +206,13 @@ class Babysitter(keras.callbacks.Callback):
             if rate is not None:
                 tf.summary.scalar("step/learning_rate", float(rate))
 
+    def _write_inside(self, found: Inside) -> None:
+        parts = {"activations": found.spread, "dead_units": found.dead, "gradient_norm": found.gradients}
+        with self._writer.as_default(step=int(self.model.optimizer.iterations)):
+            for part, numbers in parts.items():
+                for name, value in numbers.items():
+                    tf.summary.scalar(f"{part}/{name}", value)
+
     def _histogram_cost(self) -> float:
         """Seconds, about: TensorFlow sorts some ten million weights a second into buckets."""
         return 1e-7 * sum(int(np.prod(v.shape)) for v in self._kernels) + 1e-3 * len(self._kernels)
@@ -166,6 +221,16 @@ class Babysitter(keras.callbacks.Callback):
         self.verdicts.append(verdict)
         if not self.quiet:
             print(f"babysitter: {verdict}")
+
+
+def _checked(sample) -> tuple[np.ndarray, np.ndarray]:
+    """The first of it."""
+    if not isinstance(sample, tuple | list) or len(sample) != 2 or any(not hasattr(part, "__len__") for part in sample):
+        raise RecipeError(f"sample is a {type(sample).__name__}; expected (inputs, labels), as model.fit takes them")
+    inputs, labels = sample
+    if len(inputs) != len(labels) or not len(inputs):
+        raise RecipeError(f"sample has {len(inputs)} inputs and {len(labels)} labels; expected as many of both")
+    return ops.convert_to_numpy(inputs[:_IMAGES]), np.asarray(labels[:_IMAGES])
 
 
 def _name(loss) -> str:

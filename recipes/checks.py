@@ -140,27 +140,35 @@ def activations(subject: Subject) -> Verdict:
     model = redrawn(subject.model)
     with recorded(model) as seen:
         model(subject.images[:_BATCH], training=True)
-    stds = {name: float(out.std()) for name, (layer, out) in seen.items() if _has_kernel(layer)}
-    dead = _dead_units(seen)
-    values = list(stds.values())
-    third = max(1, len(values) // 3)
-    early, late = (float(np.median(part)) for part in (values[:third], values[-third:])) if values else (1.0, 1.0)
-    ratio = late / early if early else math.inf
-    worst = max(dead.values(), default=0.0) if len(subject.images) >= FEW else 0.0
-    finite = bool(np.isfinite(values).all())
-    well = finite and 1e-2 < ratio < 1e2 and worst < 0.5
+    values = [float(out.std()) for layer, out in seen.values() if has_kernel(layer)]
+    dead = {name: share for name, (_, out) in seen.items() if (share := dead_share(out)) is not None}
+    early, late = _ends(values)
     measured = (
         f"with random weights, standard deviation {early:.2g} in the first third of {len(values)} layers, {late:.2g} "
-        f"in the last; at most {worst:.0%} of a layer's units never fire on {min(_BATCH, len(subject.images))} images"
+        f"in the last; at most {max(dead.values(), default=0.0):.0%} of a layer's units never fire on "
+        f"{min(_BATCH, len(subject.images))} images"
     )
-    advice = ""
-    if not well:
-        advice = (
-            "activations explode: He initialisation, batch normalisation" if not finite or ratio >= 1e2
-            else "dead units: a smaller learning rate, He initialisation, or leaky ReLU" if worst >= 0.5
-            else "activations vanish: He initialisation, batch normalisation, residual connections"
-        )  # fmt: skip
-    return Verdict("activations", well, measured, advice, {"standard deviation": values})
+    advice = activation_advice(values, dead if len(subject.images) >= FEW else {})
+    return Verdict("activations", not advice, measured, advice, {"standard deviation": values})
+
+
+def activation_advice(stds: list[float], dead: dict[str, float]) -> str:
+    """For the layers' standard deviations, in their order, and shares of dead units; empty where all is well."""
+    early, late = _ends(stds)
+    ratio = late / early if early else math.inf
+    if not np.isfinite(stds).all() or (early and ratio >= 1e2):
+        return "activations explode: He initialisation, batch normalisation"
+    if max(dead.values(), default=0.0) >= 0.5:
+        return "dead units: a smaller learning rate, He initialisation, or leaky ReLU"
+    if not early or ratio <= 1e-2:
+        return "activations vanish: He initialisation, batch normalisation, residual connections"
+    return ""
+
+
+def _ends(values: list[float]) -> tuple[float, float]:
+    """The medians of the first third and of the last."""
+    third = max(1, len(values) // 3)
+    return (float(np.median(values[:third])), float(np.median(values[-third:]))) if values else (1.0, 1.0)
 
 
 def gradients(subject: Subject) -> Verdict:
@@ -173,15 +181,19 @@ def gradients(subject: Subject) -> Verdict:
     norms = [0.0 if g is None else float(np.linalg.norm(g.astype(np.float32))) for g in slopes]
     kernels = [norm for norm, v in zip(norms, model.trainable_variables, strict=True) if len(v.shape) > 1]
     none = sum(norm == 0 for norm in kernels)
-    finite = np.isfinite(kernels).all()
-    well = bool(kernels) and finite and not none and max(kernels) < 1e3 * math.sqrt(len(kernels))
-    advice = (
-        "clip the gradients, or lower the learning rate" if not finite or (kernels and not none)
-        else "weights without gradient learn nothing: is their path to the loss cut, are the units before them dead?"
-    )  # fmt: skip
+    advice = gradient_advice(kernels) if kernels else "no kernel is trainable"
     measured = f"norms {min(kernels, default=0):.2g} to {max(kernels, default=0):.2g} over {len(kernels)} kernels"
     measured += f", {none} of them zero" if none else ""
-    return Verdict("gradients", well, measured, "" if well else advice, {"gradient norm": kernels})
+    return Verdict("gradients", not advice, measured, advice, {"gradient norm": kernels})
+
+
+def gradient_advice(kernels: list[float]) -> str:
+    """For the norms of the kernels' gradients; empty where all is well."""
+    if not np.isfinite(kernels).all() or max(kernels, default=0.0) >= 1e3 * math.sqrt(len(kernels)):
+        return "gradients explode: clip them, or lower the learning rate"
+    if not all(kernels):
+        return "weights without gradient learn nothing: is their path to the loss cut, are the units before them dead?"
+    return ""
 
 
 def update_ratio(subject: Subject) -> Verdict:
@@ -255,15 +267,18 @@ def _keep_preprocessing(model, new) -> None:
 
 
 @contextmanager
-def recorded(model: keras.Model):
-    """name → (layer, its outputs), filled while `model` is called eagerly; of a layer called twice the last outputs."""
+def recorded(model: keras.Model, kept: Callable = lambda layer, outputs: (layer, outputs)):
+    """name → (layer, its outputs), filled while `model` is called eagerly; of a layer called twice the last outputs.
+
+    kept: (layer, outputs) → what is kept of them.
+    """
     seen, calls = {}, {}
 
     def recording(layer, call):
         def wrapped(*args, **kwargs):
             outputs = call(*args, **kwargs)
             if ops.is_tensor(outputs) and len(outputs.shape) > 1:
-                seen[layer.path] = (layer, ops.convert_to_numpy(outputs))
+                seen[layer.path] = kept(layer, ops.convert_to_numpy(outputs))
             return outputs
 
         return wrapped
@@ -279,18 +294,16 @@ def recorded(model: keras.Model):
             del layer.call
 
 
-def _has_kernel(layer) -> bool:
+def has_kernel(layer) -> bool:
     return layer.trainable and any(len(weight.shape) > 1 for weight in layer.trainable_weights)
 
 
-def _dead_units(seen) -> dict[str, float]:
-    """Share of the units that are zero for all images, of layers whose outputs are rectified."""
-    dead = {}
-    for name, (_, out) in seen.items():
-        zero = (out == 0).reshape(-1, out.shape[-1])
-        if out.min() >= 0 and zero.any() and out.shape[-1] > 1:
-            dead[name] = float(zero.all(0).mean())
-    return dead
+def dead_share(out: np.ndarray) -> float | None:
+    """Share of a layer's units that are zero for all images; None where its outputs are not rectified."""
+    zero = (out == 0).reshape(-1, out.shape[-1])
+    if out.min() < 0 or not zero.any() or out.shape[-1] == 1:
+        return None
+    return float(zero.all(0).mean())
 
 
 class _Learner(keras.Model):

@@ -216,6 +216,7 @@ def search(
     time_limit: Annotated[str | None, typer.Option(help="No trial begins that would end later: 10m, 2h.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of what the recipe says.", min=1)] = None,
     sampler: Annotated[str, typer.Option(help="tpe (coarse at random, then fine), or random for all.")] = "tpe",
+    pruner: Annotated[str, typer.Option(help="Which trials stop early: median, hyperband, or none.")] = "median",
     seed: SeedOption = 0,
     within: WithinOption = None,
 ):
@@ -223,7 +224,7 @@ def search(
     check_writable(output)
     found = recipes.search(
         _listed(dataset, within), backbone=backbone, recipe=_recipe(recipe, epochs), trials=trials, storage=storage,
-        time_limit=time_limit, sampler=sampler, seed=seed,
+        time_limit=time_limit, sampler=sampler, pruner=pruner, seed=seed,
     )  # fmt: skip
     found.save(output)
     print(f"\nnext:   recipes finetune {dataset} --backbone '{backbone}' --recipe {output / 'recipe.json'}")

@@ -112,7 +112,7 @@ class Search:
 
 def search(
     dataset=None, *, backbone="auto", recipe="auto", space=None, trials: int = 30, storage: str | None = None,
-    time_limit=None, sampler: str = "tpe", validation=None, seed: int = 0,
+    time_limit=None, sampler: str = "tpe", pruner: str | None = "median", validation=None, seed: int = 0,
 ) -> Search:  # fmt: skip
     """Find the recipe's best hyperparameters by training it again and again on a part of the training images.
 
@@ -128,8 +128,13 @@ def search(
     storage:    None, or an optuna storage such as "sqlite:///search.db", "postgresql://…": processes and hosts that
                 call `search` with the same arguments share the trials, and a search that was stopped goes on. A trial
                 whose process dies is run again by another, once it has been silent for a minute.
-    time_limit: no trial begins that would, by those before it, end later; the judging of the winner is counted in.
+    time_limit: seconds, or "90s", "10m", "2h". No trial begins that would, at the pace of the slowest before it, end
+                later; the winner's second training, by which it is judged, is counted in. A trial that has begun is
+                never cut off, so the first one, or a slower one than all before, may end later: that is told.
     sampler:    "tpe", or "random" for all trials.
+    pruner:     which trials are stopped early, after an epoch: "median", those whose loss is above the median of the
+                others' at that epoch; "hyperband", all but the best third at epochs 1, 3, 9, … of brackets that differ
+                in where that begins (Li et al. 2018); None, or "none": no trial.
 
     Prints a line per trial, as the lecture's table: accuracy, values, (i / n).
 
@@ -144,6 +149,9 @@ def search(
         raise RecipeError(f"trials is {trials!r}; expected a positive number")
     if sampler not in ("tpe", "random"):
         raise RecipeError(f"sampler is {sampler!r}; expected 'tpe' or 'random'")
+    pruner = None if pruner == "none" else pruner
+    if pruner not in shared_study.PRUNERS:
+        raise RecipeError(f"pruner is {pruner!r}; expected 'median', 'hyperband' or None")
     deadline = None if time_limit is None else began + seconds(time_limit)
     place = shared_study.opened(storage)
     ready = prepare(dataset, backbone, recipe, validation, seed, None)  # the limit is the search's, not one training's
@@ -151,9 +159,12 @@ def search(
     _check_values(base, space)
     part = _choosing(ready, seed)
     name = _name(base, space, ready, seed)
-    study = shared_study.study(place, name, sampler, trials, seed)
+    study = shared_study.study(place, name, sampler, trials, seed, pruner)
     shared_study.run(study, _Objective(part, base, space, seed, trials), trials, deadline)
-    return _found(study, part, base, ready, seed, shared_study.coarse(trials) if sampler == "tpe" else 0)
+    found = _found(study, part, base, ready, seed, shared_study.coarse(trials) if sampler == "tpe" else 0)
+    if deadline is not None and time.monotonic() > deadline:
+        print(f"the time limit was exceeded by {time.monotonic() - deadline:.0f} s: no training is cut off")
+    return found
 
 
 class _Objective:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from recipes.errors import RecipeError, TrainingError
 
 _HEARTBEAT = 20  # seconds; a trial whose process has been silent for three of them is given to another
+PRUNERS = ("median", "hyperband", None)
 _SLOT, _SURPLUS, _DIVERGED = "slot", "surplus", "diverged"
 
 
@@ -39,7 +40,7 @@ def opened(storage: str | None):
         ) from error
 
 
-def study(storage, name: str, sampler: str, trials: int, seed: int):
+def study(storage, name: str, sampler: str, trials: int, seed: int, pruner: str | None = "median"):
     """The optuna study of that name in an `opened` storage, with a waiting trial for every one that is to be done.
 
     Trials wait in the storage before they are run: a process takes one by turning it from waiting to running, which the
@@ -54,10 +55,20 @@ def study(storage, name: str, sampler: str, trials: int, seed: int):
         drawn = optuna.samplers.TPESampler(n_startup_trials=coarse(trials), multivariate=True, seed=seed)
     found = optuna.create_study(
         storage=storage, study_name=name, sampler=drawn, direction="minimize", load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=min(5, coarse(trials)), n_warmup_steps=1),
+        pruner=_pruner(pruner, trials),
     )  # fmt: skip
     _queue(found, trials)
     return found
+
+
+def _pruner(name: str | None, trials: int):
+    import optuna
+
+    if name is None:
+        return optuna.pruners.NopPruner()
+    if name == "hyperband":  # how many epochs there are it reads off the first trial that ends
+        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource="auto", reduction_factor=3)
+    return optuna.pruners.MedianPruner(n_startup_trials=min(5, coarse(trials)), n_warmup_steps=1)
 
 
 def coarse(trials: int) -> int:

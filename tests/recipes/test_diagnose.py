@@ -7,9 +7,10 @@ import tensorflow as tf
 from makers import arrays, small_network
 
 import recipes
-from recipes import DataError, RecipeError
+from recipes import DataError, RecipeError, babysitter
 from recipes.babysitter import Babysitter
 from recipes.checks import recorded
+from recipes.inside import look_inside
 
 
 def net(*, scale=1 / 255, width=16, activation="relu", classes=3, **dense):
@@ -146,14 +147,45 @@ def test_the_babysitter_watches_any_fit(tmp_path, capsys):
     watcher = fitted(net(), Babysitter(log_dir=tmp_path))
     assert watcher.ratios and len(watcher.ratios[0]) == 3
     assert "update-to-weight ratio" in capsys.readouterr().out
-    tags = {
-        value.tag
-        for file in tmp_path.glob("events*")
-        for event in tf.compat.v1.train.summary_iterator(str(file))
-        for value in event.summary.value
-    }
-    assert {"epoch/loss", "epoch/accuracy", "step/loss", "step/learning_rate"} <= tags
-    assert any(tag.startswith("update_to_weight/") for tag in tags)
+    assert {"epoch/loss", "epoch/accuracy", "step/loss", "step/learning_rate"} <= tags(tmp_path)
+    assert any(tag.startswith("update_to_weight/") for tag in tags(tmp_path))
+
+
+def tags(logs) -> set[str]:
+    files = [str(file) for file in logs.glob("events*")]
+    events = [event for file in files for event in tf.compat.v1.train.summary_iterator(file)]
+    return {value.tag for event in events for value in event.summary.value}
+
+
+def test_the_babysitter_looks_inside(tmp_path, monkeypatch):
+    """Against NumPy: what leaves a rectified layer with dead units, and the gradient of softmax regression."""
+    monkeypatch.setattr(babysitter, "_SHARE", 1.0)  # as often as it likes
+    x, y = np.random.default_rng(0).normal(size=(40, 6)).astype("float32"), np.arange(40) % 3
+    bias = keras.initializers.Constant([0, 0, 0, -99, -99, -99, -99, -99])
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, "relu", bias_initializer=bias),
+                              keras.layers.Dense(3, activation="softmax")])  # fmt: skip
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    watcher = Babysitter(tmp_path, quiet=True, sample=(x, y))
+    model.fit(x, y, batch_size=4, verbose=0, callbacks=[watcher])
+    assert watcher.insides and any("dead units: a smaller" in verdict for verdict in watcher.verdicts)
+    assert any("gradient norms" in verdict for verdict in watcher.verdicts) and "dead_units/" in str(tags(tmp_path))
+    before = model.get_weights()
+    found, (w1, b1, w2, b2) = look_inside(model, x, y), before
+    hidden = np.maximum(x @ w1 + b1, 0)
+    logits = hidden @ w2 + b2
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    slope = hidden.T @ (p - np.eye(3)[y]) / len(x)
+    np.testing.assert_allclose(list(found.spread.values()), [hidden.std(), p.std()], rtol=1e-4)
+    np.testing.assert_allclose(list(found.gradients.values())[-1], np.linalg.norm(slope), rtol=1e-4)
+    assert next(iter(found.dead.values())) == np.mean((hidden == 0).all(0)) >= 5 / 8
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("sample", [3, (np.ones((2, 6)), np.ones(3)), (np.ones((0, 6)), np.ones(0))])
+def test_a_sample_that_is_none(sample):
+    with pytest.raises(RecipeError, match=r"sample .*; expected"):
+        Babysitter(sample=sample)
 
 
 def test_logs_that_cannot_be_written_do_not_end_the_training(tmp_path):

@@ -103,6 +103,8 @@ def test_the_same_seed_draws_the_same_values(found):
         ({"space": {"learning_rate": (0.0, 1.0, "log")}}, "0 < low"),
         ({"space": {"dropout": (0.0, 1.5)}}, "Recipe.dropout is 1.5"),
         ({"trials": 0}, "trials is 0"),
+        ({"pruner": "medium"}, "pruner is 'medium'; expected 'median', 'hyperband' or None"),
+        ({"time_limit": "soon"}, "time_limit is 'soon'; expected seconds"),
         ({"sampler": "grid"}, "sampler is 'grid'; expected 'tpe' or 'random'"),
     ],
 )
@@ -143,6 +145,24 @@ def test_a_trial_that_was_stopped_waits_again_as_it_was(tmp_path):
     shared_study.run(again, objective, 3, None)
     assert sorted(slot for slot, _ in seen) == [0, 1, 1, 2] and seen[1] in seen[2:]
     assert [trial.state.name for trial in shared_study.finished(again)] == ["COMPLETE", "COMPLETE", "FAIL"]
+
+
+@pytest.mark.parametrize(("pruner", "stopped"), [("median", True), ("hyperband", True), (None, False)])
+def test_which_trials_are_stopped_early(pruner, stopped):
+    """Nine epochs, of losses that are ever worse from trial to trial."""
+    study = shared_study.study(None, "s", "random", 12, 0, pruner)
+
+    def objective(trial):
+        slot = shared_study.claimed(trial)
+        for epoch in range(9):
+            trial.report(slot + 1 / (1 + epoch), epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return float(slot)
+
+    shared_study.run(study, objective, 12, None)
+    states = [trial.state.name for trial in shared_study.finished(study)]
+    assert len(states) == 12 and states[0] == "COMPLETE" and ("PRUNED" in states) == stopped
 
 
 SEARCHER = """
