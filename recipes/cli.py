@@ -238,6 +238,7 @@ def diagnose(
     within: WithinOption = None,
 ):
     """The lecture's babysitting: what to look at in a network and its training, with verdicts in words."""
+    _check_picture(output)
     recipes.diagnose(recipes.load(run), _listed(dataset, within)).figure().savefig(output)
     print(output)
 
@@ -336,6 +337,7 @@ def preview(
     """Draw some images and what an augmentation policy makes of them."""
     if policy not in POLICIES:
         raise recipes.RecipeError(f"policy is {policy!r}; expected one of {list(POLICIES)}")
+    _check_picture(output)
     data = load(dataset).train
     spread = data.subset(np.linspace(0, len(data) - 1, min(4, len(data))).astype(int))
     augment.preview(spread.source(), POLICIES[policy](size), seed=seed).savefig(output)
@@ -391,6 +393,13 @@ def _recipe(recipe: str, epochs: int | None):
 
 def _listed(dataset: str, within: Path | None):
     return dataset if within is None else recipes.from_csv(dataset, within=within)
+
+
+def _check_picture(path: Path) -> None:
+    """Before anything long begins."""
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise recipes.RecipeError(f"output is {str(path)!r}; expected a picture: .png, .svg or .pdf")
+    check_writable(path.absolute().parent)
 
 
 def _crops(crops: str) -> int | str:

@@ -19,6 +19,7 @@ from recipes.linear import content_folds
 from recipes.plan import options
 from recipes.prepare import Prepared, prepare
 from recipes.recipe import Recipe
+from recipes.run_folder import check_writable
 from recipes.shared_study import claimed
 from recipes.training import Start, train
 
@@ -82,11 +83,14 @@ class Search:
         )
 
     def save(self, directory) -> None:
-        """Write recipe.json (for `recipes finetune --recipe`), trials.csv, search.svg and report.html."""
+        """Write recipe.json (for `recipes finetune --recipe`), trials.csv, search.svg and report.html.
+
+        Raises: OutputError where the folder cannot be written.
+        """
         from recipes.recipe_file import save_recipe
 
         directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
+        check_writable(directory)
         save_recipe(self.recipe, directory / "recipe.json")
         names = sorted({name for trial in self.trials for name in trial.values})
         with open(directory / "trials.csv", "w", newline="", encoding="utf-8") as file:

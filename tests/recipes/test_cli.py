@@ -76,6 +76,12 @@ def test_evaluate_export_report_audit_probe(place, told):
         (["finetune", "photos", "--recipe", "best"], "expected one of"),
         (["evaluate", "nowhere", "photos"], "does not exist"),
         (["finetune", "photos", "--epochs", "-1"], "Invalid value"),
+        (["search", "nowhere", "--backbone", "small.keras"], "does not exist"),
+        (["search", "photos", "--trials", "-3"], "Invalid value"),
+        (["search", "photos", "--output", "small.keras"], "cannot be written"),
+        (["diagnose", "run", "photos", "--output", "seen.txt"], "expected a picture"),
+        (["diagnose", "run", "photos", "--output", "small.keras/seen.png"], "cannot be written"),
+        (["report", "photos"], "exists but has no result.json"),
         (["fly"], "No such command"),
     ],
 )
