@@ -232,13 +232,18 @@ class Then(Schedule):
     """α(t) = first(t) for t < steps, then `second` from its own t = 0.
 
     Args:
-        first, second: schedules.
+        first: a schedule.
         steps: updates of the first.
+        second: a schedule.
+
+    Raises: ValueError for what is no schedule.
 
     Example: `Then(Cosine(0.1, 800), 800, CosineRestarts(0.03, 100))`, the learning rate of fast geometric ensembling.
     """
 
     def __init__(self, first, steps, second):
+        if not (callable(first) and callable(second)):
+            raise ValueError(f"first and second must be schedules, such as Cosine; got {first!r} and {second!r}")
         self.first, self.steps, self.second = first, _positive("steps", steps), second
 
     def rate(self, t):

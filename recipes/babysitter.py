@@ -107,7 +107,12 @@ class Babysitter(keras.callbacks.Callback):
         guess = self._first_step if keras.backend.backend() == "jax" else 3 * spent / self._step
         if self._looked_inside + (self._inside_cost or guess) > self._share * spent:
             return
-        found = look_inside(self.model, *self._sample)
+        try:
+            found = look_inside(self.model, *self._sample)
+        except Exception as error:  # the training is worth more than a look at it
+            self._sample = None
+            self._say(f"no look inside, on this sample it fails: {type(error).__name__}: {error}")
+            return
         self.insides.append(found)
         for advice in found.advice:
             if not any(advice in verdict for verdict in self.verdicts):

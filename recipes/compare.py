@@ -29,7 +29,7 @@ def compare(start: Start, candidates: Sequence[Recipe], pictures, seed: int, dea
     pictures: one name for all training images that are the same or nearly so: these are never parted.
     """
     first, second = candidates
-    print(f"the evidence between {first.name!r} and {second.name!r} is thin: both are cross-validated")
+    print(f"the evidence between {first.name!r} and {second.name!r} is thin: both are trained on some of the images")
     labels = start.splits.train.labels
     folds = content_folds(labels, pictures, folds=FOLDS, seed=seed)
     gains, began = np.full(len(labels), np.nan), time.monotonic()

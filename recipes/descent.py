@@ -160,7 +160,7 @@ class Training:
             metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         )
         self._engine = engine_for(self.model)
-        self._engine.updates = updates
+        self._engine.updates = updates * recipe.epochs
         gone = set(self.changes["missing"])
         self._data = images.subset([i for i, name in enumerate(images.names) if name not in gone]) if gone else images
         self._recipe = replace(recipe, accumulate=parts)
@@ -256,7 +256,8 @@ class Training:
         if self.changes["parts"] == 1:
             return True
         self._engine.settle()
-        return int(self.model.optimizer.iterations) % self.changes["parts"] == 0
+        counts = [int(v) for v in self.model.optimizer.variables if v.name == "iteration"]  # a wrapper's stays 0
+        return max(counts) % self.changes["parts"] == 0
 
     def _variables(self) -> list[keras.Variable]:
         """Weights, seeds, and the optimizer's; not the sums of gradients, which are zero between two updates."""

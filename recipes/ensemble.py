@@ -161,7 +161,7 @@ def _greedy(joint: Result, weights, data: ImageData) -> list[int]:
 
     def loss(chosen):
         joint.model.set_weights(_mean(weights, chosen))
-        found = joint.model.predict(images, verbose=0).astype(np.float64)
+        found = joint.model.predict(images, verbose=0)[: len(data)].astype(np.float64)
         return Score.of(np.log(np.maximum(found, 1e-12)), data.labels, counts).loss
 
     alone = [loss([i]) for i in range(len(weights))]

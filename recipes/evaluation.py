@@ -118,6 +118,8 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     if len(labels) == 0:
         raise ValueError("nothing to evaluate: the dataset has no images")
+    if not np.isfinite(probabilities).all():
+        raise ValueError("the probabilities are not finite: does the network overflow? Its weights, or its precision")
     guesses = probabilities.argmax(1)
     right, confidence = guesses == labels, probabilities.max(1)
     confusion = np.zeros(probabilities.shape[1:] * 2, int)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from recipes.checks import activation_advice, dead_share, gradient_advice, has_kernel, recorded
+from recipes.checks import FEW, activation_advice, dead_share, gradient_advice, has_kernel, recorded
 from recipes.compiled import weight_gradients
 
 
@@ -15,8 +15,9 @@ class Inside:
     """One look: name of a layer or of a kernel → number.
 
     spread:    standard deviation of the outputs of each layer with a kernel.
-    dead:      share of the units that are zero for all images, of each layer whose outputs are rectified.
-    gradients: ‖∂loss/∂kernel‖; empty where the model's loss is not a single one.
+    dead:      share of the units that are zero for all images, of each layer whose outputs are rectified; of fewer than
+               20 images nothing.
+    gradients: ‖∂loss/∂kernel‖, penalties included; empty where the model's loss is not a single one.
     """
 
     spread: dict[str, float]
@@ -28,7 +29,8 @@ class Inside:
         """The lecture's, for what asks for a look."""
         norms = list(self.gradients.values())
         learned = norms and not any(norms)  # nothing left to learn, or all units dead, which is told as such
-        told = activation_advice(list(self.spread.values()), self.dead), "" if learned else gradient_advice(norms)
+        inner = list(self.spread.values())[:-1]  # the last one's scale is the task's
+        told = activation_advice(inner, self.dead), "" if learned else gradient_advice(norms)
         return tuple(filter(None, told))
 
     def __str__(self) -> str:
@@ -43,7 +45,8 @@ def look_inside(model: keras.Model, inputs, labels) -> Inside:
     with recorded(model, _facts) as seen:
         model(inputs, training=False)
     spread = {name: std for name, (std, _) in seen.items() if std is not None}
-    dead = {name: share for name, (_, share) in seen.items() if share is not None}
+    enough = len(inputs) >= FEW  # of fewer, many units happen to fire on none
+    dead = {name: share for name, (_, share) in seen.items() if share is not None and enough}
     return Inside(spread, dead, _gradients(model, inputs, labels))
 
 
@@ -54,8 +57,12 @@ def _facts(layer, out: np.ndarray) -> tuple[float | None, float | None]:
 def _gradients(model, inputs, labels) -> dict[str, float]:
     if not single_loss(model) or not model.trainable_variables:
         return {}
-    function, labels = keras.losses.get(model.loss), ops.convert_to_tensor(labels)
-    slopes = weight_gradients(lambda: ops.mean(function(labels, model(inputs, training=False))), model)
+    labels = ops.convert_to_tensor(labels)
+
+    def loss():
+        return model.compute_loss(x=inputs, y=labels, y_pred=model(inputs, training=False), training=False)
+
+    slopes = weight_gradients(loss, model)
     pairs = zip(slopes, model.trainable_variables, strict=True)
     norms = {v.path: 0.0 if g is None else float(np.linalg.norm(g.astype(np.float32))) for g, v in pairs}
     return {v.path: norms[v.path] for v in model.trainable_variables if len(v.shape) > 1}

@@ -170,7 +170,7 @@ def _changed(recipe: Recipe, changes) -> Recipe:
 
 
 def with_snapshots(recipe: Recipe, snapshots: int) -> Recipe:
-    """`recipe` with as many cycles of at least two epochs as were asked for or fit."""
+    """`recipe` with as many cycles as were asked for, or half its epochs."""
     if not recipe.epochs:
         return recipe.because("no gradient steps are taken, so there are no snapshots")
     possible = max(1, min(snapshots, recipe.epochs // 2))

@@ -130,8 +130,8 @@ class Recipe:
 
     @property
     def cycle_ends(self) -> tuple[int, ...]:
-        """Epochs after which a cycle of the learning rate ends, a snapshot each: the first takes two thirds of the
-        epochs or more, the others share the rest (Garipov et al. 2018)."""
+        """Epochs after which a cycle of the learning rate ends, a snapshot each: the others share a third of the
+        epochs, an epoch each at least, and the first takes the rest (Garipov et al. 2018)."""
         period = max(1, self.epochs // (3 * max(1, self.snapshots - 1)))
         return tuple(self.epochs - i * period for i in reversed(range(max(1, self.snapshots))))
 

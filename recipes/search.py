@@ -198,7 +198,7 @@ class _Prune(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         import optuna
 
-        self.trial.report(logs["val_loss"], epoch)
+        self.trial.report(logs["val_loss"], epoch + 1)
         if self.trial.should_prune():
             self.trial.set_user_attr("accuracy", logs["val_accuracy"])
             print(f"val_acc: {logs['val_accuracy']:.4f} after {epoch + 1} epochs: stopped, others were better by then")

@@ -68,7 +68,7 @@ def _pruner(name: str | None, trials: int):
         return optuna.pruners.NopPruner()
     if name == "hyperband":  # how many epochs there are it reads off the first trial that ends
         return optuna.pruners.HyperbandPruner(min_resource=1, max_resource="auto", reduction_factor=3)
-    return optuna.pruners.MedianPruner(n_startup_trials=min(5, coarse(trials)), n_warmup_steps=1)
+    return optuna.pruners.MedianPruner(n_startup_trials=min(5, coarse(trials)), n_warmup_steps=2)
 
 
 def coarse(trials: int) -> int:

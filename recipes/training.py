@@ -229,12 +229,12 @@ def _told(recipe: Recipe, fitted: Fitted) -> Recipe:
     recipe = recipe.because(*fitted.told)
     if fitted.cut:
         recipe = recipe.because(f"the time limit ended training after {done} of {recipe.epochs} epochs")
-    if recipe.snapshots > 1:
+    if recipe.snapshots > 1 and fitted.snapshots:
         recipe = recipe.because(
             f"the mean of the last {len(fitted.snapshots)} of {recipe.snapshots} snapshots is within the noise "
             "of the lowest validation loss"
         )
-    else:
+    elif recipe.snapshots < 2:
         recipe = recipe.because(
             f"epoch {fitted.best_epoch} of {done} is the last whose validation loss is within the noise of the lowest"
         )

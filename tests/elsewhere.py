@@ -102,6 +102,7 @@ def the_rest(root: Path, result) -> None:
     for recipe in ("probe", "few", "scratch"):
         assert finetuned(recipe).validation.n
     assert len(finetuned(snapshots=2, changes={"epochs": 4}).history["loss"]) == 4
+    assert recipes.soup([result, result], MORE).validation.n == len(MORE[1])
     result.export(root / "keras", format="keras")
     if keras.backend.backend() == "jax":
         result.export(root / "onnx", format="onnx")

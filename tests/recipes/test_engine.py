@@ -3,6 +3,7 @@
 import math
 import re
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -71,8 +72,9 @@ def engines(monkeypatch):
     return Recorded.made
 
 
-def training(epochs=1, batch_size=4) -> Training:
-    recipe = Recipe("all", 32, unfreeze=-1, epochs=epochs, batch_size=batch_size, policy=augment.Policy.none(32))
+def training(epochs=1, batch_size=4, **changes) -> Training:
+    policy = augment.Policy.none(32)
+    recipe = Recipe("all", 32, unfreeze=-1, epochs=epochs, batch_size=batch_size, policy=policy, **changes)
     return Training(logits_model(resolve(small_network()), 3, 32), load(arrays(10)).train, recipe, seed=0)
 
 
@@ -198,3 +200,11 @@ def test_the_diagnosis_is_of_the_whole_batch_though_a_process_has_a_slice_of_it(
     assert f"The batch: {', '.join(names)}. Its" in told
     numbers = lambda text: [float(n) for n in re.findall(r"\S+(?=,|$)", text.split("weights: ")[1])]  # noqa: E731
     np.testing.assert_allclose(numbers(told), numbers(whole), rtol=1e-2)
+
+
+def test_an_update_in_parts_is_never_kept_half_done():
+    halves = training(epochs=2, batch_size=6, accumulate=2)
+    seen, begins = [], lambda batch, logs: seen.append(halves._between_updates())
+    halves.run(2, [keras.callbacks.LambdaCallback(on_train_batch_begin=begins)])
+    assert seen == [True, False] * 10
+    assert halves._engine.updates == 2 * 5
