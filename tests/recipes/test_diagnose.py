@@ -182,6 +182,20 @@ def test_the_babysitter_looks_inside(tmp_path, monkeypatch):
         np.testing.assert_array_equal(old, new)
 
 
+def test_the_babysitter_looks_as_fit_does(monkeypatch):
+    """Labels (n,) of one sigmoid; a loss that fails on the sample ends the looks, not the training."""
+    monkeypatch.setattr(babysitter, "_SHARE", 1.0)
+    x, y = np.random.default_rng(0).normal(size=(40, 6)).astype("float32"), np.arange(40) % 2
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1, activation="sigmoid")])
+    model.compile("sgd", "binary_crossentropy")
+    watcher = Babysitter(quiet=True, sample=(x, y))
+    model.fit(x, y, batch_size=4, verbose=0, callbacks=[watcher])
+    assert watcher.insides and all(watcher.insides[0].gradients.values())
+    watcher = Babysitter(quiet=True, sample=(x[:, :5], y))
+    model.fit(x, y, batch_size=4, verbose=0, callbacks=[watcher])
+    assert not watcher.insides and any("no look inside" in verdict for verdict in watcher.verdicts)
+
+
 @pytest.mark.parametrize("sample", [3, (np.ones((2, 6)), np.ones(3)), (np.ones((0, 6)), np.ones(0))])
 def test_a_sample_that_is_none(sample):
     with pytest.raises(RecipeError, match=r"sample .*; expected"):
