@@ -100,11 +100,11 @@ class Babysitter(keras.callbacks.Callback):
         self._looked += time.perf_counter() - began
 
     def _see_inside(self) -> None:
-        """Where there is time for it. The cost of the first look is guessed: three steps; on JAX, which compiles it,
+        """Where there is time for it. The cost of the first look is guessed: seven steps; on JAX, which compiles it,
         what the first step took."""
         began = time.perf_counter()
         spent = began - self._began
-        guess = self._first_step if keras.backend.backend() == "jax" else 3 * spent / self._step
+        guess = self._first_step if keras.backend.backend() == "jax" else 7 * spent / self._step
         if self._looked_inside + (self._inside_cost or guess) > self._share * spent:
             return
         try:

@@ -159,7 +159,7 @@ def tags(logs) -> set[str]:
 
 def test_the_babysitter_looks_inside(tmp_path, monkeypatch):
     """Against NumPy: what leaves a rectified layer with dead units, and the gradient of softmax regression."""
-    monkeypatch.setattr(babysitter, "_SHARE", 1.0)  # as often as it likes
+    monkeypatch.setattr(babysitter, "_SHARE", 2.0)  # as often as it likes
     x, y = np.random.default_rng(0).normal(size=(40, 6)).astype("float32"), np.arange(40) % 3
     bias = keras.initializers.Constant([0, 0, 0, -99, -99, -99, -99, -99])
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, "relu", bias_initializer=bias),
@@ -184,7 +184,7 @@ def test_the_babysitter_looks_inside(tmp_path, monkeypatch):
 
 def test_the_babysitter_looks_as_fit_does(monkeypatch):
     """Labels (n,) of one sigmoid; a loss that fails on the sample ends the looks, not the training."""
-    monkeypatch.setattr(babysitter, "_SHARE", 1.0)
+    monkeypatch.setattr(babysitter, "_SHARE", 2.0)
     x, y = np.random.default_rng(0).normal(size=(40, 6)).astype("float32"), np.arange(40) % 2
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1, activation="sigmoid")])
     model.compile("sgd", "binary_crossentropy")
