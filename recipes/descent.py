@@ -20,6 +20,7 @@ from recipes.engine import Engine, engine_for
 from recipes.errors import OutputError, PeerLost, TrainingError
 from recipes.faults import batch_names, gradient_norms, reading_failed, too_many, vanished
 from recipes.finding import printable
+from recipes.learning_rate import schedule
 from recipes.recipe import Recipe
 from recipes.stop import Stop
 from recipes.waiting import Waiting
@@ -48,25 +49,6 @@ class AdjustedCrossentropy(keras.losses.Loss):
 
     def get_config(self):
         return {**super().get_config(), "shares": self.shares, "label_smoothing": self.label_smoothing}
-
-
-def schedule(peak: float, updates: int, ends: Sequence[int]) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warm-up over the first tenth of the updates (at most 100), then cosine decay to a hundredth.
-
-    updates: of an epoch.
-    ends:    epochs at which cycles end. Several: the first from half the peak, for no average smooths its steps; each
-             of the others a cosine from 0.3 of that, which does not undo what was learned.
-    """
-    first, *others = ends
-    if others:
-        low, period = 0.15 * peak, updates * (others[0] - first)
-        again = optimizers.CosineRestarts(low, period, minimum=0.01 * low)
-        return optimizers.Then(schedule(peak / 2, updates, (first,)), updates * first, again)
-    steps = updates * first
-    warmup = max(1, min(100, steps // 10))
-    if warmup >= steps:
-        return optimizers.Cosine(peak, steps, minimum=0.01 * peak)
-    return optimizers.Warmup(optimizers.Cosine(peak, steps - warmup, minimum=0.01 * peak), warmup)
 
 
 class Training:

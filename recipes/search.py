@@ -14,7 +14,7 @@ from recipes import shared_study
 from recipes.arguments import check_recipe, checked_seed, seconds
 from recipes.errors import RecipeError, TrainingError
 from recipes.evaluation import Evaluation, score
-from recipes.features import evaluation_batches
+from recipes.features import images_alone
 from recipes.linear import content_folds
 from recipes.plan import options
 from recipes.prepare import Prepared, prepare
@@ -235,8 +235,8 @@ def _found(study, part: Start, base: Recipe, ready: Prepared, seed: int, coarse:
     keras.utils.set_random_seed(seed)
     trained = train(part.copy(), winner, seed, None, (), measure_crops=False)
     validation = ready.start.splits.validation
-    batches = evaluation_batches(validation, trained.recipe.evaluation_policy, winner.batch_size)
-    judged = score(trained.model.predict(batches.map(lambda images, label: images), verbose=0), validation.labels)
+    images = images_alone(validation, trained.recipe.evaluation_policy, winner.batch_size)
+    judged = score(trained.model.predict(images, verbose=0)[: len(validation)], validation.labels)
     recipe = replace(winner, refit=ready.recipe.refit).because(
         f"a search of {len(told)} trials chose {shown}: {best.accuracy:.1%} on the {len(part.splits.validation)} "
         f"images that chose, {judged.accuracy:.1%} on the validation images"

@@ -16,8 +16,9 @@ from recipes.batches import training_batches
 from recipes.callbacks import KeepBest
 from recipes.choice import Candidates, Score, better, choose, cross_fitted, gain, image_weights, latest
 from recipes.classifier import logits_model
-from recipes.descent import AdjustedCrossentropy, schedule
+from recipes.descent import AdjustedCrossentropy
 from recipes.fit import fit, fit_again, stage_rates, unfreeze
+from recipes.learning_rate import schedule
 from recipes.sources import load
 
 
