@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -253,14 +254,16 @@ def shapes(model: keras.Model) -> list:
 
 
 def as_told(told: dict, number: int = 0) -> BaseException:
-    """What ended a worker, to end this one."""
+    """What ended a worker, to end this one; whoever passes it on, it names the worker where it happened."""
     if told["kind"] == "KeyboardInterrupt":
         return KeyboardInterrupt()
     if told["kind"] == "SystemExit":
         return SystemExit(int(told["text"]) if told["text"].isdigit() else 1)
     kind = getattr(errors, told["kind"], ClusterError)
     said = told["failed" if number else "text"]
-    return (kind if issubclass(kind, RecipesError) else ClusterError)(f"worker {number}: {said}")
+    if not re.match(r"worker \d+: ", said):
+        said = f"worker {number}: {said}"
+    return (kind if issubclass(kind, RecipesError) else ClusterError)(said)
 
 
 def _last_line(error) -> str:

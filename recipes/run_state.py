@@ -89,7 +89,8 @@ class RunState:
         """Write down what the run begins with, or compare it with that; returns, in words, what has ever changed.
 
         images:  name → fingerprint of all images that are trained on or chosen by.
-        made_by: versions of the libraries, and the devices: with others a run goes on, but not to the same bits.
+        made_by: versions of the libraries, and the devices: with others a run goes on, but not to the same bits; where
+            nothing was trained with the ones before, these make it all.
 
         Raises: DataError when these are other images than the run began with.
         """
@@ -104,7 +105,9 @@ class RunState:
         last = before.get("made by") or before["versions"]  # of an earlier version of this library
         other = [f"{k}: {last[k]} before, {value} now" for k, value in made_by.items() if last.get(k, value) != value]
         told = before.get("told", [])
-        if other:
+        if other and not self._begun:
+            self._write(_PLAN, before | {"made by": made_by})
+        elif other:
             told.append(
                 f"the run was stopped, and went on with other means ({', '.join(other)}): its weights may differ in "
                 "bits from those of an undisturbed one"
@@ -135,8 +138,7 @@ class RunState:
     def __exit__(self, kind, error, traceback):
         if self._lock is None:
             return
-        begun = bool(self._states()) or (self.directory / "result.json").exists()
-        kept = begun and not (kind and issubclass(kind, TrainingError))
+        kept = self._begun and not (kind and issubclass(kind, TrainingError))
         if kind in (KeyboardInterrupt, SystemExit):
             told = f"its state is in {self.directory}: {AGAIN}" if kept else "before anything was trained"
             print(f"\nthe run was stopped; {told}", file=sys.stderr)
@@ -172,6 +174,11 @@ class RunState:
 
     def _states(self) -> list[Path]:
         return sorted((self.directory / STATE).glob("[!.]*.npz")) if self.directory else []
+
+    @property
+    def _begun(self) -> bool:
+        """Whether anything trained was kept."""
+        return bool(self._states()) or (self.directory / "result.json").exists()
 
     def _read(self, name: str):
         try:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from makers import addresses
 
+from recipes.cluster import as_told
 from recipes.data import ImageData, Splits
-from recipes.errors import ClusterError, PeerLost
+from recipes.errors import ClusterError, PeerLost, RecipeError
 from recipes.peers import Job, Peers, job_of, leads
 from recipes.same_data import facts_of
 
@@ -122,3 +123,11 @@ def test_a_file_that_cannot_be_read_is_left_to_the_audit(tmp_path):
     assert facts == facts_of(Splits(data))
     gone.write_bytes(b"here")
     assert facts != facts_of(Splits(data))
+
+
+def test_an_error_that_is_passed_on_names_the_worker_where_it_happened_once():
+    at_0 = as_told({"failed": "memory ran out", "kind": "RecipeError"}, 2)
+    at_1 = as_told({"do": "fail", "kind": type(at_0).__name__, "text": str(at_0)})
+    assert type(at_1) is RecipeError and str(at_0) == str(at_1) == "worker 2: memory ran out"
+    assert str(as_told({"do": "fail", "kind": "DataError", "text": "a.jpg is gone"})) == "worker 0: a.jpg is gone"
+    assert str(as_told({"do": "fail", "kind": "KeyError", "text": "worker"})) == "worker 0: worker"

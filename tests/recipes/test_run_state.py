@@ -37,7 +37,10 @@ def test_other_images_versions_and_devices_are_told(tmp_path, capsys):
     images, two = {"a.jpg": "1", "b.jpg": "2"}, {"keras": "3", "devices": "2 GPU"}
     four = {"devices": "4 GPU on 2 hosts"}
     with begun(tmp_path) as run:
-        assert run.keep_plan(RECIPE, images, two) == run.keep_plan(RECIPE, images, two) == ()
+        assert run.keep_plan(RECIPE, images, {"keras": "3", "devices": "8 GPU"}) == ()
+        assert run.keep_plan(RECIPE, images, two) == () and not capsys.readouterr().out  # 8 GPU have trained nothing
+        run.training("first").keep(lambda: {"x": 1})
+        assert run.keep_plan(RECIPE, images, two) == ()
         (told,) = run.keep_plan(RECIPE, images, two | four)
         assert "(devices: 2 GPU before, 4 GPU on 2 hosts now): its weights may differ in bits" in told
         assert told in capsys.readouterr().out
