@@ -95,6 +95,12 @@ def test_wrong_use_is_exit_code_2_and_says_why(place, monkeypatch, capsys, argum
     assert message in capsys.readouterr().err
 
 
+def test_a_picture_is_of_the_kind_that_its_name_says(place, told):
+    for name, begin in (("a.png", b"\x89PNG"), ("a.jpg", b"\xff\xd8\xff"), ("a.svg", b"<?xml"), ("a.pdf", b"%PDF")):
+        assert name in told("preview", "photos", "--size", "16", "--output", name)
+        assert (place / name).read_bytes().startswith(begin)
+
+
 def test_no_traceback(place):
     done = run("evaluate", "nowhere", "photos", cwd=place)
     assert done.returncode == 2
