@@ -41,6 +41,7 @@ def dense_model(model: keras.Model, size: int) -> keras.Model:
     return keras.models.clone_model(model, clone_function=convert)
 
 
+@lru_cache(maxsize=2)
 def stride(model: keras.Model) -> int:
     """Pixels from one cell of the deepest averaged feature map to the next; images whose sides are multiples of it have
     the same windows in all maps."""

@@ -7,6 +7,9 @@ are looked at once, at 10 crops of one scale, at 50 of five scales, and whole: t
 accuracy, and for the time the training photos, too, so that a look's tracing (0.6 s) weighs less. Seconds are medians
 of rounds, the looks of one scale in turn, one process, everything traced beforehand and every shape seen before (a
 whole photo of a new shape costs TensorFlow some 0.2 s on a CPU, once); every photo is decoded once per look.
+
+Then the time alone, of as many photos as --heavy says, with MobileNetV2(alpha=1.0), a network five times as costly,
+where decoding hardly counts; its weights are random, for nothing is read off it but seconds.
 """
 
 import argparse
@@ -52,11 +55,23 @@ def seconds(model, data, looks: dict, rounds: int) -> tuple[dict, dict]:
     return {name: statistics.median(times) for name, times in spent.items()}, found
 
 
+def heavier(size: int):
+    """Images → probabilities by MobileNetV2(alpha=1.0) with random weights."""
+    import keras
+
+    from recipes.backbones import resolve
+    from recipes.classifier import logits_model, with_probabilities
+
+    network = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(None, None, 3))
+    return with_probabilities(logits_model(resolve(network), 2, size))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shared", type=Path)
     parser.add_argument("--images", type=int, default=400, help="photos at most that are looked at")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--heavy", type=int, default=100, help="photos that the heavier network looks at; 0: none")
     parser.add_argument("--scales", type=int, default=4, help="how many scales above the smallest are looked at")
     asked = parser.parse_args()
     home = tempfile.mkdtemp()
@@ -94,6 +109,11 @@ def main():
             points = f"{100 * row.gain:+.1f} points ({low:+.1f} to {high:+.1f})"
             line += f"   {took / spent[crops]:.2f} × its 10 crops, {points}"
         print(line)
+    if asked.heavy:
+        data = data.subset(range(min(len(data), asked.heavy)))
+        spent, _ = seconds(heavier(size), data, contests(size)[1], asked.rounds)
+        (_, crops), (look, whole) = spent.items()
+        print(f"MobileNetV2(alpha=1.0), {len(data)} photos: {look} {whole:.2f} s, {whole / crops:.2f} × its 10 crops")
     print("to reach: 10 crops 10.5, 50 crops 52, whole at 256 0.45 × its 10 crops at equal accuracy")
 
 
