@@ -1,9 +1,13 @@
 """Multinomial logistic regression on features, its L2 penalty chosen by cross-validation."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.special import log_softmax
+from threadpoolctl import threadpool_limits
 
 from optimizers import fit_linear_path
 from recipes.errors import DataError
@@ -11,6 +15,7 @@ from recipes.errors import DataError
 L2_PATH = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 _COARSE = 1e-4  # gradient at which a classifier is good enough to compare penalties by
 _CHUNK = 4096  # rows that are in float64 at once
+SMALL = 8_000_000  # numbers; below it BLAS threads cost more in waiting for each other than they save
 _AT_ONCE = 3  # penalties between two looks at whether the best is passed
 
 
@@ -68,21 +73,30 @@ def held_out_logits(features: np.ndarray, asked: np.ndarray, labels, classes: in
     folds.
 
     The path goes on from strong to weak penalties until the held-out likelihood of the first view has passed its best.
+    The folds of `SMALL` features are fitted side by side, a core each.
     """
-    logits, losses, last = [], [], {}
-    for begin in range(0, len(L2_PATH), _AT_ONCE):
-        penalties = L2_PATH[begin : begin + _AT_ONCE]
-        block = np.zeros((len(penalties), len(asked), len(labels), classes), np.float32)
-        for fold in np.unique(folds):
-            inside, outside = folds != fold, folds == fold
-            path = fit_path(features[:, inside], labels[inside], classes, penalties, last.get(fold), _COARSE)
-            last[fold] = path[-1]
-            for i, linear in enumerate(path):
-                block[i][:, outside] = linear.logits(asked[:, outside])
-        logits += list(block)
-        losses += [cross_entropy(one[0], labels).mean() for one in block]
-        if np.argmin(losses) < len(losses) - 1:
-            break
+    logits, losses, last, every = [], [], {}, np.unique(folds)
+    side_by_side = features.size < SMALL
+
+    def fitted(fold, penalties) -> list[Linear]:
+        inside = folds != fold
+        return fit_path(features[:, inside], labels[inside], classes, penalties, last.get(fold), _COARSE)
+
+    with (
+        threadpool_limits(1 if side_by_side else None, "blas"),
+        ThreadPoolExecutor(os.cpu_count() if side_by_side else 1) as pool,
+    ):
+        for begin in range(0, len(L2_PATH), _AT_ONCE):
+            penalties = L2_PATH[begin : begin + _AT_ONCE]
+            block = np.zeros((len(penalties), len(asked), len(labels), classes), np.float32)
+            for fold, path in zip(every, pool.map(partial(fitted, penalties=penalties), every), strict=True):
+                last[fold], outside = path[-1], folds == fold
+                for i, linear in enumerate(path):
+                    block[i][:, outside] = linear.logits(asked[:, outside])
+            logits += list(block)
+            losses += [cross_entropy(one[0], labels).mean() for one in block]
+            if np.argmin(losses) < len(losses) - 1:
+                break
     return np.stack(logits)
 
 

@@ -14,12 +14,20 @@ from recipes.backbones import resolve
 from recipes.data import ImageData
 from recipes.evaluation import wilson_interval
 from recipes.features import Extractor, Features
-from recipes.linear import L2_PATH, Linear, channel_scale, content_folds, cross_entropy, fit_path, held_out_logits
+from recipes.linear import (
+    L2_PATH,
+    SMALL,
+    Linear,
+    channel_scale,
+    content_folds,
+    cross_entropy,
+    fit_path,
+    held_out_logits,
+)
 from recipes.logme import logme
 from recipes.size import natural_size
 from recipes.sources import load
 
-SMALL = 4_000_000  # numbers; below it BLAS threads cost more in waiting for each other than they save
 MIRRORED_BELOW = 10_000  # images; from there on mirror images double the cost and add nothing
 _MIRROR_SAMPLE = 2_000
 
@@ -144,7 +152,7 @@ def probe_backbone(
         features = look(data, fingerprints, mirrored=len(data) < MIRRORED_BELOW)
     folds = content_folds(data.labels, facts.pictures(data), folds=_folds(len(data)), seed=seed)
     classes = len(data.class_names)
-    numbers = sum(stage[0].size for stage in features.stages)
+    numbers = sum(stage.size for stage in features.stages)
     with threadpool_limits(1 if numbers < SMALL else None, "blas"):
         mirrors = _mirrors(look, data, fingerprints, features, folds, seed)
         names, taps = look.names, [(i,) for i in range(len(look.names))]
