@@ -3,6 +3,7 @@
     python scripts/benchmark_finetune.py ../shared                   # 5 datasets × 3 seeds × 2 sides, about 45 minutes
     python scripts/benchmark_finetune.py ../shared --only flowers-20 --seeds 1
     python scripts/benchmark_finetune.py ../shared --regret          # probe, few and all alone: was the plan right?
+    python scripts/benchmark_finetune.py ../shared --probe           # recipes.probe against the guide's frozen phase
     python scripts/benchmark_finetune.py ../shared --memory          # peak memory while streaming 50,000 JPEGs
 
 `../shared` is any folder with weights/ (MobileNetV2, alpha 0.35) and data/ (hymenoptera, flowers). Both sides start
@@ -13,7 +14,8 @@ imports excluded.
 The guide (keras.io/guides/transfer_learning): frozen base, Dropout 0.2, Dense, Adam 1e-3 for 20 epochs with RandomFlip
 and RandomRotation(0.1); then everything at Adam 1e-5 for 10 epochs, the base called with training=False. Images are
 decoded and resized once and kept in memory; the guide's time includes neither that nor its validation after each epoch.
-The better of its two phases counts, by held-out accuracy, which favours it.
+The better of its two phases counts, by held-out accuracy, which favours it. The accuracy of `recipes.probe` is that of
+its best row, cross-validated within the training images.
 """
 
 import argparse
@@ -32,7 +34,8 @@ from pathlib import Path
 
 DATASETS = {"hymenoptera": 224, "flowers-200": 128, "flowers-20": 128, "digits-20": 96, "digits-100": 96}
 MADE = {"textures-60": 96, "signs-60": 96, "tiny-100": 96}  # see made_datasets.py; for --regret
-SIDES = ["guide", "auto", "probe", "few", "all"]
+SIDES = ["guide", "auto", "probe", "few", "all", "guide, frozen", "recipes.probe"]
+PHASES = ((1e-3, 20), (1e-5, 10))  # of the guide: learning rate, epochs
 BACKBONE = "MobileNetV2(alpha=0.35)"
 
 
@@ -73,8 +76,8 @@ def pixels(data, size: int):
     return np.stack([tf.image.resize(image, (size, size)).numpy().astype("uint8") for image in images])
 
 
-def guide(train, held_out, size: int, seed: int) -> dict:
-    """The guide's two phases: held-out accuracy and seconds after each."""
+def guide(train, held_out, size: int, seed: int, phases=PHASES) -> dict:
+    """The guide's phases: held-out accuracy and seconds after each."""
     import keras
     import tensorflow as tf
     from keras import layers
@@ -94,17 +97,17 @@ def guide(train, held_out, size: int, seed: int) -> dict:
     x = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(x))
     model = keras.Model(inputs, layers.Dense(len(train.class_names))(x))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    spent, phases, asked = 0.0, [], pixels(held_out, size)
+    spent, found, asked = 0.0, [], pixels(held_out, size)
     began += time.perf_counter() - began  # decoding of both sides of the split is not training
-    for rate, epochs in ((1e-3, 20), (1e-5, 10)):
+    for rate, epochs in phases:
         base.trainable = rate == 1e-5
         began = time.perf_counter()
         model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
         model.fit(batches, epochs=epochs, verbose=0)
         spent += time.perf_counter() - began
         right = model.predict(asked, verbose=0).argmax(1) == held_out.labels
-        phases.append({"accuracy": float(right.mean()), "seconds": spent})
-    return {"phases": phases, **max(phases, key=lambda phase: phase["accuracy"]), "seconds": spent}
+        found.append({"accuracy": float(right.mean()), "seconds": spent})
+    return {"phases": found, **max(found, key=lambda phase: phase["accuracy"]), "seconds": spent}
 
 
 def ours(train, held_out, size: int, seed: int, recipe: str) -> dict:
@@ -126,6 +129,16 @@ def ours(train, held_out, size: int, seed: int, recipe: str) -> dict:
     }  # fmt: skip
 
 
+def measured(train, seed: int) -> dict:
+    """`recipes.probe`: seconds, and the cross-validated accuracy of its best row."""
+    import recipes
+
+    began = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):
+        head = recipes.probe(train, backbone=BACKBONE, seed=seed).head
+    return {"seconds": time.perf_counter() - began, "accuracy": head.accuracy, "interval": head.interval}
+
+
 def one(name: str, side: str, seed: int, shared: Path) -> dict:
     """One run in this process."""
     if name == "memory":
@@ -133,7 +146,10 @@ def one(name: str, side: str, seed: int, shared: Path) -> dict:
         return {**told, "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
     train, held_out = dataset(name, shared)
     size = {**DATASETS, **MADE}[name]
-    told = guide(train, held_out, size, seed) if side == "guide" else ours(train, held_out, size, seed, side)
+    if side.startswith("guide"):
+        told = guide(train, held_out, size, seed, PHASES[:1] if "frozen" in side else PHASES)
+    else:
+        told = measured(train, seed) if side == "recipes.probe" else ours(train, held_out, size, seed, side)
     return {**told, "n": len(held_out), "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
 
 
@@ -235,6 +251,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES[:2])
     parser.add_argument("--regret", action="store_true", help="the same as --sides auto probe few all")
+    parser.add_argument("--probe", action="store_true", help="the same as --sides 'guide, frozen' recipes.probe")
     parser.add_argument("--memory", type=int, nargs="?", const=50_000, help="peak memory with that many images")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -244,7 +261,8 @@ def main():
         memory(asked.memory, asked.shared)
     else:
         names = asked.only or [*DATASETS, *(MADE if asked.regret else ())]
-        compare(names, SIDES[1:] if asked.regret else asked.sides, asked.seeds, asked.shared)
+        sides = SIDES[1:5] if asked.regret else SIDES[5:] if asked.probe else asked.sides
+        compare(names, sides, asked.seeds, asked.shared)
 
 
 if __name__ == "__main__":
