@@ -13,7 +13,7 @@ from optimizers import fit_linear_path
 from recipes.errors import DataError
 
 L2_PATH = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-_COARSE = 1e-4  # gradient at which a classifier is good enough to compare penalties by
+_COARSE = 3e-4  # gradient at which a classifier is good enough to compare penalties by
 _CHUNK = 4096  # rows that are in float64 at once
 SMALL = 8_000_000  # numbers; below it BLAS threads cost more in waiting for each other than they save
 _AT_ONCE = 3  # penalties between two looks at whether the best is passed
