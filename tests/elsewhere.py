@@ -1,8 +1,9 @@
 """What Keras's other backends must be able to do, done in a process of its own for `test_backends.py`.
 
-    KERAS_BACKEND=jax python elsewhere.py FOLDER [all]
+    KERAS_BACKEND=jax python elsewhere.py FOLDER [all | together]
 
-It reads the run in FOLDER/brought, and leaves one of its own and, in told.npz, what was found with both.
+It reads the run in FOLDER/brought, and leaves one of its own and, in told.npz, what was found with both. `together`:
+only what is made of several trainings, and options that must not disturb each other.
 """
 
 import sys
@@ -18,6 +19,7 @@ import recipes.choice
 import recipes.descent
 from recipes.compiled import weight_gradients
 from recipes.grad_cam import grad_cam
+from recipes.input_worker import InputWorker
 from recipes.sources import unlabelled
 
 OPTIONS = {"size": 32, "test_size": 32, "epochs": 2, "batch_size": 8, "dropout": 0.3, "averaging": 0.9, "refit": False,
@@ -45,17 +47,21 @@ def seen(result) -> dict:
     }
 
 
-def resumed(root: Path, undisturbed) -> None:
+def same(one, other) -> None:
+    """Bit for bit."""
+    for ours, theirs in zip(one.model.get_weights(), other.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert one.history == other.history
+
+
+def resumed(output: Path, undisturbed, **how) -> None:
     """Stopped by a signal and given again, a run ends bit for bit as if nothing had been."""
     try:
-        finetuned(output=root / "stopped", callbacks=[At(6, interrupted)])
+        finetuned(output=output, callbacks=[At(6, interrupted)], **how)
         raise AssertionError("it was not stopped")
     except KeyboardInterrupt:
-        assert (root / "stopped" / ".state" / "first.npz").exists()
-    again = finetuned(output=root / "stopped")
-    for ours, theirs in zip(undisturbed.model.get_weights(), again.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    assert again.history == undisturbed.history
+        assert (output / ".state" / "first.npz").exists()
+    same(finetuned(output=output, **how), undisturbed)
 
 
 def refused(result, directory) -> str:
@@ -113,6 +119,48 @@ def the_rest(root: Path, result) -> None:
     assert told["learns 20 images by heart"].well and told["gradients"].well and told["initial loss"].well
 
 
+SNAPSHOTS = {"snapshots": 2, "changes": {"epochs": 4}}
+
+
+def together(root: Path) -> None:
+    worker = InputWorker("localhost", 0)
+    plain, averaged = finetuned(), finetuned(**SNAPSHOTS)
+    assert "2 snapshots" in str(averaged.recipe), averaged.recipe
+    same(finetuned(input_workers=[worker.address]), plain)
+    same(finetuned(input_workers=[worker.address], **SNAPSHOTS), averaged)
+    resumed(root / "snapshots", averaged, **SNAPSHOTS)
+    resumed(root / "workers", averaged, input_workers=[worker.address], **SNAPSHOTS)
+    several_trainings(plain, averaged)
+    keras.config.set_dtype_policy("mixed_float16")
+    half = finetuned()
+    assert {v.dtype for v in half.model.trainable_variables} == {"float32"} and np.isfinite(half.history["loss"]).all()
+    assert "float16" in {layer.compute_dtype for layer in half.model._flatten_layers()}
+    resumed(root / "half", half)
+    same(finetuned(input_workers=[worker.address]), half)
+    assert finetuned(changes={"accumulate": 2}).validation.n == half.validation.n
+    several_trainings(half, finetuned(seed=1))
+    half.save(root / "saved")
+    expected = half.probabilities(unlabelled(MORE[0]))
+    np.testing.assert_array_equal(recipes.load(root / "saved").probabilities(unlabelled(MORE[0])), expected)
+
+
+def several_trainings(one, other) -> None:
+    joint = recipes.ensemble([one, other], MORE)
+    mean = np.mean([r.probabilities(unlabelled(MORE[0])) for r in (one, other)], 0)
+    assert joint.validation.n == len(MORE[1])
+    print("ensemble from the mean by", np.abs(joint.probabilities(unlabelled(MORE[0])) - mean).max())
+    assert recipes.soup([one, one], MORE).validation.n == len(MORE[1])
+    base = recipes.adjusted("all", **OPTIONS)
+    space = {"learning_rate": [1e-3, 1e-2]}
+    found = recipes.search(IMAGES, backbone=small_network(), recipe=base, trials=2, space=space)
+    assert found.recipe.learning_rate in space["learning_rate"] and len(found.trials) == 2
+    told = recipes.ablate(
+        IMAGES, backbone=small_network(), recipe=base, tricks=("label smoothing", "snapshot ensemble")
+    )
+    rows = {row.trick: row for row in told.rows}
+    assert rows["label smoothing"].interval and rows["snapshot ensemble"].note and rows["soup of the runs"], rows
+
+
 def main(root: Path, everything: bool) -> None:
     backend = keras.backend.backend()
     recipes.choice.better = lambda start, other: True
@@ -121,7 +169,7 @@ def main(root: Path, everything: bool) -> None:
     told = seen(result) | {"spread": np.array([p.spread for p in noisy])}
     told["brought"] = recipes.load(root / "brought").probabilities(unlabelled(MORE[0]))
     if backend == "jax" or everything:
-        resumed(root, result)
+        resumed(root / "stopped", result)
     if backend == "torch":
         told["refused"] = np.array(refused(result, root / "serving"))
     else:
@@ -133,4 +181,4 @@ def main(root: Path, everything: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), "all" in sys.argv)
+    together(Path(sys.argv[1])) if "together" in sys.argv else main(Path(sys.argv[1]), "all" in sys.argv)

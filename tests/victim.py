@@ -77,7 +77,7 @@ class Poisoned(LOSS):
 
 def main(
     dataset, output, log, *, cache, at=None, kill=None, every_step=True, loss=LOSS, memory=None, backbone=None,
-    **changes,
+    snapshots=0, **changes,
 ):  # fmt: skip
     """Train; the last line of the file `log` is then what came out, with everything that must be the same.
 
@@ -85,6 +85,7 @@ def main(
     kill:         (function, n): the process kills itself as that is called the n-th time.
     every_step:   keep the state at every step.
     backbone:     by name; None: the small network.
+    snapshots:    see `finetune`.
     changes:      of the recipe.
     """
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -101,7 +102,8 @@ def main(
     recipe = recipes.adjusted("all", **(options | changes))
     callbacks = [At(*at)] if at else [memory()] if memory else []
     network = backbone or small_network()
-    result = recipes.finetune(dataset, backbone=network, recipe=recipe, output=output, callbacks=callbacks)
+    asked = dict(backbone=network, recipe=recipe, output=output, callbacks=callbacks, snapshots=snapshots)
+    result = recipes.finetune(dataset, **asked)
     digest = hashlib.sha256(b"".join(w.tobytes() for w in result.model.get_weights())).hexdigest()
     told = {"weights": digest, "history": result.history, "reasons": result.recipe.reasons}
     told |= {"selection": str(result.selection), "validation": str(result.validation)}

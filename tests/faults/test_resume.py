@@ -134,3 +134,25 @@ def test_a_real_network_that_is_killed(victims, shared, tmp_path):
     assert victims.run("resumed", **how) == 0
     assert victims.told("resumed") == victims.told("whole")
     assert "then trained once more" in str(victims.told("whole")["reasons"])
+
+
+@pytest.mark.slow
+def test_snapshots_that_are_killed(victims):
+    """In the first and in the second cycle, as the first snapshot is kept, and while they are averaged and trained once
+    more: the same bits as undisturbed."""
+    how = dict(snapshots=2, epochs=6)
+    assert victims.run("cycles", every_step=False, **how) == 0, victims.log("cycles")
+    for kill in (
+        {"at": (3, killed)},
+        {"kill": ("recipes.atomic._sync", 9)},
+        {"at": (13, killed)},
+        {"kill": ("recipes.callbacks.Validation.score", 1)},
+        {"kill": ("recipes.callbacks.Validation.score", 2)},
+        {"at": (22, killed)},
+        {"kill": ("recipes.training.finish", 1)},
+        {"kill": ("recipes.descent.Training._state", 5)},  # in the training on all images
+    ):
+        assert victims.run("cut", **how, **kill) == -9, (kill, victims.log("cut")[-3000:])
+    assert victims.run("cut", **how) == 0, victims.log("cut")[-3000:]
+    assert victims.told("cut") == victims.told("cycles")
+    assert "2 snapshots" in str(victims.told("cut")["reasons"])

@@ -17,9 +17,8 @@ from recipes.sources import unlabelled
 TESTS = Path(__file__).resolve().parents[1]
 
 
-def run_elsewhere(backend: str, root: Path, brought: recipes.Result, *how: str) -> dict:
+def start_elsewhere(backend: str, root: Path, *how: str) -> None:
     pytest.importorskip(backend)
-    brought.save(root / "brought")
     environment = os.environ | {
         "KERAS_BACKEND": backend, "RECIPES_CACHE": str(root / "cache"), "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",  # JAX compiles every small thing
@@ -28,6 +27,11 @@ def run_elsewhere(backend: str, root: Path, brought: recipes.Result, *how: str) 
     command = [sys.executable, str(TESTS / "elsewhere.py"), str(root), *how]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+
+
+def run_elsewhere(backend: str, root: Path, brought: recipes.Result, *how: str) -> dict:
+    brought.save(root / "brought")
+    start_elsewhere(backend, root, *how)
     with np.load(root / "told.npz") as arrays:
         told = dict(arrays)
     expected = brought.probabilities(unlabelled(elsewhere.MORE[0]))
@@ -64,3 +68,11 @@ def test_torch(tmp_path, trained):
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_everything(backend, tmp_path, trained):
     check_the_same_here(tmp_path, run_elsewhere(backend, tmp_path, trained[0], "all"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_options_together(backend, tmp_path):
+    """Input workers, snapshots, stops and mixed float16 change no bit that they must not; ensemble, soup, search and
+    ablate end as they should."""
+    start_elsewhere(backend, tmp_path, "together")

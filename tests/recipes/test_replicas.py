@@ -121,3 +121,26 @@ print("finetune equal")
 def test_devices_on_jax_equal_one_device():
     """The noise as well: it is drawn for the whole batch."""
     run('compare("noise and statistics", ("bias", "moving_mean"), counts=(2,), statistics=True, dropout=0.5)', 1, "jax")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_devices_with_input_workers_and_snapshots(backend):
+    """Two devices train on what a worker augments to the bits of what they augment here."""
+    run(
+        """
+from recipes.input_worker import InputWorker
+away = {"input_workers": [InputWorker("localhost", 0).address]}
+recipe = recipes.adjusted("all", size=32, epochs=4, batch_size=8)
+for options in ({}, {"snapshots": 2}):
+    asked = dict(recipe=recipe, devices=2) | options
+    here, there = (recipes.finetune((images, names), backbone=small_network(), **asked, **how) for how in ({}, away))
+    for a, b in zip(here.model.get_weights(), there.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert here.history == there.history and len(here.history["loss"]) == 4
+    assert bool(options) == ("2 snapshots" in str(here.recipe))
+    print("workers equal")
+""",
+        2,
+        backend,
+    )
