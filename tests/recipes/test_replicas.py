@@ -130,7 +130,8 @@ def test_devices_with_input_workers_and_snapshots(backend):
     run(
         """
 from recipes.input_worker import InputWorker
-away = {"input_workers": [InputWorker("localhost", 0).address]}
+worker = InputWorker("localhost", 0)  # which lives as long as this name
+away = {"input_workers": [worker.address]}
 recipe = recipes.adjusted("all", size=32, epochs=4, batch_size=8)
 for options in ({}, {"snapshots": 2}):
     asked = dict(recipe=recipe, devices=2) | options
