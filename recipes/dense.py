@@ -25,14 +25,13 @@ def dense_model(model: keras.Model, size: int) -> keras.Model:
     otherwise the windows of one map are not those of another.
     """
     size = whole_cells(model, size)
-    cells = {pool.name: _cells(parent, pool, size) for parent, pool in _pools(model)}
-    step = {pool.name: stride(model) * _cells(parent, pool, _LARGE) // _LARGE for parent, pool in _pools(model)}
+    parents = {id(pool): parent for parent, pool in _pools(model)}  # ensembles have several of one name
 
     def convert(layer):
-        if layer.name in cells:
-            name = layer.name
+        if parent := parents.get(id(layer)):
+            step = stride(model) * _cells(parent, layer, _LARGE) // _LARGE
             return keras.layers.AveragePooling2D(
-                cells[name], strides=step[name], padding="valid", name=name, dtype=layer.dtype_policy
+                _cells(parent, layer, size), strides=step, padding="valid", name=layer.name, dtype=layer.dtype_policy
             )
         if isinstance(layer, keras.Model) and _pools(layer):
             return keras.models.clone_model(layer, clone_function=convert)

@@ -83,6 +83,18 @@ def test_of_one_window_dense_is_the_model_itself(result):
     np.testing.assert_allclose(found[:, 0, 0], result.model.predict(images, verbose=0), atol=1e-6)
 
 
+def test_networks_of_several_strides_together():
+    members = []
+    for stride in (4, 16):
+        images = keras.Input((None, None, 3))
+        network = keras.Model(images, keras.layers.Conv2D(5, stride, stride, activation="relu")(images))
+        members.append(recipes.classifier.logits_model(resolve(network), 3, 32))
+    model = recipes.classifier.with_probabilities(members)
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    found = dense_model(model, 32).predict(images, verbose=0)
+    np.testing.assert_allclose(found[:, 0, 0], model.predict(images, verbose=0), atol=1e-5)
+
+
 def test_windows_of_a_size_that_is_no_multiple_of_the_stride():
     backbone = resolve("MobileNetV2(alpha=0.35, weights=None)")
     model = recipes.classifier.logits_model(backbone, 3, 144, taps=(0, 1, 2, 3, 4))  # its maps of 144 px end uneven
