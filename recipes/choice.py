@@ -164,17 +164,22 @@ def _within_noise(lowest: Score, other: Score) -> bool:
     return -mean <= error
 
 
-def cross_fitted(start: Score | None, candidates: Candidates, folds: int = 5) -> Score:
+def cross_fitted(start: Score | None, candidates: Candidates, finished: Score | None = None, folds: int = 5) -> Score:
     """How each image is classified by the candidate that the other images keep.
 
     Validation images that choose among candidates flatter the one that they choose; no image here judges a choice that
     it took part in (nested cross-validation of the choice).
+
+    finished: how the candidate that all images keep classifies in the end, with mirror images and at its temperature;
+              None: as it did when it was chosen.
     """
+    kept = candidates.kept(start)
     n = len(candidates.epochs[0].right)
     fold_of = np.random.default_rng(0).permutation(n) % folds
     losses, right = np.zeros(n), np.zeros(n, bool)
     for fold in range(min(folds, n)):
         inside, outside = fold_of != fold, fold_of == fold
         found = candidates.kept(start, inside) if inside.any() else start or candidates.epochs[0]
+        found = finished if finished and found is kept else found
         losses[outside], right[outside] = found.losses[outside], found.right[outside]
     return Score(losses, right, candidates.epochs[0].weights)

@@ -158,6 +158,12 @@ def _integer_labels(labels, class_names):
         at = int(labels.argmin())
         raise DataError(f"labels out of range: {labels.min()} at index {at}; integer labels count from 0")
     if class_names is not None:
+        numbers = [str(i) for i in range(len(class_names))]
+        if list(class_names) != numbers and all(name.isdecimal() for name in class_names):
+            raise DataError(
+                f"labels are integers and so are the names of the classes, {list(class_names)[:5]}: give the names, as "
+                "strings, for a number could as well be a position among them"
+            )
         if len(labels) and labels.max() >= len(class_names):
             at = int(labels.argmax())
             raise DataError(

@@ -11,10 +11,10 @@ from recipes.classifier import recalibrated
 from recipes.data import ImageData
 from recipes.errors import RecipeError
 from recipes.evaluation import score
-from recipes.finish import TELLING, calibrated, tempered
+from recipes.finish import calibrated, tempered
 from recipes.fit import shown
 from recipes.judged import Judged
-from recipes.ledger import Gain, gain_over
+from recipes.ledger import TELLING, Gain, gain_over
 from recipes.result import Result
 
 
@@ -78,13 +78,18 @@ def poured(results: Sequence[Result], validation) -> tuple[Result, ImageData | N
     weights = [result.model.get_weights() for result in results]
     first = results[0].recipe
     joint = _joint(results, _untempered(results[0].model), "soup", "", first.evaluation_policy.size, bool(first.mirror))
-    data = validation if validation is None or isinstance(validation, ImageData) else joint.evaluable(validation)
+    data = validation if validation is None else _labelled(joint, validation)
     chosen = list(range(len(results))) if data is None else _greedy(joint, weights, data)
     joint.model.set_weights(_mean(weights, chosen))
     told = f"the mean of the weights of {len(chosen)} of {len(results)} runs"
     told += ", all for want of validation images, at no temperature" if data is None else ", chosen by validation loss"
     joint.recipe = joint.recipe.because(told)
     return joint, data, f"soup of {len(chosen)} of {len(results)}"
+
+
+def _labelled(joint: Result, validation) -> ImageData:
+    known = isinstance(validation, ImageData) and list(validation.class_names) == list(joint.class_names)
+    return validation if known else joint.evaluable(validation)
 
 
 def _alike(results, what: str) -> list[Result]:
@@ -189,7 +194,7 @@ def _judged(joint: Result, results, validation, trick: str, cost: float, honest=
     """`joint` with the temperature of its own, its validation accuracy and its ledger, where there are images."""
     if validation is None:
         return joint
-    data = validation if isinstance(validation, ImageData) else joint.evaluable(validation)
+    data = _labelled(joint, validation)
     members, labels = [result.probabilities(data) for result in results], data.labels
     found = joint.probabilities(data)
     single = float(np.mean([(p.argmax(1) == labels).mean() for p in members]))

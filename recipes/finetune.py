@@ -161,7 +161,7 @@ def _made(ready: Prepared, seed: int, deadline: float | None, callbacks, snapsho
         test = start.splits.test
         if test is not None:
             result.test = score(result.probabilities(test), test.labels)
-    result.ledger = (*_training_rows(result, trained.fitted), *trained.finished.rows)
+    result.ledger = (*_training_rows(result, trained.fitted, trained.finished.rows), *trained.finished.rows)
     if start.measured:
         result.suspects = find_suspects(start.measured, start.features, start.splits.train, start.splits.validation)
     run.save(result, complete=True)
@@ -181,17 +181,19 @@ def _with_missing(audit: Audit, missing: tuple[str, ...]) -> Audit:
     return replace(audit, findings=(*audit.findings, finding))
 
 
-def _training_rows(result: Result, fitted: Fitted | None) -> tuple[Gain, ...]:
-    """What the linear classifier and what the training after it were worth on the validation images."""
+def _training_rows(result: Result, fitted: Fitted | None, later: Sequence[Gain]) -> tuple[Gain, ...]:
+    """What the linear classifier and what the training after it were worth on the validation images, before `later`."""
     rows = []
     if result.recipe.warm_start:
-        start = float(fitted.start.right.mean()) if fitted else result.validation.accuracy
+        single = next((row.accuracy - row.gain for row in later if row.trick == "mirror images"), None)
+        single = result.validation.accuracy if single is None else single
+        start = float(fitted.start.right.mean()) if fitted else single
         rows.append(Gain("linear classifier on the frozen network", start, seconds=result.probe.seconds))
     if not fitted:
         return tuple(rows)
     spent = result.seconds["training"]
     if not rows:
-        return (Gain("training from scratch", float(fitted.cross_fitted.right.mean()), seconds=spent),)
+        return (Gain("training from scratch", float(fitted.cross_fitted().right.mean()), seconds=spent),)
     told = "kept" if fitted.better else "not beyond the noise: undone"
     trick = f"finetuning, {len(fitted.snapshots)} snapshots" if fitted.snapshots else "finetuning"
     start, honest = fitted.start, cross_fitted(None, fitted.candidates)

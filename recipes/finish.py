@@ -12,11 +12,10 @@ from recipes.data import ImageData
 from recipes.evaluation import Evaluation, score, temperature, with_floor
 from recipes.features import evaluation_batches
 from recipes.judged import Judged
-from recipes.ledger import Gain, compared
+from recipes.ledger import TELLING, Gain, compared
 from recipes.recipe import Recipe
 from recipes.test_time import averaged, lecture_scales, ways
 
-TELLING = 50  # validation images, below which the gain of a temperature or of crops would drown in noise
 _FOLDS = 5
 _CHI_SQUARED = 3.84  # its 95 % quantile at one degree of freedom
 
@@ -86,22 +85,26 @@ def finish(
     models, labels = models if isinstance(models, list | tuple) else [models], validation.labels
     if logits is None:
         logits = _looked(models, validation, recipe)
-    rows = []
-    straight = logits[: len(logits) // 2] if len(logits) > len(models) else logits
+    looks = logits[: len(logits) // 2] if len(logits) > len(models) else logits, logits  # without mirror images, with
+    rows, choice = [], None
     if recipe.mirror is None:
-        row = compared("mirror images", softmax(straight, -1).mean(0), softmax(logits, -1).mean(0), labels, cost=2.0)
-        if mirrors_gain and not row.kept and min(row.interval[1], row.nats_interval[1]) >= 0:
-            note = "the linear classifier gains by them beyond its noise (cross-validated), no loss beyond it here: on"
-            row = replace(row, kept=True, note=note)
-        rows, recipe = [row], replace(recipe, mirror=row.kept)
-    logits = logits if recipe.mirror else straight
-    calibration = None
+
+        def choice(images=slice(None)) -> Gain:
+            return _mirror_row(*(look[:, images] for look in looks), labels[images], mirrors_gain)
+
+        rows = [choice()]
+        recipe = replace(recipe, mirror=rows[0].kept)
+    elif recipe.mirror:
+        found = (softmax(look, -1).mean(0) for look in looks)
+        note = "not chosen by these images: on"
+        rows = [compared("mirror images", *found, labels, cost=2.0, kept=True, note=note)]
+    logits, calibration = looks[recipe.mirror], None
     if recipe.calibrate and len(labels) >= TELLING:
         calibration, row = calibrated(logits, labels)
         rows.append(row)
         calibration = calibration if row.kept else None
     found = softmax(logits / (calibration.temperature if calibration else 1.0), -1).mean(0)
-    judged = _cross_fitted(logits, labels) if calibration else found
+    judged = _cross_fitted(logits, labels, looks if choice else (), choice, bool(calibration))
     finished = Finished(recipe, score(judged, labels), calibration, tuple(rows), found,
                         Judged(labels, judged.astype(np.float32)))  # fmt: skip
     if len(labels) < TELLING or not crops:
@@ -127,14 +130,26 @@ def tempered(probabilities: np.ndarray, labels) -> np.ndarray:
     return _cross_fitted(np.log(np.maximum(probabilities, 1e-12))[None], labels)
 
 
-def _cross_fitted(logits: np.ndarray, labels) -> np.ndarray:
-    """(n, classes) probabilities of each image at a temperature that the other ones chose."""
-    fold = np.random.default_rng(0).permutation(len(labels)) % _FOLDS
+def _cross_fitted(logits: np.ndarray, labels, looks=(), choice=None, temper: bool = True) -> np.ndarray:
+    """(n, classes) probabilities of each image at a temperature, if `temper`, and with or without its mirror image, if
+    there is a `choice`, that the other images chose."""
+    fold = np.random.default_rng(0).permutation(len(labels)) % _FOLDS  # those of `choice.cross_fitted`
     found = np.empty(logits.shape[1:])
-    for k in range(_FOLDS):
+    for k in np.unique(fold):
         inside, outside = fold != k, fold == k
-        found[outside] = softmax(logits[:, outside] / temperature(logits[:, inside], labels[inside]), -1).mean(0)
+        look = looks[choice(inside).kept] if choice and inside.any() else logits
+        at = temperature(look[:, inside], labels[inside]) if temper else 1.0
+        found[outside] = softmax(look[:, outside] / at, -1).mean(0)
     return found
+
+
+def _mirror_row(straight: np.ndarray, both: np.ndarray, labels, mirrors_gain: bool) -> Gain:
+    """The ledger's row of mirror images, by logits (views, n, classes) without and with them."""
+    row = compared("mirror images", softmax(straight, -1).mean(0), softmax(both, -1).mean(0), labels, cost=2.0)
+    if mirrors_gain and not row.kept and min(row.interval[1], row.nats_interval[1]) >= 0:
+        note = "the linear classifier gains by them beyond its noise (cross-validated), no loss beyond it here: on"
+        row = replace(row, kept=True, note=note)
+    return row
 
 
 def calibrated(logits: np.ndarray, labels) -> tuple[Calibration, Gain]:

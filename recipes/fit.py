@@ -89,10 +89,9 @@ class Fitted:
         """Whether training gained more than its noise, see `choice.better`."""
         return self.share > 0
 
-    @property
-    def cross_fitted(self) -> Score:
+    def cross_fitted(self, finished: Score | None = None) -> Score:
         """How each validation image is classified by the candidate that the other ones choose."""
-        return cross_fitted(self.start if self.rival else None, self.candidates)
+        return cross_fitted(self.start if self.rival else None, self.candidates, finished)
 
 
 def fit(

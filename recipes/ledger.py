@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+TELLING = 50  # images, below which the gain of a trick would drown in noise
 _DRAWS = 2000
 
 
@@ -69,6 +70,8 @@ def gain_over(trick: str, others, found, labels, *, level: float = 0.95, **field
     row = Gain(trick, float(after[0].mean()), gain, interval, nats, nats_interval, **fields)
     if "kept" in fields:
         return row
+    if len(labels) < TELLING:
+        return replace(row, kept=False, note=row.note or f"{len(labels)} images could not tell: off")
     told = "gains beyond its noise: on" if row.beyond_noise else "no gain beyond its noise: off"
     return replace(row, kept=row.beyond_noise, note=row.note or told)
 

@@ -3,6 +3,7 @@
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import keras
 import numpy as np
@@ -129,10 +130,16 @@ def _summary(network: Backbone, splits: Splits, size: int, measured: Probe | Non
 def with_validation(splits: Splits, validation) -> Splits:
     if validation is None:
         return splits
-    if isinstance(validation, int | float):
+    own = splits.validation
+    if isinstance(validation, Real):
         if not 0 < validation < 1:
             raise DataError(f"validation is {validation}; expected a fraction between 0 and 1, or a dataset")
-        return replace(splits, validation=None)
+        if own is None:
+            return splits
+        print(f"the {len(own)} images of its validation split join the training images, of which a part is held out")
+        return replace(splits, train=joined(splits.train, own), validation=None)
+    if own is not None:
+        print(f"the {len(own)} images of its own validation split are not used, for another one was given")
     given = load(validation, splits.train.class_names).train
     if not set(given.names).isdisjoint(splits.train.names):  # images in memory: excluded are names
         given = replace(given, names=tuple(f"validation {name}" for name in given.names))

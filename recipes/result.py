@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 from pathlib import Path
 
 import keras
@@ -23,7 +24,7 @@ from recipes.recipe import Recipe
 from recipes.sources import load as load_data
 from recipes.sources import unlabelled
 from recipes.suspects import Suspect
-from recipes.test_time import CROPS, averaged, noisy, ways
+from recipes.test_time import CROPS, averaged, check_looks, noisy, ways
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Result:
 
         Raises: DataError naming the images that cannot be decoded.
         """
+        check_looks(scales, mode, average)
         crops, scales = self.crop_set(crops, scales)
         with _naming_bad_images(data):
             if crops == 1 and scales is None and mode != "dense":
@@ -121,8 +123,10 @@ class Result:
 
         Raises: DataError naming the images that cannot be read or decoded; RecipeError for crops and samples together.
         """
-        if abstain is not None and not 0 <= abstain <= 1:
-            raise RecipeError(f"abstain is {abstain}; expected a probability in [0, 1], or None")
+        if abstain is not None and not (isinstance(abstain, Real) and 0 <= abstain <= 1):
+            raise RecipeError(f"abstain is {abstain!r}; expected a probability in [0, 1], or None")
+        if not isinstance(samples, Integral):
+            raise RecipeError(f"samples is {samples!r}; expected a whole number")
         if samples and crops != 1:
             raise RecipeError(f"crops is {crops} and samples {samples}: every sample draws a crop; give one of them")
         data = unlabelled(images)

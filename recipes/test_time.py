@@ -83,6 +83,17 @@ def crop_grid(recipe: Recipe, crops: int = 10, scales=None) -> augment.CropGrid:
         raise RecipeError(f"{error}; crops of this classifier have a side of {size} pixels") from None
 
 
+def check_looks(scales, mode: str, average: str) -> None:
+    """Raises: RecipeError for what `Result.evaluate` cannot mean."""
+    if mode not in ("auto", "crops", "dense") or average not in ("probabilities", "logits"):
+        raise RecipeError(
+            f"mode is {mode!r} and average {average!r}; expected 'auto', 'crops' or 'dense', and 'probabilities' or "
+            "'logits'"
+        )
+    if scales is not None and (not isinstance(scales, list | tuple) or not scales):
+        raise RecipeError(f"scales is {scales!r}; expected short sides in pixels, such as (256,), or None")
+
+
 def ways(model: keras.Model, recipe: Recipe, crops: int, scales=None, mode="auto", average="probabilities") -> Crops:
     """How `Result.evaluate(crops=…, scales=…, mode=…)` looks at an image.
 
@@ -91,11 +102,7 @@ def ways(model: keras.Model, recipe: Recipe, crops: int, scales=None, mode="auto
 
     Raises: RecipeError for an unknown mode or average, and where mode="dense" cannot be had.
     """
-    if mode not in ("auto", "crops", "dense") or average not in ("probabilities", "logits"):
-        raise RecipeError(
-            f"mode is {mode!r} and average {average!r}; expected 'auto', 'crops' or 'dense', and 'probabilities' or "
-            "'logits'"
-        )
+    check_looks(scales, mode, average)
     mode = usual_mode() if mode == "auto" else mode
     grid = crop_grid(recipe, crops, scales)
     size, mirror = grid.size, crops == 10 and not recipe.mirror

@@ -176,15 +176,15 @@ def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks, m
     )  # fmt: skip
     recipe = _told(replace(recipe, test_size=fitted.test_size, accumulate=fitted.parts), fitted)
     missing = fitted.missing
-    selection = Selection.of(fitted.cross_fitted.right, bool(rival) + len(fitted.candidates))
     crops = measure_crops and start.time_for_crops(deadline)
     if rival and not fitted.better:
-        return replace(
-            _linear(start, start.rival(recipe), crops), fitted=fitted, selection=selection, missing=missing
-        )  # fmt: skip
+        trained = _linear(start, start.rival(recipe), crops)
+        selection = _selection(fitted, trained.finished, bool(rival))
+        return replace(trained, fitted=fitted, selection=selection, missing=missing)
     models = members(model, fitted.snapshots)
+    mirrors = recipe.mirror is None  # are a choice, too
     finished = finish(models, recipe, splits.validation, crops=crops, mirrors_gain=start.mirrors_gain)
-    recipe = finished.recipe
+    recipe, selection = finished.recipe, _selection(fitted, finished, bool(rival) + mirrors)
     if recipe.refit and rival:
         linear = start.linear(recipe, everything=True)
         begin = [*initial[:-2], linear.kernel, linear.bias]
@@ -193,6 +193,13 @@ def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks, m
         recipe, models = recipe.because(*told), members(model, snapshots)
         missing = tuple(dict.fromkeys((*missing, *gone)))
     return Trained(finished.classifier(models), fitted, recipe, finished, selection, missing)
+
+
+def _selection(fitted: Fitted, finished: Finished, others: int) -> Selection:
+    """What the classifier is worth on images that did not choose it among the fitted candidates and `others`."""
+    judged = finished.judged
+    final = Score.of(np.log(np.maximum(judged.probabilities, 1e-12)), judged.labels, fitted.start.weights)
+    return Selection.of(fitted.cross_fitted(final).right, others + len(fitted.candidates))
 
 
 def members(model: keras.Model, snapshots: Sequence[Sequence[np.ndarray]]) -> list[keras.Model]:

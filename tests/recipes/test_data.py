@@ -27,6 +27,7 @@ def test_one_hot_and_column_labels_are_integers():
     [
         ([0, -1], None, "out of range: -1 at index 1"),
         ([0, 1, 5], ("a", "b"), "out of range: 5 at index 2"),
+        ([0, 1], ("0", "1", "10", "2"), "so are the names of the classes"),
         ([0, 7], None, "no image has label"),
         ([0.5, 1.0], None, "fractions"),
         (["a", "z"], ("a", "b"), "'z'"),

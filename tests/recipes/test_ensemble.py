@@ -72,6 +72,8 @@ def test_the_ledger_of_an_ensemble(runs, held_out, tmp_path):
     assert row.accuracy == pytest.approx((mean.argmax(1) == labels).mean())
     assert row.gain == pytest.approx(row.accuracy - average.accuracy) and row.cost == 3
     assert joint.validation.n == len(labels)
+    turned = load(held_out).train.with_classes(("red", "green", "blue"))
+    assert recipes.ensemble(runs, turned).validation.accuracy == joint.validation.accuracy
     joint.report(tmp_path / "report.html")
     assert "What each trick was worth" in (tmp_path / "report.html").read_text()
 

@@ -12,6 +12,8 @@ import recipes
 from recipes import BackboneError, DataError, OutputError, RecipeError
 from recipes.arguments import seconds
 from recipes.fit import Fitted
+from recipes.prepare import with_validation
+from recipes.sources import load
 
 
 @pytest.fixture(scope="module")
@@ -162,12 +164,15 @@ def test_time_limit_is_kept_and_told(photos):
     assert any("time limit" in reason for reason in result.recipe.reasons)
 
 
-def test_one_directory_per_split_keeps_its_validation(tmp_path):
+def test_one_directory_per_split_keeps_its_validation(tmp_path, capsys):
     folder(tmp_path / "train", 8)
     folder(tmp_path / "val", 3, seed=1)
     folder(tmp_path / "test", 2, seed=2)
     result = recipes.finetune(tmp_path, backbone=small_network(), recipe="probe")
     assert (result.validation.n, result.test.n) == (9, 6)
+    joined = with_validation(load(tmp_path), 0.2)
+    assert len(joined.train) == 24 + 9 and joined.validation is None and len(joined.test) == 6
+    assert "the 9 images of its validation split join" in capsys.readouterr().out
 
 
 def test_validation_as_fraction_and_as_dataset(photos, tmp_path):

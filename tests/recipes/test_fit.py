@@ -100,6 +100,14 @@ def test_the_nested_estimate_does_not_flatter_a_choice_among_many():
     assert taken.loss <= start.loss
 
 
+def test_the_nested_estimate_is_of_the_classifier_that_is_handed_out():
+    weights, none = np.full(100, 0.01), np.zeros(100, bool)
+    start, ruined, finished = (Score(np.full(100, loss), none, weights) for loss in (1.0, 2.0, 0.5))
+    finished = dataclasses.replace(finished, right=~none)
+    assert cross_fitted(start, Candidates((ruined,)), finished).right.all()
+    assert not cross_fitted(start, Candidates((finished,)), dataclasses.replace(ruined, right=none)).right.any()
+
+
 @pytest.mark.parametrize("steps", [5, 100, 5000])
 def test_schedule_warms_up_peaks_and_decays(steps):
     rates = np.array([float(schedule(0.1, steps, (1,))(step)) for step in np.linspace(0, steps, 101).astype(int)])

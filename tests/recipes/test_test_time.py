@@ -149,10 +149,12 @@ def test_cost_counts_pixels(result):
     assert "whole image and its mirror image at 256 px" in str(dense)
 
 
-def test_the_crops_that_gain_are_chosen(photos):
-    """A classifier of the corners gains by five crops, and cannot by one."""
+def test_the_crops_that_gain_are_chosen(photos, tmp_path):
     found = recipes.finetune(photos, backbone=small_network(), recipe=PROBE)
     found.choose_crops(photos)
+    assert all("24 images could not tell" in row.note for row in found.ledger if "crops" in row.trick)
+    assert found.recipe.crops == 1
+    found.choose_crops(folder(tmp_path, per_class=17))
     tricks = [row for row in found.ledger if "crops" in row.trick]
     assert [row.trick for row in tricks] == ["5 crops", "10 crops", "50 crops"]
     kept = next((row for row in tricks if row.kept), None)
@@ -168,6 +170,9 @@ def test_the_crops_that_gain_are_chosen(photos):
         ({"crops": 10, "scales": (8,)}, "expected short sides of at least size"),
         ({"crops": 10, "mode": "sparse"}, "mode is 'sparse'"),
         ({"crops": 10, "average": "votes"}, "average 'votes'"),
+        ({"mode": "sparse"}, "mode is 'sparse'"),
+        ({"crops": 10, "scales": 256}, "scales is 256; expected short sides"),
+        ({"crops": 10, "scales": ()}, r"scales is \(\)"),
         ({"crops": "auto", "scales": (640,)}, "chooses the scales too"),
     ],
 )
