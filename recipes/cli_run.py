@@ -58,7 +58,10 @@ def predict(
     samples: Annotated[int, typer.Option(help="Average over so many draws of the training's noise.", min=0)] = 0,
     abstain: Annotated[float | None, typer.Option(help="No class name below this probability.")] = None,
 ):
-    """Classify images into a CSV: path, class_name, probability, error, then each class's probability."""
+    """Classify images into a CSV: path, class_name, probability, error, then each class's probability.
+
+    With --samples also how far apart the draws are: spread (of the probability) and mutual_information (nats).
+    """
     if not output.parent.is_dir():
         raise recipes.OutputError(f"{output} cannot be written: the folder {output.parent} does not exist")
     result, data = recipes.load(run), unlabelled(images)
@@ -67,13 +70,14 @@ def predict(
     predictions = iter(result.predict(good, crops=crops_asked(crops), samples=samples, abstain=abstain))
     with open(output, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "class_name", "probability", "error", *result.class_names])
+        more = ["spread", "mutual_information"] if samples else []
+        writer.writerow(["path", "class_name", "probability", "error", *result.class_names, *more])
         for name, error in zip(data.names, errors, strict=True):
             if error:
-                writer.writerow([name, "", "", error, *[""] * len(result.class_names)])
+                writer.writerow([name, "", "", error, *[""] * len([*result.class_names, *more])])
                 continue
             said = next(predictions)
-            values = [f"{p:.6f}" for p in said.probabilities]
+            values = [f"{p:.6f}" for p in (*said.probabilities, *(getattr(said, name) for name in more))]
             writer.writerow([name, said.class_name or "", f"{said.probability:.6f}", "", *values])
     print(f"{len(good)} images classified, {len(errors) - len(good)} unreadable: {output}")
     if not good:

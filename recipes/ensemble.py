@@ -47,7 +47,7 @@ def soup(results: Sequence[Result], validation=None) -> Result:
     results:    at least two runs of one architecture, of the same classes; images are shown at the first one's size.
     validation: labelled images that none of them was trained on; None: nothing can be chosen, all runs are averaged.
 
-    Raises: RecipeError for fewer than two results, other classes, or other architectures.
+    Raises: RecipeError for fewer than two results, other classes, other architectures, or random starts.
     """
     results = list(results)
     joint, data, trick = poured(results, validation)
@@ -117,6 +117,12 @@ def _same_architecture(results) -> None:
                 f"{results[0].recipe.name!r} have weights of other shapes; recipes.ensemble averages predictions "
                 "of any models"
             )
+    random = [result.recipe.name for result in results if not result.recipe.warm_start]
+    if random:
+        raise RecipeError(
+            f"soup: recipe {random[0]!r} begins with random weights, and weights of independent random starts have no "
+            "meaningful mean; recipes.ensemble averages predictions"
+        )
 
 
 def _joint(results, model: keras.Model, name: str, told: str, size: int, mirror: bool) -> Result:

@@ -187,7 +187,12 @@ class Result:
         facts = images_audited(Splits(data))
         for finding in facts.findings:
             print(finding)
-        data = data.subset([i for i, file in enumerate(data.names) if file not in facts.excluded])
+        kept = [i for i, file in enumerate(data.names) if file not in facts.excluded]
+        data, prints = data.subset(kept), self.audit.fingerprints
+        seen = {*prints.get("train", ()), *prints.get("validation", ())}
+        known = sum(facts.fingerprints["train"][i] in seen for i in kept)
+        if known:
+            print(f"{known} of {len(data)} images were trained on or chosen by here: what is told of them flatters")
         if len(data) == 0:
             raise DataError("no image is left to evaluate on")
         if len(splits.given) > 1:

@@ -56,10 +56,14 @@ def test_predict_writes_a_csv_with_the_damaged_file_named(place, told):
     assert [row["class_name"] for row in rows] == ["red", ""]
     assert "truncated jpeg" in rows[1]["error"]
     assert sum(float(rows[0][name]) for name in ("blue", "green", "red")) == pytest.approx(1, abs=1e-5)
+    told("predict", "run", "new", "--output", "out.csv", "--samples", "3")
+    rows = list(csv.DictReader((place / "out.csv").open(encoding="utf-8")))
+    assert float(rows[0]["spread"]) > 0 <= float(rows[0]["mutual_information"]) and rows[1]["spread"] == ""
 
 
 def test_evaluate_export_report_audit_probe(place, told):
-    assert "95 % interval" in told("evaluate", "run", "photos")
+    assert "images were trained on or chosen by here" in (printed := told("evaluate", "run", "photos"))
+    assert "95 % interval" in printed
     assert "next:   recipes serve" in told("export", "run", "serving/1")
     assert (place / "serving" / "1" / "saved_model.pb").is_file()
     told("report", "run", "page.html")

@@ -1,5 +1,7 @@
 """Several results as one: means of predictions and of weights, snapshots, temperatures, and what each is worth."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -111,6 +113,9 @@ def test_what_cannot_be_joined(runs, photos, tmp_path):
     narrower = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", size=32, taps=(0,)))
     with pytest.raises(RecipeError, match=r"have weights of other shapes; recipes\.ensemble"):
         recipes.soup([runs[0], narrower])
+    random = dataclasses.replace(runs[1], recipe=dataclasses.replace(runs[1].recipe, warm_start=False, epochs=1))
+    with pytest.raises(RecipeError, match="begins with random weights"):
+        recipes.soup([runs[0], random])
 
 
 def test_snapshots_are_averaged(photos):
