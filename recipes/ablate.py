@@ -9,6 +9,7 @@ import keras
 import augment
 from recipes.arguments import check_recipe, checked_seed, seconds
 from recipes.audit import Audit
+from recipes.callbacks import Quiet
 from recipes.ensemble import judged_by_halves
 from recipes.errors import RecipeError
 from recipes.finish import crop_gains, tempered
@@ -100,6 +101,8 @@ def ablate(
         raise RecipeError(f"tricks are {sorted(unknown)}; expected some of {sorted(known)}")
     deadline = began + seconds(time_limit) if time_limit is not None else None
     ready = prepare(dataset, backbone, recipe, validation, checked_seed(seed), deadline)
+    if not ready.recipe.epochs:
+        print(f"the recipe {ready.recipe.name!r} takes no gradient steps, so only crops are measured; 'all' has tricks")
     study = _Study(ready.start, replace(ready.recipe, refit=False), seed, deadline)
     for name in (tricks or known) if ready.recipe.epochs else ():
         study.measure(known[name])
@@ -123,7 +126,8 @@ class _Study:
     def _run(self, recipe: Recipe) -> tuple[Trained, float]:
         began = time.monotonic()
         keras.utils.set_random_seed(self.seed)
-        trained = train(self.start.copy(), recipe, self.seed, None, (), measure_crops=False)
+        quiet = [Quiet()] if recipe.epochs else []
+        trained = train(self.start.copy(), recipe, self.seed, None, quiet, measure_crops=False)
         return trained, time.monotonic() - began
 
     def measure(self, trick: Trick) -> None:
@@ -136,7 +140,9 @@ class _Study:
         except RecipeError as error:
             self.rows.append(Gain(trick.name, None, kept=used, note=f"not measured: {error}"))
             return
+        print(f"trained {'without' if used else 'with'} {trick.name}", end="", flush=True)
         trained, spent = self._run(other)
+        print(f": {trained.finished.validation.accuracy:.1%}, {spent:.1f} s")
         if trick.used(trained.recipe) == used:
             note = f"not measured: {'; '.join(set(trained.recipe.reasons) - set(self.base.recipe.reasons))}"
             self.rows.append(Gain(trick.name, None, kept=used, note=note))

@@ -8,13 +8,13 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from recipes.compiled import fused
 from recipes.errors import RecipeError
-from recipes.inside import Inside, look_inside, single_loss
+from recipes.inside import Inside, Look, single_loss
 
 _SHARE = 0.03  # of the time of the steps, that looking may cost
-_IMAGES = 32  # of the sample
+LOOKED_AT = 32  # of the sample
 _WAIT = 5  # steps before the first look: the first ones trace and warm up
+_ENOUGH = 5  # looks at the weights, before advice is given: the first ones fall into the warm-up of the learning rate
 
 
 class Babysitter(keras.callbacks.Callback):
@@ -30,7 +30,8 @@ class Babysitter(keras.callbacks.Callback):
     log_dir: folder for TensorBoard: scalars of loss, learning rate and all that was looked at, histograms of the
         weights each epoch.
     quiet:   prints nothing; `verdicts` holds what there is to say.
-    sample:  (inputs, labels), some of those that are trained on, as the model takes them; 32 are looked at.
+    sample:  (inputs, labels), some of those that are trained on, as the model takes them, or a function without
+        arguments that gives them at the first look; 32 are looked at.
 
     `ratios` and `insides` hold what was seen, a row a look; `cost` is the share of the time that looking took.
 
@@ -42,12 +43,11 @@ class Babysitter(keras.callbacks.Callback):
     def __init__(self, log_dir=None, quiet: bool = False, sample=None):
         super().__init__()
         self.log_dir, self.quiet, self._writer, self.verdicts = log_dir, quiet, None, []
-        self._sample = None if sample is None else _checked(sample)
+        self._sample = sample if sample is None or callable(sample) else _checked(sample)
 
     def on_train_begin(self, logs=None):
         self._kernels = [v for v in self.model.trainable_variables if len(v.shape) > 1]
-        self._ratios = fused(_ratios)
-        self._copies = None
+        self._copies, self._look = None, None
         self._step, self._looked, self._began = 0, 0.0, time.perf_counter()
         self._last_cost, self._told_gap = 0.0, False
         self._looked_inside, self._inside_cost, self._first_step = 0.0, None, 0.0
@@ -73,7 +73,7 @@ class Babysitter(keras.callbacks.Callback):
             return
         began = time.perf_counter()
         _ = self.model  # on JAX this brings the variables up to date
-        self._copies = [ops.copy(v.value) for v in self._kernels]
+        self._copies = _arrays(self._kernels)
         self._looked += time.perf_counter() - began
 
     def on_train_batch_end(self, batch, logs=None):
@@ -89,7 +89,7 @@ class Babysitter(keras.callbacks.Callback):
     def _see_ratios(self, logs) -> None:
         began = time.perf_counter()
         model = self.model
-        ratios = ops.convert_to_numpy(self._ratios([v.value for v in self._kernels], self._copies))
+        ratios = _ratios(_arrays(self._kernels), self._copies)
         self._copies = None
         if ratios.any() or not getattr(model.optimizer, "gradient_accumulation_steps", None):
             self.ratios.append(ratios)  # between two updates nothing moves
@@ -100,15 +100,18 @@ class Babysitter(keras.callbacks.Callback):
         self._looked += time.perf_counter() - began
 
     def _see_inside(self) -> None:
-        """Where there is time for it. The cost of the first look is guessed: seven steps; on JAX, which compiles it,
-        what the first step took."""
+        """Where there is time for it. The cost of a look is that of the one before; guessed of the first one: seven
+        steps, or on JAX, which compiles then, what the first step took, and seven steps of the second."""
         began = time.perf_counter()
-        spent = began - self._began
-        guess = self._first_step if keras.backend.backend() == "jax" else 7 * spent / self._step
+        spent, compiles = began - self._began, keras.backend.backend() == "jax" and self._look is None
+        guess = self._first_step if compiles else 7 * spent / self._step
         if self._looked_inside + (self._inside_cost or guess) > self._share * spent:
             return
         try:
-            found = look_inside(self.model, *self._sample)
+            model = self.model  # on JAX this brings the variables up to date
+            self._sample = _checked(self._sample()) if callable(self._sample) else self._sample
+            self._look = self._look or Look(model, *self._sample)
+            found = self._look()
         except Exception as error:  # the training is worth more than a look at it
             self._sample = None
             self._say(f"no look inside, on this sample it fails: {type(error).__name__}: {error}")
@@ -118,8 +121,9 @@ class Babysitter(keras.callbacks.Callback):
             if not any(advice in verdict for verdict in self.verdicts):
                 self._say(f"step {self._step}: {found}: {advice}")
         self._log(lambda: self._write_inside(found))
-        self._inside_cost = time.perf_counter() - began
-        self._looked_inside += self._inside_cost
+        cost = time.perf_counter() - began
+        self._looked_inside += cost
+        self._inside_cost = None if compiles else cost
 
     def on_epoch_end(self, epoch, logs=None):
         logs, began = logs or {}, time.perf_counter()
@@ -131,9 +135,11 @@ class Babysitter(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         if self.ratios:
             middle = float(np.median(self.ratios))
-            told = f"update-to-weight ratio {middle:.1e} (median of {len(self.ratios)} looks)"
+            told = f"update-to-weight ratio {middle:.1e} (median of {_looks(len(self.ratios))})"
             if not math.isfinite(middle):
                 told += ": lower the learning rate"
+            elif len(self.ratios) < _ENOUGH:
+                told += ", too few for advice"
             elif middle > 1e-2:
                 told += ": about 1e-3 is good; lower the learning rate"
             elif middle < 1e-4:
@@ -149,7 +155,7 @@ class Babysitter(keras.callbacks.Callback):
 
     def _told_inside(self) -> None:
         if self.insides:
-            self._say(f"at the last of {len(self.insides)} looks inside, {self.insides[-1]}")
+            self._say(f"at the last of {_looks(len(self.insides))} inside, {self.insides[-1]}")
         else:
             self._say(f"no look inside fitted into {self._share:.1%} of {self._step} steps; `diagnose` looks once")
         if not single_loss(self.model):
@@ -235,7 +241,7 @@ def _checked(sample) -> tuple[np.ndarray, np.ndarray]:
     inputs, labels = sample
     if len(inputs) != len(labels) or not len(inputs):
         raise RecipeError(f"sample has {len(inputs)} inputs and {len(labels)} labels; expected as many of both")
-    return ops.convert_to_numpy(inputs[:_IMAGES]), np.asarray(labels[:_IMAGES])
+    return ops.convert_to_numpy(inputs[:LOOKED_AT]), np.asarray(labels[:LOOKED_AT])
 
 
 def _name(loss) -> str:
@@ -243,11 +249,16 @@ def _name(loss) -> str:
     return str(loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", "")))
 
 
-def _ratios(after, before):
+def _arrays(variables) -> list[np.ndarray]:
+    """Copies, on the host: to compute on the device would first take a compilation, which costs more than all looks."""
+    return [np.array(ops.convert_to_numpy(v)).astype("float32", copy=False) for v in variables]
+
+
+def _ratios(after, before) -> np.ndarray:
     """‖after − before‖ / ‖before‖ of every pair."""
     pairs = zip(after, before, strict=True)
-    return ops.stack([_norm(a - b) / ops.maximum(_norm(b), 1e-12) for a, b in pairs])
+    return np.array([np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-12) for a, b in pairs])
 
 
-def _norm(x):
-    return ops.sqrt(ops.sum(ops.square(ops.cast(x, "float32"))))
+def _looks(count: int) -> str:
+    return f"{count} look" if count == 1 else f"{count} looks"

@@ -65,6 +65,13 @@ class Validation(keras.callbacks.Callback):
         self.logits, self.seconds = state["logits"], state["seconds"]
 
 
+class Quiet(keras.callbacks.ProgbarLogger):
+    """Takes the place of the one that prints a line for each epoch, where one for each training tells more."""
+
+    def set_params(self, params):
+        super().set_params(params | {"verbose": 0})
+
+
 class KeepBest(keras.callbacks.Callback):
     """Ends with the weights of the latest epoch whose validation loss is within the noise of the lowest, see
     `choice.latest`, and stops after `patience` epochs that are not.

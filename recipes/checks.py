@@ -49,6 +49,7 @@ class Subject:
     model:  0..255 RGB → probabilities, or logits.
     images: float32 (n, height, width, 3).  labels: integers (n,).
     logits: whether the model gives logits.
+    warm:   whether its training began at a linear classifier, and not at a new head.
     rate:   the learning rate that it is, or will be, trained at; None: it is not trained by gradient steps.
     optimizer: learning rate → the optimizer that trains it.
     """
@@ -60,6 +61,7 @@ class Subject:
     logits: bool
     rate: float | None
     optimizer: Callable[[float], keras.optimizers.Optimizer] = optimizers.Adam
+    warm: bool = False
 
     def loss(self, model, images, labels, training: bool = False):
         """Mean cross-entropy in nats; without the model's own penalties."""
@@ -94,6 +96,8 @@ def initial_loss(subject: Subject) -> Verdict:
     well = math.isfinite(found) and abs(found - expected) < 0.5 * expected
     advice = "the head's first weights or the features are too large: draw smaller weights, or normalise the features"
     measured = f"{found:.2f} nats with a new head, log({subject.classes}) = {expected:.2f}"
+    if subject.warm and math.isfinite(found):
+        return Verdict("initial loss", None, f"{measured}; this training began at a linear classifier's head instead")
     return Verdict("initial loss", well, measured, "" if well else advice)
 
 
@@ -251,8 +255,12 @@ def rate_range(subject: Subject) -> Verdict:
 
 
 def redrawn(model: keras.Model) -> keras.Model:
-    """The architecture with random weights; what prepares the pixels stays."""
+    """The architecture with random weights, whose batch statistics are those of the batch; what prepares the pixels
+    stays."""
     new = fresh(model)
+    for layer in new._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = True  # frozen, it would run on means and variances that are of no weights
     _keep_preprocessing(model, new)
     return new
 

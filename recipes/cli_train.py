@@ -150,7 +150,8 @@ def search(
         time_limit=time_limit, sampler=sampler, pruner=pruner, seed=seed,
     )  # fmt: skip
     found.save(output)
-    print(f"\nnext:   recipes finetune {dataset} --backbone '{backbone}' --recipe {output / 'recipe.json'}")
+    print(f"\nreport: {output / 'report.html'}")
+    print(f"next:   recipes finetune {dataset} --backbone '{backbone}' --recipe {output / 'recipe.json'}")
 
 
 def _recipe(recipe: str, epochs: int | None):

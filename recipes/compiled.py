@@ -109,37 +109,51 @@ def weight_gradients(loss: Callable, model: keras.Model) -> list[np.ndarray | No
 
     loss: () → a scalar tensor, by calls of `model`.
     """
+    return weight_slopes(loss, model)()
+
+
+def weight_slopes(loss: Callable, model: keras.Model) -> Callable:
+    """The same as a function of what the loss is one of, of the weights as they are when it is called: JAX compiles it
+    once for each shape.
+
+    loss: arrays → a scalar tensor, by calls of `model`.
+    """
     found = {"tensorflow": _by_tape, "jax": _by_scope, "torch": _by_graph}[keras.backend.backend()](loss, model)
-    return [None if g is None else keras.ops.convert_to_numpy(g) for g in found]
+    return lambda *data: [None if g is None else keras.ops.convert_to_numpy(g) for g in found(*data)]
 
 
 def _by_tape(loss, model):
     import tensorflow as tf
 
-    with tf.GradientTape() as tape:
-        value = loss()
-    found = tape.gradient(value, [v.value for v in model.trainable_variables])
-    return [None if g is None else tf.convert_to_tensor(g) for g in found]
+    def found(*data):
+        with tf.GradientTape() as tape:
+            value = loss(*data)
+        slopes = tape.gradient(value, [v.value for v in model.trainable_variables])
+        return [None if g is None else tf.convert_to_tensor(g) for g in slopes]
+
+    return found
 
 
 def _by_scope(loss, model):
     import jax
 
-    variables = model.trainable_variables
+    variables, others = model.trainable_variables, model.non_trainable_variables
 
     @jax.jit
-    def slopes(values, others):
+    def slopes(values, rest, *data):
         def of(values):
-            mapping = [*zip(variables, values, strict=True), *zip(model.non_trainable_variables, others, strict=True)]
+            mapping = [*zip(variables, values, strict=True), *zip(others, rest, strict=True)]
             with keras.StatelessScope(state_mapping=mapping):
-                return loss()
+                return loss(*data)
 
         return jax.grad(of)(values)
 
-    return slopes([v.value for v in variables], [v.value for v in model.non_trainable_variables])
+    return lambda *data: slopes([v.value for v in variables], [v.value for v in others], *data)
 
 
 def _by_graph(loss, model):
     import torch
 
-    return torch.autograd.grad(loss(), [v.value for v in model.trainable_variables], allow_unused=True)
+    return lambda *data: torch.autograd.grad(
+        loss(*data), [v.value for v in model.trainable_variables], allow_unused=True
+    )

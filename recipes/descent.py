@@ -42,6 +42,8 @@ class AdjustedCrossentropy(keras.losses.Loss):
         self.shares, self.label_smoothing = [float(share) for share in shares], label_smoothing
 
     def call(self, y_true, y_pred):
+        if len(y_true.shape) < len(y_pred.shape):  # a user's `Babysitter(sample=(images, labels))`
+            y_true = keras.ops.one_hot(keras.ops.cast(y_true, "int32"), y_pred.shape[-1])
         logits = y_pred + keras.ops.log(keras.ops.convert_to_tensor(self.shares, y_pred.dtype))
         return keras.losses.categorical_crossentropy(
             y_true, logits, from_logits=True, label_smoothing=self.label_smoothing

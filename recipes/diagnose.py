@@ -5,14 +5,13 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-import augment
 import optimizers
 from recipes import checks
 from recipes.audit import audit, usable
 from recipes.checks import Subject, Verdict
 from recipes.data import ImageData, Splits
 from recipes.errors import DataError, RecipeError
-from recipes.features import evaluation_batches
+from recipes.features import some_images
 from recipes.result import Result
 from recipes.size import typical_side
 from recipes.sources import load
@@ -105,7 +104,7 @@ def diagnose(result_or_model, dataset) -> Diagnosis:
 
 
 def _subject(result: Result | None, model: keras.Model, train: ImageData) -> Subject:
-    images, labels = _sample(train, _size(result, model, train))
+    images, labels = some_images(train, _size(result, model, train), SAMPLE)
     outputs = np.asarray(model.predict_on_batch(images[:8]), np.float64)
     classes = len(train.class_names)
     if outputs.shape[1:] != (classes,):
@@ -116,7 +115,8 @@ def _subject(result: Result | None, model: keras.Model, train: ImageData) -> Sub
             "the model's outputs are neither logits nor probabilities that sum to 1; diagnose looks at classifiers "
             "whose classes exclude each other (softmax, not sigmoid)"
         )
-    return Subject(model, images, labels, classes, logits, _rate(result, model), _optimizer(result, model))
+    warm = bool(result and result.recipe.warm_start)
+    return Subject(model, images, labels, classes, logits, _rate(result, model), _optimizer(result, model), warm)
 
 
 def _check_shapes(model: keras.Model) -> None:
@@ -156,12 +156,6 @@ def _optimizer(result: Result | None, model):
     return lambda rate: type(used).from_config({**used.get_config(), "learning_rate": rate})
 
 
-def _sample(data: ImageData, size: int) -> tuple[np.ndarray, np.ndarray]:
-    data = data.subset(np.random.default_rng(0).permutation(len(data))[:SAMPLE])
-    batches = evaluation_batches(data, augment.Policy.none(size), 32)
-    return np.concatenate([images.numpy() for images, _ in batches]), data.labels
-
-
 def _gap(subject: Subject, result: Result | None, splits: Splits) -> Verdict:
     """Accuracy on training against validation images."""
     check, curves = "training and validation", {}
@@ -171,7 +165,7 @@ def _gap(subject: Subject, result: Result | None, splits: Splits) -> Verdict:
         training, validation = _right(subject, subject.images, subject.labels), result.validation.accuracy
     elif splits.validation is not None:
         training = _right(subject, subject.images, subject.labels)
-        validation = _right(subject, *_sample(splits.validation, subject.images.shape[1]))
+        validation = _right(subject, *some_images(splits.validation, subject.images.shape[1], SAMPLE))
     else:
         return Verdict(check, None, "the dataset has no validation split, the model no history")
     advice = ""

@@ -45,6 +45,13 @@ def evaluation_batches(data: ImageData, policy: augment.Policy, batch_size: int)
     return augment.epoch(data.source(), policy, batch_size=batch_size, shuffle=False)
 
 
+def some_images(data: ImageData, size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` of them, drawn at random, as squares of that side without noise, and their labels."""
+    some = data.subset(np.random.default_rng(0).permutation(len(data))[:count])
+    batches = evaluation_batches(some, augment.Policy.none(size), 32)
+    return np.concatenate([images.numpy() for images, _ in batches]), some.labels
+
+
 def images_alone(data: ImageData, policy: augment.Policy, batch_size: int) -> tf.data.Dataset:
     """The images of `evaluation_batches`, for a model to predict: of what it says the first len(data) count.
 

@@ -1,8 +1,10 @@
 """Figures as inline SVG in the page's own colours, so that they read on light and on dark."""
 
 import math
+import re
 from collections.abc import Sequence
 
+import numpy as np
 from markupsafe import Markup
 
 _WIDTH, _HEIGHT = 360, 230  # as wide as a phone: its text is as large there as the page's
@@ -82,11 +84,12 @@ def _told(value: float, metric: str) -> str:
     return f"{value:.1%}" if metric == "accuracy" else f"{value:.3f}"
 
 
-def _nice(low: float, high: float) -> list[float]:
-    """Three to six round numbers that reach from `low` or below to `high` or above."""
+def _nice(low: float, high: float, whole: bool = False) -> list[float]:
+    """Three to six round numbers, or `whole` ones, that reach from `low` or below to `high` or above."""
     from matplotlib.ticker import MaxNLocator
 
-    return [float(x) for x in MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high if high > low else low + 1e-3)]
+    locator = MaxNLocator(4, steps=[1, 2, 5, 10], integer=whole)
+    return [float(x) for x in locator.tick_values(low, high if high > low else low + 1e-3)]
 
 
 def reliability(bins: Sequence[tuple[float, float, int]]) -> Markup:
@@ -106,25 +109,81 @@ def reliability(bins: Sequence[tuple[float, float, int]]) -> Markup:
 
 
 def scatter(points: Sequence[tuple], names: tuple[str, str], told: str) -> Markup:
-    """Points (x, y, share 0..1 that says how full the disc is, ringed, largest) on linear axes, or on logarithmic ones
-    where positive values span more than a factor of 30."""
-    logs = [min(values) > 0 and max(values) > 30 * min(values) for values in list(zip(*points, strict=True))[:2]]
-    placed = [
-        (*(math.log10(v) if log else v for v, log in zip(point, logs, strict=False)), *point[2:]) for point in points
-    ]
-    ends = [(min(values), max(values)) for values in list(zip(*placed, strict=True))[:2]]
-    across, up = (_nice(*span) for span in ends)
-    axes = _Axes((across[0], across[-1]), (up[0], up[-1]))
-    tell = [(lambda v: _number(10**v)) if log else _number for log in logs]
-    parts = [axes.ticks(across, up, *tell), _text(_LEFT, 14, names[1], "start", "strong")]
-    parts.append(_text((_LEFT + _RIGHT) / 2, _HEIGHT - 6, names[0], "middle", "strong"))
-    for x, y, share, ringed, largest in placed:
+    """Points (x, y, share 0..1 that says how full the disc is, ringed, largest) on the axes of `_plane`."""
+    place, parts = _plane(points, names)
+    for x, y, share, ringed, largest in points:
         parts.append(
             Markup('<circle cx="{}" cy="{}" r="{}" class="c1{}" fill-opacity="{:.2f}"/>').format(
-                *axes.at(x, y), 9 if largest else 5, " ringed" if ringed else " ring", 0.1 + 0.9 * share
+                *place(x, y), 9 if largest else 5, " ringed" if ringed else " ring", 0.1 + 0.9 * share
             )
         )
     return _svg(parts, told)
+
+
+def contour(points: Sequence[tuple], names: tuple[str, str], told: str) -> Markup | None:
+    """Bands of the value of (x, y, value), linear between the points, the fuller the lower; the lowest point is ringed.
+
+    None where the points span no area, or have one value.
+    """
+    from matplotlib.figure import Figure
+
+    place, parts = _plane(points, names)
+    (x, y), values = zip(*(place(*point[:2]) for point in points), strict=True), [value for *_, value in points]
+    try:
+        bands = Figure().subplots().tricontourf(x, y, values, levels=8) if min(values) < max(values) else None
+    except (RuntimeError, ValueError):  # all on one line
+        bands = None
+    if bands is None:
+        return None
+    fills = np.linspace(0.9, 0.1, len(bands.layers)).round(2)
+    for path, full in zip(bands.get_paths(), fills, strict=True):
+        rings = ("L".join(f"{u:.1f} {v:.1f}" for u, v in ring) for ring in path.to_polygons())
+        parts.append(Markup('<path d="{}" class="band" fill-opacity="{}"/>').format(
+            "".join(f"M{ring}Z" for ring in rings), full))  # fmt: skip
+    parts += [Markup('<circle cx="{}" cy="{}" r="2.5" class="dot"/>').format(*spot) for spot in zip(x, y, strict=True)]
+    best = int(np.argmin(values))
+    parts.append(Markup('<circle cx="{}" cy="{}" r="7" class="ringed hollow"/>').format(x[best], y[best]))
+    return _svg([*parts, *_shades(fills, f"{min(values):.3f}", f"{max(values):.3f} nats")], told)
+
+
+def _shades(fills, low: str, high: str) -> list[Markup]:
+    """What the bands' fills stand for."""
+    left = 186
+    bars = [
+        Markup('<rect x="{}" y="5" width="8" height="10" class="band" fill-opacity="{}"/>').format(left + 8 * i, full)
+        for i, full in enumerate(fills)
+    ]
+    return [_text(left - 5, 14, low, "end"), *bars, _text(left + 8 * len(fills) + 5, 14, high, "start")]
+
+
+def logarithmic(values) -> bool:
+    """Whether an axis of these is: where positive ones span more than a factor of ten."""
+    return min(values) > 0 and max(values) > 10 * min(values)
+
+
+def _plane(points: Sequence[tuple], names: tuple[str, str]):
+    """Where (x, y) lies, and the axes to begin with."""
+    columns = list(zip(*points, strict=True))[:2]
+    logs = [logarithmic(values) for values in columns]
+    across, up = (
+        _nice(*(math.log10(v) if log else v for v in (min(values), max(values))), whole=log)
+        for values, log in zip(columns, logs, strict=True)
+    )
+    axes = _Axes((across[0], across[-1]), (up[0], up[-1]))
+    parts = [axes.ticks(across, up, *(_power if log else _number for log in logs))]
+    parts.append(_text(_LEFT, 14, names[1], "start", "strong"))
+    parts.append(_text((_LEFT + _RIGHT) / 2, _HEIGHT - 6, names[0], "middle", "strong"))
+
+    def place(*point) -> tuple[float, float]:
+        return axes.at(*(math.log10(v) if log else v for v, log in zip(point, logs, strict=True)))
+
+    return place, parts
+
+
+def _power(exponent: float) -> str:
+    """Of ten, with room for it beside the axis."""
+    value = 10**exponent
+    return _number(value) if 0.01 <= value < 1000 else re.sub(r"e([+-])0*", r"e\1", f"{value:.0e}").replace("e+", "e")
 
 
 def interval(low: float, point: float, high: float, axis: tuple[float, float], *, on: bool = True) -> Markup:

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +19,15 @@ from recipes.arguments import (
 )
 from recipes.arguments import command as in_words
 from recipes.audit import Audit
-from recipes.babysitter import Babysitter
+from recipes.babysitter import LOOKED_AT, Babysitter
 from recipes.choice import cross_fitted
 from recipes.cluster import Cluster
+from recipes.data import ImageData
 from recipes.devices import prepare_devices
 from recipes.errors import ClusterError
 from recipes.evaluation import score
 from recipes.faults import reading_failed
+from recipes.features import some_images
 from recipes.finding import Finding
 from recipes.fit import Fitted
 from recipes.follow import follow, lead
@@ -72,7 +74,7 @@ def finetune(
     seed:       two CPU runs with one seed give the same weights. Sets Python's, NumPy's and TensorFlow's seeds.
     output:     a folder for the saved run; `recipes.load(output)` brings the Result back. A run that was stopped goes
                 on when it is given the same arguments; a finished one is given back. In its folder logs/ TensorBoard
-                finds the training, see `Babysitter`.
+                finds the training, and what a `Babysitter` saw of it; one of your own in `callbacks` takes its place.
     callbacks:  Keras callbacks for the training by gradient steps; the recipe "probe" has none, and the last training
                 on all images does not call them. Those with `state()` and `restore(state)` go on with a stopped run.
     snapshots:  that many cycles of the learning rate in the same epochs; their ends are averaged, see
@@ -141,8 +143,8 @@ def _made(ready: Prepared, seed: int, deadline: float | None, callbacks, snapsho
     print(chosen)
     if start.splits.train.workers and not chosen.epochs:
         print("the input workers have nothing to do: this recipe trains on features, not on augmented images")
-    if chosen.epochs and run.directory is not None:
-        callbacks = [Babysitter(run.directory / LOGS), *callbacks]
+    if chosen.epochs and run.directory is not None and not any(isinstance(c, Babysitter) for c in callbacks):
+        callbacks = [Babysitter(run.directory / LOGS, sample=_sampled(start.splits.train, chosen.size)), *callbacks]
     keras.utils.set_random_seed(seed)  # the same, whatever had to be computed before and what was at hand
     with clock("training"):
         trained = train(start, chosen, seed, deadline, callbacks, kept=run.training)
@@ -166,6 +168,11 @@ def _made(ready: Prepared, seed: int, deadline: float | None, callbacks, snapsho
         result.suspects = find_suspects(start.measured, start.features, start.splits.train, start.splits.validation)
     run.save(result, complete=True)
     return result
+
+
+def _sampled(data: ImageData, size: int) -> Callable:
+    """Training images for a look inside the network, read when it comes to that."""
+    return lambda: some_images(data, size, LOOKED_AT)
 
 
 def _images(ready: Prepared) -> dict[str, str]:

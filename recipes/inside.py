@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from recipes.checks import FEW, activation_advice, dead_share, gradient_advice, has_kernel, recorded
-from recipes.compiled import weight_gradients
+from recipes.compiled import weight_slopes
 
 
 @dataclass(frozen=True)
@@ -40,32 +40,37 @@ class Inside:
         return told + (f", gradient norms {min(norms):.2g} to {max(norms):.2g}" if norms else "")
 
 
-def look_inside(model: keras.Model, inputs, labels) -> Inside:
-    """In inference mode and without an update: nothing of the model changes."""
-    with recorded(model, _facts) as seen:
-        model(inputs, training=False)
-    spread = {name: std for name, (std, _) in seen.items() if std is not None}
-    enough = len(inputs) >= FEW  # of fewer, many units happen to fire on none
-    dead = {name: share for name, (_, share) in seen.items() if share is not None and enough}
-    return Inside(spread, dead, _gradients(model, inputs, labels))
+class Look:
+    """Looks at a compiled model's weights as they are when it is called, at the same images: what is compiled for the
+    first look, on JAX, serves for the others. In inference mode and without an update: nothing of the model changes."""
+
+    def __init__(self, model: keras.Model, inputs, labels):
+        self.model, self.inputs, self.labels = model, inputs, labels
+        self._slopes = weight_slopes(self._loss, model)
+
+    def __call__(self) -> Inside:
+        with recorded(self.model, _facts) as seen:
+            self.model(self.inputs, training=False)
+        spread = {name: std for name, (std, _) in seen.items() if std is not None}
+        enough = len(self.inputs) >= FEW  # of fewer, many units happen to fire on none
+        dead = {name: share for name, (_, share) in seen.items() if share is not None and enough}
+        return Inside(spread, dead, self._gradients())
+
+    def _gradients(self) -> dict[str, float]:
+        variables = self.model.trainable_variables
+        if not single_loss(self.model) or not variables:
+            return {}
+        slopes = self._slopes(self.inputs, ops.convert_to_tensor(self.labels))
+        norms = [0.0 if g is None else float(np.linalg.norm(g.astype(np.float32))) for g in slopes]
+        return {v.path: norm for v, norm in zip(variables, norms, strict=True) if len(v.shape) > 1}
+
+    def _loss(self, inputs, labels):
+        outputs = self.model(inputs, training=False)
+        return self.model.compute_loss(x=inputs, y=labels, y_pred=outputs, training=False)
 
 
 def _facts(layer, out: np.ndarray) -> tuple[float | None, float | None]:
     return (float(out.std(dtype=np.float32)) if has_kernel(layer) else None), dead_share(out)
-
-
-def _gradients(model, inputs, labels) -> dict[str, float]:
-    if not single_loss(model) or not model.trainable_variables:
-        return {}
-    labels = ops.convert_to_tensor(labels)
-
-    def loss():
-        return model.compute_loss(x=inputs, y=labels, y_pred=model(inputs, training=False), training=False)
-
-    slopes = weight_gradients(loss, model)
-    pairs = zip(slopes, model.trainable_variables, strict=True)
-    norms = {v.path: 0.0 if g is None else float(np.linalg.norm(g.astype(np.float32))) for g, v in pairs}
-    return {v.path: norms[v.path] for v in model.trainable_variables if len(v.shape) > 1}
 
 
 def single_loss(model) -> bool:

@@ -1,7 +1,6 @@
 """One self-contained HTML page about a run: what was done and why, what came out, and what to look at."""
 
 import re
-from dataclasses import asdict, fields
 
 import numpy as np
 
@@ -9,7 +8,7 @@ from recipes import figures, pictures
 from recipes.data import ImageData
 from recipes.judged import Judged
 from recipes.page import filled, save, short
-from recipes.reproduce import commands
+from recipes.reproduce import commands, configuration
 from recipes.result import Result
 
 _PHOTOS, _ROWS, _FILES, _CLASSES, _MATRIX = 24, 100, 30, 1000, 20  # at most so many, so that any page stays small
@@ -38,7 +37,7 @@ def render(result: Result) -> str:
         reliability=judged and figures.reliability(judged.reliability()),
         mistakes=judged and _mistakes(result, judged, held_out), suspects=_suspects(result),
         looked=_looked(result, judged, held_out), varied=_varied(result, held_out), files=_FILES,
-        commands=commands(result.command), configuration=_configuration(result),
+        commands=commands(result.command), configuration=configuration(result.recipe),
     )  # fmt: skip
 
 
@@ -154,11 +153,3 @@ def _looked(result: Result, judged: Judged | None, held_out: ImageData | None) -
 
 def _varied(result: Result, held_out: ImageData | None) -> list:
     return pictures.variations(held_out, result.recipe.policy) if held_out is not None and result.history else []
-
-
-def _configuration(result: Result) -> dict[str, object]:
-    """Every field of the recipe and of its augmentation policy."""
-    recipe = {f.name: getattr(result.recipe, f.name) for f in fields(result.recipe)}
-    policy = asdict(recipe.pop("policy"))
-    del recipe["reasons"]
-    return recipe | {f"policy.{name}": value for name, value in policy.items()}

@@ -1,10 +1,13 @@
-"""The command of a run, as one would type it again."""
+"""The command of a run, as one would type it again, and every field of its recipe."""
 
 import ast
 import re
 import shlex
+from dataclasses import asdict, fields
 
 _IN_MEMORY = re.compile(r"\w+ ([0-9a-f]{12}|\?)")  # what `arguments.command` makes of arguments that are no text
+_OWNERS = {"Recipe": "recipes", "Policy": "augment"}
+_OURS = re.compile(rf"\b({'|'.join(_OWNERS)})\(")  # as they are written after `import augment, recipes`
 _DEFAULTS = {"backbone": "auto", "recipe": "auto", "validation": None, "time_limit": None, "snapshots": 0}
 
 
@@ -25,6 +28,14 @@ def commands(command: dict) -> list[str]:
     return [f"recipes.finetune({', '.join([_python(dataset), *(f'{n}={_python(v)}' for n, v in options.items())])})"]
 
 
+def configuration(recipe) -> dict[str, object]:
+    """Every field of a recipe and of its augmentation policy."""
+    told = {f.name: getattr(recipe, f.name) for f in fields(recipe)}
+    policy = asdict(told.pop("policy"))
+    del told["reasons"]
+    return told | {f"policy.{name}": value for name, value in policy.items()}
+
+
 def _plain(value) -> bool:
     """Whether it is a number or a text that was typed, no description of an object."""
     return not isinstance(value, str) or not (_IN_MEMORY.fullmatch(value) or value.startswith(("Recipe(", "Adjusted(")))
@@ -36,7 +47,7 @@ def _python(value) -> str:
         return f"recipes.adjusted({', '.join([repr(name), *(f'{n}={v!r}' for n, v in changes.items())])})"
     if _plain(value):
         return repr(value)
-    return f"<{value}>" if _IN_MEMORY.fullmatch(value) else value
+    return f"<{value}>" if _IN_MEMORY.fullmatch(value) else _OURS.sub(lambda m: f"{_OWNERS[m[1]]}.{m[0]}", value)
 
 
 def _adjusted(value) -> tuple[str, dict]:

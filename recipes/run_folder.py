@@ -20,6 +20,7 @@ from recipes.judged import Judged
 from recipes.ledger import Gain
 from recipes.linear import Linear
 from recipes.manifest import in_pack
+from recipes.page import short
 from recipes.probe import MirrorTest, Probe, StageResult
 from recipes.recipe import Recipe
 from recipes.records import Records
@@ -36,6 +37,14 @@ _LARGEST = 2**28  # bytes of the description: some ten million files
 _PLAIN = ("class_names", "history", "backbone", "seconds", "command", "versions", "table")
 
 
+def _difference(key: str, before, now) -> str:
+    """Of long descriptions that begin alike the part where they differ."""
+    texts = [repr(before), repr(now)]
+    alike = next((i for i, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts)))
+    shown = (f"…{text[alike - 30 :]}" if alike > 30 and len(text) > 80 else text for text in texts)
+    return "{} was {}, is {}".format(key, *(short(text, 80) for text in shown))
+
+
 def check_output(directory, command: dict) -> None:
     """Whether a run of `command` may be written to `directory`: a new or empty folder, or one of the same command.
 
@@ -48,7 +57,7 @@ def check_output(directory, command: dict) -> None:
         raise OutputError(f"{directory} holds something that is no run; choose an empty or a new folder")
     differing = [key for key in {**(before or {}), **command} if before and command.get(key) != before.get(key)]
     if differing:
-        shown = "; ".join(f"{key} was {before.get(key)!r}, is {command.get(key)!r}" for key in differing)
+        shown = "; ".join(_difference(key, before.get(key), command.get(key)) for key in differing)
         raise OutputError(f"{directory} holds the run of another command ({shown}); choose another folder")
     check_writable(directory)
 

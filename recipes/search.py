@@ -12,6 +12,7 @@ import numpy as np
 
 from recipes import shared_study
 from recipes.arguments import check_recipe, checked_seed, seconds
+from recipes.callbacks import Quiet
 from recipes.errors import RecipeError, TrainingError
 from recipes.evaluation import Evaluation, score
 from recipes.features import images_alone
@@ -164,6 +165,8 @@ def search(
     part = _choosing(ready, seed)
     name = _name(base, space, ready, seed)
     study = shared_study.study(place, name, sampler, trials, seed, pruner)
+    sizes = len(part.splits.train), len(part.splits.validation)
+    print(f"{trials} trials of up to {base.epochs} epochs on {sizes[0]} images; {sizes[1]} others choose", flush=True)
     shared_study.run(study, _Objective(part, base, space, seed, trials), trials, deadline)
     found = _found(study, part, base, ready, seed, shared_study.coarse(trials) if sampler == "tpe" else 0)
     if deadline is not None and time.monotonic() > deadline:
@@ -181,8 +184,8 @@ class _Objective:
         slot = claimed(trial)
         recipe = replace(self.base, **{name: _drawn(trial, name, ends) for name, ends in self.space.items()})
         keras.utils.set_random_seed(self.seed)
-        watch = _Prune(trial)
-        trained = train(self.part.copy(), recipe, self.seed, None, [watch], measure_crops=False)
+        watch = [_Prune(trial), Quiet()]
+        trained = train(self.part.copy(), recipe, self.seed, None, watch, measure_crops=False)
         found = trained.fitted.best  # whether or not it beats the linear classifier: that is the winner's business
         trial.set_user_attr("accuracy", found.accuracy)
         values = ", ".join(f"{name}: {_shown(value)}" for name, value in trial.params.items())
@@ -233,7 +236,8 @@ def _found(study, part: Start, base: Recipe, ready: Prepared, seed: int, coarse:
     shown = ", ".join(f"{name} {_shown(value)}" for name, value in best.values.items())
     winner = replace(base, **best.values)
     keras.utils.set_random_seed(seed)
-    trained = train(part.copy(), winner, seed, None, (), measure_crops=False)
+    print("the best trial's recipe is trained once more, for the validation images to judge", flush=True)
+    trained = train(part.copy(), winner, seed, None, [Quiet()], measure_crops=False)
     validation = ready.start.splits.validation
     images = images_alone(validation, trained.recipe.evaluation_policy, winner.batch_size)
     judged = score(trained.model.predict(images, verbose=0)[: len(validation)], validation.labels)

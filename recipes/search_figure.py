@@ -2,6 +2,10 @@
 
 import numpy as np
 
+from recipes.figures import logarithmic
+
+ENOUGH = 4  # complete trials, to say what mattered and to draw a contour
+
 
 def figure(found):
     """A matplotlib Figure of a `Search`: importance of the fields, the layout of the trials, a contour of the loss."""
@@ -24,7 +28,7 @@ def importance(found) -> dict[str, float]:
 
     complete = [trial for trial in found.trials if trial.state == "complete"]
     names = [name for name, value in found.best.values.items()]
-    if len(complete) < 4:
+    if len(complete) < ENOUGH:
         return dict.fromkeys(names, 0.0)
     return optuna.importance.get_param_importances(found.study)
 
@@ -39,7 +43,7 @@ def _scaled(axes, found, names) -> None:
 
     for axis, set_scale, name in zip((axes.xaxis, axes.yaxis), (axes.set_xscale, axes.set_yscale), names, strict=False):
         values = [trial.values[name] for trial in found.trials if name in trial.values]
-        if min(values) > 0 and max(values) > 30 * min(values):
+        if logarithmic(values):
             set_scale("log")
             axis.set_minor_formatter(NullFormatter())  # the powers of ten are labelled, and would be overwritten
         axis.set_label_text(name)
@@ -67,16 +71,30 @@ def _layout(axes, found, names) -> None:
     return None
 
 
-def _contour(axes, found, names) -> None:
+def grounds(found, names) -> tuple[list[str], list]:
+    """The two numeric fields that mattered most, and the complete trials, which a contour is drawn over and through."""
     pair = numeric(found, names)[:2]
-    seen = [trial for trial in found.trials if trial.state == "complete" and set(pair) <= set(trial.values)]
+    return pair, [trial for trial in found.trials if trial.state == "complete" and set(pair) <= set(trial.values)]
+
+
+def _even(values) -> np.ndarray:
+    """As they lie on their axis, from 0 to 1: a triangle's neighbours are those of the eye."""
+    scaled = np.log10(values) if logarithmic(values) else values
+    return (scaled - scaled.min()) / (np.ptp(scaled) or 1.0)
+
+
+def _contour(axes, found, names) -> None:
+    from matplotlib.tri import Triangulation
+
+    pair, seen = grounds(found, names)
     axes.set_title("loss of the images that choose")
-    if len(pair) < 2 or len(seen) < 4:
+    if len(pair) < 2 or len(seen) < ENOUGH:
         axes.text(0.5, 0.5, "too few complete trials\nor numeric fields", ha="center", va="center")
         return axes.set_axis_off()
     x, y = (np.array([trial.values[name] for trial in seen]) for name in pair)
     try:
-        filled = axes.tricontourf(x, y, [trial.loss for trial in seen], levels=12, cmap="viridis_r")
+        triangles = Triangulation(_even(x), _even(y)).triangles
+        filled = axes.tricontourf(x, y, triangles, [trial.loss for trial in seen], levels=12, cmap="viridis_r")
     except (RuntimeError, ValueError):  # all on one line
         axes.text(0.5, 0.5, "the trials span no area", ha="center", va="center", transform=axes.transAxes)
         return axes.set_axis_off()

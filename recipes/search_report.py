@@ -7,7 +7,8 @@ import numpy as np
 
 from recipes import figures
 from recipes.page import filled, save
-from recipes.search_figure import importance, numeric
+from recipes.reproduce import configuration
+from recipes.search_figure import ENOUGH, grounds, importance, numeric
 
 _TRIALS, _DRAWN, _FIELDS = 500, 1000, 3
 
@@ -27,7 +28,8 @@ def render(found) -> str:
     return filled(
         "search.html.jinja", found=found, states=Counter(trial.state for trial in found.trials),
         importance=mattered if any(mattered.values()) else {}, names=list(mattered), shown=ordered[:_TRIALS],
-        layouts=_layouts(found, numeric(found, list(mattered))[:_FIELDS]),
+        layouts=_layouts(found, numeric(found, list(mattered))[:_FIELDS]), contour=_contour(found, list(mattered)),
+        enough=ENOUGH, configuration=configuration(found.recipe),
     )  # fmt: skip
 
 
@@ -50,3 +52,22 @@ def _layouts(found, names) -> list:
         )
         drawn.append(figures.scatter(points, pair, told))
     return drawn
+
+
+def _contour(found, names) -> dict:
+    """The loss of the images that choose over the two fields that mattered most; in words where it cannot be drawn."""
+    pair, seen = grounds(found, names)
+    if len(pair) < 2:
+        return {"why": "it takes two numeric fields"}
+    if len(seen) < ENOUGH:
+        return {"why": f"{len(seen)} complete trials are too few, it takes {ENOUGH}"}
+    seen = sorted(seen, key=lambda trial: trial.loss)
+    drawn = seen if len(seen) <= _DRAWN else [seen[i] for i in np.linspace(0, len(seen) - 1, _DRAWN).astype(int)]
+    low, high = (
+        f"{trial.loss:.3f} nats at {pair[0]} {trial.values[pair[0]]:.3g}, {pair[1]} {trial.values[pair[1]]:.3g}"
+        for trial in (seen[0], seen[-1])
+    )
+    told = f"Loss over {pair[0]} and {pair[1]}, between {len(drawn)} complete trials: lowest {low}; highest {high}"
+    points = [(*(trial.values[name] for name in pair), trial.loss) for trial in drawn]
+    figure = figures.contour(points, pair, told)
+    return {"pair": pair, "figure": figure, "told": told} if figure else {"why": "the trials span no area"}

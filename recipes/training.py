@@ -189,6 +189,7 @@ def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks, m
         linear = start.linear(recipe, everything=True)
         begin = [*initial[:-2], linear.kernel, linear.bias]
         everything = joined(splits.train, splits.validation)
+        print(f"once more, to epoch {fitted.best_epoch}, on all {len(everything)} images")
         told, snapshots, gone = fit_again(model, begin, everything, recipe, fitted, kept=kept("again"), **how)
         recipe, models = recipe.because(*told), members(model, snapshots)
         missing = tuple(dict.fromkeys((*missing, *gone)))

@@ -6,11 +6,12 @@ import pytest
 import tensorflow as tf
 from makers import arrays, small_network
 
+import layers
 import recipes
 from recipes import DataError, RecipeError, babysitter
 from recipes.babysitter import Babysitter
-from recipes.checks import recorded
-from recipes.inside import look_inside
+from recipes.checks import Subject, activations, recorded
+from recipes.inside import Look
 
 
 def net(*, scale=1 / 255, width=16, activation="relu", classes=3, **dense):
@@ -34,6 +35,7 @@ def test_a_finetuned_result_is_well(capsys):
     found = recipes.diagnose(result, arrays(12))
     assert len(found.verdicts) == 9 and str(found) in capsys.readouterr().out
     assert found["learns 20 images by heart"].well and found["gradients"].well
+    assert "began at a linear classifier" in found["initial loss"].measured and found["initial loss"].well is None
     assert found["training and validation"].curves["validation"] == result.history["val_accuracy"]
     for old, new in zip(before, result.model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -103,6 +105,18 @@ def test_only_classifiers_of_square_photos():
         recipes.diagnose(wide, arrays(6))
 
 
+def test_frozen_batch_statistics_are_of_no_random_weights():
+    """With those of the batch nothing vanishes, whatever is frozen for finetuning."""
+    convolution = {"padding": "same", "kernel_initializer": keras.initializers.RandomNormal(stddev=1e-3)}
+    blocks = [layer for _ in range(6)
+              for layer in (keras.layers.Conv2D(4, 3, **convolution), keras.layers.BatchNormalization())]  # fmt: skip
+    model = keras.Sequential([keras.Input((8, 8, 3)), *blocks, keras.layers.Flatten(), keras.layers.Dense(3)])
+    assert layers.freeze_batch_statistics(model)
+    images = np.random.default_rng(0).uniform(-1, 1, (32, 8, 8, 3)).astype("float32")
+    found = activations(Subject(model, images, np.arange(32) % 3, 3, True, 1e-3))
+    assert found.well, found.measured
+
+
 def test_weights_that_are_no_numbers():
     model = net(activation="tanh")
     model.layers[1].set_weights([w * np.nan for w in model.layers[1].get_weights()])
@@ -170,7 +184,7 @@ def test_the_babysitter_looks_inside(tmp_path, monkeypatch):
     assert watcher.insides and any("dead units: a smaller" in verdict for verdict in watcher.verdicts)
     assert any("gradient norms" in verdict for verdict in watcher.verdicts) and "dead_units/" in str(tags(tmp_path))
     before = model.get_weights()
-    found, (w1, b1, w2, b2) = look_inside(model, x, y), before
+    found, (w1, b1, w2, b2) = Look(model, x, y)(), before
     hidden = np.maximum(x @ w1 + b1, 0)
     logits = hidden @ w2 + b2
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -200,6 +214,46 @@ def test_the_babysitter_looks_as_fit_does(monkeypatch):
 def test_a_sample_that_is_none(sample):
     with pytest.raises(RecipeError, match=r"sample .*; expected"):
         Babysitter(sample=sample)
+
+
+def test_a_sample_is_made_at_the_first_look(monkeypatch):
+    """Not for a training that has no time for one."""
+    made, x, y = [], np.zeros((60, 6), "float32"), np.arange(60) % 3
+
+    def sample():
+        made.append(True)
+        return x, y
+
+    for share in (0.0, 9.0):
+        monkeypatch.setattr(babysitter, "_SHARE", share)
+        model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        watcher = Babysitter(quiet=True, sample=sample)
+        model.fit(x, y, batch_size=4, verbose=0, callbacks=[watcher])
+        assert len(made) == bool(share) == bool(watcher.insides)
+
+
+def test_few_looks_give_no_advice():
+    seen = fitted(net(activation="tanh"), Babysitter(quiet=True), rate=1.0, epochs=1)
+    assert 0 < len(seen.ratios) < 5 and "too few for advice" in str(seen.verdicts)
+    assert "learning rate" not in seen.verdicts[-1]
+
+
+def test_finetune_looks_inside_of_itself(tmp_path, monkeypatch):
+    """And a Babysitter of one's own takes the place of that; the weights are the same, looked at or not."""
+    monkeypatch.setattr(babysitter, "_SHARE", 3.0)
+    (images, names), recipe = arrays(12), recipes.adjusted("all", size=32, epochs=3, batch_size=8, refit=False)
+    how = dict(backbone=small_network(), recipe=recipe, seed=0)
+    looked = recipes.finetune((images, names), output=tmp_path / "a", **how)
+    parts = {tag.split("/")[0] for tag in tags(tmp_path / "a" / "logs")}
+    assert {"epoch", "update_to_weight", "activations", "gradient_norm"} <= parts
+    labels = np.unique(names, return_inverse=True)[1]
+    own = Babysitter(quiet=True, sample=(tf.image.resize(images, (32, 32)).numpy(), labels))
+    result = recipes.finetune((images, names), output=tmp_path / "b", callbacks=[own], **how)
+    assert own.insides and all(np.isfinite(norm) and norm for norm in own.insides[0].gradients.values())
+    assert not (tmp_path / "b" / "logs").exists()
+    for ours, theirs in zip(result.model.get_weights(), looked.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_logs_that_cannot_be_written_do_not_end_the_training(tmp_path):

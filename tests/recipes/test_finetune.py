@@ -1,6 +1,7 @@
 """The main job end to end on datasets of a few pictures: trained, saved, loaded, asked."""
 
 import os
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from recipes import BackboneError, DataError, OutputError, RecipeError
 from recipes.arguments import seconds
 from recipes.fit import Fitted
 from recipes.prepare import with_validation
+from recipes.run_folder import _difference
 from recipes.sources import load
 
 
@@ -248,6 +250,14 @@ def test_other_arrays_are_another_command(tmp_path):
     recipes.finetune((images, names), backbone=small_network(), recipe="probe", output=tmp_path)
     with pytest.raises(OutputError, match="dataset was 'tuple"):
         recipes.finetune((images[::-1], names[::-1]), backbone=small_network(), recipe="probe", output=tmp_path)
+
+
+def test_another_recipe_is_told_by_what_differs():
+    recipe = recipes.finetune_few(size=32)
+    told = _difference("recipe", repr(recipe), repr(replace(recipe, dropout=0.25)))
+    assert "dropout=0.0" in told and "dropout=0.25" in told and len(told) < 200
+    assert _difference("seed", 0, 1) == "seed was 0, is 1"
+    assert len(_difference("recipe", "auto", repr(recipe))) < 120
 
 
 def test_adjusting_what_a_recipe_does_not_have():

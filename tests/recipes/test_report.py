@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from makers import folder, jpeg, small_network
 
+import augment
 import recipes
 from recipes import Finding, OutputError
 from recipes.audit import Audit
@@ -18,6 +19,7 @@ from recipes.backbones import resolve
 from recipes.classifier import logits_model, with_probabilities
 from recipes.data import ImageData
 from recipes.evaluation import score
+from recipes.figures import contour
 from recipes.judged import Judged
 from recipes.pictures import at_hand, photo, photo_called
 from recipes.proof_images import with_orientation
@@ -239,6 +241,9 @@ def test_a_run_is_told_as_it_is_typed():
     assert commands(shorter) == ["recipes finetune 'my photos' --recipe few --time-limit 5m --seed 3 --epochs 2"]
     smaller = asked | {"recipe": repr(recipes.adjusted("few", size=64)), "time_limit": None}
     assert commands(smaller) == ["recipes.finetune('my photos', recipe=recipes.adjusted('few', size=64), seed=3)"]
+    whole = commands(asked | {"recipe": repr(recipes.finetune_few(size=32)), "time_limit": None})[0]
+    given = eval(whole[whole.index("recipe=") + 7 : whole.rindex(", seed")], {"recipes": recipes, "augment": augment})
+    assert given == recipes.finetune_few(size=32)
     memory = dict(dataset="tuple 0123456789ab", recipe="auto", seed=0)
     assert commands(memory) == ["recipes.finetune(<tuple 0123456789ab>, seed=0)"]
     assert commands({"soup": [asked, asked]})[1:] == [*commands(asked), "recipes.soup([…])  # of these 2 runs"]
@@ -342,9 +347,11 @@ def test_the_page_of_a_search(browser, tmp_path):
     found.report(tmp_path / "search.html")
     text = (tmp_path / "search.html").read_text(encoding="utf-8")
     told = Page(text)
-    assert list(told.sections) == ["winner", "importance", "layout", "trials"]
+    assert list(told.sections) == ["winner", "importance", "layout", "contour", "trials"]
     assert f"{100 * found.accuracy.accuracy:.1f}" in told.text and "<b>a search</b>" in told.text
-    assert "pruned" in told.text and len(told.all("circle")) == 20
+    assert "pruned" in told.text and len(told.all("circle")) == 20 + 16 + 1  # each trial, the complete ones, the best
+    assert f"lowest {found.best.loss:.3f} nats at learning_rate" in told.text and "label_smoothing" in told.text
+    assert len({dict(path).get("fill-opacity") for path in told.all("path")}) > 5
     page = browser.new_page(viewport={"width": 390, "height": 844})
     problems = []
     page.on("console", lambda message: problems.append(message.text))
@@ -355,8 +362,25 @@ def test_the_page_of_a_search(browser, tmp_path):
     assert len(cells) == 20 and cells == sorted(cells)
     page.screenshot(path=tmp_path / "search.png", full_page=True)
     page.close()
-    assert list(Page(search_page(trials(1))).sections) == ["winner", "layout", "trials"]
+    lone = Page(search_page(trials(1)))
+    assert list(lone.sections) == ["winner", "layout", "contour", "trials"]
+    assert "1 complete trials are too few" in lone.text and "takes 4 complete trials" in lone.text
     assert len(search_page(trials(3000)).encode()) < 1_000_000
+
+
+def test_a_contour_is_of_the_values():
+    """Bands of x, which are upright, the fuller the lower, and reach from the lowest to the highest."""
+    ends = (0.0, 1.0)
+    drawn = contour([(x, y, 2 + 3 * x) for x in ends for y in ends], ("across", "up"), "told")
+    bands = re.findall(r'<path d="([^"]*)" class="band" fill-opacity="([^"]*)"', drawn)
+    spans = [[float(place.split()[0]) for place in re.findall(r"[\d.]+ [\d.]+", path)] for path, _ in bands]
+    lefts, rights, fills = [min(xs) for xs in spans], [max(xs) for xs in spans], [float(full) for _, full in bands]
+    np.testing.assert_allclose(lefts[1:], rights[:-1], atol=0.2)
+    assert len(bands) >= 5 and fills == sorted(fills, reverse=True) and lefts == sorted(lefts)
+    spots = [float(x) for x in re.findall(r'cx="([\d.]+)"', drawn)]
+    assert lefts[0] == min(spots) and rights[-1] == max(spots) and 'aria-label="told"' in drawn and "2.000" in drawn
+    assert contour([(x, x, x) for x in range(5)], ("a", "b"), "") is None  # on one line
+    assert contour([(x, y, 1.0) for x in ends for y in ends], ("a", "b"), "") is None  # flat
 
 
 def test_photos_are_upright_small_and_of_any_kind(tmp_path):

@@ -68,6 +68,8 @@ def test_a_line_for_every_trial_as_in_the_lecture(searched):
     lines = [line for line in searched.told.splitlines() if line.startswith("val_acc: ")]
     assert [line[-7:] for line in lines] == ["(1 / 4)", "(2 / 4)", "(3 / 4)", "(4 / 4)"]
     assert "learning_rate: " in lines[0] and "weight_decay: " in lines[0]
+    assert "4 trials of up to 1 epochs on 38 images; 10 others choose" in searched.told
+    assert "s/step" not in searched.told  # nor Keras's lines, which would bury the table
 
 
 def test_what_is_written(found, tmp_path):
