@@ -286,7 +286,8 @@ def recorded(model: keras.Model, kept: Callable = lambda layer, outputs: (layer,
         def wrapped(*args, **kwargs):
             outputs = call(*args, **kwargs)
             if ops.is_tensor(outputs) and len(outputs.shape) > 1:
-                seen[layer.path] = kept(layer, ops.convert_to_numpy(outputs))
+                name = layer.path or layer.name  # layers without weights have no path once they were cloned
+                seen[name] = kept(layer, ops.convert_to_numpy(outputs))
             return outputs
 
         return wrapped

@@ -251,6 +251,7 @@ def test_finetune_looks_inside_of_itself(tmp_path, monkeypatch):
     own = Babysitter(quiet=True, sample=(tf.image.resize(images, (32, 32)).numpy(), labels))
     result = recipes.finetune((images, names), output=tmp_path / "b", callbacks=[own], **how)
     assert own.insides and all(np.isfinite(norm) and norm for norm in own.insides[0].gradients.values())
+    assert len(own.insides[0].spread) == 3 and None not in own.insides[0].dead
     assert not (tmp_path / "b" / "logs").exists()
     for ours, theirs in zip(result.model.get_weights(), looked.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
