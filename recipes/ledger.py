@@ -92,7 +92,9 @@ def _right_and_nats(probabilities: np.ndarray, labels) -> tuple[np.ndarray, np.n
 
 
 def table(rows: Sequence[Gain]) -> str:
-    """The ledger as aligned text."""
+    """The ledger as aligned text; nothing of nothing."""
+    if not rows:
+        return ""
     heads = ("trick", "accuracy", "gain, points", "95 % interval", "nats", "training, s", "prediction", "")
     cells = [heads, *(_cells(row) for row in rows)]
     widths = [max(len(cell[i]) for cell in cells) for i in range(len(heads) - 1)]

@@ -232,7 +232,7 @@ class Result:
         lines[0] += ", …" if len(self.class_names) > 10 else ""
         lines += [self.table] if self.table else []
         lines.append(str(self.recipe))
-        lines += ["  " + line for line in table(self.ledger).splitlines()] if self.ledger else []
+        lines += ["  " + line for line in table(self.ledger).splitlines()]
         if self.validation:
             lines.append(f"validation: {self.validation}")
         if self.calibration:
