@@ -1,11 +1,15 @@
 """What one look at every image finds, and what becomes of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from makers import COLOURS, folder, jpeg, picture, png
 
 from recipes import DataError, audit
 from recipes.audit import usable
+from recipes.look import look
+from recipes.oddities import Seen, placeholders
 from recipes.sources import load
 
 
@@ -46,6 +50,15 @@ def test_placeholder_among_photos(tmp_path):
     found = audit(tmp_path)
     assert kinds(found) == {"placeholder": ["missing.png"]}
     assert found.excluded == {str(tmp_path / "blue" / "missing.png")}
+
+
+@pytest.mark.parametrize(("split", "excluded"), [("train", 11), ("test", 0)])
+def test_copies_in_the_test_split_exclude_nothing_from_training(split, excluded):
+    """Eleven copies of one picture among 800: accidents where they are in the training part."""
+    fact = look(load((np.stack([picture(COLOURS["red"], 1)] * 2), ["a", "b"])).train)[0]
+    images = [Seen(f"{i}", "train", 0, replace(fact, fingerprint=f"{i}")) for i in range(790)]
+    images += [Seen(f"copy {i}", split, 0, images[0].facts) for i in range(10)]
+    assert sum(len(finding.files) for finding in placeholders(images) if finding.excluded) == excluded
 
 
 def test_duplicates_by_content(tmp_path):
