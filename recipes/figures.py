@@ -148,12 +148,12 @@ def contour(points: Sequence[tuple], names: tuple[str, str], told: str) -> Marku
 
 def _shades(fills, low: str, high: str) -> list[Markup]:
     """What the bands' fills stand for."""
-    left = 186
+    left = 218  # of it there is room for the name of the longest field
     bars = [
-        Markup('<rect x="{}" y="5" width="8" height="10" class="band" fill-opacity="{}"/>').format(left + 8 * i, full)
+        Markup('<rect x="{}" y="5" width="6" height="10" class="band" fill-opacity="{}"/>').format(left + 6 * i, full)
         for i, full in enumerate(fills)
     ]
-    return [_text(left - 5, 14, low, "end"), *bars, _text(left + 8 * len(fills) + 5, 14, high, "start")]
+    return [_text(left - 5, 14, low, "end"), *bars, _text(left + 6 * len(fills) + 5, 14, high, "start")]
 
 
 def logarithmic(values) -> bool:
