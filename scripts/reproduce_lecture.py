@@ -114,6 +114,25 @@ def fractional_pooling(seed: int) -> dict:
     return with_samples(nets, seed, "fractional, mean of 12 samples", 12)
 
 
+@claim("Stochastic depth trains a deep network in less time, and all of it is there at test time")
+def stochastic_depth(seed: int) -> dict:
+    import keras
+    import numpy as np
+    from benchmark_layers import residual_network
+
+    x, y, x_test, y_test = (np.repeat(a, 3, -1) if a.ndim == 4 else a for a in digits_arrays(20, seed))
+    told = {}
+    for name, last in (("54 residual blocks", 0.0), ("stochastic depth, the last branch dropped half the time", 0.5)):
+        scores = residual_network(last)
+        net = keras.Model(scores.inputs, keras.layers.Softmax()(scores.outputs[0]))
+        fitted(net, x, y, epochs=1)  # traces
+        began = time.perf_counter()
+        net.fit(x, y, epochs=25, batch_size=32, verbose=0)
+        spent = (time.perf_counter() - began) / 25
+        told[name] = right(net.predict(x_test, verbose=0), y_test) | {"seconds an epoch": spent}
+    return told
+
+
 @claim("Warm restarts (SGDR) reach in the same epochs what one cosine does; their snapshots make an ensemble for free")
 def restarts(seed: int) -> dict:
     import keras
