@@ -84,7 +84,8 @@ def ablate(
 
     All trainings start alike, with one seed, and are judged on the same validation images, none of which is trained
     on; a soup of all runs and the lecture's crop sets follow. The intervals are those of a paired bootstrap over the
-    images: they do not hold the noise between two trainings. Rows for which the time limit leaves no room say so.
+    images: they do not hold the noise between two trainings. Of a time limit the plan gives each training an equal
+    share; rows for which it leaves no room say so.
 
     tricks: names of those of `TRICKS` to measure, such as ("MixUp", "Polyak averaging"); None: all.
 
@@ -100,7 +101,8 @@ def ablate(
     if unknown:
         raise RecipeError(f"tricks are {sorted(unknown)}; expected some of {sorted(known)}")
     deadline = began + seconds(time_limit) if time_limit is not None else None
-    ready = prepare(dataset, backbone, recipe, validation, checked_seed(seed), deadline)
+    trainings = 1 + len(tricks or known)
+    ready = prepare(dataset, backbone, recipe, validation, checked_seed(seed), deadline, trainings=trainings)
     if not ready.recipe.epochs:
         print(f"the recipe {ready.recipe.name!r} takes no gradient steps, so only crops are measured; 'all' has tricks")
     study = _Study(ready.start, replace(ready.recipe, refit=False), seed, deadline)
@@ -114,6 +116,13 @@ def ablate(
     return result
 
 
+_CUT = "the time limit ended its training"
+
+
+def _cut(trained: Trained) -> bool:
+    return bool(trained.fitted and trained.fitted.cut)
+
+
 class _Study:
     def __init__(self, start, recipe: Recipe, seed: int, deadline: float | None):
         self.start, self.seed, self.deadline, self.validation = start, seed, deadline, start.splits.validation
@@ -121,13 +130,14 @@ class _Study:
         self.asked, self.recipe, self.runs = recipe, recipe, [self.base]
         accuracy = self.base.finished.validation.accuracy
         others = [row for row in self.base.finished.rows if "crops" not in row.trick]  # those are measured last
-        self.rows = [Gain(f"recipe {recipe.name!r}", accuracy, seconds=self.base_seconds), *others]
+        note = _CUT if _cut(self.base) else ""
+        self.rows = [Gain(f"recipe {recipe.name!r}", accuracy, seconds=self.base_seconds, note=note), *others]
 
     def _run(self, recipe: Recipe) -> tuple[Trained, float]:
         began = time.monotonic()
         keras.utils.set_random_seed(self.seed)
         quiet = [Quiet()] if recipe.epochs else []
-        trained = train(self.start.copy(), recipe, self.seed, None, quiet, measure_crops=False)
+        trained = train(self.start.copy(), recipe, self.seed, self.deadline, quiet, measure_crops=False)
         return trained, time.monotonic() - began
 
     def measure(self, trick: Trick) -> None:
@@ -143,6 +153,9 @@ class _Study:
         print(f"trained {'without' if used else 'with'} {trick.name}", end="", flush=True)
         trained, spent = self._run(other)
         print(f": {trained.finished.validation.accuracy:.1%}, {spent:.1f} s")
+        if _cut(trained):
+            self.rows.append(Gain(trick.name, None, kept=used, note=f"not measured: {_CUT}"))
+            return
         if trick.used(trained.recipe) == used:
             note = f"not measured: {'; '.join(set(trained.recipe.reasons) - set(self.base.recipe.reasons))}"
             self.rows.append(Gain(trick.name, None, kept=used, note=note))
@@ -164,6 +177,10 @@ class _Study:
         if len(alike) < 2:
             self.rows.append(Gain("soup", None, kept=False, note="not measured: no two runs have the same weights"))
             return
+        looks = 2 * len(alike)  # every half: each alone, then each averaged in
+        if not self.start.time_for(looks, self.deadline):
+            self.rows.append(Gain("soup", None, kept=False, note="not measured: the time limit leaves no room"))
+            return
         found = judged_by_halves([self._result(run) for run in alike], self.validation)
         labels = self.validation.labels
         single, found = (tempered(p, labels) for p in (self.base.finished.probabilities, found))
@@ -171,8 +188,8 @@ class _Study:
         self.rows.append(replace(row, seconds=self.base_seconds * (len(alike) - 1)))
 
     def crops(self) -> None:
-        looks = 50 * (self.start.measured.image_seconds if self.start.measured else 0.0) * len(self.validation)
-        if self._no_time(looks):
+        looks = 5 + 10 + 50
+        if not self.start.time_for(looks, self.deadline):
             self.rows.append(Gain("5, 10 and 50 crops", None, kept=False, note="not measured: the time limit"))
             return
         single = self.base.finished.probabilities

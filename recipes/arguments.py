@@ -11,9 +11,8 @@ import numpy as np
 from recipes.backbones import Backbone
 from recipes.data import ImageData, Splits
 from recipes.errors import BackboneError, RecipeError
-from recipes.recipe import Adjusted, Recipe
-
-NAMES = ("auto", "probe", "few", "all", "scratch")
+from recipes.features import feature_tensors
+from recipes.recipe import NAMES, Adjusted, Recipe
 
 
 def seconds(limit) -> float:
@@ -35,13 +34,20 @@ def _name(recipe) -> str:
     return recipe.recipe if isinstance(recipe, Adjusted) else recipe
 
 
+def _asked(recipe, name: str):
+    return dict(recipe.changes).get(name) if isinstance(recipe, Adjusted) else getattr(recipe, name, None)
+
+
 def asked_size(recipe) -> int | None:
-    return dict(recipe.changes).get("size") if isinstance(recipe, Adjusted) else getattr(recipe, "size", None)
+    return _asked(recipe, "size")
 
 
 def check_recipe(recipe) -> None:
-    if not isinstance(recipe, Recipe) and _name(recipe) not in NAMES:
-        raise RecipeError(f"recipe is {recipe!r}; expected one of {NAMES}, one of these adjusted, or a Recipe")
+    names = ("auto", *NAMES)
+    if not isinstance(recipe, Recipe) and _name(recipe) not in names:
+        raise RecipeError(
+            f"recipe is {recipe!r}; expected one of {('auto', *NAMES)}, one of these adjusted, or a Recipe"
+        )
 
 
 def needs_probe(recipe, network: Backbone) -> bool:
@@ -56,10 +62,28 @@ def needs_probe(recipe, network: Backbone) -> bool:
     return network.pretrained and _name(recipe) != "scratch"
 
 
-def check_size(network: Backbone, size: int) -> None:
-    if network.fixed_size not in (None, size):
-        side = network.fixed_size
-        raise BackboneError(f"{network.name} takes only images of {side} × {side} pixels; the recipe's size is {size}")
+def check_fits(network: Backbone, recipe, size: int) -> None:
+    """That the network takes images of the sizes that were asked for, and has the stages.
+
+    Raises: BackboneError, RecipeError.
+    """
+    test_size, taps, scales = (_asked(recipe, name) for name in ("test_size", "taps", "scales"))
+    side = network.fixed_size
+    for name, pixels in {"size": size, "test_size": test_size or size}.items():
+        if side not in (None, pixels):
+            raise BackboneError(
+                f"{network.name} takes only images of {side} × {side} pixels; the recipe's {name} is {pixels}"
+            )
+        try:
+            network.activations(pixels)
+        except ValueError as error:
+            raise BackboneError(
+                f"{network.name} takes no images of {pixels} × {pixels} pixels, the recipe's {name}: {error}"
+            ) from error
+    if scales and min(scales) < (test_size or size):
+        raise RecipeError(f"Recipe.scales is {scales}; expected at least the images' side, {test_size or size}")
+    if taps and max(taps) >= (stages := len(feature_tensors(network.network, size))):
+        raise RecipeError(f"Recipe.taps is {taps}; {network.name} has the stages 0 to {stages - 1}")
 
 
 def command(dataset, backbone, recipe, validation, time_limit, seed, snapshots=0) -> dict:

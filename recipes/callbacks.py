@@ -137,15 +137,19 @@ class StopAt(keras.callbacks.Callback):
     def __init__(self, deadline: float, validation: Validation | None = None):
         super().__init__()
         self.deadline, self.validation, self.reached = deadline, validation, False
+        self.left_out: list[str] = []  # in words
 
     def on_train_batch_end(self, batch, logs=None):
         if time.monotonic() + (self.validation.seconds if self.validation else 0) > self.deadline:
             self.reached = self.model.stop_training = True
 
-    def leaves_room(self, validations: float) -> bool:
-        """Whether that many looks at the validation images still fit."""
+    def leaves_room(self, validations: float, what: str) -> bool:
+        """Whether that many looks at the validation images, to try `what`, still fit; otherwise it is `left_out`."""
         seconds = self.validation.seconds if self.validation else 0
-        return time.monotonic() + validations * seconds <= self.deadline
+        fits = time.monotonic() + validations * seconds <= self.deadline
+        if not fits:
+            self.left_out.append(f"no time was left to try {what}")
+        return fits
 
     def state(self) -> dict:
         return {"reached": self.reached}

@@ -32,15 +32,22 @@ def compare(start: Start, candidates: Sequence[Recipe], pictures, seed: int, dea
     print(f"the evidence between {first.name!r} and {second.name!r} is thin: both are trained on some of the images")
     labels = start.splits.train.labels
     folds = content_folds(labels, pictures, folds=FOLDS, seed=seed)
-    gains, began = np.full(len(labels), np.nan), time.monotonic()
+    gains, began, cut = np.full(len(labels), np.nan), time.monotonic(), []
     room = 0.0 if deadline is None else _SHARE * (deadline - began)
+    costs = [_seconds(start, recipe) for recipe in candidates]
     for fold in range(FOLDS):
         spent = time.monotonic() - began
-        needed = spent / fold if fold else sum(_seconds(start, recipe) for recipe in candidates)
+        needed = spent / fold if fold else sum(costs)
         if spent + needed > room and (fold or deadline is not None):
             break
         inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        losses = [_losses(start, recipe, inside, outside, seed) for recipe in candidates]
+        losses = []
+        for i, recipe in enumerate(candidates):
+            now = time.monotonic()
+            end = None if deadline is None else now + (began + room - now) * costs[i] / sum(costs[i:])
+            found, ended = _losses(start, recipe, inside, outside, seed, end)
+            losses.append(found)
+            cut += [recipe.name] if ended else []
         gains[outside] = losses[0] - losses[1]
         seen = gains[~np.isnan(gains)]
         mean, error = float(seen.mean()), float(seen.std() / np.sqrt(len(seen)))
@@ -53,21 +60,23 @@ def compare(start: Start, candidates: Sequence[Recipe], pictures, seed: int, dea
     return (second if mean > error else first).because(
         f"the evidence between {first.name!r} and {second.name!r} was thin: on {len(seen)} training images held out "
         f"({time.monotonic() - began:.0f} s) {second.name!r} is {mean:+.3f} ± {error:.3f} nats likelier than "
-        f"{first.name!r}"
+        f"{first.name!r}" + (f", though the time limit ended trainings of {sorted(set(cut))}" if cut else "")
     )
 
 
 def _seconds(start: Start, recipe: Recipe) -> float:
     """That one fold is likely to take."""
     images = len(start.splits.train)
-    epoch = epoch_seconds(recipe, images * (1 - 1 / FOLDS), images / FOLDS, start.measured.image_seconds)
+    epoch = epoch_seconds(recipe, images * (1 - 1 / FOLDS), images / FOLDS, start.image_seconds)
     return recipe.epochs * epoch
 
 
-def _losses(start: Start, recipe: Recipe, inside, outside, seed: int) -> np.ndarray:
-    """Negative log-likelihood of each image at `outside`, nats, at a temperature that the others there chose."""
+def _losses(start: Start, recipe: Recipe, inside, outside, seed: int, deadline) -> tuple[np.ndarray, bool]:
+    """Negative log-likelihood of each image at `outside`, nats, at a temperature that the others there chose, and
+    whether the deadline ended the training."""
     part, recipe = start.fold(inside, outside), replace(recipe, refit=False, calibrate=False)
     keras.utils.set_random_seed(seed)
-    trained, labels = train(part, recipe, seed, None, (), measure_crops=False), part.splits.validation.labels
+    trained, labels = train(part, recipe, seed, deadline, (), measure_crops=False), part.splits.validation.labels
     found = tempered(trained.finished.probabilities, labels)
-    return -np.log(np.maximum(found[np.arange(len(labels)), labels], 1e-12))
+    losses = -np.log(np.maximum(found[np.arange(len(labels)), labels], 1e-12))
+    return losses, bool(trained.fitted and trained.fitted.cut)

@@ -109,8 +109,9 @@ def finish(
                         Judged(labels, judged.astype(np.float32)))  # fmt: skip
     if len(labels) < TELLING or not crops:
         why = f"{len(labels)} validation images could not tell" if len(labels) < TELLING else "no time was left"
-        row = Gain("10 crops", None, kept=False, note=f"not measured: {why}")
-        return replace(finished, recipe=replace(recipe, crops=1, scales=None), rows=(*rows, row))
+        trick = f"{recipe.crops * len(recipe.scales or (1,))} crops" if recipe.asks_for_crops else "10 crops"
+        row = Gain(trick, None, kept=recipe.asks_for_crops, note=f"not measured: {why}")
+        return replace(finished, rows=(*rows, row))
     return _with_crops(finished, models, validation, found)
 
 
@@ -167,8 +168,12 @@ def calibrated(logits: np.ndarray, labels) -> tuple[Calibration, Gain]:
 
 
 def _with_crops(finished: Finished, models, validation: ImageData, single: np.ndarray) -> Finished:
-    """`finished` with the lecture's ten crops at one scale measured against the single one."""
+    """`finished` with the lecture's ten crops at one scale, or the crops asked for, measured against the single one."""
     classifier, recipe = finished.classifier(models), finished.recipe
+    if recipe.asks_for_crops:
+        row = crop_gain(classifier, validation, recipe, single, recipe.crops, recipe.scales)
+        row = replace(row, kept=True, note=f"asked for; {row.note}")
+        return replace(finished, rows=(*finished.rows, row))
     row = crop_gain(classifier, validation, recipe, single, 10)
     recipe = replace(recipe, crops=10 if row.kept else 1, scales=None)
     return replace(finished, recipe=recipe, rows=(*finished.rows, row))

@@ -50,7 +50,7 @@ class Fitted:
     rival:      whether the candidates had to beat the start.
     parts:      that a batch was computed in at last.
     missing:    names of training images that vanished meanwhile.
-    told:       what was changed for the sake of faults.
+    told:       what was changed for the sake of faults, or left out for want of time.
     """
 
     history: dict[str, list[float]]
@@ -132,7 +132,8 @@ def fit(
     told = {"history": training.history, "cut": stop.reached, "images": len(train), "parts": changes["parts"],
             "epoch_seconds": training.seconds / max(1, len(watch.scores)), "missing": tuple(changes["missing"]),
             "told": tuple(changes["told"])}  # fmt: skip
-    return chooser.fitted(start, rival=recipe.warm_start, **told)
+    fitted = chooser.fitted(start, rival=recipe.warm_start, **told)
+    return replace(fitted, told=(*fitted.told, *stop.left_out))
 
 
 class _BestEpoch:
@@ -145,7 +146,13 @@ class _BestEpoch:
     def fitted(self, start: Score, **told) -> Fitted:
         model, recipe, watch, keep = self.model, self.recipe, self.watch, self.keep
         best, between = watch.scores[keep.best_epoch - 1], {}
-        interpolates = recipe.warm_start and recipe.interpolate and self.stop.leaves_room(len(INTERPOLATIONS))
+        interpolates = (
+            recipe.warm_start
+            and recipe.interpolate
+            and self.stop.leaves_room(
+                len(INTERPOLATIONS), "weights between the linear classifier's and the finetuned ones"
+            )
+        )
         for share in INTERPOLATIONS if interpolates else ():
             model.set_weights(_between(self.initial, keep.best_weights, share))
             between[share] = watch.score()
@@ -198,7 +205,9 @@ class _Snapshots:
 def _at_larger_sizes(model, recipe: Recipe, watch: Validation, stop: StopAt, score, models=1) -> dict[int, Score]:
     """Size → score() of what is shown at it, where the size is still to be chosen and there is time."""
     factors = TEST_SIZES if _takes_any_size(model, recipe) else ()
-    if not stop.leaves_room(models * sum(factor**2 for factor in factors)):
+    if recipe.scales:  # whose crops are as large as the images
+        factors = tuple(factor for factor in factors if round(factor * recipe.size) <= min(recipe.scales))
+    if factors and not stop.leaves_room(models * sum(factor**2 for factor in factors), "larger images"):
         return {}
     found = {}
     for size in (round(factor * recipe.size) for factor in factors):

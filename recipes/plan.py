@@ -4,7 +4,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from recipes.recipe import Adjusted, Recipe, finetune_all, finetune_few, from_scratch, linear_probe
+from recipes.recipe import (
+    FEWEST_EPOCHS,
+    MOST_EPOCHS,
+    Adjusted,
+    Recipe,
+    changed,
+    finetune_all,
+    finetune_few,
+    from_scratch,
+    linear_probe,
+    shown_in_all,
+)
 
 A_LOT = 200  # images per class from which the lecture's "a lot of data" begins
 CHECKABLE = 30  # held-out images, below which no gain of finetuning could be told from noise
@@ -84,7 +95,12 @@ def candidates(summary: Summary, probe) -> tuple[Recipe, ...]:
     chosen = plan(summary, probe)
     if chosen.name not in ("few", "all") or not _thin(probe):
         return (chosen,)
-    return chosen, _trained("all" if chosen.name == "few" else "few", summary, probe)
+    return _comparable(chosen, _trained("all" if chosen.name == "few" else "few", summary, probe))
+
+
+def _comparable(chosen: Recipe, *others: Recipe) -> tuple[Recipe, ...]:
+    """All of them, or the first where time or the user left one no gradient steps."""
+    return (chosen, *others) if all(each.epochs for each in (chosen, *others)) else (chosen,)
 
 
 def _trained(name: str, summary: Summary, probe) -> Recipe:
@@ -101,7 +117,7 @@ def _seen(summary: Summary, probe) -> tuple[str, str]:
         seen += f" and {head.accuracy:.1%} on {head.name}"
     return (
         f"{seen} (cross-validated): the data {'is similar to' if similar(probe) else 'differs from'} ImageNet",
-        f"{summary.per_class:.0f} images per class is {'a lot of' if summary.a_lot else 'little'} data",
+        f"{int(summary.per_class)} images per class is {'a lot of' if summary.a_lot else 'little'} data",
     )
 
 
@@ -145,7 +161,9 @@ def options(recipe, summary: Summary, probe) -> tuple[Recipe, ...]:
     A Recipe as it is, an Adjusted one with its changes made, "auto" by `candidates`, or a ready-made one by name.
     """
     if isinstance(recipe, Adjusted):
-        return tuple(_changed(each, recipe.changes) for each in options(recipe.recipe, summary, probe))
+        # Time and memory are those of the changed recipe.
+        planned = options(recipe.recipe, replace(summary, seconds_left=None, memory=None), probe)
+        return _comparable(*(_adjusted(each, dict(recipe.changes), summary, probe) for each in planned))
     if recipe == "auto":
         return candidates(summary, probe)
     if not isinstance(recipe, Recipe):
@@ -160,13 +178,20 @@ def options(recipe, summary: Summary, probe) -> tuple[Recipe, ...]:
     return (recipe,)
 
 
-def _changed(recipe: Recipe, changes) -> Recipe:
-    shown, changes = ", ".join(f"{name} = {value}" for name, value in changes), dict(changes)
-    if "size" in changes:
-        changes.setdefault("policy", recipe.policy.resized(changes["size"]))
+def _adjusted(recipe: Recipe, changes: dict, summary: Summary, probe) -> Recipe:
+    """`recipe` with the changes, fitted to the memory and the time that is left."""
+    if not recipe.epochs and changes.get("epochs") and not changes.get("unfreeze"):
+        recipe = recipe.because(
+            f"epochs = {changes.pop('epochs')}: not taken, for the linear classifier is solved to its optimum without "
+            "them; recipe='all' or 'few' trains the network"
+        )
     snapshots = changes.pop("snapshots", 0)
-    recipe = replace(recipe, **changes).because(f"{shown}: asked for")
-    return with_snapshots(recipe, snapshots) if snapshots else recipe
+    if changes:
+        shown = ", ".join(f"{name} = {value}" for name, value in changes.items())
+        recipe = changed(recipe, changes).because(f"{shown}: asked for")
+    recipe = with_snapshots(recipe, snapshots) if snapshots else recipe
+    recipe = recipe if "accumulate" in changes else _in_memory(recipe, summary)
+    return in_time(recipe, summary, probe)
 
 
 def with_snapshots(recipe: Recipe, snapshots: int) -> Recipe:
@@ -227,12 +252,29 @@ def _fitted(recipe: Recipe, summary: Summary, probe=None) -> Recipe:
             f"{summary.weights / 1e6:.0f} million weights are trained: with stochastic depth, where the network has "
             "residual branches"
         )
-    return in_time(_in_memory(recipe, summary), summary, probe)
+    return in_time(_in_memory(_explained(recipe), summary), summary, probe)
+
+
+def _explained(recipe: Recipe) -> Recipe:
+    """`recipe` with why a training is as long as it is, and what is done against its noise."""
+    times = 1 if recipe.warm_start else 2
+    told = (
+        f"{recipe.epochs} epochs: of {times * FEWEST_EPOCHS} to {times * MOST_EPOCHS} those that show nearest to "
+        f"{times * shown_in_all(recipe.size):,} images in all"
+    )
+    if not recipe.warm_start:
+        return recipe.because(told)
+    return recipe.because(
+        f"{told}; the learning rate falls by {recipe.layer_decay:g} from each stage to the one before it, which is the "
+        "more general",
+        f"against overfitting images are varied lightly, and the weights kept are a running average (decay "
+        f"{recipe.averaging:g}), which smooths the noise of the steps",
+    )
 
 
 def _in_memory(recipe: Recipe, summary: Summary) -> Recipe:
     """Gradient accumulation where a batch's activations, kept for the backward pass, would not fit."""
-    if not summary.memory or not summary.activations:
+    if not summary.memory or not summary.activations or not recipe.epochs:
         return recipe
     parts = 1
     while (
@@ -261,19 +303,27 @@ def in_time(recipe: Recipe, summary: Summary, probe) -> Recipe:
     room = int(0.7 * summary.seconds_left / epoch)  # the rest: tracing, evaluation, the last training on all images
     if room >= recipe.epochs:
         return recipe
-    told = f"an epoch takes about {epoch:.0f} s and {max(0, summary.seconds_left):.0f} s are left"
+    told = f"an epoch takes about {epoch:.0f} s and {max(0, summary.seconds_left):.0f} s of the time limit are left"
     if room < 3 and recipe.warm_start:
-        taps = recipe.taps and probe.head.taps
-        kept = replace(linear_probe(recipe.size), taps=taps, balanced=recipe.balanced, mirror=recipe.mirror)
-        return kept.because(*recipe.reasons, f"{told}: no time to finetune, so the linear classifier is what you get")
-    return replace(recipe, epochs=max(1, room)).because(f"{told}: {max(1, room)} epochs instead of {recipe.epochs}")
+        return _linear(recipe, probe).because(f"{told}: no time to finetune, so the linear classifier is what you get")
+    epochs = max(1, room)
+    shorter = replace(recipe, epochs=epochs, snapshots=min(recipe.snapshots, epochs))
+    return shorter.because(f"{told}: {epochs} epochs instead of {recipe.epochs}")
+
+
+def _linear(recipe: Recipe, probe) -> Recipe:
+    """The linear classifier in place of the training, with what of `recipe` concerns it."""
+    taps = probe.head.taps if recipe.taps == probe.stages[-1].taps else recipe.taps
+    names = ("balanced", "mirror", "calibrate", "crops", "scales", "refit", "reasons")
+    return replace(linear_probe(recipe.size), taps=taps, **{name: getattr(recipe, name) for name in names})
 
 
 def table(summary: Summary, probe) -> str:
     """The lecture's 2×2 table with this dataset marked in it."""
+    trainable = ", then finetune a few stages" if summary.images >= TRAINABLE else ""
     cells = {
-        (False, True): "linear classifier on the top features",
-        (False, False): "linear classifier on several stages, then finetuning",
+        (False, True): f"linear classifier on the top features{trainable}",
+        (False, False): "linear classifier on several stages, then finetune all",
         (True, True): "finetune a few stages",
         (True, False): "finetune all stages",
     }

@@ -8,7 +8,7 @@ from numbers import Real
 import keras
 import numpy as np
 
-from recipes.arguments import asked_size, check_size, needs_probe
+from recipes.arguments import asked_size, check_fits, needs_probe
 from recipes.audit import Audit, audit, usable
 from recipes.backbones import Backbone, resolve
 from recipes.compare import compare
@@ -49,11 +49,12 @@ def prepare(
     check=lambda splits: None,
     strict: bool = False,
     workers: InputWorkers | None = None,
+    trainings: int = 1,
 ) -> Prepared:
     """Everything of `finetune` up to the first training, printed as it is found. Sets all seeds.
 
     check: called once the dataset is loaded, with its splits.  strict: findings of the audit are an error.
-    workers: who will augment.
+    workers: who will augment.  trainings: that are to share the time which is left after the probe.
     """
     splits, backbone = loaded(dataset, validation), "glyphs" if _own(dataset) and backbone == "auto" else backbone
     check(splits)
@@ -68,22 +69,28 @@ def prepare(
         if split_here:
             splits, facts = _split(splits, facts, 0.2 if validation is None else validation, seed)
     size = asked_size(recipe) or natural_size(network, splits.train)
-    check_size(network, size)
-    measured = features = None
+    check_fits(network, recipe, size)
+    measured, features, pace = None, None, 0.0
     if needs_probe(recipe, network):
         with clock("probe"):
             measured, features = _probe(Extractor(network, size), splits, facts, split_here, seed)
             print(measured)
-    summary = _summary(network, splits, size, measured, deadline)
+            pace = measured.image_seconds
+    elif deadline is not None:
+        with clock("timing"):
+            pace = Extractor(network, size).seconds_of(splits.train)
+    if deadline is not None:
+        deadline -= (deadline - time.monotonic()) * (1 - 1 / trainings)
+    summary = _summary(network, splits, size, pace, deadline)
     marked = table(summary, measured) if measured else ""
     if marked:
         print(marked)
-    start = Start(network, splits, measured, features)
+    start = Start(network, splits, measured, features, pace)
     chosen, *rivals = options(recipe, summary, measured)
     if rivals:
         with clock("comparison"):
             chosen = compare(start, (chosen, *rivals), facts.pictures(splits.train), seed, deadline)
-        chosen = in_time(chosen, _summary(network, splits, size, measured, deadline), measured)
+        chosen = in_time(chosen, _summary(network, splits, size, pace, deadline), measured)
         keras.utils.set_random_seed(seed)
     if not split_here:
         chosen = replace(chosen, refit=False)
@@ -116,13 +123,13 @@ def _probe(look: Extractor, splits: Splits, facts, split_here: bool, seed) -> tu
     return probe_backbone(look, train, facts, seed, both[: len(train)]), both
 
 
-def _summary(network: Backbone, splits: Splits, size: int, measured: Probe | None, deadline) -> Summary:
+def _summary(network: Backbone, splits: Splits, size: int, pace: float, deadline) -> Summary:
     counts = splits.train.counts
     return Summary(
         images=len(splits.train), classes=len(splits.train.class_names), size=size, pretrained=network.pretrained,
         held_out=len(splits.validation), imbalance=float(counts.max() / max(1, counts.min())),
         weights=network.network.count_params(), activations=network.activations(size), memory=free_memory(),
-        image_seconds=measured.image_seconds if measured else 0.0,
+        image_seconds=pace,
         seconds_left=None if deadline is None else deadline - time.monotonic(),
     )  # fmt: skip
 

@@ -1,12 +1,17 @@
 """A recipe: everything that decides a training, as a frozen dataclass, and the four ready-made ones."""
 
+import math
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
 
 import numpy as np
 
 import augment
 from recipes.errors import RecipeError
 
+NAMES = ("probe", "few", "all", "scratch")
+CROPS = (1, 5, 10)
+FEWEST_EPOCHS, MOST_EPOCHS = 12, 40
 TEST_SIZES = (1.125, 1.25)  # × the training crops' side
 
 
@@ -31,7 +36,7 @@ class Recipe:
     layer_decay:     factor on the learning rate from each stage to the one before it.
     weight_decay:    decoupled, as a fraction of the weights per update at learning rate 1.
     label_smoothing: probability mass spread over all classes.
-    dropout:         rate before the linear classifier.
+    dropout:         rate before the linear classifier; off unless it is asked for.
     stochastic_depth: rate of the deepest residual branch, growing linearly from 0 at the shallowest.
     averaging:       decay of the Polyak average of the weights, which is what is evaluated and kept; 0 is off.
     patience:        epochs without a better validation loss before training stops.
@@ -45,8 +50,8 @@ class Recipe:
     calibrate:       divide the logits by the temperature of the highest likelihood of the validation images.
     snapshots:       cycles of the learning rate, see `cycle_ends`; the predictions at the ends of the last ones, as
                      many as the validation images want, are averaged. 0 or 1: one cycle, one model.
-    crops, scales:   of `Result.evaluate(crops="auto")`: the cheapest that gain on the validation images beyond their
-                     noise.
+    crops, scales:   of `Result.evaluate(crops="auto")`. 1 and None: the cheapest that gain on the validation images
+                     beyond their noise; others stay as they are.
     refit:           after all choices, a validation part that was split off the training images joins them, and the
                      training is done once more.
     reasons:         one sentence per decision.
@@ -81,15 +86,11 @@ class Recipe:
     reasons: tuple[str, ...] = field(default=())
 
     def __post_init__(self):
-        for name in ("size", "test_size", "epochs", "unfreeze", "batch_size", "accumulate", "patience", "snapshots"):
-            value = getattr(self, name)
-            if name == "test_size" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                raise RecipeError(f"Recipe.{name} is {value!r}; expected a whole number")
-            object.__setattr__(self, name, int(value))
-        if self.taps is not None:
-            object.__setattr__(self, "taps", tuple(int(tap) for tap in self.taps))
+        if self.name not in NAMES:
+            raise RecipeError(f"Recipe.name is {self.name!r}; expected one of {NAMES}")
+        if not isinstance(self.policy, augment.Policy):
+            raise RecipeError(f"Recipe.policy is a {type(self.policy).__name__}; expected an augment.Policy")
+        self._make_plain()
         self._check_numbers()
         if not self.warm_start and not self.epochs:
             raise RecipeError("Recipe.epochs is 0 and its weights are random: nothing would be learned; set epochs")
@@ -99,20 +100,39 @@ class Recipe:
                 f"replace(recipe, size={self.size}, policy=replace(recipe.policy, size={self.size}))"
             )
 
+    def _make_plain(self):
+        """Python's own numbers and tuples, whatever numbers and sequences they came as."""
+        for name in _WHOLE:
+            value = getattr(self, name)
+            if name != "test_size" or value is not None:
+                object.__setattr__(self, name, _whole(name, value))
+        for name in _REAL:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+                raise RecipeError(f"Recipe.{name} is {value!r}; expected a finite number")
+        for name in _SWITCHES:
+            value = getattr(self, name)
+            if not (isinstance(value, bool | np.bool_) or (name == "mirror" and value is None)):
+                expected = "True, False or None" if name == "mirror" else "True or False"
+                raise RecipeError(f"Recipe.{name} is {value!r}; expected {expected}")
+        for name in ("taps", "scales"):
+            object.__setattr__(self, name, _several(name, getattr(self, name)))
+
     def _check_numbers(self):
         for name in ("size", "test_size", "batch_size", "accumulate", "learning_rate", "layer_decay"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise RecipeError(f"Recipe.{name} is {value}; expected a positive number")
+        for name, least in (("epochs", 0), ("unfreeze", -1), ("patience", 0), ("weight_decay", 0)):
+            if getattr(self, name) < least:
+                raise RecipeError(f"Recipe.{name} is {getattr(self, name)}; expected at least {least}")
         for name in ("label_smoothing", "dropout", "stochastic_depth", "averaging"):
             if not 0 <= getattr(self, name) < 1:
                 raise RecipeError(f"Recipe.{name} is {getattr(self, name)}; expected a number in [0, 1)")
         if not 0 <= self.snapshots <= max(1, self.epochs):
             raise RecipeError(f"Recipe.snapshots is {self.snapshots}; expected 0 to epochs = {self.epochs}")
-        if self.epochs < 0 or self.unfreeze < -1:
-            raise RecipeError(
-                f"Recipe.epochs is {self.epochs} and unfreeze {self.unfreeze}; expected at least 0 and -1"
-            )
+        if self.crops not in CROPS:
+            raise RecipeError(f"Recipe.crops is {self.crops}; expected one of {CROPS}")
         if self.batch_size % self.accumulate:
             raise RecipeError(
                 f"Recipe.accumulate is {self.accumulate}; expected a divisor of batch_size {self.batch_size}"
@@ -127,6 +147,11 @@ class Recipe:
     def noise_policy(self) -> augment.Policy:
         """The draws of the training, fit for test images: no mixing; `Policy.light` where there were none."""
         return replace(self.policy, mixup=0.0, cutmix=0.0) if self.epochs else augment.Policy.light(self.size)
+
+    @property
+    def asks_for_crops(self) -> bool:
+        """Whether `crops` and `scales` are to stay as they are."""
+        return self.crops != 1 or self.scales is not None
 
     @property
     def cycle_ends(self) -> tuple[int, ...]:
@@ -151,6 +176,30 @@ class Recipe:
         return replace(self, reasons=(*self.reasons, *reasons))
 
 
+_WHOLE = ("size", "test_size", "epochs", "unfreeze", "batch_size", "accumulate", "patience", "snapshots", "crops")
+_REAL = ("learning_rate", "layer_decay", "weight_decay", "label_smoothing", "dropout", "stochastic_depth", "averaging")
+_SWITCHES = ("warm_start", "interpolate", "balanced", "mirror", "calibrate", "refit")
+_LEAST = {"taps": 0, "scales": 1}
+
+
+def _whole(name: str, value) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise RecipeError(f"Recipe.{name} is {value!r}; expected a whole number")
+    return int(value)
+
+
+def _several(name: str, values) -> tuple[int, ...] | None:
+    """Different whole numbers."""
+    if values is None:
+        return None
+    if not isinstance(values, tuple | list) or not values:
+        raise RecipeError(f"Recipe.{name} is {values!r}; expected whole numbers such as (1, 2), or None")
+    values, least = tuple(_whole(name, value) for value in values), _LEAST[name]
+    if min(values) < least or len(set(values)) < len(values):
+        raise RecipeError(f"Recipe.{name} is {values}; expected different numbers of at least {least}")
+    return values
+
+
 @dataclass(frozen=True)
 class Adjusted:
     """A recipe by name with some fields replaced as soon as the data has decided the others; see `adjusted`."""
@@ -162,15 +211,31 @@ class Adjusted:
 def adjusted(recipe: str = "auto", **changes) -> Adjusted:
     """`finetune(recipe=adjusted("all", epochs=3))`: the named recipe with these fields of Recipe replaced.
 
-    Raises: RecipeError for a field that Recipe does not have.
+    size and policy belong together: of one alone the other follows.
+
+    Raises: RecipeError for another name, a field that Recipe does not have, and a value that it cannot have.
     """
+    if recipe not in ("auto", *NAMES):
+        raise RecipeError(f"recipe is {recipe!r}; expected one of {('auto', *NAMES)}")
     known = {field.name for field in fields(Recipe)} - {"name", "reasons", "warm_start"}
-    size = changes.get("size", 1)
-    if not isinstance(size, int | np.integer) or size < 1:
-        raise RecipeError(f"size is {size!r}; expected a positive number of pixels")
     if set(changes) - known:
         raise RecipeError(f"Recipe has no fields {sorted(set(changes) - known)} to adjust; it has {sorted(known)}")
+    if isinstance(changes.get("policy"), augment.Policy):
+        changes.setdefault("size", changes["policy"].size)
+    size = changes.get("size", 224)
+    if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
+        raise RecipeError(f"size is {size!r}; expected a positive number of pixels")
+    ready = {"probe": linear_probe, "scratch": from_scratch}.get(recipe, finetune_all)(int(size))
+    changed(ready, {name: value for name, value in changes.items() if name != "snapshots"})
+    if _whole("snapshots", changes.get("snapshots", 0)) < 0:
+        raise RecipeError(f"Recipe.snapshots is {changes['snapshots']}; expected at least 0")
     return Adjusted(recipe, tuple(changes.items()))
+
+
+def changed(recipe: Recipe, changes: dict) -> Recipe:
+    """`recipe` with these fields replaced, its policy resized where only the size is."""
+    size = changes.get("size", recipe.size)
+    return replace(recipe, **{"policy": recipe.policy.resized(size), **changes})
 
 
 def linear_probe(size: int = 224) -> Recipe:
@@ -204,4 +269,9 @@ def _finetuned(name: str, unfreeze: int, size: int, images: int, **fields) -> Re
 def budget(size: int, images: int) -> int:
     """Epochs such that a small dataset still gets some hundred updates and a large one is not seen without end; images
     below 128 pixels, which take less time, are seen as much more often."""
-    return int(min(40, max(12, round(10_000 * max(1.0, (128 / size) ** 2) / images))))
+    return int(min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(shown_in_all(size) / images))))
+
+
+def shown_in_all(size: int) -> int:
+    """Images that a training is to see."""
+    return round(10_000 * max(1.0, (128 / size) ** 2))

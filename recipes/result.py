@@ -20,11 +20,11 @@ from recipes.graph_header import MAX_PIXELS
 from recipes.judged import Judged
 from recipes.ledger import Gain, table
 from recipes.probe import Probe
-from recipes.recipe import Recipe
+from recipes.recipe import CROPS, Recipe
 from recipes.sources import load as load_data
 from recipes.sources import unlabelled
 from recipes.suspects import Suspect
-from recipes.test_time import CROPS, averaged, check_looks, noisy, ways
+from recipes.test_time import averaged, check_looks, noisy, ways
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from recipes.errors import RecipeError
 from recipes.recipe import Recipe
 
 LECTURE_SCALES = (224, 256, 384, 480, 640)  # short sides for crops of 224 pixels (He et al. 2016)
-CROPS = (1, 5, 10)
 _WHOLE_UP_TO = 4 / 3  # times the crops' side; beyond, most windows miss what the photo shows, which costs accuracy
 _PHOTO = 4 / 3  # aspect by which the cost of a whole image is told before any is seen
 _TINY = np.finfo(np.float32).tiny

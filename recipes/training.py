@@ -18,7 +18,7 @@ from recipes.finish import Finished, finish
 from recipes.fit import Fitted, fit, fit_again, stage_rates, unfreeze
 from recipes.linear import Linear, fit_path
 from recipes.probe import Probe
-from recipes.recipe import Recipe
+from recipes.recipe import CROPS, Recipe
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +27,14 @@ class Start:
 
     measured, features: the probe of the training images, and what the frozen network makes of training and validation
     images, in that order; None where random weights are trained.
+    image_seconds: of one image's pass through the network; 0 where nobody measured it.
     """
 
     network: Backbone
     splits: Splits
     measured: Probe | None
     features: Features | None
+    image_seconds: float = 0.0
 
     @property
     def classes(self) -> int:
@@ -62,11 +64,10 @@ class Start:
         gain, error = self.measured.head.mirror_gain if self.measured else (0.0, 0.0)
         return self.measured is not None and self.measured.mirrors.alike and gain > 2 * error
 
-    def time_for_crops(self, deadline: float | None) -> bool:
-        """Whether the validation images can be looked at once more at ten crops before the deadline."""
-        if deadline is None or not self.measured:
-            return True
-        return time.monotonic() + 10 * self.measured.image_seconds * len(self.splits.validation) < deadline
+    def time_for(self, looks: float, deadline: float | None) -> bool:
+        """Whether that many looks at the validation images end before the deadline."""
+        seconds = looks * self.image_seconds * len(self.splits.validation)
+        return deadline is None or time.monotonic() + seconds < deadline
 
     def copy(self) -> "Start":
         """The same with a network of its own, for one of several trainings: a training moves the network's weights."""
@@ -128,11 +129,13 @@ def train(
     measure_crops: see whether ten gain on the validation images.
     kept:          where the trainings "first" and "again" have got to.
     """
+    if recipe.mirror and start.measured and not start.measured.mirrors.alike:
+        recipe = recipe.because("mirror images are averaged, as asked for, though they lose their class here")
     if recipe.epochs:
         return _by_gradient(start, recipe, seed, deadline, callbacks, measure_crops, kept)
     if callbacks:
         recipe = recipe.because("no gradient steps are taken, so the callbacks were not called")
-    return _linear(start, recipe, measure_crops and start.time_for_crops(deadline))
+    return _linear(start, recipe, measure_crops and start.time_for(CROPS[-1], deadline))
 
 
 def _linear(start: Start, recipe: Recipe, crops: bool) -> Trained:
@@ -140,7 +143,10 @@ def _linear(start: Start, recipe: Recipe, crops: bool) -> Trained:
     if recipe.test_size not in (None, recipe.size):
         recipe = recipe.because(f"the linear classifier is made for its training images' size, {recipe.size} px")
     mirror = start.mirrors_gain if recipe.mirror is None else recipe.mirror
-    recipe = replace(recipe, epochs=0, snapshots=0, test_size=None, mirror=mirror and start.measured.mirrors.alike)
+    recipe = replace(recipe, epochs=0, snapshots=0, test_size=None, mirror=bool(mirror))
+    if recipe.scales and min(recipe.scales) < recipe.size:
+        told = f"scales = {recipe.scales}: not taken, its crops are of {recipe.size} px"
+        recipe = replace(recipe, scales=None).because(told)
     linear, logits = start.linear(recipe), start.held_out_logits(recipe, 1 + recipe.mirror)
     model = logits_model(start.network, start.classes, recipe.size, taps=recipe.taps)
     set_head(model, linear.kernel, linear.bias)
@@ -157,7 +163,7 @@ def _linear(start: Start, recipe: Recipe, crops: bool) -> Trained:
 def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks, measure_crops: bool, kept) -> Trained:
     quiet = start.network if recipe.warm_start else start.network.with_network(fresh(start.network.network))
     noisy, recipe = _with_stochastic_depth(quiet, recipe)
-    if start.measured and not start.measured.mirrors.alike:
+    if recipe.mirror is None and start.measured and not start.measured.mirrors.alike:
         recipe = replace(recipe, mirror=False)
     options = dict(taps=recipe.taps, dropout=recipe.dropout, seed=seed)
     model, splits, rival = logits_model(noisy, start.classes, recipe.size, **options), start.splits, None
@@ -176,11 +182,14 @@ def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks, m
     )  # fmt: skip
     recipe = _told(replace(recipe, test_size=fitted.test_size, accumulate=fitted.parts), fitted)
     missing = fitted.missing
-    crops = measure_crops and start.time_for_crops(deadline)
+    crops = measure_crops and start.time_for(CROPS[-1], deadline)
     if rival and not fitted.better:
         trained = _linear(start, start.rival(recipe), crops)
         selection = _selection(fitted, trained.finished, bool(rival))
         return replace(trained, fitted=fitted, selection=selection, missing=missing)
+    if recipe.mirror is None and not start.time_for(2, deadline):
+        told = "no time was left to see whether mirror images gain: they do not count"
+        recipe = replace(recipe, mirror=False).because(told)
     models = members(model, fitted.snapshots)
     mirrors = recipe.mirror is None  # are a choice, too
     finished = finish(models, recipe, splits.validation, crops=crops, mirrors_gain=start.mirrors_gain)
@@ -248,7 +257,7 @@ def _told(recipe: Recipe, fitted: Fitted) -> Recipe:
         )
     if not recipe.warm_start:
         return recipe
-    if recipe.test_size != recipe.size:
+    if fitted.candidates.larger and recipe.test_size != recipe.size:
         recipe = recipe.because(
             f"images of {recipe.test_size} px are classified as well as any, within the noise: the random crops of the "
             "training show things larger than whole images do"

@@ -50,6 +50,8 @@ def test_the_time_limit_leaves_rows_unmeasured(photos):
         photos, backbone=small_network(), recipe=recipes.adjusted("scratch", size=32, epochs=1), time_limit=0.1
     )
     assert all("not measured" in row.note for row in told.rows if row.trick in {trick.name for trick in TRICKS})
+    assert told.rows[0].note == "the time limit ended its training"
+    assert not any(row.interval for row in told.rows if row.trick.endswith(("crops", "soup")))
 
 
 def test_without_gradient_steps_there_are_only_crops(photos):

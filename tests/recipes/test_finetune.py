@@ -220,8 +220,6 @@ def test_integer_labels_of_arrays():
         (dict(seed=-1), RecipeError, "seed is -1"),
         (dict(callbacks=keras.callbacks.ReduceLROnPlateau()), RecipeError, "warm-up and cosine"),
         (dict(callbacks=[print]), RecipeError, "expected Keras callbacks"),
-        (dict(recipe=recipes.adjusted("scratch", epochs=0)), RecipeError, "nothing would be learned"),
-        (dict(recipe=recipes.adjusted("all", epochs="3")), RecipeError, "whole number"),
         (dict(time_limit="soon"), RecipeError, "'90s'"),
         (dict(validation=1.5), DataError, "between 0 and 1"),
         (dict(recipe="all", backbone="MobileNetV2(weights=None)"), RecipeError, "scratch"),
@@ -258,11 +256,6 @@ def test_another_recipe_is_told_by_what_differs():
     assert "dropout=0.0" in told and "dropout=0.25" in told and len(told) < 200
     assert _difference("seed", 0, 1) == "seed was 0, is 1"
     assert len(_difference("recipe", "auto", repr(recipe))) < 120
-
-
-def test_adjusting_what_a_recipe_does_not_have():
-    with pytest.raises(RecipeError, match="learning_rate"):
-        recipes.adjusted("all", learningrate=1)
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(90, 90), ("90", 90), ("1.5m", 90), ("1h30m", 5400), ("2h", 7200)])

@@ -14,7 +14,7 @@ import recipes
 from recipes import adjusted
 from recipes.compare import compare
 from recipes.linear import channel_scale, content_folds, fit_path
-from recipes.plan import Summary, candidates, plan, table
+from recipes.plan import Summary, candidates, options, plan, table
 from recipes.prepare import prepare
 from recipes.probe import mirror_test
 
@@ -174,9 +174,92 @@ def test_the_plan_fits_the_time(seconds, name):
     assert ("instead of" in str(chosen) or name == "probe") == (seconds < 10_000)
 
 
+@pytest.mark.parametrize("changes", [dict(epochs=40), dict(epochs=30, taps=(1,), calibrate=False)])
+def test_a_changed_recipe_fits_the_time_too(changes):
+    """After which no change can undo it."""
+    known = dict(images=500, classes=10, size=224, held_out=100, image_seconds=0.002)
+    (late,) = options(adjusted("all", **changes), Summary(**known, seconds_left=1), probe_of(0.7, 0.6))
+    assert (late.name, late.epochs) == ("probe", 0) and "no time" in late.reasons[-1]
+    assert late.taps == changes.get("taps") and late.calibrate == changes.get("calibrate", True)
+    (short,) = options(adjusted("all", **changes), Summary(**known, seconds_left=60), probe_of(0.7, 0.6))
+    assert 3 <= short.epochs < changes["epochs"] and "instead of" in short.reasons[-1]
+    (free,) = options(adjusted("all", **changes), Summary(**known), probe_of(0.7, 0.6))
+    assert free.epochs == changes["epochs"]
+
+
+def test_a_training_from_scratch_fits_the_time_too():
+    summary = Summary(500, 10, 224, pretrained=False, image_seconds=0.002, seconds_left=60)
+    chosen = plan(summary, None)
+    assert chosen.epochs == int(0.7 * 60 / (500 * 0.002 * 3.5)) and "instead of 40" in chosen.reasons[-1]
+
+
+def test_a_changed_batch_is_fitted_to_the_memory():
+    summary = Summary(500, 10, 224, held_out=100, activations=2**26, memory=2**30)
+    assert options("all", summary, probe_of(0.7, 0.6))[0].accumulate == 8
+    assert options(adjusted("all", batch_size=4), summary, probe_of(0.7, 0.6))[0].accumulate == 1
+    assert options(adjusted("all", accumulate=2), summary, probe_of(0.7, 0.6))[0].accumulate == 2
+
+
+def test_epochs_do_not_turn_the_linear_classifier_into_a_training():
+    few = Summary(100, 10, 224, held_out=20)
+    for name in ("auto", "probe"):
+        (chosen,) = options(adjusted(name, epochs=5, mirror=False), few, probe_of(0.7, 0.6))
+        assert chosen.epochs == 0 and "epochs = 5: not taken" in str(chosen) and "mirror = False: asked" in str(chosen)
+
+
+def test_where_no_gradient_steps_are_taken_nothing_is_compared():
+    summary = Summary(500, 10, 224, held_out=100)
+    assert len(options(adjusted("auto", patience=3), summary, thin_probe(0.88, 0.03))) == 2
+    assert len(options(adjusted("auto", epochs=0), summary, thin_probe(0.88, 0.03))) == 1
+
+
+@pytest.mark.parametrize(("last", "decay"), [(0.95, "0.5"), (0.7, "0.7")])
+def test_a_training_says_why_it_is_as_it_is(last, decay):
+    told = str(plan(Summary(500, 10, 224, held_out=100), probe_of(last, 0.6)))
+    assert "20 epochs: of 12 to 40" in told and "10,000 images in all" in told
+    assert f"falls by {decay} from each stage" in told and "running average (decay 0.99)" in told
+
+
 def test_the_table_marks_the_dataset():
     said = table(Summary(500, 10, 224), probe_of(0.7, 0.6))
     assert said.count("▶") == 1 and "▶ linear classifier on several stages" in said
+
+
+@pytest.mark.parametrize("images", [399, 1000])
+def test_the_marked_cell_is_the_plan(images):
+    summary, probe = Summary(images, 10, 224, held_out=100), probe_of(0.95, 0.9)
+    marked = table(summary, probe).split("▶ ")[1].split("  ")[0]
+    assert ("finetune a few stages" in marked) == (plan(summary, probe).name == "few") == (images == 1000)
+
+
+def test_just_below_a_lot_of_data_is_not_told_as_a_lot():
+    told = str(plan(Summary(399, 2, 224, held_out=100), probe_of(0.7, 0.6)))
+    assert "199 images per class is little data" in told
+
+
+def test_the_two_trainings_of_a_comparison_share_its_time(monkeypatch):
+    labels, ends = np.arange(60) % 2, []
+
+    def fold(inside, outside):
+        return SimpleNamespace(splits=SimpleNamespace(validation=SimpleNamespace(labels=labels[outside])))
+
+    def train(part, recipe, seed, deadline, callbacks, measure_crops):
+        ends.append(deadline)
+        count = len(part.splits.validation.labels)
+        finished = SimpleNamespace(probabilities=np.full((count, 2), 0.5))
+        return SimpleNamespace(finished=finished, fitted=SimpleNamespace(cut=recipe.name == "all"))
+
+    monkeypatch.setattr("recipes.compare.train", train)
+    images = type("Images", (), {"labels": labels, "__len__": lambda self: 60})()
+    start = SimpleNamespace(splits=SimpleNamespace(train=images), image_seconds=1e-4, fold=fold)
+    rivals = recipes.finetune_all(32), recipes.finetune_few(32)
+    now = time.monotonic()
+    chosen = compare(start, rivals, [str(i) for i in range(60)], 0, now + 1000)
+    assert len(ends) == 6 and now < ends[0] < ends[1] <= now + 0.4 * 1000 + 1
+    assert "though the time limit ended trainings of ['all']" in chosen.reasons[-1]
+    ends.clear()
+    compare(start, rivals, [str(i) for i in range(60)], 0, None)
+    assert ends == [None, None]
 
 
 def test_no_mirror_images_where_they_lose_their_class():
