@@ -115,6 +115,7 @@ class Recipe:
             if not (isinstance(value, bool | np.bool_) or (name == "mirror" and value is None)):
                 expected = "True, False or None" if name == "mirror" else "True or False"
                 raise RecipeError(f"Recipe.{name} is {value!r}; expected {expected}")
+            object.__setattr__(self, name, value if value is None else bool(value))
         for name in ("taps", "scales"):
             object.__setattr__(self, name, _several(name, getattr(self, name)))
 
