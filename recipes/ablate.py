@@ -177,9 +177,13 @@ class _Study:
         if len(alike) < 2:
             self.rows.append(Gain("soup", None, kept=False, note="not measured: no two runs have the same weights"))
             return
+        if not self.base.recipe.warm_start:
+            note = "not measured: weights that begin at random have no meaningful mean"
+            self.rows.append(Gain("soup of the runs", None, kept=False, note=note))
+            return
         looks = 2 * len(alike)  # every half: each alone, then each averaged in
         if not self.start.time_for(looks, self.deadline):
-            self.rows.append(Gain("soup", None, kept=False, note="not measured: the time limit leaves no room"))
+            self.rows.append(Gain("soup of the runs", None, kept=False, note="not measured: the time limit"))
             return
         found = judged_by_halves([self._result(run) for run in alike], self.validation)
         labels = self.validation.labels

@@ -308,7 +308,7 @@ def in_time(recipe: Recipe, summary: Summary, probe) -> Recipe:
         return _linear(recipe, probe).because(f"{told}: no time to finetune, so the linear classifier is what you get")
     epochs = max(1, room)
     shorter = replace(recipe, epochs=epochs, snapshots=min(recipe.snapshots, epochs))
-    return shorter.because(f"{told}: {epochs} epochs instead of {recipe.epochs}")
+    return shorter.because(f"{told}: {epochs} instead of {recipe.epochs} epochs")
 
 
 def _linear(recipe: Recipe, probe) -> Recipe:
