@@ -71,14 +71,14 @@ class Finished:
 
 
 def finish(
-    models, recipe: Recipe, validation: ImageData, logits=None, *, crops: bool = True, mirrors_gain: bool = False
+    models, recipe: Recipe, validation: ImageData, logits=None, *, crops: int = 10, mirrors_gain: bool = False
 ) -> Finished:
     """Decide on the validation images how the models' logits become probabilities.
 
     models: a model of logits, or several that are averaged.
     logits: (views, n, classes) of the images and, if recipe.mirror is not False, of their mirror images; None: these
             are looked at here.
-    crops:  whether to measure them.
+    crops:  how many to measure; 0: none.
     mirrors_gain: whether mirror images were seen to gain on the training images, by the linear classifier: then they
             are averaged unless they lose beyond the noise here.
     """
@@ -109,10 +109,12 @@ def finish(
                         Judged(labels, judged.astype(np.float32)))  # fmt: skip
     if len(labels) < TELLING or not crops:
         why = f"{len(labels)} validation images could not tell" if len(labels) < TELLING else "no time was left"
-        trick = f"{recipe.crops * len(recipe.scales or (1,))} crops" if recipe.asks_for_crops else "10 crops"
-        row = Gain(trick, None, kept=recipe.asks_for_crops, note=f"not measured: {why}")
+        trick = (
+            f"{recipe.crops * len(recipe.scales or (1,))} crops" if recipe.asks_for_crops else f"{crops or 10} crops"
+        )
+        row = Gain(f"{count} crops", None, kept=recipe.asks_for_crops, note=f"not measured: {why}")
         return replace(finished, rows=(*rows, row))
-    return _with_crops(finished, models, validation, found)
+    return _with_crops(finished, models, validation, found, crops)
 
 
 def _looked(models, data: ImageData, recipe: Recipe) -> np.ndarray:
@@ -167,15 +169,15 @@ def calibrated(logits: np.ndarray, labels) -> tuple[Calibration, Gain]:
     return calibration, replace(row, note=f"{calibration}: {'on' if row.kept else 'not beyond its noise: off'}")
 
 
-def _with_crops(finished: Finished, models, validation: ImageData, single: np.ndarray) -> Finished:
-    """`finished` with the lecture's ten crops at one scale, or the crops asked for, measured against the single one."""
+def _with_crops(finished: Finished, models, validation: ImageData, single: np.ndarray, crops: int) -> Finished:
+    """`finished` with so many crops at one scale, or the crops asked for, measured against the single one."""
     classifier, recipe = finished.classifier(models), finished.recipe
     if recipe.asks_for_crops:
         row = crop_gain(classifier, validation, recipe, single, recipe.crops, recipe.scales)
         row = replace(row, kept=True, note=f"asked for; {row.note}")
         return replace(finished, rows=(*finished.rows, row))
-    row = crop_gain(classifier, validation, recipe, single, 10)
-    recipe = replace(recipe, crops=10 if row.kept else 1, scales=None)
+    row = crop_gain(classifier, validation, recipe, single, crops)
+    recipe = replace(recipe, crops=crops if row.kept else 1, scales=None)
     return replace(finished, recipe=recipe, rows=(*finished.rows, row))
 
 

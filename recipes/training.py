@@ -64,6 +64,11 @@ class Start:
         gain, error = self.measured.head.mirror_gain if self.measured else (0.0, 0.0)
         return self.measured is not None and self.measured.mirrors.alike and gain > 2 * error
 
+    def crops_to_measure(self, deadline: float | None) -> int:
+        """The lecture's ten; without mirror images where these lose their class; none where no time is left."""
+        alike = not self.measured or self.measured.mirrors.alike
+        return (10 if alike else 5) if self.time_for(CROPS[-1], deadline) else 0
+
     def time_for(self, looks: float, deadline: float | None) -> bool:
         """Whether that many looks at the validation images end before the deadline."""
         seconds = looks * self.image_seconds * len(self.splits.validation)
@@ -135,10 +140,10 @@ def train(
         return _by_gradient(start, recipe, seed, deadline, callbacks, measure_crops, kept)
     if callbacks:
         recipe = recipe.because("no gradient steps are taken, so the callbacks were not called")
-    return _linear(start, recipe, measure_crops and start.time_for(CROPS[-1], deadline))
+    return _linear(start, recipe, start.crops_to_measure(deadline) if measure_crops else 0)
 
 
-def _linear(start: Start, recipe: Recipe, crops: bool) -> Trained:
+def _linear(start: Start, recipe: Recipe, crops: int) -> Trained:
     """The linear classifier, judged on the features that the validation images have already."""
     if recipe.test_size not in (None, recipe.size):
         recipe = recipe.because(f"the linear classifier is made for its training images' size, {recipe.size} px")
@@ -182,7 +187,7 @@ def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks, m
     )  # fmt: skip
     recipe = _told(replace(recipe, test_size=fitted.test_size, accumulate=fitted.parts), fitted)
     missing = fitted.missing
-    crops = measure_crops and start.time_for(CROPS[-1], deadline)
+    crops = start.crops_to_measure(deadline) if measure_crops else 0
     if rival and not fitted.better:
         trained = _linear(start, start.rival(recipe), crops)
         selection = _selection(fitted, trained.finished, bool(rival))
@@ -268,6 +273,7 @@ def _told(recipe: Recipe, fitted: Fitted) -> Recipe:
         f"{100 * points:.1f} ± {100 * points_error:.1f} points of accuracy ({fitted.start.accuracy:.1%} to "
         f"{fitted.best.accuracy:.1%})"
     )
+    told += ", every class counting alike" if recipe.balanced else ""
     if not fitted.better:
         return recipe.because(f"{told}: not beyond the noise, so the linear classifier is what you get")
     if fitted.share < 1:
