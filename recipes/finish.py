@@ -109,9 +109,7 @@ def finish(
                         Judged(labels, judged.astype(np.float32)))  # fmt: skip
     if len(labels) < TELLING or not crops:
         why = f"{len(labels)} validation images could not tell" if len(labels) < TELLING else "no time was left"
-        trick = (
-            f"{recipe.crops * len(recipe.scales or (1,))} crops" if recipe.asks_for_crops else f"{crops or 10} crops"
-        )
+        count = recipe.crops * len(recipe.scales or (1,)) if recipe.asks_for_crops else crops or 10
         row = Gain(f"{count} crops", None, kept=recipe.asks_for_crops, note=f"not measured: {why}")
         return replace(finished, rows=(*rows, row))
     return _with_crops(finished, models, validation, found, crops)
