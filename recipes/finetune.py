@@ -144,7 +144,9 @@ def _made(ready: Prepared, seed: int, deadline: float | None, callbacks, snapsho
     if start.splits.train.workers and not chosen.epochs:
         print("the input workers have nothing to do: this recipe trains on features, not on augmented images")
     if chosen.epochs and run.directory is not None and not any(isinstance(c, Babysitter) for c in callbacks):
-        callbacks = [Babysitter(run.directory / LOGS, sample=_sampled(start.splits.train, chosen.size)), *callbacks]
+        alone = not job_of()  # what a look inside does while other hosts wait for the next step is not known
+        sample = _sampled(start.splits.train, chosen.size) if alone else None
+        callbacks = [Babysitter(run.directory / LOGS, sample=sample), *callbacks]
     keras.utils.set_random_seed(seed)  # the same, whatever had to be computed before and what was at hand
     with clock("training"):
         trained = train(start, chosen, seed, deadline, callbacks, kept=run.training)
