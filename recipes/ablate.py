@@ -13,8 +13,9 @@ from recipes.callbacks import Quiet
 from recipes.ensemble import judged_by_halves
 from recipes.errors import RecipeError
 from recipes.finish import crop_gains, tempered
-from recipes.ledger import Gain, compared, table
-from recipes.prepare import prepare
+from recipes.ledger import TELLING, Gain, compared, table
+from recipes.plan import options
+from recipes.prepare import Prepared, prepare
 from recipes.recipe import Recipe
 from recipes.result import Result
 from recipes.training import Trained, train
@@ -104,16 +105,28 @@ def ablate(
     trainings = 1 + len(tricks or known)
     ready = prepare(dataset, backbone, recipe, validation, checked_seed(seed), deadline, trainings=trainings)
     if not ready.recipe.epochs:
-        print(f"the recipe {ready.recipe.name!r} takes no gradient steps, so only crops are measured; 'all' has tricks")
+        why = ready.recipe.reasons[-1] if deadline else "'all' has tricks"
+        print(f"the recipe {ready.recipe.name!r} takes no gradient steps, so only crops are measured; {why}")
     study = _Study(ready.start, replace(ready.recipe, refit=False), seed, deadline)
     for name in (tricks or known) if ready.recipe.epochs else ():
         study.measure(known[name])
     if len(study.runs) > 1:
         study.soup()
     study.crops()
-    result = Ablation(tuple(study.rows), replace(study.recipe, refit=ready.recipe.refit))
+    result = Ablation(tuple(study.rows), _in_full(replace(study.recipe, refit=ready.recipe.refit), recipe, ready))
     print(result)
     return result
+
+
+def _in_full(found: Recipe, asked, ready: Prepared) -> Recipe:
+    """`found` with as many epochs as the plan has for one training without a time limit."""
+    planned = options(asked, replace(ready.summary, seconds_left=None), ready.start.measured)
+    epochs = next((each.epochs for each in planned if each.name == found.name), found.epochs)
+    if epochs == found.epochs:
+        return found
+    return replace(found, epochs=epochs).because(
+        f"{epochs} epochs, of which the time limit of the study left each of its trainings {found.epochs}"
+    )
 
 
 _CUT = "the time limit ended its training"
@@ -165,6 +178,8 @@ class _Study:
         without, with_it = (after, before) if used else (before, after)
         row = compared(trick.name, without, with_it, self.validation.labels)
         more = (self.base_seconds - spent) if used else (spent - self.base_seconds)
+        if len(self.validation) < TELLING:
+            row = replace(row, kept=used, note=f"{len(self.validation)} images could not tell: as it was")
         note = f"{'in' if used else 'not in'} the recipe; {row.note}"
         self.rows.append(replace(row, seconds=more, note=note))
         if row.kept != used:
@@ -175,7 +190,9 @@ class _Study:
         shapes = [tuple(w.shape) for w in self.base.model.weights]
         alike = [run for run in self.runs if [tuple(w.shape) for w in run.model.weights] == shapes]
         if len(alike) < 2:
-            self.rows.append(Gain("soup", None, kept=False, note="not measured: no two runs have the same weights"))
+            self.rows.append(
+                Gain("soup of the runs", None, kept=False, note="not measured: no two runs have the same weights")
+            )
             return
         if not self.base.recipe.warm_start:
             note = "not measured: weights that begin at random have no meaningful mean"

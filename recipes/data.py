@@ -122,10 +122,12 @@ class Splits:
         return {name: data for name, data in parts.items() if data is not None}
 
 
-def labelled(images, labels, names, class_names=None) -> ImageData:
+def labelled(images, labels, names, class_names=None, *, positions: bool = False) -> ImageData:
     """ImageData from labels that are names or integers; `class_names` fixes the classes, otherwise they are derived.
 
     Names are sorted. Integers must be 0..classes-1 with every class present, so that a typing error cannot add a class.
+
+    positions: integers are positions in `class_names`, whatever these are.
 
     Raises: DataError for labels that are neither, out of range, or not among `class_names`.
     """
@@ -147,10 +149,10 @@ def labelled(images, labels, names, class_names=None) -> ImageData:
             raise DataError(f"labels {strange[:5]} are not among the classes {known}; rename them, or leave them out")
         position = {name: i for i, name in enumerate(known)}
         return ImageData(images, np.array([position[x] for x in labels], np.int64), tuple(known), tuple(names))
-    return ImageData(images, *_integer_labels(labels, class_names), tuple(names))
+    return ImageData(images, *_integer_labels(labels, class_names, positions), tuple(names))
 
 
-def _integer_labels(labels, class_names):
+def _integer_labels(labels, class_names, positions: bool):
     if labels.dtype.kind not in "iub" and not np.all(np.isfinite(labels) & (labels == np.floor(labels))):
         raise DataError(f"labels are {labels.dtype} with fractions; expected integers 0, 1, 2, … or class names")
     labels = labels.astype(np.int64)
@@ -159,7 +161,7 @@ def _integer_labels(labels, class_names):
         raise DataError(f"labels out of range: {labels.min()} at index {at}; integer labels count from 0")
     if class_names is not None:
         numbers = [str(i) for i in range(len(class_names))]
-        if list(class_names) != numbers and all(name.isdecimal() for name in class_names):
+        if not positions and list(class_names) != numbers and all(name.isdecimal() for name in class_names):
             raise DataError(
                 f"labels are integers and so are the names of the classes, {list(class_names)[:5]}: give the names, as "
                 "strings, for a number could as well be a position among them"

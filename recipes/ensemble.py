@@ -134,11 +134,18 @@ def _joint(results, model: keras.Model, name: str, told: str, size: int, mirror:
     )  # fmt: skip
     phases = {phase for result in results for phase in result.seconds}
     return Result(
-        model=model, class_names=list(first.class_names), recipe=recipe, history={}, audit=first.audit,
+        model=model, class_names=list(first.class_names), recipe=recipe, history={}, audit=_joint_audit(results),
         backbone=f"{name}: " + ", ".join(sorted({r.backbone for r in results})), versions=first.versions,
         seconds={phase: sum(r.seconds.get(phase, 0.0) for r in results) for phase in sorted(phases)},
         command={name.split()[0]: [r.command for r in results]},
     )  # fmt: skip
+
+
+def _joint_audit(results):
+    """The first one's, with all images that any of them was trained on or chosen by."""
+    prints = [result.audit.fingerprints for result in results]
+    every = {split: tuple(dict.fromkeys(p for each in prints for p in each.get(split, ()))) for split in prints[0]}
+    return results[0].audit.with_fingerprints(every)
 
 
 def _mean_model(results, size: int) -> keras.Model:

@@ -116,12 +116,13 @@ class Extractor:
 
     def seconds_of(self, data: ImageData) -> float:
         """Per image of a pass over some images of `data`, once the step is compiled."""
-        some, batches, began = data.subset(np.arange(min(len(data), 128))), 5, 0.0
+        some, seen, began = data.subset(np.arange(min(len(data), 128))), 0, 0.0
         step = self._step(False)
-        for images in images_alone(some, self.policy, 32).repeat().take(batches):
+        for images in images_alone(some, self.policy, 32).repeat().take(5):
             step(images)
+            seen = seen + len(images) if began else 0
             began = began or time.monotonic()
-        return (time.monotonic() - began) / ((batches - 1) * min(32, len(some)))
+        return (time.monotonic() - began) / seen
 
     def _step(self, mirrored: bool):
         """Images (batch, size, size, 3) → per stage (views, batch, channels), traced once."""

@@ -90,7 +90,8 @@ def finish(
     if recipe.mirror is None:
 
         def choice(images=slice(None)) -> Gain:
-            return _mirror_row(*(look[:, images] for look in looks), labels[images], mirrors_gain)
+            seen = (look[:, images] for look in looks)
+            return _mirror_row(*seen, labels[images], mirrors_gain, telling=len(labels) >= TELLING)
 
         rows = [choice()]
         recipe = replace(recipe, mirror=rows[0].kept)
@@ -110,7 +111,7 @@ def finish(
     if len(labels) < TELLING or not crops:
         why = f"{len(labels)} validation images could not tell" if len(labels) < TELLING else "no time was left"
         count = recipe.crops * len(recipe.scales or (1,)) if recipe.asks_for_crops else crops or 10
-        row = Gain(f"{count} crops", None, kept=recipe.asks_for_crops, note=f"not measured: {why}")
+        row = Gain(f"{count} crop{'s' * (count > 1)}", None, kept=recipe.asks_for_crops, note=f"not measured: {why}")
         return replace(finished, rows=(*rows, row))
     return _with_crops(finished, models, validation, found, crops)
 
@@ -144,9 +145,13 @@ def _cross_fitted(logits: np.ndarray, labels, looks=(), choice=None, temper: boo
     return found
 
 
-def _mirror_row(straight: np.ndarray, both: np.ndarray, labels, mirrors_gain: bool) -> Gain:
-    """The ledger's row of mirror images, by logits (views, n, classes) without and with them."""
+def _mirror_row(straight: np.ndarray, both: np.ndarray, labels, mirrors_gain: bool, telling: bool) -> Gain:
+    """The ledger's row of mirror images, by logits (views, n, classes) without and with them.
+
+    telling: whether the validation images, of which these may be a part, are enough to decide.
+    """
     row = compared("mirror images", softmax(straight, -1).mean(0), softmax(both, -1).mean(0), labels, cost=2.0)
+    row = replace(row, kept=telling and row.beyond_noise)
     if mirrors_gain and not row.kept and min(row.interval[1], row.nats_interval[1]) >= 0:
         note = "the linear classifier gains by them beyond its noise (cross-validated), no loss beyond it here: on"
         row = replace(row, kept=True, note=note)

@@ -253,6 +253,7 @@ def fit_again(
         model.set_weights(before)
         told = f"no time was left to train once more with the validation images (about {needed:.0f} s)"
         return (told,), fitted.snapshots, ()
+    print(f"once more, to epoch {fitted.best_epoch}, on all {len(images)} images")
     stop = StopAt(deadline if deadline is not None else math.inf)
     cycles = [CycleEnds(recipe)] if fitted.snapshots else []
     changes = training.run(fitted.best_epoch, [stop, *cycles]).changes

@@ -70,12 +70,17 @@ def placeholders(images: list[Seen]) -> Iterator[Finding]:
         or image.facts.contrast < _FLAT_CONTRAST
         or copies[image.facts.fingerprint] >= _COPIES
     ]
-    if odd and sum(image.split != "test" for image in odd) <= max(1, _ACCIDENTS * len(telling)):
+    tested = [image for image in odd if image.split == "test"]
+    trained = [image for image in odd if image.split != "test"]
+    out, kept = [], []
+    for some, part in ((trained, len(telling)), (tested, len(read) - len(telling))):
+        (out if len(some) <= max(1, _ACCIDENTS * part) else kept).extend(some)
+    if out:
         action = "excluded (almost one colour, or the same picture many times)"
-        yield Finding("placeholder", _names(odd), action, excluded=True)
-    elif odd:
+        yield Finding("placeholder", _names(out), action, excluded=True)
+    if kept:
         action = "kept: almost one colour, or the same picture many times, but too many to be accidents"
-        yield Finding("flat picture", _names(odd), action)
+        yield Finding("flat picture", _names(kept), action)
 
 
 def traits(images: list[Seen]) -> Iterator[Finding]:

@@ -188,7 +188,7 @@ def _adjusted(recipe: Recipe, changes: dict, summary: Summary, probe) -> Recipe:
     snapshots = changes.pop("snapshots", 0)
     if changes:
         shown = ", ".join(f"{name} = {value}" for name, value in changes.items())
-        recipe = changed(recipe, changes).because(f"{shown}: asked for")
+        recipe = _without_explanations(changed(recipe, changes), recipe, changes).because(f"{shown}: asked for")
     recipe = with_snapshots(recipe, snapshots) if snapshots else recipe
     recipe = recipe if "accumulate" in changes else _in_memory(recipe, summary)
     return in_time(recipe, summary, probe)
@@ -252,24 +252,35 @@ def _fitted(recipe: Recipe, summary: Summary, probe=None) -> Recipe:
             f"{summary.weights / 1e6:.0f} million weights are trained: with stochastic depth, where the network has "
             "residual branches"
         )
-    return in_time(_in_memory(_explained(recipe), summary), summary, probe)
+    return in_time(_in_memory(recipe.because(*_explanations(recipe).values()), summary), summary, probe)
 
 
-def _explained(recipe: Recipe) -> Recipe:
-    """`recipe` with why a training is as long as it is, and what is done against its noise."""
+def _explanations(recipe: Recipe) -> dict[tuple[str, ...], str]:
+    """Fields of a ready-made recipe → why they are as they are."""
     times = 1 if recipe.warm_start else 2
-    told = (
-        f"{recipe.epochs} epochs: of {times * FEWEST_EPOCHS} to {times * MOST_EPOCHS} those that show nearest to "
-        f"{times * shown_in_all(recipe.size):,} images in all"
-    )
+    told = {
+        (
+            "epochs",
+            "size",
+        ): f"{recipe.epochs} epochs: of {times * FEWEST_EPOCHS} to {times * MOST_EPOCHS} those that show "
+        f"nearest to {times * shown_in_all(recipe.size):,} images in all"
+    }
     if not recipe.warm_start:
-        return recipe.because(told)
-    return recipe.because(
-        f"{told}; the learning rate falls by {recipe.layer_decay:g} from each stage to the one before it, which is the "
-        "more general",
-        f"against overfitting images are varied lightly, and the weights kept are a running average (decay "
-        f"{recipe.averaging:g}), which smooths the noise of the steps",
-    )
+        return told
+    return told | {
+        (
+            "layer_decay",
+        ): f"the learning rate falls by {recipe.layer_decay:g} from each stage to the one before it, which "
+        "is the more general",
+        ("averaging", "policy"): "against overfitting images are varied lightly, and the weights kept are a running "
+        f"average (decay {recipe.averaging:g}), which smooths the noise of the steps",
+    }
+
+
+def _without_explanations(recipe: Recipe, planned: Recipe, changed) -> Recipe:
+    """`recipe` without those of the plan's explanations that tell of fields which are otherwise now."""
+    untrue = {told for names, told in _explanations(planned).items() if set(names) & set(changed)}
+    return replace(recipe, reasons=tuple(reason for reason in recipe.reasons if reason not in untrue))
 
 
 def _in_memory(recipe: Recipe, summary: Summary) -> Recipe:
@@ -297,7 +308,7 @@ def epoch_seconds(recipe: Recipe, images: float, held_out: float, image_seconds:
 
 def in_time(recipe: Recipe, summary: Summary, probe) -> Recipe:
     """As many epochs as the time limit has room for; none, and so the linear classifier, below three."""
-    if summary.seconds_left is None or not summary.image_seconds:
+    if not recipe.epochs or summary.seconds_left is None or not summary.image_seconds:
         return recipe
     epoch = epoch_seconds(recipe, summary.images, summary.held_out or 0, summary.image_seconds)
     room = int(0.7 * summary.seconds_left / epoch)  # the rest: tracing, evaluation, the last training on all images
@@ -305,6 +316,7 @@ def in_time(recipe: Recipe, summary: Summary, probe) -> Recipe:
         return recipe
     told = f"an epoch takes about {epoch:.0f} s and {max(0, summary.seconds_left):.0f} s of the time limit are left"
     if room < 3 and recipe.warm_start:
+        recipe = _without_explanations(recipe, recipe, ("epochs", "layer_decay", "averaging"))
         return _linear(recipe, probe).because(f"{told}: no time to finetune, so the linear classifier is what you get")
     epochs = max(1, room)
     shorter = replace(recipe, epochs=epochs, snapshots=min(recipe.snapshots, epochs))

@@ -12,7 +12,7 @@ from recipes.arguments import asked_size, check_fits, needs_probe
 from recipes.audit import Audit, audit, usable
 from recipes.backbones import Backbone, resolve
 from recipes.compare import compare
-from recipes.data import Splits, joined
+from recipes.data import ImageData, Splits, joined
 from recipes.devices import free_memory, prepare_devices
 from recipes.errors import DataError
 from recipes.features import Extractor, Features
@@ -144,13 +144,18 @@ def with_validation(splits: Splits, validation) -> Splits:
         if own is None:
             return splits
         print(f"the {len(own)} images of its validation split join the training images, of which a part is held out")
-        return replace(splits, train=joined(splits.train, own), validation=None)
+        return replace(splits, train=joined(splits.train, _renamed(own, splits.train)), validation=None)
     if own is not None:
         print(f"the {len(own)} images of its own validation split are not used, for another one was given")
     given = load(validation, splits.train.class_names).train
-    if not set(given.names).isdisjoint(splits.train.names):  # images in memory: excluded are names
-        given = replace(given, names=tuple(f"validation {name}" for name in given.names))
-    return replace(splits, validation=given)
+    return replace(splits, validation=_renamed(given, splits.train))
+
+
+def _renamed(given: ImageData, train: ImageData) -> ImageData:
+    """With other names than the training images, for the audit tells images in memory apart by these."""
+    if set(given.names).isdisjoint(train.names):
+        return given
+    return replace(given, names=tuple(f"validation {name}" for name in given.names))
 
 
 def _split(splits: Splits, facts, fraction: float, seed: int):

@@ -110,6 +110,7 @@ class Recipe:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
                 raise RecipeError(f"Recipe.{name} is {value!r}; expected a finite number")
+            object.__setattr__(self, name, float(value))
         for name in _SWITCHES:
             value = getattr(self, name)
             if not (isinstance(value, bool | np.bool_) or (name == "mirror" and value is None)):

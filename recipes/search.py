@@ -19,7 +19,7 @@ from recipes.features import images_alone
 from recipes.linear import content_folds
 from recipes.plan import options
 from recipes.prepare import Prepared, prepare
-from recipes.recipe import Recipe
+from recipes.recipe import Adjusted, Recipe
 from recipes.run_folder import check_writable
 from recipes.shared_study import claimed
 from recipes.training import Start, train
@@ -160,7 +160,7 @@ def search(
     deadline = None if time_limit is None else began + seconds(time_limit)
     place = shared_study.opened(storage)
     ready = prepare(dataset, backbone, recipe, validation, seed, None)  # the limit is the search's, not one training's
-    base = _trainable(ready, space)
+    base = _trainable(ready, space, recipe)
     _check_values(base, space)
     part = _choosing(ready, seed)
     name = _name(base, space, ready, seed)
@@ -208,11 +208,12 @@ class _Prune(keras.callbacks.Callback):
             raise optuna.TrialPruned
 
 
-def _trainable(ready: Prepared, space: dict) -> Recipe:
+def _trainable(ready: Prepared, space: dict, asked) -> Recipe:
     """What is varied, without what would cost every trial and tell nothing: a second training on all images."""
     recipe = ready.recipe
     if not recipe.epochs:
-        recipe = options("all", ready.summary, ready.start.measured)[0]
+        instead = Adjusted("all", asked.changes) if isinstance(asked, Adjusted) else "all"
+        recipe = options(instead, ready.summary, ready.start.measured)[0]
         print(f"the plan is {ready.recipe.name!r}, which takes no gradient steps: the recipe 'all' is varied")
     whole = {"accumulate": 1} if "batch_size" in space else {}
     return replace(recipe, refit=False, reasons=(), **whole)

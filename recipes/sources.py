@@ -280,5 +280,5 @@ def _from_tf_data(dataset: tf.data.Dataset, class_names) -> ImageData:
         images = stacked(images, "dataset")
     if own_names is None:
         return labelled(images, np.array(labels), shown, class_names)
-    data = labelled(images, np.array(labels), shown, own_names)
+    data = labelled(images, np.array(labels), shown, [str(name) for name in own_names], positions=True)
     return data.with_classes(class_names or sorted(own_names))

@@ -18,7 +18,7 @@ from recipes.finish import Finished, finish
 from recipes.fit import Fitted, fit, fit_again, stage_rates, unfreeze
 from recipes.linear import Linear, fit_path
 from recipes.probe import Probe
-from recipes.recipe import CROPS, Recipe
+from recipes.recipe import Recipe
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +64,12 @@ class Start:
         gain, error = self.measured.head.mirror_gain if self.measured else (0.0, 0.0)
         return self.measured is not None and self.measured.mirrors.alike and gain > 2 * error
 
-    def crops_to_measure(self, deadline: float | None) -> int:
-        """The lecture's ten; without mirror images where these lose their class; none where no time is left."""
+    def crops_to_measure(self, recipe: Recipe, deadline: float | None) -> int:
+        """What was asked for, or the lecture's ten; without mirror images where these lose their class; none where no
+        time is left."""
         alike = not self.measured or self.measured.mirrors.alike
-        return (10 if alike else 5) if self.time_for(CROPS[-1], deadline) else 0
+        count = recipe.crops if recipe.asks_for_crops else 10 if alike else 5
+        return count if self.time_for(count * len(recipe.scales or (1,)), deadline) else 0
 
     def time_for(self, looks: float, deadline: float | None) -> bool:
         """Whether that many looks at the validation images end before the deadline."""
@@ -140,7 +142,7 @@ def train(
         return _by_gradient(start, recipe, seed, deadline, callbacks, measure_crops, kept)
     if callbacks:
         recipe = recipe.because("no gradient steps are taken, so the callbacks were not called")
-    return _linear(start, recipe, start.crops_to_measure(deadline) if measure_crops else 0)
+    return _linear(start, recipe, start.crops_to_measure(recipe, deadline) if measure_crops else 0)
 
 
 def _linear(start: Start, recipe: Recipe, crops: int) -> Trained:
@@ -156,6 +158,7 @@ def _linear(start: Start, recipe: Recipe, crops: int) -> Trained:
     model = logits_model(start.network, start.classes, recipe.size, taps=recipe.taps)
     set_head(model, linear.kernel, linear.bias)
     validation = start.splits.validation
+    logits = logits if len(logits) == 1 + recipe.mirror else None  # of much data only the images as they are were seen
     finished = finish(model, recipe, validation, logits, crops=crops)
     recipe = finished.recipe
     if recipe.refit:
@@ -187,7 +190,7 @@ def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks, m
     )  # fmt: skip
     recipe = _told(replace(recipe, test_size=fitted.test_size, accumulate=fitted.parts), fitted)
     missing = fitted.missing
-    crops = start.crops_to_measure(deadline) if measure_crops else 0
+    crops = start.crops_to_measure(recipe, deadline) if measure_crops else 0
     if rival and not fitted.better:
         trained = _linear(start, start.rival(recipe), crops)
         selection = _selection(fitted, trained.finished, bool(rival))
@@ -203,7 +206,6 @@ def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks, m
         linear = start.linear(recipe, everything=True)
         begin = [*initial[:-2], linear.kernel, linear.bias]
         everything = joined(splits.train, splits.validation)
-        print(f"once more, to epoch {fitted.best_epoch}, on all {len(everything)} images")
         told, snapshots, gone = fit_again(model, begin, everything, recipe, fitted, kept=kept("again"), **how)
         recipe, models = recipe.because(*told), members(model, snapshots)
         missing = tuple(dict.fromkeys((*missing, *gone)))

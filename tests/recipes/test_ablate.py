@@ -32,6 +32,7 @@ def test_every_trick_has_its_row(photos, monkeypatch):
         if trick.name in rows and rows[trick.name].interval:
             assert trick.used(told.recipe) == rows[trick.name].kept
     assert "label smoothing" in str(told)
+    assert "4 images could not tell: as it was" in rows["label smoothing"].note and told.recipe.label_smoothing == 0.1
     first, *others = (start.network.network for start in starts)
     assert len(others) == 3
     for other in others:
@@ -51,7 +52,7 @@ def test_the_time_limit_leaves_rows_unmeasured(photos):
     )
     assert all("not measured" in row.note for row in told.rows if row.trick in {trick.name for trick in TRICKS})
     assert told.rows[0].note == "the time limit ended its training"
-    assert not any(row.interval for row in told.rows if row.trick.endswith(("crops", "soup")))
+    assert not any(row.interval for row in told.rows if row.trick.endswith(("crops", "soup of the runs")))
 
 
 def test_without_gradient_steps_there_are_only_crops(photos):

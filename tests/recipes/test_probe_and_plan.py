@@ -207,6 +207,20 @@ def test_epochs_do_not_turn_the_linear_classifier_into_a_training():
         assert chosen.epochs == 0 and "epochs = 5: not taken" in str(chosen) and "mirror = False: asked" in str(chosen)
 
 
+def test_a_linear_classifier_has_all_the_time_it_takes():
+    late = Summary(100, 10, 224, held_out=20, image_seconds=0.01, seconds_left=-1)
+    (recipe,) = options(adjusted("probe", batch_size=4), late, probe_of(0.7, 0.6))
+    assert recipe.batch_size == 4 and "no time" not in str(recipe)
+
+
+def test_reasons_are_those_of_the_fields_as_they_are():
+    summary, probe = Summary(500, 10, 224, held_out=100), probe_of(0.7, 0.6)
+    (recipe,) = options(adjusted("all", epochs=5, averaging=0.0), summary, probe)
+    told = str(recipe)
+    assert "nearest to" not in told and "running average" not in told and "falls by 0.7" in told
+    assert "epochs = 5, averaging = 0.0: asked for" in told
+
+
 def test_where_no_gradient_steps_are_taken_nothing_is_compared():
     summary = Summary(500, 10, 224, held_out=100)
     assert len(options(adjusted("auto", patience=3), summary, thin_probe(0.88, 0.03))) == 2

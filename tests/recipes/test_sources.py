@@ -170,6 +170,14 @@ def test_names_of_image_dataset_from_directory(tmp_path):
     assert means == [2, 1, 0]
 
 
+def test_names_of_image_dataset_from_directory_that_are_numbers():
+    images, _ = arrays(2)
+    dataset = tf.data.Dataset.from_tensor_slices((images, [0, 0, 1, 1, 2, 2]))
+    dataset.class_names = ["1", "2", "10"]
+    train = load(dataset).train
+    assert train.class_names == ("1", "10", "2") and train.labels.tolist() == [0, 0, 2, 2, 1, 1]
+
+
 def test_images_of_several_sizes_in_a_list():
     images, names = arrays(2)
     train = load(([images[0], images[1][:20], *images[2:]], names)).train
