@@ -45,9 +45,7 @@ def asked_size(recipe) -> int | None:
 def check_recipe(recipe) -> None:
     names = ("auto", *NAMES)
     if not isinstance(recipe, Recipe) and _name(recipe) not in names:
-        raise RecipeError(
-            f"recipe is {recipe!r}; expected one of {('auto', *NAMES)}, one of these adjusted, or a Recipe"
-        )
+        raise RecipeError(f"recipe is {recipe!r}; expected one of {names}, one of these adjusted, or a Recipe")
 
 
 def needs_probe(recipe, network: Backbone) -> bool:
