@@ -31,12 +31,13 @@ def preview(
     policy: Annotated[str, typer.Option(help="none, light, resnet, or strong.")] = "light",
     size: Annotated[int, typer.Option(help="Side of the crops, pixels.", min=8)] = 224,
     seed: SeedOption = 0,
+    within: WithinOption = None,
 ):
     """Draw some images and what an augmentation policy makes of them."""
     if policy not in POLICIES:
         raise recipes.RecipeError(f"policy is {policy!r}; expected one of {list(POLICIES)}")
     check_picture(output)
-    data = load(dataset).train
+    data = load(listed(dataset, within)).train
     spread = data.subset(np.linspace(0, len(data) - 1, min(4, len(data))).astype(int))
     augment.preview(spread.source(), POLICIES[policy](size), seed=seed).savefig(output)
     print(output)

@@ -29,15 +29,18 @@ CropsOption = Annotated[
 ]
 PICTURES = ".png, .jpg, .svg or .pdf"
 PictureOption = Annotated[Path, typer.Option(help=f"The picture to write: {PICTURES}.")]
-SeedOption = Annotated[int, typer.Option(help="Two CPU runs with one seed give the same weights.")]
+SeedOption = Annotated[int, typer.Option(help="Of all that is drawn: with one seed two CPU runs give the same.")]
 
 
-def listed(dataset: str, within: Path | None):
-    return dataset if within is None else recipes.from_csv(dataset, within=within)
+def listed(dataset, within: Path | None):
+    """A CSV with the folder that its paths may not leave; anything else as it is."""
+    if within is None or not str(dataset).lower().endswith(".csv"):
+        return dataset
+    return recipes.from_csv(dataset, within=within)
 
 
 def crops_asked(crops: str) -> int | str:
-    return int(crops) if crops.isdigit() else crops
+    return int(crops) if crops.isdecimal() else crops
 
 
 def check_picture(path: Path) -> None:

@@ -96,14 +96,14 @@ def export(
         str | None, typer.Option(help="Images to prove it with, in place of the validation images.")
     ] = None,
     max_pixels: Annotated[int, typer.Option(help="Refuse larger images by their header.", min=1)] = MAX_PIXELS,
+    within: WithinOption = None,
 ):
     """Write the classifier for others to run, after a fresh process has answered with it as the run does."""
     from recipes.export import check_backend
 
-    given = dict(top_k=top_k, abstain=abstain, quantize=quantize, proof=proof, max_pixels=max_pixels)
-    crops = int(crops) if crops.isdecimal() else crops
+    given = dict(top_k=top_k, abstain=abstain, quantize=quantize, max_pixels=max_pixels, proof=listed(proof, within))
     check_backend(format)
-    path = recipes.load(run).export(directory, format=format, crops=crops, **given)
+    path = recipes.load(run).export(directory, format=format, crops=crops_asked(crops), **given)
     print(f"{format}: {path}")
     if format == "saved_model":
         print(f"next:   recipes serve {path}    saved_model_cli show --dir {path} --tag_set serve --all")

@@ -43,7 +43,7 @@ def finetune(
         listed(dataset, within),
         backbone=backbone,
         recipe=_recipe(recipe, epochs),
-        validation=_fraction(validation),
+        validation=listed(_fraction(validation), within),
         time_limit=time_limit,
         seed=seed,
         output=output,
@@ -68,10 +68,12 @@ def pretrain(
     epochs: Annotated[int | None, typer.Option(help="Instead of what the recipe says.", min=1)] = None,
     size: Annotated[int, typer.Option(help="Side of the images that the network takes, pixels.", min=16)] = 32,
     seed: SeedOption = 0,
+    within: WithinOption = None,
 ):
     """Train a compact network from nothing on a large dataset, to finetune it elsewhere."""
     changes = {"size": size} if epochs is None else {"size": size, "epochs": epochs}
-    result = recipes.pretrain(dataset, recipe=recipes.adjusted("scratch", **changes), output=output, seed=seed)
+    recipe = recipes.adjusted("scratch", **changes)
+    result = recipes.pretrain(listed(dataset, within), recipe=recipe, output=output, seed=seed)
     print(f"\n{result}\n\nnext:   recipes finetune PHOTOS --backbone {output / 'backbone.keras'}")
 
 
@@ -86,9 +88,10 @@ def rank(
     dataset: DatasetArgument,
     backbones: Annotated[list[str], typer.Argument(help="Networks to compare, each as --backbone takes it.")],
     seed: SeedOption = 0,
+    within: WithinOption = None,
 ):
     """Which of several networks to finetune: each looks at the images once."""
-    ranking = recipes.rank(dataset, backbones, seed=seed)
+    ranking = recipes.rank(listed(dataset, within), backbones, seed=seed)
     print(f"{ranking}\n\nnext:   recipes finetune {dataset} --backbone '{ranking.best.name}'")
 
 
@@ -97,17 +100,24 @@ JoinedOption = Annotated[Path, typer.Option(help="Folder for the joint run.")]
 HeldOutOption = Annotated[str | None, typer.Option(help="Labelled images that no run was trained on.")]
 
 
-def ensemble(runs: Runs, output: JoinedOption = Path("ensemble"), validation: HeldOutOption = None):
+def ensemble(
+    runs: Runs,
+    output: JoinedOption = Path("ensemble"),
+    validation: HeldOutOption = None,
+    within: WithinOption = None,
+):
     """Average the predictions of several runs into one."""
-    _join(recipes.ensemble, runs, output, validation)
+    _join(recipes.ensemble, runs, output, listed(validation, within))
 
 
-def soup(runs: Runs, output: JoinedOption = Path("soup"), validation: HeldOutOption = None):
+def soup(
+    runs: Runs, output: JoinedOption = Path("soup"), validation: HeldOutOption = None, within: WithinOption = None
+):
     """Average the weights of several runs of one architecture: the cost of one model."""
-    _join(recipes.soup, runs, output, validation)
+    _join(recipes.soup, runs, output, listed(validation, within))
 
 
-def _join(how, runs, output: Path, validation: str | None) -> None:
+def _join(how, runs, output: Path, validation) -> None:
     joint = how([recipes.load(run) for run in runs], validation)
     joint.save(output)
     print(f"{joint}\n\nrun:    {output}")
@@ -120,9 +130,12 @@ def ablate(
     trick: Annotated[list[str] | None, typer.Option(help="One --trick each; default: all.")] = None,
     time_limit: Annotated[str | None, typer.Option(help="No training is begun that would end later: 10m, 2h.")] = None,
     seed: SeedOption = 0,
+    within: WithinOption = None,
 ):
     """Measure what each trick of the training is worth on a dataset."""
-    recipes.ablate(dataset, backbone=backbone, recipe=recipe, tricks=trick, time_limit=time_limit, seed=seed)
+    recipes.ablate(
+        listed(dataset, within), backbone=backbone, recipe=recipe, tricks=trick, time_limit=time_limit, seed=seed
+    )
 
 
 def search(

@@ -40,7 +40,8 @@ _FOLDS = 5  # one of them chooses, the others are trained on
 class Trial:
     """One training: the fields of the recipe that were drawn, and how well it classified the images that choose.
 
-    state: "complete", "pruned" (stopped early, for others were better by then) or "failed".
+    number: among the trials that were to be done, from 0; optuna's own counts those that were begun twice.
+    state:  "complete", "pruned" (stopped early, for others were better by then) or "failed".
     """
 
     number: int
@@ -78,7 +79,7 @@ class Search:
         told = ", ".join(f"{states.count(state)} {state}" for state in ("complete", "pruned", "failed"))
         shown = ", ".join(f"{name} {_shown(value)}" for name, value in self.best.values.items())
         return (
-            f"{len(states)} trials ({told}); the best, number {self.best.number + 1}: {shown}\n"
+            f"{_trials(len(states))} ({told}); the best, number {self.best.number + 1}: {shown}\n"
             f"on the {self.chosen_by} images that chose it: {self.best.accuracy:.1%}\n"
             f"on the validation images, which did not: {self.accuracy}\n{self.recipe.reasons[-1]}"
         )
@@ -141,6 +142,9 @@ def search(
                 others' at that epoch; "hyperband", all but the best third at epochs 1, 3, 9, … of brackets that differ
                 in where that begins (Li et al. 2018); None, or "none": no trial.
 
+    validation: as `finetune` takes it; its images judge the winner.
+    seed:       of splits, weights and augmentation; without a storage, of what is drawn, too.
+
     Prints a line per trial, as the lecture's table: accuracy, values, (i / n).
 
     Raises: RecipeError for a bad space, DataError and BackboneError as `finetune`, TrainingError where no trial ended.
@@ -166,7 +170,8 @@ def search(
     name = _name(base, space, ready, seed)
     study = shared_study.study(place, name, sampler, trials, seed, pruner)
     sizes = len(part.splits.train), len(part.splits.validation)
-    print(f"{trials} trials of up to {base.epochs} epochs on {sizes[0]} images; {sizes[1]} others choose", flush=True)
+    longest = max(end for end in space.get("epochs", [base.epochs]) if end != "log")
+    print(f"{_trials(trials)} of up to {longest} epochs on {sizes[0]} images; {sizes[1]} others choose", flush=True)
     shared_study.run(study, _Objective(part, base, space, seed, trials), trials, deadline)
     found = _found(study, part, base, ready, seed, shared_study.coarse(trials) if sampler == "tpe" else 0)
     if deadline is not None and time.monotonic() > deadline:
@@ -183,20 +188,21 @@ class _Objective:
     def __call__(self, trial) -> float:
         slot = claimed(trial)
         recipe = replace(self.base, **{name: _drawn(trial, name, ends) for name, ends in self.space.items()})
+        values = ", ".join(f"{name}: {_shown(value)}" for name, value in trial.params.items())
+        told = f"{values}, ({slot + 1} / {self.trials})"
         keras.utils.set_random_seed(self.seed)
-        watch = [_Prune(trial), Quiet()]
+        watch = [_Prune(trial, told), Quiet()]
         trained = train(self.part.copy(), recipe, self.seed, None, watch, measure_crops=False)
         found = trained.fitted.best  # whether or not it beats the linear classifier: that is the winner's business
         trial.set_user_attr("accuracy", found.accuracy)
-        values = ", ".join(f"{name}: {_shown(value)}" for name, value in trial.params.items())
-        print(f"val_acc: {found.accuracy:.4f}, {values}, ({slot + 1} / {self.trials})", flush=True)
+        print(f"val_acc: {found.accuracy:.4f}, {told}", flush=True)
         return found.loss
 
 
 class _Prune(keras.callbacks.Callback):
-    def __init__(self, trial):
+    def __init__(self, trial, told: str):
         super().__init__()
-        self.trial = trial
+        self.trial, self.told = trial, told
 
     def on_epoch_end(self, epoch, logs=None):
         import optuna
@@ -204,7 +210,8 @@ class _Prune(keras.callbacks.Callback):
         self.trial.report(logs["val_loss"], epoch + 1)
         if self.trial.should_prune():
             self.trial.set_user_attr("accuracy", logs["val_accuracy"])
-            print(f"val_acc: {logs['val_accuracy']:.4f} after {epoch + 1} epochs: stopped, others were better by then")
+            after = f"stopped after {epoch + 1} epochs, others were better by then"
+            print(f"val_acc: {logs['val_accuracy']:.4f}, {self.told}: {after}", flush=True)
             raise optuna.TrialPruned
 
 
@@ -243,18 +250,18 @@ def _found(study, part: Start, base: Recipe, ready: Prepared, seed: int, coarse:
     images = images_alone(validation, trained.recipe.evaluation_policy, winner.batch_size)
     judged = score(trained.model.predict(images, verbose=0)[: len(validation)], validation.labels)
     recipe = replace(winner, refit=ready.recipe.refit).because(
-        f"a search of {len(told)} trials chose {shown}: {best.accuracy:.1%} on the {len(part.splits.validation)} "
+        f"a search of {_trials(len(told))} chose {shown}: {best.accuracy:.1%} on the {len(part.splits.validation)} "
         f"images that chose, {judged.accuracy:.1%} on the validation images"
         + ("" if trained.fitted.better else ", by the linear classifier, which it did not beat")
     )
-    found = Search(recipe, judged, len(part.splits.validation), told, coarse, study)
+    found = Search(recipe, judged, len(part.splits.validation), told, min(coarse, len(told)), study)
     print(found)
     return found
 
 
 def _told(trial) -> Trial:
     state = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed")
-    return Trial(trial.number, dict(trial.params), trial.user_attrs.get("accuracy"), trial.value, state)
+    return Trial(shared_study.slot(trial), dict(trial.params), trial.user_attrs.get("accuracy"), trial.value, state)
 
 
 def _drawn(trial, name: str, ends):
@@ -295,6 +302,10 @@ def _check_values(base: Recipe, space: dict) -> None:
 
 def _shown(value) -> str:
     return f"{value:.3e}" if isinstance(value, float) else str(value)
+
+
+def _trials(count: int) -> str:
+    return "1 trial" if count == 1 else f"{count} trials"
 
 
 def _name(base: Recipe, space, ready: Prepared, seed: int) -> str:

@@ -29,8 +29,13 @@ def render(found) -> str:
         "search.html.jinja", found=found, states=Counter(trial.state for trial in found.trials),
         importance=mattered if any(mattered.values()) else {}, names=list(mattered), shown=ordered[:_TRIALS],
         layouts=_layouts(found, numeric(found, list(mattered))[:_FIELDS]), contour=_contour(found, list(mattered)),
-        enough=ENOUGH, configuration=configuration(found.recipe),
+        few=_few(found), configuration=configuration(found.recipe),
     )  # fmt: skip
+
+
+def _few(found) -> str:
+    complete = sum(trial.state == "complete" for trial in found.trials)
+    return f"it takes {ENOUGH} trials that came to their end, here {complete} did"
 
 
 def _layouts(found, names) -> list:
@@ -60,7 +65,7 @@ def _contour(found, names) -> dict:
     if len(pair) < 2:
         return {"why": "it takes two numeric fields"}
     if len(seen) < ENOUGH:
-        return {"why": f"{len(seen)} complete trials are too few, it takes {ENOUGH}"}
+        return {"why": _few(found)}
     seen = sorted(seen, key=lambda trial: trial.loss)
     drawn = seen if len(seen) <= _DRAWN else [seen[i] for i in np.linspace(0, len(seen) - 1, _DRAWN).astype(int)]
     low, high = (

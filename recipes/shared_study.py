@@ -82,34 +82,37 @@ def _queue(found, trials: int) -> None:
 
     held, stopped = set(), {}
     for trial in found.get_trials(deepcopy=False):
-        slot, attributes = trial.user_attrs.get(_SLOT), trial.user_attrs
-        if trial.state != TrialState.FAIL or attributes.get(_DIVERGED):
-            held.add(slot)
-        elif not attributes.get(_SURPLUS):
-            stopped[slot] = trial.params
-    for slot in range(trials):
-        if slot not in held:
-            found.enqueue_trial(stopped.get(slot, {}), user_attrs={_SLOT: slot})
+        if trial.state != TrialState.FAIL or trial.user_attrs.get(_DIVERGED):
+            held.add(slot(trial))
+        elif not trial.user_attrs.get(_SURPLUS):
+            stopped[slot(trial)] = trial.params
+    for free in sorted({*range(trials)} - held):
+        found.enqueue_trial(stopped.get(free, {}), user_attrs={_SLOT: free})
+
+
+def slot(trial) -> int | None:
+    """Which of the trials that are to be done an optuna trial is, from 0."""
+    return trial.user_attrs.get(_SLOT)
 
 
 def claimed(trial) -> int:
-    """Which of the trials that are to be done an optuna trial is.
+    """The `slot` of a trial that begins.
 
     Raises: Surplus where another one has done it or is at it: two processes may both have queued it.
     """
     from optuna.trial import TrialState
 
-    slot = trial.user_attrs.get(_SLOT)
-    rivals = [other for other in trial.study.get_trials(deepcopy=False) if other.user_attrs.get(_SLOT) == slot]
+    mine = slot(trial)
+    rivals = [other for other in trial.study.get_trials(deepcopy=False) if slot(other) == mine]
     done = any(
         other.state in (TrialState.COMPLETE, TrialState.PRUNED)
         or (other.state == TrialState.RUNNING and other.number < trial.number)
         for other in rivals if other.number != trial.number
     )  # fmt: skip
-    if slot is None or done:
+    if mine is None or done:
         trial.set_user_attr(_SURPLUS, True)
         raise Surplus
-    return slot
+    return mine
 
 
 def run(found, objective: Callable, trials: int, deadline: float | None) -> None:
@@ -125,7 +128,7 @@ def run(found, objective: Callable, trials: int, deadline: float | None) -> None
             return objective(trial)
         except TrainingError as error:
             trial.set_user_attr(_DIVERGED, True)
-            print(f"trial {trial.number + 1} failed: {error}")
+            print(f"trial {slot(trial) + 1} failed: {error}", flush=True)
             raise
 
     while True:
@@ -167,6 +170,6 @@ def finished(found) -> list:
     """One finished optuna trial for each that was to be done: of one that was stopped, the one that took its place."""
     last = {}
     for trial in found.get_trials(deepcopy=False):
-        if trial.state.is_finished() and _SLOT in trial.user_attrs and not trial.user_attrs.get(_SURPLUS):
-            last[trial.user_attrs[_SLOT]] = trial
-    return [last[slot] for slot in sorted(last)]
+        if trial.state.is_finished() and slot(trial) is not None and not trial.user_attrs.get(_SURPLUS):
+            last[slot(trial)] = trial
+    return [last[place] for place in sorted(last)]

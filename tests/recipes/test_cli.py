@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from makers import folder, small_network
 
 import recipes.cli
@@ -103,6 +104,18 @@ def test_a_picture_is_of_the_kind_that_its_name_says(place, told):
     for name, begin in (("a.png", b"\x89PNG"), ("a.jpg", b"\xff\xd8\xff"), ("a.svg", b"<?xml"), ("a.pdf", b"%PDF")):
         assert name in told("preview", "photos", "--size", "16", "--output", name)
         assert (place / name).read_bytes().startswith(begin)
+
+
+def test_a_csv_may_lead_elsewhere_wherever_images_are_asked_for(place, told):
+    for name, command in typer.main.get_command(recipes.cli.app).commands.items():
+        options = {parameter.name for parameter in command.params}
+        assert "within" in options or not options & {"dataset", "validation", "proof"}, name
+    (place / "lists").mkdir()
+    rows = [f"../{photo.relative_to(place)},{photo.parent.name}\n" for photo in (place / "photos").rglob("*.jpg")]
+    (place / "lists" / "all.csv").write_text("".join(rows))
+    with pytest.raises(recipes.DataError, match="--within on the command line"):
+        told("preview", "lists/all.csv", "--size", "16")
+    assert "preview.png" in told("preview", "lists/all.csv", "--size", "16", "--within", ".")
 
 
 def test_no_traceback(place):

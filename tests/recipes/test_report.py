@@ -362,9 +362,11 @@ def test_the_page_of_a_search(browser, tmp_path):
     assert len(cells) == 20 and cells == sorted(cells)
     page.screenshot(path=tmp_path / "search.png", full_page=True)
     page.close()
-    lone = Page(search_page(trials(1)))
-    assert list(lone.sections) == ["winner", "layout", "contour", "trials"]
-    assert "1 complete trials are too few" in lone.text and "takes 4 complete trials" in lone.text
+    assert "ringed: the first 10," in told.text
+    lone = Page(search_page(replace(trials(1), coarse=0)))
+    assert list(lone.sections) == ["winner", "layout", "contour", "trials"] and "A search of 1 trial" in lone.text
+    assert "A search of 1 trials" not in lone.text and "ringed" not in lone.text
+    assert lone.text.count("it takes 4 trials that came to their end, here 1 did") == 2
     assert len(search_page(trials(3000)).encode()) < 1_000_000
 
 

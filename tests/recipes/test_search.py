@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -90,6 +91,15 @@ def test_the_picture(found):
     assert len(titles) == 3 and titles[0] == "importance"
 
 
+def test_a_trial_that_is_stopped_early_has_its_line_too(capsys):
+    trial = SimpleNamespace(report=lambda *_: None, should_prune=lambda: True, set_user_attr=lambda *_: None)
+    with pytest.raises(optuna.TrialPruned):
+        recipes.search.__globals__["_Prune"](trial, "dropout: 0.5, (2 / 4)").on_epoch_end(
+            2, {"val_loss": 1.0, "val_accuracy": 0.5}
+        )
+    assert "val_acc: 0.5000, dropout: 0.5, (2 / 4): stopped after 3 epochs" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_the_same_seed_draws_the_same_values(found):
     again = recipes.search(arrays(20), backbone=small_network(), recipe=BASE, trials=4, space=SPACE)
@@ -115,10 +125,11 @@ def test_what_cannot_be_searched(options, message):
         recipes.search(arrays(8), backbone=small_network(), recipe=BASE, **options)
 
 
-def test_random_weights_are_searched_too():
-    found = recipes.search(arrays(12), backbone=small_network(), trials=1, space={"learning_rate": (1e-4, 1e-2)},
-                           recipe=recipes.adjusted("scratch", size=32, epochs=1))  # fmt: skip
+def test_random_weights_and_epochs_are_searched_too(capsys):
+    found = recipes.search(arrays(12), backbone=small_network(), trials=1, space={"epochs": [2, 1]},
+                           recipe=recipes.adjusted("scratch", size=32, epochs=5))  # fmt: skip
     assert found.recipe.name == "scratch" and found.best.state == "complete"
+    assert "1 trial of up to 2 epochs" in capsys.readouterr().out
 
 
 def test_no_time_and_no_storage():
