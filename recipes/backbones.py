@@ -82,6 +82,8 @@ def resolve(backbone) -> Backbone:
         return _from_model(_load(Path(__file__).parent / "assets" / "glyphs.keras"), name)
     if name.endswith(".keras"):
         return _from_model(_load(Path(name)), name)
+    if os.path.isdir(name) and name not in constructors():
+        raise BackboneError(f"backbone {name!r} is a folder; give a .keras file, such as backbone.keras of `pretrain`")
     return from_applications(name)
 
 

@@ -60,8 +60,9 @@ class Selection:
 
     def __str__(self) -> str:
         low, high = self.interval
+        many = "1 candidate" if self.candidates == 1 else f"{self.candidates} candidates"
         return (
-            f"these images chose among {self.candidates} candidates; where no image judges a choice that it took part "
+            f"these images chose among {many}; where no image judges a choice that it took part "
             f"in, the accuracy is {self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%})"
         )
 

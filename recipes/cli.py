@@ -1,5 +1,6 @@
 """The command line: each command is one call of the Python interface."""
 
+import logging
 import os
 import signal
 import sys
@@ -51,6 +52,8 @@ def _terminated(number, frame):
 def main() -> None:
     """Entry point: exit code 0 done, 2 wrong use or wrong data, 130 or 143 stopped by a signal."""
     signal.signal(signal.SIGTERM, _terminated)
+    # Each network of a search or an ensemble is traced for itself, which TensorFlow takes for a mistake.
+    logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())
     try:
         app()
     except recipes.PeerLost as error:

@@ -56,9 +56,7 @@ def finetune(
         print(f"worker 0 has written the run: {output}")
         return
     output = saved_in_the_end(result, output)
-    result.report(output / "report.html")
-    print(f"\n{result}\n")
-    print(f"run:    {output}\nreport: {output / 'report.html'}")
+    _tell(result, output)
     print(f"next:   recipes predict {output} FOLDER    recipes export {output} serving")
 
 
@@ -74,7 +72,13 @@ def pretrain(
     changes = {"size": size} if epochs is None else {"size": size, "epochs": epochs}
     recipe = recipes.adjusted("scratch", **changes)
     result = recipes.pretrain(listed(dataset, within), recipe=recipe, output=output, seed=seed)
-    print(f"\n{result}\n\nnext:   recipes finetune PHOTOS --backbone {output / 'backbone.keras'}")
+    _tell(result, output)
+    print(f"next:   recipes finetune PHOTOS --backbone {output / 'backbone.keras'}")
+
+
+def _tell(result, output: Path) -> None:
+    result.report(output / "report.html")
+    print(f"\n{result}\n\nrun:    {output}\nreport: {output / 'report.html'}")
 
 
 def probe(
@@ -120,7 +124,8 @@ def soup(
 def _join(how, runs, output: Path, validation) -> None:
     joint = how([recipes.load(run) for run in runs], validation)
     joint.save(output)
-    print(f"{joint}\n\nrun:    {output}")
+    _tell(joint, output)
+    print(f"next:   recipes predict {output} FOLDER    recipes export {output} serving")
 
 
 def ablate(

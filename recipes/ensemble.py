@@ -113,9 +113,8 @@ def _same_architecture(results) -> None:
     for result in results[1:]:
         if shapes(result) != shapes(results[0]):
             raise RecipeError(
-                f"soup: {result.backbone} by recipe {result.recipe.name!r} and {results[0].backbone} by "
-                f"{results[0].recipe.name!r} have weights of other shapes; recipes.ensemble averages predictions "
-                "of any models"
+                f"soup: {_classifies(result)} and {_classifies(results[0])} have weights of other shapes; "
+                "recipes.ensemble averages predictions of any models"
             )
     random = [result.recipe.name for result in results if not result.recipe.warm_start]
     if random:
@@ -125,12 +124,18 @@ def _same_architecture(results) -> None:
         )
 
 
+def _classifies(result: Result) -> str:
+    taps = result.recipe.taps
+    stages = "the last stage" if taps is None else f"the stages {', '.join(map(str, taps))}"
+    return f"{result.backbone} by recipe {result.recipe.name!r} on {stages}"
+
+
 def _joint(results, model: keras.Model, name: str, told: str, size: int, mirror: bool) -> Result:
     """A Result of all: what is common is the first one's, what adds up is summed."""
     first = results[0]
     recipe = replace(
         first.recipe, size=size, policy=first.recipe.policy.resized(size), test_size=size, crops=1, scales=None,
-        mirror=mirror, reasons=(told,) if told else (),
+        mirror=mirror, refit=False, reasons=(told,) if told else (),
     )  # fmt: skip
     phases = {phase for result in results for phase in result.seconds}
     return Result(

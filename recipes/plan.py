@@ -25,10 +25,8 @@ SOLVED = 0.98  # accuracy of the linear classifier beyond which nothing is left 
 IMBALANCED = 4.0  # times as many images in the largest class as in the smallest
 LARGE = 5_000_000  # weights, from which a network is worth regularising by stochastic depth
 WHOLE = 0.6  # least share of the image that a crop shows where mirror images lose their class
-_TRAINING = {
-    "few": 2.0,
-    "all": 3.5,
-}  # cost of a training step, in forward passes
+_TRAINING = {"few": 2.0, "all": 3.5}  # cost of a training step, in forward passes
+_TO_BEAT = "trained, and the linear classifier is what they have to beat"
 _MEMORY_SHARE = 0.5  # of the free memory that one batch's activations may take
 
 
@@ -105,7 +103,7 @@ def _comparable(chosen: Recipe, *others: Recipe) -> tuple[Recipe, ...]:
 
 def _trained(name: str, summary: Summary, probe) -> Recipe:
     ready, what = {"few": (finetune_few, "the deepest stages are"), "all": (finetune_all, "all stages are")}[name]
-    told = f"{what} trained, and the linear classifier is what they have to beat"
+    told = f"{what} {_TO_BEAT}"
     return _fitted(_measured(ready(summary.size, summary.images).because(*_seen(summary, probe), told), probe), summary,
                    probe)  # fmt: skip
 
@@ -317,6 +315,7 @@ def in_time(recipe: Recipe, summary: Summary, probe) -> Recipe:
     told = f"an epoch takes about {epoch:.0f} s and {max(0, summary.seconds_left):.0f} s of the time limit are left"
     if room < 3 and recipe.warm_start:
         recipe = _without_explanations(recipe, recipe, ("epochs", "layer_decay", "averaging"))
+        recipe = replace(recipe, reasons=tuple(told for told in recipe.reasons if not told.endswith(_TO_BEAT)))
         return _linear(recipe, probe).because(f"{told}: no time to finetune, so the linear classifier is what you get")
     epochs = max(1, room)
     shorter = replace(recipe, epochs=epochs, snapshots=min(recipe.snapshots, epochs))

@@ -8,7 +8,7 @@ from recipes import figures, pictures
 from recipes.data import ImageData
 from recipes.judged import Judged
 from recipes.page import filled, save, short
-from recipes.reproduce import commands, configuration
+from recipes.reproduce import commands, configuration, members_of
 from recipes.result import Result
 
 _PHOTOS, _ROWS, _FILES, _CLASSES, _MATRIX = 24, 100, 30, 1000, 20  # at most so many, so that any page stays small
@@ -37,7 +37,7 @@ def render(result: Result) -> str:
         reliability=judged and figures.reliability(judged.reliability()),
         mistakes=judged and _mistakes(result, judged, held_out), suspects=_suspects(result),
         looked=_looked(result, judged, held_out), varied=_varied(result, held_out), files=_FILES,
-        commands=commands(result.command), configuration=configuration(result.recipe),
+        commands=commands(result.command, result.backbone), configuration=configuration(result.recipe),
     )  # fmt: skip
 
 
@@ -50,7 +50,10 @@ def _grid(table: str) -> list[tuple[str, list[tuple[str, bool]]]]:
 
 
 def _images(result: Result) -> dict[str, int]:
-    counts = {split: len(prints) for split, prints in result.audit.fingerprints.items()}
+    prints = result.audit.fingerprints
+    if members_of(result.command):  # whose splits overlap
+        return {"trained on or chosen by": len({*prints.get("train", ()), *prints.get("validation", ())})}
+    counts = {split: len(each) for split, each in prints.items()}
     if result.judged and "validation" not in counts and "train" in counts:
         counts["train"] -= len(result.judged.labels)
         counts["validation, split off the training images"] = len(result.judged.labels)

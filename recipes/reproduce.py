@@ -11,9 +11,18 @@ _OURS = re.compile(rf"\b({'|'.join(_OWNERS)})\(")  # as they are written after `
 _DEFAULTS = {"backbone": "auto", "recipe": "auto", "validation": None, "time_limit": None, "snapshots": 0}
 
 
-def commands(command: dict) -> list[str]:
-    """A shell command where one says it all, otherwise Python; of several runs made one, each of them, then that."""
-    if len(command) == 1 and isinstance(members := next(iter(command.values())), list):
+def members_of(command: dict) -> list[dict]:
+    """The commands of the runs that were made one; none of a run by itself."""
+    (first, *more) = command.values() or [None]
+    return first if isinstance(first, list) and not more else []
+
+
+def commands(command: dict, backbone: str = "") -> list[str]:
+    """A shell command where one says it all, otherwise Python; of several runs made one, each of them, then that.
+
+    backbone: the network's name: that of `pretrain` is none that was given.
+    """
+    if members := members_of(command):
         each = [line for member in members for line in commands(member)]
         return [*each, f"recipes.{next(iter(command))}([…])  # of these {len(members)} runs"]
     if not command:
@@ -21,11 +30,19 @@ def commands(command: dict) -> list[str]:
     options = {name: value for name, value in command.items() if name not in _DEFAULTS or value != _DEFAULTS[name]}
     dataset = options.pop("dataset", None) or "digits"
     recipe, changes = _adjusted(options.get("recipe"))
-    shell = options | {"recipe": recipe, **changes} if set(changes) == {"epochs"} else options
+    name, typed = "finetune", {"epochs"}
+    if backbone == "convnet" and not _plain(options.get("backbone")):
+        name, typed = "pretrain", {"epochs", "size"}
+        del options["backbone"]
+    shell = dict(options)
+    if changes and set(changes) <= typed:
+        shell |= {"recipe": recipe, **changes}
+        if name == "pretrain":
+            del shell["recipe"]
     if all(map(_plain, (dataset, *shell.values()))):
-        told = (f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in shell.items())
-        return [" ".join(["recipes finetune", shlex.quote(dataset), *told])]
-    return [f"recipes.finetune({', '.join([_python(dataset), *(f'{n}={_python(v)}' for n, v in options.items())])})"]
+        told = (f"--{key.replace('_', '-')} {shlex.quote(str(value))}" for key, value in shell.items())
+        return [" ".join([f"recipes {name}", shlex.quote(dataset), *told])]
+    return [f"recipes.{name}({', '.join([_python(dataset), *(f'{n}={_python(v)}' for n, v in options.items())])})"]
 
 
 def configuration(recipe) -> dict[str, object]:

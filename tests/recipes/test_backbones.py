@@ -88,6 +88,7 @@ def test_keras_cv_backbone_built_by_the_caller():
         (lambda root: 3, "is a int"),
         (lambda root: root / "none.keras", "does not exist"),
         (lambda root: (root / "bad.keras").write_bytes(b"x") and root / "bad.keras", "no .keras model"),
+        (lambda root: root, "is a folder; give a .keras file"),
         (lambda root: keras.Sequential([keras.layers.Dense(3)]), "must be a built"),
         (lambda root: keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]), "expected .batch, height"),
     ],

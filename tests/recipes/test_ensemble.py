@@ -77,7 +77,9 @@ def test_the_ledger_of_an_ensemble(runs, held_out, tmp_path):
     turned = load(held_out).train.with_classes(("red", "green", "blue"))
     assert recipes.ensemble(runs, turned).validation.accuracy == joint.validation.accuracy
     joint.report(tmp_path / "report.html")
-    assert "What each trick was worth" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "What each trick was worth" in page and "trained on or chosen by" in page
+    assert "joined the training images" not in page  # nothing is trained on them
 
 
 def test_a_soup_has_the_mean_of_the_weights(runs, photos, held_out):

@@ -172,6 +172,7 @@ def test_the_plan_fits_the_time(seconds, name):
     epoch = 500 * 0.002 * 3.5 + 100 * 0.002
     assert chosen.epochs * epoch <= 0.7 * seconds
     assert ("instead of" in str(chosen) or name == "probe") == (seconds < 10_000)
+    assert ("what they have to beat" in str(chosen)) == (name == "all")
 
 
 @pytest.mark.parametrize("changes", [dict(epochs=40), dict(epochs=30, taps=(1,), calibrate=False)])

@@ -246,6 +246,14 @@ def test_a_run_is_told_as_it_is_typed():
     assert given == recipes.finetune_few(size=32)
     memory = dict(dataset="tuple 0123456789ab", recipe="auto", seed=0)
     assert commands(memory) == ["recipes.finetune(<tuple 0123456789ab>, seed=0)"]
+    asked_pretrain = dict(dataset="my photos", backbone="Functional 0123456789ab", recipe=None, seed=0)
+    for changes, command in (
+        ({"size": 32, "epochs": 3}, "recipes pretrain 'my photos' --seed 0 --size 32 --epochs 3"),
+        ({"size": 32, "dropout": 0.5}, "recipes.pretrain('my photos', recipe=recipes.adjusted('scratch', size=32, "
+         "dropout=0.5), seed=0)"),
+    ):  # fmt: skip
+        asked_pretrain["recipe"] = repr(recipes.adjusted("scratch", **changes))
+        assert commands(asked_pretrain, "convnet") == [command]
     assert commands({"soup": [asked, asked]})[1:] == [*commands(asked), "recipes.soup([…])  # of these 2 runs"]
 
 
