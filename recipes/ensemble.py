@@ -126,7 +126,7 @@ def _same_architecture(results) -> None:
 
 def _classifies(result: Result) -> str:
     taps = result.recipe.taps
-    stages = "the last stage" if taps is None else f"the stages {', '.join(map(str, taps))}"
+    stages = "the last stage" if taps is None else f"stages {taps}"
     return f"{result.backbone} by recipe {result.recipe.name!r} on {stages}"
 
 
@@ -217,6 +217,7 @@ def _judged(joint: Result, results, validation, trick: str, cost: float, honest=
     found = joint.probabilities(data)
     single = float(np.mean([(p.argmax(1) == labels).mean() for p in members]))
     row = gain_over(trick, members, found if honest is None else honest, labels, cost=cost)
+    row = replace(row, kept=True, note=row.note.rpartition(": ")[0] + ": asked for")  # it is not undone
     rows = [Gain("one model, on average", single), row]
     if len(labels) >= TELLING:
         calibration, row = calibrated(np.log(np.maximum(found[None].astype(np.float64), 1e-12)), labels)

@@ -73,6 +73,7 @@ def test_the_ledger_of_an_ensemble(runs, held_out, tmp_path):
     mean = np.mean([rows(run, held_out) for run in runs], 0)
     assert row.accuracy == pytest.approx((mean.argmax(1) == labels).mean())
     assert row.gain == pytest.approx(row.accuracy - average.accuracy) and row.cost == 3
+    assert row.kept and row.note.endswith(": asked for")  # whether or not it gains
     assert joint.validation.n == len(labels)
     turned = load(held_out).train.with_classes(("red", "green", "blue"))
     assert recipes.ensemble(runs, turned).validation.accuracy == joint.validation.accuracy
