@@ -170,8 +170,8 @@ def _made(ready: Prepared, seed: int, deadline: float | None, callbacks, snapsho
         result.suspects = find_suspects(start.measured, start.features, start.splits.train, start.splits.validation)
     if deadline is not None and (over := time.monotonic() - deadline) > 1:
         result.recipe = result.recipe.because(
-            f"the time limit was exceeded by {over:.0f} s: audit, probe, compiling the network and one look at the "
-            "validation images are not cut short"
+            f"the time limit was exceeded by {over:.0f} s: audit, probe, compiling the network and the looks at "
+            "validation and test images are not cut short"
         )
     run.save(result, complete=True)
     return result

@@ -186,6 +186,7 @@ keras.utils.set_random_seed(0)
 space = {"learning_rate": (1e-4, 1e-2, "log"), "label_smoothing": (0.0, 0.2)}
 found = recipes.search(sys.argv[1], backbone=small_network(), recipe=recipes.adjusted("all", size=32, epochs=1),
                        trials=3, space=space, storage=sys.argv[2], sampler="random")
+assert [trial.number for trial in found.trials] == [0, 1, 2], found.trials
 """
 
 
