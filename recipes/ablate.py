@@ -12,7 +12,7 @@ from recipes.audit import Audit
 from recipes.callbacks import Quiet
 from recipes.ensemble import judged_by_halves
 from recipes.errors import RecipeError
-from recipes.finish import crop_gains, tempered
+from recipes.finish import crop_gains, crop_sets, tempered
 from recipes.ledger import TELLING, Gain, compared, table
 from recipes.plan import options
 from recipes.prepare import Prepared, prepare
@@ -209,12 +209,14 @@ class _Study:
         self.rows.append(replace(row, seconds=self.base_seconds * (len(alike) - 1)))
 
     def crops(self) -> None:
-        looks = 5 + 10 + 50
-        if not self.start.time_for(looks, self.deadline):
-            self.rows.append(Gain("5, 10 and 50 crops", None, kept=False, note="not measured: the time limit"))
+        alike = self.start.mirrors_alike
+        looks = [crops * len(scales or (1,)) for crops, scales in crop_sets(self.base.recipe, alike)]
+        if not self.start.time_for(sum(looks), self.deadline):
+            name = f"{', '.join(map(str, looks))} crops"
+            self.rows.append(Gain(name, None, kept=False, note="not measured: the time limit"))
             return
         single = self.base.finished.probabilities
-        measured = crop_gains(self.base.model, self.validation, self.base.recipe, single)
+        measured = crop_gains(self.base.model, self.validation, self.base.recipe, single, alike)
         self.rows += [row for *_, row in measured]
         crops, scales = next(((crops, scales) for crops, scales, row in measured if row.kept), (1, None))
         self.recipe = replace(self.recipe, crops=crops, scales=scales)

@@ -193,9 +193,22 @@ def crop_gain(classifier, data: ImageData, recipe: Recipe, single, crops: int, s
     return replace(row, seconds=time.monotonic() - began, note=f"{looks}; {row.note}")
 
 
-def crop_gains(classifier, data: ImageData, recipe: Recipe, single) -> list[tuple[int, tuple[int, ...] | None, Gain]]:
-    """(crops, scales, row) of the lecture's crop sets, cheapest first, in joint intervals (Bonferroni)."""
-    sets = ((5, None), (10, None), (10, lecture_scales(recipe.evaluation_policy.size)))
+def crop_sets(recipe: Recipe, alike: bool) -> list[tuple[int, tuple[int, ...] | None]]:
+    """(crops, scales) of the lecture's: 5, 10, and these at five scales; each look once, cheapest first.
+
+    A classifier that averages over mirror images by itself makes ten crops of five. No mirror images are shown where
+    they are not `alike`, for they lose their class.
+    """
+    most = 10 if alike else 5
+    counts = (most,) if recipe.mirror else dict.fromkeys((5, most))
+    return [*((count, None) for count in counts), (most, lecture_scales(recipe.evaluation_policy.size))]
+
+
+def crop_gains(
+    classifier, data: ImageData, recipe: Recipe, single, alike: bool
+) -> list[tuple[int, tuple[int, ...] | None, Gain]]:
+    """(crops, scales, row) of the `crop_sets`, in joint intervals (Bonferroni)."""
+    sets = crop_sets(recipe, alike)
     level = 1 - 0.05 / len(sets)
     rows = [crop_gain(classifier, data, recipe, single, crops, scales, level) for crops, scales in sets]
     return [(*each, row) for each, row in zip(sets, rows, strict=True)]

@@ -59,6 +59,11 @@ class Start:
         return fit_path(views, labels[rows], self.classes, (10 * l2, l2))[-1]
 
     @property
+    def mirrors_alike(self) -> bool:
+        """Whether mirror images keep their class, as far as anybody measured it."""
+        return not self.measured or self.measured.mirrors.alike
+
+    @property
     def mirrors_gain(self) -> bool:
         """Whether averaging over mirror images gains likelihood beyond its noise, by the linear classifier."""
         gain, error = self.measured.head.mirror_gain if self.measured else (0.0, 0.0)
@@ -67,8 +72,7 @@ class Start:
     def crops_to_measure(self, recipe: Recipe, deadline: float | None) -> int:
         """What was asked for, or the lecture's ten; without mirror images where these lose their class; none where no
         time is left."""
-        alike = not self.measured or self.measured.mirrors.alike
-        count = recipe.crops if recipe.asks_for_crops else 10 if alike else 5
+        count = recipe.crops if recipe.asks_for_crops else 10 if self.mirrors_alike else 5
         return count if self.time_for(count * len(recipe.scales or (1,)), deadline) else 0
 
     def time_for(self, looks: float, deadline: float | None) -> bool:

@@ -14,6 +14,7 @@ from layers import StochasticDepth
 from recipes import DataError, RecipeError
 from recipes.backbones import resolve
 from recipes.dense import dense_model
+from recipes.finish import crop_sets
 from recipes.sources import load
 from recipes.test_time import Crops, averaged, noisy, ways
 
@@ -137,6 +138,16 @@ def test_a_model_that_mirrors_by_itself_is_not_shown_mirror_images(result, photo
     np.testing.assert_allclose(averaged(twice, data, ways(twice, mirroring, 10, mode="crops")), ten, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("mirror", "alike", "looks"), [(False, True, [5, 10, 50]), (True, True, [5, 25]), (False, False, [5, 25])]
+)
+def test_no_crop_set_is_measured_twice(result, mirror, alike, looks):
+    """Nor mirror images where they lose their class, or the model averages over them by itself."""
+    recipe = replace(result.recipe, mirror=mirror)
+    sets = crop_sets(recipe, alike)
+    assert [len(ways(result.model, recipe, *each, mode="crops").grid) for each in sets] == looks
+
+
 def with_logits(model):
     return keras.Model(model.inputs, model.get_layer("logits").output)
 
@@ -161,6 +172,9 @@ def test_the_crops_that_gain_are_chosen(photos, tmp_path):
     assert found.recipe.crops == (int(kept.trick.split()[0]) if kept else 1)
     expected = found.probabilities(load(photos).train, crops=found.recipe.crops, scales=found.recipe.scales)
     np.testing.assert_allclose(found.probabilities(load(photos).train, crops="auto"), expected, atol=1e-6)
+    found.probe = replace(found.probe, mirrors=replace(found.probe.mirrors, alike=False))
+    found.choose_crops(photos)
+    assert [row.trick for row in found.ledger if "crops" in row.trick] == ["5 crops", "25 crops"]
 
 
 @pytest.mark.parametrize(
