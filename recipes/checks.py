@@ -144,7 +144,7 @@ def activations(subject: Subject) -> Verdict:
     model = redrawn(subject.model)
     with recorded(model) as seen:
         model(subject.images[:_BATCH], training=True)
-    values = [float(out.std()) for layer, out in seen.values() if has_kernel(layer)]
+    values = [float(out.std(dtype=np.float32)) for layer, out in seen.values() if has_kernel(layer)]
     dead = {name: share for name, (_, out) in seen.items() if (share := dead_share(out)) is not None}
     early, late = _ends(values)
     measured = (

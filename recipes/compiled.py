@@ -5,6 +5,8 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
+_SCALES = (2.0**15, 2.0**8, 1.0)  # of a loss in float16: the first at which no derivative overflows
+
 
 def compiled(function: Callable, model: keras.Model) -> Callable:
     """`function` of one array of images, as NumPy arrays of what it returns; compiled for batches of any length.
@@ -116,10 +118,23 @@ def weight_slopes(loss: Callable, model: keras.Model) -> Callable:
     """The same as a function of what the loss is one of, of the weights as they are when it is called: JAX compiles it
     once for each shape.
 
+    In float16 small derivatives would be 0 and large ones infinite: there the loss is scaled on the way, as `fit` does.
+
     loss: arrays → a scalar tensor, by calls of `model`.
     """
-    found = {"tensorflow": _by_tape, "jax": _by_scope, "torch": _by_graph}[keras.backend.backend()](loss, model)
-    return lambda *data: [None if g is None else keras.ops.convert_to_numpy(g) for g in found(*data)]
+    by = {"tensorflow": _by_tape, "jax": _by_scope, "torch": _by_graph}[keras.backend.backend()]
+    found = by(lambda scale, *data: keras.ops.multiply(scale, loss(*data)), model)
+    half = any(layer.compute_dtype == "float16" for layer in model._flatten_layers())
+
+    def slopes(*data):
+        for scale in _SCALES if half else (1.0,):
+            scaled = found(keras.ops.convert_to_tensor(scale, "float32"), *data)
+            parts = [None if g is None else keras.ops.convert_to_numpy(g) / np.float32(scale) for g in scaled]
+            if all(g is None or np.isfinite(g).all() for g in parts):
+                break
+        return parts
+
+    return slopes
 
 
 def _by_tape(loss, model):

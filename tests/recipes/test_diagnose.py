@@ -210,6 +210,20 @@ def test_the_babysitter_looks_as_fit_does(monkeypatch):
     assert not watcher.insides and any("no look inside" in verdict for verdict in watcher.verdicts)
 
 
+@pytest.mark.parametrize("size", [1e-6, 100.0])
+def test_gradients_in_float16_are_those_in_float32(size):
+    """Small ones are not 0, large ones not infinite."""
+    x, y = np.random.default_rng(0).normal(size=(40, 6)).astype("float32"), np.arange(40) % 3
+    found = []
+    for dtype in ("float32", "mixed_float16"):
+        first = keras.layers.Dense(8, "tanh", kernel_initializer=keras.initializers.GlorotUniform(0), dtype=dtype)
+        last = keras.layers.Dense(3, kernel_initializer=keras.initializers.RandomUniform(-size, size, 0), dtype=dtype)
+        model = keras.Sequential([keras.Input((6,)), first, last])
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        found.append(list(Look(model, x, y)().gradients.values()))
+    np.testing.assert_allclose(*found, rtol=0.05)
+
+
 @pytest.mark.parametrize("sample", [3, (np.ones((2, 6)), np.ones(3)), (np.ones((0, 6)), np.ones(0))])
 def test_a_sample_that_is_none(sample):
     with pytest.raises(RecipeError, match=r"sample .*; expected"):
@@ -240,7 +254,7 @@ def test_few_looks_give_no_advice():
 
 
 def test_finetune_looks_inside_of_itself(tmp_path, monkeypatch):
-    """And a Babysitter of one's own takes the place of that; the weights are the same, looked at or not."""
+    """And a Babysitter of one's own takes the place of that; the weights are those that nobody watches."""
     monkeypatch.setattr(babysitter, "_SHARE", 3.0)
     (images, names), recipe = arrays(12), recipes.adjusted("all", size=32, epochs=2, batch_size=8, refit=False)
     how = dict(backbone=small_network(), recipe=recipe, seed=0)
@@ -253,8 +267,10 @@ def test_finetune_looks_inside_of_itself(tmp_path, monkeypatch):
     assert own.insides and all(np.isfinite(norm) and norm for norm in own.insides[0].gradients.values())
     assert len(own.insides[0].spread) == 3 and None not in own.insides[0].dead
     assert not (tmp_path / "b" / "logs").exists()
-    for ours, theirs in zip(result.model.get_weights(), looked.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    unwatched = recipes.finetune((images, names), **how).model.get_weights()
+    for watched in (looked, result):
+        for ours, theirs in zip(watched.model.get_weights(), unwatched, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_logs_that_cannot_be_written_do_not_end_the_training(tmp_path):
