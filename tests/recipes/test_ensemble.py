@@ -8,7 +8,7 @@ import pytest
 from makers import arrays, folder, small_network
 
 import recipes
-from recipes import RecipeError
+from recipes import RecipeError, ledger
 from recipes.classifier import recalibrated
 from recipes.evaluation import temperature
 from recipes.features import evaluation_batches
@@ -198,6 +198,17 @@ def test_the_temperature_is_in_the_model():
     joint = recalibrated(finished.classifier(model), 2.0).predict(shown, verbose=0)
     root = np.sqrt(probabilities)
     np.testing.assert_allclose(joint, root / root.sum(1, keepdims=True), atol=1e-4)
+
+
+@pytest.mark.parametrize("level", [0.95, 0.98])
+def test_of_many_images_the_interval_is_what_the_bootstrap_tends_to(monkeypatch, level):
+    """As far as 2,000 draws can tell: nats, most of which are nothing and few are much."""
+    differences = np.random.default_rng(0).normal(0.02, 0.2, 10_000) ** 3
+    mean, normal = paired_bootstrap(differences, level=level)
+    monkeypatch.setattr(ledger, "_MANY", np.inf)
+    again, drawn = paired_bootstrap(differences, level=level)
+    assert mean == again
+    np.testing.assert_allclose(normal, drawn, atol=0.05 * (drawn[1] - drawn[0]))
 
 
 def test_paired_bootstrap_covers_the_mean_as_often_as_it_says():
