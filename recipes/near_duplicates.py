@@ -54,12 +54,14 @@ def _cosines() -> np.ndarray:
     return np.cos(np.pi / 32 * (np.arange(32) + 0.5) * np.arange(8)[:, None]).astype(np.float32)
 
 
-def near_pairs(signatures: list[Signature | None], labels) -> np.ndarray:
+def near_pairs(signatures: list[Signature | None], labels, telling=None) -> np.ndarray:
     """(pairs, 2) positions of pictures that are nearly the same: at most 6 of 64 bits apart, and thumbnails whose
     correlation r is 0.85 at least, and beyond what pictures of one class have in common.
 
     Photos of one class hardly correlate, drawings of one letter do: artanh r must lie four standard deviations above
     that of random pairs within a class. Only hashes that agree in one of seven bands of bits are compared.
+
+    telling: (n,) whether a picture may be among these random pairs; None: all.
     """
     where = np.array([i for i, s in enumerate(signatures) if s is not None], np.int64)
     if len(where) < 2:
@@ -67,12 +69,16 @@ def near_pairs(signatures: list[Signature | None], labels) -> np.ndarray:
     hashes = np.array([signatures[i][0] for i in where], np.uint64)
     pairs = np.unique(np.concatenate([_near(hashes, *band) for band in pairwise(_BANDS)]), axis=0)
     thumbnails = np.stack([np.frombuffer(signatures[i][1], np.uint8) for i in where])
-    return where[pairs[_correlation(thumbnails, pairs) >= _required(thumbnails, np.asarray(labels)[where])]]
+    telling = slice(None) if telling is None else np.asarray(telling, bool)[where]
+    required = _required(thumbnails[telling], np.asarray(labels)[where][telling])
+    return where[pairs[_correlation(thumbnails, pairs) >= required]]
 
 
 def _required(thumbnails: np.ndarray, labels: np.ndarray) -> float:
     """The correlation that two pictures of one class do not have by chance. Median and median deviation, for the
     duplicates themselves are among the pairs."""
+    if not len(labels):
+        return _ALIKE
     pairs = np.random.default_rng(0).integers(0, len(labels), (_SAMPLE, 2))
     pairs = np.unique(pairs[(labels[pairs[:, 0]] == labels[pairs[:, 1]]) & (pairs[:, 0] < pairs[:, 1])], axis=0)
     if len(pairs) < _FEWEST:

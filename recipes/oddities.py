@@ -7,6 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from recipes.data import ImageData, Splits
 from recipes.finding import Finding, printable
 from recipes.look import Facts
@@ -114,22 +116,26 @@ def duplicates(images: list[Seen]) -> Iterator[Finding]:
 
 def near_duplicates(images: list[Seen]) -> tuple[list[Finding], dict[str, str]]:
     """Images that are nearly the same, and for each of their fingerprints the least of those it is near to: what is
-    to stay on one side of a split."""
+    to stay on one side of a split. Test images have no say in that: they link no two others."""
     first = {}
     for image in images:
         if image.facts.signature:
             first.setdefault(image.facts.fingerprint, image)
     distinct = list(first.values())
-    near = groups(len(distinct), near_pairs([i.facts.signature for i in distinct], [i.label for i in distinct]))
-    alike = [[distinct[i] for i in group] for group in near]
-    same = {
-        image.facts.fingerprint: min(other.facts.fingerprint for other in group) for group in alike for image in group
-    }
-    places = defaultdict(list)
+    chosen_by = np.array([image.split != "test" for image in distinct], bool)
+    pairs = near_pairs([i.facts.signature for i in distinct], [i.label for i in distinct], chosen_by)
+    same = _stand_ins(distinct, pairs[chosen_by[pairs].all(1)])
+    group_of, places = _stand_ins(distinct, pairs), defaultdict(list)
     for image in images:
-        if image.facts.fingerprint in same:
-            places[same[image.facts.fingerprint]].append(image)
+        if image.facts.fingerprint in group_of:
+            places[group_of[image.facts.fingerprint]].append(image)
     return list(_repeated("near-duplicate", list(places.values()))), same
+
+
+def _stand_ins(images: list[Seen], pairs: np.ndarray) -> dict[str, str]:
+    """Each fingerprint of a group that the pairs connect → the least of that group."""
+    prints = [image.facts.fingerprint for image in images]
+    return {prints[i]: min(prints[j] for j in group) for group in groups(len(images), pairs) for i in group}
 
 
 def _repeated(kind: str, repeated: list[list[Seen]]) -> Iterator[Finding]:

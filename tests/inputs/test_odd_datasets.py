@@ -9,8 +9,8 @@ from odd_images import encoded, photo
 
 from recipes import DataError, audit, finetune, from_csv
 from recipes.audit import Audit, usable
-from recipes.look import look
-from recipes.oddities import near_duplicates, seen
+from recipes.look import Facts, look
+from recipes.oddities import Seen, near_duplicates, seen
 from recipes.sources import image_files, load
 from recipes.split import stratified_split
 
@@ -192,6 +192,25 @@ def test_near_duplicates_stay_together_in_a_split(tmp_path):
             for part in (inside, outside)
         ]
         assert stems[0].isdisjoint(stems[1])
+
+
+def test_no_test_image_decides_what_a_split_keeps_together():
+    """One between two others is told of, and links them not; many that are alike do not move what counts as alike."""
+    random = np.random.default_rng(0)
+    thumbnail, noise = random.integers(60, 190, 256), random.normal(0, 18, 256)
+    others = [(int(bits), thumbnail + random.normal(0, 1, 256)) for bits in random.integers(2**40, 2**63, 60)]
+
+    def image(name, split, bits, pixels):
+        signature = bits, np.clip(pixels, 0, 255).astype(np.uint8).tobytes()
+        return Seen(name, split, 0, Facts(fingerprint=name, signature=signature))
+
+    one, other, between = ((2 ** (5 * n) - 1, thumbnail) for n in (0, 2, 1))
+    used = [image("b", "train", *one), image("c", "train", *other), image("d", "train", one[0] ^ 1, thumbnail + noise)]
+    tests = [image("a", "test", *between), *(image(f"e{i}", "test", *each) for i, each in enumerate(others))]
+    findings, same = near_duplicates(used + tests)
+    assert same == near_duplicates(used)[1] == {"b": "b", "d": "b"}
+    assert [finding.kind for finding in findings] == ["near-duplicate across splits"]
+    assert sorted(findings[0].files) == ["a", "b", "c", "d"]
 
 
 def test_class_of_near_duplicates_alone_is_still_split(tmp_path):
