@@ -187,6 +187,8 @@ def _from_model(model: keras.Model, name: str) -> Backbone:
         raise BackboneError(f"backbone {name} takes {tuple(shape)}; expected (batch, height, width, 3)")
     if shape[1] != shape[2]:
         raise BackboneError(f"backbone {name} takes {tuple(shape)}; expected square images, or any size")
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, model.outputs, name=model.name)
     model = without_head(model)
     if len(model.outputs[0].shape) not in (2, 4):
         given = tuple(model.outputs[0].shape)

@@ -139,7 +139,7 @@ def _rate(result: Result | None, model) -> float | None:
     """The peak of the schedule; 1e-3 where nothing is said."""
     if result:
         return result.recipe.learning_rate if result.recipe.epochs else None
-    optimizer = getattr(model, "optimizer", None)
+    optimizer = _used(model)
     if optimizer is None:
         return 1e-3
     schedule = optimizer._learning_rate
@@ -150,10 +150,16 @@ def _rate(result: Result | None, model) -> float | None:
 
 def _optimizer(result: Result | None, model):
     """Learning rate → an optimizer such as trains the model."""
-    used = None if result else getattr(model, "optimizer", None)
+    used = None if result else _used(model)
     if used is None:
         return optimizers.Adam
     return lambda rate: type(used).from_config({**used.get_config(), "learning_rate": rate})
+
+
+def _used(model):
+    """The model's optimizer, without the loss scaling around it of mixed float16."""
+    optimizer = getattr(model, "optimizer", None)
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def _gap(subject: Subject, result: Result | None, splits: Splits) -> Verdict:

@@ -275,10 +275,13 @@ def _explanations(recipe: Recipe) -> dict[tuple[str, ...], str]:
     }
 
 
-def _without_explanations(recipe: Recipe, planned: Recipe, changed) -> Recipe:
-    """`recipe` without those of the plan's explanations that tell of fields which are otherwise now."""
-    untrue = {told for names, told in _explanations(planned).items() if set(names) & set(changed)}
-    return replace(recipe, reasons=tuple(reason for reason in recipe.reasons if reason not in untrue))
+def _without_explanations(recipe: Recipe, planned: Recipe, changed=()) -> Recipe:
+    """`recipe` without those of the plan's explanations that tell of fields which are otherwise now, or of a training
+    where there is none."""
+    trained = bool(recipe.epochs)
+    untrue = {told for names, told in _explanations(planned).items() if not trained or set(names) & set(changed)}
+    kept = (told for told in recipe.reasons if told not in untrue and (trained or not told.endswith(_TO_BEAT)))
+    return replace(recipe, reasons=tuple(kept))
 
 
 def _in_memory(recipe: Recipe, summary: Summary) -> Recipe:
@@ -314,9 +317,8 @@ def in_time(recipe: Recipe, summary: Summary, probe) -> Recipe:
         return recipe
     told = f"an epoch takes about {epoch:.0f} s and {max(0, summary.seconds_left):.0f} s of the time limit are left"
     if room < 3 and recipe.warm_start:
-        recipe = _without_explanations(recipe, recipe, ("epochs", "layer_decay", "averaging"))
-        recipe = replace(recipe, reasons=tuple(told for told in recipe.reasons if not told.endswith(_TO_BEAT)))
-        return _linear(recipe, probe).because(f"{told}: no time to finetune, so the linear classifier is what you get")
+        linear = _without_explanations(_linear(recipe, probe), recipe)
+        return linear.because(f"{told}: no time to finetune, so the linear classifier is what you get")
     epochs = max(1, room)
     shorter = replace(recipe, epochs=epochs, snapshots=min(recipe.snapshots, epochs))
     return shorter.because(f"{told}: {epochs} instead of {recipe.epochs} epochs")

@@ -147,8 +147,10 @@ def with_validation(splits: Splits, validation) -> Splits:
         return replace(splits, train=joined(splits.train, _renamed(own, splits.train)), validation=None)
     if own is not None:
         print(f"the {len(own)} images of its own validation split are not used, for another one was given")
-    given = load(validation, splits.train.class_names).train
-    return replace(splits, validation=_renamed(given, splits.train))
+    given = load(validation, splits.train.class_names)
+    if len(given.given) > 1:
+        print(f"of the splits {list(given.given)} of the validation dataset the first is used; give another by itself")
+    return replace(splits, validation=_renamed(given.train, splits.train))
 
 
 def _renamed(given: ImageData, train: ImageData) -> ImageData:

@@ -108,7 +108,7 @@ class Result:
             if scales is not None:
                 raise RecipeError("crops='auto' chooses the scales too; give either crops='auto' or scales")
             return self.recipe.crops, self.recipe.scales
-        if crops not in CROPS:
+        if isinstance(crops, bool) or not isinstance(crops, Integral) or crops not in CROPS:
             raise RecipeError(f"crops is {crops!r}; expected 1, 5, 10 or 'auto'")
         return crops, scales
 

@@ -62,7 +62,8 @@ def load(dataset, class_names: tuple[str, ...] | None = None) -> Splits:
 
 
 def unlabelled(images) -> ImageData:
-    """Images without labels as ImageData: a path, a folder, a list of paths or encoded bytes, an array of pixels.
+    """Images without labels as ImageData: a path, a folder, a list (array, column of a table) of paths or encoded
+    bytes, an array of pixels.
 
     Raises: DataError for anything else, a file that does not exist, or a folder without images.
     """
@@ -78,11 +79,21 @@ def unlabelled(images) -> ImageData:
         _check_exist(images)
     elif isinstance(images, list | tuple) and all(isinstance(x, bytes) for x in images):
         names = [f"images[{i}]" for i in range(len(images))]
+    elif isinstance(images, list | tuple) and any(isinstance(x, str | os.PathLike | bytes) for x in images):
+        kinds = sorted({type(x).__name__ for x in images})
+        raise DataError(f"images are a list of {kinds}; expected only paths, only encoded bytes, or only arrays")
     elif isinstance(images, list | tuple):
         images = stacked(images)
         names = [f"images[{i}]" for i in range(len(images))]
     else:
-        images = np.asarray(images)
+        kind, images = type(images).__name__, np.asarray(images)
+        if images.dtype.kind in "UO" and images.ndim == 1:
+            return unlabelled(images.tolist())
+        if images.dtype == object:
+            raise DataError(
+                f"images are a {kind}; expected a path, a folder, a list of paths or of encoded bytes, or an array "
+                "(n, height, width, 3)"
+            )
         images = check_pixels(images[None] if images.ndim == 3 and images.shape[-1] in (1, 3, 4) else images)
         names = [f"images[{i}]" for i in range(len(images))]
     return ImageData(images, np.zeros(len(images), np.int64), ("",), tuple(names))
@@ -145,7 +156,10 @@ def _from_folder(path: Path, class_names) -> Splits:
     if not train:
         roles = {folder.name for folder, role in roles.items() if role and _subfolders(folder)}
         if roles:
-            raise DataError(f"{path} has {sorted(roles)} with class folders in them but no train/; add or rename it")
+            raise DataError(
+                f"{path} has {sorted(roles)} with class folders in them but no train/; add or rename it, or give "
+                "one of them itself, for `evaluate`"
+            )
         unread = defaultdict(list)
         data = _class_folders(path, class_names, unread)
         return Splits(data, unread=_unread(path, [data], unread))
@@ -196,7 +210,10 @@ def _class_folders(path: Path, class_names, unread) -> ImageData:
     names = sorted(files) if class_names is None else class_names
     strange = sorted(set(files) - set(names))
     if strange:
-        raise DataError(f"{path} has class folders {strange[:5]} that are not among the classes {list(names)}")
+        raise DataError(
+            f"{path} has class folders {strange[:5]} that are not among the classes {list(names)}; rename them, or "
+            "leave them out"
+        )
     paths = [file for name in sorted(files) for file in files[name]]
     labels = [name for name in sorted(files) for _ in files[name]]
     return labelled(paths, np.array(labels, str), paths, names)
@@ -240,8 +257,9 @@ def _from_tfds(name: str, class_names) -> Splits:
 def _from_arrays(images, labels, class_names) -> ImageData:
     if isinstance(images, list | tuple) and len(images) == 2 and np.ndim(images[1]) == 1:
         raise DataError("dataset is a pair of pairs; pass the first as the dataset and the second as validation=")
-    if isinstance(images, np.ndarray) and images.dtype.kind in "SUO":
-        images = images.tolist()
+    if not isinstance(images, list | tuple):
+        images = np.asarray(images)
+        images = images.tolist() if images.dtype.kind in "SUO" else images
     if isinstance(images, list | tuple) and images and isinstance(images[0], str | os.PathLike | bytes):
         images = [image if isinstance(image, bytes) else os.fspath(image) for image in images]
         names = [f"images[{i}]" if isinstance(image, bytes) else image for i, image in enumerate(images)]
@@ -275,6 +293,11 @@ def _from_tf_data(dataset: tf.data.Dataset, class_names) -> ImageData:
         labels.append(label)
     if not images:
         raise DataError("the tf.data.Dataset is empty")
+    if len(spec) > 2:
+        print(
+            "what the tf.data.Dataset yields beside images and labels, such as weights, is not used; "
+            "recipes.adjusted(balanced=True) lets every class count alike"
+        )
     shown = [f"dataset[{i}]" for i in range(len(images))]
     if not encoded:
         images = stacked(images, "dataset")

@@ -50,7 +50,9 @@ def read_table(path: Path, class_names, within=None) -> Splits:
             raise DataError(f"{where} has no label for {file}")
         parts.setdefault(SPLIT_FOLDERS[split], []).append((file, label))
     if "train" not in parts:
-        raise DataError(f"{path} has rows of {sorted(parts)} but none of split train")
+        raise DataError(
+            f"{path} has rows of {sorted(parts)} but none of split train; for `evaluate` leave out the column split"
+        )
     names = class_names or tuple(sorted({label for _, label in parts["train"]}))
     return Splits(**{
         split: labelled([f for f, _ in pairs], np.array([x for _, x in pairs], str), [f for f, _ in pairs], names)

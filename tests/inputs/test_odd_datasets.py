@@ -258,6 +258,15 @@ def test_nothing_is_read_twice(tmp_path, monkeypatch):
     assert sorted(read) == list(range(8))
 
 
+def test_a_validation_dataset_with_splits_of_its_own(tmp_path, capsys):
+    from recipes.prepare import with_validation
+
+    fill(tmp_path / "other" / "train", 1, 1, first=6)
+    fill(tmp_path / "other" / "val", 2, 1, first=8)
+    splits = with_validation(load(fill(tmp_path / "own", 3, 3)), tmp_path / "other")
+    assert len(splits.validation) == 2 and "['train', 'validation']" in capsys.readouterr().out
+
+
 def test_excluded_only_on_the_side_that_it_is_on():
     """Images in memory have no names of their own."""
     from recipes.prepare import with_validation

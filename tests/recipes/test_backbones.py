@@ -72,6 +72,8 @@ def test_a_keras_file_and_a_head_cut_off(tmp_path):
     classifier = keras.Model(network.inputs, keras.layers.Dense(7, activation="softmax")(keras.layers.Dropout(0.1)(x)))
     assert resolve(str(tmp_path / "body.keras")).network.output_shape == (None, None, None, 16)
     assert resolve(classifier).network.output_shape == (None, 16)
+    layers_in_a_row = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(4, 3)])
+    assert resolve(layers_in_a_row).activations(32) >= 4 * 4 * 30**2
 
 
 def test_keras_cv_backbone_built_by_the_caller():

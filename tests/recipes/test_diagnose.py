@@ -11,6 +11,7 @@ import recipes
 from recipes import DataError, RecipeError, babysitter
 from recipes.babysitter import Babysitter
 from recipes.checks import Subject, activations, recorded
+from recipes.diagnose import _optimizer, _rate
 from recipes.inside import Look
 
 
@@ -85,6 +86,15 @@ def test_vanishing_activations():
 def test_learning_rates_that_do_not_suit(rate, word):
     assert word in told(net(), "update-to-weight ratio", rate).advice
     assert "try a learning rate of" in told(net(), "learning rate range", rate).advice
+
+
+def test_an_optimizer_that_scales_the_loss():
+    """As `compile` makes of every one under mixed float16."""
+    model, schedule = net(), keras.optimizers.schedules.CosineDecay(0.0, 100, warmup_target=0.25, warmup_steps=10)
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(schedule)), "mse")
+    optimizer = _optimizer(None, model)(0.5)
+    assert type(optimizer) is keras.optimizers.SGD and float(optimizer.learning_rate) == 0.5
+    assert _rate(None, model) == 0.25
 
 
 def test_what_cannot_be_diagnosed():

@@ -234,6 +234,12 @@ def test_infinite_tf_data():
         load(tf.data.Dataset.from_tensor_slices((images, [0, 1] * 3)).repeat())
 
 
+def test_weights_of_tf_data_are_told_of(capsys):
+    images, _ = arrays(2)
+    assert len(load(tf.data.Dataset.from_tensor_slices((images, [0, 1] * 3, np.ones(6)))).train) == 6
+    assert "weights, is not used" in capsys.readouterr().out
+
+
 def test_unlabelled_forms(tmp_path):
     folder(tmp_path, 2, classes=2)
     files = image_files(tmp_path)
@@ -243,5 +249,26 @@ def test_unlabelled_forms(tmp_path):
     assert len(unlabelled([jpeg(pixels[0])])) == 1
     assert len(unlabelled(pixels)) == 3
     assert len(unlabelled(pixels[0])) == 1
+    assert unlabelled(np.array(files)).names == unlabelled(Column(files)).names == tuple(files)
+    assert load((Column(files), Column(["a", "b"] * 2))).train.names == tuple(files)
     with pytest.raises(DataError, match="do not exist"):
         unlabelled([tmp_path / "none.jpg"])
+    for mixed in ([files[0], jpeg(pixels[0])], [files[0], pixels[0]]):
+        with pytest.raises(DataError, match="only paths, only encoded bytes, or only arrays"):
+            unlabelled(mixed)
+    for no_images in (None, iter(pixels), {"a": 1}):
+        with pytest.raises(DataError, match="expected a path, a folder"):
+            unlabelled(no_images)
+
+
+class Column:
+    """Of a table, such as pandas has."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __len__(self):
+        return len(self.values)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, object)

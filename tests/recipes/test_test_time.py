@@ -181,6 +181,8 @@ def test_the_crops_that_gain_are_chosen(photos, tmp_path):
     ("options", "message"),
     [
         ({"crops": 3}, "crops is 3; expected 1, 5, 10 or 'auto'"),
+        ({"crops": True}, "crops is True; expected 1, 5, 10"),
+        ({"crops": 10.0}, "crops is 10.0; expected 1, 5, 10"),
         ({"crops": 10, "scales": (8,)}, "expected short sides of at least size"),
         ({"crops": 10, "mode": "sparse"}, "mode is 'sparse'"),
         ({"crops": 10, "average": "votes"}, "average 'votes'"),
