@@ -193,9 +193,20 @@ def _from_model(model: keras.Model, name: str) -> Backbone:
     if len(model.outputs[0].shape) not in (2, 4):
         given = tuple(model.outputs[0].shape)
         raise BackboneError(f"backbone {name} returns {given}; expected a feature map (batch, h, w, c) or (batch, c)")
+    _in_the_chosen_precision(model)
     constructor = _constructor_of(model.name)
     before = preprocessing(constructor, rescales=_rescales(model)) if constructor else ()
     return Backbone(name, model, before, _natural_size(model))
+
+
+def _in_the_chosen_precision(model: keras.Model) -> None:
+    """As a network of keras.applications is made in it: a model has that of the machine where it was made. One whose
+    layers differ was made so on purpose, and stays."""
+    layers, usual = model._flatten_layers(include_self=False), ("float32", "mixed_float16", "mixed_bfloat16")
+    layers = [layer for layer in layers if not isinstance(layer, keras.layers.InputLayer)]
+    if len({layer.dtype_policy.name for layer in layers}) == 1 and layers[0].dtype_policy.name in usual:
+        for layer in layers:
+            layer.dtype_policy = keras.config.dtype_policy()
 
 
 def without_head(model: keras.Model) -> keras.Model:

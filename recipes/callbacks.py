@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import UserDict
 
 import keras
 import numpy as np
@@ -70,6 +71,24 @@ class Quiet(keras.callbacks.ProgbarLogger):
 
     def set_params(self, params):
         super().set_params(params | {"verbose": 0})
+
+
+class Logs(UserDict):
+    """Metrics of a step as numbers; the one that is looked at is waited for, and no other."""
+
+    def __getitem__(self, name):
+        return float(super().__getitem__(name))
+
+
+class Bar(keras.callbacks.ProgbarLogger):
+    """Keras's own, but once a second: to show a metric, the host waits for the device."""
+
+    _shown = 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.monotonic() - self._shown >= 1:
+            super().on_train_batch_end(batch, logs)
+            self._shown = time.monotonic()
 
 
 class KeepBest(keras.callbacks.Callback):

@@ -75,9 +75,10 @@ class ImageData:
 
     def source(self) -> "augment.Source":
         """Random access for `augment.pipeline`: index → (encoded bytes or RGB pixels, label)."""
-        labels = tf.constant(self.labels, tf.int64)
-        names = tf.constant([os.fsencode(name) for name in self.names], tf.string)
-        content = self._reader()
+        with tf.device("CPU:0"):  # where they are read; images in memory would else take a GPU's
+            labels = tf.constant(self.labels, tf.int64)
+            names = tf.constant([os.fsencode(name) for name in self.names], tf.string)
+            content = self._reader()
 
         def read(index):
             return content(index), tf.gather(labels, index)

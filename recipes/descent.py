@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import optimizers
 from recipes.batches import soft, training_batches
-from recipes.callbacks import SMALLER, NotFinite
+from recipes.callbacks import SMALLER, Bar, Logs, NotFinite
 from recipes.checkpoint import Checkpoints
 from recipes.data import ImageData
 from recipes.engine import Engine, engine_for
@@ -26,7 +26,6 @@ from recipes.stop import Stop
 from recipes.waiting import Waiting
 
 HALVINGS = 3  # of the learning rate, at losses that are not finite, before the training is given up
-LAG = 4  # steps after which a loss is looked at: to look at the last one would have the device wait for the next
 
 
 @keras.saving.register_keras_serializable("recipes")
@@ -154,13 +153,14 @@ class Training:
         model, state, steps = self.model, self.kept.newest, math.ceil(len(self._data) / self._part)
         average = self.recipe.averaging and self.recipe.snapshots < 2  # it would reach back over the restarts
         averaging = [optimizers.PolyakAveraging(self.recipe.averaging)] if average else []
+        bar = [] if any(isinstance(c, keras.callbacks.ProgbarLogger) for c in callbacks) else [Bar()]
         calls = keras.callbacks.CallbackList(
-            [*averaging, *callbacks], add_history=True, add_progbar=True, verbose=1 if sys.stdout.isatty() else 2,
-            epochs=epochs, steps=steps, model=model,
+            [*averaging, *callbacks, *bar], add_history=True, verbose=1 if sys.stdout.isatty() else 2, epochs=epochs,
+            steps=steps, model=model,
         )  # fmt: skip
         self._callbacks = {f"{i} {type(callback).__name__}": callback for i, callback in enumerate(callbacks)}
         self._began, self._at = time.monotonic(), (0, 0)
-        self._losses, self._waiting = deque(), Waiting(self._engine.device)
+        self._losses, self._waiting = deque(), Waiting(self._engine.device, self._engine.shard == (0, 1))
         model.stop_training = False
         first, begin = (state["epoch"], min(state["images"] // self._part, steps - 1)) if state else (0, 0)
         batches = self._batches(epochs, first, begin)
@@ -199,9 +199,10 @@ class Training:
             calls.on_train_batch_begin(step)
             logs = self._engine.step(waiting.next(stream, self._check_losses))
             self._losses.append((epoch, step, logs["loss"]))
-            self._check_losses(LAG)
             waiting.stepped()
-            calls.on_train_batch_end(step, logs)
+            logs = Logs(logs)
+            for callback in calls.callbacks:  # Keras's list would look at all metrics, and so wait for every step
+                callback.on_train_batch_end(step, logs)
             if self.model.stop_training:
                 break
         self._check_losses()
@@ -209,9 +210,10 @@ class Training:
         if verdict := waiting.verdict():
             print(verdict)
 
-    def _check_losses(self, but: int = 0) -> None:
-        """Look at the losses of all steps but the last ones."""
-        while len(self._losses) > but:
+    def _check_losses(self) -> None:
+        """Look at the losses since the last look. TensorFlow brings even an old one only once all that was asked of the
+        GPU is done, so that each look leaves it with nothing to do."""
+        while self._losses:
             epoch, step, loss = self._losses.popleft()
             if not math.isfinite(float(loss)):
                 self._at = epoch, step

@@ -29,8 +29,8 @@ def prepare_devices() -> str:
 
     On TPUs and GPUs of compute capability 8.0 and more it is mixed bfloat16, on GPUs from 7.0 on (tensor cores), and on
     those of unknown capability, mixed float16; float32 on older ones and on CPUs, where reduced precision is slower. A
-    dtype policy that the caller has set stays. TensorFlow takes GPU memory as it needs it. Where another backend
-    trains, TensorFlow only reads images, and leaves the GPUs to that backend.
+    dtype policy other than float32 that the caller has set stays. TensorFlow takes GPU memory as it needs it. Where
+    another backend trains, TensorFlow only reads images, and leaves the GPUs to that backend.
     """
     if keras.backend.backend() == "tensorflow":
         _grow_as_needed()
@@ -118,9 +118,15 @@ def _told_by_driver() -> int | None:
         query.append(f"--id={visible}")
     try:
         told = subprocess.run(query, capture_output=True, text=True, check=True).stdout
-        return min(map(int, told.split())) * 2**20
+        return min(map(int, told.split())) * 2**20 + _taken_and_free()
     except (OSError, subprocess.CalledProcessError, ValueError):
         return None
+
+
+def _taken_and_free() -> int:
+    """Bytes that TensorFlow has taken of every GPU, never gives back, and will use again, at least."""
+    pools = [tf.config.experimental.get_memory_info(gpu.name) for gpu in tf.config.list_logical_devices("GPU")]
+    return min((pool["peak"] - pool["current"] for pool in pools), default=0)
 
 
 def _left_to_jax() -> int | None:

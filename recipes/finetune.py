@@ -36,7 +36,7 @@ from recipes.ledger import Gain, paired_bootstrap
 from recipes.peers import job_of
 from recipes.plan import with_snapshots
 from recipes.prepare import Prepared, loaded, prepare
-from recipes.replicas import together, trainers
+from recipes.replicas import team, together, trainers
 from recipes.result import Result
 from recipes.run_folder import LOGS
 from recipes.run_state import RunState
@@ -141,6 +141,9 @@ def _made(ready: Prepared, seed: int, deadline: float | None, callbacks, snapsho
     start, clock = ready.start, ready.clock
     chosen = with_snapshots(ready.recipe, snapshots) if snapshots else ready.recipe
     print(chosen)
+    if chosen.epochs and team():
+        rule = "that size, the learning rate and the number of updates are those of one device"
+        print(f"{trainers()} share every batch of {chosen.batch_size} images: {rule}")
     if start.splits.train.workers and not chosen.epochs:
         print("the input workers have nothing to do: this recipe trains on features, not on augmented images")
     if chosen.epochs and run.directory is not None and not any(isinstance(c, Babysitter) for c in callbacks):

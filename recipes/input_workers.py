@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import augment
 from recipes.errors import RecipesError, WorkerError
+from recipes.peers import port_of
 from recipes.records import Records
 from recipes.remote import Lost, Remote, answers
 
@@ -63,8 +64,7 @@ class InputWorkers:
             raise WorkerError(f"input_workers is {self.addresses!r}; expected a list such as ['host:5050']")
         self.addresses = tuple(self.addresses)
         for address in self.addresses:
-            port = re.fullmatch(r"[^\s:/,]+:(\d{1,5})|\[[0-9a-fA-F:.]+\]:(\d{1,5})", str(address))
-            if not port or not 0 < int(port[1] or port[2]) < 2**16:
+            if port_of(address) is None:
                 raise WorkerError(f"input_workers hold {address!r}; expected host:port, such as 'localhost:5050'")
         if len(set(self.addresses)) < len(self.addresses):
             raise WorkerError(f"input_workers name one twice: {', '.join(self.addresses)}")

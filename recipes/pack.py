@@ -77,6 +77,7 @@ def pack(dataset, out, *, shards: int | None = None) -> Manifest:
     >>> recipes.pack("photos/", "packed/", shards=16); recipes.finetune("packed/")
     """
     out, splits = Path(out).expanduser(), load(dataset)
+    _check_apart(out, dataset)
     plan = _planned(splits, _root(dataset), shards)
     if (out / MANIFEST).is_file():
         return _finished(out, plan)
@@ -108,6 +109,15 @@ def _root(dataset) -> Path | None:
         return None
     path = Path(dataset).expanduser()
     return path if path.is_dir() else path.parent
+
+
+def _check_apart(out: Path, dataset) -> None:
+    """Raises: OutputError for a folder within that of the dataset, where it would be taken for a class."""
+    inside = isinstance(dataset, str | os.PathLike) and Path(dataset).expanduser().resolve() in out.resolve().parents
+    if inside:
+        raise OutputError(
+            f"{out} lies within {dataset}, and would be a part of that dataset; choose a folder beside it"
+        )
 
 
 def _planned(splits: Splits, root: Path | None, shards: int | None) -> _Plan:

@@ -58,7 +58,7 @@ def job_of(environment=os.environ) -> Job | None:
         raise wrong("has no list of workers")
     addresses = (*chiefs, *workers)
     for address in addresses:
-        if not isinstance(address, str) or not re.fullmatch(r"\S+:\d{1,5}", address):
+        if port_of(address) is None:
             raise wrong(f"has the address {address!r}, which is no host:port")
     if len(set(addresses)) < len(addresses):
         raise wrong("has one address twice")
@@ -67,6 +67,12 @@ def job_of(environment=os.environ) -> Job | None:
     if among is None or isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(among):
         raise wrong(f"says that this is {kind} {index}, which its cluster does not have")
     return Job(addresses, index + (len(chiefs) if kind == "worker" else 0)) if len(addresses) > 1 else None
+
+
+def port_of(address) -> int | None:
+    """The port of host:port, name:port or [IPv6]:port; None where it is none of these."""
+    told = re.fullmatch(r"(?:[^\s:/,\[\]]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})", address if isinstance(address, str) else "")
+    return int(told[1]) if told and 0 < int(told[1]) < 2**16 else None
 
 
 def leads() -> bool:
@@ -87,7 +93,7 @@ class Peers:
 
     def __init__(self, job: Job, asked: dict):
         self.number, self.count = job.number, len(job.addresses)
-        limit = float(os.environ.get(_WAIT, 300))
+        limit = _seconds_to_wait()
         said = {"worker": self.number, "workers": list(job.addresses), "asked": asked}
         self._sockets = self._gather(job, said, limit) if self.number == 0 else {0: self._call(job, said, limit)}
 
@@ -133,9 +139,12 @@ class Peers:
             peer.close()
 
     def _gather(self, job: Job, said: dict, limit: float) -> dict[int, socket.socket]:
-        port, end, found = int(job.addresses[0].rsplit(":", 1)[1]), time.monotonic() + limit, {}
+        port, end, found = port_of(job.addresses[0]), time.monotonic() + limit, {}
+        both = socket.has_dualstack_ipv6()
         try:
-            listener = socket.create_server(("", port))
+            listener = socket.create_server(
+                ("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both
+            )
         except OSError as error:
             raise ClusterError(f"worker 0 cannot listen on port {port} of TF_CONFIG: {error.strerror}") from None
         with listener:
@@ -190,6 +199,17 @@ class Peers:
             f"after {limit:.0f} s worker 0 at {job.addresses[0]} cannot be reached ({why}): give the same command on "
             f"every host; {_WAIT}=SECONDS waits longer"
         )
+
+
+def _seconds_to_wait() -> float:
+    told = os.environ.get(_WAIT, "300")
+    try:
+        seconds = float(told)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 10**7:
+        raise ClusterError(f"{_WAIT} is {told!r}; expected seconds, such as 300")
+    return seconds
 
 
 def _kept(peer: socket.socket) -> socket.socket:

@@ -7,6 +7,7 @@ import keras
 from recipes.arguments import checked_seed
 from recipes.atomic import write_whole
 from recipes.convnet import convnet
+from recipes.devices import prepare_devices
 from recipes.errors import RecipeError
 from recipes.finetune import finetune
 from recipes.recipe import Adjusted, Recipe, adjusted
@@ -39,6 +40,7 @@ def pretrain(dataset, *, recipe=None, output=None, seed: int = 0) -> Result:
             "give a Recipe with warm_start=False, or adjusted('scratch', ...)"
         )
     size = recipe.size if isinstance(recipe, Recipe) else dict(recipe.changes).get("size", SIZE)
+    prepare_devices()  # before the network is made, which computes in the precision that is chosen here
     keras.utils.set_random_seed(checked_seed(seed))  # the network is a part of the command that an output folder keeps
     result = finetune(dataset, backbone=convnet(size), recipe=recipe, seed=seed, output=output)
     if output is not None:

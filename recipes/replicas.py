@@ -150,7 +150,8 @@ class Replicated(Engine):
         model, strategy = self.model, self.team.strategy
         weights = _flat([variable.value for variable in model.trainable_variables])
         state = [tf.convert_to_tensor(variable.value) for variable in self._state]
-        results = strategy.run(self._replica, args=(weights, state, *batch))
+        scale = model.optimizer.scale_loss(tf.ones(()))  # here, for another device cannot read the optimizer's variable
+        results = strategy.run(self._replica, args=(weights, state, scale, *batch))
         gradients, metrics, state = tf.nest.map_structure(
             lambda values: strategy.experimental_local_results(values)[0], results
         )
@@ -162,19 +163,19 @@ class Replicated(Engine):
             variable.assign(variable.value + value)
         return model.get_metrics_result()
 
-    def _replica(self, weights, state, images, labels, share):
+    def _replica(self, weights, state, scale, images, labels, share):
         context = tf.distribute.get_replica_context()
         number = tf.convert_to_tensor(context.replica_id_in_sync_group)
         noisy = [_noise_of(number, v, value) for v, value in zip(self._state, state, strict=True)]
         find = tf.function(self._gradients, jit_compile=True, autograph=False) if self._compiled else self._gradients
-        gradients, metrics, after = find(weights, noisy, images, labels, share)
+        gradients, metrics, after = find(weights, noisy, scale, images, labels, share)
         after = [s + (a - n) if _is_seed(v) else a for v, s, n, a in zip(self._state, state, noisy, after, strict=True)]
         self._there = [gradient is not None for gradient in gradients]
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]
         total = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, *metrics])
         return total[: len(gradients)], total[len(gradients) :], after
 
-    def _gradients(self, weights, state, images, labels, share):
+    def _gradients(self, weights, state, scale, images, labels, share):
         """Of the slice's loss times its share of the batch; what it adds to the metrics; the state after it."""
         model, weights = self.model, _parts(weights, self.model.trainable_variables)
         metrics = model.metrics_variables
@@ -186,7 +187,7 @@ class Replicated(Engine):
                 outputs = model(images, training=True)
                 undone = tf.fill(tf.shape(images)[:1], float(self.team.replicas))  # Keras divides by as many
                 loss = model.compute_loss(images, labels, outputs, undone, training=True)
-                scaled = model.optimizer.scale_loss(loss * tf.cast(share, loss.dtype))
+                scaled = loss * tf.cast(share * scale, loss.dtype)
                 next(m for m in model.metrics if m.name == "loss").update_state(loss, tf.shape(images)[0])
                 model.compute_metrics(images, labels, outputs)
         real = share > 0

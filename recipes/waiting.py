@@ -10,10 +10,13 @@ _LONG_OTHERWISE = 0.25
 
 class Waiting:
     """Times the steps of a training; before those that are `timed` the device is let finish what it has to do, so that
-    a wait is the device's and not the host's, which runs ahead of it."""
+    a wait is the device's and not the host's, which runs ahead of it.
 
-    def __init__(self, device: str):
-        self.device, self.told, self._step = device, False, 0
+    alone: whether no other host takes part; where some do, each prepares its own images, without input workers.
+    """
+
+    def __init__(self, device: str, alone: bool = True):
+        self.device, self.alone, self.told, self._step = device, alone, False, 0
         self._reset()
 
     @property
@@ -50,6 +53,11 @@ class Waiting:
         if share < _LONG.get(self.device, _LONG_OTHERWISE):
             return ""
         self.told = True
+        if not self.alone:
+            return (
+                f"the {self.device} waits {share:.0%} of the time for images, which each host reads and augments for "
+                "itself: hosts with more cores would help, or smaller images"
+            )
         if self.device == "CPU":
             return (
                 f"the training waits {share:.0%} of the time for images, which are read and augmented on the same "

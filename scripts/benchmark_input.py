@@ -1,6 +1,6 @@
 """Images per second from a folder and from the pack of it; from one input worker and from two.
 
-    python scripts/benchmark_input.py [FOLDER of class folders] [--quick] [--only pack|workers|index]
+    python scripts/benchmark_input.py [FOLDER of class folders] [--quick] [--only pack|workers|index] [--share 0.4]
 
 Pack: both sides take turns in one run, medians of the rounds, both shuffled as a training shuffles. `read` is reading
 alone; `forgotten` reads what the page cache was asked to forget; `batches` is what a training waits for, augmented at
@@ -12,6 +12,9 @@ Index: what a million rows take on the disk, in memory, and to open; asked for a
 
 Workers: each is a process on cores of its own, the trainer is simulated by whatever takes the batches as fast as they
 come, on the cores that are left. To reach, where there are at least six cores: two workers 1.6 times as fast as one.
+On fewer, --share 0.4 gives each worker that much of a core and no more (Linux control groups, needs root): both then
+fit on one core, and what takes the batches has another to itself. It shows whether taking turns and receiving from
+several at once hold workers up; not what whole cores would give, nor the network between machines.
 Without a folder the JPEGs are made from noise with the spectrum of photos, about 110 KB each.
 """
 
@@ -19,7 +22,6 @@ import argparse
 import os
 import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -115,13 +117,42 @@ def compare_far(folder: Path, packed: Path, rounds: int) -> None:
 
 
 class Worker:
-    """`recipes input-worker` in a process on the given cores."""
+    """`recipes input-worker` in a process on the given cores.
 
-    def __init__(self, cores: list[int]):
+    share: of a core, that it gets at most; 0: no limit.
+    """
+
+    def __init__(self, cores: list[int], share: float):
         command = [sys.executable, "-m", "recipes", "input-worker", "--host", "localhost", "--port", "0"]
         with_cores = ["taskset", "-c", ",".join(map(str, cores)), *command]
         self.process = subprocess.Popen(with_cores, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         self.address = [self.process.stdout.readline() for _ in range(2)][1].split()[-1]
+        self.group = self._limited(share) if share else None
+
+    def _limited(self, share: float) -> Path:
+        """The control group that the process is in from here on."""
+        root, period = Path("/sys/fs/cgroup"), 20_000  # microseconds
+        limits = {"cpu.max": f"{share * period:.0f} {period}"}
+        if (root / "cpu").is_dir():  # version 1 of control groups
+            root, limits = root / "cpu", {"cpu.cfs_period_us": period, "cpu.cfs_quota_us": f"{share * period:.0f}"}
+        else:
+            (root / "cgroup.subtree_control").write_text("+cpu")
+        group = root / f"benchmark-input-{self.process.pid}"
+        group.mkdir()
+        for name, value in (limits | {"cgroup.procs": self.process.pid}).items():
+            (group / name).write_text(str(value))
+        return group
+
+    def used(self) -> float:
+        """Seconds of processor so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        if self.group:
+            self.group.rmdir()
 
 
 def transport(address: str, count: int) -> None:
@@ -138,36 +169,50 @@ def transport(address: str, count: int) -> None:
     print(f"sending alone, one worker: {rate:,.0f} images/s of {size / 1000:.0f} KB, {rate * size / 1e6:,.0f} MB/s")
 
 
-def compare_workers(folder: Path, rounds: int) -> None:
+def compare_workers(folder: Path, rounds: int, share: float) -> None:
     cores = sorted(os.sched_getaffinity(0))
-    share = max(1, len(cores) // 3)
-    workers = [Worker(cores[:share]), Worker(cores[share : 2 * share])]
-    left = cores[2 * share :] or cores
-    os.sched_setaffinity(0, left)
-    print(f"\n{len(cores)} cores: {share} for each worker, {len(left)} for what takes the batches")
+    each = max(1, len(cores) // 3)
+    places = [cores[:1]] * 2 if share else [cores[:each], cores[each : 2 * each]]
+    left = [core for core in cores if not any(core in place for place in places)] or cores
+    workers = []
     try:
+        for place in places:
+            workers.append(Worker(place, share))
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setaffinity(int(thread), left)
+        told = f"{share:g} of one core for each worker" if share else f"{each} for each worker"
+        print(f"\n{len(cores)} cores: {told}, {len(left)} for what takes the batches")
         transport(workers[0].address, 6 * BATCH if rounds < 3 else 40 * BATCH)
         data, found = load(folder).train, {1: [], 2: []}
         for number in range(rounds + 1):
             for count in found:
-                used = InputWorkers([worker.address for worker in workers[:count]]).checked(data)
-                stream = iter(
-                    used.workers.batches(
-                        used, POLICY, batch_size=BATCH, seed=0, start=number, stop=number + 2, first_batch=0
-                    )
-                )
-                taken = [next(stream) for _ in range(2 * count)]  # until the kernels are compiled and the queues run
-                began = time.perf_counter()
-                images = sum(int(x.shape[0]) for x, _ in stream)
-                found[count].append(images / (time.perf_counter() - began))
-                del taken
-        one, two = (statistics.median(rates[1:]) for rates in found.values())
-        print(f"1 worker {one:,.0f} images/s, 2 workers {two:,.0f}: ratio {two / one:.2f}")
-        if len(cores) < 6:
+                found[count].append(taken(data, workers[:count], number))
+        one, two = (np.median(rates[1:], 0) for rates in found.values())
+        print(f"{'workers':10}{'images/s':>10}{'cores used: each worker':>26}{'what takes the batches':>26}")
+        for count, (rate, busy, mine) in ((1, one), (2, two)):
+            print(f"{count:<10}{rate:10,.0f}{busy:26.2f}{mine:26.2f}")
+        ratios = ", ".join(f"{b[0] / a[0]:.2f}" for a, b in zip(found[1][1:], found[2][1:], strict=True))
+        print(f"ratio {two[0] / one[0]:.2f} (round by round: {ratios}); load {os.getloadavg()[0]:.1f}")
+        if len(cores) < 6 and not share:
             print("with fewer than six cores the workers share theirs with what takes the batches: no proof either way")
     finally:
         for worker in workers:
-            worker.process.kill()
+            worker.close()
+
+
+def taken(data, workers: list[Worker], epoch: int) -> tuple[float, float, float]:
+    """Images per second of two epochs, taken as fast as they come; cores that a worker and that this process used."""
+    used = InputWorkers([worker.address for worker in workers]).checked(data)
+    stream = iter(
+        used.workers.batches(used, POLICY, batch_size=BATCH, seed=0, start=epoch, stop=epoch + 2, first_batch=0)
+    )
+    for _ in range(2 * len(workers)):  # until the kernels are compiled and the queues run
+        next(stream)
+    busy, mine, began = sum(worker.used() for worker in workers), time.process_time(), time.perf_counter()
+    images = sum(int(x.shape[0]) for x, _ in stream)
+    seconds = time.perf_counter() - began
+    busy = (sum(worker.used() for worker in workers) - busy) / len(workers)
+    return images / seconds, busy / seconds, (time.process_time() - mine) / seconds
 
 
 def index_of_a_million(root: Path, rows: int = 1_000_000) -> None:
@@ -199,6 +244,9 @@ def main():
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--quick", action="store_true", help="few images, two rounds")
     parser.add_argument("--only", choices=("pack", "workers", "index"))
+    parser.add_argument(
+        "--share", type=float, default=0.0, help="of a core, that each worker gets at most, such as 0.4"
+    )
     asked = parser.parse_args()
     count, rounds = (256, 2) if asked.quick else (2048, 5)
     if asked.only == "index":
@@ -223,7 +271,7 @@ def main():
             compare_pack(folder, scratch / "pack", rounds)
             compare_far(folder, scratch / "pack", rounds)
         if asked.only != "pack":
-            compare_workers(folder, rounds)
+            compare_workers(folder, rounds, asked.share)
     finally:
         shutil.rmtree(scratch)
 

@@ -1,7 +1,7 @@
 """`recipes` as a worker of a job: the command line itself, but for a state kept at every step, and for worker 0, which
 sends a signal to a process after so many updates, both of which are in a file: worker.py FILE UPDATES finetune …
 
-RECIPES_TEST_SEEN: a file, to which a line for each image that is trained on is added.
+RECIPES_TEST_SEEN: a file with a line for each image that this process trains on, begun anew by each.
 RECIPES_TEST_MEMORY: updates after which there is no memory for one more, in this process alone.
 """
 
@@ -64,6 +64,7 @@ def _without_memory(step):
 if __name__ == "__main__":
     _, file, updates, *command = sys.argv
     recipes.checkpoint.EVERY, recipes.checkpoint.SHARE = 0.0, 1e9
+    Path(os.environ["RECIPES_TEST_SEEN"]).unlink(missing_ok=True)
     recipes.descent.training_batches = recorded(recipes.descent.training_batches, os.environ["RECIPES_TEST_SEEN"])
     if "RECIPES_TEST_MEMORY" in os.environ:
         Replicated.step = _without_memory(Replicated.step)

@@ -27,6 +27,25 @@ def test_calls_that_are_not_literal_are_refused(call):
         parse_call(call)
 
 
+def test_a_model_computes_in_the_chosen_precision_whatever_it_was_made_in(tmp_path):
+    """Unless its layers differ."""
+    model = small_network()
+    compute = lambda network: {layer.compute_dtype for layer in network.layers[1:]}  # noqa: E731
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        made, glyphs = resolve(model).network, resolve("glyphs").network
+        assert compute(made) == compute(glyphs) == {"bfloat16"} and {w.dtype for w in made.weights} == {"float32"}
+        assert made(np.zeros((1, 32, 32, 3), "uint8")).dtype == "bfloat16"
+        made.save(tmp_path / "made.keras")
+        model.layers[-1].dtype_policy = keras.DTypePolicy("mixed_float16")
+        assert compute(resolve(model).network) == {"float32", "float16"}
+        keras.config.set_dtype_policy("float32")
+        assert compute(resolve(tmp_path / "made.keras").network) == {"float32"}
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def test_unknown_name_offers_close_ones():
     with pytest.raises(BackboneError, match="MobileNetV2"):
         resolve("MobileNetV9")

@@ -153,6 +153,10 @@ def test_free_memory_told_by_the_driver(machine, monkeypatch, tmp_path, answer, 
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert devices.free_memory() == free
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [SimpleNamespace(name="GPU:0")])
+    pool = {"peak": 7 * 2**20, "current": 2**20}  # what TensorFlow has taken and does not use is free for it
+    monkeypatch.setattr(tf.config.experimental, "get_memory_info", lambda name: pool)
+    assert devices.free_memory() == (free and free + 6 * 2**20)
     assert (tmp_path / "asked").read_text().split()[-1] == "--id=2,3"
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -15,8 +16,9 @@ import recipes.descent
 import recipes.waiting
 from layers import freeze_batch_statistics
 from recipes.backbones import resolve
+from recipes.callbacks import Bar, Logs, StopAt
 from recipes.classifier import logits_model
-from recipes.descent import LAG, Training, training_batches
+from recipes.descent import Training, training_batches
 from recipes.engine import Engine
 from recipes.recipe import Recipe
 from recipes.sources import load
@@ -43,7 +45,7 @@ class Loss:
         self.engine, self.value, self.step, self.seen = engine, value, len(engine.losses), None
 
     def __float__(self):
-        self.seen = self.seen or len(self.engine.losses) - 1 - self.step
+        self.seen = len(self.engine.losses) - 1 - self.step if self.seen is None else self.seen
         return self.value
 
 
@@ -79,12 +81,16 @@ def training(epochs=1, batch_size=4, **changes) -> Training:
 
 
 def test_no_loss_is_looked_at_before_its_time_and_all_in_the_end(engines):
-    training(epochs=2).run(2)
+    """With callbacks, whose logs Keras's own list would read at every step."""
+    ends = []
+    watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: ends.append(logs))
+    training(epochs=2).run(2, [watch, StopAt(math.inf)])
     (engine,) = engines
+    assert len(ends) == 16 and ends[0]["loss"] == 1.0 and dict(ends[0]) == {"loss": 1.0}
     assert len(engine.losses) == 16
     for epoch in (engine.losses[:8], engine.losses[8:]):
         timed = 7  # before which the device is left with nothing to do
-        assert [loss.seen for loss in epoch] == [LAG] * (timed - LAG) + [*reversed(range(LAG)), 0]
+        assert [loss.seen for loss in epoch] == [*reversed(range(timed)), 0]
 
 
 def test_the_fault_is_that_of_the_step_whose_loss_it_was(engines, monkeypatch):
@@ -92,7 +98,7 @@ def test_the_fault_is_that_of_the_step_whose_loss_it_was(engines, monkeypatch):
     done = training().run(1)
     assert "the loss became nan at step 3 of epoch 1" in done.changes["told"][0]
     first, second = engines
-    assert len(first.losses) == 3 + LAG and len(second.losses) == 8
+    assert len(first.losses) == 7 and len(second.losses) == 8
 
 
 @pytest.mark.parametrize(
@@ -151,6 +157,30 @@ def test_a_training_that_waits_says_so(engines, monkeypatch, capsys):
     monkeypatch.setattr(Recorded, "__init__", _on_a_gpu(Recorded.__init__))
     training(epochs=2, batch_size=1).run(2)
     assert capsys.readouterr().out.count("the GPU waits 100% of the time for images") == 1
+
+
+def test_where_hosts_prepare_their_own_images_no_input_workers_are_advised(monkeypatch):
+    clock = Clock(monkeypatch)
+    waiting, stream = Waiting("GPU", alone=False), clock.stream(1.0)
+    for _ in range(60):
+        waiting.next(stream)
+        waiting.stepped()
+    told = waiting.verdict()
+    assert told.startswith("the GPU waits 100% of the time for images") and "input_workers" not in told
+
+
+def test_at_a_terminal_metrics_are_looked_at_once_a_second(monkeypatch, capsys):
+    """And not twenty times, for the host waits for the device then."""
+    looks, now, bar = [], 100.0, Bar()
+    monkeypatch.setattr(recipes.callbacks.time, "monotonic", lambda: now)
+    monkeypatch.setattr(Loss, "__float__", lambda self: looks.append(now) or 1.0)
+    bar.set_params({"verbose": 1, "epochs": 1, "steps": 40})
+    bar.on_epoch_begin(0)
+    for step in range(40):
+        now += 0.1
+        bar.on_train_batch_end(step, Logs({"loss": Loss(SimpleNamespace(losses=[]))}))
+    bar.on_epoch_end(0, {"loss": 1.0})
+    assert "40/40" in capsys.readouterr().out and 4 <= len(looks) <= 5
 
 
 def _slow(stream, clock):

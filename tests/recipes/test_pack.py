@@ -218,6 +218,8 @@ def test_a_stopped_pack_goes_on_and_others_are_refused(photos, whole, packed, ca
         recipes.pack(photos, packed, shards=2)
     with pytest.raises(OutputError, match="holds something else"):
         recipes.pack(photos, photos)
+    with pytest.raises(OutputError, match=r"lies within .* choose a folder beside it"):
+        recipes.pack(photos, photos / "train" / "packed")
 
 
 def test_a_shard_that_changed_while_the_pack_was_stopped(photos, packed):

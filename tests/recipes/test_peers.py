@@ -39,6 +39,9 @@ def test_a_job_is_what_tf_config_says():
         (told({**TWO, "ps": ["d:4"]}), r"has \['ps'\]"),
         (told({"worker": "a:1"}), "no list of workers"),
         (told({"worker": ["a:1", "b"]}), "'b', which is no host:port"),
+        (told({"worker": ["a:1", "b:99999"]}), "'b:99999', which is no host:port"),
+        (told({"worker": ["a:0", "b:1"]}), "'a:0', which is no host:port"),
+        (told({"worker": ["::1:5", "b:1"]}), "'::1:5', which is no host:port"),
         (told({"worker": ["a:1", "a:1"]}), "one address twice"),
         (told(TWO, index=2), "worker 2, which its cluster does not have"),
         (told(TWO, "evaluator"), "evaluator 0"),
@@ -87,6 +90,25 @@ def test_workers_meet_and_talk_and_notice_who_goes(monkeypatch):
     with pytest.raises(PeerLost, match="worker 0 is gone"):
         others[1].receive()
     others[1].close()
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+def test_workers_meet_by_ipv6(monkeypatch):
+    monkeypatch.setenv("RECIPES_PEER_WAIT", "60")
+    threads, found = met([{}] * 2, [name.replace("localhost", "[::1]") for name in addresses(2)])
+    for thread in threads:
+        thread.join()
+    found[0].send({"do": "meet"})
+    assert found[1].receive() == {"do": "meet"}
+    for peers in found.values():
+        peers.close()
+
+
+@pytest.mark.parametrize("seconds", ["soon", "-1", "nan", ""])
+def test_a_wait_that_is_none(monkeypatch, seconds):
+    monkeypatch.setenv("RECIPES_PEER_WAIT", seconds)
+    with pytest.raises(ClusterError, match=f"RECIPES_PEER_WAIT is '{seconds}'; expected seconds"):
+        Peers(Job(addresses(2), 0), {})
 
 
 def test_other_commands_and_absent_workers_are_told(monkeypatch):

@@ -10,7 +10,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 PROGRAM = """
+import inspect
+import io
 import tempfile
+from contextlib import redirect_stdout
 from dataclasses import replace
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -41,10 +44,13 @@ def trained(devices, **changes):
             layer.trainable = changes.get("statistics", False)
     some = data.subset(range(18 if "statistics" not in changes else 21))
     changes.pop("statistics", None)
+    compiled = changes.pop("compiled", False)
     options = dict(epochs=2, batch_size=8, learning_rate=1e-3, averaging=0.9) | changes
     recipe = replace(finetune_all(32), **options)
     with together(devices):
-        training = Training(model, some, recipe, seed=0).run(2)
+        training = Training(model, some, recipe, seed=0)
+        model.jit_compile = compiled  # as it is with GPUs
+        training.run(2)
     return model, training.history
 
 def compare(told, noise=(), counts=(2, 4), **changes):
@@ -84,6 +90,16 @@ compare("frozen statistics")  # 18 images in batches of 8: the last one leaves n
 # the gradient of a bias before a batch normalisation is rounding, which Adam scales up
 compare("statistics", ("bias", "moving_mean"), statistics=True)
 compare("in parts", accumulate=2)
+compare("compiled", counts=(2,), compiled=True)
+keras.config.set_dtype_policy("mixed_float16")  # whose scale of the loss is a variable of the first device
+(_, one), (_, two) = (trained(devices, compiled=True) for devices in (None, 2))
+assert all(abs(a - b) < 1e-2 for name in one for a, b in zip(one[name], two[name])), (one, two)
+keras.config.set_dtype_policy("float32")
+print("half equal")
+
+with tf.device("CPU:3"):
+    read = data.source().read
+assert inspect.getclosurevars(read).nonlocals["labels"].device.endswith("CPU:0")  # of GPUs too, not in their memory
 
 noisy, once = trained(2, dropout=0.5)
 _, again = trained(2, dropout=0.5)
@@ -104,16 +120,18 @@ for wrong in (0, 5, -1, True, 1.5, "GPU:0", ("CPU:0", "CPU:0"), []):
         raise AssertionError(wrong)
 asked = dict(backbone=small_network(), recipe=recipe, output=tempfile.mkdtemp() + "/run")
 try:
-    recipes.finetune((images, names), **asked, devices=2, callbacks=[At(3, interrupted)])
+    with redirect_stdout(io.StringIO()) as told:
+        recipes.finetune((images, names), **asked, devices=2, callbacks=[At(3, interrupted)])
     raise AssertionError("it was not stopped")
 except KeyboardInterrupt:
+    assert "2 CPU share every batch of 8 images: that size" in told.getvalue()
     found = recipes.finetune((images, names), **asked)  # a preempted run that comes back on fewer devices
 assert len(found.history["loss"]) == 2 and found.predict(images[:1])
 assert any("(devices: 2 CPU before, 1 CPU now)" in reason for reason in found.recipe.reasons), found.recipe.reasons
 assert "(devices: 2 CPU before" in str(recipes.load(asked["output"]).recipe)
 print("finetune equal")
 """,
-        8,
+        10,
     )
 
 
