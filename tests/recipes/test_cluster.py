@@ -21,7 +21,7 @@ from recipes.recipe import from_scratch
 from recipes.recipe_file import save_recipe
 
 TESTS = Path(__file__).resolve().parents[1]
-EPOCH, BATCH = 17, 7  # images
+EPOCH, BATCH = 18, 7  # images
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="several hosts need TensorFlow")
 
 

@@ -95,7 +95,7 @@ def test_workers_meet_and_talk_and_notice_who_goes(monkeypatch):
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
 def test_workers_meet_by_ipv6(monkeypatch):
     monkeypatch.setenv("RECIPES_PEER_WAIT", "60")
-    threads, found = met([{}] * 2, [name.replace("localhost", "[::1]") for name in addresses(2)])
+    threads, found = met([{}] * 2, [name.replace("127.0.0.1", "[::1]") for name in addresses(2)])
     for thread in threads:
         thread.join()
     found[0].send({"do": "meet"})
