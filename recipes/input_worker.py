@@ -7,6 +7,7 @@ import socket
 import tensorflow as tf
 
 from recipes.errors import WorkerError
+from recipes.peers import port_of
 
 PORT = 5050
 
@@ -21,11 +22,13 @@ class InputWorker:
     host: the name by which the trainings reach this machine.
     port: at which they ask; the images come from the next one. 0: two free ones.
 
-    Raises: WorkerError when a port is taken.
+    Raises: WorkerError when a port is taken, and for a host that is no name or address.
     """
 
     def __init__(self, host: str | None = None, port: int = PORT):
         service, self.host = tf.data.experimental.service, host or socket.gethostname()
+        if port_of(f"{self.host}:1") is None:
+            raise WorkerError(f"host is {host!r}; expected this machine's name or address, IPv6 in brackets: [::1]")
         for needed in (port, port + 1) if port else ():
             _check_free(needed)
         try:

@@ -157,6 +157,9 @@ def test_a_port_that_is_taken(here):
         InputWorker("localhost", here[0].port)
     with pytest.raises(WorkerError, match=f"port {here[0].port} cannot be had"):
         InputWorker("localhost", here[0].port - 1)
+    for host in ("::1", "two words", "http://here"):
+        with pytest.raises(WorkerError, match="expected this machine's name or address"):
+            InputWorker(host, 0)
 
 
 def test_what_cannot_travel(photos, here, monkeypatch):
