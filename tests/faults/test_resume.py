@@ -26,8 +26,9 @@ KILLS = (
 )
 
 
-def test_killed_in_every_phase(victims, undisturbed):
-    for how in KILLS:
+@pytest.mark.parametrize("kills", [KILLS[::2], pytest.param(KILLS[1::2], marks=pytest.mark.slow)], ids=["half", "rest"])
+def test_killed_in_every_phase(victims, undisturbed, kills):
+    for how in kills:
         assert victims.run("killed", **how) == -9, (how, victims.log("killed")[-3000:])
     assert victims.run("killed") == 0
     assert victims.told("killed") == undisturbed
