@@ -188,7 +188,7 @@ def _from_model(model: keras.Model, name: str) -> Backbone:
     if shape[1] != shape[2]:
         raise BackboneError(f"backbone {name} takes {tuple(shape)}; expected square images, or any size")
     if isinstance(model, keras.Sequential):
-        model = keras.Model(model.inputs, model.outputs, name=model.name)
+        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     model = without_head(model)
     if len(model.outputs[0].shape) not in (2, 4):
         given = tuple(model.outputs[0].shape)
@@ -203,7 +203,8 @@ def _in_the_chosen_precision(model: keras.Model) -> None:
     """As a network of keras.applications is made in it: a model has that of the machine where it was made. One whose
     layers differ was made so on purpose, and stays."""
     layers, usual = model._flatten_layers(include_self=False), ("float32", "mixed_float16", "mixed_bfloat16")
-    layers = [layer for layer in layers if not isinstance(layer, keras.layers.InputLayer)]
+    made_anew = keras.layers.InputLayer | keras.Model  # with the policy of now, when they are loaded
+    layers = [layer for layer in layers if not isinstance(layer, made_anew)]
     if len({layer.dtype_policy.name for layer in layers}) == 1 and layers[0].dtype_policy.name in usual:
         for layer in layers:
             layer.dtype_policy = keras.config.dtype_policy()

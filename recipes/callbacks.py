@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections import UserDict
+from collections.abc import MutableMapping
 
 import keras
 import numpy as np
@@ -73,11 +73,19 @@ class Quiet(keras.callbacks.ProgbarLogger):
         super().set_params(params | {"verbose": 0})
 
 
-class Logs(UserDict):
+class Logs(dict):
     """Metrics of a step as numbers; the one that is looked at is waited for, and no other."""
+
+    get, items, values, pop = MutableMapping.get, MutableMapping.items, MutableMapping.values, MutableMapping.pop
 
     def __getitem__(self, name):
         return float(super().__getitem__(name))
+
+    def __iter__(self):  # without one of its own, dict(logs) and **logs would not ask __getitem__
+        return super().__iter__()
+
+    def __repr__(self):
+        return repr(dict(self))
 
 
 class Bar(keras.callbacks.ProgbarLogger):

@@ -202,7 +202,7 @@ class Training:
             waiting.stepped()
             logs = Logs(logs)
             for callback in calls.callbacks:  # Keras's list would look at all metrics, and so wait for every step
-                callback.on_train_batch_end(step, logs)
+                callback.on_train_batch_end(step, logs=logs)
             if self.model.stop_training:
                 break
         self._check_losses()

@@ -260,7 +260,13 @@ def _from_arrays(images, labels, class_names) -> ImageData:
     if not isinstance(images, list | tuple):
         images = np.asarray(images)
         images = images.tolist() if images.dtype.kind in "SUO" else images
-    if isinstance(images, list | tuple) and images and isinstance(images[0], str | os.PathLike | bytes):
+    if isinstance(images, list | tuple) and any(isinstance(x, str | os.PathLike | bytes) for x in images):
+        strange = [x for x in images if not isinstance(x, str | os.PathLike | bytes)]
+        if strange:
+            raise DataError(
+                f"images are paths or encoded bytes, but {len(strange)} of {len(images)} are of the type "
+                f"{type(strange[0]).__name__}; leave out the rows that have no image"
+            )
         images = [image if isinstance(image, bytes) else os.fspath(image) for image in images]
         names = [f"images[{i}]" if isinstance(image, bytes) else image for i, image in enumerate(images)]
         _check_exist([image for image in images if isinstance(image, str)])

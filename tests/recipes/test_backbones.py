@@ -30,6 +30,7 @@ def test_calls_that_are_not_literal_are_refused(call):
 def test_a_model_computes_in_the_chosen_precision_whatever_it_was_made_in(tmp_path):
     """Unless its layers differ."""
     model = small_network()
+    nested = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(3, 1), keras.Sequential([model])])
     compute = lambda network: {layer.compute_dtype for layer in network.layers[1:]}  # noqa: E731
     before = keras.config.dtype_policy()
     try:
@@ -37,6 +38,7 @@ def test_a_model_computes_in_the_chosen_precision_whatever_it_was_made_in(tmp_pa
         made, glyphs = resolve(model).network, resolve("glyphs").network
         assert compute(made) == compute(glyphs) == {"bfloat16"} and {w.dtype for w in made.weights} == {"float32"}
         assert made(np.zeros((1, 32, 32, 3), "uint8")).dtype == "bfloat16"
+        assert resolve(nested).network(np.zeros((1, 32, 32, 3))).dtype == "bfloat16"
         made.save(tmp_path / "made.keras")
         model.layers[-1].dtype_policy = keras.DTypePolicy("mixed_float16")
         assert compute(resolve(model).network) == {"float32", "float16"}

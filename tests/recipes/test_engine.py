@@ -1,7 +1,9 @@
 """What the training loop asks of the device and when: late looks at losses, and waits for images that are told."""
 
+import json
 import math
 import re
+from copy import copy
 from types import SimpleNamespace
 
 import keras
@@ -83,7 +85,7 @@ def training(epochs=1, batch_size=4, **changes) -> Training:
 def test_no_loss_is_looked_at_before_its_time_and_all_in_the_end(engines):
     """With callbacks, whose logs Keras's own list would read at every step."""
     ends = []
-    watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: ends.append(logs))
+    watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, *, logs: ends.append(logs))
     training(epochs=2).run(2, [watch, StopAt(math.inf)])
     (engine,) = engines
     assert len(ends) == 16 and ends[0]["loss"] == 1.0 and dict(ends[0]) == {"loss": 1.0}
@@ -91,6 +93,16 @@ def test_no_loss_is_looked_at_before_its_time_and_all_in_the_end(engines):
     for epoch in (engine.losses[:8], engine.losses[8:]):
         timed = 7  # before which the device is left with nothing to do
         assert [loss.seen for loss in epoch] == [*reversed(range(timed)), 0]
+
+
+def test_the_logs_of_a_step_are_a_dict_of_numbers():
+    """To whatever a callback does with them; Keras's TensorBoard passes over what is no dict."""
+    logs = Logs({"loss": tf.constant(1.0)})
+    assert isinstance(logs, dict) and logs.get("loss", 0.0) == 1.0 and logs.get("accuracy") is None
+    for seen in (dict(logs), {**logs}, logs | {}, {} | logs, logs.copy(), copy(logs), dict(logs.items())):
+        assert type(seen["loss"]) is float
+    assert json.dumps(logs) == json.dumps(logs, indent=None) == '{"loss": 1.0}'
+    assert repr(logs) == "{'loss': 1.0}" and type(logs.pop("loss")) is float and not logs
 
 
 def test_the_fault_is_that_of_the_step_whose_loss_it_was(engines, monkeypatch):

@@ -1,5 +1,7 @@
 """Every form a dataset may come in, and what is said of the forms that are wrong."""
 
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -251,6 +253,9 @@ def test_unlabelled_forms(tmp_path):
     assert len(unlabelled(pixels[0])) == 1
     assert unlabelled(np.array(files)).names == unlabelled(Column(files)).names == tuple(files)
     assert load((Column(files), Column(["a", "b"] * 2))).train.names == tuple(files)
+    for gaps in ([*files[:3], math.nan], [None, *files[1:]]):
+        with pytest.raises(DataError, match=r"1 of 4 are of the type .* leave out the rows"):
+            load((Column(gaps), ["a", "b"] * 2))
     with pytest.raises(DataError, match="do not exist"):
         unlabelled([tmp_path / "none.jpg"])
     for mixed in ([files[0], jpeg(pixels[0])], [files[0], pixels[0]]):
