@@ -32,6 +32,7 @@ def test_a_loss_that_is_not_finite_once(victims, undisturbed):
     assert told["history"]["loss"][0] == undisturbed["history"]["loss"][0]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_again_and_again(victims):
     assert victims.run("poisoned", loss=Poisoned) == 1
     log = victims.log("poisoned")
@@ -51,8 +52,9 @@ def test_memory_that_runs_out(victims):
     assert sum("memory ran out: batches of 8 images are computed in" in reason for reason in small["reasons"]) == 2
 
 
-def test_files_that_vanish(victims, undisturbed, photos):
-    """One is named and left out; many are an error, and once they are back the run goes on as if nothing had been."""
+@pytest.mark.slow
+def test_many_files_that_vanish(victims, undisturbed, photos):
+    """They are an error, and once they are back the run goes on as if nothing had been."""
     files = sorted(photos.glob("*/*.png"))
     contents = {file: file.read_bytes() for file in files}
     assert victims.run("many", dataset=str(photos), at=(7, partial(remove, files[::3]))) == 1
@@ -64,6 +66,11 @@ def test_files_that_vanish(victims, undisturbed, photos):
         file.write_bytes(content)
     assert victims.run("many", dataset=str(photos)) == 0
     assert victims.told("many") == undisturbed
+
+
+def test_a_file_that_vanishes(victims, photos):
+    """It is named and left out."""
+    files = sorted(photos.glob("*/*.png"))
     assert victims.run("one", dataset=str(photos), at=(7, partial(remove, files[:1]))) == 0
     told = victims.told("one")
     assert any(finding.startswith(f"vanished (1): {files[0]}") for finding in told["findings"])

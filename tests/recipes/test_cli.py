@@ -124,7 +124,9 @@ def test_no_traceback(place):
     assert "does not exist" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_signals(place, number, code):
     arguments = ["finetune", "photos", "--backbone", "small.keras", "--recipe", "all", "--epochs", "100000"]
     command = [sys.executable, "-u", "-m", "recipes", *arguments, "--output", f"run-{code}"]

@@ -170,6 +170,7 @@ def test_another_preprocessing_is_not_exported(trained, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_other_images_can_be_the_proof(trained, tmp_path):
     """A large one that the SavedModel would refuse is told, with what to do."""
     result, _ = trained

@@ -125,6 +125,7 @@ def test_what_cannot_be_searched(options, message):
         recipes.search(arrays(8), backbone=small_network(), recipe=BASE, **options)
 
 
+@pytest.mark.slow
 def test_random_weights_and_epochs_are_searched_too(capsys):
     found = recipes.search(arrays(12), backbone=small_network(), trials=1, space={"epochs": [2, 1]},
                            recipe=recipes.adjusted("scratch", size=32, epochs=5))  # fmt: skip
