@@ -16,6 +16,7 @@ if SHARED.is_dir() and "KERAS_HOME" not in os.environ:  # Keras reads it once, w
 
 
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: "shared" not in item.keywords)  # the longest test first
     if "slow" not in config.option.markexpr:
         skip = pytest.mark.skip(reason="slow: pytest -m slow")
         for item in items:
