@@ -1,5 +1,6 @@
 """Arguments and options that several commands take."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,10 @@ SeedOption = Annotated[int, typer.Option(help="Of all that is drawn: with one se
 
 def listed(dataset, within: Path | None):
     """A CSV with the folder that its paths may not leave; anything else as it is."""
-    if within is None or not str(dataset).lower().endswith(".csv"):
+    if within is None or not isinstance(dataset, str | os.PathLike):
+        return dataset
+    if not str(dataset).lower().endswith(".csv"):
+        typer.echo(f"--within is of no account for {dataset}, which is no CSV", err=True)
         return dataset
     return recipes.from_csv(dataset, within=within)
 

@@ -12,6 +12,7 @@ import typer
 from makers import folder, small_network
 
 import recipes.cli
+from recipes.cli_options import listed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -106,7 +107,7 @@ def test_a_picture_is_of_the_kind_that_its_name_says(place, told):
         assert (place / name).read_bytes().startswith(begin)
 
 
-def test_a_csv_may_lead_elsewhere_wherever_images_are_asked_for(place, told):
+def test_a_csv_may_lead_elsewhere_wherever_images_are_asked_for(place, told, capsys):
     for name, command in typer.main.get_command(recipes.cli.app).commands.items():
         options = {parameter.name for parameter in command.params}
         assert "within" in options or not options & {"dataset", "validation", "proof"}, name
@@ -116,6 +117,9 @@ def test_a_csv_may_lead_elsewhere_wherever_images_are_asked_for(place, told):
     with pytest.raises(recipes.DataError, match="--within on the command line"):
         told("preview", "lists/all.csv", "--size", "16")
     assert "preview.png" in told("preview", "lists/all.csv", "--size", "16", "--within", ".")
+    capsys.readouterr()
+    assert [listed(given, place) for given in ("photos", 0.2, None)] == ["photos", 0.2, None]
+    assert capsys.readouterr().err == "--within is of no account for photos, which is no CSV\n"
 
 
 def test_no_traceback(place):
