@@ -114,7 +114,7 @@ class Bodies:
             while True:
                 try:
                     part = await asyncio.wait_for(anext(stream, None), self._limits.idle)
-                except asyncio.TimeoutError:
+                except TimeoutError:
                     raise Refused(408, f"no byte of the body came for {self._limits.idle:g} seconds") from None
                 if part is None:
                     break

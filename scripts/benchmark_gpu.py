@@ -35,7 +35,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -294,7 +294,7 @@ def main(arguments=None) -> int:
     keras.config.set_dtype_policy("mixed_bfloat16")
     keras.utils.set_random_seed(0)
     run = Benchmark(asked)
-    today = datetime.now(timezone.utc).date()
+    today = datetime.now(UTC).date()
     mode = "quick" if asked.quick else "tiny: the figures mean nothing" if asked.tiny else "full"
     run.table.add(
         f"{today}, {device.device_kind}, Keras {keras.__version__}, JAX {jax.__version__}, "
