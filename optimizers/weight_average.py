@@ -94,7 +94,6 @@ class WeightAverage(KerasSaveable):
             self.raw = np.array(store["raw"]) if "raw" in stored else None
 
 
-@keras.saving.register_keras_serializable("optimizers")
 class AveragingOptimizer(Wrapper):
     """The optimizer of a model during `fit` with a `WeightAveraging` callback; saves and loads as the one inside."""
 
@@ -126,13 +125,7 @@ class AveragingOptimizer(Wrapper):
         self.optimizer.load_own_variables(store)
 
     def get_config(self):
-        """Keras reads it for legacy .h5 files only."""
-        return {"optimizer": keras.saving.serialize_keras_object(self.optimizer)}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """The optimizer inside: what was saved is the averaged model, whose training may go on with any callback."""
-        return keras.saving.deserialize_keras_object(config["optimizer"], custom_objects=custom_objects)
+        return self.optimizer.get_config()
 
 
 def _read(variables):
