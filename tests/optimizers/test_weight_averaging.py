@@ -123,7 +123,9 @@ def test_a_dataset_of_tensorflow_is_accepted():
         optimizers.UniformAveraging(0, data=images.repeat())
 
 
-@pytest.mark.parametrize("average", [optimizers.PolyakAveraging, lambda **k: optimizers.UniformAveraging(0, **k)])
+@pytest.mark.parametrize(
+    "average", [optimizers.PolyakAveraging, lambda **k: optimizers.UniformAveraging(0, **k)], ids=["Polyak", "uniform"]
+)
 @pytest.mark.parametrize(
     "wrong, message",
     [
@@ -135,7 +137,7 @@ def test_a_dataset_of_tensorflow_is_accepted():
         ({"x": np.zeros((4, 6))}, "Got a dict"),
         (3, "Got a int"),
     ],
-    ids=str,
+    ids=["generator", "path", "empty list", "empty array", "scalar", "dict", "number"],
 )
 def test_wrong_data_is_named_at_once(average, wrong, message):
     with pytest.raises(ValueError, match=message):
