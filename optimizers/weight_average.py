@@ -44,7 +44,7 @@ class WeightAverage(KerasSaveable):
         weights = ops.concatenate([ops.cast(ops.reshape(v, (-1,)), "float32") for v in self.variables])
         if decay is not None and decay < 0.5:  # there the form below would cancel after large weights
             average = (1 - share) * self.average + share * weights
-            self.average.assign(ops.where(due > 0, average, self.average))
+            self.average.assign(ops.where(due > 0, average, self.average.value))
         else:
             self.average.assign(self.average + due * share * (weights - self.average))
         self.count.assign(count)
