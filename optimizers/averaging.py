@@ -1,8 +1,8 @@
 """Averages of the weights along the path of training: what is evaluated and saved in place of the last ones."""
 
 import keras
-from keras import ops
 
+from optimizers.reestimation import check_batches, check_reestimation_data, reestimate, trainable_normalisations
 from optimizers.weight_average import AveragingOptimizer, WeightAverage
 
 
@@ -21,11 +21,16 @@ class WeightAveraging(keras.callbacks.Callback):
     re-estimated for the averaged ones with `data`.
 
     Args:
-        data: batches of inputs, or of (inputs, …), to re-estimate batch statistics from.
+        data: one array of images, or an iterable of batches (inputs, or tuples that begin with inputs), to re-estimate
+            batch statistics from. It is read again at every evaluation, so it must be finite and no generator.
+
+    Raises: ValueError for other data; at the start of `fit`, for batches that the model cannot take.
     """
 
     def __init__(self, *, data=None):
         super().__init__()
+        if data is not None:
+            check_reestimation_data(data)
         self.data = data
 
     def average(self, variables) -> WeightAverage:
@@ -47,10 +52,12 @@ class WeightAveraging(keras.callbacks.Callback):
             self.state = model.weight_average = state
             _set_optimizer(model, AveragingOptimizer(optimizer, state))
             model.optimizer.build(variables)
-        self.statistics = [v for layer in _normalisations(model) for v in layer.non_trainable_variables]
+        self.statistics = [v for layer in trainable_normalisations(model) for v in layer.non_trainable_variables]
 
     def on_train_begin(self, logs=None):
         self._swap_out()
+        if self.data is not None:
+            check_batches(self.model, self.data)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._swap_out()
@@ -74,7 +81,7 @@ class WeightAveraging(keras.callbacks.Callback):
         if not self.state.swap_in(self.statistics):
             return False
         if self.data is not None:
-            _reestimate(model, self.data)
+            reestimate(model, self.data)
         return True
 
     def _swap_out(self):
@@ -117,16 +124,17 @@ class UniformAveraging(WeightAveraging):
         every: updates between two weights that count.
         data: of `WeightAveraging`.
 
-    Example: `UniformAveraging(start=30 * n, every=n, data=images)`, n updates an epoch.
+    Example: `UniformAveraging(start=30 * n, every=n, data=images[:64])`, n updates an epoch.
     """
 
     def __init__(self, start: int, *, every: int = 1, data=None):
         super().__init__(data=data)
-        if start < 0:
-            raise ValueError(f"start must not be negative. Got {start}.")
-        if every < 1:
-            raise ValueError(f"every must be at least 1 update. Got {every}.")
-        self.start, self.every = start, every
+        # Of 2.5 updates none would ever count: the average is taken where (updates − start) % every is 0.
+        if start < 0 or start % 1:
+            raise ValueError(f"start must be a whole number of updates that is not negative. Got {start}.")
+        if every < 1 or every % 1:
+            raise ValueError(f"every must be a whole number of updates and at least 1. Got {every}.")
+        self.start, self.every = int(start), int(every)
 
     def average(self, variables):
         return WeightAverage(variables, start=self.start, every=self.every)
@@ -144,31 +152,3 @@ def _set_optimizer(model, optimizer):
     """Past Keras's tracking, which would save it, and the compiled step anew."""
     vars(model)["optimizer"] = optimizer
     model.train_function = None
-
-
-def _normalisations(model):
-    return [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-    ]
-
-
-def _reestimate(model, data):
-    """Moving statistics := their mean over the batches of `data`, under the present weights."""
-    layers = _normalisations(model)
-    if not layers:
-        return
-    momenta = [layer.momentum for layer in layers]
-    others = [v for v in model.non_trainable_variables if not any(v is s for layer in layers for s in layer.variables)]
-    held = [ops.copy(variable.value) for variable in others]
-    try:
-        for i, batch in enumerate(data):
-            for layer in layers:
-                layer.momentum = i / (i + 1)
-            model(batch[0] if isinstance(batch, (tuple, list)) else batch, training=True)
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
-        for variable, value in zip(others, held, strict=True):  # the seeds of dropout, which training goes on with
-            variable.assign(value)

@@ -32,7 +32,7 @@ class Discriminative(Wrapper):
     Example: `Discriminative(optimizers.Adam(1e-3), {"head/": 1.0, ".*": 0.1})`
     """
 
-    def __init__(self, optimizer, multipliers, *, name="discriminative"):
+    def __init__(self, optimizer, multipliers, *, name=None):
         optimizer = keras.optimizers.get(optimizer)
         if optimizer.built:
             raise ValueError("Discriminative needs an optimizer that has not been built: make a new one.")
@@ -49,7 +49,7 @@ class Discriminative(Wrapper):
             self._rule._apply_weight_decay = self._decay_by_multiplier
 
     def build(self, variables):
-        if self.built:
+        if self.built or not variables:  # none: Keras's loader of .h5 files builds every optimizer without variables
             return
         self._assigned = tuple(_assign(self.multipliers, [variable.path for variable in variables]))
         if isinstance(self._rule, MultiTensorOptimizer):

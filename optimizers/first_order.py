@@ -35,19 +35,30 @@ def adagrad_update(g, s, *, rate, epsilon):
 
 def rmsprop_update(g, s, *, rate, rho, epsilon):
     """s ← ρs + (1 − ρ)g²; change = αg / (√s + ε). Returns (change, s)."""
-    s = s + (1 - rho) * (g * g - s)
+    s = _moving_average(s, g * g, rho)
     return rate * g / (ops.sqrt(s) + epsilon), s
 
 
 def adam_update(g, m, s, *, step, rate, beta_1, beta_2, epsilon, bias_correction=True):
     """m ← β₁m + (1 − β₁)g; s ← β₂s + (1 − β₂)g²; change = α m̂ / (√ŝ + ε), where m̂ = m / (1 − β₁ᵗ) and
     ŝ = s / (1 − β₂ᵗ), or m̂ = m and ŝ = s without bias correction. Returns (change, m, s)."""
-    m = m + (1 - beta_1) * (g - m)
-    s = s + (1 - beta_2) * (g * g - s)
+    m = _moving_average(m, g, beta_1)
+    s = _moving_average(s, g * g, beta_2)
     if bias_correction:  # of the scalars: α m̂ / (√ŝ + ε) = α' m / (√s + ε')
         correction = ops.sqrt(_one_minus_power(beta_2, step))
         rate, epsilon = rate * correction / _one_minus_power(beta_1, step), epsilon * correction
     return rate * m / (ops.sqrt(s) + epsilon), m, s
+
+
+def _moving_average(average, value, decay):
+    """decay · average + (1 − decay) · value.
+
+    For a decay of at least 1/2 in the form whose steady state is exactly `value`, although 1 − decay is rounded. For a
+    smaller one that form would cancel: an average of 1e8 would swallow a value of 1e-6 even where decay is 0.
+    """
+    if decay < 0.5:
+        return decay * average + (1 - decay) * value
+    return average + (1 - decay) * (value - average)
 
 
 def _one_minus_power(beta, step):
@@ -72,10 +83,8 @@ class Momentum(MultiTensorOptimizer):
 
     slots = ("velocity",)
 
-    def __init__(
-        self, learning_rate=0.01, rho=0.9, *, weight_decay=None, decay_biases=False, name="momentum", **options
-    ):
-        super().__init__(learning_rate, weight_decay=weight_decay, decay_biases=decay_biases, name=name, **options)
+    def __init__(self, learning_rate=0.01, rho=0.9, *, weight_decay=None, decay_biases=False, **options):
+        super().__init__(learning_rate, weight_decay=weight_decay, decay_biases=decay_biases, **options)
         self.rho = _fraction("rho", rho)
 
     def rule(self, gradient, slots, rate, step):
@@ -102,10 +111,8 @@ class Nesterov(Momentum):
     Example: `model.compile(optimizers.Nesterov(0.01), loss)`
     """
 
-    def __init__(
-        self, learning_rate=0.01, rho=0.9, *, weight_decay=None, decay_biases=False, name="nesterov", **options
-    ):
-        super().__init__(learning_rate, rho, weight_decay=weight_decay, decay_biases=decay_biases, name=name, **options)
+    def __init__(self, learning_rate=0.01, rho=0.9, *, weight_decay=None, decay_biases=False, **options):
+        super().__init__(learning_rate, rho, weight_decay=weight_decay, decay_biases=decay_biases, **options)
 
     def rule(self, gradient, slots, rate, step):
         change, *slots = nesterov_update(gradient, *slots, rate=rate, rho=self.rho)
@@ -128,10 +135,8 @@ class AdaGrad(MultiTensorOptimizer):
 
     slots = ("squares",)
 
-    def __init__(
-        self, learning_rate=0.01, epsilon=1e-7, *, weight_decay=None, decay_biases=False, name="adagrad", **options
-    ):
-        super().__init__(learning_rate, weight_decay=weight_decay, decay_biases=decay_biases, name=name, **options)
+    def __init__(self, learning_rate=0.01, epsilon=1e-7, *, weight_decay=None, decay_biases=False, **options):
+        super().__init__(learning_rate, weight_decay=weight_decay, decay_biases=decay_biases, **options)
         self.epsilon = _positive("epsilon", epsilon)
 
     def rule(self, gradient, slots, rate, step):
@@ -161,9 +166,9 @@ class RMSProp(MultiTensorOptimizer):
 
     def __init__(
         self, learning_rate=1e-3, rho=0.99, epsilon=1e-8, *,
-        weight_decay=None, decay_biases=False, name="rmsprop", **options,
+        weight_decay=None, decay_biases=False, **options,
     ):  # fmt: skip
-        super().__init__(learning_rate, weight_decay=weight_decay, decay_biases=decay_biases, name=name, **options)
+        super().__init__(learning_rate, weight_decay=weight_decay, decay_biases=decay_biases, **options)
         self.rho, self.epsilon = _fraction("rho", rho), _positive("epsilon", epsilon)
 
     def rule(self, gradient, slots, rate, step):
@@ -198,9 +203,9 @@ class Adam(MultiTensorOptimizer):
 
     def __init__(
         self, learning_rate=1e-3, beta_1=0.9, beta_2=0.999, epsilon=1e-8, *,
-        bias_correction=True, weight_decay=None, decay_biases=False, name="adam", **options,
+        bias_correction=True, weight_decay=None, decay_biases=False, **options,
     ):  # fmt: skip
-        super().__init__(learning_rate, weight_decay=weight_decay, decay_biases=decay_biases, name=name, **options)
+        super().__init__(learning_rate, weight_decay=weight_decay, decay_biases=decay_biases, **options)
         self.beta_1, self.beta_2 = _fraction("beta_1", beta_1), _fraction("beta_2", beta_2)
         self.epsilon, self.bias_correction = _positive("epsilon", epsilon), bias_correction
 

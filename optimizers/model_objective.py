@@ -8,7 +8,7 @@ from keras import ops
 from keras.src.losses.losses import LossFunctionWrapper
 
 from optimizers.hessian import hessian_product
-from optimizers.parameters import is_kernel
+from optimizers.parameters import dense, is_kernel
 
 CHUNK = 1024  # examples at a time
 
@@ -170,7 +170,7 @@ class _GradientReader(keras.optimizers.Optimizer):
         self.slots = self.add_optimizer_variables(variables, "gradient")
 
     def update_step(self, gradient, variable, learning_rate):
-        self.assign(self.slots[self._get_variable_index(variable)], ops.convert_to_tensor(gradient))
+        self.assign(self.slots[self._get_variable_index(variable)], dense(gradient))
 
     def read(self) -> np.ndarray:
         return np.concatenate([ops.convert_to_numpy(slot).ravel() for slot in self.slots]).astype(np.float64)

@@ -3,11 +3,12 @@
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import accumulate
 
 import keras
 from keras import ops
 
-from optimizers.parameters import is_kernel
+from optimizers.parameters import dense, is_kernel
 from optimizers.schedules import current_rate
 
 LARGEST_FUSED = 16_384
@@ -32,13 +33,14 @@ class MultiTensorOptimizer(keras.optimizers.Optimizer):
     Subclasses name their `slots` and define `rule`, elementwise functions of `keras.ops` tensors. Variables of at most
     16,384 elements are flattened into one vector per kind; a large variable is a group by itself. Weight decay is
     decoupled (Loshchilov and Hutter, 2019), x ← x − α λ x, and by default spares biases and normalisation parameters.
-    Slots and arithmetic of 16-bit variables are in float32.
+    Slots and arithmetic of 16-bit variables are in float32. A sparse gradient is made dense first, so that clipping and
+    the slots of the rows that do not occur are those of the dense gradient.
 
     Args:
         learning_rate: α, a float, a schedule (it counts updates, not accumulated micro-batches) or a callable.
         weight_decay: λ per unit of learning rate, or None.
         decay_biases: let weight decay act on biases and normalisation parameters too.
-        name: the optimizer's name.
+        name: the optimizer's name; by default its class in snake case, numbered as Keras numbers its own.
         **options: of `keras.optimizers.Optimizer`: clipnorm, clipvalue, global_clipnorm, loss_scale_factor,
             gradient_accumulation_steps, use_ema, ema_momentum, ema_overwrite_frequency.
     """
@@ -66,21 +68,27 @@ class MultiTensorOptimizer(keras.optimizers.Optimizer):
             alone = math.prod(variable.shape) > LARGEST_FUSED or keras.distribution.distribution() is not None
             rate = self.multipliers[i] if self.multipliers else 1.0
             together[_dtype(variable), self._decays(variable), rate, i if alone else None].append(i)
-        self._groups = _Untracked(self._group(members, variables, *key[:3]) for key, members in together.items())
+        self._groups = _Untracked(
+            self._group(i, members, variables, *key[:3]) for i, (key, members) in enumerate(together.items())
+        )
 
     def _decays(self, variable) -> bool:
         return self.weight_decay is not None and (
             (self.decay_biases or is_kernel(variable)) and self._use_weight_decay(variable)
         )
 
-    def _group(self, members, variables, dtype, decays, rate) -> _Group:
+    def _group(self, number, members, variables, dtype, decays, rate) -> _Group:
         sizes = tuple(math.prod(variables[i].shape) for i in members)
         if len(members) == 1 and dtype == variables[members[0]].dtype:
             slots = tuple(self.add_variable_from_reference(variables[members[0]], name) for name in self.slots)
         else:
             shape = variables[members[0]].shape if len(members) == 1 else (sum(sizes),)
-            slots = tuple(self.add_variable(shape, dtype=dtype, name=name) for name in self.slots)
+            # Numbered, because a legacy .h5 file needs a path of its own for every variable.
+            slots = tuple(self.add_variable(shape, dtype=dtype, name=f"{name}_{number}") for name in self.slots)
         return _Group(tuple(members), sizes, dtype, decays, rate, slots)
+
+    def apply(self, grads, trainable_variables=None):
+        super().apply([dense(gradient) for gradient in grads], trainable_variables)
 
     def update_step(self, gradient, variable, learning_rate):
         self._update([gradient], [variable], learning_rate)
@@ -114,13 +122,12 @@ class MultiTensorOptimizer(keras.optimizers.Optimizer):
 
     def _update_some(self, group, present, given, rate):
         """Variables without a gradient keep their values and their slots."""
-        ends = [sum(group.sizes[: k + 1]) for k in range(len(group.sizes) - 1)]
-        pieces = [dict(zip(group.members, ops.split(slot.value, ends), strict=True)) for slot in group.slots]
+        pieces = [dict(zip(group.members, _split(slot.value, group.sizes), strict=True)) for slot in group.slots]
         old = [ops.concatenate([piece[i] for i in present]) for piece in pieces]
-        ends = [sum(math.prod(given[i][1].shape) for i in present[: k + 1]) for k in range(len(present) - 1)]
+        sizes = [math.prod(given[i][1].shape) for i in present]
         new = self._change(group, present, given, old, rate)
         for slot, piece, value in zip(group.slots, pieces, new, strict=True):
-            piece.update(zip(present, ops.split(value, ends), strict=True))
+            piece.update(zip(present, _split(value, sizes), strict=True))
             slot.assign(ops.concatenate([piece[i] for i in group.members]))
 
     def _change(self, group, present, given, slots, rate):
@@ -134,8 +141,9 @@ class MultiTensorOptimizer(keras.optimizers.Optimizer):
         change, slots = self.rule(gradient, slots, rate, step)
         if group.decays:
             change = change + rate * self.weight_decay * ops.cast(_concatenated(variables, flat), group.dtype)
-        for variable, part in zip(variables, _split(change, variables) if flat else [change], strict=True):
-            self.assign_sub(variable, ops.cast(part, variable.dtype))
+        parts = _split(change, [math.prod(variable.shape) for variable in variables]) if flat else [change]
+        for variable, part in zip(variables, parts, strict=True):
+            self.assign_sub(variable, ops.cast(ops.reshape(part, variable.shape), variable.dtype))
         return slots
 
     def _apply_weight_decay(self, variables):
@@ -158,13 +166,11 @@ def _dtype(variable) -> str:
 
 
 def _concatenated(tensors, flat):
-    """One tensor; a sparse gradient (of an embedding, in TensorFlow) becomes dense."""
+    """All of them as one vector, or the only one as it is."""
     tensors = [ops.convert_to_tensor(tensor) for tensor in tensors]
     return ops.concatenate([ops.reshape(tensor, (-1,)) for tensor in tensors]) if flat else tensors[0]
 
 
-def _split(vector, variables):
-    sizes = [math.prod(variable.shape) for variable in variables]
-    ends = [sum(sizes[: k + 1]) for k in range(len(sizes) - 1)]
-    parts = ops.split(vector, ends) if ends else [vector]
-    return [ops.reshape(part, variable.shape) for part, variable in zip(parts, variables, strict=True)]
+def _split(vector, sizes):
+    """Parts of these sizes. TensorFlow and torch cannot split into a single part."""
+    return ops.split(vector, list(accumulate(sizes))[:-1]) if len(sizes) > 1 else [vector]

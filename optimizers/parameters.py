@@ -1,6 +1,7 @@
-"""Which variables are kernels: what weight decay and penalties act on."""
+"""Facts about variables and gradients that several optimizers share."""
 
 import keras
+from keras import ops
 
 _UNPENALISED = ("bias", "gamma", "beta")
 
@@ -12,3 +13,20 @@ def is_kernel(variable: keras.Variable) -> bool:
     has biases of two axes, hence the name counts as well as the shape.
     """
     return len(variable.shape) > 1 and variable.name.rsplit("/", 1)[-1] not in _UNPENALISED
+
+
+def dense(gradient):
+    """Return a gradient as a dense tensor of its variable's shape; None stays None.
+
+    The gradient of an embedding is sparse: `tf.IndexedSlices` on TensorFlow (also after a gather), BCOO on JAX, and a
+    sparse tensor on torch. Rows that occur several times in a batch are added up.
+    """
+    if gradient is None:
+        return None
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.convert_to_tensor(gradient)  # Keras's own conversion leaves IndexedSlices as they are
+    if getattr(gradient, "is_sparse", False):  # a torch tensor; Keras knows JAX's type only
+        gradient = gradient.to_dense()
+    return ops.convert_to_tensor(gradient, sparse=False)

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from optimizers.multi_tensor import MultiTensorOptimizer
+from optimizers.parameters import dense
 
 
 def sharpness_aware(model: keras.Model, rho: float = 0.05, adaptive: bool = False) -> keras.Model:
@@ -49,7 +50,7 @@ def sharpness_aware(model: keras.Model, rho: float = 0.05, adaptive: bool = Fals
 
 def _ascent(weights, gradients, *, rho, adaptive):
     """ε for each weight; 0 where there is no gradient."""
-    gradients = [None if g is None else ops.cast(ops.convert_to_tensor(g), "float32") for g in gradients]
+    gradients = [None if g is None else ops.cast(dense(g), "float32") for g in gradients]
     spread = [ops.abs(ops.cast(w, "float32")) + 0.01 if adaptive else 1.0 for w in weights]
     scaled = [None if g is None else t * g for t, g in zip(spread, gradients, strict=True)]
     norm = ops.sqrt(sum(ops.sum(ops.square(s)) for s in scaled if s is not None))

@@ -41,8 +41,12 @@ class WeightAverage(KerasSaveable):
         n = ops.maximum(count, 1.0)
         # expm1: 1 − decayⁿ would cancel to half the digits of a float32.
         share = (1 - decay) / -ops.expm1(n * math.log(decay)) if decay else 1.0 if decay == 0 else 1 / n
-        weights = [ops.cast(ops.reshape(v, (-1,)), "float32") for v in self.variables]
-        self.average.assign(self.average + due * share * (ops.concatenate(weights) - self.average))
+        weights = ops.concatenate([ops.cast(ops.reshape(v, (-1,)), "float32") for v in self.variables])
+        if decay is not None and decay < 0.5:  # there the form below would cancel after large weights
+            average = (1 - share) * self.average + share * weights
+            self.average.assign(ops.where(due > 0, average, self.average.value))
+        else:
+            self.average.assign(self.average + due * share * (weights - self.average))
         self.count.assign(count)
 
     def swap_in(self, statistics) -> bool:

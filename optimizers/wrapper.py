@@ -16,7 +16,7 @@ class Wrapper(keras.optimizers.Optimizer):
     `ReduceLROnPlateau` and a `LossScaleOptimizer` around find what they look for.
     """
 
-    def __init__(self, optimizer: keras.optimizers.Optimizer, name: str):
+    def __init__(self, optimizer: keras.optimizers.Optimizer, name: str | None):
         super().__init__(learning_rate=0.0, name=name)
         self.optimizer = optimizer
 
@@ -51,6 +51,16 @@ class Wrapper(keras.optimizers.Optimizer):
     @learning_rate.setter
     def learning_rate(self, rate):
         self.optimizer.learning_rate = rate
+
+    def set_weights(self, weights):
+        """Assign to all variables, the wrapped optimizer's included; Keras's method knows this object's own only."""
+        if not self.built:
+            raise ValueError(f"{self.name} has no weights to set before it is built. Call `build(variables)` first.")
+        shapes, given = ([tuple(v.shape) for v in values] for values in (self.variables, weights))
+        if given != shapes:
+            raise ValueError(f"The weights must have the shapes {shapes}, got {given}.")
+        for variable, weight in zip(self.variables, weights, strict=True):
+            variable.assign(weight)
 
     def scale_loss(self, loss):
         return self.optimizer.scale_loss(loss)

@@ -194,6 +194,129 @@ def missing_gradients_leave_their_variables_alone(make, tmp_path):
     assert (values([used])[0] < before).all()
 
 
+def one_gradient_of_a_group(make, tmp_path):
+    """A frozen base, or an output without a loss: exactly one variable of those updated together has a gradient."""
+    optimizer, alone = make(0.01), make(0.01)
+    used, unused, single = (keras.Variable(np.ones((2, 2), "float32"), name="kernel") for _ in range(3))
+    for _ in range(3):
+        optimizer.apply([None, ops.ones((2, 2))], [unused, used])
+        alone.apply([ops.ones((2, 2))], [single])
+    same([used], [single], rtol=1e-6)
+    same([unused], [np.ones((2, 2))])
+    optimizer.apply([ops.ones((2, 2)), None], [unused, used])
+    same([used], [single], rtol=1e-6)
+    assert (values([unused])[0] < 1).all()
+
+
+def fit_with_an_output_without_a_loss(make, tmp_path):
+    x, y = data(16)
+    inputs = keras.Input((6,))
+    outputs = {name: keras.layers.Dense(2, use_bias=False, name=name)(inputs) for name in ("used", "idle")}
+    model = keras.Model(inputs, outputs)
+    kernels = [model.get_layer(name).kernel for name in ("used", "idle")]
+    before = values(kernels)
+    model.compile(make(0.01), {"used": keras.losses.SparseCategoricalCrossentropy(from_logits=True)})
+    model.fit(x, {"used": y}, 8, 1, verbose=0)
+    after = values(kernels)
+    assert (after[0] != before[0]).all()
+    if keras.backend.backend() == "jax":  # there the gradient is zero, and weight decay acts
+        np.testing.assert_allclose(after[1] / before[1], (after[1] / before[1]).flat[0], rtol=1e-5)
+    else:
+        np.testing.assert_array_equal(after[1], before[1])
+
+
+def sparse_gradients_equal_dense_ones(make, tmp_path):
+    """Of a fused and of a large table, with rows that repeat, under clipping, accumulation and loss scaling.
+
+    Keras's own optimizers inside of Discriminative keep Keras's own handling.
+    """
+    if type(getattr(make(0.1), "optimizer", make(0.1))).__module__.startswith("keras"):
+        return
+    for rows in (7, 6000):
+        for attribute, value in ((None, None), ("clipnorm", 0.1), ("loss_scale_factor", 4.0)):
+            results = []
+            for sparse in (False, True):
+                optimizer = make(0.1)
+                if attribute:
+                    setattr(optimizer, attribute, value)
+                table = keras.Variable(np.ones((rows, 3), "float32"), name="embeddings")
+                other = keras.Variable(np.ones((2, 2), "float32"), name="kernel")
+                for seed in range(3):
+                    gradient = sparse_gradient(rows, seed)
+                    gradient = gradient if sparse else ops.convert_to_tensor(densified(gradient))
+                    apply(optimizer, [gradient, ops.ones((2, 2))], [table, other])
+                results.append(table)
+            same([results[0]], [results[1]], rtol=1e-5, atol=1e-6)
+
+
+def apply(optimizer, gradients, variables):
+    """As Keras's own training does it: without state on JAX."""
+    if keras.backend.backend() != "jax":
+        optimizer.apply(gradients, variables)
+        return
+    optimizer.build(variables)
+    state = [v.value for v in optimizer.variables], gradients, [v.value for v in variables]
+    new, slots = optimizer.stateless_apply(*state)
+    for variable, value in zip([*variables, *optimizer.variables], [*new, *slots], strict=True):
+        variable.assign(value)
+
+
+def sparse_gradient(rows, seed):
+    rng = np.random.default_rng(seed)
+    indices, parts = np.append(rng.integers(0, rows, 8), [1, 1]), rng.normal(size=(10, 3)).astype("float32")
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.IndexedSlices(tf.constant(parts), tf.constant(indices), tf.constant([rows, 3], "int64"))
+    if keras.backend.backend() == "jax":
+        from jax.experimental.sparse import BCOO
+
+        return BCOO((parts, indices[:, None]), shape=(rows, 3))
+    import torch
+
+    return torch.sparse_coo_tensor(torch.tensor(indices)[None], torch.tensor(parts), (rows, 3))
+
+
+def densified(gradient):
+    """By NumPy."""
+    if keras.backend.backend() == "tensorflow":
+        indices, parts, shape = gradient.indices, gradient.values, gradient.dense_shape
+    elif keras.backend.backend() == "jax":
+        indices, parts, shape = gradient.indices[:, 0], gradient.data, gradient.shape
+    else:
+        indices, parts, shape = gradient._indices()[0], gradient._values(), gradient.shape
+    dense = np.zeros(tuple(map(int, shape)), "float32")
+    np.add.at(dense, np.array(indices), np.array(parts))
+    return dense
+
+
+def fit_with_a_large_embedding(make, tmp_path):
+    """More elements than are fused: the rows that occur move as those of a small table do."""
+    moved = []
+    for rows in (7, 6000):
+        keras.utils.set_random_seed(0)
+        table = keras.layers.Embedding(rows, 3, embeddings_initializer="ones")
+        head = keras.layers.Dense(2, kernel_initializer=keras.initializers.RandomNormal(seed=1))
+        model = keras.Sequential([keras.Input((2,)), table, keras.layers.Flatten(), head])
+        compiled(model, make(0.1)).fit(
+            np.array([[0, 1], [2, 1], [0, 0], [1, 1]]), np.array([0, 1, 0, 1]), 2, 1, shuffle=False, verbose=0
+        )
+        moved.append(values([table.embeddings])[0][:7])
+    np.testing.assert_allclose(moved[0], moved[1], rtol=1e-5, atol=1e-6)
+    assert (moved[0][:3] != 1).any()
+
+
+def opens_from_legacy_h5(make, tmp_path):
+    """Weights and settings; Keras 3 restores no optimizer's state from that format."""
+    model = fitted(lambda rate: make(optimizers.Warmup(optimizers.Cosine(rate, 90), 10)), steps=1)
+    model.save(tmp_path / "model.h5")
+    loaded = keras.models.load_model(tmp_path / "model.h5")
+    same(model.variables, loaded.variables)
+    assert type(loaded.optimizer) is type(model.optimizer)
+    config, saved = (each.get_config() for each in (loaded.optimizer, model.optimizer))
+    assert keras.saving.serialize_keras_object(config) == keras.saving.serialize_keras_object(saved)
+
+
 CONTRACTS = [
     config_round_trip,
     saved_state_is_exact,
@@ -205,6 +328,11 @@ CONTRACTS = [
     mixed_precision_skips_overflow,
     embedding_gradients_work,
     missing_gradients_leave_their_variables_alone,
+    one_gradient_of_a_group,
+    fit_with_an_output_without_a_loss,
+    sparse_gradients_equal_dense_ones,
+    fit_with_a_large_embedding,
+    opens_from_legacy_h5,
 ]
 
 

@@ -172,6 +172,33 @@ def test_an_optimizer_without_a_rule_of_its_own_is_refused():
         Discriminative(Discriminative(optimizers.Adam(), {".*": 1.0}), {".*": 1.0})
 
 
+def test_set_weights_reaches_the_optimizer_inside():
+    """Other shapes are refused and named."""
+    first, second = (Discriminative(optimizers.Adam(0.1), {"kernel_0": 0.5, ".*": 1.0}) for _ in range(2))
+    with pytest.raises(ValueError, match="before it is built"):
+        second.set_weights([])
+    targets = variables()
+    step(first, targets, GRADIENTS)
+    second.build(targets)
+    second.set_weights(values(first.variables))
+    same(first.variables, second.variables)
+    assert int(ops.convert_to_numpy(second.iterations)) == 5
+    with pytest.raises(ValueError, match="must have the shapes"):
+        second.set_weights(values(first.variables)[:-1])
+
+
+def test_training_goes_on_after_opening_a_legacy_h5_file(tmp_path):
+    """Every rate is another group of slots, and each needs a path of its own in the file."""
+    x, y = data(16)
+    model = compiled(network(), Discriminative(optimizers.Adam(0.1, weight_decay=0.1), {"head/": 1.0, ".*": 0.1}))
+    model.fit(x, y, 8, 1, verbose=0)
+    model.save(tmp_path / "model.h5")
+    loaded = keras.models.load_model(tmp_path / "model.h5")
+    assert loaded.optimizer.multipliers == {"head/": 1.0, ".*": 0.1}
+    loaded.fit(x, y, 8, 1, verbose=0)
+    assert loaded.optimizer._assigned == (0.1, 0.1, 1.0, 1.0)
+
+
 def test_built_optimizer_is_refused():
     inner = keras.optimizers.Adam()
     inner.build(variables())

@@ -173,6 +173,38 @@ def test_momentum_leaves_the_saddle_where_sgd_sticks():
     assert descend(optimizers.Momentum(0.02, rho=0.9)) < -0.5
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.01, 0.3, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("name", ["RMSProp", "Adam"])
+def test_small_gradients_after_a_large_one_are_not_swallowed(name, decay):
+    """For every decay the averages keep their digits: compared with float64."""
+    options = {"RMSProp": {"rho": decay}, "Adam": {"beta_1": decay, "beta_2": decay}}[name]
+    grads = [np.full((2, 2), g, "float32") for g in (1e4, 1e-3, 1.0, 1e4, -2e-2, 1e-3, 0.5)]
+    path = trajectory(getattr(optimizers, name)(0.01, **options), np.zeros((2, 2)), grads)
+    m = s = x = 0.0
+    for t, g in enumerate((float(g[0, 0]) for g in grads), 1):
+        s = decay * s + (1 - decay) * g * g
+        if name == "RMSProp":
+            x -= 0.01 * g / (s**0.5 + 1e-8)
+        else:
+            m = decay * m + (1 - decay) * g
+            x -= 0.01 * m / (1 - decay**t) / ((s / (1 - decay**t)) ** 0.5 + 1e-8)
+        np.testing.assert_allclose(path[t - 1], x, rtol=2e-5, atol=1e-7)
+    if decay == 0:  # every step has length α
+        np.testing.assert_allclose(np.abs(np.diff(path[:, 0, 0])), 0.01, rtol=1e-4)
+
+
+def test_two_optimizers_of_a_class_have_different_names():
+    """As Keras's own have; a name that is given stays."""
+    for make in (
+        optimizers.Adam,
+        optimizers.RMSProp,
+        lambda: optimizers.Discriminative(optimizers.Adam(), {".*": 1.0}),
+    ):
+        first, second = make(), make()
+        assert second.name.startswith(first.name.rstrip("0123456789_")) and first.name != second.name
+    assert optimizers.Adam(name="mine").name == optimizers.Adam(name="mine").name == "mine"
+
+
 @pytest.mark.parametrize("wrong", [{"rho": 1.0}, {"rho": -0.1}])
 def test_wrong_arguments_are_named(wrong):
     with pytest.raises(ValueError, match="rho must be"):

@@ -166,6 +166,20 @@ def test_network_with_regularisers_and_batch_normalisation_descends():
     assert all((a == b).all() for a, b in zip(statistics, values(model.non_trainable_variables), strict=True))
 
 
+def test_an_embedding_is_a_dense_layer_on_indicators():
+    """Its gradient is sparse on TensorFlow: rows that repeat add up, rows of the batch before are forgotten."""
+    ids, y = np.array([0, 2, 0, 1, 2, 2, 0, 4]), np.array([0, 1, 0, 1, 1, 0, 1, 0])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    embedding, dense = keras.layers.Embedding(5, 2), keras.layers.Dense(2, use_bias=False)
+    found = []
+    for layer, x, shape in ((embedding, ids, ()), (dense, np.eye(5, dtype="float32")[ids], (5,))):
+        model = keras.Sequential([keras.Input(shape, dtype=x.dtype), layer])
+        batches = [(x[:4], y[:4]), (x[4:], y[4:])]
+        found.append(optimizers.minimize(model, batches, loss=loss, l2=0.1))
+    assert found[0].converged and found[1].converged
+    np.testing.assert_allclose(found[0].x, found[1].x, atol=1e-4)
+
+
 def test_noise_that_stays_on_is_refused():
     class Noise(keras.layers.Layer):
         def call(self, x):

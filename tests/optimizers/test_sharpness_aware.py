@@ -74,3 +74,19 @@ def test_refuses_nonsense():
         optimizers.sharpness_aware(network(), rho=0)
     with pytest.raises(ValueError, match="already"):
         optimizers.sharpness_aware(optimizers.sharpness_aware(network()))
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_an_embedding_is_a_dense_layer_on_indicators(adaptive):
+    """The gradient of the one is sparse on TensorFlow, and a row that repeats in a batch is added up."""
+    ids, y = np.array([0, 2, 0, 1, 2, 2, 0, 4]), np.array([0, 1, 0, 1, 1, 0, 1, 0])
+    start = np.random.default_rng(0).normal(size=(5, 2))
+    embedding, dense = keras.layers.Embedding(5, 2), keras.layers.Dense(2, use_bias=False)
+    results = []
+    for layer, x, shape in ((embedding, ids, ()), (dense, np.eye(5, dtype="float32")[ids], (5,))):
+        model = keras.Sequential([keras.Input(shape, dtype=x.dtype), layer])
+        model.set_weights([start])
+        compiled(optimizers.sharpness_aware(model, 0.5, adaptive), optimizers.Adam(0.1))
+        model.fit(x, y, 4, 2, shuffle=False, verbose=0)
+        results.append(model.trainable_variables)
+    same(*results, rtol=1e-4, atol=1e-6)

@@ -81,6 +81,95 @@ def test_batch_statistics_are_those_of_the_averaged_weights():
     assert norm.momentum == 0.9
 
 
+class Batches(keras.utils.PyDataset):
+    """Twelve and four images; iterating over it does not end."""
+
+    num_batches = 2
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        x = data(32)[0]
+        return (x[:12], x[12:16])[index % 2], np.zeros(16)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: x[:16],
+        lambda x: [x[:12], x[12:16]],
+        lambda x: ((x[:12], np.zeros(12)), (x[12:16], np.zeros(4))),
+        lambda x: keras.ops.convert_to_tensor(x[:16]),
+        lambda x: Batches(),
+    ],
+    ids=["array", "batches", "with labels", "tensor", "PyDataset"],
+)
+def test_data_is_what_reestimation_accepts(make):
+    """All forms of the same sixteen images give the mean of their activations, however they are cut."""
+    x, _ = data(32)
+    model = fit(compiled(network(True), optimizers.Momentum(0.3)), [optimizers.UniformAveraging(0, data=make(x))])
+    dense, norm = model.layers[:2]
+    activations = np.tanh(x[:16] @ values([dense.kernel])[0] + values([dense.bias])[0])
+    np.testing.assert_allclose(values([norm.moving_mean])[0], activations.mean(0), atol=1e-5)
+
+
+def test_a_dataset_of_tensorflow_is_accepted():
+    tf = pytest.importorskip("tensorflow")
+    images = tf.data.Dataset.from_tensor_slices(data(32)[0][:16]).batch(12)
+    if keras.backend.backend() == "tensorflow":
+        fit(compiled(network(True), optimizers.Momentum(0.3)), [optimizers.UniformAveraging(0, data=images)])
+    with pytest.raises(ValueError, match="without an end"):
+        optimizers.UniformAveraging(0, data=images.repeat())
+
+
+@pytest.mark.parametrize(
+    "average", [optimizers.PolyakAveraging, lambda **k: optimizers.UniformAveraging(0, **k)], ids=["Polyak", "uniform"]
+)
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ((x for x in ()), "empty after the first evaluation"),
+        ("photos/", "Got a str"),
+        ([], "empty list"),
+        (np.zeros((0, 6)), "no images"),
+        (np.float32(1), "no images"),
+        ({"x": np.zeros((4, 6))}, "Got a dict"),
+        (3, "Got a int"),
+    ],
+    ids=["generator", "path", "empty list", "empty array", "scalar", "dict", "number"],
+)
+def test_wrong_data_is_named_at_once(average, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        average(data=wrong)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda x, y: (x, y), lambda x, y: list(x), lambda x, y: x[:, :4], lambda x, y: [x[:8], x[:8, :4]]],
+    ids=["inputs and labels", "single images", "other size", "second batch of other size"],
+)
+def test_data_that_does_not_fit_is_named_before_training(make):
+    """Long before the average begins, and with the model as it was."""
+    model = compiled(network(True), optimizers.Momentum(0.3))
+    before = values(model.variables)
+    with pytest.raises(ValueError, match="cannot take a batch of shape"):
+        fit(model, [optimizers.UniformAveraging(10_000, data=make(*data(32)))])
+    same(model.variables, before)
+
+
+def test_decay_of_zero_is_the_weights():
+    """Also after a large weight, which a difference would swallow."""
+    model = compiled(network(), optimizers.Momentum(1.0, rho=0.0))
+    variables = model.trainable_variables
+    average = optimizers.PolyakAveraging(0.0).average(variables)
+    for scale in (1e8, 1e-3):
+        for variable in variables:
+            variable.assign(np.full(variable.shape, scale))
+        average.update(keras.ops.convert_to_tensor(0), keras.ops.convert_to_tensor(1))
+    np.testing.assert_allclose(values([average.average])[0], 1e-3, rtol=1e-6)
+
+
 def test_resume_is_exact(tmp_path):
     """Backups hold both the average and the raw weights."""
 
@@ -172,6 +261,8 @@ def test_checkpoint_opens_as_the_averaged_model(tmp_path):
         lambda: optimizers.PolyakAveraging(1.0),
         lambda: optimizers.UniformAveraging(-1),
         lambda: optimizers.UniformAveraging(1, every=0),
+        lambda: optimizers.UniformAveraging(1, every=12.5),
+        lambda: optimizers.UniformAveraging(0.5),
     ],
 )
 def test_refuses_nonsense(make):
