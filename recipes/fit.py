@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from layers import freeze_batch_statistics
 from recipes.callbacks import CycleEnds, KeepBest, StopAt, Validation
 from recipes.checkpoint import Checkpoints
 from recipes.choice import (
@@ -280,9 +279,10 @@ def _between(initial, final, share: float) -> list[np.ndarray]:
 
 
 def unfreeze(model: keras.Model, network: keras.Model, recipe: Recipe, stage_tensors: Sequence) -> int:
-    """Make trainable what the recipe trains; returns how many of the network's layers that is.
+    """Make trainable what the recipe trains, whatever was trainable before; return how many of the network's layers
+    that is.
 
-    Batch statistics are frozen wherever the weights are pretrained: see `layers.freeze_batch_statistics`.
+    Batch normalization, its statistics included, stays as it is wherever the weights are pretrained.
     """
     network.trainable = recipe.unfreeze != 0
     if recipe.unfreeze > 0:
@@ -291,7 +291,9 @@ def unfreeze(model: keras.Model, network: keras.Model, recipe: Recipe, stage_ten
         for layer in network.layers:
             layer.trainable = layer not in frozen
     if recipe.warm_start and network.trainable:
-        freeze_batch_statistics(model)
+        for layer in model._flatten_layers():
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False
     return sum(bool(layer.trainable_weights) for layer in network.layers)
 
 

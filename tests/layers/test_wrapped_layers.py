@@ -158,5 +158,5 @@ def test_a_step_that_drops_every_branch_trains_on():
 def test_the_documentations_code_runs():
     text = (Path(__file__).resolve().parents[2] / "docs" / "layers.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     exec("\n".join(blocks), {})
