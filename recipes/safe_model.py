@@ -19,6 +19,7 @@ from keras.src.layers.preprocessing.index_lookup import IndexLookup
 from keras.src.saving.serialization_lib import ObjectSharingScope
 
 from recipes.archive import allowance, open_archive
+from recipes.data_format import channels_last
 from recipes.errors import UnsafeFileError
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
@@ -178,7 +179,7 @@ def _build(config: dict, stored: int) -> keras.Model:
     layers such that no GradientTape watches them, for ever: so they count as trainable until they are made.
     """
     frozen = []
-    with ObjectSharingScope(), keras.StatelessScope():
+    with channels_last(), ObjectSharingScope(), keras.StatelessScope():
         try:
             model = keras.saving.deserialize_keras_object(config, safe_mode=True)
             pending = global_state.get_global_attribute("uninitialized_variables") or []
