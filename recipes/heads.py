@@ -59,8 +59,8 @@ class _Place:
         tensor = self.tensor
         for node in reversed(self.nodes):
             inner = node.operation
-            tensor = keras.Model(inner.inputs, tensor, name=inner.name)(node.input_tensors[0])
-        return keras.Model(self.model.inputs, tensor, name=self.model.name)
+            tensor = keras.Model(inner.inputs[0], tensor, name=inner.name)(node.input_tensors[0])
+        return keras.Model(self.model.inputs[0], tensor, name=self.model.name)
 
 
 def without_head(model: keras.Model) -> keras.Model:
@@ -74,10 +74,8 @@ def without_head(model: keras.Model) -> keras.Model:
     if len(model.outputs) != 1:
         raise BackboneError(f"backbone {model.name} has {len(model.outputs)} outputs; expected one feature tensor")
     end = _Place(model, model.outputs[0]).entered()
-    cut = _without_dense(end)
-    if cut is end:
-        cut = _without_probabilities(end)
-    if _makes_probabilities(cut) or (cut is end and _is_head(end)):
+    cut = _without_dense(end) or _without_probabilities(end) or _without_activations(end)
+    if _makes_probabilities(cut) or (cut.tensor is end.tensor and _is_head(end)):
         raise BackboneError(
             f"backbone {model.name} ends in scores of classes that are not those of one layer on features; expected "
             "features: a feature map (batch, h, w, c) or (batch, c). Give the network without its classifier: "
@@ -86,32 +84,39 @@ def without_head(model: keras.Model) -> keras.Model:
     return model if cut is end else cut.network()
 
 
-def _without_dense(end: _Place) -> _Place:
-    """Before the Dense layers at the end, as long as layers with weights are left."""
-    cut, place = end, end
+def _without_dense(end: _Place) -> _Place | None:
+    """Before the Dense layers at the end, as long as layers with weights are left; None without such layers."""
+    cut, place = None, end
     while len(end.tensor.shape) == 2 and place.is_vector and (before := place.before()) is not None:
-        operation = place.operation
         if _scores_features(place):
             if not before.network().weights:
-                return cut
+                break
             cut = before
-        elif isinstance(operation, _CUT_ALWAYS) and len(before.tensor.shape) == 2:
+        elif _has_weights(place.operation):
+            break
+        elif cut and isinstance(place.operation, _CUT_ALWAYS) and len(before.tensor.shape) == 2:
             cut = before
-        elif _has_weights(operation):
-            return cut
         place = before
     return cut
 
 
-def _without_probabilities(end: _Place) -> _Place:
-    """Before the last layer with weights, where probabilities are made of its outputs."""
+def _without_probabilities(end: _Place) -> _Place | None:
+    """Before the last layer with weights, where probabilities are made of its outputs; else None."""
     place, found = end, False
     while (before := place.before()) is not None:
         found = found or _makes_probabilities(place) or (place.is_vector and _is_sigmoid(place.operation))
         if _has_weights(place.operation):
-            return before if found and before.network().weights else end
+            return before if found and before.network().weights else None
         place = before
-    return end
+    return None
+
+
+def _without_activations(end: _Place) -> _Place:
+    """Before the activations and the dropout at the end of a network without a head."""
+    place = end
+    while len(place.tensor.shape) == 2 and isinstance(place.operation, _CUT_ALWAYS) and (before := place.before()):
+        place = before
+    return place
 
 
 def _has_weights(operation) -> bool:
@@ -187,5 +192,5 @@ def _to_deepest(network: keras.Model) -> keras.Model:
     """`network` up to its deepest output, before this was pooled."""
     ends = [x._keras_history.operation for x in network.outputs]
     maps = [end.input if end.name.startswith(POOL) else end.output for end in ends]
-    bodies = [keras.Model(network.inputs, tensor, name=network.name) for tensor in maps]
+    bodies = [keras.Model(network.inputs[0], tensor, name=network.name) for tensor in maps]
     return max(bodies, key=lambda body: len(body.operations))
