@@ -120,7 +120,7 @@ class MultiTensorOptimizer(keras.optimizers.Optimizer):
         ends = [sum(math.prod(given[i][1].shape) for i in present[: k + 1]) for k in range(len(present) - 1)]
         new = self._change(group, present, given, old, rate)
         for slot, piece, value in zip(group.slots, pieces, new, strict=True):
-            piece.update(zip(present, ops.split(value, ends), strict=True))
+            piece.update(zip(present, ops.split(value, ends) if ends else [value], strict=True))
             slot.assign(ops.concatenate([piece[i] for i in group.members]))
 
     def _change(self, group, present, given, slots, rate):

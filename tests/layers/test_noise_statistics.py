@@ -282,7 +282,7 @@ def test_maxout_follows_the_default_data_format_and_its_file():
     keras.config.set_image_data_format("channels_first")
     try:
         assert layers.Maxout(4, 2, kernel_size=(3, 3)).data_format == "channels_first"
-        assert layers.Maxout.from_config(old).data_format == "channels_last"  # as versions before 0.2 wrote it
+        assert layers.Maxout.from_config(old).data_format == "channels_last"  # as earlier versions wrote it
         assert layers.Maxout(4, 2)(np.ones((2, 5, 6))).shape == (2, 5, 4)
     finally:
         keras.config.set_image_data_format("channels_last")

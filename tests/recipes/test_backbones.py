@@ -179,7 +179,7 @@ def test_keras_cv_without_rescaling_takes_0_to_1(rescaled):
 
 @pytest.mark.parametrize("name", ["MobileNetV3Small", "EfficientNetV2B0"])
 def test_a_network_without_the_preprocessing_that_belongs_into_it_is_rejected(name):
-    with pytest.raises(BackboneError, match="include_preprocessing.*leave them out"):
+    with pytest.raises(BackboneError, match=r"include_preprocessing.*leave them out"):
         resolve(f"{name}(weights=None, include_preprocessing=False)")
     model = constructors()[name](weights=None, include_top=False, include_preprocessing=False)
     with pytest.raises(BackboneError, match=r"not its rescaling.*include_preprocessing=True"):
@@ -206,7 +206,7 @@ def test_networks_and_pools_are_channels_last_whatever_keras_json_says(channels_
     for name in ("MobileNetV2(alpha=0.35, weights=None)", "ResNet50(weights=None)", "glyphs"):
         backbone = resolve(name)
         size = backbone.fixed_size or 64
-        model, names = stage_model(backbone, size)
+        model, _ = stage_model(backbone, size)
         assert channels_first_layer(model) is None and keras.config.image_data_format() == "channels_first"
         outputs = model(images[:, :size, :size])
         features = backbone(images[:, :size, :size])
@@ -227,5 +227,5 @@ def test_a_network_of_channels_first_is_rejected(channels_first):
     images = keras.Input((32, 32, 3))
     inner = keras.layers.MaxPooling2D(name="mine")(keras.layers.Permute((3, 1, 2))(images))
     model = keras.Model(images, keras.layers.Permute((2, 3, 1))(inner))
-    with pytest.raises(BackboneError, match="layer mine of backbone .* computes channels first"):
+    with pytest.raises(BackboneError, match=r"layer mine of backbone .* computes channels first"):
         resolve(model)
