@@ -102,7 +102,7 @@ def test_masks_leave_as_they_leave_the_wrapped_layer():
 RECURRENT = {
     "LSTM": lambda: keras.layers.LSTM(4),
     "GRU in sequences": lambda: keras.layers.GRU(4, return_sequences=True),
-    "stateful SimpleRNN with states": lambda: keras.layers.SimpleRNN(4, return_state=True, stateful=True),
+    "stateful SimpleRNN": lambda: keras.layers.SimpleRNN(4, stateful=True),
 }
 
 

@@ -344,15 +344,3 @@ def test_the_stages_asked_for_are_classified_from(photos, tmp_path, taps, channe
     result = recipes.finetune(photos, backbone=small_network(), recipe=recipe, output=tmp_path)
     assert head(result)[0].shape == (channels, 3)
     assert recipes.load(tmp_path).recipe.taps == taps
-
-
-@pytest.mark.parametrize("recipe", ["few", "all"])
-def test_a_recipe_trains_what_it_says_whatever_was_trainable(photos, recipe):
-    """As with the same network that is not frozen, to the bit."""
-    trained = []
-    for trainable in (True, False):
-        network = small_network()
-        network.trainable = trainable
-        changed = recipes.adjusted(recipe, size=48, epochs=1)
-        trained.append(recipes.finetune(photos, backbone=network, recipe=changed).history)
-    assert trained[0] == trained[1] and trained[0]["loss"]

@@ -182,9 +182,12 @@ def test_a_start_that_cannot_be_beaten_is_kept():
         np.testing.assert_array_equal(kept, before)
 
 
-def test_finetuning_moves_the_network_but_not_its_batch_statistics():
-    data = load(arrays(8)).train
-    body = resolve(small_network())
+@pytest.mark.parametrize("trainable", [True, False])
+def test_finetuning_moves_the_network_but_not_its_batch_statistics(trainable):
+    """Whatever was trainable before."""
+    data, network = load(arrays(8)).train, small_network()
+    network.trainable = trainable
+    body = resolve(network)
     model = logits_model(body, 3, 32)
     recipe = dataclasses.replace(recipes.finetune_all(32, 30), epochs=2)
     unfreeze(model, body.network, recipe, stages(body.network, 32))
