@@ -284,17 +284,23 @@ def unfreeze(model: keras.Model, network: keras.Model, recipe: Recipe, stage_ten
 
     Batch normalization, its statistics included, stays as it is wherever the weights are pretrained.
     """
-    network.trainable = recipe.unfreeze != 0
+    _set_trainable(network, recipe.unfreeze != 0)
     if recipe.unfreeze > 0:
         kept = max(0, len(stage_tensors) - recipe.unfreeze)
         frozen = layers_before(network, stage_tensors[kept - 1]) if kept else set()
         for layer in network.layers:
-            layer.trainable = layer not in frozen
+            _set_trainable(layer, layer not in frozen)
     if recipe.warm_start and network.trainable:
         for layer in model._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False
     return sum(bool(layer.trainable_weights) for layer in network.layers)
+
+
+def _set_trainable(layer: keras.layers.Layer, value: bool) -> None:
+    """Of `layer` and all within: under TensorFlow Keras does nothing where the outermost layer has the value already."""
+    for each in layer._flatten_layers():
+        each.trainable = value
 
 
 def stage_rates(

@@ -318,7 +318,7 @@ def test_frozen_layers_can_be_trained_after_loading(tmp_path):
     model.save(tmp_path / "frozen.keras")
     found = load_model(tmp_path / "frozen.keras")
     assert [variable.trainable for variable in found.layers[0].weights] == [False, False]
-    found.trainable = True
+    found.layers[0].trainable = True
     before = np.array(keras.ops.convert_to_numpy(found.layers[0].kernel))  # a copy: TensorFlow's shares memory
     found.compile("sgd", "mse")
     found.train_on_batch(np.ones((5, 4)), np.ones((5, 2)))
