@@ -298,7 +298,7 @@ def unfreeze(model: keras.Model, network: keras.Model, recipe: Recipe, stage_ten
 
 
 def _set_trainable(layer: keras.layers.Layer, value: bool) -> None:
-    """Of `layer` and all within: under TensorFlow Keras does nothing where the outermost layer has the value already."""
+    """Set it of `layer` and all within: TensorFlow skips a value that the outermost layer has already."""
     for each in layer._flatten_layers():
         each.trainable = value
 
