@@ -1,8 +1,9 @@
 """Keras layers that train with noise and average it out at test time."""
 
-from layers.batch_statistics import freeze_batch_statistics, reestimate_batch_statistics
+from layers.batch_statistics import reestimate_batch_statistics
 from layers.drop_connect import DropConnect
 from layers.fractional_max_pooling import FractionalMaxPooling2D, fractional_max_pool
+from layers.frozen_statistics import freeze_batch_statistics, unfreeze_batch_statistics
 from layers.maxout import Maxout
 from layers.monte_carlo import MonteCarlo, monte_carlo
 from layers.noise import describe_noise
@@ -25,4 +26,5 @@ __all__ = [
     "monte_carlo",
     "reestimate_batch_statistics",
     "set_dropout",
+    "unfreeze_batch_statistics",
 ]

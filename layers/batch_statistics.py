@@ -1,4 +1,4 @@
-"""Batch normalisation at finetuning time: keep the statistics that the weights were trained with."""
+"""Batch statistics of a dataset in place of those that the weights were trained with."""
 
 import contextlib
 import functools
@@ -9,24 +9,8 @@ import keras
 import numpy as np
 from keras.layers import BatchNormalization
 
+from layers.frozen_statistics import is_frozen, set_class
 from layers.noise import in_training, replaced, untraced
-
-
-def freeze_batch_statistics(model: keras.Model) -> list[str]:
-    """Make every BatchNormalization of `model`, nested ones included, run on its moving statistics, also in `fit`.
-
-    Keras runs a BatchNormalization whose `trainable` is False in inference mode: y = γ (x − μ) / √(σ² + ε) + β with
-    the moving μ and σ², which then do not move; γ and β are frozen too. `model(x, training=False)` does not achieve
-    this inside a functional model, because `fit` overrides it. Compile afterwards.
-
-    Returns the names of the layers that were frozen.
-    """
-    frozen = []
-    for layer in model._flatten_layers(include_self=False, recursive=True):
-        if isinstance(layer, BatchNormalization):
-            layer.trainable = False
-            frozen.append(layer.name)
-    return frozen
 
 
 def reestimate_batch_statistics(model: keras.Model, dataset) -> list[str]:
@@ -35,7 +19,8 @@ def reestimate_batch_statistics(model: keras.Model, dataset) -> list[str]:
     μ = Σ n_c μ_c / N and σ² = Σ n_c (σ_c² + (μ_c − μ)²) / N over all calls c of the layer (a shared one has several per
     batch) with the mean μ_c and variance σ_c² of n_c values, N = Σ n_c. Only BatchNormalization runs in training mode:
     dropout and its kin are off, as they are when the model is used.
-    Needed after averaging weights (Izmailov et al. 2018) or when the new images differ from the old ones.
+    Needed after averaging weights (Izmailov et al. 2018) or when the new images differ from the old ones. Statistics
+    that `freeze_batch_statistics` froze are set too, and stay frozen.
 
     dataset: one array of images, or an iterable of batches: images, or tuples that begin with images.
     Returns the names of the layers that were set. Raises ValueError for a model without them or an empty dataset.
@@ -45,19 +30,22 @@ def reestimate_batch_statistics(model: keras.Model, dataset) -> list[str]:
     normalizations = [layer for layer in model._flatten_layers() if isinstance(layer, BatchNormalization)]
     if not normalizations:
         raise ValueError(f"reestimate_batch_statistics: model {model.name!r} has no BatchNormalization.")
-    before = [(layer.trainable, layer.momentum, *_statistics(layer)) for layer in normalizations]
+    before = [(type(layer), layer.trainable, layer.momentum, *_statistics(layer)) for layer in normalizations]
     moments = [_Moments() for _ in normalizations]
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(untraced(model))
             for layer, total in zip(normalizations, moments, strict=True):
+                if is_frozen(layer):
+                    set_class(layer, type(layer).unfrozen)
                 layer.trainable, layer.momentum = True, 0.0  # the moving statistics become the call's
                 _assign(layer, *map(np.zeros_like, _statistics(layer)))  # a momentum of 0 times NaN would be NaN
                 stack.enter_context(replaced(layer, "call", _observed(layer, total)))
             for images in _batches(dataset):
                 model(images, training=False)
     finally:
-        for layer, (trainable, momentum, mean, variance) in zip(normalizations, before, strict=True):
+        for layer, (cls, trainable, momentum, mean, variance) in zip(normalizations, before, strict=True):
+            set_class(layer, cls)
             layer.trainable, layer.momentum = trainable, momentum
             _assign(layer, mean, variance)
     called = [(layer, total) for layer, total in zip(normalizations, moments, strict=True) if total.count]

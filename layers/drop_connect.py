@@ -57,6 +57,7 @@ class DropConnect(NoiseWrapper):
         if inference == "gaussian":
             self._check_activation()
         self._call_signature = _with_training(inspect.signature(layer.call))  # Keras finds arguments and masks by it
+        self._call_has_mask_arg = "mask" in self._call_signature.parameters
 
     def _check_activation(self):
         activation = getattr(self.layer, "activation", None)

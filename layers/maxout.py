@@ -16,7 +16,8 @@ class Maxout(keras.layers.Layer):
     """The largest of `pieces` affine functions per unit: y_u = max_k (x · W_uk + b_uk).
 
     Dense by default: (…, features) → (…, units). With `kernel_size`, a tuple of 1, 2 or 3 sizes, the affine functions
-    are convolutions (channels last) and the maximum runs over channels: (batch, h, w, c) → (batch, h', w', units).
+    are convolutions and the maximum runs over channels: (batch, h, w, c) → (batch, h', w', units), or with
+    data_format="channels_first" (batch, c, h, w) → (batch, units, h', w'). None is Keras's default of the data format.
     ReLU is the case of two pieces of which one is 0; |x| the case of W₁ = −W₂.
     Masks pass through where it is dense. Raises ValueError unless units and pieces are positive integers.
 
@@ -24,7 +25,7 @@ class Maxout(keras.layers.Layer):
     `Dense(128, activation="leaky_relu")`, "sigmoid", "tanh", "relu", "elu".
     """
 
-    def __init__(self, units, pieces, *, kernel_size=None, strides=1, padding="valid", **kwargs):
+    def __init__(self, units, pieces, *, kernel_size=None, strides=1, padding="valid", data_format=None, **kwargs):
         super().__init__(**kwargs)
         for name, value in (("units", units), ("pieces", pieces)):
             if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
@@ -38,12 +39,16 @@ class Maxout(keras.layers.Layer):
         self.units, self.pieces, self.strides, self.padding = units, pieces, strides, padding
         self.supports_masking = kernel_size is None
         self.kernel_size = None if kernel_size is None else tuple(kernel_size)
+        self.data_format = keras.config.image_data_format() if data_format is None else data_format
+        if self.data_format not in ("channels_last", "channels_first"):
+            raise ValueError(f'Maxout: data_format is "channels_last" or "channels_first", got {data_format!r}.')
+        self.axis = 1 if self.kernel_size is not None and self.data_format == "channels_first" else -1
         if self.kernel_size is None:
             self.affine = keras.layers.Dense(units * pieces, dtype=self.dtype_policy)
         elif len(self.kernel_size) in CONVOLUTIONS:
             convolution = CONVOLUTIONS[len(self.kernel_size)]
             self.affine = convolution(
-                units * pieces, self.kernel_size, strides, padding, "channels_last", dtype=self.dtype_policy
+                units * pieces, self.kernel_size, strides, padding, self.data_format, dtype=self.dtype_policy
             )
         else:
             raise ValueError(f"Maxout: kernel_size has 1, 2 or 3 entries, one per dimension; got {kernel_size!r}.")
@@ -53,11 +58,20 @@ class Maxout(keras.layers.Layer):
 
     def call(self, inputs):
         affine = self.affine(inputs)
-        return ops.max(ops.reshape(affine, (*ops.shape(affine)[:-1], self.pieces, self.units)), axis=-2)
+        shape = ops.shape(affine)
+        if self.axis == 1:
+            return ops.max(ops.reshape(affine, (shape[0], self.pieces, self.units, *shape[2:])), axis=1)
+        return ops.max(ops.reshape(affine, (*shape[:-1], self.pieces, self.units)), axis=-2)
 
     def compute_output_shape(self, input_shape):
-        return (*self.affine.compute_output_shape(input_shape)[:-1], self.units)
+        shape = list(self.affine.compute_output_shape(input_shape))
+        shape[self.axis] = self.units
+        return tuple(shape)
+
+    @classmethod
+    def from_config(cls, config):
+        return super().from_config({"data_format": "channels_last", **config})  # earlier versions knew no other
 
     def get_config(self):
-        own = ("units", "pieces", "kernel_size", "strides", "padding")
+        own = ("units", "pieces", "kernel_size", "strides", "padding", "data_format")
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}

@@ -50,8 +50,19 @@ class NoiseLayer(keras.layers.Layer):
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
 
 
+def _of_wrapped(name: str) -> property:
+    """An attribute that is the wrapped layer's, and absent where that has none."""
+    return property(lambda self: getattr(self.layer, name), lambda self, value: setattr(self.layer, name, value))
+
+
 class NoiseWrapper(NoiseLayer):
     """A noise layer around another, which builds itself and casts its inputs and variables as if it stood alone."""
+
+    # what keras.layers.Bidirectional reads and sets
+    go_backwards = _of_wrapped("go_backwards")
+    return_sequences, return_state = _of_wrapped("return_sequences"), _of_wrapped("return_state")
+    stateful, states, reset_state = _of_wrapped("stateful"), _of_wrapped("states"), _of_wrapped("reset_state")
+    zero_output_for_mask = _of_wrapped("zero_output_for_mask")
 
     def __init__(self, layer, rate, *, seed=None, **kwargs):
         if not isinstance(layer, keras.layers.Layer):
@@ -88,7 +99,10 @@ class NoiseWrapper(NoiseLayer):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        layer = keras.saving.deserialize_keras_object(config.pop("layer"), custom_objects=custom_objects)
+        inner = config.pop("layer")
+        if "go_backwards" in config:  # where keras.layers.Bidirectional sets it to turn a layer around
+            inner = {**inner, "config": {**inner["config"], "go_backwards": config.pop("go_backwards")}}
+        layer = keras.saving.deserialize_keras_object(inner, custom_objects=custom_objects)
         return cls(layer, config.pop("rate"), **config)
 
 

@@ -127,7 +127,8 @@ def layerwise_decay(model, decay: float) -> dict[str, float]:
     if not 0 < decay <= 1:
         raise ValueError(f"decay must be in (0, 1]: the rate falls towards the input. Got {decay}.")
     layers = [layer for layer in _leaves(model) if layer.trainable_variables]
-    maps = [_map_size(layer) for layer in layers]
+    first = _is_channels_first(model)
+    maps = [_map_size(layer, first) for layer in layers]
     by_map = any(maps)
     depth, below, multipliers = 0, None, {}
     for layer, size in zip(reversed(layers), reversed(maps), strict=True):
@@ -153,12 +154,17 @@ def _leaves(model):
             yield layer
 
 
-def _map_size(layer):
+def _is_channels_first(model) -> bool:
+    """By the first layer that states it: the model may have been made under another default."""
+    stated = (layer.data_format for layer in _leaves(model) if hasattr(layer, "data_format"))
+    return next(stated, keras.config.image_data_format()) == "channels_first"
+
+
+def _map_size(layer, first: bool):
     """(height, width) of the layer's output, or None where it is no feature map or one of 1 × 1."""
     output = getattr(layer, "output", None)
     if len(getattr(output, "shape", ())) != 4:
         return None
-    first = keras.config.image_data_format() == "channels_first"
     size = tuple(output.shape[2:4] if first else output.shape[1:3])
     if None in size:
         raise ValueError(

@@ -111,6 +111,8 @@ def _in_words(value):
 def _digest(value) -> str:
     """Twelve hexadecimal digits of what an argument in memory holds, so that other data is another command."""
     digest = hashlib.blake2b(digest_size=6)
+    if not isinstance(value, keras.Model):
+        value = getattr(value, "model", value)  # of a Result that is the backbone
     if isinstance(value, keras.Model):
         value = value.get_weights()
     elif isinstance(value, Splits):

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
-import numpy as np
 
+from recipes.data_format import channels_first_layer, channels_last
 from recipes.devices import accelerator
 from recipes.errors import BackboneError, UnsafeFileError
+from recipes.heads import network_of_run, without_head
+from recipes.preprocessing import constructors, plain, preprocessing, preprocessing_of, rescales
 from recipes.safe_model import load_model
 
 
@@ -65,16 +67,22 @@ def resolve(backbone) -> Backbone:
     """The backbone that the user means.
 
     backbone: "auto", a keras.applications constructor call such as "MobileNetV2(alpha=0.35)" (parsed, never
-    evaluated), "glyphs", the path of a .keras file, or a keras.Model (keras-cv backbones included). A keras.Model
-    whose name is that of a keras.applications network gets that network's preprocessing unless it rescales by itself;
-    any other model must take 0..255 RGB. A classification head at its end is cut off.
+    evaluated), "glyphs", the path of a .keras file, a keras.Model (keras-cv backbones included), or a run: a Result,
+    its folder, or its model.keras. A keras.Model whose name is that of a keras.applications network gets that network's
+    preprocessing unless it rescales by itself; any other model must take 0..255 RGB. A classification head at its end
+    is cut off. Of a run its network is taken, with its preprocessing.
 
-    Raises: BackboneError for an unknown name, weights that cannot be had, or a model that takes no images.
+    Raises: BackboneError for an unknown name, weights that cannot be had, a model that takes no images, and one whose
+        preprocessing or whose features cannot be found.
     """
     if isinstance(backbone, keras.Model):
         return _from_model(_copy(backbone), backbone.name)
+    if isinstance(getattr(backbone, "model", None), keras.Model):  # a Result
+        return _from_model(_copy(backbone.model), f"finetuned {backbone.backbone.removeprefix('finetuned ')}")
     if not isinstance(backbone, str | os.PathLike):
-        raise BackboneError(f"backbone is a {type(backbone).__name__}; expected a name, a .keras file or a keras.Model")
+        raise BackboneError(
+            f"backbone is a {type(backbone).__name__}; expected a name, a .keras file, a run or a keras.Model"
+        )
     name = os.fspath(backbone)
     if name == "auto":
         name = default_name()
@@ -83,8 +91,17 @@ def resolve(backbone) -> Backbone:
     if name.endswith(".keras"):
         return _from_model(_load(Path(name)), name)
     if os.path.isdir(name) and name not in constructors():
-        raise BackboneError(f"backbone {name!r} is a folder; give a .keras file, such as backbone.keras of `pretrain`")
+        return _from_model(_load(_model_of_run(Path(name))), name)
     return from_applications(name)
+
+
+def _model_of_run(folder: Path) -> Path:
+    if (folder / "result.json").is_file() and (folder / "model.keras").is_file():
+        return folder / "model.keras"
+    raise BackboneError(
+        f"backbone {str(folder)!r} is a folder, but not that of a finished run; give a run's folder or a .keras file, "
+        "such as backbone.keras of `pretrain`"
+    )
 
 
 def parse_call(call: str) -> tuple[str, dict]:
@@ -106,13 +123,7 @@ def parse_call(call: str) -> tuple[str, dict]:
         raise wrong from error
 
 
-def constructors() -> dict[str, callable]:
-    """The networks of keras.applications by name."""
-    return {
-        name: member
-        for name, member in vars(keras.applications).items()
-        if name[0].isupper() and callable(member)
-    }  # fmt: skip
+_SET_HERE = {"include_top", "input_shape", "input_tensor", "pooling", "classes", "include_preprocessing"}
 
 
 def from_applications(call: str) -> Backbone:
@@ -122,12 +133,14 @@ def from_applications(call: str) -> Backbone:
     if name not in known:
         close = [other for other in known if other.lower()[:5] == name.lower()[:5]]
         raise BackboneError(f"keras.applications has no {name!r}; it has {close or sorted(known)}")
-    clash = sorted({"include_top", "input_shape", "input_tensor", "pooling", "classes"} & set(arguments))
+    clash = sorted(
+        {"include_top", "input_shape", "input_tensor", "pooling", "classes", "include_preprocessing"} & set(arguments)
+    )
     if clash:
         raise BackboneError(f"{call}: {clash} are set by the recipe; leave them out")
     weights = arguments.pop("weights", "imagenet")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), channels_last():
             warnings.filterwarnings("ignore", message=".*Weights for input shape.*")
             # NASNet's cells fit only the size they are built at.
             size = {"NASNetMobile": 224, "NASNetLarge": 331}.get(name)
@@ -138,7 +151,7 @@ def from_applications(call: str) -> Backbone:
         if "URL fetch failure" not in str(error):
             raise
         raise BackboneError(_missing_weights(call, str(error))) from error
-    before = preprocessing(known[name], rescales=_rescales(model))
+    before = preprocessing(known[name], rescales=rescales(model))
     return Backbone(call, model, before, _natural_size(model), pretrained=weights is not None)
 
 
@@ -187,15 +200,22 @@ def _from_model(model: keras.Model, name: str) -> Backbone:
         raise BackboneError(f"backbone {name} takes {tuple(shape)}; expected (batch, height, width, 3)")
     if shape[1] != shape[2]:
         raise BackboneError(f"backbone {name} takes {tuple(shape)}; expected square images, or any size")
-    if isinstance(model, keras.Sequential):
-        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    model = without_head(model)
+    if name_of_first := channels_first_layer(model):
+        raise BackboneError(
+            f"the layer {name_of_first} of backbone {name} computes channels first; expected channels last. Build the "
+            'network after keras.config.set_image_data_format("channels_last")'
+        )
+    if run := network_of_run(model):
+        model, before = run
+    else:
+        before = preprocessing_of(model)
+        if isinstance(model, keras.Sequential):
+            model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+        model = without_head(model)
     if len(model.outputs[0].shape) not in (2, 4):
         given = tuple(model.outputs[0].shape)
         raise BackboneError(f"backbone {name} returns {given}; expected a feature map (batch, h, w, c) or (batch, c)")
     _in_the_chosen_precision(model)
-    constructor = _constructor_of(model.name)
-    before = preprocessing(constructor, rescales=_rescales(model)) if constructor else ()
     return Backbone(name, model, before, _natural_size(model))
 
 
@@ -210,62 +230,9 @@ def _in_the_chosen_precision(model: keras.Model) -> None:
             layer.dtype_policy = keras.config.dtype_policy()
 
 
-def without_head(model: keras.Model) -> keras.Model:
-    """`model` up to its features: the Dense, Softmax, Activation and Dropout layers at its end are cut off."""
-    if len(model.outputs) != 1:
-        raise BackboneError(f"backbone {model.name} has {len(model.outputs)} outputs; expected one feature tensor")
-    head = (keras.layers.Dense, keras.layers.Softmax, keras.layers.Activation, keras.layers.Dropout)
-    tensor = model.outputs[0]
-    while len(tensor.shape) == 2 and isinstance(tensor._keras_history.operation, head):
-        tensor = tensor._keras_history.operation.input
-    if tensor is model.outputs[0]:
-        return model
-    return keras.Model(model.inputs, tensor, name=model.name)
-
-
-def _constructor_of(model_name: str):
-    """The keras.applications constructor that names its models so ("mobilenetv2_0.35_224"), or None."""
-    matches = [name for name in constructors() if _plain(model_name).startswith(name.lower())]
-    return constructors()[max(matches, key=len)] if matches else None
-
-
-def _plain(model_name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", model_name.lower())
-
-
-def _rescales(model: keras.Model) -> bool:
-    own = (keras.layers.Rescaling, keras.layers.Normalization)
-    return any(isinstance(layer, own) for layer in model.layers[:5])
-
-
-def preprocessing(constructor, *, rescales: bool) -> tuple[keras.layers.Layer, ...]:
-    """Layers that do what the `preprocess_input` beside `constructor` does to 0..255 RGB.
-
-    Every `preprocess_input` of keras.applications is affine in a pixel's RGB, x ↦ A x + b, so A and b are read off
-    four pixels: a Rescaling where A is diagonal, a fixed 3 × 3 Dense where it permutes channels, nothing for identity.
-    """
-    import importlib
-
-    module = importlib.import_module(constructor.__module__)
-    pixels = np.concatenate([np.zeros((1, 3)), 255.0 * np.eye(3)])[None].astype("float32")
-    images = np.array(module.preprocess_input(pixels.reshape(1, 2, 2, 3).copy()), "float64").reshape(4, 3)
-    offset, matrix = images[0], (images[1:] - images[0]) / 255.0  # row i: the answer to channel i
-    if rescales or (np.allclose(matrix, np.eye(3)) and not offset.any()):
-        return ()
-    if np.allclose(matrix, np.diag(np.diag(matrix))):
-        scale = np.diag(matrix)
-        uniform = np.ptp(scale) < 1e-9 and np.ptp(offset) < 1e-6
-        scale, offset = (float(scale[0]), float(offset[0])) if uniform else (scale.tolist(), offset.tolist())
-        return (keras.layers.Rescaling(scale, offset, name="preprocessing"),)
-    layer = keras.layers.Dense(3, trainable=False, name="preprocessing")
-    layer.build((None, None, None, 3))
-    layer.set_weights([matrix, offset])
-    return (layer,)
-
-
 def _natural_size(model: keras.Model) -> int:
     sizes = {"inceptionv3": 299, "inceptionresnetv2": 299, "xception": 299, "nasnetlarge": 331}
-    usual = next((size for name, size in sizes.items() if _plain(model.name).startswith(name)), 224)
+    usual = next((size for name, size in sizes.items() if plain(model.name).startswith(name)), 224)
     return model.inputs[0].shape[1] or usual
 
 

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from layers import unfreeze_batch_statistics
 from recipes.backbones import Backbone
 from recipes.features import feature_tensors, pooled
 
@@ -11,7 +12,7 @@ def fresh(network: keras.Model) -> keras.Model:
     """The same architecture with newly drawn weights and batch statistics that follow a short training.
 
     Batch normalisation momenta of 0.999, as some pretrained networks carry, would need thousands of steps; they are
-    lowered to 0.9.
+    lowered to 0.9. Statistics that `layers.freeze_batch_statistics` froze move again: they belong to the old weights.
     """
 
     def renew(layer):
@@ -20,7 +21,9 @@ def fresh(network: keras.Model) -> keras.Model:
             config["momentum"] = min(0.9, config["momentum"])
         return layer.__class__.from_config(config)
 
-    return keras.models.clone_model(network, clone_function=renew)
+    clone = keras.models.clone_model(network, clone_function=renew)
+    unfreeze_batch_statistics(clone)
+    return clone
 
 
 def copied(network: keras.Model) -> keras.Model:

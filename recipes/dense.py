@@ -5,7 +5,8 @@ from functools import lru_cache
 
 import keras
 
-from recipes.features import POOL
+from recipes.data_format import CHANNELS_LAST
+from recipes.heads import POOL
 
 _LARGE = 1024  # pixels, a multiple of any network's stride
 
@@ -31,8 +32,9 @@ def dense_model(model: keras.Model, size: int) -> keras.Model:
         if parent := parents.get(id(layer)):
             step = stride(model) * _cells(parent, layer, _LARGE) // _LARGE
             return keras.layers.AveragePooling2D(
-                _cells(parent, layer, size), strides=step, padding="valid", name=layer.name, dtype=layer.dtype_policy
-            )
+                _cells(parent, layer, size), strides=step, padding="valid", data_format=CHANNELS_LAST, name=layer.name,
+                dtype=layer.dtype_policy,
+            )  # fmt: skip
         if isinstance(layer, keras.Model) and _pools(layer):
             return keras.models.clone_model(layer, clone_function=convert)
         return layer

@@ -9,6 +9,7 @@ import numpy as np
 from recipes.choice import Score, Selection, image_weights
 from recipes.classifier import recalibrated
 from recipes.data import ImageData
+from recipes.data_format import CHANNELS_LAST
 from recipes.errors import RecipeError
 from recipes.evaluation import score
 from recipes.finish import calibrated, tempered
@@ -160,9 +161,8 @@ def _mean_model(results, size: int) -> keras.Model:
     outputs = []
     for i, (result, side) in enumerate(zip(results, sizes, strict=True)):
         member = keras.Model(result.model.inputs, result.model.outputs[0], name=f"member_{i}")
-        view = (
-            images if side == size else keras.layers.Resizing(side, side, antialias=True, name=f"at_{side}_{i}")(images)
-        )
+        resized = dict(antialias=True, data_format=CHANNELS_LAST, name=f"at_{side}_{i}")
+        view = images if side == size else keras.layers.Resizing(side, side, **resized)(images)
         outputs.append(member(view))
     mean = keras.layers.Average(dtype="float32", name="mean_of_members")(outputs)
     return keras.Model(images, mean, name="classifier")

@@ -15,6 +15,8 @@ from recipes import feature_cache
 from recipes.backbones import Backbone, stages
 from recipes.compiled import compiled
 from recipes.data import ImageData
+from recipes.data_format import CHANNELS_LAST
+from recipes.heads import POOL
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +74,11 @@ def feature_tensors(network: keras.Model, size: int) -> list:
     return tensors
 
 
-POOL = "pool_"  # with which the names of the layers begin that average feature maps for the classifier
-
-
 def pooled(tensor, name: str = "last"):
     """(batch, channels) of a feature map or vector."""
-    return keras.layers.GlobalAveragePooling2D(name=POOL + name)(tensor) if len(tensor.shape) == 4 else tensor
+    if len(tensor.shape) != 4:
+        return tensor
+    return keras.layers.GlobalAveragePooling2D(data_format=CHANNELS_LAST, name=POOL + name)(tensor)
 
 
 def stage_model(backbone: Backbone, size: int) -> tuple[keras.Model, list[str]]:

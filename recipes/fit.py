@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from layers import freeze_batch_statistics
 from recipes.callbacks import CycleEnds, KeepBest, StopAt, Validation
 from recipes.checkpoint import Checkpoints
 from recipes.choice import (
@@ -280,19 +279,28 @@ def _between(initial, final, share: float) -> list[np.ndarray]:
 
 
 def unfreeze(model: keras.Model, network: keras.Model, recipe: Recipe, stage_tensors: Sequence) -> int:
-    """Make trainable what the recipe trains; returns how many of the network's layers that is.
+    """Make trainable what the recipe trains, whatever was trainable before; return how many of the network's layers
+    that is.
 
-    Batch statistics are frozen wherever the weights are pretrained: see `layers.freeze_batch_statistics`.
+    Batch normalization, its statistics included, stays as it is wherever the weights are pretrained.
     """
-    network.trainable = recipe.unfreeze != 0
+    _set_trainable(network, recipe.unfreeze != 0)
     if recipe.unfreeze > 0:
         kept = max(0, len(stage_tensors) - recipe.unfreeze)
         frozen = layers_before(network, stage_tensors[kept - 1]) if kept else set()
         for layer in network.layers:
-            layer.trainable = layer not in frozen
+            _set_trainable(layer, layer not in frozen)
     if recipe.warm_start and network.trainable:
-        freeze_batch_statistics(model)
+        for layer in model._flatten_layers():
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False
     return sum(bool(layer.trainable_weights) for layer in network.layers)
+
+
+def _set_trainable(layer: keras.layers.Layer, value: bool) -> None:
+    """Set it of `layer` and all within: TensorFlow skips a value that the outermost layer has already."""
+    for each in layer._flatten_layers():
+        each.trainable = value
 
 
 def stage_rates(

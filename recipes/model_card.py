@@ -78,7 +78,7 @@ def licence(backbone: str) -> str:
     if "weights=None" in backbone:
         return "none used: trained from random weights"
     try:
-        name, _ = parse_call(backbone)
+        name, _ = parse_call(backbone.removeprefix("finetuned "))
     except BackboneError:
         name = ""
     for families, terms in _LICENCES:

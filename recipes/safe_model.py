@@ -19,6 +19,7 @@ from keras.src.layers.preprocessing.index_lookup import IndexLookup
 from keras.src.saving.serialization_lib import ObjectSharingScope
 
 from recipes.archive import allowance, open_archive
+from recipes.data_format import channels_last
 from recipes.errors import UnsafeFileError
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
@@ -115,11 +116,13 @@ def _named(part: dict):
     """The class or function that Keras will take for a part, found without importing anything."""
     name, module, inner = part["class_name"], part.get("module"), part.get("config")
     key = inner if name == "function" else part.get("registered_name", name)
-    if not isinstance(key, str | None) or not isinstance(module, str) or not isinstance(name, str):
+    if not isinstance(key, str | None) or not isinstance(name, str):
         raise UnsafeFileError(f"an object without a module or a name: {part!r:.100}")
     registered = keras.saving.get_registered_object(key) if key else None
     if registered is not None:
-        return registered
+        return registered  # its module may be null: Keras writes that for `__main__`, a notebook's
+    if not isinstance(module, str):
+        raise UnsafeFileError(f"an object without a module or a name: {part!r:.100}")
     if name == "function":
         known = module in ("builtins", "keras.activations") and inner not in ("get", "serialize", "deserialize")
         return vars(keras.activations).get(inner) if known else None
@@ -172,16 +175,24 @@ def _check_dataset(name: str, item: h5py.Dataset) -> None:
 def _build(config: dict, stored: int) -> keras.Model:
     """The model with its weights drawn at random; they are allocated once it is known that there are so many.
 
-    In a StatelessScope variables have shapes and get their values at its end.
+    In a StatelessScope variables have shapes and get their values at its end. There TensorFlow makes those of frozen
+    layers such that no GradientTape watches them, for ever: so they count as trainable until they are made.
     """
-    with ObjectSharingScope(), keras.StatelessScope():
+    frozen = []
+    with channels_last(), ObjectSharingScope(), keras.StatelessScope():
         try:
             model = keras.saving.deserialize_keras_object(config, safe_mode=True)
             pending = global_state.get_global_attribute("uninitialized_variables") or []
             declared = sum(math.prod(variable.shape) for variable in pending)
             if declared > stored + 16 * len(pending):  # the states of random generators are not stored
                 raise UnsafeFileError(f"it declares {declared:,} weights, and holds {stored:,}")
+            layers = model._flatten_layers() if isinstance(model, keras.layers.Layer) else ()
+            frozen += [v for layer in layers for v in layer._trainable_variables if not v.trainable]
+            for variable in frozen:
+                variable.trainable = True
         except BaseException:
             global_state.set_global_attribute("uninitialized_variables", [])
             raise
+    for variable in frozen:
+        variable.trainable = False
     return model

@@ -51,7 +51,6 @@ from gpu_overheads import TINY, Contest, Sizes, layer_contests, optimizer_contes
 from gpu_steps import race, repeated, residual_network, step_flops, training  # noqa: E402
 from jax import numpy as jnp  # noqa: E402
 
-import layers  # noqa: E402
 import optimizers  # noqa: E402
 
 PEAKS = {  # TFLOP/s of dense bfloat16 products by the vendors' data sheets; the first name in the device's own counts
@@ -205,8 +204,8 @@ class Benchmark:
 
         def ours():
             model = network()
-            if not live:
-                layers.freeze_batch_statistics(model)
+            for layer in model.layers:
+                layer.trainable = live or not isinstance(layer, keras.layers.BatchNormalization)
             adam = optimizers.Adam(1e-5, weight_decay=1e-4)
             self._compile(model, optimizers.Discriminative(adam, optimizers.layerwise_decay(model, 0.7)))
             optimizers.PolyakAveraging().set_model(model)

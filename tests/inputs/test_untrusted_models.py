@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+import layers
 from recipes import BackboneError, OutputError, UnsafeFileError
 from recipes.archive import load_arrays
 from recipes.backbones import resolve
@@ -289,3 +290,50 @@ def test_sound_models_load_with_the_same_weights(tmp_path):
     again, pixels = load_model(tmp_path / "sound.keras"), np.random.default_rng(0).uniform(0, 9, (2, 8, 8, 3))
     np.testing.assert_array_equal(again(pixels), model(pixels))
     assert all(map(np.array_equal, again.get_weights(), model.get_weights()))
+
+
+def test_a_layer_of_a_notebook_is_allowed_once_it_is_registered(tmp_path):
+    """Keras writes no module for `__main__`; the registered name is what counts."""
+
+    class Doubled(keras.layers.Layer):
+        def call(self, inputs):
+            return 2 * inputs
+
+    Doubled.__module__ = "__main__"
+    model = keras.Sequential([keras.Input((4,)), Doubled(name="odd")])
+    model.save(tmp_path / "notebook.keras")
+    with pytest.raises(UnsafeFileError, match="without a module"):
+        load_model(tmp_path / "notebook.keras")
+    keras.saving.register_keras_serializable(package="notebook")(Doubled)
+    model.save(tmp_path / "notebook.keras")
+    with zipfile.ZipFile(tmp_path / "notebook.keras") as file:
+        assert '"module": null' in file.read("config.json").decode()
+    found = load_model(tmp_path / "notebook.keras")
+    np.testing.assert_array_equal(found(np.ones((1, 4))), np.full((1, 4), 2.0))
+
+
+def test_frozen_layers_can_be_trained_after_loading(tmp_path):
+    """In the scope where they are built, TensorFlow would make their variables such that no tape watches them."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, trainable=False), keras.layers.Dense(2)])
+    model.save(tmp_path / "frozen.keras")
+    found = load_model(tmp_path / "frozen.keras")
+    assert [variable.trainable for variable in found.layers[0].weights] == [False, False]
+    found.layers[0].trainable = True
+    before = np.array(keras.ops.convert_to_numpy(found.layers[0].kernel))  # a copy: TensorFlow's shares memory
+    found.compile("sgd", "mse")
+    found.train_on_batch(np.ones((5, 4)), np.ones((5, 2)))
+    assert np.abs(keras.ops.convert_to_numpy(found.layers[0].kernel) - before).max() > 0
+
+
+def test_frozen_batch_statistics_are_loaded_and_only_those(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(name="norm")])
+    layers.freeze_batch_statistics(model)
+    model.save(tmp_path / "frozen.keras")
+    norm = load_model(tmp_path / "frozen.keras").get_layer("norm")
+    norm(np.full((5, 4), 7.0), training=True)
+    assert type(norm).__name__ == "FrozenBatchNormalization" and not np.any(norm.moving_mean)
+    for name, message in (("Lambda", "Lambda layer may run code"), ("Dense", "damaged")):
+        odd = layer("FrozenBatchNormalization", {"unfrozen": part("keras.layers", name)}, module="layers")
+        config = network(odd | {"registered_name": "layers>FrozenBatchNormalization"})
+        with pytest.raises(UnsafeFileError, match=message):
+            load_model(archive(tmp_path / "odd.keras", config))

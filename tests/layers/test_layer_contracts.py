@@ -241,9 +241,10 @@ def test_noise_can_be_turned_on_in_inference(contract):
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the parent process runs the others")
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_backends(backend):
-    """All of this file and of test_wrapped_layers. JAX compiles every small thing, unoptimised in half the time."""
+    """All of this file and of others. JAX compiles every small thing, unoptimised in half the time."""
     pytest.importorskip(backend)
-    files = [__file__, str(Path(__file__).with_name("test_wrapped_layers.py"))]
+    others = ("test_wrapped_layers.py", "test_frozen_statistics.py")
+    files = [__file__, *(str(Path(__file__).with_name(name)) for name in others)]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files]
     environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
     root = Path(__file__).resolve().parents[2]

@@ -273,6 +273,7 @@ def test_reestimated_statistics_weigh_pixels_and_leave_masked_steps_out():
 def test_reestimation_reaches_nested_and_frozen_layers_and_leaves_them_frozen():
     network = keras.Sequential([keras.Input((12, 12, 3)), model()])
     frozen = layers.freeze_batch_statistics(network)
+    network.trainable = False
     assert layers.reestimate_batch_statistics(network, images(20)) == frozen == ["norm"]
     assert not network.layers[0].get_layer("norm").trainable
     assert np.abs(network.layers[0].get_layer("norm").moving_mean.numpy()).max() > 0

@@ -266,6 +266,28 @@ def test_channels_first_is_channels_last_transposed():
     np.testing.assert_array_equal(first.transpose(0, 2, 3, 1), last)
 
 
+def test_maxout_of_channels_first_is_that_of_channels_last_transposed():
+    x = RNG.normal(size=(2, 9, 11, 3)).astype("float32")
+    last = layers.Maxout(4, 2, kernel_size=(3, 2), strides=2, data_format="channels_last")
+    first = layers.Maxout(4, 2, kernel_size=(3, 2), strides=2, data_format="channels_first")
+    y = last(x).numpy()
+    first.build((None, 3, 9, 11))
+    first.set_weights(last.get_weights())
+    np.testing.assert_allclose(first(x.transpose(0, 3, 1, 2)).numpy().transpose(0, 2, 3, 1), y, rtol=1e-6)
+    assert first.compute_output_shape((None, 3, 9, 11)) == (None, 4, *y.shape[1:3])
+
+
+def test_maxout_follows_the_default_data_format_and_its_file():
+    old = {k: v for k, v in layers.Maxout(4, 2, kernel_size=(3, 3)).get_config().items() if k != "data_format"}
+    keras.config.set_image_data_format("channels_first")
+    try:
+        assert layers.Maxout(4, 2, kernel_size=(3, 3)).data_format == "channels_first"
+        assert layers.Maxout.from_config(old).data_format == "channels_last"  # as earlier versions wrote it
+        assert layers.Maxout(4, 2)(np.ones((2, 5, 6))).shape == (2, 5, 4)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
 def test_maxout_is_the_largest_affine_function():
     x = RNG.normal(size=(4, 6)).astype("float32")
     layer = layers.Maxout(3, 5)
@@ -301,6 +323,7 @@ def test_maxout_can_be_the_absolute_value():
             for activation in (keras.layers.Softmax(), keras.layers.Activation("log_softmax"), tf.nn.softmax)
         ),
         (lambda: layers.Maxout(2, 2, kernel_size=3), r"kernel_size is a tuple.*got 3; \(3, 3\) is for images"),
+        (lambda: layers.Maxout(2, 2, data_format="NCHW"), 'data_format is "channels_last" or "channels_first"'),
         (lambda: layers.Maxout(0, 2), "units is a positive integer"),
         (lambda: layers.Maxout(2, 2, kernel_size=(1, 1, 1, 1)), "1, 2 or 3 entries"),
         (lambda: layers.FractionalMaxPooling2D(mode="chaotic"), '"random" or "pseudorandom"'),

@@ -99,6 +99,33 @@ def test_masks_leave_as_they_leave_the_wrapped_layer():
         assert tuple(mask(layer(embedded)).shape) == (None, 4)
 
 
+RECURRENT = {
+    "LSTM": lambda: keras.layers.LSTM(4),
+    "GRU in sequences": lambda: keras.layers.GRU(4, return_sequences=True),
+    "stateful SimpleRNN": lambda: keras.layers.SimpleRNN(4, stateful=True),
+}
+
+
+@pytest.mark.parametrize("make", RECURRENT.values(), ids=RECURRENT)
+@pytest.mark.parametrize("mask", [None, np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], bool)], ids=["all", "masked"])
+def test_bidirectional_turns_the_wrapped_layer_around(make, mask):
+    x = normal(2, 5, 3)
+    plain, ours = keras.layers.Bidirectional(make()), keras.layers.Bidirectional(layers.DropConnect(make(), 0.5))
+
+    def outputs(layer, **options):
+        if layer.stateful:
+            layer.reset_state()
+        return [array(y) for y in keras.tree.flatten(layer(x, mask=mask, **options))]
+
+    plain(x), ours(x)
+    ours.set_weights(plain.get_weights())
+    for ours_y, plain_y in zip(outputs(ours), outputs(plain), strict=True):
+        np.testing.assert_array_equal(ours_y, plain_y)
+    assert np.abs(outputs(ours, training=True)[0] - outputs(ours)[0]).max() > 1e-3
+    again = keras.layers.Bidirectional.from_config(ours.get_config())
+    assert again.backward_layer.layer.go_backwards and not again.forward_layer.layer.go_backwards
+
+
 @pytest.mark.parametrize("options", [{}, {"per_example": True}, {"inference": "gaussian"}])
 @pytest.mark.parametrize("training", [False, True])
 def test_activity_regularizers_see_the_outputs_once(options, training):
@@ -158,5 +185,5 @@ def test_a_step_that_drops_every_branch_trains_on():
 def test_the_documentations_code_runs():
     text = (Path(__file__).resolve().parents[2] / "docs" / "layers.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     exec("\n".join(blocks), {})

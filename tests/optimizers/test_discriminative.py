@@ -204,3 +204,17 @@ def test_built_optimizer_is_refused():
     inner.build(variables())
     with pytest.raises(ValueError, match="has not been built"):
         Discriminative(inner, {".*": 1.0})
+
+
+def test_stages_are_those_of_the_models_data_format_whatever_the_default():
+    images = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(4, 3, strides=2, padding="same", data_format="channels_last")(images)
+    x = keras.layers.Conv2D(8, 3, padding="same", data_format="channels_last")(x)
+    model = keras.Model(images, x)
+    expected = layerwise_decay(model, 0.5)
+    keras.config.set_image_data_format("channels_first")
+    try:
+        assert layerwise_decay(model, 0.5) == expected
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    assert set(expected.values()) == {0.5**0}

@@ -209,3 +209,13 @@ def test_two_optimizers_of_a_class_have_different_names():
 def test_wrong_arguments_are_named(wrong):
     with pytest.raises(ValueError, match="rho must be"):
         optimizers.Momentum(0.1, **wrong)
+
+
+def test_one_variable_of_several_may_have_the_only_gradient():
+    """As where the others are watched by no tape: they keep their values."""
+    variables = [keras.Variable(np.ones(3, "float32"), name=name) for name in ("a", "b")]
+    optimizer = optimizers.Adam(0.1)
+    optimizer.build(variables)
+    optimizer.apply([ops.ones(3), None], variables)
+    np.testing.assert_allclose(ops.convert_to_numpy(variables[0]), 0.9, atol=1e-5)
+    np.testing.assert_array_equal(ops.convert_to_numpy(variables[1]), 1)

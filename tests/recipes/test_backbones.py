@@ -7,6 +7,12 @@ from makers import small_network
 
 from recipes import BackboneError
 from recipes.backbones import constructors, parse_call, preprocessing, resolve, stages
+from recipes.classifier import logits_model, with_probabilities
+from recipes.convnet import convnet
+from recipes.data_format import channels_first_layer
+from recipes.dense import dense_model
+from recipes.features import stage_model
+from recipes.preprocessing import preprocessing_of
 
 
 @pytest.mark.parametrize(
@@ -111,7 +117,7 @@ def test_keras_cv_backbone_built_by_the_caller():
         (lambda root: 3, "is a int"),
         (lambda root: root / "none.keras", "does not exist"),
         (lambda root: (root / "bad.keras").write_bytes(b"x") and root / "bad.keras", "no .keras model"),
-        (lambda root: root, "is a folder; give a .keras file"),
+        (lambda root: root, "is a folder, but not that of a finished run"),
         (lambda root: keras.Sequential([keras.layers.Dense(3)]), "must be a built"),
         (lambda root: keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]), "expected .batch, height"),
     ],
@@ -132,3 +138,94 @@ def test_weights_that_cannot_be_downloaded(monkeypatch):
     with pytest.raises(BackboneError, match=r"weights_small\.h5 in .*models") as caught:
         resolve("MobileNetV3Small")
     assert "glyphs" in str(caught.value)
+
+
+class Backbone(keras.Model):
+    """Stands in for a network of KerasHub."""
+
+
+Backbone.__module__ = "keras_hub.src.models.resnet.resnet_backbone"
+
+
+def foreign(**options):
+    images = keras.Input((None, None, 3))
+    return Backbone(images, keras.layers.Conv2D(4, 3)(images), **options)
+
+
+def test_a_network_of_kerashub_needs_the_preprocessing_of_its_preset():
+    model = foreign(name="res_net_backbone")
+    with pytest.raises(BackboneError, match=r"Backbone of KerasHub.*ImageConverter\.from_preset"):
+        preprocessing_of(model)
+    with pytest.raises(BackboneError, match=r"Backbone of KerasHub"):
+        preprocessing_of(foreign(name="mobile_net_backbone"))  # nor is it that of keras.applications
+    images = keras.Input((None, None, 3))
+    wrapped = keras.Model(images, model(keras.layers.Rescaling(1 / 255)(images)), name="mine")
+    assert preprocessing_of(wrapped) == ()
+
+
+@pytest.mark.parametrize("rescaled", [True, False])
+def test_keras_cv_without_rescaling_takes_0_to_1(rescaled):
+    """Whatever its name: "mobilenetv3small_backbone" is no MobileNetV3 of keras.applications."""
+    keras_cv = pytest.importorskip("keras_cv")
+    images = np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
+    made = {flag: keras_cv.models.ResNetV2Backbone(
+        stackwise_filters=[8, 16], stackwise_blocks=[2, 2], stackwise_strides=[1, 2], include_rescaling=flag,
+        name="mobilenetv3small_backbone") for flag in (True, False)}  # fmt: skip
+    made[False].set_weights(made[True].get_weights())
+    backbone = resolve(made[rescaled])
+    assert len(backbone.preprocessing) == (0 if rescaled else 1)
+    np.testing.assert_allclose(backbone(images), made[True](images), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "EfficientNetV2B0"])
+def test_a_network_without_the_preprocessing_that_belongs_into_it_is_rejected(name):
+    with pytest.raises(BackboneError, match=r"include_preprocessing.*leave them out"):
+        resolve(f"{name}(weights=None, include_preprocessing=False)")
+    model = constructors()[name](weights=None, include_top=False, include_preprocessing=False)
+    with pytest.raises(BackboneError, match=r"not its rescaling.*include_preprocessing=True"):
+        resolve(model)
+
+
+def test_pixels_that_the_network_rescales_by_operations_are_not_rescaled_twice():
+    images = keras.Input((None, None, 3))
+    model = keras.Model(images, keras.layers.Conv2D(4, 3)(images / 127.5 - 1), name="mobilenetv2_mine")
+    assert resolve(model).preprocessing == ()
+    plain = keras.Model(images, keras.layers.Conv2D(4, 3)(images), name="mobilenetv2_mine")
+    assert len(resolve(plain).preprocessing) == 1
+
+
+@pytest.fixture
+def channels_first():
+    keras.config.set_image_data_format("channels_first")
+    yield
+    keras.config.set_image_data_format("channels_last")
+
+
+def test_networks_and_pools_are_channels_last_whatever_keras_json_says(channels_first):
+    images = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
+    for name in ("MobileNetV2(alpha=0.35, weights=None)", "ResNet50(weights=None)", "glyphs"):
+        backbone = resolve(name)
+        size = backbone.fixed_size or 64
+        model, _ = stage_model(backbone, size)
+        assert channels_first_layer(model) is None and keras.config.image_data_format() == "channels_first"
+        outputs = model(images[:, :size, :size])
+        features = backbone(images[:, :size, :size])
+        np.testing.assert_allclose(outputs[-1], keras.ops.mean(features, (1, 2)), rtol=1e-4, atol=1e-5)
+    assert channels_first_layer(convnet(32)) is None
+    classifier = logits_model(resolve("MobileNetV2(alpha=0.35, weights=None)"), 3, 64)
+    assert channels_first_layer(dense_model(with_probabilities(classifier, mirror=True), 64)) is None
+
+
+@pytest.mark.parametrize("name", ["ResNet50", "MobileNetV2", "DenseNet121"])
+def test_preprocessing_is_channels_last_whatever_keras_json_says(channels_first, name):
+    with_last = [layer.get_config() for layer in preprocessing(constructors()[name], rescales=False)]
+    keras.config.set_image_data_format("channels_last")
+    assert [layer.get_config() for layer in preprocessing(constructors()[name], rescales=False)] == with_last
+
+
+def test_a_network_of_channels_first_is_rejected(channels_first):
+    images = keras.Input((32, 32, 3))
+    inner = keras.layers.MaxPooling2D(name="mine")(keras.layers.Permute((3, 1, 2))(images))
+    model = keras.Model(images, keras.layers.Permute((2, 3, 1))(inner))
+    with pytest.raises(BackboneError, match=r"layer mine of backbone .* computes channels first"):
+        resolve(model)

@@ -182,9 +182,13 @@ def test_a_start_that_cannot_be_beaten_is_kept():
         np.testing.assert_array_equal(kept, before)
 
 
-def test_finetuning_moves_the_network_but_not_its_batch_statistics():
-    data = load(arrays(8)).train
-    body = resolve(small_network())
+@pytest.mark.parametrize("frozen", ["nothing", "the network", "a layer"])
+def test_finetuning_moves_the_network_but_not_its_batch_statistics(frozen):
+    """Whatever was trainable before."""
+    data, network = load(arrays(8)).train, small_network()
+    for part in {"nothing": [], "the network": [network], "a layer": network.layers[2:3]}[frozen]:
+        part.trainable = False
+    body = resolve(network)
     model = logits_model(body, 3, 32)
     recipe = dataclasses.replace(recipes.finetune_all(32, 30), epochs=2)
     unfreeze(model, body.network, recipe, stages(body.network, 32))

@@ -1,0 +1,104 @@
+"""Batch normalization whose moving statistics do not move, whatever `trainable` says."""
+
+import functools
+import inspect
+
+import keras
+from keras.layers import BatchNormalization
+
+
+def freeze_batch_statistics(model: keras.Model) -> list[str]:
+    """Make every BatchNormalization of `model`, nested ones included, run on its moving statistics, also in `fit`.
+
+    y = γ (x − μ) / √(σ² + ε) + β with the moving μ and σ², which then do not move. γ and β follow `trainable`.
+    The statistics stay frozen through `trainable = True`, `compile`, `clone_model` and saving, until
+    `unfreeze_batch_statistics(model)`. Neither `base(x, training=False)`, which `fit` overrides inside a functional
+    model, nor `trainable = False`, which the next `base.trainable = True` undoes, achieves this.
+
+    The layers become `layers>FrozenBatchNormalization` (a subclass of their own class), so a saved model needs
+    `import layers` before `keras.saving.load_model`. Compile afterwards, as after every change of `trainable`.
+
+    Returns: the names of the layers whose statistics are frozen.
+
+    Example:
+        layers.freeze_batch_statistics(base)
+        base.trainable = True
+        model.compile(keras.optimizers.Adam(1e-5), "sparse_categorical_crossentropy")
+    """
+    found = _normalizations(model)
+    for layer in found:
+        set_class(layer, frozen_class(type(layer)))
+    return [layer.name for layer in found]
+
+
+def unfreeze_batch_statistics(model: keras.Model) -> list[str]:
+    """Undo `freeze_batch_statistics`: the moving statistics follow the batches again where the layer is trainable.
+
+    Compile afterwards. Returns: the names of the layers whose statistics were frozen.
+    """
+    frozen = [layer for layer in _normalizations(model) if is_frozen(layer)]
+    for layer in frozen:
+        set_class(layer, type(layer).unfrozen)
+    return [layer.name for layer in frozen]
+
+
+def is_frozen(layer) -> bool:
+    """Return whether `freeze_batch_statistics` has frozen the statistics of `layer`."""
+    return hasattr(type(layer), "unfrozen")
+
+
+def set_class(layer, cls) -> None:
+    """Give `layer`, which every graph that it is part of goes on using, another class of the same attributes."""
+    object.__setattr__(layer, "__class__", cls)  # past Layer.__setattr__, which tracks state
+
+
+def _normalizations(model) -> list:
+    return [layer for layer in model._flatten_layers() if isinstance(layer, BatchNormalization)]
+
+
+@functools.cache
+def frozen_class(cls: type) -> type:
+    """Return the subclass of `cls`, a BatchNormalization or a subclass of it, that runs in inference mode only."""
+    if hasattr(cls, "unfrozen"):
+        return cls
+    signature = inspect.signature(cls.call)
+
+    @functools.wraps(cls.call)
+    def call(self, *args, **kwargs):
+        bound = signature.bind(self, *args, **kwargs)
+        bound.arguments["training"] = False
+        return cls.call(*bound.args, **bound.kwargs)
+
+    def get_config(self):
+        config = cls.get_config(self)
+        return config if cls is BatchNormalization else {**config, "unfrozen": _reference(cls)}
+
+    members = {"call": call, "get_config": get_config, "from_config": classmethod(_from_config), "unfrozen": cls}
+    frozen = type("FrozenBatchNormalization", (cls,), {**members, "__module__": __name__})
+    register = keras.saving.register_keras_serializable("layers", "FrozenBatchNormalization")
+    register(frozen)
+    if cls is not BatchNormalization:
+        register(FrozenBatchNormalization)  # the one that files are read with; it makes the others
+    return frozen
+
+
+def _reference(cls: type) -> dict:
+    """Return how a configuration names a class; without a module where `__main__`, as Keras does."""
+    module = None if cls.__module__ == "__main__" else cls.__module__
+    return {"module": module, "class_name": cls.__name__, "registered_name": keras.saving.get_registered_name(cls)}
+
+
+def _from_config(cls, config):
+    config = dict(config)
+    kind = config.pop("unfrozen", {"module": "keras.layers", "class_name": "BatchNormalization"})
+    layer = keras.saving.deserialize_keras_object({"registered_name": None, **kind, "config": config})
+    if not isinstance(layer, BatchNormalization):
+        raise ValueError(
+            f"FrozenBatchNormalization is made of a BatchNormalization, got a {type(layer).__name__}; the file was not "
+            "written by freeze_batch_statistics."
+        )
+    set_class(layer, frozen_class(type(layer)))
+    return layer
+
+
+FrozenBatchNormalization = frozen_class(BatchNormalization)

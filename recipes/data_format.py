@@ -1,0 +1,24 @@
+"""Images are channels last here, whatever `image_data_format` of keras.json says."""
+
+from contextlib import contextmanager
+
+import keras
+
+CHANNELS_LAST = "channels_last"
+
+
+@contextmanager
+def channels_last():
+    """Let layers that are made meanwhile, and state no data format, be channels last."""
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format(CHANNELS_LAST)
+    try:
+        yield
+    finally:
+        keras.config.set_image_data_format(before)
+
+
+def channels_first_layer(model: keras.Model) -> str | None:
+    """Return the name of a layer of `model`, nested ones included, that computes channels first; None without one."""
+    layers = (layer for layer in model._flatten_layers() if getattr(layer, "data_format", None) == "channels_first")
+    return next((layer.name for layer in layers), None)

@@ -1,0 +1,196 @@
+"""Where a classifier's features end and its head begins."""
+
+from dataclasses import dataclass, replace
+
+import keras
+
+from recipes.errors import BackboneError
+
+POOL = "pool_"  # name prefix of the layers that average feature maps for the classifier of a run
+_KERNELS = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Conv2D)
+_ALONG = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)  # weights of theirs do not make a head
+_GLOBAL = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
+_PROBABILITIES = {"softmax", "logsoftmax", "sparsemax"}  # activations, layers and operations
+_CUT_ALWAYS = (keras.layers.Softmax, keras.layers.Activation, keras.layers.Dropout)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A tensor of `model`, or of a model that is nested in it: then `nodes` are the calls that lead there."""
+
+    model: keras.Model
+    tensor: keras.KerasTensor
+    nodes: tuple = ()
+
+    @property
+    def node(self):
+        operation, index, _ = self.tensor._keras_history
+        return operation._inbound_nodes[index]
+
+    @property
+    def operation(self):
+        return self.node.operation
+
+    @property
+    def is_vector(self) -> bool:
+        """(batch, channels), or a feature map of one cell."""
+        shape = tuple(self.tensor.shape)
+        return len(shape) == 2 or (len(shape) == 4 and shape[1:3] == (1, 1))
+
+    def before(self) -> "_Place | None":
+        """The only input of the operation that made this; None where there are several, or none."""
+        if isinstance(self.operation, keras.layers.InputLayer):
+            if not self.nodes:
+                return None
+            outer = self.nodes[-1].input_tensors
+            return replace(self, tensor=outer[0], nodes=self.nodes[:-1]).entered() if len(outer) == 1 else None
+        tensors = self.node.input_tensors
+        return replace(self, tensor=tensors[0]).entered() if len(tensors) == 1 else None
+
+    def entered(self) -> "_Place":
+        """The same tensor within the nested model that made it, if one did."""
+        inner = self.operation
+        if not isinstance(inner, keras.Model) or len(getattr(inner, "outputs", ())) != 1 or len(inner.inputs) != 1:
+            return self
+        return replace(self, tensor=inner.outputs[0], nodes=(*self.nodes, self.node)).entered()
+
+    def network(self) -> keras.Model:
+        """The model that ends here."""
+        tensor = self.tensor
+        for node in reversed(self.nodes):
+            inner = node.operation
+            tensor = keras.Model(inner.inputs[0], tensor, name=inner.name)(node.input_tensors[0])
+        return keras.Model(self.model.inputs[0], tensor, name=self.model.name)
+
+
+def without_head(model: keras.Model) -> keras.Model:
+    """Return `model` up to its features.
+
+    Cut off are, from the end, Dense layers (and convolutions of pooled feature maps) with what comes after them; if
+    there are none and the model ends in probabilities, the last layer with weights.
+
+    Raises: BackboneError for several outputs, and for scores of classes that are not those of one layer on features.
+    """
+    if len(model.outputs) != 1:
+        raise BackboneError(f"backbone {model.name} has {len(model.outputs)} outputs; expected one feature tensor")
+    end = _Place(model, model.outputs[0]).entered()
+    cut = _without_dense(end) or _without_probabilities(end) or _without_activations(end)
+    if _makes_probabilities(cut) or (cut.tensor is end.tensor and _is_head(end)):
+        raise BackboneError(
+            f"backbone {model.name} ends in scores of classes that are not those of one layer on features; expected "
+            "features: a feature map (batch, h, w, c) or (batch, c). Give the network without its classifier: "
+            "keras.Model(model.inputs, FEATURES)"
+        )
+    return model if cut is end else cut.network()
+
+
+def _without_dense(end: _Place) -> _Place | None:
+    """Before the Dense layers at the end, as long as layers with weights are left; None without such layers."""
+    cut, place = None, end
+    while len(end.tensor.shape) == 2 and place.is_vector and (before := place.before()) is not None:
+        if _scores_features(place):
+            if not before.network().weights:
+                break
+            cut = before
+        elif _has_weights(place.operation):
+            break
+        elif cut and isinstance(place.operation, _CUT_ALWAYS) and len(before.tensor.shape) == 2:
+            cut = before
+        place = before
+    return cut
+
+
+def _without_probabilities(end: _Place) -> _Place | None:
+    """Before the last layer with weights, where probabilities are made of its outputs; else None."""
+    place, found = end, False
+    while (before := place.before()) is not None:
+        found = found or _makes_probabilities(place) or (place.is_vector and _is_sigmoid(place.operation))
+        if _has_weights(place.operation):
+            return before if found and before.network().weights else None
+        place = before
+    return None
+
+
+def _without_activations(end: _Place) -> _Place:
+    """Before the activations and the dropout at the end of a network without a head."""
+    place = end
+    while len(place.tensor.shape) == 2 and isinstance(place.operation, _CUT_ALWAYS) and (before := place.before()):
+        place = before
+    return place
+
+
+def _has_weights(operation) -> bool:
+    """Whether an operation has weights that make features or scores: a normalization's do neither."""
+    return bool(getattr(operation, "weights", None)) and not isinstance(operation, _ALONG)
+
+
+def _scores_features(place: _Place) -> bool:
+    """Whether a Dense layer, or the like on a pooled feature map of one cell, or a wrapper of one, made the tensor."""
+    if not place.is_vector or not isinstance(getattr(place.operation, "layer", place.operation), _KERNELS):
+        return False
+    return len(place.tensor.shape) == 2 or _is_pooled(place)
+
+
+def _is_pooled(place: _Place | None) -> bool:
+    while place is not None and place.is_vector:
+        if isinstance(place.operation, _GLOBAL):
+            return True
+        place = place.before()
+    return False
+
+
+def _makes_probabilities(place: _Place) -> bool:
+    return not {_activation(place.operation), type(place.operation).__name__.lower()}.isdisjoint(_PROBABILITIES)
+
+
+def _is_sigmoid(operation) -> bool:
+    return "sigmoid" in (_activation(operation), type(operation).__name__.lower())
+
+
+def _activation(operation) -> str:
+    return getattr(getattr(operation, "activation", None), "__name__", "").replace("_", "")
+
+
+def _is_head(place: _Place) -> bool:
+    """Whether the tensor is scores of classes, or a mean, a sum or a choice of such."""
+    if _makes_probabilities(place) or _scores_features(place):
+        return True
+    if isinstance(place.operation, keras.layers.InputLayer) or _has_weights(place.operation):
+        return False
+    before = place.before()
+    several = [before] if before else [replace(place, tensor=x).entered() for x in place.node.input_tensors]
+    return place.is_vector and bool(several) and all(map(_is_head, several))
+
+
+def network_of_run(model: keras.Model) -> tuple[keras.Model, tuple[keras.layers.Layer, ...]] | None:
+    """Return the network and the preprocessing of the classifier of a run; None of any other model.
+
+    Where the classifier reads stages of the network, the network ends at the deepest one of them.
+
+    Raises: BackboneError for the mean of several networks.
+    """
+    members = [layer for layer in model.layers if isinstance(layer, keras.Model) and layer.name.startswith("member_")]
+    if len(members) > 1 and all(network_of_run(member) for member in members):
+        raise BackboneError(
+            f"backbone {model.name} is the mean of {len(members)} networks (snapshots, or an ensemble); expected one "
+            "network. Give one run of the ensemble, `recipes soup`, which is one network, or train without snapshots."
+        )
+    if len(members) == 1:
+        return network_of_run(members[0])
+    networks = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    if len(networks) != 1 or "logits" not in {layer.name for layer in model.layers}:
+        return None
+    (network,) = networks
+    before = tuple(layer for layer in model.layers if layer.name == "preprocessing")
+    tensor = before[0].output if before else model.inputs[0]
+    if not any(node.input_tensors[0] is tensor for node in network._inbound_nodes if node.input_tensors):
+        return None
+    return _to_deepest(network), before
+
+
+def _to_deepest(network: keras.Model) -> keras.Model:
+    """`network` up to its deepest output, before this was pooled."""
+    ends = [x._keras_history.operation for x in network.outputs]
+    maps = [end.input if end.name.startswith(POOL) else end.output for end in ends]
+    bodies = [keras.Model(network.inputs[0], tensor, name=network.name) for tensor in maps]
+    return max(bodies, key=lambda body: len(body.operations))
