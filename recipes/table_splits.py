@@ -1,0 +1,55 @@
+"""The split that each row of a table belongs to, and whether groups lie in several."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from recipes.errors import DataError
+from recipes.labels import is_number
+from recipes.table_names import SPLIT_WORDS, TRUE, Columns, key
+
+
+def splits_of(columns: Columns, rows: Sequence[Sequence[str]], where: Sequence[str]) -> list[str]:
+    """Return "train", "validation" or "test" for each row of data.
+
+    Args:
+        where: what to call each row in an error.
+
+    Raises:
+        DataError: for a cell that names no split, and for a row that belongs to two.
+    """
+    if columns.flags:
+        return [_flagged(columns.flags, row, name) for row, name in zip(rows, where, strict=True)]
+    if columns.split is None:
+        return ["train"] * len(rows)
+    cells = [row[columns.split] if columns.split < len(row) else "" for row in rows]
+    for cell, name in zip(cells, where, strict=True):
+        if key(cell) not in SPLIT_WORDS:
+            hint = "; write the name in place of a number, which may as well be a fold" if is_number(cell) else ""
+            raise DataError(f"{name} has split {cell!r}; expected train, val or test{hint}")
+    return [SPLIT_WORDS[key(cell)] for cell in cells]
+
+
+def _flagged(flags, row: Sequence[str], where: str) -> str:
+    on = [split for i, split in flags if row[i].casefold() in TRUE]
+    if len(on) > 1:
+        raise DataError(f"{where} belongs to {' and to '.join(on)}; a row belongs to one split")
+    return on[0] if on else "train"
+
+
+def with_groups(columns: Columns, rows: Sequence[Sequence[str]], splits: Sequence[str]) -> Columns:
+    """Return the columns; those of groups say how many groups lie in several splits of the table."""
+    if len(set(splits)) < 2:
+        return columns
+    changed = []
+    for i, column in enumerate(columns.columns):
+        if column.role == "group":
+            parts = defaultdict(set)
+            for row, split in zip(rows, splits, strict=True):
+                parts[row[i] if i < len(row) else ""].add(split)
+            parts.pop("", None)
+            several = sum(len(part) > 1 for part in parts.values())
+            said = f"{several:,} of {len(parts):,} lie in several splits, the accuracy on these will be too high"
+            column = replace(column, reason=f"groups: {said if several else 'each lies in one split'}")
+        changed.append(column)
+    return replace(columns, columns=tuple(changed))
