@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from recipes.errors import DataError
 from recipes.labels import is_number
-from recipes.table_names import SPLIT_WORDS, TRUE, Columns, key
+from recipes.table_names import SPLIT_WORDS, TRUE, Columns, TableReading, key, override
 
 
 def splits_of(columns: Columns, rows: Sequence[Sequence[str]], where: Sequence[str]) -> list[str]:
@@ -35,6 +35,22 @@ def _flagged(flags, row: Sequence[str], where: str) -> str:
     if len(on) > 1:
         raise DataError(f"{where} belongs to {' and to '.join(on)}; a row belongs to one split")
     return on[0] if on else "train"
+
+
+def check_may_be_split(table: TableReading | None) -> None:
+    """Check that a table has no groups or folds, which a split made at random would not respect.
+
+    Raises:
+        DataError: naming these columns and what to do.
+    """
+    apart = table.of("group", "fold") if table else ()
+    if apart:
+        names = " and ".join(repr(column.name) for column in apart)
+        raise DataError(
+            f"{table.path} has groups or folds in {names}, and no validation images: a part held out at random would "
+            "not respect them, and the accuracy on it would be too high. Add a column `split` of train and val, give a "
+            f"validation dataset, or, if they do not matter, {override('ignore', apart[0].name)}"
+        )
 
 
 def with_groups(columns: Columns, rows: Sequence[Sequence[str]], splits: Sequence[str]) -> Columns:

@@ -6,6 +6,7 @@ import unicodedata
 import pytest
 
 from recipes import DataError, from_csv
+from recipes.prepare import loaded
 from recipes.sources import load
 from recipes.table_columns import recognise
 
@@ -377,6 +378,19 @@ def test_groups_in_several_splits(place, capsys):
     whole = table("path,label,patient_id,split", "{name},{label},{0},{1}", "abab", ["train", "val"] * 2)
     (column,) = read(place, whole).table.of("group")
     assert column.reason == "groups: each lies in one split"
+
+
+@pytest.mark.parametrize("column", ["patient_id", "group", "Subject", "fold", "validation_fold"])
+def test_groups_and_folds_are_not_split_at_random(place, column):
+    content = table(f"path,label,{column}", "{name},{label},{0}", "1122")
+    splits = read(place, content)  # an audit, or images to evaluate: nothing is split
+    assert [column.name for column in splits.table.of("group", "fold")] == [column]
+    for validation in (None, 0.5):
+        with pytest.raises(DataError, match=rf"groups or folds in '{column}'.*--column ignore={column}") as refused:
+            loaded(splits, validation)
+    assert "Add a column `split`" in str(refused.value)
+    assert loaded(splits, read(place, content)).validation is not None
+    assert loaded(read(place, content, ignore=[column]), None).validation is None
 
 
 def test_columns_of_rows_from_another_reader():
