@@ -12,7 +12,7 @@ from recipes.labels import MISSING
 from recipes.table_columns import recognise
 from recipes.table_files import locate
 from recipes.table_names import SPLIT_FOLDERS, Chosen, Columns, TableReading, override
-from recipes.table_splits import splits_of, with_groups
+from recipes.table_splits import check_apart, splits_of, with_groups
 from recipes.table_text import read_rows
 
 __all__ = ["SPLIT_FOLDERS", "TABLE_SUFFIXES", "from_csv", "read_table"]
@@ -67,6 +67,7 @@ def read_table(path: Path, class_names, within=None, folder=None, chosen: Chosen
     names = [row[columns.image] for row in rows]
     hint = "" if columns.has_header else "if row 1 is a header, name its columns path,label"
     located = locate(names, where, str(path), path.parent, folder, within, hint)
+    check_apart(located.files, splits, where)
     columns = with_groups(columns, rows, splits)
     reading = TableReading(
         str(path), len(rows), text.encoding, text.separator, columns.columns, located.folder, located.notes

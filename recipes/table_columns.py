@@ -13,7 +13,6 @@ from recipes.table_names import (
     FLAGS,
     FOLD,
     GROUP,
-    HEADER_WORDS,
     IMAGE_RANKS,
     INDEX,
     LABELS,
@@ -30,15 +29,11 @@ from recipes.table_names import (
     Columns,
     is_image_name,
     key,
+    looks_like_header,
     override,
 )
 
 _SAMPLE = 1000  # rows by whose cells a column of file names is recognised
-
-
-def looks_like_header(row: Sequence[str]) -> bool:
-    """Whether a row names a column of images or labels, and no file."""
-    return any(key(cell) in HEADER_WORDS for cell in row) and not any(map(is_image_name, row))
 
 
 def recognise(rows: Sequence[Sequence[str]], table: str, chosen: Chosen | None = None) -> Columns:
@@ -80,11 +75,14 @@ class _Recognition:
                 self._give(i, "fold", "folds: which of them is held out is not known")
             elif self.keys[i] in WEIGHTS:
                 self._give(i, "weight", "recipes.adjusted(balanced=True) lets every class count alike")
-        image, label = self._image(), self._label()
+        image = self._image()
+        self._check_boxes(image)
+        label = self._label()
         for i in self._free():
             if GROUP.fullmatch(self.keys[i]) and self._repeats(i):
                 self._give(i, "group", "groups: a split made here may part them")
-        self._check_boxes(image)
+            elif self.keys[i] in PERHAPS_SPLITS or self.keys[i] in FLAGS:
+                self._give(i, "ignored", "its cells name no split")
         columns = tuple(self.roles.get(i, Column(name)) for i, name in enumerate(self.names))
         splits = [i for i, column in enumerate(columns) if column.role == "split"]
         flags = tuple((i, FLAGS[self.keys[i]]) for i in splits if self.keys[i] in FLAGS and self._is_flag(i))
@@ -170,7 +168,8 @@ class _Recognition:
         words = [key(cell) in SPLIT_WORDS for cell in self._cells(i)]
         if self.keys[i] in PERHAPS_SPLITS:
             return any(words)
-        other = self.keys[i] in LABELS or self.keys[i] in WEAK_LABELS or self.keys[i] in IMAGE_RANKS
+        labels = LABELS if LABELS.intersection(self.keys) else LABELS | WEAK_LABELS
+        other = self.keys[i] in labels or self.keys[i] in IMAGE_RANKS
         return all(words) and not other and len(self.names) > 2
 
     def _is_flag(self, i: int) -> bool:
@@ -225,6 +224,7 @@ class _Recognition:
             best = self._same_classes(named)
             scale = self.keys[best] in SCALES and all(map(is_number, self._cells(best)))
             return self._give(best, "label", "numbers, read as classes without an order" if scale else "")
+        free = [i for i in free if self.keys[i] not in PERHAPS_SPLITS and self.keys[i] not in FLAGS]
         others = free if len(free) == 1 else [i for i in free if not GROUP.fullmatch(self.keys[i])]
         if len(others) == 1:
             return self._give(others[0], "label", "the only other column")
@@ -264,7 +264,8 @@ class _Recognition:
         return len(set(first)) == len(set(second)) == len(set(zip(first, second, strict=True)))
 
     def _check_one_hot(self, free: list[int]) -> None:
-        binary = [i for i in free if {cell.casefold() for cell in self._cells(i)} <= TRUE | FALSE | {"", "-1", "-1.0"}]
+        cells = {i: {cell.casefold() for cell in self._cells(i)} for i in free}
+        binary = [i for i in free if cells[i] <= TRUE | FALSE | {"", "-1", "-1.0"} and len(cells[i]) > 1]
         if len(binary) < 2:
             return
         names = [self.names[i] for i in binary]

@@ -3,6 +3,7 @@
 import mimetypes
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os.path import splitext
 
@@ -38,8 +39,8 @@ LABELS = _words(
 HEADER_WORDS = _words("label labels class classname classlabel classid category target") | IMAGE_RANKS.keys()
 SCALES = _words("grade level rating ratings score scores stars severity stage age")
 WEAK_LABELS = SCALES | _words("tag tags y type kind annotation")
-SPLITS = _words("split splits datasplit datasetsplit traintest trainvaltest trainvalidtest mluse")
-PERHAPS_SPLITS = _words("set subset dataset phase partition usage part")
+SPLITS = _words("split splits datasplit datasetsplit traintest trainvaltest trainvalidtest mluse partition")
+PERHAPS_SPLITS = _words("set subset dataset phase usage part")
 FLAGS = {
     "isvalid": "validation", "isval": "validation", "isvalidation": "validation", "validation": "validation",
     "val": "validation", "istest": "test", "test": "test",
@@ -52,6 +53,7 @@ GROUP = re.compile(
 )
 WEIGHTS = frozenset({"weight", "weights", "sampleweight", "sampleweights", "instanceweight"})
 INDEX = re.compile(r"|unnamed\d*(level\d+)?|index|idx|row|rowid|rownames|rownumber|no|nr")
+_KNOWN = LABELS | WEAK_LABELS | SPLITS | PERHAPS_SPLITS | WEIGHTS | HEADER_WORDS
 BOXES = ({"xmin", "ymin"}, {"x1", "y1", "x2", "y2"}, {"bbox"}, {"x", "y", "w", "h"}, {"x", "y", "width", "height"})
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
 
@@ -65,6 +67,13 @@ def is_image_name(cell: str) -> bool:
     """Whether a name ends as an image's file does."""
     ending = splitext(cell)[1]
     return bool(ending) and (mimetypes.guess_type("x" + ending, strict=False)[0] or "").startswith("image/")
+
+
+def looks_like_header(row: Sequence[str]) -> bool:
+    """Whether a row names a column of images or labels, or any two columns, and no file."""
+    keys = [key(cell) for cell in row]
+    known = [k for k in keys if k in _KNOWN or GROUP.fullmatch(k) or FOLD.fullmatch(k)]
+    return (len(known) > 1 or any(k in HEADER_WORDS for k in keys)) and not any(map(is_image_name, row))
 
 
 def override(role: str, name: str) -> str:

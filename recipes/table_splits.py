@@ -37,6 +37,22 @@ def _flagged(flags, row: Sequence[str], where: str) -> str:
     return on[0] if on else "train"
 
 
+def check_apart(files: Sequence[str], splits: Sequence[str], where: Sequence[str]) -> None:
+    """Check that no file is in two splits.
+
+    Raises:
+        DataError: naming the first such file and its rows.
+    """
+    first: dict[str, int] = {}
+    twice = [i for i, file in enumerate(files) if splits[first.setdefault(file, i)] != splits[i]]
+    if twice:
+        i, other = twice[0], first[files[twice[0]]]
+        raise DataError(
+            f"{where[i]} has {files[i]} in {splits[i]}, {where[other]} has it in {splits[other]}; {len(twice):,} rows "
+            "name an image of another split; an image belongs to one (of a table of several folds keep the rows of one)"
+        )
+
+
 def check_may_be_split(table: TableReading | None) -> None:
     """Check that a table has no groups or folds, which a split made at random would not respect.
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from recipes.errors import DataError
 from recipes.labels import stripped
-from recipes.table_columns import looks_like_header
-from recipes.table_names import is_image_name
+from recipes.table_names import is_image_name, looks_like_header
 
 MAX_BYTES = 2**30
 _MARKS = {
@@ -72,7 +71,9 @@ def _decoded(path: Path) -> tuple[str, str]:
             reason = f"{error.reason} at byte {error.start}"
             continue
         if "\0" in text and not encoding:
-            raise DataError(f"{path} has NUL characters: it is no text, or UTF-16 without a mark; save it as UTF-8")
+            raise DataError(
+                f"{path} has NUL characters: it is no text, or UTF-16 without a mark; save it as a CSV in UTF-8"
+            )
         return text, name
     raise DataError(f"{path} is not {' and not '.join(tried)} ({reason}); save it as UTF-8")
 

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from recipes import DataError, from_csv
+from recipes import DataError, from_csv, pack
 from recipes.prepare import loaded
 from recipes.sources import load
 from recipes.table_columns import recognise
@@ -129,6 +129,10 @@ RIGHT = {
     "source_split": (
         table("path,label,source_split", "{name},{label},{0}", ["train", "val"] * 2), "path", "label", "source_split",
     ),
+    "FiftyOne: tags beside the labels": (
+        table("filepath,tags,ground_truth", "{name},{0},{label}", ["train", "val"] * 2),
+        "filepath", "ground_truth", "tags",
+    ),
     "two columns that say the same": (
         table("path,label,split,set", "{name},{label},{0},{0}", ["train", "val"] * 2), "path", "label", "split",
     ),
@@ -182,6 +186,14 @@ WRONG = {
     "is_valid with a gap": (
         table("path,label,is_valid", "{name},{label},{0}", ["1", "", "0", "0"]), "'is_valid'.* has ''",
     ),
+    "partition by number": (table("image_id,partition,label", "{name},{0},{label}", "0012"), "row 2 has split '0'"),
+    "partition alone": (table("image_id,partition", "{name},{0}", "0012"), "known to hold labels"),
+    "one image in two splits": (
+        "path,label,grp\ni0.jpg,cat,train\ni1.jpg,cat,train\ni0.jpg,cat,test\n",
+        "row 4 has .*i0.jpg in test, .* row 2 has it in train; 1 rows",
+    ),
+    "pixels in place of images": (table("emotion,pixels,Usage", "{n},1 2 3,Training"), "known to name images"),
+    "boxes without labels": (table("image_id,bbox", 'i0,"[1, 2, 3, {n}]"'), "object detection"),
     "is_train": (
         table("path,label,is_train", "{name},{label},{0}", "0101"), "'is_train'.*replace it by a column `split`",
     ),
@@ -389,6 +401,9 @@ def test_groups_and_folds_are_not_split_at_random(place, column):
         with pytest.raises(DataError, match=rf"groups or folds in '{column}'.*--column ignore={column}") as refused:
             loaded(splits, validation)
     assert "Add a column `split`" in str(refused.value)
+    with pytest.raises(DataError, match="groups or folds"):
+        pack(splits, place / "packed")
+    assert not (place / "packed").exists()
     assert loaded(splits, read(place, content)).validation is not None
     assert loaded(read(place, content, ignore=[column]), None).validation is None
 
