@@ -9,7 +9,15 @@ import typer
 import augment
 import recipes
 from augment import Policy
-from recipes.cli_options import DatasetArgument, PictureOption, SeedOption, WithinOption, check_picture, listed
+from recipes.cli_options import (
+    ColumnOption,
+    DatasetArgument,
+    PictureOption,
+    SeedOption,
+    WithinOption,
+    check_picture,
+    listed,
+)
 from recipes.input_worker import PORT
 from recipes.sources import load
 
@@ -20,9 +28,10 @@ def audit(
     dataset: DatasetArgument,
     strict: Annotated[bool, typer.Option("--strict", help="Findings are an error: exit code 2.")] = False,
     within: WithinOption = None,
+    column: ColumnOption = None,
 ):
     """Look at every image once: what is damaged, what is odd, what occurs twice, and what becomes of it."""
-    print(recipes.audit(listed(dataset, within), strict=strict))
+    print(recipes.audit(listed(dataset, within, column), strict=strict))
 
 
 def preview(
@@ -32,12 +41,13 @@ def preview(
     size: Annotated[int, typer.Option(help="Side of the crops, pixels.", min=8)] = 224,
     seed: SeedOption = 0,
     within: WithinOption = None,
+    column: ColumnOption = None,
 ):
     """Draw some images and what an augmentation policy makes of them."""
     if policy not in POLICIES:
         raise recipes.RecipeError(f"policy is {policy!r}; expected one of {list(POLICIES)}")
     check_picture(output)
-    data = load(listed(dataset, within)).train
+    data = load(listed(dataset, within, column)).train
     spread = data.subset(np.linspace(0, len(data) - 1, min(4, len(data))).astype(int))
     augment.preview(spread.source(), POLICIES[policy](size), seed=seed).savefig(output)
     print(output)
@@ -50,9 +60,10 @@ def pack(
         int | None, typer.Option(help="Files for the training images; default: of 256 MiB each.", min=1)
     ] = None,
     within: WithinOption = None,
+    column: ColumnOption = None,
 ):
     """Write a dataset into few large files with checksums. Stopped? Run it again."""
-    print(f"{recipes.pack(listed(dataset, within), out, shards=shards)}")
+    print(f"{recipes.pack(listed(dataset, within, column), out, shards=shards)}")
     print(f"pack:   {out}\nnext:   recipes finetune {out}")
 
 

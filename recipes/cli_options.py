@@ -8,6 +8,7 @@ import typer
 
 import recipes
 from recipes.run_folder import check_writable
+from recipes.table import TABLE_SUFFIXES
 
 DatasetArgument = Annotated[
     str,
@@ -25,6 +26,13 @@ WithinOption = Annotated[
     Path | None,
     typer.Option(help="Of a CSV: the folder that its paths may not leave; default: the one it lies in."),
 ]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="How to read a CSV where its columns do not say it: image=NAME, label=NAME, split=NAME, ignore=NAME, or "
+        "folder=PATH, where its paths start. May be given several times.",
+    ),
+]
 CropsOption = Annotated[
     str, typer.Option(help="Predictions averaged over: 1 (centre), 5 (and corners), 10 (and mirror images), or auto.")
 ]
@@ -33,14 +41,29 @@ PictureOption = Annotated[Path, typer.Option(help=f"The picture to write: {PICTU
 SeedOption = Annotated[int, typer.Option(help="Of all that is drawn: with one seed two CPU runs give the same.")]
 
 
-def listed(dataset, within: Path | None):
-    """A CSV with the folder that its paths may not leave; anything else as it is."""
-    if within is None or not isinstance(dataset, str | os.PathLike):
+def listed(dataset, within: Path | None, column: list[str] | None = None):
+    """Return a CSV as `recipes.from_csv` reads it with these options, anything else as it is."""
+    given = [name for name, value in (("--within", within), ("--column", column)) if value]
+    if not given or not isinstance(dataset, str | os.PathLike):
         return dataset
-    if not str(dataset).lower().endswith(".csv"):
-        typer.echo(f"--within is of no account for {dataset}, which is no CSV", err=True)
+    if not str(dataset).lower().endswith(TABLE_SUFFIXES):
+        typer.echo(f"{' and '.join(given)} only applies to CSV files; ignored for {dataset}.", err=True)
         return dataset
-    return recipes.from_csv(dataset, within=within)
+    return recipes.from_csv(dataset, within=within, **_columns(column or []))
+
+
+def _columns(given: list[str]) -> dict:
+    options = {"ignore": []}
+    for each in given:
+        role, _, name = each.partition("=")
+        if role not in ("image", "label", "split", "ignore", "folder") or not name:
+            raise recipes.DataError(
+                f"--column is {each!r}; expected image=NAME, label=NAME, split=NAME, ignore=NAME or folder=PATH"
+            )
+        if role != "ignore" and role in options:
+            raise recipes.DataError(f"--column {role}=… is given twice; a table has one of it")
+        options[role] = [*options["ignore"], name] if role == "ignore" else name
+    return options
 
 
 def crops_asked(crops: str) -> int | str:

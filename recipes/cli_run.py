@@ -9,6 +9,7 @@ import typer
 import recipes
 from recipes.audit import look
 from recipes.cli_options import (
+    ColumnOption,
     CropsOption,
     DatasetArgument,
     PictureOption,
@@ -30,10 +31,11 @@ def evaluate(
     scales: Annotated[list[int] | None, typer.Option(help="Short sides in pixels, one --scales each.")] = None,
     mode: Annotated[str, typer.Option(help="auto, crops, or dense (whole images).")] = "auto",
     within: WithinOption = None,
+    column: ColumnOption = None,
 ):
     """Accuracy of a run on other labelled images, with its 95 % interval."""
     found = recipes.load(run).evaluate(
-        listed(dataset, within), crops=crops_asked(crops), scales=tuple(scales) if scales else None, mode=mode
+        listed(dataset, within, column), crops=crops_asked(crops), scales=tuple(scales) if scales else None, mode=mode
     )  # fmt: skip
     print(found)
 
@@ -43,10 +45,11 @@ def diagnose(
     dataset: DatasetArgument,
     output: PictureOption = Path("diagnosis.png"),
     within: WithinOption = None,
+    column: ColumnOption = None,
 ):
     """The lecture's babysitting: what to look at in a network and its training, with verdicts in words."""
     check_picture(output)
-    recipes.diagnose(recipes.load(run), listed(dataset, within)).figure().savefig(output)
+    recipes.diagnose(recipes.load(run), listed(dataset, within, column)).figure().savefig(output)
     print(output)
 
 
@@ -97,11 +100,13 @@ def export(
     ] = None,
     max_pixels: Annotated[int, typer.Option(help="Refuse larger images by their header.", min=1)] = MAX_PIXELS,
     within: WithinOption = None,
+    column: ColumnOption = None,
 ):
     """Write the classifier for others to run, after a fresh process has answered with it as the run does."""
     from recipes.export import check_backend
 
-    given = dict(top_k=top_k, abstain=abstain, quantize=quantize, max_pixels=max_pixels, proof=listed(proof, within))
+    proof = listed(proof, within, column)
+    given = dict(top_k=top_k, abstain=abstain, quantize=quantize, max_pixels=max_pixels, proof=proof)
     check_backend(format)
     path = recipes.load(run).export(directory, format=format, crops=crops_asked(crops), **given)
     print(f"{format}: {path}")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import recipes
-from recipes.cli_options import BackboneOption, DatasetArgument, SeedOption, WithinOption, listed
+from recipes.cli_options import BackboneOption, ColumnOption, DatasetArgument, SeedOption, WithinOption, listed
 from recipes.peers import leads
 from recipes.recipe_file import load_recipe
 from recipes.run_folder import check_writable
@@ -29,6 +29,7 @@ def finetune(
     time_limit: Annotated[str | None, typer.Option(help="Stop in time with the best weights: 90s, 10m, 1h30m.")] = None,
     seed: SeedOption = 0,
     within: WithinOption = None,
+    column: ColumnOption = None,
     snapshots: Annotated[int, typer.Option(help="Cycles of the learning rate whose ends are averaged.", min=0)] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="What the audit finds is an error: exit code 2.")] = False,
     devices: Annotated[
@@ -40,10 +41,10 @@ def finetune(
 ):
     """Train the best classifier for labelled images, and say why it is made as it is. Stopped? Run it again."""
     result = recipes.finetune(
-        listed(dataset, within),
+        listed(dataset, within, column),
         backbone=backbone,
         recipe=_recipe(recipe, epochs),
-        validation=listed(_fraction(validation), within),
+        validation=listed(_fraction(validation), within, column),
         time_limit=time_limit,
         seed=seed,
         output=output,
@@ -67,11 +68,12 @@ def pretrain(
     size: Annotated[int, typer.Option(help="Side of the images that the network takes, pixels.", min=16)] = 32,
     seed: SeedOption = 0,
     within: WithinOption = None,
+    column: ColumnOption = None,
 ):
     """Train a compact network from nothing on a large dataset, to finetune it elsewhere."""
     changes = {"size": size} if epochs is None else {"size": size, "epochs": epochs}
     recipe = recipes.adjusted("scratch", **changes)
-    result = recipes.pretrain(listed(dataset, within), recipe=recipe, output=output, seed=seed)
+    result = recipes.pretrain(listed(dataset, within, column), recipe=recipe, output=output, seed=seed)
     _tell(result, output)
     print(f"next:   recipes finetune PHOTOS --backbone {output / 'backbone.keras'}")
 
@@ -82,10 +84,14 @@ def _tell(result, output: Path) -> None:
 
 
 def probe(
-    dataset: DatasetArgument, backbone: BackboneOption = "auto", seed: SeedOption = 0, within: WithinOption = None
+    dataset: DatasetArgument,
+    backbone: BackboneOption = "auto",
+    seed: SeedOption = 0,
+    within: WithinOption = None,
+    column: ColumnOption = None,
 ):
     """How well each stage of the frozen network separates the classes."""
-    recipes.probe(listed(dataset, within), backbone=backbone, seed=seed)
+    recipes.probe(listed(dataset, within, column), backbone=backbone, seed=seed)
 
 
 def rank(
@@ -93,9 +99,10 @@ def rank(
     backbones: Annotated[list[str], typer.Argument(help="Networks to compare, each as --backbone takes it.")],
     seed: SeedOption = 0,
     within: WithinOption = None,
+    column: ColumnOption = None,
 ):
     """Which of several networks to finetune: each looks at the images once."""
-    ranking = recipes.rank(listed(dataset, within), backbones, seed=seed)
+    ranking = recipes.rank(listed(dataset, within, column), backbones, seed=seed)
     print(f"{ranking}\n\nnext:   recipes finetune {dataset} --backbone '{ranking.best.name}'")
 
 
@@ -109,16 +116,21 @@ def ensemble(
     output: JoinedOption = Path("ensemble"),
     validation: HeldOutOption = None,
     within: WithinOption = None,
+    column: ColumnOption = None,
 ):
     """Average the predictions of several runs into one."""
-    _join(recipes.ensemble, runs, output, listed(validation, within))
+    _join(recipes.ensemble, runs, output, listed(validation, within, column))
 
 
 def soup(
-    runs: Runs, output: JoinedOption = Path("soup"), validation: HeldOutOption = None, within: WithinOption = None
+    runs: Runs,
+    output: JoinedOption = Path("soup"),
+    validation: HeldOutOption = None,
+    within: WithinOption = None,
+    column: ColumnOption = None,
 ):
     """Average the weights of several runs of one architecture: the cost of one model."""
-    _join(recipes.soup, runs, output, listed(validation, within))
+    _join(recipes.soup, runs, output, listed(validation, within, column))
 
 
 def _join(how, runs, output: Path, validation) -> None:
@@ -136,10 +148,16 @@ def ablate(
     time_limit: Annotated[str | None, typer.Option(help="No training is begun that would end later: 10m, 2h.")] = None,
     seed: SeedOption = 0,
     within: WithinOption = None,
+    column: ColumnOption = None,
 ):
     """Measure what each trick of the training is worth on a dataset."""
     recipes.ablate(
-        listed(dataset, within), backbone=backbone, recipe=recipe, tricks=trick, time_limit=time_limit, seed=seed
+        listed(dataset, within, column),
+        backbone=backbone,
+        recipe=recipe,
+        tricks=trick,
+        time_limit=time_limit,
+        seed=seed,
     )
 
 
@@ -160,11 +178,13 @@ def search(
     pruner: Annotated[str, typer.Option(help="Which trials stop early: median, hyperband, or none.")] = "median",
     seed: SeedOption = 0,
     within: WithinOption = None,
+    column: ColumnOption = None,
 ):
     """Search the recipe's hyperparameters at random, coarse to fine; the winner is a recipe for finetune."""
     check_writable(output)
     found = recipes.search(
-        listed(dataset, within), backbone=backbone, recipe=_recipe(recipe, epochs), trials=trials, storage=storage,
+        listed(dataset, within, column),
+        backbone=backbone, recipe=_recipe(recipe, epochs), trials=trials, storage=storage,
         time_limit=time_limit, sampler=sampler, pruner=pruner, seed=seed,
     )  # fmt: skip
     found.save(output)

@@ -11,7 +11,9 @@ import augment
 from recipes.errors import DataError
 from recipes.finding import Finding
 from recipes.input_workers import InputWorkers
+from recipes.labels import as_labels, classes_of, positions_of
 from recipes.records import Records
+from recipes.table_names import TableReading
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,12 +112,16 @@ def joined(first: ImageData, second: ImageData) -> ImageData:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """What a dataset came with: `validation` and `test` are None where it has none; `unread` is what was not read."""
+    """What a dataset came with: `validation` and `test` are None where it has none; `unread` is what was not read.
+
+    table: how a table that lists the images was read.
+    """
 
     train: ImageData
     validation: ImageData | None = None
     test: ImageData | None = None
     unread: tuple[Finding, ...] = ()
+    table: TableReading | None = None
 
     @property
     def given(self) -> dict[str, ImageData]:
@@ -126,36 +132,29 @@ class Splits:
 def labelled(images, labels, names, class_names=None, *, positions: bool = False) -> ImageData:
     """ImageData from labels that are names or integers; `class_names` fixes the classes, otherwise they are derived.
 
-    Names are sorted. Integers must be 0..classes-1 with every class present, so that a typing error cannot add a class.
+    Names are sorted, without blanks at their ends, in the Unicode form NFC (see `recipes.labels`). Booleans are the
+    names "False" and "True". Integers must be 0..classes-1 with every class present, so that a typing error cannot add
+    a class.
 
     positions: integers are positions in `class_names`, whatever these are.
 
-    Raises: DataError for labels that are neither, out of range, or not among `class_names`.
+    Raises: DataError for labels that are missing, neither, out of range, not among `class_names`, or several per image.
     """
-    labels = np.asarray(labels)
-    if labels.dtype == object and any(label is None for label in labels.ravel()):
-        raise DataError(f"label {[label is None for label in labels.ravel()].index(True)} is None; label every image")
-    if labels.ndim == 2 and labels.shape[1] > 1 and np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all():
-        labels = labels.argmax(1)  # one-hot
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
-        raise DataError(f"labels have shape {labels.shape}; expected one integer or name per image, or one-hot rows")
-    if labels.dtype.kind in "SO":
-        labels = np.array([x.decode() if isinstance(x, bytes) else str(x) for x in labels])
+    labels = as_labels(labels, names)
     if labels.dtype.kind == "U":
-        known = sorted(set(labels.tolist())) if class_names is None else list(class_names)
-        strange = sorted(set(labels.tolist()) - set(known))
-        if strange:
-            raise DataError(f"labels {strange[:5]} are not among the classes {known}; rename them, or leave them out")
-        position = {name: i for i, name in enumerate(known)}
-        return ImageData(images, np.array([position[x] for x in labels], np.int64), tuple(known), tuple(names))
+        known = classes_of(labels) if class_names is None else list(class_names)
+        return ImageData(images, positions_of(labels, known), tuple(known), tuple(names))
     return ImageData(images, *_integer_labels(labels, class_names, positions), tuple(names))
 
 
 def _integer_labels(labels, class_names, positions: bool):
-    if labels.dtype.kind not in "iub" and not np.all(np.isfinite(labels) & (labels == np.floor(labels))):
-        raise DataError(f"labels are {labels.dtype} with fractions; expected integers 0, 1, 2, … or class names")
+    if labels.dtype.kind not in "iu" and not np.all(np.isfinite(labels) & (labels == np.floor(labels))):
+        raise DataError(
+            f"labels are {labels.dtype} with fractions; expected integers 0, 1, 2, … or class names (numbers are not "
+            "predicted: join measurements into a few ranges and name these)"
+        )
+    if len(labels) and not -(2**31) < float(labels.min()) <= float(labels.max()) < 2**31:
+        raise DataError(f"labels out of range: {labels.min()} to {labels.max()}; integer labels count from 0")
     labels = labels.astype(np.int64)
     if len(labels) and labels.min() < 0:
         at = int(labels.argmin())

@@ -1,8 +1,6 @@
 """What an audit can find in images and classes: how each kind is recognised, and what `finetune` does about it."""
 
 import os
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ import numpy as np
 
 from recipes.data import ImageData, Splits
 from recipes.finding import Finding, printable
+from recipes.labels import class_name_findings
 from recipes.look import Facts
 from recipes.near_duplicates import groups, near_pairs
 from recipes.plan import IMBALANCED
@@ -154,14 +153,7 @@ def _repeated(kind: str, repeated: list[list[Seen]]) -> Iterator[Finding]:
 
 def classes(data: ImageData, fingerprints, excluded: frozenset[str], split_here: bool) -> Iterator[Finding]:
     """What is odd about the classes of the training images, once the excluded ones are gone."""
-    alike = defaultdict(list)
-    for name in data.class_names:
-        plain = unicodedata.normalize("NFKC", name).casefold()
-        alike[re.sub(r"[\W_]+", "", plain) or plain].append(name)
-    for names in alike.values():
-        if len(names) > 1:
-            action = "kept as several classes: give them one name if they are one"
-            yield Finding("alike class names", tuple(map(repr, names)), action)
+    yield from class_name_findings(data.class_names)
     pictures, counts = defaultdict(set), Counter()
     for name, label, fingerprint in zip(data.names, data.labels.tolist(), fingerprints, strict=True):
         if name not in excluded:

@@ -35,6 +35,7 @@ from recipes.manifest import (
 from recipes.records import Records, digest, example, framed, parsed
 from recipes.run_folder import check_writable
 from recipes.sources import load
+from recipes.table_splits import check_may_be_split
 
 SHARD_BYTES = 2**28  # of images in one file, where nothing else is asked for
 _OVERHEAD = 256  # bytes that a record may need beside image and names
@@ -71,12 +72,15 @@ def pack(dataset, out, *, shards: int | None = None) -> Manifest:
     shards: files for the training images; validation and test images get as many in proportion, at least one. Default:
         so many that each holds 256 MiB.
 
-    Raises: DataError when the dataset is none, or for images that cannot be read or are not uint8; OutputError for a
-        folder that cannot be written, is full, or holds something else.
+    Raises: DataError when the dataset is none, for images that cannot be read or are not uint8, and for a table of
+        groups without validation images; OutputError for a folder that cannot be written, is full, or holds something
+        else.
 
     >>> recipes.pack("photos/", "packed/", shards=16); recipes.finetune("packed/")
     """
     out, splits = Path(out).expanduser(), load(dataset)
+    if splits.validation is None:
+        check_may_be_split(splits.table)  # a pack keeps no groups
     _check_apart(out, dataset)
     plan = _planned(splits, _root(dataset), shards)
     if (out / MANIFEST).is_file():

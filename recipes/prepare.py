@@ -23,6 +23,7 @@ from recipes.recipe import Recipe
 from recipes.size import natural_size
 from recipes.sources import load
 from recipes.split import stratified_split
+from recipes.table_splits import check_may_be_split
 from recipes.training import Start
 
 
@@ -99,7 +100,10 @@ def prepare(
 
 def loaded(dataset, validation) -> Splits:
     """What `finetune` was given, before anything of it is split off."""
-    return with_validation(load("digits" if _own(dataset) else dataset), validation)
+    splits = with_validation(load("digits" if _own(dataset) else dataset), validation)
+    if splits.validation is None:
+        check_may_be_split(splits.table)
+    return splits
 
 
 def _own(dataset) -> bool:

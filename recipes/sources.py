@@ -12,8 +12,9 @@ import tensorflow as tf
 from recipes.data import ImageData, Splits, check_pixels, labelled, stacked
 from recipes.errors import DataError
 from recipes.finding import Finding
+from recipes.labels import as_labels
 from recipes.manifest import is_pack, read_pack
-from recipes.table import SPLIT_FOLDERS, read_table
+from recipes.table import SPLIT_FOLDERS, TABLE_SUFFIXES, read_table
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"})
 
@@ -21,8 +22,8 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".
 def load(dataset, class_names: tuple[str, ...] | None = None) -> Splits:
     """Any supported dataset as `Splits`.
 
-    dataset: a folder of class folders (or of train/, val/, test/ above them), a pack (see `recipes.pack`), a CSV of
-    `path,label[,split]`, "tfds:NAME", "digits", (images, labels), a tf.data.Dataset of (image | encoded bytes, label),
+    dataset: a folder of class folders (or of train/, val/, test/ above them), a pack (see `recipes.pack`), a CSV (see
+    `recipes.from_csv`), "tfds:NAME", "digits", (images, labels), a tf.data.Dataset of (image | encoded bytes, label),
     ImageData or Splits.
     class_names: the classes to map to (for evaluation data); derived from the data when None.
 
@@ -39,8 +40,9 @@ def load(dataset, class_names: tuple[str, ...] | None = None) -> Splits:
     if isinstance(dataset, tuple | list) and len(dataset) == 2:
         return Splits(_from_arrays(*dataset, class_names))
     if not isinstance(dataset, str | os.PathLike):
+        table = ": give its columns, (table['path'], table['label'])" if hasattr(dataset, "columns") else ""
         raise DataError(
-            f"dataset is a {type(dataset).__name__}; expected a folder, a CSV file, 'tfds:NAME', 'digits', "
+            f"dataset is a {type(dataset).__name__}{table}; expected a folder, a CSV file, 'tfds:NAME', 'digits', "
             "(images, labels), or a tf.data.Dataset of (image, label)"
         )
     if str(dataset).startswith("tfds:"):
@@ -54,7 +56,7 @@ def load(dataset, class_names: tuple[str, ...] | None = None) -> Splits:
         return load(read_pack(path), class_names)
     if path.is_dir():
         return _from_folder(path, class_names)
-    if path.is_file() and path.suffix.lower() == ".csv":
+    if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         return read_table(path, class_names)
     if path.exists():
         raise DataError(f"{path} is neither a folder of class folders nor a .csv file of path,label")
@@ -102,7 +104,8 @@ def unlabelled(images) -> ImageData:
 def _check_exist(files: list[str]) -> None:
     missing = [file for file in files if not os.path.isfile(file)]
     if missing:
-        raise DataError(f"{len(missing)} of {len(files)} images do not exist: {', '.join(missing[:5])}")
+        hint = "" if any(map(os.path.isabs, missing)) else f"; relative paths start in {os.getcwd()}"
+        raise DataError(f"{len(missing)} of {len(files)} images do not exist: {', '.join(missing[:5])}{hint}")
 
 
 _LOOP, _TWICE, _CLOSED = "symbolic link loop", "folder linked twice", "unreadable folder"
@@ -247,6 +250,12 @@ def _from_tfds(name: str, class_names) -> Splits:
         examples = builder.as_dataset(split=split, decoders={image: tfds.decode.SkipDecoding()})
         pairs = [(example[image], int(example[label])) for example in tfds.as_numpy(examples)]
         shown = [f"{name}/{split}[{i}]" for i in range(len(pairs))]
+        without = sum(not 0 <= y < len(own_names) for _, y in pairs)  # TFDS gives -1 to images without a label
+        if without == len(pairs) and role != "train":
+            print(f"{name}: the split {split} has no labels and is not used")
+            continue
+        if without:
+            raise DataError(f"{name}: {without} of the {len(pairs)} images of the split {split} have no label")
         labels = np.array([own_names[y] for _, y in pairs], str)
         parts[role] = labelled([x for x, _ in pairs], labels, shown, class_names or tuple(sorted(own_names)))
     if "train" not in parts:
@@ -273,6 +282,7 @@ def _from_arrays(images, labels, class_names) -> ImageData:
     else:
         images = stacked(images) if isinstance(images, list | tuple) else check_pixels(images)
         names = [f"images[{i}]" for i in range(len(images))]
+    labels = as_labels(labels, names)
     if len(images) != len(labels):
         raise DataError(f"{len(images)} images but {len(labels)} labels; expected one label per image")
     if len(images) == 0:
@@ -283,7 +293,14 @@ def _from_arrays(images, labels, class_names) -> ImageData:
 def _from_tf_data(dataset: tf.data.Dataset, class_names) -> ImageData:
     spec = dataset.element_spec
     if not (isinstance(spec, tuple) and len(spec) >= 2 and all(isinstance(s, tf.TensorSpec) for s in spec[:2])):
-        raise DataError(f"the tf.data.Dataset yields {spec}; expected (image or encoded bytes, label)")
+        hint = ""
+        if isinstance(spec, dict):
+            hint = "; choose two: dataset.map(lambda example: (example['image'], example['label']))"
+        elif (
+            isinstance(spec, tuple) and len(spec) > 1 and isinstance(spec[1], tf.RaggedTensorSpec | tf.SparseTensorSpec)
+        ):
+            hint = ", one label per image: multi-label data is not supported yet"
+        raise DataError(f"the tf.data.Dataset yields {spec}; expected (image or encoded bytes, label){hint}")
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise DataError("the tf.data.Dataset is infinite; remove its .repeat()")
     own_names = getattr(dataset, "class_names", None)

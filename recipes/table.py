@@ -1,96 +1,102 @@
-"""A CSV of path,label[,split]: a list that may come from anybody, so that its paths are kept inside one folder."""
+"""A CSV that lists images with their labels: it may come from anybody, so that its paths are kept inside one folder."""
 
-import csv
-import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from recipes.data import Splits, labelled
 from recipes.errors import DataError
+from recipes.finding import printable
+from recipes.labels import MISSING
+from recipes.table_columns import recognise
+from recipes.table_files import locate
+from recipes.table_names import SPLIT_FOLDERS, Chosen, Columns, TableReading, override
+from recipes.table_splits import check_apart, splits_of, with_groups
+from recipes.table_text import read_rows
 
-MAX_BYTES = 2**30
-SPLIT_FOLDERS = {
-    "train": "train", "training": "train",
-    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
+__all__ = ["SPLIT_FOLDERS", "TABLE_SUFFIXES", "from_csv", "read_table"]
+
+TABLE_SUFFIXES = (".csv", ".tsv")
 
 
-def from_csv(path, *, within=None) -> Splits:
-    """The images that a CSV of path,label[,split] lists, for `finetune`, `audit`, `probe` or `evaluate`.
+def from_csv(
+    path, *, within=None, folder=None, image: str | None = None, label: str | None = None, split: str | None = None,
+    ignore: Sequence[str] = (),
+) -> Splits:  # fmt: skip
+    """Read a CSV that lists images with their labels, for `finetune`, `audit`, `probe` or `evaluate`.
 
-    Relative paths start from the folder that the CSV lies in.
+    The columns are recognised by their names (path, filename, image_id, …; label, class, species, …; split, is_valid,
+    …), without a header by their cells; what was understood is printed and is `Splits.table`. The separator may be a
+    comma, semicolon, tab or pipe, the encoding UTF-8, UTF-16 or Windows-1252. Names may lack their extension.
 
-    within: the folder that no path may leave, whether by being absolute, by `..` or by a symbolic link; default: the
-        folder that the CSV lies in. "/" lets it name any file.
+    Args:
+        path: the table; a file of any name.
+        within: the folder that no path may leave, whether by being absolute, by `..` or by a symbolic link; None:
+            `folder`, or the folder that the table lies in. "/" lets it name any file.
+        folder: where relative paths start; None: the folder that the table lies in, or the one folder below it that has
+            all of the images.
+        image: name of the column of the images.
+        label: name of the column of the labels.
+        split: name of the column that says train, val or test.
+        ignore: names of columns that have no meaning, such as groups that a split may part.
 
-    Raises: DataError naming the row.
+    Raises:
+        DataError: for a table that cannot be understood, naming the row or the columns and what to do.
 
-    >>> recipes.finetune(recipes.from_csv("lists/birds.csv", within="/data"))
+    Example:
+        >>> recipes.finetune(recipes.from_csv("lists/birds.csv", folder="/data/birds", label="species"))
     """
-    return read_table(Path(path).expanduser(), None, within)
+    chosen = Chosen(image, label, split, (ignore,) if isinstance(ignore, str) else tuple(ignore))
+    return read_table(Path(path).expanduser(), None, within, folder, chosen)
 
 
-def read_table(path: Path, class_names, within=None) -> Splits:
-    """`from_csv` with labels among `class_names`; None derives them."""
-    at, first, rows = _rows(path)
-    within = os.path.realpath(path.parent if within is None else Path(within).expanduser())
-    parts: dict[str, list] = {}
-    for number, row in enumerate(rows, first):
-        where = f"{path} row {number}"
-        if len(row) <= max(at["path"], at["label"]):
-            raise DataError(f"{where} has {len(row)} cell(s): {row}; expected path,label")
-        split = row[at["split"]].strip().lower() if len(row) > at["split"] else "train"
-        if split not in SPLIT_FOLDERS:
-            raise DataError(f"{where} has split {split!r}; expected train, val or test")
-        file, label = str(path.parent / row[at["path"]].strip()), row[at["label"]].strip()
-        _check_file(file, within, where + f" names {file}", first=number == 1)
-        if not label:
-            raise DataError(f"{where} has no label for {file}")
-        parts.setdefault(SPLIT_FOLDERS[split], []).append((file, label))
-    if "train" not in parts:
+def read_table(path: Path, class_names, within=None, folder=None, chosen: Chosen | None = None) -> Splits:
+    """`from_csv` with labels among `class_names`; None derives them from the rows of the train split."""
+    text = read_rows(path)
+    columns = recognise(text.rows, str(path), chosen)
+    rows, numbers = text.rows[columns.has_header :], text.numbers[columns.has_header :]
+    where = [f"{path} row {number}" for number in numbers]
+    _check_cells(columns, rows, where)
+    splits = splits_of(columns, rows, where)
+    if "train" not in splits:
         raise DataError(
-            f"{path} has rows of {sorted(parts)} but none of split train; for `evaluate` leave out the column split"
+            f"{path} has rows of {sorted(set(splits))} but none of split train; for `evaluate` leave out the column "
+            f"split, {override('ignore', 'NAME')}"
         )
-    names = class_names or tuple(sorted({label for _, label in parts["train"]}))
-    return Splits(**{
-        split: labelled([f for f, _ in pairs], np.array([x for _, x in pairs], str), [f for f, _ in pairs], names)
-        for split, pairs in parts.items()
-    })  # fmt: skip
+    names = [row[columns.image] for row in rows]
+    hint = "" if columns.has_header else "if row 1 is a header, name its columns path,label"
+    located = locate(names, where, str(path), path.parent, folder, within, hint)
+    check_apart(located.files, splits, where)
+    columns = with_groups(columns, rows, splits)
+    reading = TableReading(
+        str(path), len(rows), text.encoding, text.separator, columns.columns, located.folder, located.notes
+    )
+    print(printable(str(reading)))
+    parts, labels = {}, np.array([row[columns.label] for row in rows], str)
+    for split in sorted(set(splits), key=("train", "validation", "test").index):  # those of train are the classes
+        where = [i for i, own in enumerate(splits) if own == split]
+        files = [located.files[i] for i in where]
+        parts[split] = labelled(files, labels[where], files, class_names)
+        class_names = parts[split].class_names
+    return Splits(**parts, table=reading)
 
 
-def _rows(path: Path) -> tuple[dict[str, int], int, list[list[str]]]:
-    """Where the columns are, the number of the first row of data, and all rows of data."""
-    try:
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise DataError(f"{path} is too large: {size:,} bytes are more than {MAX_BYTES:,}")
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
-    except csv.Error as error:
-        raise DataError(f"{path} is no CSV: {error}") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    header = [cell.strip().lower() for cell in rows[0]] if rows else []
-    has_header = "path" in header and "label" in header
-    columns = header if has_header else ["path", "label", "split"]
-    rows = rows[1:] if has_header else rows
-    if not rows:
-        raise DataError(f"{path} has no rows; expected lines of path,label (a third column `split` is understood)")
-    at = {name: columns.index(name) if name in columns else len(columns) for name in ("path", "label", "split")}
-    return at, 1 + has_header, rows
-
-
-def _check_file(file: str, within: str, row_names: str, *, first: bool) -> None:
-    if "\0" in file:
-        raise DataError(f"{row_names!r}, which is no path")
-    if not Path(os.path.realpath(file)).is_relative_to(within):
+def _check_cells(columns: Columns, rows: list[list[str]], where: list[str]) -> None:
+    """Rows must have a cell for every column that is used, none beyond the header, and a label."""
+    width = len(columns.columns)
+    least = 1 + max(columns.image, columns.label, columns.split or 0, *(i for i, _ in columns.flags))
+    for row, name in zip(rows, where, strict=True):
+        if len(row) < least or any(row[width:]):
+            names = ", ".join(column.name for column in columns.columns)
+            raise DataError(
+                f"{name} has {len(row)} cell(s): {row[:10]}; expected {width}: {names} (a separator in a cell needs "
+                "quotation marks)"
+            )
+    missing = [i for i, row in enumerate(rows) if row[columns.label] in MISSING]
+    if missing:
+        examples = ", ".join(f"{rows[i][columns.image]} ({rows[i][columns.label]!r})" for i in missing[:5])
         raise DataError(
-            f"{row_names}, which lies outside {within}; if that is meant, name the folder that holds all images: "
-            "recipes.from_csv(csv, within=...), or --within on the command line"
+            f"{where[missing[0]]} has no label; {len(missing):,} of {len(rows):,} rows have none: {examples}; label "
+            "them or remove these rows (a class of that name: rename it)"
         )
-    if not os.path.isfile(file):
-        hint = "; is it a header? Name the columns path,label" if first else ""
-        raise DataError(f"{row_names}, which does not exist; paths are relative to the CSV{hint}")

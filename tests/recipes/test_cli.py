@@ -110,7 +110,7 @@ def test_a_picture_is_of_the_kind_that_its_name_says(place, told):
 def test_a_csv_may_lead_elsewhere_wherever_images_are_asked_for(place, told, capsys):
     for name, command in typer.main.get_command(recipes.cli.app).commands.items():
         options = {parameter.name for parameter in command.params}
-        assert "within" in options or not options & {"dataset", "validation", "proof"}, name
+        assert {"within", "column"} <= options or not options & {"dataset", "validation", "proof"}, name
     (place / "lists").mkdir()
     rows = [f"../{photo.relative_to(place)},{photo.parent.name}\n" for photo in (place / "photos").rglob("*.jpg")]
     (place / "lists" / "all.csv").write_text("".join(rows))
@@ -119,7 +119,25 @@ def test_a_csv_may_lead_elsewhere_wherever_images_are_asked_for(place, told, cap
     assert "preview.png" in told("preview", "lists/all.csv", "--size", "16", "--within", ".")
     capsys.readouterr()
     assert [listed(given, place) for given in ("photos", 0.2, None)] == ["photos", 0.2, None]
-    assert capsys.readouterr().err == "--within is of no account for photos, which is no CSV\n"
+    assert capsys.readouterr().err == "--within only applies to CSV files; ignored for photos.\n"
+
+
+def test_columns_are_chosen_on_the_command_line(place, told):
+    (place / "chosen").mkdir()
+    rows = [
+        f"{photo.parent.name}/{photo.name},x,{photo.parent.name},1\n" for photo in (place / "photos").rglob("*.jpg")
+    ]
+    (place / "chosen" / "list.csv").write_text("photo,class,kind,patient\n" + "".join(rows))
+    chosen = [f"--column={each}" for each in ("label=kind", "folder=photos", "ignore=patient")]
+    assert "label: 'kind' (chosen)" in told("audit", "chosen/list.csv", *chosen)
+    assert listed("chosen/list.csv", None, ["label=kind", "folder=photos"]).train.class_names == (
+        "blue",
+        "green",
+        "red",
+    )
+    for wrong, message in ((["kind"], "expected image=NAME"), (["label=a", "label=b"], "given twice")):
+        with pytest.raises(recipes.DataError, match=message):
+            listed("chosen/list.csv", None, wrong)
 
 
 def test_no_traceback(place):

@@ -50,7 +50,7 @@ def test_csv(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "no rows"), ("path,label\nnone.jpg,a\n", "row 2 names .*none.jpg"), ("only\n", "1 cell")],
+    [("", "no rows"), ("path,label\nnone.jpg,a\n", "row 2 names none.jpg"), ("only\n", "1 cell")],
 )
 def test_wrong_csv(tmp_path, text, message):
     (tmp_path / "list.csv").write_text(text, encoding="utf-8")
@@ -211,7 +211,10 @@ def test_val_and_test_without_train(tmp_path):
         ),
         ((["nowhere.jpg", "neither.jpg"], ["a", "b"]), "2 of 2 images do not exist"),
         ((np.array(["nowhere.jpg", "neither.jpg"]), ["a", "b"]), "2 of 2 images do not exist"),
-        ((np.zeros((2, 8, 8, 3), np.uint8), np.array(["a", None], object)), "label 1 is None"),
+        (
+            (np.zeros((2, 8, 8, 3), np.uint8), np.array(["a", None], object)),
+            r"1 of 2 labels are missing: images\[1\] \(None\)",
+        ),
         ((np.zeros((2, 8, 8, 3), np.uint8), [0, np.inf]), "fractions"),
     ],
 )
@@ -226,8 +229,8 @@ def test_csv_without_label_and_in_another_encoding(tmp_path):
     with pytest.raises(DataError, match="row 1 has no label"):
         load(tmp_path / "list.csv")
     (tmp_path / "list.csv").write_bytes("pictures/red/002.jpg,m\xfcll\n".encode("latin-1"))
-    with pytest.raises(DataError, match="not UTF-8"):
-        load(tmp_path / "list.csv")
+    splits = load(tmp_path / "list.csv")
+    assert splits.train.class_names == ("m\xfcll",) and splits.table.encoding == "cp1252"
 
 
 def test_infinite_tf_data():

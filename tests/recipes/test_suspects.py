@@ -95,4 +95,4 @@ def test_csv_on_the_command_line(run):
     refused = CliRunner().invoke(app, ["audit", str(table)])
     assert isinstance(refused.exception, recipes.DataError) and "--within" in str(refused.exception)
     told = CliRunner().invoke(app, ["audit", str(table), "--within", str(photos.parent)])
-    assert told.stdout == "nothing odd\n"
+    assert told.stdout == f"{table}: 8 rows; image: 'path'; label: 'label'\nnothing odd\n"

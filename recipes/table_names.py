@@ -1,0 +1,156 @@
+"""The names that columns of a table of images have, and what is known of a column once it was read."""
+
+import mimetypes
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os.path import splitext
+
+SPLIT_FOLDERS = {
+    "train": "train", "training": "train",
+    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+SPLIT_WORDS = SPLIT_FOLDERS | {
+    "trn": "train", "trainset": "train", "trainingset": "train", "validate": "validation", "valset": "validation",
+    "validset": "validation", "validationset": "validation", "testset": "test",
+}  # fmt: skip
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+TRUE, FALSE = frozenset({"true", "1", "1.0", "yes", "y", "t"}), frozenset({"false", "0", "0.0", "no", "n", "f"})
+
+_PATH = "path paths filepath filepaths fpath imagepath imagepaths imgpath imagefilepath relativepath relpath fullpath"
+_FILE = "file files filename filenames fname fnames imagefile imagefilename imgfile imgname imagename imagenames"
+_IMAGE = "image images img imgs photo photos picture pictures pic"
+_IMAGE_ID = "imageid imgid imageindex photoid pictureid"
+_ID = "id idcode name names uuid key"
+IMAGE_RANKS = {name: i for i, names in enumerate((_PATH, _FILE, _IMAGE, _IMAGE_ID, _ID)) for name in names.split()}
+WEAK_RANK = IMAGE_RANKS["id"]  # of a name that other columns may have as well
+LABELS = _words(
+    "label labels class classes classname classnames classlabel classid classidx classindex category categories "
+    "categoryname categoryid target targets labelname labelid labelidx labelindex groundtruth gt truth choice "
+    "species breed diagnosis dx disease finding findings findinglabels variety cultivar defect emotion"
+)
+HEADER_WORDS = _words("label labels class classname classlabel classid category target") | IMAGE_RANKS.keys()
+SCALES = _words("grade level rating ratings score scores stars severity stage age")
+WEAK_LABELS = SCALES | _words("tag tags y type kind annotation")
+SPLITS = _words("split splits datasplit datasetsplit traintest trainvaltest trainvalidtest mluse partition")
+PERHAPS_SPLITS = _words("set subset dataset phase usage part")
+FLAGS = {
+    "isvalid": "validation", "isval": "validation", "isvalidation": "validation", "validation": "validation",
+    "val": "validation", "istest": "test", "test": "test",
+    "istrain": "train", "istraining": "train", "istrainingimage": "train", "train": "train",
+}  # fmt: skip
+FOLD = re.compile(r"(k|cv|validation|val|test)?folds?(id|no|number|idx|index)?|crossvalidation|cv")
+GROUP = re.compile(
+    r"(group|patient|subject|session|participant)s?(id|no|number|name|idx|index|code)?|"
+    r"(lesion|study|series|individual|animal|specimen|sequence|seq|video|clip|burst|person|driver)(id|no|number|code)"
+)
+WEIGHTS = frozenset({"weight", "weights", "sampleweight", "sampleweights", "instanceweight"})
+INDEX = re.compile(r"|unnamed\d*(level\d+)?|index|idx|row|rowid|rownames|rownumber|no|nr")
+_KNOWN = LABELS | WEAK_LABELS | SPLITS | PERHAPS_SPLITS | WEIGHTS | HEADER_WORDS
+BOXES = ({"xmin", "ymin"}, {"x1", "y1", "x2", "y2"}, {"bbox"}, {"x", "y", "w", "h"}, {"x", "y", "width", "height"})
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
+
+
+def key(name: str) -> str:
+    """Return the letters and digits of a column's name, without case: "Image ID", "image_id" and "imageId" are one."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold())
+
+
+def is_image_name(cell: str) -> bool:
+    """Whether a name ends as an image's file does."""
+    ending = splitext(cell)[1]
+    return bool(ending) and (mimetypes.guess_type("x" + ending, strict=False)[0] or "").startswith("image/")
+
+
+def looks_like_header(row: Sequence[str]) -> bool:
+    """Whether a row names a column of images or labels, or any two columns, and no file."""
+    keys = [key(cell) for cell in row]
+    known = [k for k in keys if k in _KNOWN or GROUP.fullmatch(k) or FOLD.fullmatch(k)]
+    return (len(known) > 1 or any(k in HEADER_WORDS for k in keys)) and not any(map(is_image_name, row))
+
+
+def override(role: str, name: str) -> str:
+    """Return how a user chooses a column."""
+    return f'recipes.from_csv(..., {role}="{name}"), or --column {role}={name} on the command line'
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The columns that the user names; None: to be recognised. The columns in `ignore` have no meaning."""
+
+    image: str | None = None
+    label: str | None = None
+    split: str | None = None
+    ignore: tuple[str, ...] = ()
+
+    @property
+    def any(self) -> bool:
+        return bool(self.image or self.label or self.split or self.ignore)
+
+
+@dataclass(frozen=True)
+class Column:
+    """How one column of a table was read.
+
+    role: "image", "label" and "split" are used; "group", "fold", "weight", "index" and "ignored" are not.
+    reason: what the column means, or what made it so, where its name does not say it.
+    """
+
+    name: str
+    role: str = "ignored"
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name!r} ({self.reason})" if self.reason else repr(self.name)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of one table in their order, and the positions of those that are used.
+
+    split: the column whose cells name the split of a row.
+    flags: instead of it, columns that are true for the rows of one split: their positions and that split.
+    """
+
+    columns: tuple[Column, ...]
+    has_header: bool
+    image: int
+    label: int
+    split: int | None = None
+    flags: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class TableReading:
+    """How a table was read: its rows of data, encoding, separator, columns, and the folder of its images."""
+
+    path: str
+    rows: int
+    encoding: str
+    separator: str
+    columns: tuple[Column, ...]
+    folder: str
+    notes: tuple[str, ...] = ()
+
+    def of(self, *roles: str) -> tuple[Column, ...]:
+        """The columns of these roles."""
+        return tuple(column for column in self.columns if column.role in roles)
+
+    def __str__(self) -> str:
+        used = {role: ", ".join(map(str, self.of(role))) for role in ("image", "label", "split")}
+        lines = ["; ".join([f"{self.rows:,} rows", *(f"{role}: {names}" for role, names in used.items() if names)])]
+        if self.encoding != "utf-8" or self.separator != ",":
+            lines.append(f"read as {self.encoding}, separated by {_SEPARATORS[self.separator]}")
+        lines += [f"not used: {column}" for column in self.of("group", "fold", "weight")]
+        ignored = [str(column) for column in self.of("ignored", "index")]
+        if ignored:
+            more = f" and {len(ignored) - 10} more" if len(ignored) > 10 else ""
+            lines.append(f"ignored: {', '.join(ignored[:10])}{more}")
+        return "\n".join(f"{self.path}: {line}" for line in (*lines, *self.notes))
