@@ -11,6 +11,7 @@ import augment
 from recipes.errors import DataError
 from recipes.finding import Finding
 from recipes.input_workers import InputWorkers
+from recipes.layout import Layout
 from recipes.records import Records
 
 
@@ -110,12 +111,22 @@ def joined(first: ImageData, second: ImageData) -> ImageData:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """What a dataset came with: `validation` and `test` are None where it has none; `unread` is what was not read."""
+    """What a dataset came with: `validation` and `test` are None where it has none; `unread` is what was not read.
+
+    layout: what a folder was taken for; None for a dataset of another form.
+    """
 
     train: ImageData
     validation: ImageData | None = None
     test: ImageData | None = None
     unread: tuple[Finding, ...] = ()
+    layout: Layout | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to print about how a folder was read: its layout where that is unusual, and what was not read."""
+        unusual = self.layout is not None and not self.layout.usual
+        return (*([str(self.layout)] if unusual else []), *map(str, self.unread))
 
     @property
     def given(self) -> dict[str, ImageData]:

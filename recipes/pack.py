@@ -78,6 +78,8 @@ def pack(dataset, out, *, shards: int | None = None) -> Manifest:
     """
     out, splits = Path(out).expanduser(), load(dataset)
     _check_apart(out, dataset)
+    for note in splits.notes:
+        print(note)
     plan = _planned(splits, _root(dataset), shards)
     if (out / MANIFEST).is_file():
         return _finished(out, plan)
