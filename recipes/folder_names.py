@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from recipes.folder_tree import Folder, walk
@@ -83,6 +83,23 @@ def classes_in_names(names: Iterable[str]) -> dict[str, dict[str, str]]:
         found["_".join(word for word in words if word != split[0])][_ROLES[split[0]]] = name
     whole = all(len(each) > 1 and "train" in each for each in found.values())
     return dict(found) if len(found) > 1 and whole else {}
+
+
+def classes_in_file_names(names: Sequence[str]) -> list[str]:
+    """Return the words that the names of images begin with (cat.1.jpg, dog.1.jpg), where they are few and recur."""
+    words = Counter(match[0].lower() for name in names if (match := re.match(r"[^\W\d_]+", name)))
+    recur = words.total() == len(names) and 2 <= len(words) <= 20 and min(words.values()) >= 5
+    return sorted(words) if recur else []
+
+
+def mask_files(names: Sequence[str]) -> list[str]:
+    """Return the names that are another name with "_mask" at its end: x_mask.png, x_mask_1.png beside x.png."""
+    stems = {os.path.splitext(name)[0] for name in names}
+    found = (
+        (n, re.fullmatch(r"(.+)[_-](?:mask|seg|segmentation)(?:[_-]?\d+)?", os.path.splitext(n)[0], re.I))
+        for n in names
+    )
+    return [name for name, match in found if match and match[1] in stems]
 
 
 def stands_for_nothing(name: str, parent: str) -> bool:

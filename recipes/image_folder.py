@@ -13,7 +13,7 @@ from recipes.errors import DataError
 from recipes.finding import Finding
 from recipes.folder_names import is_archive, own_output
 from recipes.folder_tree import CLOSED, DEEP, LOOP, SYSTEM, TWICE, Folder, images_below, scan, walk
-from recipes.layout import ANNOTATIONS, COPY, NESTED, OWN_OUTPUT, UNRELATED, UNSORTED, Layout, LayoutError, Part
+from recipes.layout import ANNOTATIONS, COPY, MASKS, NESTED, OWN_OUTPUT, UNRELATED, UNSORTED, Layout, LayoutError, Part
 from recipes.layout_rules import recognise
 
 UNREAD = "not read"
@@ -30,6 +30,7 @@ ACTIONS = {
     ANNOTATIONS: "not read: masks and boxes are not images of a class",
     COPY: "not read: the same train folder again",
     NESTED: "each was read as one class with all folders in it; to make them classes, move them one level up",
+    MASKS: "kept: by their names they are masks of other images in the same folder; move them elsewhere if they are",
     UNREAD: "no image format that is read, or outside the class folders",
 }
 
@@ -169,5 +170,6 @@ def _findings(layout: Layout, base: str, unread) -> tuple[Finding, ...]:
     for skip in layout.skipped:
         unread[skip.kind].append(os.path.join(base, skip.path))
         details[skip.kind] += [skip.detail] if skip.detail and skip.detail not in details[skip.kind] else []
+    unread[MASKS] += [os.path.join(base, file) for file in layout.mask_files]
     unread[NESTED] += [os.path.join(base, place) for place in layout.nested]
     return findings(unread, details)

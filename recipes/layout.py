@@ -9,7 +9,7 @@ SPLITS = "split folders with class folders in them"
 CLASSES_ABOVE_SPLITS = "class folders with split folders in them"
 SPLIT_NAMES = ("train", "validation", "test")
 OWN_OUTPUT, UNRELATED, UNSORTED = "output of a program", "folder without images", "unlabelled images"
-ANNOTATIONS, COPY, NESTED = "masks or annotations", "second copy", "nested folders"
+ANNOTATIONS, COPY, NESTED, MASKS = "masks or annotations", "second copy", "nested folders", "masks among the images"
 
 
 class LayoutError(DataError):
@@ -58,6 +58,7 @@ class Layout:
     parts:   the splits; one, "train", for CLASSES.
     skipped: folders that are not read.
     nested:  class folders with several folders of images in them, all of which are read as that class.
+    mask_files: images that seem to be masks of others in the same folder, by their names; they are read.
     """
 
     kind: str
@@ -65,6 +66,7 @@ class Layout:
     parts: tuple[Part, ...]
     skipped: tuple[Skipped, ...] = ()
     nested: tuple[str, ...] = ()
+    mask_files: tuple[str, ...] = ()
 
     @property
     def usual(self) -> bool:
