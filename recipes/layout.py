@@ -1,5 +1,6 @@
 """How a folder of images is arranged: which folders are classes, which are splits, and what is neither."""
 
+import os
 from dataclasses import dataclass
 
 from recipes.errors import DataError
@@ -44,10 +45,6 @@ class Part:
     folder: str
     classes: dict[str, tuple[str, ...]]
 
-    def __str__(self) -> str:
-        name = self.folder.rsplit("/", 1)[-1]
-        return self.split if name in (self.split, "") else f"{self.split} ({name}/)"
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -77,5 +74,10 @@ class Layout:
         names = list(self.parts[0].classes)
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         below = f", below {self.folder}/" if self.folder else ""
-        splits = f"; splits: {', '.join(map(str, self.parts))}" if self.kind != CLASSES else ""
+        splits = f"; splits: {', '.join(map(self._named, self.parts))}" if self.kind != CLASSES else ""
         return f"layout: {self.kind}{below}; {len(names)} {'class' if len(names) == 1 else 'classes'}: {shown}{splits}"
+
+    def _named(self, part: Part) -> str:
+        """The split, and the name of its folder where that is another one."""
+        name = os.path.basename(part.folder)
+        return part.split if self.kind != SPLITS or name == part.split else f"{part.split} ({name}/)"
