@@ -94,12 +94,14 @@ def classes_in_file_names(names: Sequence[str]) -> list[str]:
 
 def mask_files(names: Sequence[str]) -> list[str]:
     """Return the names that are another name with "_mask" at its end: x_mask.png, x_mask_1.png beside x.png."""
-    stems = {os.path.splitext(name)[0] for name in names}
-    found = (
-        (n, re.fullmatch(r"(.+)[_-](?:mask|seg|segmentation)(?:[_-]?\d+)?", os.path.splitext(n)[0], re.I))
-        for n in names
-    )
-    return [name for name, match in found if match and match[1] in stems]
+    likely = [name for name in names if "mask" in name.lower() or "seg" in name.lower()]
+    if not likely:
+        return []
+    stems, found = {os.path.splitext(name)[0] for name in names}, []
+    for name in likely:
+        match = re.fullmatch(r"(.+)[_-](?:mask|seg|segmentation)(?:[_-]?\d+)?", os.path.splitext(name)[0], re.I)
+        found += [name] if match and match[1] in stems else []
+    return found
 
 
 def stands_for_nothing(name: str, parent: str) -> bool:
