@@ -26,7 +26,7 @@ class Audit:
     findings: tuple[Finding, ...]
     fingerprints: dict[str, tuple[str, ...]]
     same: dict[str, str] = field(default_factory=dict)
-    layout: Layout | None = None
+    layout: Layout | None = field(default=None, compare=False)
 
     @property
     def excluded(self) -> frozenset[str]:
