@@ -7,6 +7,7 @@ from recipes import oddities
 from recipes.data import ImageData, Splits
 from recipes.errors import DataError
 from recipes.finding import Finding, printable
+from recipes.layout import Layout
 from recipes.look import look
 from recipes.manifest import verify
 from recipes.sources import load
@@ -19,11 +20,13 @@ class Audit:
     """What the audit met, and the fingerprint of every image's content, by split.
 
     same: of images that are nearly the same, each fingerprint with the one that stands for all of them.
+    layout: what a folder was taken for; None for another form of dataset, and for the audit of a saved run.
     """
 
     findings: tuple[Finding, ...]
     fingerprints: dict[str, tuple[str, ...]]
     same: dict[str, str] = field(default_factory=dict)
+    layout: Layout | None = field(default=None, compare=False)
 
     @property
     def excluded(self) -> frozenset[str]:
@@ -42,7 +45,8 @@ class Audit:
         return replace(self, fingerprints=fingerprints)
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.findings)) or "nothing odd"
+        found = "\n".join(map(str, self.findings)) or "nothing odd"
+        return f"{self.layout}\n{found}" if self.layout else found
 
 
 def audit(dataset, *, strict: bool = False) -> Audit:
@@ -64,7 +68,7 @@ def audit(dataset, *, strict: bool = False) -> Audit:
         verify(splits.given.values())
     found = images_audited(splits)
     of_classes = oddities.classes(splits.train, found.fingerprints["train"], found.excluded, splits.validation is None)
-    found = replace(found, findings=(*found.findings, *of_classes, *splits.unread))
+    found = replace(found, findings=(*found.findings, *of_classes, *splits.unread), layout=splits.layout)
     if strict and found.findings:
         raise DataError(f"{len(found.findings)} kinds of findings, and strict was asked for:\n{found}")
     return found

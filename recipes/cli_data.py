@@ -47,7 +47,10 @@ def preview(
     if policy not in POLICIES:
         raise recipes.RecipeError(f"policy is {policy!r}; expected one of {list(POLICIES)}")
     check_picture(output)
-    data = load(listed(dataset, within, column)).train
+    splits = load(listed(dataset, within, column))
+    for note in splits.notes:
+        print(note)
+    data = splits.train
     spread = data.subset(np.linspace(0, len(data) - 1, min(4, len(data))).astype(int))
     augment.preview(spread.source(), POLICIES[policy](size), seed=seed).savefig(output)
     print(output)

@@ -12,6 +12,7 @@ from recipes.errors import DataError
 from recipes.finding import Finding
 from recipes.input_workers import InputWorkers
 from recipes.labels import as_labels, classes_of, positions_of
+from recipes.layout import Layout
 from recipes.records import Records
 from recipes.table_names import TableReading
 
@@ -115,6 +116,7 @@ class Splits:
     """What a dataset came with: `validation` and `test` are None where it has none; `unread` is what was not read.
 
     table: how a table that lists the images was read.
+    layout: what a folder was taken for; None for a dataset of another form.
     """
 
     train: ImageData
@@ -122,6 +124,13 @@ class Splits:
     test: ImageData | None = None
     unread: tuple[Finding, ...] = ()
     table: TableReading | None = None
+    layout: Layout | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to print about how a folder was read: its layout where that is unusual, and what was not read."""
+        unusual = self.layout is not None and not self.layout.usual
+        return (*([str(self.layout)] if unusual else []), *map(str, self.unread))
 
     @property
     def given(self) -> dict[str, ImageData]:

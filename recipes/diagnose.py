@@ -95,6 +95,8 @@ def diagnose(result_or_model, dataset) -> Diagnosis:
         )
     _check_shapes(model)
     splits = load(dataset, tuple(result.class_names)) if result else load(dataset)
+    for note in splits.notes:
+        print(note)
     splits, _ = usable(splits, audit(splits))
     subject = _subject(result, model, splits.train)
     verdicts = [check(subject) for check in _CHECKS]

@@ -82,6 +82,8 @@ def pack(dataset, out, *, shards: int | None = None) -> Manifest:
     if splits.validation is None:
         check_may_be_split(splits.table)  # a pack keeps no groups
     _check_apart(out, dataset)
+    for note in splits.notes:
+        print(note)
     plan = _planned(splits, _root(dataset), shards)
     if (out / MANIFEST).is_file():
         return _finished(out, plan)

@@ -59,6 +59,8 @@ def prepare(
     """
     splits, backbone = loaded(dataset, validation), "glyphs" if _own(dataset) and backbone == "auto" else backbone
     check(splits)
+    if splits.layout is not None and not splits.layout.usual:
+        print(splits.layout)
     prepare_devices()
     splits = splits if workers is None else replace(splits, train=workers.checked(splits.train))
     keras.utils.set_random_seed(seed)
@@ -152,6 +154,7 @@ def with_validation(splits: Splits, validation) -> Splits:
     if own is not None:
         print(f"the {len(own)} images of its own validation split are not used, for another one was given")
     given = load(validation, splits.train.class_names)
+    splits = replace(splits, unread=(*splits.unread, *given.unread))
     if len(given.given) > 1:
         print(f"of the splits {list(given.given)} of the validation dataset the first is used; give another by itself")
     return replace(splits, validation=_renamed(given.train, splits.train))

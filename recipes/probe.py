@@ -132,6 +132,8 @@ def probe(dataset, *, backbone="auto", seed: int = 0) -> Probe:
     Raises: DataError, BackboneError.
     """
     splits = load(dataset)
+    for note in splits.notes:
+        print(note)
     splits, facts = usable(splits, audit(splits))
     network = resolve(backbone)
     look = Extractor(network, natural_size(network, splits.train))

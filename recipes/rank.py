@@ -71,6 +71,8 @@ def rank(dataset, backbones, *, seed: int = 0) -> Ranking:
     if random:
         raise BackboneError(f"the weights of {', '.join(random)} are random: there is nothing to rank them by")
     splits = load(dataset)
+    for note in splits.notes:
+        print(note)
     splits, facts = usable(splits, audit(splits))
     found = []
     for network in networks:

@@ -187,8 +187,8 @@ class Result:
         splits = load_data(dataset, tuple(self.class_names))
         name, data = list(splits.given.items())[-1]
         facts = images_audited(Splits(data))
-        for finding in facts.findings:
-            print(finding)
+        for note in (*splits.notes, *facts.findings):
+            print(note)
         kept = [i for i, file in enumerate(data.names) if file not in facts.excluded]
         data, prints = data.subset(kept), self.audit.fingerprints
         seen = {*prints.get("train", ()), *prints.get("validation", ())}

@@ -109,7 +109,7 @@ def describe(result: Result) -> dict:
     plain = {name: getattr(result, name) for name in _PLAIN}
     return plain | {
         "recipe": recipe_facts(result.recipe),
-        "audit": asdict(result.audit),
+        "audit": asdict(replace(result.audit, layout=None)),
         "probe": result.probe and _probe_facts(result.probe),
         "selection": result.selection and asdict(result.selection),
         "calibration": result.calibration and asdict(result.calibration),

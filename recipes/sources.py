@@ -2,16 +2,15 @@
 
 import difflib
 import os
-from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from recipes import image_folder
 from recipes.data import ImageData, Splits, check_pixels, labelled, stacked
 from recipes.errors import DataError
-from recipes.finding import Finding
 from recipes.labels import as_labels
 from recipes.manifest import is_pack, read_pack
 from recipes.table import SPLIT_FOLDERS, TABLE_SUFFIXES, read_table
@@ -55,11 +54,11 @@ def load(dataset, class_names: tuple[str, ...] | None = None) -> Splits:
     if path.is_dir() and is_pack(path):
         return load(read_pack(path), class_names)
     if path.is_dir():
-        return _from_folder(path, class_names)
+        return image_folder.read_folder(path, IMAGE_SUFFIXES, class_names)
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         return read_table(path, class_names)
     if path.exists():
-        raise DataError(f"{path} is neither a folder of class folders nor a .csv file of path,label")
+        raise image_folder.not_a_folder(path, IMAGE_SUFFIXES)
     raise DataError(f"{path} does not exist (looked in {path.absolute().parent}); check the spelling")
 
 
@@ -72,10 +71,7 @@ def unlabelled(images) -> ImageData:
     if isinstance(images, bytes):
         images = [images]
     if isinstance(images, str | os.PathLike):
-        path = Path(images).expanduser()
-        images = image_files(path) if path.is_dir() else [path]
-        if not images:
-            raise DataError(f"{path} holds no images; they are recognised by {' '.join(sorted(IMAGE_SUFFIXES))}")
+        images = image_folder.images_of(Path(images).expanduser(), IMAGE_SUFFIXES)
     if isinstance(images, list | tuple) and all(isinstance(x, str | os.PathLike) for x in images):
         images = names = [os.fspath(x) for x in images]
         _check_exist(images)
@@ -108,118 +104,9 @@ def _check_exist(files: list[str]) -> None:
         raise DataError(f"{len(missing)} of {len(files)} images do not exist: {', '.join(missing[:5])}{hint}")
 
 
-_LOOP, _TWICE, _CLOSED = "symbolic link loop", "folder linked twice", "unreadable folder"
-_UNREAD = {
-    _LOOP: "not followed: it leads back to a folder that it lies in",
-    _TWICE: "read once: another link leads to the same folder",
-    _CLOSED: "not read: what lies in it is missing from the training; mend its permissions",
-    "not read": "no image format that is read, or outside the class folders",
-}
-
-
-def image_files(folder: Path, unread: dict[str, list[str]] | None = None) -> list[str]:
-    """All image files below `folder`, sorted, following links once; hidden files are left out.
-
-    unread: where to add what could not be walked into, by kind.
-    """
-    found, visited = [], set()
-    unread = defaultdict(list) if unread is None else unread
-
-    def closed(error: OSError):
-        unread[_CLOSED].append(error.filename)
-
-    for root, folders, files in os.walk(folder, followlinks=True, onerror=closed):
-        status = os.stat(root)
-        if (status.st_dev, status.st_ino) in visited:
-            folders.clear()
-            inside = Path(os.path.realpath(os.path.dirname(root))).is_relative_to(os.path.realpath(root))
-            unread[_LOOP if inside else _TWICE].append(root)
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            os.path.join(root, name)
-            for name in sorted(files)
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-        ]
-    return found
-
-
-def _subfolders(path: Path) -> list[Path]:
-    try:
-        return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}; mend its permissions") from error
-
-
-def _from_folder(path: Path, class_names) -> Splits:
-    folders = _subfolders(path)
-    roles = {folder: SPLIT_FOLDERS.get(folder.name.lower()) for folder in folders}
-    train = [folder for folder, role in roles.items() if role == "train" and _subfolders(folder)]
-    if not train:
-        roles = {folder.name for folder, role in roles.items() if role and _subfolders(folder)}
-        if roles:
-            raise DataError(
-                f"{path} has {sorted(roles)} with class folders in them but no train/; add or rename it, or give "
-                "one of them itself, for `evaluate`"
-            )
-        unread = defaultdict(list)
-        data = _class_folders(path, class_names, unread)
-        return Splits(data, unread=_unread(path, [data], unread))
-    strangers = [folder.name for folder, role in roles.items() if role is None]
-    twice = {role for role in roles.values() if list(roles.values()).count(role) > 1}
-    if strangers or twice:
-        raise DataError(
-            f"{path} has {train[0].name}/ with class folders in it, and beside it {strangers or sorted(twice)}: "
-            "keep only train/, val/ and test/ there, or only class folders"
-        )
-    unread = defaultdict(list)
-    splits = {role: _class_folders(folder, class_names, unread) for folder, role in roles.items()}
-    for role, data in splits.items():
-        expected = splits["train"].class_names
-        if data.class_names != expected:
-            missing = sorted(set(expected) - set(data.class_names))
-            extra = sorted(set(data.class_names) - set(expected))
-            raise DataError(
-                f"the class folders of train and {role} in {path} differ: {role} lacks {missing}, has besides {extra}; "
-                "rename or move them so that both have the same (an empty folder will do)"
-            )
-    return Splits(**splits, unread=_unread(path, splits.values(), unread))
-
-
-def _unread(path: Path, parts, unread: dict[str, list[str]]) -> tuple[Finding, ...]:
-    """What was met on the way, and the files below `path` that are not hidden and belong to no part: other formats,
-    images beside the class folders."""
-    read = {name for data in parts for name in data.names}
-    files = (os.path.join(root, name) for root, _, names in os.walk(path) for name in sorted(names))
-    unread["not read"] += [f for f in files if f not in read and "/." not in f"/{Path(f).relative_to(path).as_posix()}"]
-    return tuple(Finding(kind, tuple(unread[kind]), action) for kind, action in _UNREAD.items() if unread[kind])
-
-
-def _class_folders(path: Path, class_names, unread) -> ImageData:
-    folders = _subfolders(path)
-    if not folders:
-        if any(path.glob("*.tfrecord")):
-            raise DataError(f"{path} holds .tfrecord files but no pack.json: it is no pack, or was not copied whole")
-        loose = len(image_files(path))
-        what = f"holds {loose} images but no class folders" if loose else "is empty: no folders and no images in it"
-        raise DataError(f"{path} {what}; put each class's images into a folder of its own: {path}/cats, {path}/dogs")
-    files = {folder.name: image_files(folder, unread) for folder in folders}
-    if not any(files.values()):
-        raise DataError(
-            f"{path} has folders {[f.name for f in folders][:5]} but no image in them; "
-            f"images are recognised by their ending: {' '.join(sorted(IMAGE_SUFFIXES))}"
-        )
-    names = sorted(files) if class_names is None else class_names
-    strange = sorted(set(files) - set(names))
-    if strange:
-        raise DataError(
-            f"{path} has class folders {strange[:5]} that are not among the classes {list(names)}; rename them, or "
-            "leave them out"
-        )
-    paths = [file for name in sorted(files) for file in files[name]]
-    labels = [name for name in sorted(files) for _ in files[name]]
-    return labelled(paths, np.array(labels, str), paths, names)
+def image_files(folder: Path) -> list[str]:
+    """Return all image files below `folder`, sorted; see `image_folder.image_files`."""
+    return image_folder.image_files(folder, IMAGE_SUFFIXES)
 
 
 def _from_tfds(name: str, class_names) -> Splits:

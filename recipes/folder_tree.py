@@ -1,0 +1,133 @@
+"""The tree of a folder: names of sub-folders, images and other files, read once; no image is opened."""
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from recipes.errors import DataError
+
+LOOP, TWICE, CLOSED = "symbolic link loop", "folder linked twice", "unreadable folder"
+SYSTEM, DEEP = "system folder", "folder too deep"
+MAX_DEPTH = 100
+
+# Folders that an operating system, a network store or a tool makes by itself. Names that begin with a dot are hidden.
+SYSTEM_FOLDERS = frozenset({
+    "__macosx", "$recycle.bin", "system volume information", "found.000", "lost+found", "lost.dir",
+    "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__pycache__",
+})  # fmt: skip
+SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"})
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One folder of a tree. All names are sorted; hidden entries and system files are left out.
+
+    folders:  the folders in it.
+    images:   names of the files in it whose ending is that of an image.
+    others:   names of all other files in it.
+    hidden:   names of the hidden folders in it.
+    problem:  why it was not read into: LOOP, CLOSED, SYSTEM, DEEP, or "" for a folder that was read.
+    identity: device and inode, equal for two links to one folder; None never equals.
+    """
+
+    name: str
+    folders: tuple["Folder", ...] = ()
+    images: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    problem: str = ""
+    identity: tuple[int, int] | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def total(self) -> int:
+        """Number of images in it and below it."""
+        return len(self.images) + sum(folder.total for folder in self.folders)
+
+    @cached_property
+    def filled(self) -> tuple["Folder", ...]:
+        """The folders in it that hold images, at any depth."""
+        return tuple(folder for folder in self.folders if folder.total)
+
+
+def scan(path: Path, suffixes: Collection[str]) -> Folder:
+    """Return the tree of a folder. Links are followed, except those that lead back to a folder that they lie in.
+
+    suffixes: endings of image files, in lower case, with their dot.
+
+    Raises: DataError when `path` itself cannot be read.
+    """
+    found = _scan(os.fspath(path), path.name, suffixes, chain=(), known={})
+    if found.problem:
+        try:
+            os.listdir(path)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}; mend its permissions") from error
+    return found
+
+
+def _scan(path: str, name: str, suffixes, chain: tuple, known: dict) -> Folder:
+    """known: folders that were read before, by identity, so that many links to one folder cost no time."""
+    try:
+        status = os.stat(path)
+        identity = status.st_dev, status.st_ino
+        if identity in chain:
+            return Folder(name, problem=LOOP)
+        if len(chain) >= MAX_DEPTH:
+            return Folder(name, problem=DEEP)
+        if identity not in known:
+            with os.scandir(path) as entries:
+                listed = sorted((entry.name, _is_folder(entry)) for entry in entries)
+            known[identity] = _folder(path, name, listed, suffixes, (*chain, identity), known)
+    except OSError:
+        return Folder(name, problem=CLOSED)
+    return replace(known[identity], name=name)
+
+
+def _folder(path: str, name: str, listed: list[tuple[str, bool]], suffixes, chain: tuple, known: dict) -> Folder:
+    folders, images, others, hidden = [], [], [], []
+    for entry, is_folder in listed:
+        if entry.startswith("."):
+            hidden += [entry] if is_folder else []
+        elif is_folder and entry.lower() in SYSTEM_FOLDERS:
+            folders.append(Folder(entry, problem=SYSTEM))
+        elif is_folder:
+            folders.append(_scan(os.path.join(path, entry), entry, suffixes, chain, known))
+        elif os.path.splitext(entry)[1].lower() in suffixes:
+            images.append(entry)
+        elif entry.lower() not in SYSTEM_FILES:
+            others.append(entry)
+    return Folder(name, tuple(folders), tuple(images), tuple(others), tuple(hidden), identity=chain[-1])
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def walk(folder: Folder, path: str, skipped: Collection[str] = ()):
+    """Yield (path, folder) of `folder` and all folders below it, a folder before those in it, in order of their names.
+
+    A folder that was met before, under another link, is yielded once more without its contents, its problem TWICE.
+
+    skipped: paths that are left out.
+    """
+    seen, waiting = set(), [(path, folder)]
+    while waiting:
+        where, here = waiting.pop()
+        if where in skipped:
+            continue
+        if here.identity is not None and here.identity in seen:
+            yield where, Folder(here.name, problem=TWICE)
+            continue
+        seen.add(here.identity)
+        yield where, here
+        waiting += [(os.path.join(where, inner.name), inner) for inner in reversed(here.folders)]
+
+
+def images_below(folder: Folder, path: str, skipped: Collection[str] = ()) -> list[str]:
+    """Return the paths of all images in and below `folder`, each folder's own before those in its folders."""
+    return [os.path.join(where, name) for where, here in walk(folder, path, skipped) for name in here.images]
