@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from augment.header import bytes_at, checked, little_endian, on_bytes
+from augment.header import bytes_at, checked, on_bytes
 
 _OS2, _OS2_2 = 12, (16, 64)  # lengths of the headers of OS/2 versions 1 and 2
 _INFO = (40, 52, 56, 108, 124)  # those of Windows, of which versions 2 and later hold the masks
@@ -24,6 +24,7 @@ class _Header(NamedTuple):
     rows:    the height, negative where rows go from top to bottom.
     colours: number of entries of the palette, if there is one.
     offset:  position of the pixels.
+    masks:   (4,), of red, green, blue and alpha, if there are any.
     """
 
     length: tf.Tensor
@@ -33,6 +34,7 @@ class _Header(NamedTuple):
     compression: tf.Tensor
     colours: tf.Tensor
     offset: tf.Tensor
+    masks: tf.Tensor
 
 
 def _is_in(value, choices):
@@ -40,19 +42,22 @@ def _is_in(value, choices):
 
 
 def _header(content) -> _Header:
-    length = little_endian(content, 14, 4)
-    old = tf.equal(length, _OS2)
-    width, rows, bits = (
-        tf.where(old, little_endian(content, old_at, 2), little_endian(content, at, count))
-        for old_at, at, count in ((18, 18, 4), (20, 22, 4), (24, 28, 2))
-    )
-    short = length < 40  # such a header ends before the fields below
-    compression = tf.where(short, 0, little_endian(content, 30, 4))
-    colours, most = tf.where(short, 0, little_endian(content, 46, 4)), tf.bitwise.left_shift(1, tf.minimum(bits, 8))
-    colours = tf.where((colours > 0) & (colours < most), colours, most)
-    offset, after_header = little_endian(content, 10, 4), 14 + length
-    offset += tf.where((bits <= 8) & tf.equal(offset, after_header), 4 * colours, 0)  # it passed over the palette
-    return _Header(length, width, rows, bits, compression, colours, offset)
+    piece = tf.strings.substr(content, tf.minimum(10, tf.strings.length(content)), 60)
+    fields = tf.unstack(tf.io.decode_raw(piece, tf.int32, fixed_length=60))
+    offset, length, width, rows, shape, compression, *_, colours, _, _, _, _, _ = fields
+    old, short = tf.equal(length, _OS2), length < 40  # a short header ends before compression and colours
+    shape = tf.where(old, rows, shape)  # number of planes, and bits above it
+    width, rows = tf.where(old, width % 2**16, width), tf.where(old, _upper(width), rows)
+    bits, compression = _upper(shape), tf.where(short, 0, compression)
+    most = tf.bitwise.left_shift(1, tf.minimum(bits, 8))
+    colours = tf.where(short | (colours <= 0) | (colours > most), most, colours)
+    offset += tf.where((bits <= 8) & tf.equal(offset, 14 + length), 4 * colours, 0)  # it passed over the palette
+    return _Header(length, width, rows, bits, compression, colours, offset, tf.stack(fields[-4:]))
+
+
+def _upper(number):
+    """The upper 16 bits of 32."""
+    return tf.bitwise.right_shift(number, 16) % 2**16
 
 
 @on_bytes
@@ -86,10 +91,8 @@ def decode_bmp(content) -> tf.Tensor:
     sized = (width > 0) & (height > 0) & (header.offset >= 0) & (least <= here)
     content = checked(content, known & sized, "the BMP is cut short, or its header makes no sense")
     rows = tf.reshape(bytes_at(content, header.offset, tf.cast(height * stride, tf.int32)), (height, stride))
-    image = tf.cond(
-        header.bits <= 8, lambda: _with_palette(content, header, rows), lambda: _masked(content, header, rows)
-    )
-    return tf.cond(header.rows > 0, lambda: image[::-1], lambda: image)
+    image = tf.cond(header.bits <= 8, lambda: _with_palette(content, header, rows), lambda: _masked(header, rows))
+    return tf.cond(header.rows > 0, lambda: tf.reverse(image, [0]), lambda: image)
 
 
 def _with_palette(content, header: _Header, rows):
@@ -104,22 +107,21 @@ def _with_palette(content, header: _Header, rows):
     return tf.gather(palette, tf.cast(indices, tf.int32))
 
 
-def _masked(content, header: _Header, rows):
+def _masked(header: _Header, rows):
     """Pixels of 16, 24 or 32 bits, of which masks cut out the channels."""
     count = header.bits // 8
     pixels = tf.reshape(rows[:, : header.width * count], (tf.shape(rows)[0], header.width, count))
     usual = tf.constant(_MASKS[32], tf.int64)
     default = tf.where(tf.equal(header.bits, 16), tf.constant(_MASKS[16], tf.int64), usual)
-    masks = tf.where(tf.equal(header.compression, _PLAIN), default, _declared(content, header))
+    masks = tf.where(tf.equal(header.compression, _PLAIN), default, _declared(header))
     quick = (count > 2) & tf.reduce_all(tf.equal(masks, usual))
 
-    return tf.cond(quick, lambda: pixels[..., 2::-1], lambda: _channels(pixels, count, masks))
+    return tf.cond(quick, lambda: tf.reverse(pixels[..., :3], [2]), lambda: _channels(pixels, count, masks))
 
 
-def _declared(content, header: _Header):
-    """The masks that follow the first 40 bytes of the header, int64 (4,); that of alpha is 0 where there is none."""
-    numbers = tf.cast(tf.reshape(bytes_at(content, 54, 16), (4, 4)), tf.int64)
-    masks = tf.reduce_sum(numbers * [2**0, 2**8, 2**16, 2**24], 1)
+def _declared(header: _Header):
+    """The masks of the header without sign, int64 (4,); that of alpha is 0 where there is none."""
+    masks = tf.cast(header.masks, tf.int64) % 2**32
     alpha = (header.length >= 56) | tf.equal(header.compression, _MASKED_WITH_ALPHA)
     alpha &= tf.bitwise.bitwise_and(masks[3], masks[3] - 1) > 0  # one bit is no alpha in Pillow, and often left 0
     return tf.where(alpha, masks, masks * [1, 1, 1, 0])

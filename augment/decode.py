@@ -4,10 +4,10 @@ from functools import lru_cache
 
 import tensorflow as tf
 
-from augment.bmp import decode_bmp
+from augment.bmp import bmp_variant, decode_bmp
 from augment.gif import decode_gif
 from augment.header import bytes_at, checked, is_gif, is_jpeg, is_png, is_webp, starts
-from augment.unsupported import unsupported
+from augment.unsupported import webp_variant
 
 
 def decode(content) -> tf.Tensor:
@@ -19,7 +19,7 @@ def decode(content) -> tf.Tensor:
     Raises: tf.errors.InvalidArgumentError for bytes that are damaged or no image.
     """
     content = tf.convert_to_tensor(content)
-    image = tf.cond(is_jpeg(content), lambda: _decode_jpeg(content), lambda: decode_other(content))
+    image = tf.cond(is_jpeg(content), lambda: _decode_jpeg(content), lambda: rarely(decode_other, content))
     image.set_shape((None, None, 3))
     return image
 
@@ -68,18 +68,18 @@ def _upright_webp(content):
 
 
 def _decode_webp(content):
-    return _three_channels(tf.image.decode_webp(_supported(content), channels=0)[0])
+    return _three_channels(tf.image.decode_webp(_supported(content, webp_variant), channels=0)[0])
 
 
 def _decode_bmp(content):
     content = checked(content, starts(content, b"BM"), "no JPEG, PNG, GIF, BMP or WebP image")
-    return _three_channels(decode_bmp(_supported(content)))
+    return _three_channels(decode_bmp(_supported(content, bmp_variant)))
 
 
-def _supported(content):
-    """`content`, after checking that it is no variant that is read wrong."""
-    variant = unsupported(content)
-    return checked(content, tf.equal(variant, ""), tf.strings.join(["format not supported: ", variant]))
+def _supported(content, variant):
+    """`content`, after checking that it is none of the variants that are not read."""
+    name = variant(content)
+    return checked(content, tf.equal(name, ""), tf.strings.join(["format not supported: ", name]))
 
 
 def _three_channels(image):

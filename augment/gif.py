@@ -33,21 +33,19 @@ class _Frame(NamedTuple):
 
 def _first_frame(content) -> _Frame:
     """Walk over the extension blocks to the descriptor of the first frame."""
-    data = file_bytes(content)
-    end = tf.strings.length(content)
+    data, end = file_bytes(content), tf.strings.length(content)
 
     def goes_on(at, in_extension, transparent):
         return (at < end) & (in_extension | ((data[at] != _FRAME) & (data[at] != _END)))
 
     def step(at, in_extension, transparent):
-        byte, label, flags, index = (tf.cast(data[at + i], tf.int32) for i in (0, 1, 3, 6))
+        byte, label, flags, index = tf.unstack(tf.cast(tf.gather(data, at + [0, 1, 3, 6]), tf.int32))
         begins = ~in_extension & tf.equal(byte, _EXTENSION)
-        control = begins & tf.equal(label, _CONTROL)
         # Other bytes between blocks are skipped, as Pillow does.
         forward = tf.where(in_extension, 1 + byte, tf.where(begins, 2, 1))
-        declared = tf.where(tf.equal(flags % 2, 1), index, -1)
-        stays = begins | (in_extension & (byte > 0))
-        return tf.minimum(at + forward, end), stays, tf.where(control, declared, transparent)
+        declared = begins & tf.equal(label, _CONTROL)
+        transparent = tf.where(declared, tf.where(tf.equal(flags % 2, 1), index, -1), transparent)
+        return tf.minimum(at + forward, end), begins | (in_extension & (byte > 0)), transparent
 
     start = tf.minimum(13 + _palette_bytes(data[10]), end)
     at, _, transparent = tf.while_loop(goes_on, step, (start, tf.constant(False), tf.constant(-1)))
@@ -72,6 +70,14 @@ def _palette_bytes(flags):
 def gif_size(content) -> tf.Tensor:
     """int32 (height, width) of GIF bytes: the canvas, enlarged where the first frame reaches beyond it."""
     return _first_frame(content).canvas
+
+
+def gif_variant(content) -> tf.Tensor:
+    """Name of the variant of GIF bytes that `decode_gif` does not read, as a string scalar; empty for others."""
+    data, at, *_ = _first_frame(content)
+    bits = tf.cast(data[at + 10 + _palette_bytes(data[at + 9])], tf.int32)
+    strange = tf.equal(data[at], _FRAME) & (bits > 8) & (bits <= 12)
+    return tf.where(strange, "GIF with codes of more than 8 bits", "")
 
 
 @on_bytes
@@ -122,7 +128,12 @@ def _blocks(content, data, begin):
         length = tf.cast(data[tf.minimum(at, end)], tf.int32)
         return (length > 0) & (at + 1 + length <= end)
 
-    stop = tf.while_loop(is_whole, lambda at: (at + 1 + tf.cast(data[at], tf.int32),), (begin + 1,))[0]
+    # Nearly all blocks have the length of the first one: these are passed over at once.
+    step = tf.cast(data[begin + 1], tf.int32) + 1
+    alike = tf.equal(data[begin + 1 : end : step], data[begin + 1])
+    count = tf.reduce_sum(tf.math.cumprod(tf.cast(alike, tf.int32)))
+    start = begin + 1 + step * tf.maximum(count - 1, 0)
+    stop = tf.while_loop(is_whole, lambda at: (at + 1 + tf.cast(data[at], tf.int32),), (start,))[0]
     rest = tf.where(data[tf.minimum(stop, end)] > 0, end - stop - 1, 0)
     last = tf.strings.join([_joined(tf.cast(rest[None], tf.uint8)), tf.strings.substr(content, end - rest, rest)])
     return tf.strings.join([_part(content, begin, stop - begin), tf.where(rest > 0, last, "")])

@@ -31,13 +31,8 @@ def bytes_at(content, at, count) -> tf.Tensor:
 
 
 def file_bytes(content) -> tf.Tensor:
-    """Return all bytes of a file as uint8, with 16 zeros behind them, so that reading past the end is no error."""
-    return tf.concat([tf.io.decode_raw(content, tf.uint8), tf.zeros(16, tf.uint8)], 0)
-
-
-def little_endian(content, at: int, count: int) -> tf.Tensor:
-    """Return the unsigned integer in `count` bytes from position `at`, as int32: four bytes may overflow."""
-    return tf.reduce_sum(tf.cast(bytes_at(content, at, count), tf.int32) * [256**i for i in range(count)])
+    """Return all bytes of a file as uint8, with 1024 zeros behind them, so that reading past the end is no error."""
+    return tf.concat([tf.io.decode_raw(content, tf.uint8), tf.zeros(1024, tf.uint8)], 0)
 
 
 def is_jpeg(content) -> tf.Tensor:

@@ -3,7 +3,8 @@
 import tensorflow as tf
 
 from augment.bmp import bmp_variant
-from augment.header import file_bytes, is_jpeg, is_webp, little_endian, on_bytes, starts
+from augment.gif import gif_variant
+from augment.header import bytes_at, file_bytes, is_gif, is_jpeg, is_webp, on_bytes, starts
 
 _FOREIGN = (  # pattern of the first bytes, and what the format is called
     (r"II\*\x00\C*|MM\x00\*\C*|II\+\x00\C*|MM\x00\+\C*", "TIFF"),
@@ -33,16 +34,21 @@ def unsupported(content) -> tf.Tensor:
     """
     branches = [
         (is_jpeg(content), lambda: _jpeg_variant(content)),
-        (is_webp(content), lambda: tf.where(_is_animated(content), "animated WebP", "")),
+        (is_webp(content), lambda: webp_variant(content)),
+        (is_gif(content), lambda: gif_variant(content)),
         (starts(content, b"BM"), lambda: bmp_variant(content)),
     ]
     return tf.case(branches, default=lambda: _foreign(content))
 
 
-def _is_animated(content):
-    """Bit 1 of the flags of the extended format (Google, "WebP Container Specification")."""
-    flags = little_endian(content, 20, 1)
-    return starts(tf.strings.substr(content, 12, 4), b"VP8X") & tf.equal(flags // 2 % 2, 1)
+def webp_variant(content) -> tf.Tensor:
+    """Name of the variant of WebP bytes that is not read: TensorFlow 2.21 corrupts memory on animations.
+
+    They have bit 1 of the flags of the extended format (Google, "WebP Container Specification").
+    """
+    head = bytes_at(content, 12, 9)
+    animated = tf.reduce_all(tf.equal(head[:4], list(b"VP8X"))) & tf.equal(head[8] // 2 % 2, 1)
+    return tf.where(animated, "animated WebP", "")
 
 
 def _foreign(content):

@@ -124,7 +124,7 @@ def _said(raised: Exception) -> str:
     """The line of TensorFlow's message that says what is wrong, without the names of its internals."""
     lines = str(raised).split("\n\t [[")[0].splitlines()
     line = lines[-1] if lines[0].startswith("Graph execution error") else lines[0]
-    return line.split("}} ")[-1].split(" [Op:")[0].removeprefix("assertion failed: ")[:160]
+    return line.split("}} ")[-1].split(" [Op:")[0].removeprefix("assertion failed: ").strip("[]")[:160]
 
 
 def _decode(content: bytes, header: Header) -> np.ndarray:
