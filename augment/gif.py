@@ -39,7 +39,7 @@ def _first_frame(content) -> _Frame:
         return (at < end) & (in_extension | ((data[at] != _FRAME) & (data[at] != _END)))
 
     def step(at, in_extension, transparent):
-        byte, label, flags, index = tf.unstack(tf.cast(tf.gather(data, at + [0, 1, 3, 6]), tf.int32))
+        byte, label, flags, index = tf.unstack(tf.cast(tf.gather(data, tf.constant([0, 1, 3, 6]) + at), tf.int32))
         begins = ~in_extension & tf.equal(byte, _EXTENSION)
         # Other bytes between blocks are skipped, as Pillow does.
         forward = tf.where(in_extension, 1 + byte, tf.where(begins, 2, 1))

@@ -101,8 +101,8 @@ def images_audited(splits: Splits) -> Audit:
     images = oddities.seen(splits, facts)
     near, same = oddities.near_duplicates(images)
     found = (
-        *oddities.unreadable(images, splits.train.class_names), *oddities.placeholders(images), *oddities.traits(images),
-        *oddities.duplicates(images), *near,
+        *oddities.unreadable(images, splits.train.class_names), *oddities.placeholders(images),
+        *oddities.traits(images), *oddities.duplicates(images), *near,
     )  # fmt: skip
     for finding in found:
         if finding.kind == oddities.LOSES_FILES:

@@ -30,7 +30,7 @@ def refusal(content, max_pixels: int) -> tf.Tensor:
 
 
 def why_undecodable(content, otherwise: str) -> tf.Tensor:
-    """The error for encoded bytes that cannot be decoded: a format that is not supported by its name, or `otherwise`."""
+    """The error for encoded bytes that cannot be decoded: the name of an unsupported format, or `otherwise`."""
     variant = augment.unsupported(content)
     named = tf.strings.join([f"{NOT_SUPPORTED}: ", variant, "; convert it to JPEG or PNG"])
     return tf.where(tf.equal(variant, ""), otherwise, named)
