@@ -71,7 +71,7 @@ def unreadable(images: list[Seen], class_names: tuple[str, ...]) -> Iterator[Fin
         yield Finding(
             LOSES_FILES,
             told,
-            "the rest is kept: a tenth or more of the class cannot be read; convert or replace the files",
+            "a tenth or more of the class cannot be read; convert or replace these files",
         )
 
 

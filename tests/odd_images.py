@@ -142,7 +142,11 @@ EXCLUDED = {  # name of the file, its bytes, kind of the finding, text in its ac
     "half.bmp": (cut(BMP, 0.5), "damaged bmp", "excluded"),
     "negative_width.bmp": (bmp_of(-9, 9), "damaged bmp", "excluded"),
     "half.webp": (cut(WEBP, 0.5), "truncated webp", "excluded"),
-    "moving.webp": (encoded(photo(), "WEBP", **FRAMES), "format not supported", "animated WebP (1); of the classes a (1)"),
+    "moving.webp": (
+        encoded(photo(), "WEBP", **FRAMES),
+        "format not supported",
+        "animated WebP (1); of the classes a (1)",
+    ),
     "bomb.png": (png_of(40_000, 40_000), "too large", "40000 × 40000 is more than 100,000,000 pixels"),
     "bomb_16.png": (png_of(2**31 - 1, 2**31 - 1, 16, 6), "too large", "excluded"),
     "bomb.jpg": (resized_header(JPEG, 65500, 65500), "too large", "65500 × 65500"),
