@@ -1,13 +1,15 @@
 """tf.data augmentation: one decode, one resample, one colour matrix per image."""
 
 from augment.cache import Cache
-from augment.decode import decode, file_kind
+from augment.decode import decode
+from augment.header import file_kind
 from augment.multicrop import CropGrid, multicrop, whole
 from augment.pca import IMAGENET_PCA, PCA, fit_pca
 from augment.pipeline import apply, centre_crop, epoch, pipeline
 from augment.policy import Policy, PolicyError
 from augment.preview import preview
 from augment.source import Source
+from augment.unsupported import unsupported
 
 __all__ = [
     "IMAGENET_PCA",
@@ -26,5 +28,6 @@ __all__ = [
     "multicrop",
     "pipeline",
     "preview",
+    "unsupported",
     "whole",
 ]

@@ -4,48 +4,32 @@ from functools import lru_cache
 
 import tensorflow as tf
 
-_MAGIC = (
-    (b"\xff\xd8\xff", "jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "png"),
-    (b"GIF87a", "gif"),
-    (b"GIF89a", "gif"),
-    (b"BM", "bmp"),
-)
-
-
-def file_kind(content: bytes) -> str:
-    """ "jpeg", "png", "gif", "bmp" or "webp" by the first bytes; empty for anything else."""
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "webp"
-    return next((kind for magic, kind in _MAGIC if content.startswith(magic)), "")
-
-
-def _starts(content, magic: bytes):
-    return tf.equal(tf.strings.substr(content, 0, len(magic)), magic)
+from augment.bmp import bmp_variant, decode_bmp
+from augment.gif import decode_gif
+from augment.header import bytes_at, checked, is_gif, is_jpeg, is_png, is_webp, starts
+from augment.unsupported import webp_variant
 
 
 def decode(content) -> tf.Tensor:
     """uint8 RGB (height, width, 3) of JPEG, PNG, BMP, GIF (first frame) or WebP bytes.
 
-    Grey is repeated, alpha is composed over white, 16-bit is scaled to 8, EXIF orientations 1-8 are applied. The one
-    colour that a GIF, or a PNG without palette (tRNS), declares transparent is not white but as TensorFlow gives it:
-    black in a GIF, that colour itself in a PNG.
+    Grey is repeated, transparency is composed over white, 16-bit is scaled to 8, EXIF orientations 1-8 are applied. Of
+    a GIF the first frame is placed on its canvas. See `unsupported` for variants that are refused.
 
     Raises: tf.errors.InvalidArgumentError for bytes that are damaged or no image.
     """
     content = tf.convert_to_tensor(content)
-    image = tf.cond(is_jpeg(content), lambda: _decode_jpeg(content), lambda: decode_other(content))
+    image = tf.cond(is_jpeg(content), lambda: _decode_jpeg(content), lambda: rarely(decode_other, content))
     image.set_shape((None, None, 3))
     return image
 
 
 def decode_other(content) -> tf.Tensor:
     """`decode` for all that is not JPEG."""
-    webp = tf.strings.regex_full_match(tf.strings.substr(content, 0, 12), r"RIFF\C{4}WEBP")
     branches = [
         (is_png(content), lambda: upright(decode_png(content), png_orientation(content))),
-        (webp, lambda: _upright_webp(content)),
-        (_starts(content, b"GIF8"), lambda: tf.io.decode_gif(content)[0]),
+        (is_webp(content), lambda: _upright_webp(content)),
+        (is_gif(content), lambda: decode_gif(content)),
     ]
     return tf.case(branches, default=lambda: _decode_bmp(content), exclusive=True)
 
@@ -57,15 +41,25 @@ def _decode_jpeg(content):
 
 def decode_png(content) -> tf.Tensor:
     """uint8 RGB of PNG bytes as stored, without regard to its orientation."""
-    # Asked for 4 channels, TensorFlow invents the alpha of palettes without one; 0 means as many as there are.
-    deep = tf.equal(_bytes(content, 24, 1)[0], 16)
-    return _three_channels(
-        tf.cond(
-            deep,
-            lambda: tf.cast((tf.cast(tf.io.decode_png(content, 0, tf.uint16), tf.int32) + 128) // 257, tf.uint8),
-            lambda: tf.io.decode_png(content, 0),
-        )
-    )
+    # With 4 channels TensorFlow applies the one transparent colour of grey and RGB, but invents the alpha of palettes
+    # without one; 0 means as many channels as there are.
+    keyed = _is_keyed(content)
+    channels = lambda count: lambda dtype: lambda: tf.io.decode_png(content, count, dtype)  # noqa: E731
+    read = lambda dtype: tf.cond(keyed, channels(4)(dtype), channels(0)(dtype))  # noqa: E731
+    deep = tf.equal(bytes_at(content, 24, 1)[0], 16)
+    to_bytes = lambda pixels: tf.cast((tf.cast(pixels, tf.int32) + 128) // 257, tf.uint8)  # noqa: E731
+    return _three_channels(tf.cond(deep, lambda: to_bytes(read(tf.uint16)), lambda: read(tf.uint8)))
+
+
+def _is_keyed(content):
+    """Whether grey or RGB PNG bytes declare one colour transparent, by a tRNS chunk of 2 or 6 bytes."""
+    colour = bytes_at(content, 25, 1)[0]
+
+    def by_chunk():
+        without = tf.strings.regex_replace(content, r"\x00\x00\x00[\x02\x06]tRNS", "", replace_global=False)
+        return tf.strings.length(without) < tf.strings.length(content)
+
+    return tf.cond(tf.equal(colour, 0) | tf.equal(colour, 2), by_chunk, lambda: tf.constant(False))
 
 
 def _upright_webp(content):
@@ -74,50 +68,28 @@ def _upright_webp(content):
 
 
 def _decode_webp(content):
-    flags = _little_endian(content, 20, 1)
-    animated = _starts(tf.strings.substr(content, 12, 4), b"VP8X") & tf.equal(tf.bitwise.bitwise_and(flags, 2), 2)
-    # TensorFlow 2.21 corrupts memory on animations.
-    with tf.control_dependencies([tf.debugging.Assert(~animated, ["animated WebP is not supported"])]):
-        return _three_channels(tf.image.decode_webp(tf.identity(content), channels=0)[0])
+    return _three_channels(tf.image.decode_webp(_supported(content, webp_variant), channels=0)[0])
 
 
 def _decode_bmp(content):
-    with tf.control_dependencies(
-        [tf.debugging.Assert(_starts(content, b"BM"), ["no JPEG, PNG, GIF, BMP or WebP image"])]
-    ):
-        content = tf.identity(content)
-    palette = tf.equal(_little_endian(content, 28, 2), 8)
-    return tf.cond(
-        palette, lambda: _with_palette(content), lambda: _three_channels(tf.io.decode_bmp(content), bmp=True)
-    )
+    content = checked(content, starts(content, b"BM"), "no JPEG, PNG, GIF, BMP or WebP image")
+    return _three_channels(decode_bmp(_supported(content, bmp_variant)))
 
 
-def _with_palette(content):
-    """TensorFlow gives the indices of 8-bit BMPs; the palette of (blue, green, red, 0) follows the header."""
-    colours = tf.reshape(_bytes(content, 14 + _little_endian(content, 14, 4), 4 * 256), (256, 4))[:, 2::-1]
-    return tf.gather(colours, tf.cast(tf.io.decode_bmp(content)[..., 0], tf.int32))
+def _supported(content, variant):
+    """`content`, after checking that it is none of the variants that are not read."""
+    name = variant(content)
+    return checked(content, tf.equal(name, ""), tf.strings.join(["format not supported: ", name]))
 
 
-def _little_endian(content, at: int, count: int):
-    """The unsigned integer in `count` bytes from position `at`."""
-    return tf.reduce_sum(tf.cast(_bytes(content, at, count), tf.int32) * [256**i for i in range(count)])
-
-
-def _bytes(content, at, count: int):
-    """`count` bytes from position `at`; zeros past the end."""
-    # What TensorFlow says of a position past the end quotes the content, which Python may be unable to decode.
-    piece = tf.strings.substr(content, tf.clip_by_value(at, 0, tf.strings.length(content)), count)
-    return tf.io.decode_raw(piece, tf.uint8, fixed_length=count)
-
-
-def _three_channels(image, bmp: bool = False):
-    """RGB of grey, grey and alpha, RGB or RGBA; the fourth byte of a BMP is no alpha."""
+def _three_channels(image):
+    """RGB of grey, grey and alpha, RGB or RGBA."""
     channels = tf.shape(image)[2]
     return tf.case(
         [
             (tf.equal(channels, 1), lambda: tf.tile(image, (1, 1, 3))),
             (tf.equal(channels, 2), lambda: over_white(tf.gather(image, [0, 0, 0, 1], axis=2))),
-            (tf.equal(channels, 4), lambda: image[..., :3] if bmp else over_white(image)),
+            (tf.equal(channels, 4), lambda: over_white(image)),
         ],
         default=lambda: image,
     )
@@ -146,19 +118,9 @@ def as_node(function):
 _kept_node = lru_cache(maxsize=64)(as_node)
 
 
-def is_jpeg(content) -> tf.Tensor:
-    """Whether bytes begin as JPEG files do."""
-    return _starts(content, b"\xff\xd8\xff")
-
-
-def is_png(content) -> tf.Tensor:
-    """Whether bytes begin as PNG files do."""
-    return _starts(content, b"\x89PNG\r\n\x1a\n")
-
-
 def png_size(content) -> tf.Tensor:
     """int32 (height, width) of PNG bytes as stored, read from the header."""
-    digits = _bytes(content, 16, 8)
+    digits = bytes_at(content, 16, 8)
     width, height = tf.unstack(
         tf.reduce_sum(tf.reshape(tf.cast(digits, tf.int32), (2, 4)) * [2**24, 2**16, 2**8, 1], 1)
     )

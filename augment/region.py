@@ -10,8 +10,6 @@ from augment.decode import (
     decode_other,
     decode_png,
     exif_orientation,
-    is_jpeg,
-    is_png,
     jpeg_size,
     over_white,
     png_orientation,
@@ -19,6 +17,7 @@ from augment.decode import (
     rarely,
 )
 from augment.geometry import crop_box, output_to_image, upright_to_stored
+from augment.header import is_jpeg, is_png
 from augment.policy import Policy, PolicyError
 
 

@@ -1,11 +1,15 @@
 """Look at every image once before training: what cannot be read, what is odd, what occurs twice."""
 
+import csv
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+from pathlib import Path
 
 from recipes import oddities
 from recipes.data import ImageData, Splits
-from recipes.errors import DataError
+from recipes.errors import DataError, OutputError
 from recipes.finding import Finding, printable
 from recipes.layout import Layout
 from recipes.look import look
@@ -44,6 +48,27 @@ class Audit:
     def with_fingerprints(self, fingerprints: dict[str, tuple[str, ...]]) -> "Audit":
         return replace(self, fingerprints=fingerprints)
 
+    def check_clean(self) -> None:
+        """Raise DataError listing the findings, if there are any."""
+        if self.findings:
+            raise DataError(f"{len(self.findings)} kinds of findings, and strict was asked for:\n{self}")
+
+    def to_csv(self, path) -> None:
+        """Write every finding, one row per file or class: finding, file, detail, action, excluded (yes or no).
+
+        Raises: OutputError when the file cannot be written.
+        """
+        try:
+            with Path(path).expanduser().open("w", newline="", encoding="utf-8") as file:
+                rows = csv.writer(file)
+                rows.writerow(("finding", "file", "detail", "action", "excluded"))
+                for finding in self.findings:
+                    for name, detail in zip_longest(finding.files, finding.details, fillvalue=""):
+                        cells = finding.kind, name, detail, finding.action, "yes" if finding.excluded else "no"
+                        rows.writerow(map(printable, cells))
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror}; choose another file") from error
+
     def __str__(self) -> str:
         found = "\n".join(map(str, self.findings)) or "nothing odd"
         return f"{self.layout}\n{found}" if self.layout else found
@@ -69,8 +94,8 @@ def audit(dataset, *, strict: bool = False) -> Audit:
     found = images_audited(splits)
     of_classes = oddities.classes(splits.train, found.fingerprints["train"], found.excluded, splits.validation is None)
     found = replace(found, findings=(*found.findings, *of_classes, *splits.unread), layout=splits.layout)
-    if strict and found.findings:
-        raise DataError(f"{len(found.findings)} kinds of findings, and strict was asked for:\n{found}")
+    if strict:
+        found.check_clean()
     return found
 
 
@@ -80,9 +105,12 @@ def images_audited(splits: Splits) -> Audit:
     images = oddities.seen(splits, facts)
     near, same = oddities.near_duplicates(images)
     found = (
-        *oddities.unreadable(images), *oddities.placeholders(images), *oddities.traits(images),
-        *oddities.duplicates(images), *near,
+        *oddities.unreadable(images, splits.train.class_names), *oddities.placeholders(images),
+        *oddities.traits(images), *oddities.duplicates(images), *near,
     )  # fmt: skip
+    for finding in found:
+        if finding.kind == oddities.LOSES_FILES:
+            warnings.warn(str(finding), stacklevel=2)
     prints = {split: tuple(fact.fingerprint for fact in looks) for split, looks in facts.items()}
     return Audit(found, prints, same)
 

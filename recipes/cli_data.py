@@ -27,11 +27,19 @@ POLICIES = {"none": Policy.none, "light": Policy.light, "resnet": Policy.resnet,
 def audit(
     dataset: DatasetArgument,
     strict: Annotated[bool, typer.Option("--strict", help="Findings are an error: exit code 2.")] = False,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write every finding to this file, one row per file.")
+    ] = None,
     within: WithinOption = None,
     column: ColumnOption = None,
 ):
     """Look at every image once: what is damaged, what is odd, what occurs twice, and what becomes of it."""
-    print(recipes.audit(listed(dataset, within, column), strict=strict))
+    found = recipes.audit(listed(dataset, within, column))
+    if csv is not None:
+        found.to_csv(csv)
+    if strict:
+        found.check_clean()
+    print(found)
 
 
 def preview(

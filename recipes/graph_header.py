@@ -2,8 +2,13 @@
 
 import tensorflow as tf
 
-from augment.decode import is_jpeg, is_png, jpeg_size, png_size
+import augment
+from augment.bmp import bmp_size
+from augment.decode import jpeg_size, png_size
+from augment.gif import gif_size
+from augment.header import is_gif, is_jpeg, is_png, is_webp, starts
 
+NOT_SUPPORTED = "format not supported"  # how the errors of such files begin
 MAX_PIXELS = 50_000_000  # the 48 megapixels of telephones pass; 30,000 × 30,000 would take 2.7 GB to decode
 
 
@@ -18,18 +23,17 @@ def refusal(content, max_pixels: int) -> tf.Tensor:
     told = tf.strings.join([width, " × ", height, " pixels"])
     reasons = [
         (tf.equal(content, ""), lambda: tf.constant("zero bytes")),
-        (size[0] < 0, lambda: tf.constant("not an image: JPEG, PNG, GIF, BMP and WebP are read")),
-        (_animated_webp(content), lambda: tf.constant("an animated WebP: send a still image")),
+        (size[0] < 0, lambda: why_undecodable(content, "not an image: JPEG, PNG, GIF, BMP and WebP are read")),
         (pixels > max_pixels, lambda: tf.strings.join(["too large: ", told, f"; at most {max_pixels:,} are decoded"])),
     ]
     return tf.case(reasons, default=lambda: tf.constant(""))
 
 
-def _animated_webp(content) -> tf.Tensor:
-    """Bit 1 of the flags of the extended format (Google, WebP Container Specification)."""
-    head = tf.strings.join([tf.strings.substr(content, 0, 21), bytes(21)])
-    flags = tf.io.decode_raw(tf.strings.substr(head, 20, 1), tf.uint8, fixed_length=1)[0]
-    return _matches(content, r"RIFF\C{4}WEBPVP8X", 16) & (flags // 2 % 2 == 1)
+def why_undecodable(content, otherwise: str) -> tf.Tensor:
+    """The error for encoded bytes that cannot be decoded: the name of an unsupported format, or `otherwise`."""
+    variant = augment.unsupported(content)
+    named = tf.strings.join([f"{NOT_SUPPORTED}: ", variant, "; convert it to JPEG or PNG"])
+    return tf.where(tf.equal(variant, ""), otherwise, named)
 
 
 def header_size(content) -> tf.Tensor:
@@ -41,15 +45,11 @@ def header_size(content) -> tf.Tensor:
     kinds = [
         (is_jpeg(content), lambda: tf.cast(jpeg_size(content), tf.int64)),
         (is_png(head), lambda: _png(head)),
-        (_matches(head, r"GIF8[79]a\C*"), lambda: _fields(head, 6, 2)[::-1]),
-        (_matches(head, r"BM\C*"), lambda: _bmp(head)),
-        (_matches(head, r"RIFF\C{4}WEBP"), lambda: _webp(head)),
+        (is_gif(head), lambda: tf.cast(gif_size(content), tf.int64)),
+        (starts(head, b"BM"), lambda: _bmp(content)),
+        (is_webp(head), lambda: _webp(head)),
     ]
     return tf.case(kinds, default=lambda: tf.constant([-1, -1], tf.int64))
-
-
-def _matches(content, pattern: str, first: int = 12):
-    return tf.strings.regex_full_match(tf.strings.substr(content, 0, first), pattern)
 
 
 def _png(content):
@@ -66,9 +66,9 @@ def _fields(content, at: int, bytes_each: int):
 
 
 def _bmp(content):
-    """A negative height means rows from the top."""
-    size = _fields(content, 18, 4)[::-1]
-    return tf.abs(tf.where(size >= 2**31, size - 2**32, size))
+    """Sides that overflow 31 bits are larger than anything."""
+    size = tf.cast(bmp_size(content), tf.int64)
+    return tf.where(size < 0, tf.constant(2**31, tf.int64), size)
 
 
 def _webp(content):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import augment
 
-_EXIF_WITHIN = 4096  # bytes; beyond, `augment.decode` does not look for it either
+_EXIF_WITHIN = 32768  # bytes; beyond, `augment.decode` does not look for it either
 EXIF = b"Exif\x00\x00"
 
 
@@ -13,7 +13,6 @@ class Header:
     """Read from the first bytes of a file, and from the lengths of its blocks.
 
     kind:   "jpeg", "png", "gif", "bmp" or "webp"; empty for anything else.
-    pixels: that decoding the file has to hold at once, all frames together; 0 where the header does not say.
     traits: some of "CMYK", "16-bit", "alpha", "animated", "truncated".
     orientation: EXIF's 1-8, as `augment.decode` applies it.
     """
@@ -21,9 +20,13 @@ class Header:
     kind: str = ""
     height: int = 0
     width: int = 0
-    pixels: int = 0
     traits: frozenset[str] = frozenset()
     orientation: int = 1
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of the decoded image; 0 where the header does not say."""
+        return self.height * self.width
 
 
 def read_header(content: bytes) -> Header:
@@ -31,8 +34,8 @@ def read_header(content: bytes) -> Header:
     kind = augment.file_kind(content)
     if not kind:
         return Header()
-    height, width, pixels, traits, orientation = _READERS[kind](content)
-    return Header(kind, height, width, max(pixels, height * width), frozenset(traits), orientation)
+    height, width, traits, orientation = _READERS[kind](content)
+    return Header(kind, height, width, frozenset(traits), orientation)
 
 
 def _number(content: bytes, at: int, size: int, order: str = "big") -> int:
@@ -61,7 +64,7 @@ def _jpeg(content: bytes):
         if marker == 0xE1 and content[at + 4 : at + 10] == EXIF and at < _EXIF_WITHIN:
             orientation = _orientation(content[at + 10 : min(at + 2 + length, _EXIF_WITHIN)])
         at += 2 + max(2, length)
-    return height, width, 0, traits, orientation
+    return height, width, traits, orientation
 
 
 def _orientation(tiff: bytes) -> int:
@@ -87,34 +90,41 @@ def _png(content: bytes):
         if name == b"eXIf":
             orientation = _orientation(content[at + 8 : at + 8 + length])
         at += 12 + length
-    return height, width, 0, traits | (set() if ended else {"truncated"}), orientation
+    return height, width, traits | (set() if ended else {"truncated"}), orientation
 
 
 def _gif(content: bytes):
-    """All frames count: the decoder unpacks every one of them and copies each onto a canvas of the whole size."""
+    """Block after block. The size is that of the canvas, enlarged where the first frame, which is read, exceeds it."""
     width, height = _number(content, 6, 2, "little"), _number(content, 8, 2, "little")
     flags = content[10] if len(content) > 10 else 0
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     frames = 0
-    while at < len(content) and content[at] in b"\x21\x2c":
+    while at < len(content) and content[at] != 0x3B:
         if content[at] == 0x2C:
             left, top, across, down = (_number(content, at + i, 2, "little") for i in (1, 3, 5, 7))
-            frames, width, height = frames + 1, max(width, left + across), max(height, top + down)
+            if not frames:
+                width, height = max(width, left + across), max(height, top + down)
+            frames += 1
             flags = content[at + 9] if at + 9 < len(content) else 0
             at += 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-        else:
+        elif content[at] == 0x21:
             at += 2
+        else:  # no block: the decoder skips it
+            at += 1
+            continue
         while at < len(content) and content[at]:
             at += 1 + content[at]
         at += 1
     ended = content[at : at + 1] == b"\x3b"
     traits = ({"animated"} if frames > 1 else set()) | (set() if ended else {"truncated"})
-    return height, width, frames * height * width, traits, 1
+    return height, width, traits, 1
 
 
 def _bmp(content: bytes):
-    height = int.from_bytes(content[22:26], "little", signed=True)
-    return abs(height), abs(int.from_bytes(content[18:22], "little", signed=True)), 0, set(), 1
+    if _number(content, 14, 4, "little") == 12:  # OS/2
+        return _number(content, 20, 2, "little"), _number(content, 18, 2, "little"), set(), 1
+    width, height = (int.from_bytes(content[at : at + 4], "little", signed=True) for at in (18, 22))
+    return abs(height), abs(width), set(), 1
 
 
 def _webp(content: bytes):
@@ -138,7 +148,7 @@ def _webp(content: bytes):
             orientation = _orientation(content[body : body + length].removeprefix(EXIF))
         at = body + length + length % 2
     height, width = max(sizes, key=lambda size: size[0] * size[1])
-    return height, width, 0, traits, orientation
+    return height, width, traits, orientation
 
 
 _READERS = {"jpeg": _jpeg, "png": _png, "gif": _gif, "bmp": _bmp, "webp": _webp}

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 import augment
 from recipes.data import ImageData
+from recipes.graph_header import why_undecodable
 from recipes.image_header import Header, read_header
 from recipes.near_duplicates import Signature, luminance, signature
 
@@ -25,10 +26,6 @@ _FINE = 1_000_000  # pixels that a large JPEG is decoded to at least: enough to 
 _ALONE = 16_000_000  # pixels; larger images are decoded one at a time, so that their memory does not add up
 _BLOCK = 16  # images a task
 _lock = threading.Lock()
-_UNREAD = (
-    (b"II*\x00", "TIFF"), (b"MM\x00*", "TIFF"), (b"\x00\x00\x00\x0cjP  ", "JPEG 2000"), (b"\xff\x0a", "JPEG XL"),
-    (b"\x00\x00\x00\x0cJXL ", "JPEG XL"), (b"8BPS", "Photoshop"), (b"\x00\x00\x01\x00", "icon"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def inspect(content: bytes) -> Facts:
             with _lock if header.pixels > _ALONE else nullcontext():
                 return pixel_facts(_decode(content, header), header)
         except (tf.errors.OpError, ValueError) as raised:
-            error = f"{_damage(header)}: {_said(raised)}"
+            error = _not_supported(content) or f"{_damage(header)}: {_said(raised)}"
     return Facts(**vars(facts) | {"error": error})
 
 
@@ -106,21 +103,17 @@ def _traits(header: Header) -> frozenset[str]:
 def _refused(content: bytes, header: Header) -> str:
     """Why these bytes are not decoded; empty where they may be."""
     if not header.kind:
-        name = next((name for magic, name in _UNREAD if content.startswith(magic)), "")
-        if content[4:8] == b"ftyp":
-            name = {b"avi": "AVIF", b"hei": "HEIC", b"mif": "HEIC", b"hev": "HEIC"}.get(content[8:11], "video")
-        if name:
-            return f"format not read: {name}; convert it to JPEG or PNG"
-        return f"not an image: it begins with {content[:12]!r}"
+        return _not_supported(content) or f"not an image: it begins with {content[:12]!r}"
     if header.pixels > MAX_PIXELS:
-        frames = header.pixels // max(1, header.height * header.width)
-        times = f" × {frames} frames" if frames > 1 else ""
-        return f"too large: {header.width} × {header.height}{times} is more than {MAX_PIXELS:,} pixels"
+        return f"too large: {header.width} × {header.height} is more than {MAX_PIXELS:,} pixels"
     if not header.pixels:
-        return f"{_damage(header)}: its header tells no size"
-    if header.kind == "webp" and "animated" in header.traits:
-        return "animated webp: TensorFlow cannot decode it; save its first frame as a still picture"
+        return _not_supported(content) or f"{_damage(header)}: its header tells no size"
     return ""
+
+
+def _not_supported(content: bytes) -> str:
+    """The error for a file of a format, or variant of one, that `augment.decode` does not read; empty for others."""
+    return why_undecodable(tf.constant(content), "").numpy().decode()
 
 
 def _damage(header: Header) -> str:
@@ -128,9 +121,10 @@ def _damage(header: Header) -> str:
 
 
 def _said(raised: Exception) -> str:
-    """The first line of TensorFlow's message without the names of its internals."""
-    line = str(raised).splitlines()[0]
-    return line.split("}} ")[-1].split(" [Op:")[0][:160]
+    """The line of TensorFlow's message that says what is wrong, without the names of its internals."""
+    lines = str(raised).split("\n\t [[")[0].splitlines()
+    line = lines[-1] if lines[0].startswith("Graph execution error") else lines[0]
+    return line.split("}} ")[-1].split(" [Op:")[0].removeprefix("assertion failed: ").strip("[]")[:160]
 
 
 def _decode(content: bytes, header: Header) -> np.ndarray:

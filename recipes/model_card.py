@@ -200,7 +200,8 @@ def _limits(metadata: dict) -> list[str]:
     ]
     if metadata["format"] == "saved_model":
         rows.append(
-            f"- Images beyond {metadata['options']['max_pixels']:,} pixels, animated WebP and damaged files are errors."
+            f"- Images beyond {metadata['options']['max_pixels']:,} pixels, unsupported formats and damaged "
+            "files are errors."
         )
     else:
         rows.append(

@@ -9,6 +9,7 @@ import numpy as np
 
 from recipes.data import ImageData, Splits
 from recipes.finding import Finding, printable
+from recipes.graph_header import NOT_SUPPORTED
 from recipes.labels import class_name_findings
 from recipes.look import Facts
 from recipes.near_duplicates import groups, near_pairs
@@ -16,6 +17,8 @@ from recipes.plan import IMBALANCED
 from recipes.sources import IMAGE_SUFFIXES
 
 SMALLEST_CLASS = 3  # distinct pictures: two to train on, one to validate
+LOSES_FILES = "class loses files"  # the kind of finding
+_LOST = 0.1  # share of a class that cannot be read, from which on it is reported
 _TINY, _LONG = 16, 10.0  # pixels of the shorter side, longer side / shorter side
 _FLAT, _COPIES = 0.9, 10
 _FLAT_CONTRAST = 3.0
@@ -49,13 +52,34 @@ def seen(splits: Splits, facts: dict[str, list[Facts]]) -> list[Seen]:
     ]
 
 
-def unreadable(images: list[Seen]) -> Iterator[Finding]:
+def unreadable(images: list[Seen], class_names: tuple[str, ...]) -> Iterator[Finding]:
+    """Images that cannot be read, by kind of error; then the classes that lose a tenth of their files by them."""
     by_kind = defaultdict(list)
     for image in images:
         if image.facts.error:
             by_kind[image.facts.error.split(":")[0]].append(image)
     for kind, some in sorted(by_kind.items()):
-        yield Finding(kind, _names(some), f"excluded ({some[0].facts.error})", excluded=True)
+        reason = _by_variant_and_class(some, class_names) if kind == NOT_SUPPORTED else some[0].facts.error
+        details = tuple(image.facts.error for image in some)
+        yield Finding(kind, _names(some), f"excluded ({reason})", excluded=True, details=details)
+    total = Counter(image.label for image in images)
+    lost = Counter(image.label for image in images if image.facts.error)
+    large = [label for label in sorted(lost) if lost[label] > 1 and lost[label] >= _LOST * total[label]]
+    if large:
+        told = tuple(f"{class_names[label]} ({lost[label]} of {total[label]})" for label in large)
+        yield Finding(
+            LOSES_FILES,
+            told,
+            "a tenth or more of the class cannot be read; convert or replace these files",
+        )
+
+
+def _by_variant_and_class(images: list[Seen], class_names) -> str:
+    """Which variants the files are, and how many of each class."""
+    variants = Counter(image.facts.error.split(": ")[1].split(";")[0] for image in images)
+    labels = Counter(class_names[image.label] for image in images)
+    told = [", ".join(f"{name} ({n})" for name, n in counts.most_common()) for counts in (variants, labels)]
+    return f"{told[0]}; of the classes {told[1]}; convert them to JPEG or PNG"
 
 
 def placeholders(images: list[Seen]) -> Iterator[Finding]:
@@ -147,8 +171,18 @@ def _repeated(kind: str, repeated: list[list[Seen]]) -> Iterator[Finding]:
         (kind, lambda group: True, "kept, on one side of a split made here"),
     )  # fmt: skip
     for name, matches, action in cases:
-        yield from _if_any(name, [image for group in repeated if matches(group) for image in group], action)
+        shown = [group for group in repeated if matches(group)]
+        if shown:
+            files = tuple(image.name for group in shown for image in group)
+            details = tuple(_partners(group, image) for group in shown for image in group)
+            yield Finding(name, files, action, details=details)
         repeated = [group for group in repeated if not matches(group)]
+
+
+def _partners(group: list[Seen], image: Seen) -> str:
+    """Which others of its group an image is like."""
+    others = [other.name for other in group if other is not image]
+    return f"like {others[0]}" + (f" and {len(others) - 1} more" if len(others) > 1 else "")
 
 
 def classes(data: ImageData, fingerprints, excluded: frozenset[str], split_here: bool) -> Iterator[Finding]:

@@ -226,7 +226,11 @@ def recipe_of(told: dict) -> Recipe:
 
 
 def _audit(told: dict) -> Audit:
-    findings = tuple(Finding(**{**finding, "files": tuple(finding["files"])}) for finding in told["findings"])
+    lists = ("files", "details")
+    findings = tuple(
+        Finding(**{name: tuple(value) if name in lists else value for name, value in finding.items()})
+        for finding in told["findings"]
+    )
     prints = {split: tuple(prints) for split, prints in told["fingerprints"].items()}
     return Audit(findings, prints, told.get("same", {}))
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import augment
 from recipes.dense import dense_model, stride
-from recipes.graph_header import refusal
+from recipes.graph_header import refusal, why_undecodable
 from recipes.penultimate import features_model
 from recipes.result import Result
 from recipes.test_time import Crops, ways
@@ -120,6 +120,8 @@ class ServedModel(tf.Module):
         readable = images.map(one, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors().concatenate(extra)
         index, why, prepared = readable.batch(tf.cast(count, tf.int64) + 1).get_single_element()
         error = tf.tensor_scatter_nd_update(tf.fill([count + 1], DAMAGED), index[:, None], why)[:-1]
+        dropped = tf.equal(error, DAMAGED)
+        error = tf.cond(tf.reduce_any(dropped), lambda: _named(image_bytes, error, dropped), lambda: error)
         at = tf.tensor_scatter_nd_update(
             tf.fill([count + 1], tf.size(index) - 1), index[:, None], tf.range(tf.size(index))
         )
@@ -170,6 +172,12 @@ def looks(result: Result, crops, mode: str = "auto") -> Crops | None:
     """How the images are looked at; None for the one plain crop."""
     crops, scales = result.crop_set(crops, None)
     return None if crops == 1 and scales is None else ways(result.model, result.recipe, crops, scales, mode)
+
+
+def _named(image_bytes, error, dropped):
+    """`error` with the names of formats that are not supported, among the images that could not be decoded."""
+    names = tf.map_fn(lambda content: why_undecodable(content, DAMAGED), tf.boolean_mask(image_bytes, dropped))
+    return tf.tensor_scatter_nd_update(error, tf.where(dropped), names)
 
 
 def _nan_where_refused(rows, error):

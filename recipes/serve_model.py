@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.errors import OutputError
+from recipes.graph_header import MAX_PIXELS
 from recipes.model_card import FOLDER, METADATA
 
 _DT = {"float32": "DT_FLOAT"}  # the others are called as NumPy calls them
@@ -197,8 +198,8 @@ def load_model(directory) -> LoadedModel:
 def bounded(content: bytes) -> bytes:
     """An image file without what makes decoders work for hours on kilobytes; of all other files, the bytes as they are.
 
-    Of a GIF the first picture is left, for TensorFlow decodes every frame to show one, and none larger than the canvas
-    that the header declares. A JPEG ends before its 101st scan: each goes over all pixels, and needs 75 bytes.
+    Of a GIF the first picture is left, for earlier exports decode every frame to show one, and none of more than
+    50 million pixels. A JPEG ends before its 101st scan: each goes over all pixels, and needs 75 bytes.
     """
     if content[:4] == b"GIF8":
         return _first_frame(content)
@@ -223,8 +224,8 @@ def _first_frame(content: bytes) -> bytes:
         at = after_blocks(at + 2)
     if at + 9 >= len(content) or content[at] != 0x2C:
         return content[:at]
-    canvas, sides = struct.unpack_from("<HH", content, 6), struct.unpack_from("<HH", content, at + 5)
-    if sides[0] > canvas[0] or sides[1] > canvas[1]:
+    width, height = struct.unpack_from("<HH", content, at + 5)
+    if width * height > MAX_PIXELS:
         return content[:at]
     at += 10 + (3 << (content[at + 9] & 7) + 1 if content[at + 9] & 0x80 else 0)
     return content[: after_blocks(at + 1)] + b"\x3b"

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
+from odd_images import bmp, chunk, gif
 from PIL import Image
 
 import augment
@@ -75,3 +76,109 @@ def test_pixels_with_alpha_are_over_white_too():
     from_file = augment.centre_crop(written(with_alpha(), "PNG"), policy)
     np.testing.assert_allclose(augment.centre_crop(rgba, policy), from_file, atol=0.6)
     np.testing.assert_allclose(augment.centre_crop(rgba.astype(np.float32), policy), from_file, atol=0.6)
+
+
+RANDOM = np.random.default_rng(1)
+INDICES = RANDOM.integers(0, 128, (13, 11)).astype(np.uint8)
+PALETTE = RANDOM.integers(0, 256, 384).astype(np.uint8).tobytes()
+GREEN = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)  # masks of BGRA
+
+
+def raw(*shape) -> bytes:
+    return RANDOM.integers(0, 256, shape).astype(np.uint8).tobytes()
+
+
+def with_key(image: Image.Image, key) -> bytes:
+    return written(image, "PNG", transparency=key)
+
+
+ODD = {
+    "bmp of 1 bit": bmp(11, 5, 1, raw(5, 2), palette=raw(8)),
+    "bmp of 4 bits": bmp(11, 5, 4, raw(5, 6), palette=raw(64)),
+    "bmp of 8 bits, rows from the top": bmp(11, -5, 8, raw(5, 11), palette=raw(1024)),
+    "bmp of 16 bits": bmp(11, 5, 16, raw(5, 22)),
+    "bmp of 16 bits, masks": bmp(11, 5, 16, raw(5, 22), compression=3, masks=(0xF800, 0x7E0, 0x1F)),
+    "bmp of 24 bits": bmp(11, 5, 24, raw(5, 33)),
+    "bmp of 24 bits for OS/2": bmp(11, 5, 24, raw(5, 33), header=12),
+    "bmp of 8 bits for OS/2": bmp(11, 5, 8, raw(5, 11), header=12, palette=raw(768)),
+    "bmp of 32 bits": bmp(11, 5, 32, raw(5, 44)),
+    "bmp of 32 bits, other masks": bmp(
+        11, 5, 32, raw(5, 44), header=56, compression=3, masks=(0xFF000000, 0xFF0000, 0xFF00, 0)
+    ),
+    "bmp with alpha": bmp(11, 5, 32, raw(5, 44), header=108, compression=3, masks=GREEN),
+    "bmp whose alpha is not declared": bmp(11, 5, 32, raw(5, 44), header=108, masks=GREEN),
+    "bmp with a profile behind": bmp(11, 5, 24, raw(5, 33), header=124) + raw(3000),
+    "bmp that passes over its palette": bmp(11, 5, 8, raw(5, 11), palette=raw(1024), offset=54),
+    "gif": gif(INDICES, palette=PALETTE),
+    "transparent gif": gif(INDICES // 40, palette=PALETTE, transparent=2),
+    "interlaced gif": gif(INDICES, palette=PALETTE, interlaced=True),
+    "gif with a local palette": gif(INDICES, palette=PALETTE, local=True),
+    "gif without palette": gif(INDICES, palette=b"", local=False).replace(b"\xf6", b"\x76", 1),
+    "gif on a larger canvas": gif(INDICES, canvas=(30, 20), at=(4, 3), palette=PALETTE),
+    "transparent gif on a larger canvas": gif(INDICES, canvas=(30, 20), at=(4, 3), palette=PALETTE, transparent=7),
+    "gif larger than its canvas": gif(INDICES, canvas=(6, 5), palette=PALETTE),
+    "gif with a larger second frame": gif(
+        INDICES, palette=PALETTE, more=b"\x2c" + bytes([0, 0, 0, 0, 99, 0, 99, 0, 0]) + b"\x02\x02\x44\x01\x00"
+    ),
+    "gif with a broken second frame": gif(INDICES, palette=PALETTE, more=b"\x2c\x00"),
+    "png with a transparent colour": with_key(Image.fromarray(SQUARES), (220, 30, 30)),
+    "grey png with a transparent colour": with_key(Image.fromarray(SQUARES[..., 0]), 220),
+    "one-bit png with a transparent colour": with_key(Image.fromarray(SQUARES[..., 0] > 100), 255),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_variants_agree_with_pillow(name):
+    expected = over_white(Image.open(io.BytesIO(ODD[name])))
+    np.testing.assert_allclose(augment.decode(ODD[name]).numpy().astype(int), expected, atol=2)
+    assert not augment.unsupported(ODD[name]).numpy()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_transparent_colour_of_16_bits(channels):
+    """One colour that differs from the transparent one in the lower byte alone is opaque."""
+    pixels = np.full((2, 3, channels), 0x1234, np.uint16)
+    pixels[0], colour = 0x1235, (b"\x12\x34" if channels == 1 else b"\x12\x34" * 3)
+    content = tf.io.encode_png(pixels).numpy()
+    at = content.index(b"IDAT") - 4
+    content = content[:at] + chunk(b"tRNS", colour) + content[at:]
+    got = augment.decode(content).numpy()
+    assert (got[0] == 0x12).all() and (got[1] == 255).all()
+
+
+def test_bmp_of_any_masks():
+    """As the masks say: 4 bits a channel, which Pillow refuses."""
+    numbers = RANDOM.integers(0, 65536, (5, 11)).astype("<u2")
+    masks = (0xF00, 0xF0, 0xF, 0xF000)
+    content = bmp(11, -5, 16, numbers.tobytes(), header=56, compression=3, masks=masks)
+    channels = np.stack([(numbers & mask) // (mask & -mask) * 17 for mask in masks], -1).astype(np.uint8)
+    expected = over_white(Image.fromarray(channels))
+    np.testing.assert_allclose(augment.decode(content).numpy().astype(int), expected, atol=1)
+
+
+NOT_READ = {
+    "animated WebP": written(
+        Image.fromarray(SQUARES), "WEBP", save_all=True, append_images=[Image.fromarray(255 - SQUARES)]
+    ),
+    "compressed BMP": bmp(11, 5, 8, raw(5, 11), compression=1, palette=raw(1024)),
+    "TIFF": written(Image.fromarray(SQUARES), "TIFF"),
+    "AVIF": b"\x00\x00\x00\x20ftypavif" + bytes(20),
+    "HEIC": b"\x00\x00\x00\x20ftypheic" + bytes(20),
+    "JPEG 2000": written(Image.fromarray(SQUARES), "JPEG2000"),
+    "lossless or hierarchical JPEG": written(Image.fromarray(SQUARES), "JPEG").replace(b"\xff\xc0", b"\xff\xc3"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_READ)
+def test_what_is_not_supported_is_named_and_never_decoded(name):
+    assert augment.unsupported(NOT_READ[name]).numpy().decode() == name
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        augment.decode(NOT_READ[name])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP"])
+def test_damaged_files_of_known_formats_have_no_such_name(kind):
+    content = written(Image.fromarray(SQUARES), kind)
+    assert not augment.unsupported(content[: len(content) // 2]).numpy()
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        augment.decode(content[: len(content) // 2])

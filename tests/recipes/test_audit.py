@@ -1,12 +1,15 @@
 """What one look at every image finds, and what becomes of it."""
 
+import csv
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from makers import COLOURS, folder, jpeg, picture, png
+from odd_images import bmp
 
-from recipes import DataError, audit
+from recipes import DataError, OutputError, audit
 from recipes.audit import usable
 from recipes.look import look
 from recipes.oddities import Seen, placeholders
@@ -28,7 +31,9 @@ def test_damaged_and_empty_files_are_excluded(tmp_path):
     (tmp_path / "red" / "zero.png").write_bytes(b"")
     splits = load(tmp_path)
     found = audit(splits)
-    assert kinds(found) == {"truncated jpeg": ["half.jpg"], "zero bytes": ["zero.png"]}
+    assert kinds(found) == {
+        "truncated jpeg": ["half.jpg"], "zero bytes": ["zero.png"], "class loses files": ["red (2 of 14)"],
+    }  # fmt: skip
     kept, _ = usable(splits, found)
     assert len(kept.train) == 36
     assert not any("half" in name or "zero" in name for name in kept.train.names)
@@ -87,3 +92,51 @@ def test_class_with_one_image(tmp_path):
     splits = load(tmp_path)
     with pytest.raises(DataError, match=r"red \(1\)"):
         usable(splits, audit(splits))
+
+
+RUNS = bmp(8, 8, 8, bytes(64), compression=1)
+
+
+def test_unsupported_files_are_counted_by_variant_and_class(tmp_path):
+    folder(tmp_path)
+    (tmp_path / "red" / "runs.bmp").write_bytes(RUNS)
+    (tmp_path / "blue" / "scan.jpg").write_bytes(b"II*\0" + bytes(99))
+    (tmp_path / "blue" / "other.jpg").write_bytes(b"II*\0" + bytes(98))
+    (finding, _) = audit(tmp_path).findings
+    assert finding.kind == "format not supported" and finding.excluded and len(finding.files) == 3
+    assert "TIFF (2), compressed BMP (1); of the classes blue (2), red (1)" in finding.action
+    assert all("format not supported: " in detail for detail in finding.details)
+
+
+@pytest.mark.parametrize(("bad", "warned"), [(1, False), (2, True)])
+def test_a_class_that_loses_a_tenth_of_its_files_is_warned_of(tmp_path, bad, warned):
+    """One of 13 files is below a tenth, two of 14 are above."""
+    folder(tmp_path)
+    for i in range(bad):
+        (tmp_path / "red" / f"runs{i}.bmp").write_bytes(RUNS)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = audit(tmp_path)
+    texts = [str(warning.message) for warning in caught if "class loses files" in str(warning.message)]
+    assert len(texts) == warned
+    lost = [finding.files for finding in found.findings if finding.kind == "class loses files"]
+    assert lost == ([("red (2 of 14)",)] if warned else [])
+    assert all("red (2 of 14)" in text for text in texts)
+
+
+def test_csv_of_all_findings(tmp_path):
+    photos = folder(tmp_path / "photos")
+    for i in range(5):
+        (photos / "red" / f"runs{i}.bmp").write_bytes(RUNS)
+    (photos / "red" / "copy.jpg").write_bytes((photos / "red" / "024.jpg").read_bytes())
+    found = audit(photos)
+    found.to_csv(tmp_path / "findings.csv")
+    with open(tmp_path / "findings.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == [name for finding in found.findings for name in finding.files]
+    by_file = {row["file"]: row for row in rows}
+    runs, copy = by_file[str(photos / "red" / "runs4.bmp")], by_file[str(photos / "red" / "copy.jpg")]
+    assert runs["finding"] == "format not supported" and runs["excluded"] == "yes" and "BMP" in runs["detail"]
+    assert copy["detail"] == f"like {photos / 'red' / '024.jpg'}" and copy["excluded"] == "no"
+    with pytest.raises(OutputError, match="cannot be written"):
+        found.to_csv(tmp_path / "missing" / "findings.csv")

@@ -71,7 +71,8 @@ def test_evaluate_export_report_audit_probe(place, told):
     told("report", "run", "page.html")
     assert "run/report.html" in told("report", "run")
     assert "<script src" not in (place / "page.html").read_text(encoding="utf-8")
-    assert "nothing odd" in told("audit", "photos")
+    assert "nothing odd" in told("audit", "photos", "--csv", "findings.csv")
+    assert (place / "findings.csv").read_text().splitlines() == ["finding,file,detail,action,excluded"]
     assert "stage 2 (last)" in told("probe", "photos", "--backbone", "small.keras")
 
 

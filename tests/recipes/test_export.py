@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from makers import picture, png, small_network
+from odd_images import bmp, gif
 from PIL import Image, ImageOps
 
 import augment
@@ -49,9 +50,14 @@ def test_a_process_with_tensorflow_alone_answers_the_same(exported, tmp_path):
     files = sorted(photos.glob("*/*.jpg"))[::4]
     odd = tmp_path / "odd.png"
     odd.write_bytes(png(np.random.default_rng(0).integers(0, 256, (17, 90, 4), np.uint8)))
-    files.append(odd)
+    clear = tmp_path / "clear.gif"
+    clear.write_bytes(gif(np.arange(200).reshape(10, 20).astype(np.uint8) % 7, canvas=(30, 40), transparent=3))
+    files += [odd, clear]
     bad = {"half.jpg": files[0].read_bytes()[:400], "text.jpg": b"no image", "nothing.jpg": b""}
     bad["moving.webp"] = b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x12\0\0\0" + bytes(30)
+    bad["runs.bmp"] = bmp(8, 8, 8, bytes(64), compression=1)
+    bad["layers.tiff"] = b"II*\0" + bytes(99)
+    bad["deep.jpg"] = files[0].read_bytes().replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c")
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
     told = ask(directory, [*files, *(tmp_path / name for name in bad)])
@@ -59,10 +65,16 @@ def test_a_process_with_tensorflow_alone_answers_the_same(exported, tmp_path):
     ours = result.predict(files)
     np.testing.assert_allclose(answer["probabilities"][:n], [p.probabilities for p in ours], atol=1e-5)
     assert answer["class_names"] == result.class_names
-    assert answer["class_name"] == [p.class_name for p in ours] + [""] * 4
+    assert answer["class_name"] == [p.class_name for p in ours] + [""] * 7
     assert answer["error"][:n] == [""] * n
-    for error, word in zip(answer["error"][n:], ("damaged", "not an image", "zero bytes", "animated"), strict=True):
-        assert word in error
+    words = (
+        "damaged",
+        "not an image",
+        "zero bytes",
+        *(f"format not supported: {name}" for name in ("animated WebP", "compressed BMP", "TIFF", "JPEG of 12 bits")),
+    )
+    for error, word in zip(answer["error"][n:], words, strict=True):
+        assert error.startswith(word)
     assert np.isnan(answer["probabilities"][n:]).all()
     rows = np.sort(np.array(answer["probabilities"][:n]), 1)[:, ::-1]
     np.testing.assert_array_equal(answer["top_probabilities"][:n], rows)

@@ -1,0 +1,138 @@
+"""Decode BMP files: 1 to 32 bits per pixel, palettes, any bit masks, rows from the bottom or from the top.
+
+`tf.io.decode_bmp` reads three variants and takes no notice of compression, masks and profiles. Run-length encoded
+files are not supported. Sources: Microsoft, "Bitmap Storage", and IBM, "OS/2 Bitmap File Format".
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from augment.header import bytes_at, checked, on_bytes
+
+_OS2, _OS2_2 = 12, (16, 64)  # lengths of the headers of OS/2 versions 1 and 2
+_INFO = (40, 52, 56, 108, 124)  # those of Windows, of which versions 2 and later hold the masks
+_PLAIN, _MASKED, _MASKED_WITH_ALPHA = 0, 3, 6  # kinds of compression that are none
+_DEPTHS = (1, 2, 4, 8, 16, 24, 32)
+_MASKS = {16: (0x7C00, 0x3E0, 0x1F, 0), 32: (0xFF0000, 0xFF00, 0xFF, 0)}  # the default: red, green, blue, alpha
+_MASKS[24] = _MASKS[32]
+
+
+class _Header(NamedTuple):
+    """Fields of the header, int32 scalars.
+
+    rows:    the height, negative where rows go from top to bottom.
+    colours: number of entries of the palette, if there is one.
+    offset:  position of the pixels.
+    masks:   (4,), of red, green, blue and alpha, if there are any.
+    """
+
+    length: tf.Tensor
+    width: tf.Tensor
+    rows: tf.Tensor
+    bits: tf.Tensor
+    compression: tf.Tensor
+    colours: tf.Tensor
+    offset: tf.Tensor
+    masks: tf.Tensor
+
+
+def _is_in(value, choices):
+    return tf.reduce_any(tf.equal(value, choices))
+
+
+def _header(content) -> _Header:
+    piece = tf.strings.substr(content, tf.minimum(10, tf.strings.length(content)), 60)
+    fields = tf.unstack(tf.io.decode_raw(piece, tf.int32, fixed_length=60))
+    offset, length, width, rows, shape, compression, *_, colours, _, _, _, _, _ = fields
+    old, short = tf.equal(length, _OS2), length < 40  # a short header ends before compression and colours
+    shape = tf.where(old, rows, shape)  # number of planes, and bits above it
+    width, rows = tf.where(old, width % 2**16, width), tf.where(old, _upper(width), rows)
+    bits, compression = _upper(shape), tf.where(short, 0, compression)
+    most = tf.bitwise.left_shift(1, tf.minimum(bits, 8))
+    colours = tf.where(short | (colours <= 0) | (colours > most), most, colours)
+    offset += tf.where((bits <= 8) & tf.equal(offset, 14 + length), 4 * colours, 0)  # it passed over the palette
+    return _Header(length, width, rows, bits, compression, colours, offset, tf.stack(fields[-4:]))
+
+
+def _upper(number):
+    """The upper 16 bits of 32."""
+    return tf.bitwise.right_shift(number, 16) % 2**16
+
+
+@on_bytes
+def bmp_size(content) -> tf.Tensor:
+    """int32 (height, width) of BMP bytes, read from the header."""
+    header = _header(content)
+    return tf.stack([tf.abs(header.rows), header.width])
+
+
+def bmp_variant(content) -> tf.Tensor:
+    """Name of the variant of BMP bytes that `decode_bmp` does not read, as a string scalar; empty for others."""
+    header = _header(content)
+    masked = _is_in(header.compression, [_MASKED, _MASKED_WITH_ALPHA]) & ~_is_in(header.length, _OS2_2)
+    compressed = _is_in(header.length, (*_INFO, *_OS2_2)) & tf.not_equal(header.compression, _PLAIN) & ~masked
+    deep = _is_in(header.bits, [48, 64])
+    return tf.where(compressed, "compressed BMP", tf.where(deep, "BMP of 16 bits per channel", ""))
+
+
+@on_bytes
+def decode_bmp(content) -> tf.Tensor:
+    """uint8 (height, width, channels) of BMP bytes: RGB, or RGBA where masks are declared.
+
+    Raises: tf.errors.InvalidArgumentError for bytes that are cut short, or whose header makes no sense.
+    """
+    header = _header(content)
+    known = _is_in(header.length, (_OS2, *_OS2_2, *_INFO)) & _is_in(header.bits, _DEPTHS)
+    width, height = tf.cast(header.width, tf.int64), tf.abs(tf.cast(header.rows, tf.int64))
+    stride = (width * tf.cast(header.bits, tf.int64) + 31) // 32 * 4
+    least = (height - 1) * stride + (width * tf.cast(header.bits, tf.int64) + 7) // 8  # the last row may lack padding
+    here = tf.cast(tf.strings.length(content) - header.offset, tf.int64)
+    sized = (width > 0) & (height > 0) & (header.offset >= 0) & (least <= here)
+    content = checked(content, known & sized, "the BMP is cut short, or its header makes no sense")
+    rows = tf.reshape(bytes_at(content, header.offset, tf.cast(height * stride, tf.int32)), (height, stride))
+    image = tf.cond(header.bits <= 8, lambda: _with_palette(content, header, rows), lambda: _masked(header, rows))
+    return tf.cond(header.rows > 0, lambda: tf.reverse(image, [0]), lambda: image)
+
+
+def _with_palette(content, header: _Header, rows):
+    """Indices of 1, 2, 4 or 8 bits, the highest bits first, into entries of blue, green, red and, but in OS/2 1, 0."""
+    shifts = tf.cast(8 - header.bits * tf.range(1, 8 // header.bits + 1), tf.uint8)
+    largest = tf.cast(tf.bitwise.left_shift(1, header.bits) - 1, tf.uint8)
+    indices = tf.bitwise.bitwise_and(tf.bitwise.right_shift(rows[..., None], shifts), largest)
+    indices = tf.reshape(indices, (tf.shape(rows)[0], -1))[:, : header.width]
+    count, entry = header.colours, tf.where(tf.equal(header.length, _OS2), 3, 4)
+    colours = tf.reshape(bytes_at(content, 14 + header.length, count * entry), (count, entry))[:, 2::-1]
+    palette = tf.concat([colours, tf.zeros((256 - count, 3), tf.uint8)], 0)  # an index beyond the palette is black
+    return tf.gather(palette, tf.cast(indices, tf.int32))
+
+
+def _masked(header: _Header, rows):
+    """Pixels of 16, 24 or 32 bits, of which masks cut out the channels."""
+    count = header.bits // 8
+    pixels = tf.reshape(rows[:, : header.width * count], (tf.shape(rows)[0], header.width, count))
+    usual = tf.constant(_MASKS[32], tf.int64)
+    default = tf.where(tf.equal(header.bits, 16), tf.constant(_MASKS[16], tf.int64), usual)
+    masks = tf.where(tf.equal(header.compression, _PLAIN), default, _declared(header))
+    quick = (count > 2) & tf.reduce_all(tf.equal(masks, usual))
+
+    return tf.cond(quick, lambda: tf.reverse(pixels[..., :3], [2]), lambda: _channels(pixels, count, masks))
+
+
+def _declared(header: _Header):
+    """The masks of the header without sign, int64 (4,); that of alpha is 0 where there is none."""
+    masks = tf.cast(header.masks, tf.int64) % 2**32
+    alpha = (header.length >= 56) | tf.equal(header.compression, _MASKED_WITH_ALPHA)
+    alpha &= tf.bitwise.bitwise_and(masks[3], masks[3] - 1) > 0  # one bit is no alpha in Pillow, and often left 0
+    return tf.where(alpha, masks, masks * [1, 1, 1, 0])
+
+
+def _channels(pixels, count, masks):
+    """uint8 RGBA of pixels (height, width, bytes): what each mask selects, scaled to 0..255."""
+    number = tf.bitcast(tf.pad(pixels, [(0, 0), (0, 0), (0, 4 - count)]), tf.uint32)
+    lowest = tf.cast(tf.maximum(tf.bitwise.bitwise_and(masks, -masks), 1), tf.uint32)
+    selected = tf.bitwise.bitwise_and(number[..., None], tf.cast(masks, tf.uint32)) // lowest
+    largest = tf.cast(masks, tf.float64) / tf.cast(lowest, tf.float64)
+    scaled = tf.round(tf.cast(selected, tf.float64) * 255 / tf.maximum(largest, 1))
+    missing = tf.constant([0, 0, 0, 255], tf.uint8)  # colours without a mask are 0, alpha without one is opaque
+    return tf.where(masks > 0, tf.cast(scaled, tf.uint8), missing)

@@ -1,0 +1,87 @@
+"""Name the image formats, and variants of formats, that `decode` does not read though the file may be sound."""
+
+import tensorflow as tf
+
+from augment.bmp import bmp_variant
+from augment.gif import gif_variant
+from augment.header import bytes_at, file_bytes, is_gif, is_jpeg, is_webp, on_bytes, starts
+
+_FOREIGN = (  # pattern of the first bytes, and what the format is called
+    (r"II\*\x00\C*|MM\x00\*\C*|II\+\x00\C*|MM\x00\+\C*", "TIFF"),
+    (r"\x00\x00\x00\x0cjP  \C*", "JPEG 2000"),
+    (r"\x00\x00\x00\x0cJXL \C*", "JPEG XL"),
+    (r"8BPS\C*", "Photoshop"),
+    (r"\x00\x00[\x01\x02]\x00\C*", "icon"),
+    (r"\C{4}ftyp\C*", "video"),
+    (r"\C{4}ftypavi\C*", "AVIF"),
+    (r"\C{4}ftyp(?:hei|mif|hev|msf)\C*", "HEIC"),
+)
+_NO_SEGMENT = (0x00, 0x01, *range(0xD0, 0xD8))  # markers without a length
+_SCAN = 0xDA
+_TABLES = (0xC4, 0xC8, 0xCC)  # markers between those of frames that begin none
+_READ = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # frames that libjpeg-turbo reads: baseline, progressive, arithmetic coding
+
+
+@on_bytes
+def unsupported(content) -> tf.Tensor:
+    """Name of the format or variant of encoded bytes that is not read, as a string scalar; empty where it is read.
+
+    Not read are animated WebP, compressed BMP, lossless, hierarchical and 12-bit JPEG, and formats such as TIFF and
+    HEIC. Whether a file is sound is another question: damaged files of a format that is read give an empty name.
+
+    >>> augment.unsupported(animation)
+    <tf.Tensor: shape=(), dtype=string, numpy=b'animated WebP'>
+    """
+    branches = [
+        (is_jpeg(content), lambda: _jpeg_variant(content)),
+        (is_webp(content), lambda: webp_variant(content)),
+        (is_gif(content), lambda: gif_variant(content)),
+        (starts(content, b"BM"), lambda: bmp_variant(content)),
+    ]
+    return tf.case(branches, default=lambda: _foreign(content))
+
+
+def webp_variant(content) -> tf.Tensor:
+    """Name of the variant of WebP bytes that is not read: TensorFlow 2.21 corrupts memory on animations.
+
+    They have bit 1 of the flags of the extended format (Google, "WebP Container Specification").
+    """
+    head = bytes_at(content, 12, 9)
+    animated = tf.reduce_all(tf.equal(head[:4], list(b"VP8X"))) & tf.equal(head[8] // 2 % 2, 1)
+    return tf.where(animated, "animated WebP", "")
+
+
+def _foreign(content):
+    head, name = tf.strings.substr(content, 0, 16), tf.constant("")
+    for pattern, known in _FOREIGN:
+        name = tf.where(tf.strings.regex_full_match(head, pattern), known, name)
+    return tf.where(starts(content, b"\xff\x0a"), "JPEG XL", name)
+
+
+def _jpeg_variant(content):
+    """Walk over the segments to the header of the frame (ITU T.81, annex B)."""
+    data = file_bytes(content)
+    end = tf.strings.length(content)
+
+    def is_frame(marker):
+        return (marker >= 0xC0) & (marker <= 0xCF) & ~_is_in(marker, _TABLES)
+
+    def goes_on(at):
+        found = tf.equal(data[at], 0xFF) & (is_frame(data[at + 1]) | tf.equal(data[at + 1], _SCAN))
+        return (at < end) & ~found
+
+    def step(at):
+        begin, marker, high, low = (tf.cast(data[at + i], tf.int32) for i in range(4))
+        length = tf.where(_is_in(marker, _NO_SEGMENT), 2, 2 + 256 * high + low)
+        forward = tf.where(tf.not_equal(begin, 0xFF) | tf.equal(marker, 0xFF), 1, length)
+        return (tf.minimum(at + forward, end),)
+
+    at = tf.while_loop(goes_on, step, (tf.constant(2),))[0]
+    frame = is_frame(data[at + 1]) & (at < end)
+    strange = frame & ~_is_in(data[at + 1], _READ)
+    deep = frame & tf.not_equal(data[at + 4], 8)
+    return tf.where(strange, "lossless or hierarchical JPEG", tf.where(deep, "JPEG of 12 bits", ""))
+
+
+def _is_in(marker, markers):
+    return tf.reduce_any(tf.equal(marker, tf.constant(markers, marker.dtype)))
