@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 from recipes import oddities
 from recipes.data import ImageData, Splits
 from recipes.errors import DataError
-from recipes.finding import Finding, printable
+from recipes.finding import Finding
 from recipes.look import look
 from recipes.manifest import verify
+from recipes.output import safe_output
 from recipes.sources import load
 
-__all__ = ["Audit", "Finding", "audit", "check_trainable", "look", "printable", "usable"]
+__all__ = ["Audit", "Finding", "audit", "check_trainable", "look", "usable"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Audit:
         return "\n".join(map(str, self.findings)) or "nothing odd"
 
 
+@safe_output()
 def audit(dataset, *, strict: bool = False) -> Audit:
     """Decode every image of `dataset` once and report what is odd, each with what `finetune` does about it.
 

@@ -33,6 +33,7 @@ from recipes.fit import Fitted
 from recipes.follow import follow, lead
 from recipes.input_workers import InputWorkers
 from recipes.ledger import Gain, paired_bootstrap
+from recipes.output import safe_output
 from recipes.peers import job_of
 from recipes.plan import with_snapshots
 from recipes.prepare import Prepared, loaded, prepare
@@ -44,6 +45,7 @@ from recipes.suspects import find_suspects
 from recipes.training import train
 
 
+@safe_output()
 def finetune(
     dataset=None,
     *,

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from recipes.data import ImageData, Splits
-from recipes.finding import Finding, printable
+from recipes.finding import Finding
 from recipes.look import Facts
 from recipes.near_duplicates import groups, near_pairs
+from recipes.output import printable
 from recipes.plan import IMBALANCED
 from recipes.sources import IMAGE_SUFFIXES
 

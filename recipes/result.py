@@ -19,6 +19,7 @@ from recipes.finish import Calibration, crop_gains
 from recipes.graph_header import MAX_PIXELS
 from recipes.judged import Judged
 from recipes.ledger import Gain, table
+from recipes.output import safe_output
 from recipes.probe import Probe
 from recipes.recipe import CROPS, Recipe
 from recipes.sources import load as load_data
@@ -87,6 +88,7 @@ class Result:
     held_out: ImageData | None = None
     judged: Judged | None = None
 
+    @safe_output()
     def probabilities(
         self, data: ImageData, *, crops=1, scales=None, mode: str = "auto", average: str = "probabilities"
     ) -> np.ndarray:
@@ -112,6 +114,7 @@ class Result:
             raise RecipeError(f"crops is {crops!r}; expected 1, 5, 10 or 'auto'")
         return crops, scales
 
+    @safe_output()
     def predict(self, images, *, crops=1, samples: int = 0, abstain: float | None = None) -> list[Prediction]:
         """Class names and probabilities of images.
 
@@ -149,6 +152,7 @@ class Result:
             for row, named, more in zip(rows, sure, told, strict=True)
         ]
 
+    @safe_output()
     def evaluate(
         self, dataset, *, crops=1, scales=None, mode: str = "auto", average: str = "probabilities"
     ) -> Evaluation:
@@ -169,6 +173,7 @@ class Result:
         data = self.evaluable(dataset)
         return score(self.probabilities(data, crops=crops, scales=scales, mode=mode, average=average), data.labels)
 
+    @safe_output()
     def choose_crops(self, dataset) -> None:
         """Measure 5, 10 and 50 crops on labelled images that were not trained on: `crops="auto"` is from now on the
         cheapest set whose gain is beyond its noise, and the ledger has their rows. Where mirror images lose their
@@ -210,6 +215,7 @@ class Result:
 
         save(self, directory)
 
+    @safe_output()
     def export(
         self, directory, *, format: str = "saved_model", crops=1, top_k: int | None = None,
         abstain: float | None = None, quantize: str | None = None, proof=None, max_pixels: int = MAX_PIXELS,
@@ -223,6 +229,7 @@ class Result:
             max_pixels=max_pixels,
         )  # fmt: skip
 
+    @safe_output()
     def report(self, path) -> None:
         """Write one self-contained HTML page that tells what was done, why, and what came out."""
         from recipes.report import write

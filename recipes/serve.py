@@ -11,6 +11,7 @@ from urllib.parse import quote
 import numpy as np
 
 from recipes.errors import OutputError, RecipesError
+from recipes.output import safe_output
 from recipes.serve_limits import Limits
 from recipes.serve_model import LoadedModel, Overloaded, bounded, load_model
 
@@ -240,6 +241,7 @@ def _page(model: LoadedModel, name: str) -> str:
     return _PAGE.read_text(encoding="utf-8").replace("/*FACTS*/null", inside)
 
 
+@safe_output()
 def serve(
     directory, *, host: str = "127.0.0.1", port: int = 8501, name: str | None = None, limits: Limits = Limits(),  # noqa: B008
 ) -> None:  # fmt: skip
