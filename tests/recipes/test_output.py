@@ -77,7 +77,7 @@ def test_what_cannot_be_written_is_dropped_and_said_once(caplog):
     os.close(read)
     for stream, warnings in [
         (None, 0), (WriteOnly(), 0), (os.fdopen(write, "w", buffering=1), 0), (closed, 1),
-        (open("/dev/full", "w", buffering=1), 1),
+        (open("/dev/full", "w", buffering=1), 1),  # noqa: SIM115
     ]:  # fmt: skip
         caplog.clear()
         safe = SafeStream(stream)
