@@ -34,8 +34,9 @@ def read_form(body: bytes, content_type: str, most: int) -> tuple[str, list[byte
     if not boundary:
         raise ValueError("the multipart body has no boundary in its Content-Type; let the client set that header")
     parts = (b"\r\n" + body).split(b"\r\n--" + boundary.encode("latin-1"), most + 3)[1:]
+    too_many = f"more than {most} images in one request; send at most {most}"
     if len(parts) > most + 2:  # files, the signature's name, and what follows the last boundary
-        raise ValueError(f"more than {most} images in one request; send at most {most}")
+        raise ValueError(too_many)
     signature, files = "", []
     for part in parts:
         if part.startswith(b"--"):
@@ -43,6 +44,8 @@ def read_form(body: bytes, content_type: str, most: int) -> tuple[str, list[byte
         name, is_file, content = _part(part)
         if is_file:
             files.append(content)
+            if len(files) > most:
+                raise ValueError(too_many)
         elif name == _SIGNATURE:
             signature = content.decode("utf-8", "replace")
         else:

@@ -271,7 +271,7 @@ def test_unlabelled_forms(tmp_path):
         with pytest.raises(DataError, match="only paths, only encoded images, or only arrays"):
             unlabelled(mixed)
     with pytest.raises(DataError, match="expected only one of these"):
-        load((mixed[:1] + [jpeg(pixels[0])], ["a", "b"]))
+        load(([*mixed[:1], jpeg(pixels[0])], ["a", "b"]))
     with pytest.raises(DataError, match="images and labels are empty"):
         load(([], []))
     with pytest.raises(DataError, match="no array of pixels"):
