@@ -14,6 +14,7 @@ from recipes.ensemble import judged_by_halves
 from recipes.errors import RecipeError
 from recipes.finish import crop_gains, crop_sets, tempered
 from recipes.ledger import TELLING, Gain, compared, table
+from recipes.output import safe_output
 from recipes.plan import options
 from recipes.prepare import Prepared, prepare
 from recipes.recipe import Recipe
@@ -78,6 +79,7 @@ class Ablation:
         return table(self.rows)
 
 
+@safe_output()
 def ablate(
     dataset=None, *, backbone="auto", recipe="auto", tricks=None, validation=None, time_limit=None, seed: int = 0
 ) -> Ablation:

@@ -10,13 +10,14 @@ from pathlib import Path
 from recipes import oddities
 from recipes.data import ImageData, Splits
 from recipes.errors import DataError, OutputError
-from recipes.finding import Finding, printable
+from recipes.finding import Finding
 from recipes.layout import Layout
 from recipes.look import look
 from recipes.manifest import verify
+from recipes.output import printable, safe_output
 from recipes.sources import load
 
-__all__ = ["Audit", "Finding", "audit", "check_trainable", "look", "printable", "usable"]
+__all__ = ["Audit", "Finding", "audit", "check_trainable", "look", "usable"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Audit:
         return f"{self.layout}\n{found}" if self.layout else found
 
 
+@safe_output()
 def audit(dataset, *, strict: bool = False) -> Audit:
     """Decode every image of `dataset` once and report what is odd, each with what `finetune` does about it.
 

@@ -10,6 +10,7 @@ from keras import ops
 
 from recipes.errors import RecipeError
 from recipes.inside import Inside, Look, single_loss
+from recipes.output import safe_output
 
 _SHARE = 0.03  # of the time of the steps, that looking may cost
 LOOKED_AT = 32  # of the sample
@@ -231,7 +232,8 @@ class Babysitter(keras.callbacks.Callback):
     def _say(self, verdict: str) -> None:
         self.verdicts.append(verdict)
         if not self.quiet:
-            print(f"babysitter: {verdict}")
+            with safe_output():
+                print(f"babysitter: {verdict}")
 
 
 def _checked(sample) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from rich.console import Console
 import augment
 import recipes
 from recipes import cli_data, cli_run, cli_train
-from recipes.audit import printable
+from recipes.output import discard_unwritable, printable, safe_output
 
 app = typer.Typer(
     help="Finetune an ImageNet-pretrained network on your own photos.",
@@ -50,7 +50,15 @@ def _terminated(number, frame):
 
 
 def main() -> None:
-    """Entry point: exit code 0 done, 2 wrong use or wrong data, 130 or 143 stopped by a signal."""
+    """Run the command line: exit code 0 done, 2 wrong use or wrong data, 130 or 143 stopped by a signal."""
+    try:
+        _run()
+    finally:
+        discard_unwritable()
+
+
+@safe_output()
+def _run() -> None:
     signal.signal(signal.SIGTERM, _terminated)
     # Each network of a search or an ensemble is traced for itself, which TensorFlow takes for a mistake.
     logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 import recipes
-from recipes.audit import look
 from recipes.cli_options import (
     ColumnOption,
     CropsOption,
@@ -67,24 +66,20 @@ def predict(
     """
     if not output.parent.is_dir():
         raise recipes.OutputError(f"{output} cannot be written: the folder {output.parent} does not exist")
-    result, data = recipes.load(run), unlabelled(images)
-    errors = [fact.error for fact in look(data)]
-    good = [name for name, error in zip(data.names, errors, strict=True) if not error]
-    predictions = iter(result.predict(good, crops=crops_asked(crops), samples=samples, abstain=abstain))
+    files, result = list(unlabelled(images).names), recipes.load(run)
+    predictions = result.predict(files, crops=crops_asked(crops), samples=samples, abstain=abstain)
+    errors = [p.error for p in predictions if p.error]
     with open(output, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         more = ["spread", "mutual_information"] if samples else []
         writer.writerow(["path", "class_name", "probability", "error", *result.class_names, *more])
-        for name, error in zip(data.names, errors, strict=True):
-            if error:
-                writer.writerow([name, "", "", error, *[""] * len([*result.class_names, *more])])
-                continue
-            said = next(predictions)
-            values = [f"{p:.6f}" for p in (*said.probabilities, *(getattr(said, name) for name in more))]
-            writer.writerow([name, said.class_name or "", f"{said.probability:.6f}", "", *values])
-    print(f"{len(good)} images classified, {len(errors) - len(good)} unreadable: {output}")
-    if not good:
-        raise recipes.DataError(f"none of the {len(errors)} images in {images} can be decoded: {errors[0]}")
+        for said in predictions:
+            numbers = (said.probability, *said.probabilities, *(getattr(said, name) for name in more))
+            first, *rest = ("" if said.error else f"{number:.6f}" for number in numbers)
+            writer.writerow([said.path, said.class_name or "", first, said.error, *rest])
+    print(f"{len(files) - len(errors)} images classified, {len(errors)} unreadable: {output}")
+    if len(errors) == len(files):
+        raise recipes.DataError(f"none of the {len(files)} images in {images} can be decoded: {errors[0]}")
 
 
 def export(

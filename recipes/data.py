@@ -198,7 +198,10 @@ def stacked(images, name: str = "images") -> np.ndarray | list[bytes]:
 
     Raises: DataError as `check_pixels` does.
     """
-    images = [np.asarray(image) for image in images]
+    try:
+        images = [np.asarray(image) for image in images]
+    except ValueError as error:  # rows of several lengths, a pair of image and label
+        raise DataError(f"{name} hold something that is no array of pixels: {error}") from None
     if len({image.shape for image in images}) == 1:
         return check_pixels(np.stack(images), name)
     brightest = max(float(image.max()) if image.size and image.dtype.kind in "fiu" else 0.0 for image in images)

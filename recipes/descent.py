@@ -19,8 +19,8 @@ from recipes.data import ImageData
 from recipes.engine import Engine, engine_for
 from recipes.errors import OutputError, PeerLost, TrainingError
 from recipes.faults import batch_names, gradient_norms, reading_failed, too_many, vanished
-from recipes.finding import printable
 from recipes.learning_rate import schedule
+from recipes.output import printable
 from recipes.recipe import Recipe
 from recipes.stop import Stop
 from recipes.waiting import Waiting

@@ -12,6 +12,7 @@ from recipes.checks import Subject, Verdict
 from recipes.data import ImageData, Splits
 from recipes.errors import DataError, RecipeError
 from recipes.features import some_images
+from recipes.output import safe_output
 from recipes.result import Result
 from recipes.size import typical_side
 from recipes.sources import load
@@ -71,6 +72,7 @@ def _draw(ax, verdict: Verdict) -> None:
     ax.grid(alpha=0.3)
 
 
+@safe_output()
 def diagnose(result_or_model, dataset) -> Diagnosis:
     """What the lecture checks before it believes a training, on a sample of 256 training images of `dataset`.
 

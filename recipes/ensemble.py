@@ -16,9 +16,11 @@ from recipes.finish import calibrated, tempered
 from recipes.fit import shown
 from recipes.judged import Judged
 from recipes.ledger import TELLING, Gain, gain_over
+from recipes.output import safe_output
 from recipes.result import Result
 
 
+@safe_output()
 def ensemble(results: Sequence[Result], validation=None) -> Result:
     """A Result whose predictions are the means of those of `results`.
 
@@ -38,6 +40,7 @@ def ensemble(results: Sequence[Result], validation=None) -> Result:
     return _judged(joint, results, validation, "ensemble", cost=float(len(results)))
 
 
+@safe_output()
 def soup(results: Sequence[Result], validation=None) -> Result:
     """A Result with the mean of the weights of `results`: one model's cost at test time (Wortsman et al. 2022).
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from recipes.compiled import weight_gradients
 from recipes.data import ImageData
 from recipes.errors import DataError, RecipesError
-from recipes.finding import printable
+from recipes.output import printable
 from recipes.records import Records
 
 _SHARE, _FEW = 0.01, 3  # of the training images may vanish; and that many of a small dataset

@@ -40,14 +40,18 @@ class _Axes:
         return Markup("").join(marks)
 
 
-def curves(history: dict[str, list[float]]) -> list[Markup]:
-    """Loss and accuracy over the epochs, training and validation; none where nothing was trained by gradient steps."""
-    return [_curve(history, metric) for metric in ("loss", "accuracy") if history.get(f"val_{metric}")]
+def curves(history: dict[str, list[float]], chosen: tuple[int, float] | None = None) -> list[Markup]:
+    """Loss and accuracy over the epochs, training and validation; none where nothing was trained by gradient steps.
+
+    chosen: (epoch, validation accuracy) of the weights that the training ends with, to be ringed.
+    """
+    rings = {"loss": None, "accuracy": chosen}
+    return [_curve(history, metric, ring) for metric, ring in rings.items() if history.get(f"val_{metric}")]
 
 
-def _curve(history, metric: str) -> Markup:
+def _curve(history, metric: str, ring: tuple[int, float] | None) -> Markup:
     series = [("training", "c2", history.get(metric, [])), ("validation", "c1", history[f"val_{metric}"])]
-    values = [v for *_, ys in series for v in ys if math.isfinite(v)]
+    values = [v for *_, ys in series for v in ys if math.isfinite(v)] + ([ring[1]] if ring else [])
     epochs = max(len(ys) for *_, ys in series)
     up = _nice(min(values), max(values))
     axes = _Axes((1, max(2, epochs)), (up[0], up[-1]))
@@ -69,6 +73,9 @@ def _curve(history, metric: str) -> Markup:
         parts.append(Markup('<path d="M{} 10h18" class="line {}"/>').format(x, colour))
         parts.append(_text(x + 23, 14, name, "start"))
     told = "; ".join(f"{name} from {_told(ys[0], metric)} to {_told(ys[-1], metric)}" for name, _, ys in series if ys)
+    if ring:
+        parts.append(Markup('<circle cx="{}" cy="{}" r="7" class="ringed hollow"/>').format(*axes.at(*ring)))
+        told += f"; ringed at epoch {ring[0]}, as in the ledger: {_told(ring[1], metric)}"
     return _svg(parts, f"{metric} over {epochs} epochs: {told}")
 
 

@@ -1,7 +1,8 @@
 """One kind of oddity that an audit met."""
 
-import os
 from dataclasses import dataclass
+
+from recipes.output import printable
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,3 @@ class Finding:
     def __str__(self) -> str:
         shown = ", ".join(self.files[:3]) + (f" and {len(self.files) - 3} more" if len(self.files) > 3 else "")
         return printable(f"{self.kind} ({len(self.files)}): {shown}: {self.action}")
-
-
-def printable(text: str) -> str:
-    """`text` with the bytes of file names that are not UTF-8 as \\xNN."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")

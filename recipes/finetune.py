@@ -20,7 +20,6 @@ from recipes.arguments import (
 from recipes.arguments import command as in_words
 from recipes.audit import Audit
 from recipes.babysitter import LOOKED_AT, Babysitter
-from recipes.choice import cross_fitted
 from recipes.cluster import Cluster
 from recipes.data import ImageData
 from recipes.devices import prepare_devices
@@ -32,7 +31,8 @@ from recipes.finding import Finding
 from recipes.fit import Fitted
 from recipes.follow import follow, lead
 from recipes.input_workers import InputWorkers
-from recipes.ledger import Gain, paired_bootstrap
+from recipes.ledger import Gain
+from recipes.output import safe_output
 from recipes.peers import job_of
 from recipes.plan import with_snapshots
 from recipes.prepare import Prepared, loaded, prepare
@@ -44,6 +44,7 @@ from recipes.suspects import find_suspects
 from recipes.training import train
 
 
+@safe_output()
 def finetune(
     dataset=None,
     *,
@@ -204,22 +205,9 @@ def _training_rows(result: Result, fitted: Fitted | None, later: Sequence[Gain])
     if result.recipe.warm_start:
         single = next((row.accuracy - row.gain for row in later if row.trick == "mirror images"), None)
         single = result.validation.accuracy if single is None else single
-        start = float(fitted.start.right.mean()) if fitted else single
+        start = fitted.start.accuracy if fitted else single
         rows.append(Gain("linear classifier on the frozen network", start, seconds=result.probe.seconds))
-    if not fitted:
-        return tuple(rows)
-    spent = result.seconds["training"]
-    if not rows:
-        return (Gain("training from scratch", float(fitted.cross_fitted().right.mean()), seconds=spent),)
-    told = "kept" if fitted.better else "not beyond the noise: undone"
-    trick = f"finetuning, {len(fitted.snapshots)} snapshots" if fitted.snapshots else "finetuning"
-    start, honest = fitted.start, cross_fitted(None, fitted.candidates)
-    gain, interval = paired_bootstrap(honest.right.astype(float) - start.right)
-    nats, nats_interval = paired_bootstrap(start.losses - honest.losses)
-    told += f"; each image judged by what the others chose of {len(fitted.candidates)} candidates"
-    accuracy = float(honest.right.mean())
-    row = Gain(trick, accuracy, gain, interval, nats, nats_interval, spent, kept=fitted.better, note=told)
-    return (*rows, row)
+    return (*rows, fitted.row(result.seconds["training"])) if fitted else tuple(rows)
 
 
 def versions() -> dict[str, str]:

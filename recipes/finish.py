@@ -12,7 +12,7 @@ from recipes.data import ImageData
 from recipes.evaluation import Evaluation, score, temperature, with_floor
 from recipes.features import evaluation_batches
 from recipes.judged import Judged
-from recipes.ledger import TELLING, Gain, compared
+from recipes.ledger import BETTER, TELLING, Gain, compared
 from recipes.recipe import Recipe
 from recipes.test_time import averaged, lecture_scales, ways
 
@@ -151,7 +151,7 @@ def _mirror_row(straight: np.ndarray, both: np.ndarray, labels, mirrors_gain: bo
     telling: whether the validation images, of which these may be a part, are enough to decide.
     """
     row = compared("mirror images", softmax(straight, -1).mean(0), softmax(both, -1).mean(0), labels, cost=2.0)
-    row = replace(row, kept=telling and row.beyond_noise)
+    row = replace(row, kept=telling and row.verdict == BETTER)
     if mirrors_gain and not row.kept and min(row.interval[1], row.nats_interval[1]) >= 0:
         note = "the linear classifier gains by them beyond its noise (cross-validated), no loss beyond it here: on"
         row = replace(row, kept=True, note=note)

@@ -18,14 +18,13 @@ from recipes.choice import (
     averaged_logits,
     choose,
     cross_fitted,
-    gain,
-    gained_accuracy,
     image_weights,
     latest,
 )
 from recipes.data import ImageData
 from recipes.descent import Training
 from recipes.features import images_alone
+from recipes.ledger import Gain, paired_bootstrap, training_outcome
 from recipes.recipe import TEST_SIZES, Recipe
 
 INTERPOLATIONS = (0.25, 0.5, 0.75)  # shares of the finetuned weights between the linear classifier's and the finetuned
@@ -74,19 +73,41 @@ class Fitted:
         return self.candidates.taken() if kept is self.start else kept
 
     @property
-    def gain(self) -> tuple[float, float]:
-        """Nats of likelihood that training gained on the validation images, and the standard error of that."""
-        return gain(self.start, self.best)
-
-    @property
-    def gained_accuracy(self) -> tuple[float, float]:
-        """And of accuracy."""
-        return gained_accuracy(self.start, self.best)
-
-    @property
     def better(self) -> bool:
         """Whether training gained more than its noise, see `choice.better`."""
         return self.share > 0
+
+    @property
+    def best_share(self) -> float:
+        """Share of the finetuned weights in the `best` ones, whether or not these were kept."""
+        between, best = self.candidates.between, self.best
+        if not between or any(best is score for score in self.candidates.epochs):
+            return 1.0
+        at = next((i for i, score in enumerate(between) if score is best), None)
+        if at is None:  # on larger images, with the weights that were best before
+            at = choose(self.candidates.epochs[self.best_epoch - 1], between)
+        return 1.0 if at is None else INTERPOLATIONS[at]
+
+    def row(self, seconds: float = 0.0) -> Gain:
+        """Return the ledger's row of this training: its `best` weights, kept or not, on the validation images.
+
+        The one source of what is said of a training, in the recipe's reasons, the ledger and the report.
+        """
+        best, count = self.best, len(self.candidates)
+        if not self.rival:
+            return Gain("training from scratch", best.accuracy, seconds=seconds, epoch=self.best_epoch)
+        share = len(best.weights) * best.weights  # 1 each, or every class counts alike
+        gain, interval = paired_bootstrap(share * (best.right.astype(float) - self.start.right))
+        nats, nats_interval = paired_bootstrap(share * (self.start.losses - best.losses))
+        trick = f"finetuning, {len(self.snapshots)} snapshots" if self.snapshots else "finetuning"
+        row = Gain(trick, best.accuracy, gain, interval, nats, nats_interval, seconds, kept=self.better,
+                   epoch=self.best_epoch)  # fmt: skip
+        note = training_outcome(row)
+        if self.best_share < 1:
+            note += f"; {self.best_share:.0%} of the way from the linear classifier's weights to those of the epoch"
+        if count > 1:
+            note += f"; slightly optimistic: the same images selected the best of {count} candidates"
+        return replace(row, note=note)
 
     def cross_fitted(self, finished: Score | None = None) -> Score:
         """How each validation image is classified by the candidate that the other ones choose."""

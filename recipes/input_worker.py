@@ -7,6 +7,7 @@ import socket
 import tensorflow as tf
 
 from recipes.errors import WorkerError
+from recipes.output import safe_output
 from recipes.peers import port_of
 
 PORT = 5050
@@ -62,6 +63,7 @@ def _check_free(port: int) -> None:
             raise WorkerError(f"port {port} cannot be had: {error.strerror}; choose another by --port") from error
 
 
+@safe_output()
 def serve(host: str | None = None, port: int = PORT) -> None:
     """Work until a signal ends the process."""
     worker = InputWorker(host, port)

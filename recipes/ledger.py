@@ -9,6 +9,7 @@ import numpy as np
 
 TELLING = 50  # images, below which the gain of a trick would drown in noise
 _DRAWS, _MANY = 2000, 10_000
+BETTER, WORSE, NO_DIFFERENCE = "better", "worse", "no significant difference"
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Gain:
     cost:     of a prediction with the trick, in predictions without it.
     kept:     whether the result uses it by default.
     note:     why, in words.
+    epoch:    of the training whose weights these are, or are made of; None for what is no training.
     """
 
     trick: str
@@ -35,12 +37,12 @@ class Gain:
     cost: float = 1.0
     kept: bool = True
     note: str = ""
+    epoch: int | None = None
 
     @property
-    def beyond_noise(self) -> bool:
-        """Whether accuracy or likelihood is gained beyond the noise, and neither is lost beyond it."""
-        intervals = [interval for interval in (self.interval, self.nats_interval) if interval]
-        return any(low > 0 for low, _ in intervals) and all(high >= 0 for _, high in intervals)
+    def verdict(self) -> str:
+        """BETTER, WORSE or NO_DIFFERENCE, see `verdict`."""
+        return verdict(*(interval for interval in (self.interval, self.nats_interval) if interval))
 
     def __str__(self) -> str:
         parts = [self.trick + ":"]
@@ -52,6 +54,34 @@ class Gain:
         parts += [f"in {self.seconds:.1f} s"] if self.seconds else []
         parts += [f"for {self.cost:.1f} × the prediction"] if self.cost != 1 else []
         return " ".join(parts) + (f": {self.note}" if self.note else "")
+
+
+def verdict(*intervals: tuple[float, float]) -> str:
+    """Return what paired intervals of the gains in accuracy and likelihood say together.
+
+    BETTER where one lies above 0 and none below; WORSE where one lies below 0 and none above; else NO_DIFFERENCE.
+    """
+    gained, lost = any(low > 0 for low, _ in intervals), any(high < 0 for _, high in intervals)
+    if gained == lost:
+        return NO_DIFFERENCE
+    return BETTER if gained else WORSE
+
+
+_SAID = {BETTER: "significant gain", WORSE: "significantly worse", NO_DIFFERENCE: "no significant gain"}
+
+
+def training_outcome(row: Gain) -> str:
+    """Return in words whether a finetuning gained, and whether its weights were kept.
+
+    They are kept from a gain of one standard error on, if accuracy and likelihood are both no lower, see
+    `choice.better`: that needs less than significance.
+    """
+    if not row.kept:
+        lower = " in one of accuracy and likelihood, but the other is lower" if row.verdict == BETTER else ""
+        return f"{_SAID[row.verdict]}{lower}; reverted to the linear classifier"
+    if row.verdict == BETTER:
+        return f"{_SAID[BETTER]}: kept"
+    return "gain of more than one standard error, not significant at 95 %: kept"
 
 
 def compared(trick: str, without, with_it, labels, **fields) -> Gain:
@@ -74,8 +104,8 @@ def gain_over(trick: str, others, found, labels, *, level: float = 0.95, **field
         return row
     if len(labels) < TELLING:
         return replace(row, kept=False, note=row.note or f"{len(labels)} images could not tell: off")
-    told = "gains beyond its noise: on" if row.beyond_noise else "no gain beyond its noise: off"
-    return replace(row, kept=row.beyond_noise, note=row.note or told)
+    kept = row.verdict == BETTER
+    return replace(row, kept=kept, note=row.note or f"{_SAID[row.verdict]}: {'on' if kept else 'off'}")
 
 
 def paired_bootstrap(differences: np.ndarray, seed: int = 0, level: float = 0.95) -> tuple[float, tuple[float, float]]:

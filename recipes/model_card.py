@@ -12,6 +12,7 @@ import numpy as np
 from recipes.backbones import parse_call
 from recipes.errors import BackboneError
 from recipes.ledger import table
+from recipes.output import printable
 from recipes.proof import Proof
 from recipes.result import Result
 
@@ -29,8 +30,8 @@ _LICENCES = (
 
 
 def describe(result: Result, kind: str, options: dict, proof: Proof) -> dict:
-    """The metadata: everything that a program may want to know, as JSON values."""
-    return {
+    """The metadata: everything that a program may want to know, as JSON values, all text in UTF-8."""
+    metadata = {
         "format": kind,
         "class_names": list(result.class_names),
         "image_size": result.recipe.evaluation_policy.size,
@@ -46,6 +47,16 @@ def describe(result: Result, kind: str, options: dict, proof: Proof) -> dict:
         "weights_sha256": weights_checksum(result.model),
         "weights_licence": licence(result.backbone),
     }
+    return _printable(metadata)
+
+
+def _printable(value):
+    """Every text in nested JSON values made `printable`."""
+    if isinstance(value, dict):
+        return {_printable(name): _printable(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(each) for each in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def _figures(evaluation) -> dict:
@@ -91,7 +102,7 @@ def write(directory: Path, result: Result, metadata: dict) -> None:
     """The three files, into `directory`/assets.extra, and the checksums of all files of the export."""
     extra = directory / FOLDER
     extra.mkdir(exist_ok=True)
-    (extra / CARD).write_text(card(result, metadata), encoding="utf-8")
+    (extra / CARD).write_text(printable(card(result, metadata)), encoding="utf-8")
     (extra / SCHEMA).write_text(json.dumps(schema(metadata), indent=1, ensure_ascii=False), encoding="utf-8")
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     sums = {p.relative_to(directory).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from recipes.data import ImageData, Splits
-from recipes.finding import Finding, printable
+from recipes.finding import Finding
 from recipes.graph_header import NOT_SUPPORTED
 from recipes.labels import class_name_findings
 from recipes.look import Facts
 from recipes.near_duplicates import groups, near_pairs
+from recipes.output import printable
 from recipes.plan import IMBALANCED
 from recipes.sources import IMAGE_SUFFIXES
 

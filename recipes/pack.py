@@ -32,6 +32,7 @@ from recipes.manifest import (
     sha256,
     write_index,
 )
+from recipes.output import safe_output
 from recipes.records import Records, digest, example, framed, parsed
 from recipes.run_folder import check_writable
 from recipes.sources import load
@@ -58,6 +59,7 @@ class _Plan:
     bytes: int
 
 
+@safe_output()
 def pack(dataset, out, *, shards: int | None = None) -> Manifest:
     """Write the images of a dataset into few large files, for file systems that do not like millions of small ones.
 

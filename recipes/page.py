@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from recipes.errors import OutputError
-from recipes.finding import printable
+from recipes.output import printable
 
 _ASSETS = Path(__file__).parent / "assets"
 

@@ -10,6 +10,7 @@ from recipes.convnet import convnet
 from recipes.devices import prepare_devices
 from recipes.errors import RecipeError
 from recipes.finetune import finetune
+from recipes.output import safe_output
 from recipes.recipe import Adjusted, Recipe, adjusted
 from recipes.result import Result
 
@@ -17,6 +18,7 @@ SIZE = 32
 BACKBONE = "backbone.keras"
 
 
+@safe_output()
 def pretrain(dataset, *, recipe=None, output=None, seed: int = 0) -> Result:
     """Train a compact residual ConvNet on `dataset` from random weights, to start other trainings from.
 

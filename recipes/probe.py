@@ -25,6 +25,7 @@ from recipes.linear import (
     held_out_logits,
 )
 from recipes.logme import logme
+from recipes.output import safe_output
 from recipes.size import natural_size
 from recipes.sources import load
 
@@ -122,6 +123,7 @@ class Probe:
         return capture.get() + f"{self.seconds:.1f} s; {self.origin}"
 
 
+@safe_output()
 def probe(dataset, *, backbone="auto", seed: int = 0) -> Probe:
     """How well a linear classifier on each stage of the frozen backbone separates the classes of `dataset`.
 

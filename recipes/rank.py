@@ -9,6 +9,7 @@ from recipes.audit import audit, usable
 from recipes.backbones import resolve
 from recipes.errors import BackboneError
 from recipes.features import Extractor
+from recipes.output import safe_output
 from recipes.probe import Probe, probe_backbone
 from recipes.size import natural_size
 from recipes.sources import load
@@ -53,6 +54,7 @@ class Ranking:
         return capture.get().rstrip()
 
 
+@safe_output()
 def rank(dataset, backbones, *, seed: int = 0) -> Ranking:
     """Which of `backbones` (each as `finetune` takes it) to finetune on `dataset`.
 

@@ -29,9 +29,10 @@ def render(result: Result) -> str:
     if judged is None or (held_out is not None and len(held_out) != len(judged.labels)):
         held_out = None
     headline = result.test or result.validation
+    chosen = next(((row.epoch, row.accuracy) for row in result.ledger if row.epoch), None)
     return filled(
         "report.html.jinja", result=result, headline=headline, split="test" if result.test else "validation",
-        grid=_grid(result.table), images=_images(result), curves=figures.curves(result.history),
+        grid=_grid(result.table), images=_images(result), curves=figures.curves(result.history, chosen),
         stages=_stages(result), ledger=_ledger(result), confusion=headline and _confusion(result, headline.confusion),
         classes=headline and _class_rows(result, headline.confusion), judged=judged,
         reliability=judged and figures.reliability(judged.reliability()),

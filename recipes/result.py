@@ -1,5 +1,6 @@
 """What `finetune` returns: the model, how it came about, and everything one does with it."""
 
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
@@ -17,8 +18,10 @@ from recipes.evaluation import Evaluation, score
 from recipes.features import images_alone
 from recipes.finish import Calibration, crop_gains
 from recipes.graph_header import MAX_PIXELS
+from recipes.image_forms import plain
 from recipes.judged import Judged
 from recipes.ledger import Gain, table
+from recipes.output import safe_output
 from recipes.probe import Probe
 from recipes.recipe import CROPS, Recipe
 from recipes.sources import load as load_data
@@ -31,11 +34,14 @@ from recipes.test_time import averaged, check_looks, noisy, ways
 class Prediction:
     """What the classifier says of one image.
 
-    class_name:         the most probable class; None where `predict(abstain=…)` found it too improbable.
-    probability:        of the most probable class.
+    class_name:         the most probable class; None where `predict(abstain=…)` found it too improbable, and where the
+                        image has an `error`.
+    probability:        of the most probable class; NaN where the image has an `error`, like all other numbers.
     probabilities:      of all classes in their order.
     spread:             standard deviation of `probability` over the samples; None without samples.
     mutual_information: nats that the samples disagree about; None without samples.
+    path:               of the image's file; None where it came as bytes or pixels.
+    error:              why the image could not be read or decoded; empty where it could.
     """
 
     class_name: str | None
@@ -43,6 +49,8 @@ class Prediction:
     probabilities: np.ndarray = field(repr=False)
     spread: float | None = None
     mutual_information: float | None = None
+    path: str | None = None
+    error: str = ""
 
 
 @dataclass(eq=False)
@@ -87,13 +95,19 @@ class Result:
     held_out: ImageData | None = None
     judged: Judged | None = None
 
+    @safe_output()
     def probabilities(
-        self, data: ImageData, *, crops=1, scales=None, mode: str = "auto", average: str = "probabilities"
+        self, data, *, crops=1, scales=None, mode: str = "auto", average: str = "probabilities"
     ) -> np.ndarray:
-        """(n, classes) probabilities of `data`, in its order; see `evaluate` for the keywords.
+        """Return the (n, classes) probabilities of images in their order; see `evaluate` for the keywords.
+
+        data: ImageData, or images in any form that `predict` takes.
 
         Raises: DataError naming the images that cannot be decoded.
         """
+        data = data if isinstance(data, ImageData) else unlabelled(data)
+        if not len(data):
+            return np.zeros((0, len(self.class_names)), np.float32)
         check_looks(scales, mode, average)
         crops, scales = self.crop_set(crops, scales)
         with _naming_bad_images(data):
@@ -112,16 +126,22 @@ class Result:
             raise RecipeError(f"crops is {crops!r}; expected 1, 5, 10 or 'auto'")
         return crops, scales
 
+    @safe_output()
     def predict(self, images, *, crops=1, samples: int = 0, abstain: float | None = None) -> list[Prediction]:
-        """Class names and probabilities of images.
+        """Return the class name and probabilities of every image, in order.
 
-        images:  paths, a folder, encoded bytes, one image (height, width, 3) or a batch of 0..255 RGB.
+        images:  one image, an iterable of them (all paths, all encoded, or all arrays), a folder, or a batch as one
+                 array (n, height, width, 3). An image is a path, encoded bytes, an open binary file, a Pillow image, or
+                 an array (height, width, 3) of 0..255 RGB.
         crops:   1, 5, 10 or "auto", see `evaluate`.
         samples: 0, or average over so many draws of the training's noise, see `test_time.noisy`: predictions then carry
                  their `spread` and `mutual_information`.
         abstain: no class name where the probability is below this number in [0, 1].
 
-        Raises: DataError naming the images that cannot be read or decoded; RecipeError for crops and samples together.
+        An image of a folder or a list that cannot be read or decoded has a Prediction whose `error` says why, without
+        a class name.
+
+        Raises: DataError for a single image that cannot be read or decoded; RecipeError for crops and samples together.
         """
         if abstain is not None and not (isinstance(abstain, Real) and 0 <= abstain <= 1):
             raise RecipeError(f"abstain is {abstain!r}; expected a probability in [0, 1], or None")
@@ -129,26 +149,37 @@ class Result:
             raise RecipeError(f"samples is {samples!r}; expected a whole number")
         if samples and crops != 1:
             raise RecipeError(f"crops is {crops} and samples {samples}: every sample draws a crop; give one of them")
+        images = plain(images)
         data = unlabelled(images)
-        if not len(data):
-            return []
-        told = [{}] * len(data)
+        errors = [""] * len(data) if data.in_memory_pixels else [fact.error for fact in look(data)]
+        if any(errors) and _alone(images):
+            raise DataError(f"{data.names[0]} cannot be decoded: {errors[0]}")
+        readable = data.subset([i for i, error in enumerate(errors) if not error])
+        predictions = iter(self._predictions(readable, crops, samples, abstain or 0) if len(readable) else ())
+        nothing = np.full(len(self.class_names), np.nan, np.float32)
+        noise = dict.fromkeys(("spread", "mutual_information"), np.nan) if samples else {}
+        found = [Prediction(None, np.nan, nothing, **noise) if error else next(predictions) for error in errors]
+        paths = data.names if data.on_disk else [None] * len(data)
+        return [replace(p, path=path, error=error) for p, path, error in zip(found, paths, errors, strict=True)]
+
+    def _predictions(self, data: ImageData, crops, samples: int, abstain: float) -> list[Prediction]:
+        """Of images that can be decoded."""
+        spreads = [{}] * len(data)
         if samples:
             with _naming_bad_images(data):
                 found = noisy(self.model, data, self.recipe, samples)
             rows, best = found.mean, found.mean.argmax(1)
-            spread, information = found.std[np.arange(len(data)), best], found.mutual_information
-            told = [
-                dict(spread=float(s), mutual_information=float(i)) for s, i in zip(spread, information, strict=True)
-            ]
+            pairs = zip(found.std[np.arange(len(data)), best], found.mutual_information, strict=True)
+            spreads = [dict(spread=float(s), mutual_information=float(i)) for s, i in pairs]
         else:
             rows = self.probabilities(data, crops=crops)
-        sure = rows.max(1) >= (abstain or 0)
+        names = [self.class_names[row.argmax()] if row.max() >= abstain else None for row in rows]
         return [
-            Prediction(self.class_names[row.argmax()] if named else None, float(row.max()), row, **more)
-            for row, named, more in zip(rows, sure, told, strict=True)
+            Prediction(name, float(row.max()), row, **spread)
+            for name, row, spread in zip(names, rows, spreads, strict=True)
         ]
 
+    @safe_output()
     def evaluate(
         self, dataset, *, crops=1, scales=None, mode: str = "auto", average: str = "probabilities"
     ) -> Evaluation:
@@ -169,6 +200,7 @@ class Result:
         data = self.evaluable(dataset)
         return score(self.probabilities(data, crops=crops, scales=scales, mode=mode, average=average), data.labels)
 
+    @safe_output()
     def choose_crops(self, dataset) -> None:
         """Measure 5, 10 and 50 crops on labelled images that were not trained on: `crops="auto"` is from now on the
         cheapest set whose gain is beyond its noise, and the ledger has their rows. Where mirror images lose their
@@ -210,6 +242,7 @@ class Result:
 
         save(self, directory)
 
+    @safe_output()
     def export(
         self, directory, *, format: str = "saved_model", crops=1, top_k: int | None = None,
         abstain: float | None = None, quantize: str | None = None, proof=None, max_pixels: int = MAX_PIXELS,
@@ -223,6 +256,7 @@ class Result:
             max_pixels=max_pixels,
         )  # fmt: skip
 
+    @safe_output()
     def report(self, path) -> None:
         """Write one self-contained HTML page that tells what was done, why, and what came out."""
         from recipes.report import write
@@ -249,6 +283,13 @@ class Result:
             lines += [f"  {suspect}" for suspect in self.suspects[:5]]
         spent = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in self.seconds.items())
         return "\n".join([*lines, f"{sum(self.seconds.values()):.1f} s: {spent}"])
+
+
+def _alone(images) -> bool:
+    """Whether these are one encoded image, neither a folder nor a list."""
+    if isinstance(images, str | os.PathLike):
+        return not Path(images).expanduser().is_dir()
+    return isinstance(images, bytes)
 
 
 @contextmanager

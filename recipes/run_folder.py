@@ -20,6 +20,7 @@ from recipes.judged import Judged
 from recipes.ledger import Gain
 from recipes.linear import Linear
 from recipes.manifest import in_pack
+from recipes.output import safe_output
 from recipes.page import short
 from recipes.probe import MirrorTest, Probe, StageResult
 from recipes.recipe import Recipe
@@ -157,6 +158,7 @@ def _without_extra(recipe: Recipe) -> Recipe:
     return replace(said, policy=replace(recipe.policy, extra=None))
 
 
+@safe_output()
 def load(directory) -> Result:
     """The Result that `Result.save` or `finetune(output=...)` wrote.
 

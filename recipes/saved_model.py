@@ -9,6 +9,7 @@ import tensorflow as tf
 import augment
 from recipes.dense import dense_model, stride
 from recipes.graph_header import refusal, why_undecodable
+from recipes.output import printable
 from recipes.penultimate import features_model
 from recipes.result import Result
 from recipes.test_time import Crops, ways
@@ -48,7 +49,7 @@ class ServedModel(tf.Module):
             self._dense, self._step = dense_model(result.model, self._looks.size), stride(result.model)
         self._features = features_model(result.model)
         self.weights, self._stored = _stored(result.model, options.quantize)
-        self._names = np.array([name.encode() for name in result.class_names])
+        self._names = np.array([printable(name).encode() for name in result.class_names])
 
     def signatures(self) -> dict:
         """serving_default and rows (without class_names, which has no row per image): image_bytes, a string vector;

@@ -17,6 +17,7 @@ from recipes.errors import RecipeError, TrainingError
 from recipes.evaluation import Evaluation, score
 from recipes.features import images_alone
 from recipes.linear import content_folds
+from recipes.output import safe_output
 from recipes.plan import options
 from recipes.prepare import Prepared, prepare
 from recipes.recipe import Adjusted, Recipe
@@ -116,6 +117,7 @@ class Search:
         write(self, path)
 
 
+@safe_output()
 def search(
     dataset=None, *, backbone="auto", recipe="auto", space=None, trials: int = 30, storage: str | None = None,
     time_limit=None, sampler: str = "tpe", pruner: str | None = "median", validation=None, seed: int = 0,

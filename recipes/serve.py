@@ -11,6 +11,8 @@ from urllib.parse import quote
 import numpy as np
 
 from recipes.errors import OutputError, RecipesError
+from recipes.output import safe_output
+from recipes.serve_body import is_form, is_image, read_form
 from recipes.serve_limits import Limits
 from recipes.serve_model import LoadedModel, Overloaded, bounded, load_model
 
@@ -47,7 +49,8 @@ def application(model: LoadedModel, name: str, limits: Limits = Limits()):  # no
 
     async def predict(request):
         async with taken.body(request) as body:
-            signature, rows, columnar = _asked(body)
+            kind = request.headers.get("content-type", "")
+            signature, rows, columnar = _asked(body, kind, limits.queue)
             answer = await _answered(model, signature, rows, columnar, limits)
         return Response(answer, media_type="application/json")
 
@@ -153,12 +156,23 @@ class Bodies:
             raise Refused(503, "too many large requests at once; try again")
 
 
-def _asked(body: bytes):
-    """(signature, values, whether they came as columns) of a request's JSON."""
+def _asked(body: bytes, content_type: str, most: int):
+    """(signature, values, whether they came as columns) of a request: JSON, an image file, or a form with files."""
+    if is_form(content_type):
+        try:
+            signature, files = read_form(body, content_type, most)
+        except ValueError as error:
+            raise Refused(400, str(error)[:200]) from None
+        if not files:
+            raise Refused(400, "there are no images in the form; send at least one file")
+        return signature or "serving_default", files, False
+    if is_image(body, content_type):
+        return "serving_default", [body], False
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Refused(400, f"the body is not JSON: {str(error)[:200]}") from None
+        expected = 'send {"instances": [{"b64": "…"}]}, an image file, or a form with image files'
+        raise Refused(400, f"the body is not JSON ({str(error)[:200]}) and no image; {expected}") from None
     if not isinstance(asked, dict) or ("instances" in asked) == ("inputs" in asked):
         raise Refused(400, 'the body is not {"instances": [{"b64": "…"}, …]}, nor {"inputs": …}')
     signature = asked.get("signature_name") or "serving_default"
@@ -210,7 +224,9 @@ def _json(content) -> bytes:
 
 
 def _content(value, i: int) -> bytes:
-    """The bytes in {"b64": "…"}."""
+    """The bytes in {"b64": "…"}, or those that came as they are."""
+    if isinstance(value, bytes):
+        return value
     text = value.get("b64") if isinstance(value, dict) and len(value) == 1 else None
     if not isinstance(text, str):
         raise Refused(400, f'image {i} is no {{"b64": "…"}} with the file\'s bytes in base64')
@@ -240,6 +256,7 @@ def _page(model: LoadedModel, name: str) -> str:
     return _PAGE.read_text(encoding="utf-8").replace("/*FACTS*/null", inside)
 
 
+@safe_output()
 def serve(
     directory, *, host: str = "127.0.0.1", port: int = 8501, name: str | None = None, limits: Limits = Limits(),  # noqa: B008
 ) -> None:  # fmt: skip

@@ -11,6 +11,7 @@ import tensorflow as tf
 from recipes import image_folder
 from recipes.data import ImageData, Splits, check_pixels, labelled, stacked
 from recipes.errors import DataError
+from recipes.image_forms import listed, plain
 from recipes.labels import as_labels
 from recipes.manifest import is_pack, read_pack
 from recipes.table import SPLIT_FOLDERS, TABLE_SUFFIXES, read_table
@@ -63,38 +64,58 @@ def load(dataset, class_names: tuple[str, ...] | None = None) -> Splits:
 
 
 def unlabelled(images) -> ImageData:
-    """Images without labels as ImageData: a path, a folder, a list (array, column of a table) of paths or encoded
-    bytes, an array of pixels.
+    """Return images without labels as ImageData, in the order in which they are given.
 
-    Raises: DataError for anything else, a file that does not exist, or a folder without images.
+    Args:
+        images: One image, an iterable of images (all paths, all encoded, or all arrays), a folder, or a batch as one
+            array. An image is a path, encoded bytes, an open binary file, a Pillow image, or an array (height, width)
+            or (height, width, channels) of 0..255.
+
+    Raises:
+        DataError: `images` is anything else, a single path that does not exist, or a folder without images. Files of a
+            list are not looked at here.
     """
+    images = listed(plain(images))
     if isinstance(images, bytes):
         images = [images]
     if isinstance(images, str | os.PathLike):
-        images = image_folder.images_of(Path(images).expanduser(), IMAGE_SUFFIXES)
-    if isinstance(images, list | tuple) and all(isinstance(x, str | os.PathLike) for x in images):
+        images = _files(images)
+    if isinstance(images, list) and all(isinstance(x, str | os.PathLike) for x in images):
         images = names = [os.fspath(x) for x in images]
-        _check_exist(images)
-    elif isinstance(images, list | tuple) and all(isinstance(x, bytes) for x in images):
+    elif isinstance(images, list) and all(isinstance(x, bytes) for x in images):
         names = [f"images[{i}]" for i in range(len(images))]
-    elif isinstance(images, list | tuple) and any(isinstance(x, str | os.PathLike | bytes) for x in images):
+    elif isinstance(images, list) and any(isinstance(x, str | os.PathLike | bytes) for x in images):
         kinds = sorted({type(x).__name__ for x in images})
-        raise DataError(f"images are a list of {kinds}; expected only paths, only encoded bytes, or only arrays")
-    elif isinstance(images, list | tuple):
+        raise DataError(f"images are a list of {kinds}; expected only paths, only encoded images, or only arrays")
+    elif isinstance(images, list):
         images = stacked(images)
         names = [f"images[{i}]" for i in range(len(images))]
     else:
         kind, images = type(images).__name__, np.asarray(images)
-        if images.dtype.kind in "UO" and images.ndim == 1:
+        if images.dtype.kind in "SUO" and images.ndim == 1:
             return unlabelled(images.tolist())
         if images.dtype == object:
             raise DataError(
                 f"images are a {kind}; expected a path, a folder, a list of paths or of encoded bytes, or an array "
                 "(n, height, width, 3)"
             )
+        if images.ndim == 2:
+            images = images[None, ..., None]
         images = check_pixels(images[None] if images.ndim == 3 and images.shape[-1] in (1, 3, 4) else images)
         names = [f"images[{i}]" for i in range(len(images))]
     return ImageData(images, np.zeros(len(images), np.int64), ("",), tuple(names))
+
+
+def _files(path) -> list[str]:
+    """The image files of a folder, or the one file that `path` is."""
+    if not os.fspath(path):
+        raise DataError("the path of the images is empty; expected an image or a folder ('.' is this one)")
+    if "://" in os.fspath(path):
+        raise DataError(f"{path} is a web address; download the image and give its path or its bytes")
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise DataError(f"{path} does not exist (looked in {path.absolute().parent}); check the spelling")
+    return image_folder.images_of(path, IMAGE_SUFFIXES)
 
 
 def _check_exist(files: list[str]) -> None:
@@ -153,27 +174,30 @@ def _from_tfds(name: str, class_names) -> Splits:
 def _from_arrays(images, labels, class_names) -> ImageData:
     if isinstance(images, list | tuple) and len(images) == 2 and np.ndim(images[1]) == 1:
         raise DataError("dataset is a pair of pairs; pass the first as the dataset and the second as validation=")
-    if not isinstance(images, list | tuple):
+    images = listed(images)
+    if not isinstance(images, list):
         images = np.asarray(images)
         images = images.tolist() if images.dtype.kind in "SUO" else images
-    if isinstance(images, list | tuple) and any(isinstance(x, str | os.PathLike | bytes) for x in images):
+    if not len(images) and not len(labels):
+        raise DataError("images and labels are empty; give at least one image and its label")
+    if isinstance(images, list) and any(isinstance(x, str | os.PathLike | bytes) for x in images):
         strange = [x for x in images if not isinstance(x, str | os.PathLike | bytes)]
         if strange:
             raise DataError(
                 f"images are paths or encoded bytes, but {len(strange)} of {len(images)} are of the type "
                 f"{type(strange[0]).__name__}; leave out the rows that have no image"
             )
+        if len({isinstance(x, bytes) for x in images}) > 1:
+            raise DataError("images are paths and encoded bytes; expected only one of these: read the files first")
         images = [image if isinstance(image, bytes) else os.fspath(image) for image in images]
         names = [f"images[{i}]" if isinstance(image, bytes) else image for i, image in enumerate(images)]
         _check_exist([image for image in images if isinstance(image, str)])
     else:
-        images = stacked(images) if isinstance(images, list | tuple) else check_pixels(images)
+        images = stacked(images) if isinstance(images, list) else check_pixels(images)
         names = [f"images[{i}]" for i in range(len(images))]
     labels = as_labels(labels, names)
     if len(images) != len(labels):
         raise DataError(f"{len(images)} images but {len(labels)} labels; expected one label per image")
-    if len(images) == 0:
-        raise DataError("images and labels are empty")
     return labelled(images, labels, names, class_names)
 
 

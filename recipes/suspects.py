@@ -7,7 +7,7 @@ from scipy.special import softmax
 
 from recipes.data import ImageData, joined
 from recipes.features import Features
-from recipes.finding import printable
+from recipes.output import printable
 from recipes.probe import Probe
 
 _SURE = 0.8

@@ -7,8 +7,8 @@ import numpy as np
 
 from recipes.data import Splits, labelled
 from recipes.errors import DataError
-from recipes.finding import printable
 from recipes.labels import MISSING
+from recipes.output import printable
 from recipes.table_columns import recognise
 from recipes.table_files import locate
 from recipes.table_names import SPLIT_FOLDERS, Chosen, Columns, TableReading, override

@@ -16,6 +16,7 @@ from recipes.data import Splits, joined
 from recipes.features import Features, feature_tensors
 from recipes.finish import Finished, finish
 from recipes.fit import Fitted, fit, fit_again, stage_rates, unfreeze
+from recipes.ledger import training_outcome
 from recipes.linear import Linear, fit_path
 from recipes.probe import Probe
 from recipes.recipe import Recipe
@@ -273,15 +274,14 @@ def _told(recipe: Recipe, fitted: Fitted) -> Recipe:
             f"images of {recipe.test_size} px are classified as well as any, within the noise: the random crops of the "
             "training show things larger than whole images do"
         )
-    (nats, nats_error), (points, points_error) = fitted.gain, fitted.gained_accuracy
+    row = fitted.row()
+    low, high = (100 * end for end in row.interval)
     told = (
-        f"on the validation images training gained {nats:.3f} ± {nats_error:.3f} nats of likelihood and "
-        f"{100 * points:.1f} ± {100 * points_error:.1f} points of accuracy ({fitted.start.accuracy:.1%} to "
-        f"{fitted.best.accuracy:.1%})"
+        f"on the validation images finetuning changed the accuracy by {100 * row.gain:+.1f} points (95 % interval "
+        f"{low:+.1f} to {high:+.1f}), from {fitted.start.accuracy:.1%} to {row.accuracy:.1%}, and the log-likelihood "
+        f"by {row.nats:+.3f} nats"
     )
     told += ", every class counting alike" if recipe.balanced else ""
-    if not fitted.better:
-        return recipe.because(f"{told}: not beyond the noise, so the linear classifier is what you get")
-    if fitted.share < 1:
-        told += f", with {fitted.share:.0%} of the way from the linear classifier's to the finetuned weights"
-    return recipe.because(f"{told}: kept")
+    if fitted.best_share < 1:
+        told += f", with {fitted.best_share:.0%} of the way from the linear classifier's to the finetuned weights"
+    return recipe.because(f"{told}: {training_outcome(row)}")

@@ -140,7 +140,7 @@ def test_a_training_that_is_undone_leaves_the_network_as_it_was(photos, held_out
     result = recipes.finetune(
         photos, backbone=small_network(), recipe=recipe, validation=held_out, snapshots=snapshots
     )  # fmt: skip
-    assert not result.recipe.epochs and "linear classifier is what you get" in str(result.recipe)
+    assert not result.recipe.epochs and "reverted to the linear classifier" in str(result.recipe)
     np.testing.assert_allclose(rows(result, held_out), result.judged.probabilities, rtol=1e-3, atol=1e-6)
 
 

@@ -82,6 +82,20 @@ def test_a_process_with_tensorflow_alone_answers_the_same(exported, tmp_path):
     np.testing.assert_allclose(told["rows"]["probabilities"], answer["probabilities"], atol=1e-6)
 
 
+def test_names_that_are_not_utf_8_are_written_readably(exported, tmp_path):
+    names = ["blue", "caf\udce9", "red"]
+    result = replace(exported.result, class_names=names, command={"dataset": "d\udce9"})
+    extra = result.export(tmp_path / "keras", format="keras") / "assets.extra"
+    metadata = json.loads((extra / "metadata.json").read_text(encoding="utf-8"))
+    assert metadata["class_names"] == ["blue", "caf\\xe9", "red"] and metadata["command"] == {"dataset": "d\\xe9"}
+    assert "caf\\xe9" in (extra / "model_card.md").read_text(encoding="utf-8")
+    served = saved_model.ServedModel(result, saved_model.Options(1, 3, None, None, 10**6)).signatures()[
+        "serving_default"
+    ]
+    content = tf.constant([png(picture((210, 50, 40), 1))])
+    assert served(content)["class_names"].numpy().tolist() == [b"blue", b"caf\\xe9", b"red"]
+
+
 def test_the_features_are_what_the_linear_classifier_sees(exported, tmp_path):
     result, photos, directory = exported.result, exported.photos, exported.versions / "1"
     file = photos / "red" / "024.jpg"

@@ -1,5 +1,6 @@
 """Every form a dataset may come in, and what is said of the forms that are wrong."""
 
+import io
 import math
 
 import numpy as np
@@ -255,16 +256,30 @@ def test_unlabelled_forms(tmp_path):
     assert len(unlabelled(pixels)) == 3
     assert len(unlabelled(pixels[0])) == 1
     assert unlabelled(np.array(files)).names == unlabelled(Column(files)).names == tuple(files)
+    for iterable in (iter(files), (file for file in files), dict.fromkeys(files).keys()):
+        assert unlabelled(iterable).names == tuple(files)
+    for one in (memoryview(jpeg(pixels[0])), io.BytesIO(jpeg(pixels[0]))):
+        assert unlabelled(one).images == [jpeg(pixels[0])]
+    assert unlabelled(pixels[0, ..., 0]).images.shape == (1, 40, 48, 1)
+    with pytest.raises(DataError, match="open as text"):
+        unlabelled(io.StringIO("x"))
     assert load((Column(files), Column(["a", "b"] * 2))).train.names == tuple(files)
     for gaps in ([*files[:3], math.nan], [None, *files[1:]]):
         with pytest.raises(DataError, match=r"1 of 4 are of the type .* leave out the rows"):
             load((Column(gaps), ["a", "b"] * 2))
-    with pytest.raises(DataError, match="do not exist"):
-        unlabelled([tmp_path / "none.jpg"])
+    for path, message in ((tmp_path / "none.jpg", "does not exist"), ("", "is empty"), ("http://x/a.jpg", "address")):
+        with pytest.raises(DataError, match=message):
+            unlabelled(path)
     for mixed in ([files[0], jpeg(pixels[0])], [files[0], pixels[0]]):
-        with pytest.raises(DataError, match="only paths, only encoded bytes, or only arrays"):
+        with pytest.raises(DataError, match="only paths, only encoded images, or only arrays"):
             unlabelled(mixed)
-    for no_images in (None, iter(pixels), {"a": 1}):
+    with pytest.raises(DataError, match="expected only one of these"):
+        load(([*mixed[:1], jpeg(pixels[0])], ["a", "b"]))
+    with pytest.raises(DataError, match="images and labels are empty"):
+        load(([], []))
+    with pytest.raises(DataError, match="no array of pixels"):
+        unlabelled([(pixels[0], 1)])
+    for no_images in (None, {"a": 1}):
         with pytest.raises(DataError, match="expected a path, a folder"):
             unlabelled(no_images)
 

@@ -197,11 +197,19 @@ def test_wrong_crops(result, photos, options, message):
         result.evaluate(photos, **options)
 
 
-def test_damaged_images_are_named_at_any_crops(result, photos, tmp_path):
-    (tmp_path / "half.jpg").write_bytes((photos / "red" / "016.jpg").read_bytes()[:500])
+def test_damaged_images_are_marked_at_any_crops(result, photos, tmp_path):
+    content = (photos / "red" / "016.jpg").read_bytes()
+    (tmp_path / "half.jpg").write_bytes(content[:500])
+    (tmp_path / "whole.jpg").write_bytes(content)
     for options in ({"crops": 10}, {"samples": 2}):
-        with pytest.raises(DataError, match=r"1 of 1 images cannot be decoded: .*half\.jpg"):
-            result.predict(tmp_path, **options)
+        bad, good = result.predict(tmp_path, **options)
+        assert bad.error.startswith("truncated jpeg") and bad.class_name is None and np.isnan(bad.probability)
+        assert bad.path == str(tmp_path / "half.jpg") and not good.error
+        assert (bad.spread is None) == (good.spread is None) == ("crops" in options)
+        with pytest.raises(DataError, match=r"half\.jpg cannot be decoded: truncated jpeg"):
+            result.predict(tmp_path / "half.jpg", **options)
+    with pytest.raises(DataError, match=r"1 of 2 images cannot be decoded: .*half\.jpg"):
+        result.probabilities(tmp_path, crops=10)
 
 
 def noise_model(rate=0.5):

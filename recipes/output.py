@@ -1,0 +1,144 @@
+"""Printing that never ends a run: what a stream cannot show is replaced, and a stream that fails is left alone."""
+
+import codecs
+import logging
+import os
+import sys
+from contextlib import contextmanager
+
+REPLACE = "recipes.replace"  # name of the codec error handler below
+_PLAIN = {"×": "x", "±": "+/-", "−": "-", "–": "-", "—": "-", "…": "...", "→": "->", "▶": ">", "·": "*", "√": "sqrt ",
+          "²": "^2", "‖": "||", "━": "=", "‘": "'", "’": "'", "“": '"', "”": '"'}  # fmt: skip
+
+
+def _replacement(error: UnicodeError) -> tuple[str, int]:
+    """Codec error handler: a plain character of the same meaning, or an escape."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN.get(c) or _escaped(c) for c in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(REPLACE, _replacement)
+
+
+def _escaped(character: str) -> str:
+    r"""\uNNNN, or \xNN for a byte of a file name that is not UTF-8."""
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("ascii", "backslashreplace").decode("ascii")
+
+
+def printable(text: str, encoding: str = "utf-8") -> str:
+    r"""Return `text` with every character that `encoding` lacks replaced.
+
+    In UTF-8, these are the bytes of file names that are not UTF-8; they become \xNN.
+    """
+    return text.encode(encoding, REPLACE).decode(encoding)
+
+
+class SafeStream:
+    """A text stream whose `write` and `flush` never raise.
+
+    Characters that the stream's encoding lacks are replaced. What cannot be written at all is dropped: the reader of a
+    pipe has gone, the disk is full, the stream is closed, or there is no stream (`None`, as under pythonw).
+
+    Args:
+        stream: The stream to write to. An object with `write` alone is enough.
+    """
+
+    def __init__(self, stream):
+        self._stream, self._warned = stream, False
+
+    @property
+    def encoding(self) -> str:
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"write() takes a str, got {type(text).__name__}")
+        if self._stream is not None:
+            try:
+                self._write(text)
+            except Exception as error:  # whatever a stream of the caller's own raises, the run goes on
+                self._warn(error)
+        return len(text)
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError:
+            self._stream.write(printable(text, self.encoding))
+
+    def writelines(self, lines) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        if hasattr(self._stream, "flush"):
+            try:
+                self._stream.flush()
+            except Exception as error:
+                self._warn(error)
+
+    def isatty(self) -> bool:
+        try:
+            return bool(self._stream.isatty())
+        except (AttributeError, ValueError):  # there is no such method or no stream, or it is closed
+            return False
+
+    def __getattr__(self, name: str):
+        if name == "_stream":  # a copy that is being made has none yet
+            raise AttributeError(name)
+        return getattr(self._stream, name)
+
+    def _warn(self, error: Exception) -> None:
+        """Log the first failure, unless the reader of a pipe left, which is its right."""
+        if not self._warned and not isinstance(error, BrokenPipeError):
+            self._warned = True
+            logging.getLogger("recipes").warning("output is lost, the run goes on: %s: %s", type(error).__name__, error)
+
+
+@contextmanager
+def safe_output():
+    """Make `sys.stdout` and `sys.stderr` a `SafeStream` each for the duration; also a decorator.
+
+    Every public function that prints, or shows a progress bar, is decorated with it: its own prints, those of Keras and
+    rich, and those of the caller's callbacks all go through these two names. A stream with strict errors stays lenient
+    afterwards, so that the caller's own `print(result)` does not fail at the end of a run either.
+    """
+    before = sys.stdout, sys.stderr
+    safe = [stream if isinstance(stream, SafeStream) else SafeStream(_lenient(stream)) for stream in before]
+    sys.stdout, sys.stderr = safe
+    try:
+        yield
+    finally:
+        if sys.stdout is safe[0]:
+            sys.stdout = before[0]
+        if sys.stderr is safe[1]:
+            sys.stderr = before[1]
+
+
+def _lenient(stream):
+    """Return `stream`, which from now on replaces characters that its encoding lacks, where it raised."""
+    if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
+        try:
+            stream.reconfigure(errors=REPLACE)
+        except (OSError, ValueError):
+            return stream  # it is closed, or nobody reads it: `SafeStream` drops what is written
+    return stream
+
+
+def discard_unwritable() -> None:
+    """Point standard streams that cannot be written to the null device.
+
+    Python flushes them when it ends; where that fails, the exit code would be 120.
+    """
+    for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
+        try:
+            stream.flush()
+        except OSError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+        except ValueError:  # closed already
+            continue

@@ -1,0 +1,70 @@
+"""Images in the body of a request as they are: one image file, or a form as browsers and `curl -F` send it."""
+
+from email.message import Message
+from email.parser import BytesHeaderParser
+
+import augment
+
+_LARGEST_HEAD = 8192  # bytes of the headers of one part
+_SIGNATURE = "signature_name"
+
+
+def is_image(body: bytes, content_type: str) -> bool:
+    """Return whether a body is an image file: its type says so, or its first bytes do, whatever the type is."""
+    kind = _typed(content_type).get_content_type()
+    return kind.startswith("image/") or kind == "application/octet-stream" or bool(augment.file_kind(body))
+
+
+def is_form(content_type: str) -> bool:
+    return _typed(content_type).get_content_type() == "multipart/form-data"
+
+
+def read_form(body: bytes, content_type: str, most: int) -> tuple[str, list[bytes]]:
+    """Return the signature's name ("" without one) and the files of a multipart/form-data body, in order (RFC 7578).
+
+    Splitting takes time and memory in proportion to the body, however many parts it claims to have.
+
+    Args:
+        most: Number of files that are read at most.
+
+    Raises:
+        ValueError: The body is no such form, has more files, or has a field that is no file and not `signature_name`.
+    """
+    boundary = _typed(content_type).get_boundary()
+    if not boundary:
+        raise ValueError("the multipart body has no boundary in its Content-Type; let the client set that header")
+    parts = (b"\r\n" + body).split(b"\r\n--" + boundary.encode("latin-1"), most + 3)[1:]
+    too_many = f"more than {most} images in one request; send at most {most}"
+    if len(parts) > most + 2:  # files, the signature's name, and what follows the last boundary
+        raise ValueError(too_many)
+    signature, files = "", []
+    for part in parts:
+        if part.startswith(b"--"):
+            return signature, files
+        name, is_file, content = _part(part)
+        if is_file:
+            files.append(content)
+            if len(files) > most:
+                raise ValueError(too_many)
+        elif name == _SIGNATURE:
+            signature = content.decode("utf-8", "replace")
+        else:
+            raise ValueError(f"the field {name!r} is no file; send images as files, as `curl -F image=@a.jpg` does")
+    raise ValueError("the multipart body ends before its last boundary; send all of it")
+
+
+def _part(part: bytes) -> tuple[str, bool, bytes]:
+    """Return the name of a part, whether it is a file, and its content."""
+    head, gap, content = part.partition(b"\r\n\r\n")
+    if not gap or len(head) > _LARGEST_HEAD:
+        raise ValueError("a part of the multipart body has no end of its headers; separate them by an empty line")
+    headers = BytesHeaderParser().parsebytes(head.lstrip())
+    name = headers.get_param("name", "", header="content-disposition")
+    is_file = headers.get_filename() is not None or headers.get_content_maintype() == "image"
+    return str(name), is_file, content
+
+
+def _typed(content_type: str) -> Message:
+    message = Message()
+    message["content-type"] = content_type
+    return message

@@ -1,0 +1,163 @@
+"""Printing never ends a run, whatever the streams are."""
+
+import contextlib
+import errno
+import inspect
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+from makers import folder, small_network
+
+import recipes
+from recipes.input_worker import serve as input_worker
+from recipes.output import SafeStream, printable, safe_output
+from recipes.serve import serve
+
+TEXT = "plan ▶ 3 × 2 … ± 1 \udcff ä 猫\n"
+ROOT = Path(__file__).resolve().parents[2]
+PURE = {"adjusted", "finetune_all", "finetune_few", "from_csv", "from_scratch", "ledger_table", "lecture_scales",
+        "linear_probe", "plan"}  # fmt: skip
+
+
+class WriteOnly:
+    """The least that `print` takes for a stream."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+
+class Hostile(WriteOnly):
+    """An ASCII stream that also fails at every third write, in turn as a full disk, a closed file and a dead widget."""
+
+    encoding, count = "ascii", 0
+
+    def write(self, text):
+        text.encode(self.encoding)
+        self.count += 1
+        if self.count % 3 == 0:
+            raise (OSError(errno.ENOSPC, "No space left on device"), ValueError("closed"), RuntimeError("gone"))[
+                self.count // 3 % 3
+            ]
+        super().write(text)
+
+
+def encoded(encoding: str) -> tuple[io.BytesIO, io.TextIOWrapper]:
+    content = io.BytesIO()
+    return content, io.TextIOWrapper(content, encoding, write_through=True)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        ("ascii", b"plan > 3 x 2 ... +/- 1 \\xff \\xe4 \\u732b\n"),
+        ("cp1252", b"plan > 3 \xd7 2 \x85 \xb1 1 \\xff \xe4 \\u732b\n"),
+        ("utf-8", "plan ▶ 3 × 2 … ± 1 \\xff ä 猫\n".encode()),
+    ],
+)
+def test_characters_that_an_encoding_lacks_are_replaced(encoding, expected):
+    content, stream = encoded(encoding)
+    with pytest.raises(UnicodeEncodeError):
+        stream.write(TEXT)
+    assert SafeStream(stream).write(TEXT) == len(TEXT)
+    assert content.getvalue() == printable(TEXT, encoding).encode(encoding) == expected
+
+
+def test_what_cannot_be_written_is_dropped_and_said_once(caplog):
+    closed = io.StringIO()
+    closed.close()
+    read, write = os.pipe()
+    os.close(read)
+    for stream, warnings in [
+        (None, 0), (WriteOnly(), 0), (os.fdopen(write, "w", buffering=1), 0), (closed, 1),
+        (open("/dev/full", "w", buffering=1), 1),  # noqa: SIM115
+    ]:  # fmt: skip
+        caplog.clear()
+        safe = SafeStream(stream)
+        print("a", file=safe, flush=True)
+        safe.writelines(["b\n", "c\n"])
+        assert not safe.isatty() and safe.encoding.lower() == "utf-8"
+        assert len(caplog.records) == warnings
+        with contextlib.suppress(OSError, AttributeError):  # what its buffer still holds
+            stream.close()
+
+
+def test_only_text_is_written():
+    with pytest.raises(TypeError, match="write\\(\\) takes a str, got bytes"):
+        SafeStream(None).write(b"")
+
+
+def test_streams_are_given_back_and_stay_lenient(monkeypatch):
+    content, stream = encoded("ascii")
+    other = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+
+    @safe_output()
+    def printing(text):
+        """Its docstring."""
+        outer = sys.stdout
+        with safe_output():
+            assert sys.stdout is outer is not stream
+        print(text)
+        return text
+
+    assert (printing("×"), printing.__doc__) == ("×", "Its docstring.")
+    assert sys.stdout is stream
+    print("…")  # the caller's own
+    assert content.getvalue() == b"x\n...\n"
+    with safe_output():
+        monkeypatch.setattr(sys, "stdout", other)
+    assert sys.stdout is other  # what the caller put there meanwhile
+
+
+def test_public_functions_print_safely():
+    members = {name: getattr(recipes, name) for name in recipes.__all__}
+    functions = {name: f for name, f in members.items() if inspect.isfunction(f)} | {
+        name: getattr(recipes.Result, name)
+        for name in ("predict", "probabilities", "evaluate", "choose_crops", "export", "report")
+    } | {"serve": serve, "input_worker": input_worker}  # fmt: skip
+    assert set(functions) >= PURE
+    assert {name for name, f in functions.items() if not hasattr(f, "__wrapped__")} == PURE
+
+
+def test_a_training_outlives_its_output(tmp_path, monkeypatch):
+    stream = Hostile()
+    monkeypatch.setattr(sys, "stdout", stream)
+    epochs = []
+    talks = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: print("▶", epochs.append(epoch)))
+    result = recipes.finetune(folder(tmp_path), backbone=small_network(), callbacks=[talks],
+                              recipe=recipes.adjusted("all", size=32, epochs=2))  # fmt: skip
+    assert epochs == [0, 1] and len(result.history["loss"]) == 2
+    assert "linear classifier" in stream.text and stream.count > 9
+
+
+def test_the_babysitter_alone_outlives_its_output(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Hostile())
+    sitter = recipes.Babysitter(tmp_path)
+    for _ in range(4):
+        sitter._say("×")
+    assert sitter.verdicts == ["×"] * 4
+
+
+def test_the_command_line_does_its_work_when_nobody_reads(tmp_path):
+    """As `recipes finetune … | head -0` does, on a machine whose encoding is not UTF-8."""
+    folder(tmp_path / "photos")
+    small_network(tmp_path / "small.keras")
+    command = [sys.executable, "-m", "recipes", "finetune", "photos", "--backbone", "small.keras", "--recipe", "probe"]
+    read, write = os.pipe()
+    os.close(read)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run([*command, "--output", "run"], cwd=tmp_path, env=environment, stdout=write,
+                          stderr=subprocess.PIPE, text=True, encoding="cp1252")  # fmt: skip
+    os.close(write)
+    assert done.returncode == 0, done.stderr
+    assert "Error" not in done.stderr and "Exception" not in done.stderr
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert len(recipes.load(tmp_path / "run").class_names) == 3

@@ -1,0 +1,115 @@
+"""The files in a request's body, and what comes of bodies that are no such thing."""
+
+import email.policy
+import json
+import re
+from email.mime.application import MIMEApplication
+from email.mime.multipart import MIMEMultipart
+from urllib import request
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from makers import picture, png
+from serving import get
+
+from recipes.serve_body import is_form, is_image, read_form
+
+TYPE = "multipart/form-data; boundary=xyz"
+
+
+def form(*files: bytes, end: bytes = b"--xyz--\r\n", **fields: str) -> bytes:
+    """A body as browsers send it."""
+    parts = [
+        b'Content-Disposition: form-data; name="%s"\r\n\r\n%s' % (k.encode(), v.encode()) for k, v in fields.items()
+    ]
+    head = (
+        b'Content-Disposition: form-data; name="image"; filename="a \xc3\xa4.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+    )
+    return b"".join(b"--xyz\r\n" + part + b"\r\n" for part in [*parts, *(head + file for file in files)]) + end
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.binary(max_size=300).filter(lambda b: b"\r\n--xyz" not in b"\r\n" + b), max_size=5))
+def test_files_arrive_as_they_were_sent(files):
+    assert read_form(form(*files), TYPE, 5) == ("", files)
+    assert read_form(b"preamble\r\n" + form(*files, signature_name="features") + b"epilogue", TYPE, 5) == (
+        "features", files,
+    )  # fmt: skip
+
+
+def test_a_form_of_another_writer_is_read():
+    """Python's own MIME writer: other boundary, other order of headers, quoted."""
+    sent, content = MIMEMultipart("form-data"), bytes(range(256)) * 3
+    part = MIMEApplication(content, _encoder=lambda part: None)
+    part.add_header("Content-Disposition", "form-data", name="file", filename="ä.jpg")
+    sent.attach(part)
+    head, _, body = sent.as_bytes(policy=email.policy.HTTP).partition(b"\r\n\r\n")
+    kind = re.sub(r"\s+", " ", re.search(rb"(?is)content-type: (.*?boundary=\S+)", head)[1].decode())
+    signature, files = read_form(body.replace(b"\n", b"\r\n").replace(b"\r\r\n", b"\r\n"), kind, 3)
+    assert signature == "" and len(files) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "word"),
+    [
+        (form(b"a"), "multipart/form-data", "no boundary"),
+        (b"", TYPE, "ends before"),
+        (form(b"a", end=b""), TYPE, "ends before"),
+        (form(b"a")[:-12], TYPE, "ends before"),
+        (form(b"a", b"b", b"c"), TYPE, "more than 2"),
+        (form(*[b""] * 1000), TYPE, "more than 2"),
+        (form(b"a", crops="10"), TYPE, "the field 'crops' is no file"),
+        (b"--xyz\r\nno headers\r\n--xyz--", TYPE, "no end of its headers"),
+        (b"--xyz\r\n" + b"a: b\r\n" * 2000 + b"\r\n\r\n--xyz--", TYPE, "no end of its headers"),
+    ],
+)
+def test_wrong_forms_say_what_is_wrong(body, kind, word):
+    with pytest.raises(ValueError, match=word):
+        read_form(body, kind, 2)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200), st.text(max_size=40), st.integers(0, 3))
+def test_no_body_raises_anything_else(body, kind, most):
+    for content_type in (kind, "multipart/form-data; " + kind, TYPE):
+        is_form(content_type), is_image(body, content_type)
+        for content in (body, b"--xyz\r\n" + body + b"\r\n--xyz--", form(body)):
+            try:
+                read_form(content, content_type, most)
+            except ValueError:
+                continue
+
+
+def send(address, body: bytes, kind: str):
+    return get(request.Request(f"{address}/v1/models/flowers:predict", body, {"Content-Type": kind}))
+
+
+def test_the_server_reads_files_and_forms(exported, server):
+    result, photos, _ = exported
+    contents = [file.read_bytes() for file in sorted(photos.glob("*/*.jpg"))[::12]]
+    expected = [p.probabilities for p in result.predict(contents)]
+    status, _, told = send(server[0], form(*contents, b"no image"), TYPE)
+    assert status == 200 and [bool(row["error"]) for row in told["predictions"]] == [False] * len(contents) + [True]
+    np.testing.assert_allclose([r["probabilities"] for r in told["predictions"][:-1]], expected, atol=1e-5)
+    for kind in ("image/jpeg", "application/octet-stream", "application/x-www-form-urlencoded", "application/json"):
+        status, _, told = send(server[0], contents[0], kind)
+        assert status == 200 and len(told["predictions"]) == 1
+        np.testing.assert_allclose(told["predictions"][0]["probabilities"], expected[0], atol=1e-5)
+    content = png(picture((210, 50, 40), 1))
+    assert "features" in send(server[0], form(content, signature_name="features"), TYPE)[2]["predictions"][0]
+    for body, kind, code, word in [
+        (b"no image", "image/jpeg", 400, "not an image"),
+        (b"", "image/png", 400, "zero bytes"),
+        (form(), TYPE, 400, "no images in the form"),
+        (form(content, signature_name="classify"), TYPE, 400, "this model has"),
+        (form(content, signature_name="pixels"), TYPE, 400, "pixels are no list"),
+        (form(content, end=b""), TYPE, 400, "ends before"),
+        (form(*[b""] * 300), TYPE, 400, "more than 256"),
+        (form(bytes(2**20)), TYPE, 413, "larger than"),
+        (b"{", "application/json", 400, "not JSON"),
+    ]:
+        status, headers, told = send(server[0], body, kind)
+        assert (status, headers["content-type"]) == (code, "application/json") and word in told["error"], told
+    assert send(server[0], json.dumps({"instances": []}).encode(), "image/jpeg")[0] == 400
