@@ -28,6 +28,8 @@ class Start:
     measured, features: the probe of the training images, and what the frozen network makes of training and validation
     images, in that order; None where random weights are trained.
     image_seconds: of one image's pass through the network; 0 where nobody measured it.
+    taps_given: whether the user chose the stages that are classified from, so that the linear classifier that a
+    training has to beat reads these too.
     """
 
     network: Backbone
@@ -35,6 +37,7 @@ class Start:
     measured: Probe | None
     features: Features | None
     image_seconds: float = 0.0
+    taps_given: bool = False
 
     @property
     def classes(self) -> int:
@@ -101,9 +104,11 @@ class Start:
         return replace(self.copy(), splits=part, measured=replace(told, stages=stages), features=features)
 
     def rival(self, recipe: Recipe) -> Recipe:
-        """The recipe whose linear classifier a training has to beat: on the best stages, where `recipe` reads all."""
-        head = self.measured.head
-        return replace(recipe, taps=head.taps) if recipe.taps == self.measured.stages[-1].taps else recipe
+        """The recipe whose linear classifier a training has to beat: on the best stages, where the plan lets `recipe`
+        read all."""
+        if self.taps_given or recipe.taps != self.measured.stages[-1].taps:
+            return recipe
+        return replace(recipe, taps=self.measured.head.taps)
 
     def held_out_logits(self, recipe: Recipe, views: int = 1) -> np.ndarray:
         """Logits (views, n, classes) of the validation images by the linear classifier of the training images."""
