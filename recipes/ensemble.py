@@ -123,8 +123,8 @@ def _same_architecture(results) -> None:
             raise RecipeError(
                 f"soup: {_named(results, i)} {differing[0]}, but {_named(results, 0)} {differing[1]}; a soup needs "
                 "runs of one architecture and one pretrained start. Train one of them again by the recipe of the "
-                "other: `recipes finetune PHOTOS --backbone BACKBONE --recipe RUN --seed SEED`, where RUN is the folder "
-                "of the other run (in Python `recipe=recipes.load(RUN).recipe`). " + _PREDICTIONS
+                "other: `recipes finetune PHOTOS --backbone BACKBONE --recipe RUN --seed SEED`, where RUN is the "
+                "folder of the other run (in Python `recipe=recipes.load(RUN).recipe`). " + _PREDICTIONS
             )
 
 

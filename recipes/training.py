@@ -1,5 +1,6 @@
 """From a start and a recipe to a classifier: linear or by gradient steps, judged, then made of all images."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from recipes.data import Splits, joined
 from recipes.features import Features, feature_tensors
 from recipes.finish import Finished, finish
 from recipes.fit import Fitted, fit, fit_again, stage_rates, unfreeze
+from recipes.learning_rate import ENOUGH, peak
 from recipes.linear import Linear, fit_path
 from recipes.probe import Probe
 from recipes.recipe import Recipe
@@ -260,6 +262,12 @@ def _told(recipe: Recipe, fitted: Fitted) -> Recipe:
     """`recipe` with how its training went among the reasons."""
     done = len(fitted.history.get("val_loss", ()))
     recipe = recipe.because(*fitted.told)
+    updates = recipe.epochs * math.ceil(fitted.images / recipe.batch_size)
+    if (highest := peak(recipe, updates)) < recipe.learning_rate:
+        recipe = recipe.because(
+            f"{updates} updates are few: the learning rate peaks at {highest:.2g} instead of {recipe.learning_rate:g}, "
+            f"which a training of {ENOUGH} updates takes"
+        )
     if fitted.cut:
         recipe = recipe.because(f"the time limit ended training after {done} of {recipe.epochs} epochs")
     if recipe.snapshots > 1 and fitted.snapshots:

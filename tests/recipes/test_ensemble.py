@@ -114,8 +114,11 @@ def test_what_cannot_be_joined(runs, photos, tmp_path):
         with pytest.raises(RecipeError, match=r"got \['str'\]"):
             joined([runs[0], "run"])
     narrower = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", size=32, taps=(0,)))
-    with pytest.raises(RecipeError, match=r"run 2 of 2 \(seed 0\) classifies from stage 1, but run 1 of 2 \(seed 0\) "
-                                          r"classifies from the last stage.* --recipe RUN .*`recipes ensemble`"):  # fmt: skip
+    message = (
+        r"run 2 of 2 \(seed 0\) classifies from stage 1, but run 1 of 2 \(seed 0\) classifies from the last stage"
+        r".* --recipe RUN .*`recipes ensemble`"
+    )
+    with pytest.raises(RecipeError, match=message):
         recipes.soup([runs[0], narrower])
     random = dataclasses.replace(runs[1], recipe=dataclasses.replace(runs[1].recipe, warm_start=False, epochs=1))
     with pytest.raises(RecipeError, match="begins with random weights"):

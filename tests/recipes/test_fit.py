@@ -18,7 +18,7 @@ from recipes.choice import Candidates, Score, better, choose, cross_fitted, gain
 from recipes.classifier import logits_model
 from recipes.descent import AdjustedCrossentropy
 from recipes.fit import fit, fit_again, stage_rates, unfreeze
-from recipes.learning_rate import schedule
+from recipes.learning_rate import learning_rate, peak, schedule
 from recipes.sources import load
 
 
@@ -126,6 +126,48 @@ def test_each_cycle_ends_at_a_low_learning_rate_and_the_next_begins_at_a_higher(
     for end in ends[:-1]:
         assert float(rate(50 * end - 1)) < 0.002 and float(rate(50 * end)) == pytest.approx(0.015)
     assert float(rate(50 * epochs - 1)) < 0.002
+
+
+def rates_of(recipe, updates):
+    rate = learning_rate(recipe, updates)
+    return np.array([float(rate(step)) for step in range(updates * recipe.epochs)])
+
+
+@pytest.mark.parametrize(("epochs", "updates"), [(1, 1), (1, 5), (3, 5), (5, 5), (10, 10), (39, 5)])
+def test_few_updates_from_the_linear_classifier_are_small_and_warm_up_for_long(epochs, updates):
+    recipe = dataclasses.replace(recipes.finetune_few(32), epochs=epochs)
+    rates, total = rates_of(recipe, updates), epochs * updates
+    assert rates.max() <= 1e-3 * total / 200 + 1e-9
+    if total > 1:
+        assert rates.argmax() == min(20, total // 2) and rates.max() == pytest.approx(1e-3 * total / 200, rel=1e-5)
+
+
+@pytest.mark.parametrize(("epochs", "updates"), [(40, 5), (12, 32), (12, 400)])
+@pytest.mark.parametrize("ready", [recipes.finetune_few, recipes.finetune_all])
+def test_a_training_of_200_updates_and_more_takes_the_recipes_rate(epochs, updates, ready):
+    total = epochs * updates
+    warm, step = min(100, total // 10), np.arange(total)
+    expected = 1e-5 + 0.99e-3 * (1 + np.cos(np.pi * np.maximum(0, step - warm) / (total - warm))) / 2
+    expected *= np.minimum(1, (step + 1) / (warm + 1))
+    np.testing.assert_allclose(rates_of(dataclasses.replace(ready(32), epochs=epochs), updates), expected, rtol=1e-3)
+
+
+def test_random_weights_take_the_recipes_rate_at_once():
+    recipe = dataclasses.replace(recipes.from_scratch(32), epochs=3)
+    assert peak(recipe, 15) == 1e-3 and rates_of(recipe, 5).argmax() == 1
+
+
+@pytest.mark.parametrize("name", ["few", "all"])
+def test_a_short_training_does_not_fall_below_the_linear_classifier(name):
+    """Five updates at a rate for hundreds lost four points and tripled the loss here."""
+    data = load("digits")
+    held_out = data.test.subset(np.arange(0, len(data.test), 4))
+    recipe = recipes.adjusted(name, size=32, epochs=1, refit=False)
+    result = recipes.finetune(data.train, backbone="glyphs", recipe=recipe, validation=held_out)
+    linear = recipes.finetune(data.train, backbone="glyphs", recipe="probe", validation=held_out).judged
+    losses = -np.log(linear.probabilities[np.arange(len(linear.labels)), linear.labels])
+    assert result.history["val_loss"][-1] < losses.mean() + 2 * losses.std() / np.sqrt(len(losses))
+    assert "updates are few: the learning rate peaks at" in str(result.recipe)
 
 
 def test_keep_best_restores_and_stops():
