@@ -115,7 +115,7 @@ def test_what_cannot_be_joined(runs, photos, tmp_path):
             joined([runs[0], "run"])
     narrower = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", size=32, taps=(0,)))
     message = (
-        r"run 2 of 2 \(seed 0\) classifies from stage 1, but run 1 of 2 \(seed 0\) classifies from the last stage"
+        r"run 2 of 2 \(seed 0\) classifies from stage 1, but run 1 of 2 \(seed 0\) classifies from stages 1, 2"
         r".* --recipe RUN .*`recipes ensemble`"
     )
     with pytest.raises(RecipeError, match=message):
@@ -134,9 +134,15 @@ def test_a_soup_of_other_pretrained_starts_is_refused_though_the_shapes_agree(ph
     assert recipes.ensemble(pair).class_names == pair[0].class_names
 
 
-def test_the_last_stage_by_name_or_by_default_is_one_architecture(runs, photos):
-    named = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", size=32, taps=(1,)))
-    assert recipes.soup([runs[0], named]).class_names == named.class_names
+def test_the_last_stage_by_name_or_by_default_is_one_architecture(photos):
+    default = recipes.linear_probe(32)
+    pair = [
+        recipes.finetune(photos, backbone=small_network(), recipe=dataclasses.replace(default, taps=taps))
+        for taps in (None, (1,))
+    ]
+    joint = recipes.soup(pair)
+    for found, *each in zip(joint.model.get_weights(), *(run.model.get_weights() for run in pair), strict=True):
+        np.testing.assert_allclose(found, np.mean(each, 0), atol=1e-6)
 
 
 def test_a_runs_recipe_gives_the_next_seeds_its_architecture(photos, monkeypatch):
