@@ -7,14 +7,14 @@ import keras
 import optimizers
 from recipes.recipe import Recipe
 
-ENOUGH = 200  # updates of a training from the linear classifier from which on it takes the recipe's learning rate
+ENOUGH = 100  # updates of a training from the linear classifier from which on it takes the recipe's learning rate
 WARM_UP = 20  # updates that such a training warms up for, where it has twice as many
 
 
 def peak(recipe: Recipe, updates: int) -> float:
     """Return the highest learning rate of a training by `recipe` of `updates` updates in all.
 
-    learning_rate · min(1, (updates / ENOUGH)²) for a training that begins at the linear classifier; learning_rate for
+    learning_rate · min(1, (updates / ENOUGH)³) for a training that begins at the linear classifier; learning_rate for
     one that begins at random weights. Adam's first steps have nearly the size of the learning rate in every weight,
     however small the gradient. At 0.001 they take the network away from the linear classifier's optimum, and a training
     needs some hundred updates to return; docs/performance.md has the measurements.
@@ -23,7 +23,7 @@ def peak(recipe: Recipe, updates: int) -> float:
         recipe: whose `learning_rate` is the peak of a training of `ENOUGH` updates or more.
         updates: epochs × batches of an epoch.
     """
-    return recipe.learning_rate * (min(1.0, updates / ENOUGH) ** 2 if recipe.warm_start else 1.0)
+    return recipe.learning_rate * (min(1.0, updates / ENOUGH) ** 3 if recipe.warm_start else 1.0)
 
 
 def learning_rate(recipe: Recipe, updates: int, halvings: int = 0) -> keras.optimizers.schedules.LearningRateSchedule:
