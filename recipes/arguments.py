@@ -42,10 +42,17 @@ def asked_size(recipe) -> int | None:
     return _asked(recipe, "size")
 
 
+def asked_taps(recipe) -> tuple[int, ...] | None:
+    return _asked(recipe, "taps")
+
+
 def check_recipe(recipe) -> None:
     names = ("auto", *NAMES)
     if not isinstance(recipe, Recipe) and _name(recipe) not in names:
-        raise RecipeError(f"recipe is {recipe!r}; expected one of {names}, one of these adjusted, or a Recipe")
+        raise RecipeError(
+            f"recipe is {recipe!r}; expected one of {names}, one of these adjusted, or a Recipe, such as "
+            "recipes.load(folder).recipe"
+        )
 
 
 def needs_probe(recipe, network: Backbone) -> bool:

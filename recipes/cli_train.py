@@ -9,18 +9,23 @@ import typer
 import recipes
 from recipes.cli_options import BackboneOption, ColumnOption, DatasetArgument, SeedOption, WithinOption, listed
 from recipes.peers import leads
+from recipes.recipe import NAMES
 from recipes.recipe_file import load_recipe
 from recipes.run_folder import check_writable
 from recipes.run_state import saved_in_the_end
+
+RECIPES = ("auto", *NAMES)
+RecipeOption = Annotated[
+    str,
+    typer.Option(help="auto (measured), probe, few, all, scratch, the folder of a run or a search, or a recipe.json."),
+]
 
 
 def finetune(
     dataset: DatasetArgument,
     output: Annotated[Path, typer.Option(help="Folder for the finished run.")] = Path("run"),
     backbone: BackboneOption = "auto",
-    recipe: Annotated[
-        str, typer.Option(help="auto (measured), probe, few, all, scratch, or the recipe.json of a search.")
-    ] = "auto",
+    recipe: RecipeOption = "auto",
     validation: Annotated[
         str | None,
         typer.Option(help="A fraction of the training images, or a dataset; default: its own split, else a fifth."),
@@ -143,7 +148,7 @@ def _join(how, runs, output: Path, validation) -> None:
 def ablate(
     dataset: DatasetArgument,
     backbone: BackboneOption = "auto",
-    recipe: Annotated[str, typer.Option(help="auto (measured), probe, few, all, or scratch.")] = "auto",
+    recipe: RecipeOption = "auto",
     trick: Annotated[list[str] | None, typer.Option(help="One --trick each; default: all.")] = None,
     time_limit: Annotated[str | None, typer.Option(help="No training is begun that would end later: 10m, 2h.")] = None,
     seed: SeedOption = 0,
@@ -154,7 +159,7 @@ def ablate(
     recipes.ablate(
         listed(dataset, within, column),
         backbone=backbone,
-        recipe=recipe,
+        recipe=_recipe(recipe, None),
         tricks=trick,
         time_limit=time_limit,
         seed=seed,
@@ -167,7 +172,7 @@ def search(
         Path, typer.Option(help="Folder for recipe.json, trials.csv, search.svg and report.html.")
     ] = Path("search"),
     backbone: BackboneOption = "auto",
-    recipe: Annotated[str, typer.Option(help="What is varied: auto (measured), few, all, scratch.")] = "auto",
+    recipe: RecipeOption = "auto",
     trials: Annotated[int, typer.Option(help="Of all processes together.", min=1)] = 30,
     storage: Annotated[
         str | None, typer.Option(help="sqlite:///search.db or another optuna storage: processes share the trials.")
@@ -193,10 +198,22 @@ def search(
 
 
 def _recipe(recipe: str, epochs: int | None):
-    if not recipe.endswith(".json"):
+    if recipe in RECIPES:
         return recipe if epochs is None else recipes.adjusted(recipe, epochs=epochs)
+    if not recipe.endswith(".json") and not Path(recipe).exists():
+        raise recipes.RecipeError(
+            f"--recipe is {recipe!r}, which is no file or folder; expected one of {RECIPES}, the folder of a run or a "
+            "search, or a recipe.json"
+        )
     loaded = load_recipe(recipe)
-    return loaded if epochs is None else replace(loaded, epochs=epochs).because(f"epochs = {epochs}: asked for")
+    if epochs is not None:
+        return replace(loaded, epochs=epochs).because(f"epochs = {epochs}: requested")
+    if loaded.epochs or loaded.name == "probe":
+        return loaded
+    return loaded.because(
+        f"{recipe} kept the linear classifier, so its recipe takes no gradient steps; --epochs trains the network on "
+        "the same stages"
+    )
 
 
 def _fraction(validation: str | None):

@@ -19,7 +19,7 @@ from recipes.data import ImageData
 from recipes.engine import Engine, engine_for
 from recipes.errors import OutputError, PeerLost, TrainingError
 from recipes.faults import batch_names, gradient_norms, reading_failed, too_many, vanished
-from recipes.learning_rate import schedule
+from recipes.learning_rate import learning_rate
 from recipes.output import printable
 from recipes.recipe import Recipe
 from recipes.stop import Stop
@@ -131,7 +131,7 @@ class Training:
         shares = np.maximum(images.counts, 1) / len(images) if recipe.balanced else np.ones(len(images.class_names))
         updates = math.ceil(len(images) / recipe.batch_size)
         optimizer = optimizers.Adam(
-            schedule(recipe.learning_rate / 2 ** self.changes["halvings"], updates, recipe.cycle_ends),
+            learning_rate(recipe, updates, self.changes["halvings"]),
             weight_decay=recipe.weight_decay,
             gradient_accumulation_steps=parts if parts > 1 else None,
         )

@@ -1,5 +1,6 @@
 """Several results as one: the mean of their predictions, or of their weights."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -111,27 +112,62 @@ def _alike(results, what: str) -> list[Result]:
 
 
 def _same_architecture(results) -> None:
-    def shapes(result):
-        return [tuple(w.shape) for w in result.model.weights]
+    """Check that the weights of all results have a meaningful mean.
 
-    for result in results[1:]:
-        if shapes(result) != shapes(results[0]):
+    Raises: RecipeError, naming the first run that differs, in what, and what to run instead.
+    """
+    for i, result in enumerate(results):
+        if not result.recipe.warm_start:
             raise RecipeError(
-                f"soup: {_classifies(result)} and {_classifies(results[0])} have weights of other shapes; "
-                "recipes.ensemble averages predictions of any models"
+                f"soup: {_named(results, i)} begins with random weights (recipe {result.recipe.name!r}), and weights "
+                "of independent random starts have no meaningful mean. " + _PREDICTIONS
             )
-    random = [result.recipe.name for result in results if not result.recipe.warm_start]
-    if random:
-        raise RecipeError(
-            f"soup: recipe {random[0]!r} begins with random weights, and weights of independent random starts have no "
-            "meaningful mean; recipes.ensemble averages predictions"
-        )
+    for i, result in enumerate(results[1:], 1):
+        if differing := _difference(result, results[0]):
+            raise RecipeError(
+                f"soup: {_named(results, i)} {differing[0]}, but {_named(results, 0)} {differing[1]}; a soup needs "
+                "runs of one architecture and one pretrained start. Train one of them again by the recipe of the "
+                "other: `recipes finetune PHOTOS --backbone BACKBONE --recipe RUN --seed SEED`, where RUN is the "
+                "folder of the other run (in Python `recipe=recipes.load(RUN).recipe`). " + _PREDICTIONS
+            )
 
 
-def _classifies(result: Result) -> str:
-    taps = result.recipe.taps
-    stages = "the last stage" if taps is None else f"stages {taps}"
-    return f"{result.backbone} by recipe {result.recipe.name!r} on {stages}"
+_PREDICTIONS = "`recipes ensemble` averages the predictions of any runs."
+
+
+def _named(results, i: int) -> str:
+    """The place of a run among the arguments, with its seed."""
+    seed = results[i].command.get("seed")
+    return f"run {i + 1} of {len(results)}" + ("" if seed is None else f" (seed {seed})")
+
+
+def _difference(one: Result, other: Result) -> list[str] | None:
+    """What each of two results is, in words, where their weights have no meaningful mean; None where they have."""
+    pair = (one, other)
+    shapes = [[tuple(weight.shape) for weight in result.model.weights] for result in pair]
+    fits = shapes[0] == shapes[1]
+    starts, taps, models = zip(*((r.backbone, r.recipe.taps, _members(r)) for r in pair), strict=True)
+    files = {os.path.abspath(start) for start in starts if start.endswith(".keras")}
+    if len(files) == 2 or (not fits and starts[0] != starts[1]):
+        return [f"begins from {start}" for start in starts]
+    if taps[0] != taps[1] and not (fits and None in taps):  # None: the last stage, which may also be named
+        return [f"classifies from {_stages(each)}" for each in taps]
+    if fits:
+        return None
+    if models[0] != models[1]:
+        return [f"averages the predictions of {count} network{'s' * (count > 1)}" for count in models]
+    return [f"has {len(each)} weights of other shapes" for each in shapes]
+
+
+def _members(result: Result) -> int:
+    """Networks whose predictions the model averages, such as snapshots."""
+    return max(1, sum(layer.name.startswith("member_") for layer in result.model.layers))
+
+
+def _stages(taps) -> str:
+    if taps is None:
+        return "the last stage"
+    return f"stage{'s' * (len(taps) > 1)} {', '.join(str(tap + 1) for tap in taps)}"
 
 
 def _joint(results, model: keras.Model, name: str, told: str, size: int, mirror: bool) -> Result:

@@ -8,7 +8,7 @@ from numbers import Real
 import keras
 import numpy as np
 
-from recipes.arguments import asked_size, check_fits, needs_probe
+from recipes.arguments import asked_size, asked_taps, check_fits, needs_probe
 from recipes.audit import Audit, audit, usable
 from recipes.backbones import Backbone, resolve
 from recipes.compare import compare
@@ -88,7 +88,7 @@ def prepare(
     marked = table(summary, measured) if measured else ""
     if marked:
         print(marked)
-    start = Start(network, splits, measured, features, pace)
+    start = Start(network, splits, measured, features, pace, taps_given=asked_taps(recipe) is not None)
     chosen, *rivals = options(recipe, summary, measured)
     if rivals:
         with clock("comparison"):

@@ -35,6 +35,7 @@ LOGS = "logs"  # for TensorBoard
 _OURS = {f"{new}{name}" for name in (_MODEL, _PROBE, _JUDGED) for new in ("", ".new-")}
 _OURS |= {f".new-{_DESCRIPTION}", ".writable", STATE, LOCK, LOGS}
 _LARGEST = 2**28  # bytes of the description: some ten million files
+EXTRA_NOT_SAVED = "the policy's extra layer"  # how the reason for that begins
 _PLAIN = ("class_names", "history", "backbone", "seconds", "command", "versions", "table")
 
 
@@ -154,7 +155,7 @@ def _without_extra(recipe: Recipe) -> Recipe:
     """A policy's `extra` layer took part in the training alone, and code is not written to disk."""
     if recipe.policy.extra is None:
         return recipe
-    said = recipe.because(f"the policy's extra layer {recipe.policy.extra!r} is not saved with the run")
+    said = recipe.because(f"{EXTRA_NOT_SAVED} {recipe.policy.extra!r} is not saved with the run")
     return replace(said, policy=replace(recipe.policy, extra=None))
 
 
@@ -184,6 +185,18 @@ def load(directory) -> Result:
             **{name: told[name] for name in _PLAIN},
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, OSError) as error:
+        raise OutputError(f"the run in {directory} is damaged or of another version: {error}") from error
+
+
+def saved_recipe(directory: Path) -> Recipe:
+    """Return the recipe of the run in a folder, without loading its model.
+
+    Raises: OutputError when the description is damaged.
+    """
+    told = _description(directory)
+    try:
+        return recipe_of(told["recipe"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise OutputError(f"the run in {directory} is damaged or of another version: {error}") from error
 
 

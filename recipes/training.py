@@ -1,5 +1,6 @@
 """From a start and a recipe to a classifier: linear or by gradient steps, judged, then made of all images."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from recipes.data import Splits, joined
 from recipes.features import Features, feature_tensors
 from recipes.finish import Finished, finish
 from recipes.fit import Fitted, fit, fit_again, stage_rates, unfreeze
+from recipes.learning_rate import ENOUGH, peak
 from recipes.ledger import training_outcome
 from recipes.linear import Linear, fit_path
 from recipes.probe import Probe
@@ -29,6 +31,8 @@ class Start:
     measured, features: the probe of the training images, and what the frozen network makes of training and validation
     images, in that order; None where random weights are trained.
     image_seconds: of one image's pass through the network; 0 where nobody measured it.
+    taps_given: whether the user chose the stages that are classified from, so that the linear classifier that a
+    training has to beat reads these too.
     """
 
     network: Backbone
@@ -36,6 +40,7 @@ class Start:
     measured: Probe | None
     features: Features | None
     image_seconds: float = 0.0
+    taps_given: bool = False
 
     @property
     def classes(self) -> int:
@@ -102,9 +107,11 @@ class Start:
         return replace(self.copy(), splits=part, measured=replace(told, stages=stages), features=features)
 
     def rival(self, recipe: Recipe) -> Recipe:
-        """The recipe whose linear classifier a training has to beat: on the best stages, where `recipe` reads all."""
-        head = self.measured.head
-        return replace(recipe, taps=head.taps) if recipe.taps == self.measured.stages[-1].taps else recipe
+        """The recipe whose linear classifier a training has to beat: on the best stages, where the plan lets `recipe`
+        read all."""
+        if self.taps_given or recipe.taps != self.measured.stages[-1].taps:
+            return recipe
+        return replace(recipe, taps=self.measured.head.taps)
 
     def held_out_logits(self, recipe: Recipe, views: int = 1) -> np.ndarray:
         """Logits (views, n, classes) of the validation images by the linear classifier of the training images."""
@@ -256,6 +263,12 @@ def _told(recipe: Recipe, fitted: Fitted) -> Recipe:
     """`recipe` with how its training went among the reasons."""
     done = len(fitted.history.get("val_loss", ()))
     recipe = recipe.because(*fitted.told)
+    updates = recipe.epochs * math.ceil(fitted.images / recipe.batch_size)
+    if (highest := peak(recipe, updates)) < recipe.learning_rate:
+        recipe = recipe.because(
+            f"{updates} updates are few: the learning rate peaks at {highest:.2g} instead of {recipe.learning_rate:g}, "
+            f"which a training of {ENOUGH} updates takes"
+        )
     if fitted.cut:
         recipe = recipe.because(f"the time limit ended training after {done} of {recipe.epochs} epochs")
     if recipe.snapshots > 1 and fitted.snapshots:

@@ -1,6 +1,7 @@
 """The command line as a user meets it: real processes, real exit codes."""
 
 import csv
+import dataclasses
 import os
 import signal
 import subprocess
@@ -81,6 +82,8 @@ def test_evaluate_export_report_audit_probe(place, told):
     [
         (["finetune", "nowhere"], "does not exist"),
         (["finetune", "photos", "--recipe", "best"], "expected one of"),
+        (["finetune", "photos", "--recipe", "photos"], "photos holds no recipe"),
+        (["finetune", "photos", "--recipe", "run/recipe.json"], "give its folder, run"),
         (["evaluate", "nowhere", "photos"], "does not exist"),
         (["finetune", "photos", "--epochs", "-1"], "Invalid value"),
         (["search", "nowhere", "--backbone", "small.keras"], "does not exist"),
@@ -100,6 +103,23 @@ def test_wrong_use_is_exit_code_2_and_says_why(place, monkeypatch, capsys, argum
         recipes.cli.main()
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["run", "run/", "run/result.json"])
+def test_a_run_is_a_recipe_for_the_next(place, monkeypatch, given):
+    monkeypatch.chdir(place)
+    first = recipes.load("run").recipe
+    again = recipes.cli_train._recipe(given, None)
+    assert dataclasses.replace(again, reasons=first.reasons) == first
+    assert again.reasons == ("the recipe of the run in run",)
+    longer = recipes.cli_train._recipe(given, 3)
+    assert longer.epochs == 3 and longer.taps == first.taps
+
+
+def test_seeds_by_the_first_runs_recipe_make_a_soup(place, told):
+    told("finetune", "photos", "--backbone", "small.keras", "--recipe", "run", "--seed", "1", "--output", "run-1")
+    assert recipes.load(place / "run-1").recipe.taps == recipes.load(place / "run").recipe.taps
+    assert "soup" in told("soup", "run", "run-1", "--output", "soup")
 
 
 def test_a_picture_is_of_the_kind_that_its_name_says(place, told):

@@ -114,11 +114,46 @@ def test_what_cannot_be_joined(runs, photos, tmp_path):
         with pytest.raises(RecipeError, match=r"got \['str'\]"):
             joined([runs[0], "run"])
     narrower = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", size=32, taps=(0,)))
-    with pytest.raises(RecipeError, match=r"have weights of other shapes; recipes\.ensemble"):
+    message = (
+        r"run 2 of 2 \(seed 0\) classifies from stage 1, but run 1 of 2 \(seed 0\) classifies from stages 1, 2"
+        r".* --recipe RUN .*`recipes ensemble`"
+    )
+    with pytest.raises(RecipeError, match=message):
         recipes.soup([runs[0], narrower])
     random = dataclasses.replace(runs[1], recipe=dataclasses.replace(runs[1].recipe, warm_start=False, epochs=1))
     with pytest.raises(RecipeError, match="begins with random weights"):
         recipes.soup([runs[0], random])
+
+
+def test_a_soup_of_other_pretrained_starts_is_refused_though_the_shapes_agree(photos, tmp_path):
+    for seed in (0, 1):
+        small_network(tmp_path / f"{seed}.keras", seed=seed)
+    pair = [recipes.finetune(photos, backbone=tmp_path / f"{seed}.keras", recipe=PROBE) for seed in (0, 1)]
+    with pytest.raises(RecipeError, match=r"run 2 of 2 .* begins from .*1\.keras, but run 1 of 2 .*0\.keras"):
+        recipes.soup(pair)
+    assert recipes.ensemble(pair).class_names == pair[0].class_names
+
+
+def test_the_last_stage_by_name_or_by_default_is_one_architecture(photos):
+    default = recipes.linear_probe(32)
+    pair = [
+        recipes.finetune(photos, backbone=small_network(), recipe=dataclasses.replace(default, taps=taps))
+        for taps in (None, (1,))
+    ]
+    joint = recipes.soup(pair)
+    for found, *each in zip(joint.model.get_weights(), *(run.model.get_weights() for run in pair), strict=True):
+        np.testing.assert_allclose(found, np.mean(each, 0), atol=1e-6)
+
+
+def test_a_runs_recipe_gives_the_next_seeds_its_architecture(photos, monkeypatch):
+    """Whatever stages the probe of another split prefers, and although the training is undone."""
+    monkeypatch.setattr("recipes.choice.better", lambda start, other: False)
+    first = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("all", size=32, epochs=1))
+    every = dataclasses.replace(first.recipe, taps=(0, 1), epochs=1)
+    second = recipes.finetune(photos, backbone=small_network(), recipe=every, seed=1)
+    assert not second.recipe.epochs and second.recipe.taps == (0, 1)
+    third = recipes.finetune(photos, backbone=small_network(), recipe=second.recipe, seed=2)
+    recipes.soup([second, third])
 
 
 def test_snapshots_are_averaged(photos):

@@ -18,7 +18,7 @@ from recipes.choice import Candidates, Score, better, choose, cross_fitted, gain
 from recipes.classifier import logits_model
 from recipes.descent import AdjustedCrossentropy
 from recipes.fit import fit, fit_again, stage_rates, unfreeze
-from recipes.learning_rate import schedule
+from recipes.learning_rate import learning_rate, peak, schedule
 from recipes.sources import load
 
 
@@ -128,6 +128,46 @@ def test_each_cycle_ends_at_a_low_learning_rate_and_the_next_begins_at_a_higher(
     assert float(rate(50 * epochs - 1)) < 0.002
 
 
+def rates_of(recipe, updates):
+    rate = learning_rate(recipe, updates)
+    return np.array(rate(np.arange(updates * recipe.epochs)))
+
+
+@pytest.mark.parametrize(("epochs", "updates"), [(1, 1), (1, 5), (3, 5), (5, 5), (10, 10), (39, 5)])
+def test_few_updates_from_the_linear_classifier_are_small_and_warm_up_for_long(epochs, updates):
+    recipe = dataclasses.replace(recipes.finetune_few(32), epochs=epochs)
+    rates, total = rates_of(recipe, updates), epochs * updates
+    assert rates.max() == pytest.approx(1e-3 * min(1, total / 100) ** 3, rel=1e-5)
+    assert rates.argmax() == min(20, total // 2)
+
+
+@pytest.mark.parametrize(("epochs", "updates"), [(40, 5), (12, 32), (12, 400)])
+@pytest.mark.parametrize("ready", [recipes.finetune_few, recipes.finetune_all])
+def test_a_training_of_200_updates_and_more_takes_the_recipes_rate(epochs, updates, ready):
+    total = epochs * updates
+    warm, step = min(100, total // 10), np.arange(total)
+    expected = 1e-5 + 0.99e-3 * (1 + np.cos(np.pi * np.maximum(0, step - warm) / (total - warm))) / 2
+    expected *= np.minimum(1, (step + 1) / (warm + 1))
+    np.testing.assert_allclose(rates_of(dataclasses.replace(ready(32), epochs=epochs), updates), expected, rtol=1e-3)
+
+
+def test_random_weights_take_the_recipes_rate_at_once():
+    recipe = dataclasses.replace(recipes.from_scratch(32), epochs=3)
+    assert peak(recipe, 15) == 1e-3 and rates_of(recipe, 5).argmax() == 1
+
+
+def test_a_short_training_does_not_fall_below_the_linear_classifier():
+    """Five updates at a rate for hundreds lost four points and tripled the loss here."""
+    data = load("digits")
+    held_out = data.test.subset(np.arange(0, len(data.test), 4))
+    recipe = recipes.adjusted("few", size=32, epochs=1, refit=False)
+    result = recipes.finetune(data.train, backbone="glyphs", recipe=recipe, validation=held_out)
+    linear = recipes.finetune(data.train, backbone="glyphs", recipe="probe", validation=held_out).judged
+    losses = -np.log(linear.probabilities[np.arange(len(linear.labels)), linear.labels])
+    assert result.history["val_loss"][-1] < losses.mean() + 2 * losses.std() / np.sqrt(len(losses))
+    assert "updates are few: the learning rate peaks at" in str(result.recipe)
+
+
 def test_keep_best_restores_and_stops():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     watch = SimpleNamespace(scores=[])
@@ -175,7 +215,7 @@ def test_a_start_that_cannot_be_beaten_is_kept():
     model, data = setup()
     fit(model, data, data, scratch(learning_rate=1e-2), seed=0)
     good = model.get_weights()
-    ruin = dataclasses.replace(recipes.finetune_all(32, 30), epochs=1, learning_rate=3.0)
+    ruin = dataclasses.replace(recipes.finetune_all(32, 30), epochs=1, learning_rate=1e7)
     told = fit(model, data, data, ruin, seed=0)
     assert not told.better
     for kept, before in zip(model.get_weights(), good, strict=True):

@@ -81,6 +81,10 @@ def test_what_is_written(found, tmp_path):
     assert "<svg" in (tmp_path / "search" / "search.svg").read_text()
     assert "All trials" in (tmp_path / "search" / "report.html").read_text()
     (tmp_path / "other.json").write_text('{"name": 3}')
+    assert load_recipe(tmp_path / "search") == found.recipe
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecipeError, match="holds no recipe; expected the folder of a run"):
+        load_recipe(tmp_path / "empty")
     for wrong in ("other.json", "none.json"):
         with pytest.raises(RecipeError, match="cannot be read as a recipe"):
             load_recipe(tmp_path / wrong)
