@@ -26,11 +26,11 @@ def _check_siblings() -> None:
 
 _check_siblings()
 
-from recipes.ablate import Ablation, ablate  # noqa: E402
-from recipes.audit import Audit, Finding, audit  # noqa: E402
-from recipes.babysitter import Babysitter  # noqa: E402
-from recipes.diagnose import Diagnosis, diagnose  # noqa: E402
-from recipes.ensemble import ensemble, soup  # noqa: E402
+from recipes.auditing.audit import Audit, Finding, audit  # noqa: E402
+from recipes.data.packs.writer import pack  # noqa: E402
+from recipes.data.tables.reader import from_csv  # noqa: E402
+from recipes.diagnostics.babysitter import Babysitter  # noqa: E402
+from recipes.diagnostics.diagnose import Diagnosis, diagnose  # noqa: E402
 from recipes.errors import (  # noqa: E402
     BackboneError,
     ClusterError,
@@ -44,16 +44,13 @@ from recipes.errors import (  # noqa: E402
     UnsafeFileError,
     WorkerError,
 )
-from recipes.evaluation import Evaluation  # noqa: E402
-from recipes.finetune import finetune  # noqa: E402
-from recipes.ledger import Gain  # noqa: E402
-from recipes.ledger import table as ledger_table  # noqa: E402
-from recipes.pack import pack  # noqa: E402
-from recipes.plan import Summary, plan  # noqa: E402
-from recipes.pretrain import pretrain  # noqa: E402
-from recipes.probe import Probe, StageResult, probe  # noqa: E402
-from recipes.rank import Ranking, rank  # noqa: E402
-from recipes.recipe import (  # noqa: E402
+from recipes.evaluation.ledger import Gain  # noqa: E402
+from recipes.evaluation.ledger import table as ledger_table  # noqa: E402
+from recipes.evaluation.metrics import Evaluation  # noqa: E402
+from recipes.evaluation.test_time import lecture_scales  # noqa: E402
+from recipes.finetuning import finetune  # noqa: E402
+from recipes.planning.plan import Summary, plan  # noqa: E402
+from recipes.planning.recipe import (  # noqa: E402
     Adjusted,
     Recipe,
     adjusted,
@@ -62,11 +59,14 @@ from recipes.recipe import (  # noqa: E402
     from_scratch,
     linear_probe,
 )
+from recipes.pretraining import pretrain  # noqa: E402
+from recipes.probing.probe import Probe, StageResult, probe  # noqa: E402
 from recipes.result import Prediction, Result  # noqa: E402
-from recipes.run_folder import load  # noqa: E402
-from recipes.search import Search, search  # noqa: E402
-from recipes.table import from_csv  # noqa: E402
-from recipes.test_time import lecture_scales  # noqa: E402
+from recipes.runs.folder import load  # noqa: E402
+from recipes.studies.ablate import Ablation, ablate  # noqa: E402
+from recipes.studies.ensemble import ensemble, soup  # noqa: E402
+from recipes.studies.rank import Ranking, rank  # noqa: E402
+from recipes.tuning.search import Search, search  # noqa: E402
 
 __all__ = [
     "Ablation",

@@ -10,24 +10,24 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.audit import Audit, images_audited, look
-from recipes.choice import Selection
-from recipes.data import ImageData, Splits
+from recipes.auditing.audit import Audit, images_audited, look
+from recipes.core.output import safe_output
+from recipes.data.header_ops import MAX_PIXELS
+from recipes.data.image_forms import plain
+from recipes.data.images import ImageData, Splits
+from recipes.data.sources import load as load_data
+from recipes.data.sources import unlabelled
 from recipes.errors import DataError, RecipeError
-from recipes.evaluation import Evaluation, score
-from recipes.features import images_alone
-from recipes.finish import Calibration, crop_gains
-from recipes.graph_header import MAX_PIXELS
-from recipes.image_forms import plain
-from recipes.judged import Judged
-from recipes.ledger import Gain, table
-from recipes.output import safe_output
-from recipes.probe import Probe
-from recipes.recipe import CROPS, Recipe
-from recipes.sources import load as load_data
-from recipes.sources import unlabelled
-from recipes.suspects import Suspect
-from recipes.test_time import averaged, check_looks, noisy, ways
+from recipes.evaluation.calibrate import Calibration, crop_gains
+from recipes.evaluation.ledger import Gain, table
+from recipes.evaluation.metrics import Evaluation, score
+from recipes.evaluation.predictions import Judged
+from recipes.evaluation.selection import Selection
+from recipes.evaluation.test_time import averaged, check_looks, noisy, ways
+from recipes.planning.recipe import CROPS, Recipe
+from recipes.probing.features import images_alone
+from recipes.probing.label_errors import Suspect
+from recipes.probing.probe import Probe
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ class Result:
 
         Raises: OutputError when the folder holds another run or something else.
         """
-        from recipes.run_folder import save
+        from recipes.runs.folder import save
 
         save(self, directory)
 
@@ -248,8 +248,8 @@ class Result:
         abstain: float | None = None, quantize: str | None = None, proof=None, max_pixels: int = MAX_PIXELS,
     ) -> Path:  # fmt: skip
         """Write a SavedModel that takes encoded image bytes, or another format, after proving that it answers the same:
-        see `recipes.export.export`."""
-        from recipes.export import export
+        see `recipes.export.export.export`."""
+        from recipes.export.export import export
 
         return export(
             self, directory, format=format, crops=crops, top_k=top_k, abstain=abstain, quantize=quantize, proof=proof,
@@ -259,7 +259,7 @@ class Result:
     @safe_output()
     def report(self, path) -> None:
         """Write one self-contained HTML page that tells what was done, why, and what came out."""
-        from recipes.report import write
+        from recipes.reports.report import write
 
         write(self, path)
 

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 import augment
 import recipes
-from recipes.sources import load
+from recipes.data.sources import load
 
 
 def made(folder: Path, count: int, size=(375, 500)) -> Path:

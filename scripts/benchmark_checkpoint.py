@@ -28,11 +28,11 @@ def main():
     import keras
 
     import recipes
-    from recipes.backbones import resolve
-    from recipes.checkpoint import Checkpoints
-    from recipes.classifier import logits_model
-    from recipes.descent import Training
-    from recipes.digits import digits
+    from recipes.data.digits import digits
+    from recipes.networks.backbones import resolve
+    from recipes.networks.classifier import logits_model
+    from recipes.training.checkpoints import Checkpoints
+    from recipes.training.loop.loop import Training
 
     class Counted(Checkpoints):
         seconds = ()

@@ -21,8 +21,8 @@ from rich.table import Table
 from scipy.stats import t
 
 from recipes import finetune
-from recipes.data import Splits
-from recipes.digits import digits
+from recipes.data.digits import digits
+from recipes.data.images import Splits
 
 
 def without(data, names: set[str]):

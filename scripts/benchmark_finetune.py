@@ -44,7 +44,7 @@ def dataset(name: str, shared: Path):
     import made_datasets
     import numpy as np
 
-    from recipes import digits, sources
+    from recipes.data import digits, sources
 
     made = {"textures": made_datasets.textures, "signs": made_datasets.signs}
     kind = name.split("-")[0]
@@ -113,7 +113,7 @@ def guide(train, held_out, size: int, seed: int, phases=PHASES) -> dict:
 def ours(train, held_out, size: int, seed: int, recipe: str) -> dict:
     """`recipes.finetune`: held-out accuracy, seconds, what was planned."""
     import recipes
-    from recipes.data import Splits
+    from recipes.data.images import Splits
 
     began = time.perf_counter()
     told = io.StringIO()
@@ -205,7 +205,7 @@ def median(runs, what: str) -> float:
 
 def pooled_interval(runs) -> tuple[float, float]:
     """Of the mean accuracy over the seeds: Wilson's for one held-out set, since the seeds share its images."""
-    from recipes.evaluation import wilson_interval
+    from recipes.evaluation.metrics import wilson_interval
 
     n = runs[0]["n"]
     return wilson_interval(round(mean(runs, "accuracy") * n), n)

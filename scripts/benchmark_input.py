@@ -39,11 +39,11 @@ from benchmark_augment import made_up_photo  # noqa: E402
 import augment  # noqa: E402
 import recipes  # noqa: E402
 from augment.guard import PARALLEL_CALLS  # noqa: E402
-from recipes.input_workers import InputWorkers  # noqa: E402
-from recipes.manifest import INDEX, MANIFEST, Manifest, Shard, sha256, write_index  # noqa: E402
-from recipes.records import FRAME  # noqa: E402
-from recipes.remote import Remote  # noqa: E402
-from recipes.sources import load  # noqa: E402
+from recipes.data.packs.manifest import INDEX, MANIFEST, Manifest, Shard, sha256, write_index  # noqa: E402
+from recipes.data.packs.records import FRAME  # noqa: E402
+from recipes.data.sources import load  # noqa: E402
+from recipes.training.input.stream import Remote  # noqa: E402
+from recipes.training.input.workers import InputWorkers  # noqa: E402
 
 BATCH, POLICY = 64, augment.Policy.light(224)
 

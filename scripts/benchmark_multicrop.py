@@ -25,7 +25,7 @@ def contests(size: int) -> list[dict]:
     """Name → `Crops`, of the looks that take turns."""
     import augment
     from recipes import lecture_scales
-    from recipes.test_time import Crops
+    from recipes.evaluation.test_time import Crops
 
     def crops(scales, count):
         return Crops(augment.multicrop(scales, count, size), size=size)
@@ -43,7 +43,7 @@ def contests(size: int) -> list[dict]:
 
 def seconds(model, data, looks: dict, rounds: int) -> tuple[dict, dict]:
     """Name → median seconds, and name → probabilities."""
-    from recipes.test_time import averaged
+    from recipes.evaluation.test_time import averaged
 
     spent, found = {name: [] for name in looks}, {}
     for turn in range(rounds + 1):  # the first one traces
@@ -59,8 +59,8 @@ def heavier(size: int):
     """Images → probabilities by MobileNetV2(alpha=1.0) with random weights."""
     import keras
 
-    from recipes.backbones import resolve
-    from recipes.classifier import logits_model, with_probabilities
+    from recipes.networks.backbones import resolve
+    from recipes.networks.classifier import logits_model, with_probabilities
 
     network = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(None, None, 3))
     return with_probabilities(logits_model(resolve(network), 2, size))
@@ -80,10 +80,10 @@ def main():
     from benchmark_finetune import machine
 
     import recipes
-    from recipes.audit import audit, usable
-    from recipes.data import joined
-    from recipes.ledger import compared
-    from recipes.sources import load
+    from recipes.auditing.audit import audit, usable
+    from recipes.data.images import joined
+    from recipes.data.sources import load
+    from recipes.evaluation.ledger import compared
 
     photos = asked.shared / "data" / "hymenoptera"
     recipe = recipes.adjusted("probe", size=224, mirror=False)

@@ -24,9 +24,9 @@ import tensorflow as tf
 from PIL import Image
 
 import augment
-from recipes.graph_header import MAX_PIXELS, NOT_SUPPORTED, refusal, why_undecodable
-from recipes.look import inspect
-from recipes.sources import IMAGE_SUFFIXES
+from recipes.auditing.facts import inspect
+from recipes.data.header_ops import MAX_PIXELS, NOT_SUPPORTED, refusal, why_undecodable
+from recipes.data.sources import IMAGE_SUFFIXES
 
 GOOD = (
     "agreed",

@@ -14,7 +14,7 @@ from rich.table import Table
 
 import recipes
 from augment import Policy
-from recipes.digits import digits
+from recipes.data.digits import digits
 
 EPOCHS = 60
 ROWS = {"scratch": "from scratch", "probe": "linear classifier on the frozen backbone", "all": "finetuned"}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recipes.data import ImageData, labelled
+from recipes.data.images import ImageData, labelled
 
 
 def textures(per_class: int, seed: int) -> ImageData:
@@ -28,8 +28,8 @@ def textures(per_class: int, seed: int) -> ImageData:
 
 def signs(per_class: int, seed: int) -> ImageData:
     """Ten letters of 64 × 64 in many fonts, bent and in random colours on random ground."""
-    from recipes.digits import enlarge
-    from recipes.glyphs import glyphs
+    from recipes.data.digits import enlarge
+    from recipes.data.glyphs import glyphs
 
     random = np.random.default_rng(seed)
     drawn = glyphs(70 * per_class * 2, seed=seed)

@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 from augment import Policy
-from recipes.data import ImageData
-from recipes.digits import digits
-from recipes.glyphs import glyphs
-from recipes.pretrain import BACKBONE, pretrain
-from recipes.recipe import Recipe
+from recipes.data.digits import digits
+from recipes.data.glyphs import glyphs
+from recipes.data.images import ImageData
+from recipes.planning.recipe import Recipe
+from recipes.pretraining import BACKBONE, pretrain
 
 ASSET = Path(__file__).resolve().parent.parent / "recipes" / "assets" / "glyphs.keras"
 LIMIT = 1_000_000  # bytes

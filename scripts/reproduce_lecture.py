@@ -37,7 +37,7 @@ def claim(text: str, shared: bool = False):
 
 def digits_arrays(per_class: int, seed: int):
     """(images, labels, held-out images, labels) of 32 × 32 grey digits in 0..1."""
-    from recipes.digits import digits
+    from recipes.data.digits import digits
 
     splits = digits(per_class, seed)
     (x, y), (x_test, y_test) = ((part.images[..., :1] / 255.0, part.labels) for part in (splits.train, splits.test))
@@ -54,7 +54,7 @@ def fitted(model, x, y, *, epochs=60, rate=1e-3, batch=32, schedule=None, callba
 
 def right(probabilities, labels) -> dict:
     """The measures that every table has, in percent and nats."""
-    from recipes.evaluation import score
+    from recipes.evaluation.metrics import score
 
     found = score(probabilities, labels)
     return {
@@ -166,7 +166,7 @@ def restarts(seed: int) -> dict:
 @claim("Independent models averaged give about 2 % extra; a soup of finetuned ones costs one model")
 def ensembles(seed: int) -> dict:
     import recipes
-    from recipes.digits import digits
+    from recipes.data.digits import digits
 
     splits = digits(20, seed)
     recipe = recipes.adjusted("scratch", epochs=40)
@@ -263,8 +263,8 @@ def flowers(seed: int):
     """(160 photos a class for training and 40 to choose by, 200 to test by), as benchmark_finetune.py draws them."""
     import benchmark_finetune
 
-    from recipes.data import Splits
-    from recipes.split import stratified_split
+    from recipes.data.images import Splits
+    from recipes.data.split import stratified_split
 
     train, test = benchmark_finetune.dataset("flowers-200", Path(os.environ["SHARED"]))
     names = [str(i) for i in range(len(train))]

@@ -15,13 +15,13 @@ from makers import arrays, jpeg, small_network
 from victim import LOSS, At, Poisoned, interrupted, spoil
 
 import recipes
-import recipes.choice
-import recipes.descent
-from recipes.compiled import weight_gradients
-from recipes.grad_cam import grad_cam
-from recipes.input_worker import InputWorker
-from recipes.inside import Look
-from recipes.sources import unlabelled
+import recipes.evaluation.selection
+import recipes.training.loop.loop
+from recipes.data.sources import unlabelled
+from recipes.diagnostics.activations import Look
+from recipes.networks.compiled import weight_gradients
+from recipes.networks.grad_cam import grad_cam
+from recipes.training.input.server import InputWorker
 
 OPTIONS = {"size": 32, "test_size": 32, "epochs": 2, "batch_size": 8, "dropout": 0.3, "averaging": 0.9, "refit": False,
            "interpolate": False, "learning_rate": 1e-2}  # fmt: skip
@@ -94,14 +94,14 @@ def goes_on_after_faults() -> None:
     assert "memory ran out: batches of 8 images are computed in 2 parts from now on" in reasons
     reasons = finetuned(callbacks=[At(6, spoil)]).recipe.reasons
     assert any("with 1/2 of the learning rate" in reason for reason in reasons), reasons
-    recipes.descent.AdjustedCrossentropy = Poisoned
+    recipes.training.loop.loop.AdjustedCrossentropy = Poisoned
     try:
         finetuned()
         raise AssertionError("it was trained")
     except recipes.TrainingError as error:
         assert "largest gradients at the last good weights: " in str(error)
     finally:
-        recipes.descent.AdjustedCrossentropy = LOSS
+        recipes.training.loop.loop.AdjustedCrossentropy = LOSS
 
 
 def looked_inside() -> None:
@@ -184,7 +184,7 @@ def several_trainings(one, other) -> None:
 
 def main(root: Path, everything: bool) -> None:
     backend = keras.backend.backend()
-    recipes.choice.better = lambda start, other: True
+    recipes.evaluation.selection.better = lambda start, other: True
     result = finetuned(output=root / "run")
     noisy = result.predict(MORE[0], samples=4)
     looked_inside()

@@ -18,12 +18,12 @@ import tensorflow as tf
 from makers import small_network
 
 import recipes
-import recipes.checkpoint
-import recipes.choice
-import recipes.descent
+import recipes.evaluation.selection
+import recipes.training.checkpoints
+import recipes.training.loop.loop
 
 EPOCHS = 4
-LOSS = recipes.descent.AdjustedCrossentropy
+LOSS = recipes.training.loop.loop.AdjustedCrossentropy
 
 
 class At(keras.callbacks.Callback):
@@ -91,10 +91,10 @@ def main(
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1), os.dup2(file, 2)
     os.environ["RECIPES_CACHE"] = str(cache)
-    recipes.choice.better = lambda start, other: True
-    recipes.descent.AdjustedCrossentropy = loss
+    recipes.evaluation.selection.better = lambda start, other: True
+    recipes.training.loop.loop.AdjustedCrossentropy = loss
     if every_step:
-        recipes.checkpoint.EVERY, recipes.checkpoint.SHARE = 0.0, 1e9
+        recipes.training.checkpoints.EVERY, recipes.training.checkpoints.SHARE = 0.0, 1e9
     if kill:
         _kill_in(*kill)
     options = {"size": 32, "test_size": 32, "epochs": EPOCHS, "batch_size": 8, "dropout": 0.3, "averaging": 0.9,

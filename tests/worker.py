@@ -14,11 +14,11 @@ import keras
 import tensorflow as tf
 
 import recipes
-import recipes.checkpoint
 import recipes.cli
-import recipes.descent
-from recipes.peers import leads
-from recipes.replicas import Replicated
+import recipes.training.checkpoints
+import recipes.training.loop.loop
+from recipes.distributed.peers import leads
+from recipes.training.engines.team import Replicated
 
 
 class Disturb(keras.callbacks.Callback):
@@ -63,9 +63,10 @@ def _without_memory(step):
 
 if __name__ == "__main__":
     _, file, updates, *command = sys.argv
-    recipes.checkpoint.EVERY, recipes.checkpoint.SHARE = 0.0, 1e9
+    recipes.training.checkpoints.EVERY, recipes.training.checkpoints.SHARE = 0.0, 1e9
     Path(os.environ["RECIPES_TEST_SEEN"]).unlink(missing_ok=True)
-    recipes.descent.training_batches = recorded(recipes.descent.training_batches, os.environ["RECIPES_TEST_SEEN"])
+    loop = recipes.training.loop.loop
+    loop.training_batches = recorded(loop.training_batches, os.environ["RECIPES_TEST_SEEN"])
     if "RECIPES_TEST_MEMORY" in os.environ:
         Replicated.step = _without_memory(Replicated.step)
     if leads():

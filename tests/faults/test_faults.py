@@ -123,7 +123,7 @@ def test_the_command_line_saves_as_soon_as_there_is_room(victims, small_disk, tm
 def test_an_export_that_is_killed(victims, undisturbed, tmp_path):
     """Nothing that a server would load is there, and nothing of it is left after the next export."""
     serving = tmp_path / "serving"
-    assert victims.export("undisturbed", serving, kill=("recipes.export.prove", 1)) == -9
+    assert victims.export("undisturbed", serving, kill=("recipes.export.export.prove", 1)) == -9
     (left,) = serving.iterdir()
     assert left.name.startswith(".new-1-") and any(left.iterdir())
     assert victims.export("undisturbed", serving) == 0

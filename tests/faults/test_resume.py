@@ -10,19 +10,19 @@ from victim import interrupted, killed, terminated
 import recipes
 
 KILLS = (
-    {"kill": ("recipes.prepare.audit", 1)},
-    {"kill": ("recipes.prepare.probe_backbone", 1)},
+    {"kill": ("recipes.training.prepare.audit", 1)},
+    {"kill": ("recipes.training.prepare.probe_backbone", 1)},
     {"at": (3, killed)},
-    {"kill": ("recipes.atomic._sync", 9)},  # a state is written and not yet in its place
+    {"kill": ("recipes.core.files._sync", 9)},  # a state is written and not yet in its place
     {"at": (5, killed)},  # before the end of an epoch
     {"at": (13, killed)},
-    {"kill": ("recipes.callbacks.Validation.score", 1)},
+    {"kill": ("recipes.training.callbacks.Validation.score", 1)},
     {"at": (20, killed)},  # before the end of the training
-    {"kill": ("recipes.training.finish", 1)},
-    {"kill": ("recipes.descent.Training._state", 5)},  # in the training on all images
-    {"kill": ("recipes.run_folder._save_probe", 1)},  # the model is saved, the run is not
-    {"kill": ("recipes.finetune.find_suspects", 1)},  # it is, but for what follows
-    {"kill": ("recipes.run_state._complete", 1)},
+    {"kill": ("recipes.training.train.finish", 1)},
+    {"kill": ("recipes.training.loop.loop.Training._state", 5)},  # in the training on all images
+    {"kill": ("recipes.runs.folder._save_probe", 1)},  # the model is saved, the run is not
+    {"kill": ("recipes.finetuning.find_suspects", 1)},  # it is, but for what follows
+    {"kill": ("recipes.runs.resume._complete", 1)},
 )
 
 
@@ -127,9 +127,9 @@ def test_a_real_network_that_is_killed(victims, shared, tmp_path):
     assert victims.run("whole", every_step=False, **how) == 0, victims.log("whole")
     for kill in (
         {"at": (2, killed)},
-        {"kill": ("recipes.atomic._sync", 9)},
+        {"kill": ("recipes.core.files._sync", 9)},
         {"at": (11, killed)},
-        {"kill": ("recipes.descent.Training._state", 5)},  # in the training on all images
+        {"kill": ("recipes.training.loop.loop.Training._state", 5)},  # in the training on all images
     ):
         assert victims.run("resumed", **how, **kill) == -9, (kill, victims.log("resumed")[-3000:])
     assert victims.run("resumed", **how) == 0
@@ -145,13 +145,13 @@ def test_snapshots_that_are_killed(victims):
     assert victims.run("cycles", every_step=False, **how) == 0, victims.log("cycles")
     for kill in (
         {"at": (3, killed)},
-        {"kill": ("recipes.atomic._sync", 9)},
+        {"kill": ("recipes.core.files._sync", 9)},
         {"at": (13, killed)},
-        {"kill": ("recipes.callbacks.Validation.score", 1)},
-        {"kill": ("recipes.callbacks.Validation.score", 2)},
+        {"kill": ("recipes.training.callbacks.Validation.score", 1)},
+        {"kill": ("recipes.training.callbacks.Validation.score", 2)},
         {"at": (22, killed)},
-        {"kill": ("recipes.training.finish", 1)},
-        {"kill": ("recipes.descent.Training._state", 5)},  # in the training on all images
+        {"kill": ("recipes.training.train.finish", 1)},
+        {"kill": ("recipes.training.loop.loop.Training._state", 5)},  # in the training on all images
     ):
         assert victims.run("cut", **how, **kill) == -9, (kill, victims.log("cut")[-3000:])
     assert victims.run("cut", **how) == 0, victims.log("cut")[-3000:]

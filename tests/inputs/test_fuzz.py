@@ -23,12 +23,12 @@ from odd_images import BMP, EXCLUDED, GIF, JPEG, KEPT, PNG, WEBP
 
 import augment
 from recipes import DataError, OutputError, UnsafeFileError
-from recipes.archive import load_arrays
-from recipes.image_header import read_header
-from recipes.look import MAX_PIXELS, inspect
-from recipes.run_folder import load
-from recipes.safe_model import load_model
-from recipes.table import read_table
+from recipes.auditing.facts import MAX_PIXELS, inspect
+from recipes.auditing.headers import read_header
+from recipes.core.archives import load_arrays
+from recipes.data.tables.reader import read_table
+from recipes.networks.keras_file import load_model
+from recipes.runs.folder import load
 
 IMAGES = [JPEG, PNG, GIF, WEBP, BMP, *(content for content, _ in KEPT.values()), *(row[0] for row in EXCLUDED.values())]
 NUMBERS = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]

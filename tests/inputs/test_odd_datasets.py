@@ -8,11 +8,11 @@ import pytest
 from odd_images import encoded, photo
 
 from recipes import DataError, audit, finetune, from_csv
-from recipes.audit import Audit, usable
-from recipes.look import Facts, look
-from recipes.oddities import Seen, near_duplicates, seen
-from recipes.sources import image_files, load
-from recipes.split import stratified_split
+from recipes.auditing.audit import Audit, usable
+from recipes.auditing.facts import Facts, look
+from recipes.auditing.rules import Seen, near_duplicates, seen
+from recipes.data.sources import image_files, load
+from recipes.data.split import stratified_split
 
 FILES = [encoded(photo(30 + i), "JPEG") for i in range(12)]
 
@@ -101,7 +101,7 @@ def test_no_permission(tmp_path, monkeypatch):
                 raise PermissionError(13, "Permission denied")
             return encoded_as_before(data, index)
 
-        monkeypatch.setattr("recipes.data.ImageData.encoded", refuse)
+        monkeypatch.setattr("recipes.data.images.ImageData.encoded", refuse)
     (finding,) = audit(tmp_path).findings
     assert finding.files == (str(closed),) and "Permission denied" in finding.action and finding.excluded
 
@@ -253,13 +253,13 @@ def test_the_audit_is_deterministic(tmp_path):
 def test_nothing_is_read_twice(tmp_path, monkeypatch):
     splits = load(fill(tmp_path, 4, 4))
     read, before = [], type(splits.train).encoded
-    monkeypatch.setattr("recipes.data.ImageData.encoded", lambda data, i: read.append(i) or before(data, i))
+    monkeypatch.setattr("recipes.data.images.ImageData.encoded", lambda data, i: read.append(i) or before(data, i))
     audit(splits)
     assert sorted(read) == list(range(8))
 
 
 def test_a_validation_dataset_with_splits_of_its_own(tmp_path, capsys):
-    from recipes.prepare import with_validation
+    from recipes.training.prepare import with_validation
 
     fill(tmp_path / "other" / "train", 1, 1, first=6)
     fill(tmp_path / "other" / "val", 2, 1, first=8)
@@ -269,7 +269,7 @@ def test_a_validation_dataset_with_splits_of_its_own(tmp_path, capsys):
 
 def test_excluded_only_on_the_side_that_it_is_on():
     """Images in memory have no names of their own."""
-    from recipes.prepare import with_validation
+    from recipes.training.prepare import with_validation
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (8, 8, 8, 3)).astype(np.uint8)

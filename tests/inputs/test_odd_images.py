@@ -7,11 +7,11 @@ from odd_images import EXCLUDED, KEPT, NO_IMAGES, encoded, photo, rotated
 
 import augment
 from recipes import DataError, audit
-from recipes.audit import usable
-from recipes.image_header import read_header
-from recipes.look import inspect, look, pixel_facts
-from recipes.near_duplicates import near_pairs
-from recipes.sources import load
+from recipes.auditing.audit import usable
+from recipes.auditing.facts import inspect, look, pixel_facts
+from recipes.auditing.headers import read_header
+from recipes.auditing.near_duplicates import near_pairs
+from recipes.data.sources import load
 
 SOUND = [encoded(photo(10 + i), "JPEG") for i in range(8)]
 
@@ -71,7 +71,7 @@ def test_the_audit_sees_the_pixels_that_training_sees(name):
 
 @pytest.mark.parametrize("name", [n for n, (_, kind, _) in EXCLUDED.items() if kind == "too large"])
 def test_bombs_are_not_decoded(name, monkeypatch):
-    monkeypatch.setattr("recipes.look._decode", lambda content, header: pytest.fail("decoded"))
+    monkeypatch.setattr("recipes.auditing.facts._decode", lambda content, header: pytest.fail("decoded"))
     assert "pixels" in inspect(EXCLUDED[name][0]).error
 
 
@@ -79,7 +79,7 @@ def test_large_jpegs_are_decoded_at_a_half(monkeypatch):
     small = photo(size=(300, 400))
     content = encoded(small.resize((4000, 3000)), "JPEG")
     sizes = []
-    monkeypatch.setattr("recipes.look.pixel_facts", lambda pixels, header: sizes.append(pixels.shape))
+    monkeypatch.setattr("recipes.auditing.facts.pixel_facts", lambda pixels, header: sizes.append(pixels.shape))
     inspect(content)
     assert sizes == [(1500, 2000, 3)]
 
@@ -126,7 +126,7 @@ def test_drawings_that_are_alike_are_no_near_duplicates():
     """Handwritten digits of one class at 96 pixels differ in few strokes: that they correlate is no sign of copies."""
     from sklearn.datasets import load_digits
 
-    from recipes.digits import enlarge
+    from recipes.data.digits import enlarge
 
     bunch = load_digits()
     ink = np.repeat(enlarge(bunch.images.astype(np.float32) * 15.9, 96)[..., None], 3, -1).clip(0, 255).astype(np.uint8)

@@ -6,9 +6,9 @@ import unicodedata
 import pytest
 
 from recipes import DataError, from_csv, pack
-from recipes.prepare import loaded
-from recipes.sources import load
-from recipes.table_columns import recognise
+from recipes.data.sources import load
+from recipes.data.tables.columns import recognise
+from recipes.training.prepare import loaded
 
 NAMES = [f"i{n}.jpg" for n in range(4)]
 LABELS = ["cat", "cat", "dog", "dog"]

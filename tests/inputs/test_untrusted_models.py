@@ -13,10 +13,10 @@ import pytest
 
 import layers
 from recipes import BackboneError, OutputError, UnsafeFileError
-from recipes.archive import load_arrays
-from recipes.backbones import resolve
-from recipes.run_folder import load
-from recipes.safe_model import load_model
+from recipes.core.archives import load_arrays
+from recipes.networks.backbones import resolve
+from recipes.networks.keras_file import load_model
+from recipes.runs.folder import load
 
 TENSOR = {"class_name": "__keras_tensor__", "config": {"shape": [None, 4], "dtype": "float32",
                                                       "keras_history": ["in", 0, 0]}}  # fmt: skip

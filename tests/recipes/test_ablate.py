@@ -6,8 +6,8 @@ from makers import folder, small_network
 
 import recipes
 from recipes import RecipeError
-from recipes.ablate import TRICKS
-from recipes.training import Start
+from recipes.studies.ablate import TRICKS
+from recipes.training.train import Start
 
 PROBE = recipes.adjusted("probe", size=32)
 

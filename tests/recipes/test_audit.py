@@ -10,10 +10,10 @@ from makers import COLOURS, folder, jpeg, picture, png
 from odd_images import bmp
 
 from recipes import DataError, OutputError, audit
-from recipes.audit import usable
-from recipes.look import look
-from recipes.oddities import Seen, placeholders
-from recipes.sources import load
+from recipes.auditing.audit import usable
+from recipes.auditing.facts import look
+from recipes.auditing.rules import Seen, placeholders
+from recipes.data.sources import load
 
 
 def kinds(found):

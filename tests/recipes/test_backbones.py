@@ -6,13 +6,13 @@ import pytest
 from makers import small_network
 
 from recipes import BackboneError
-from recipes.backbones import constructors, parse_call, preprocessing, resolve, stages
-from recipes.classifier import logits_model, with_probabilities
-from recipes.convnet import convnet
-from recipes.data_format import channels_first_layer
-from recipes.dense import dense_model
-from recipes.features import stage_model
-from recipes.preprocessing import preprocessing_of
+from recipes.networks.backbones import constructors, parse_call, preprocessing, resolve, stages
+from recipes.networks.classifier import logits_model, with_probabilities
+from recipes.networks.convnet import convnet
+from recipes.networks.data_format import channels_first_layer
+from recipes.networks.fully_convolutional import dense_model
+from recipes.networks.preprocessing import preprocessing_of
+from recipes.probing.features import stage_model
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import tensorflow as tf
 from makers import jpeg
 
 import recipes
-from recipes.sources import unlabelled
+from recipes.data.sources import unlabelled
 
 TESTS = Path(__file__).resolve().parents[1]
 

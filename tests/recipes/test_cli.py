@@ -13,7 +13,7 @@ import typer
 from makers import folder, small_network
 
 import recipes.cli
-from recipes.cli_options import listed
+from recipes.cli.options import listed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -109,10 +109,10 @@ def test_wrong_use_is_exit_code_2_and_says_why(place, monkeypatch, capsys, argum
 def test_a_run_is_a_recipe_for_the_next(place, monkeypatch, given):
     monkeypatch.chdir(place)
     first = recipes.load("run").recipe
-    again = recipes.cli_train._recipe(given, None)
+    again = recipes.cli.train._recipe(given, None)
     assert dataclasses.replace(again, reasons=first.reasons) == first
     assert again.reasons == ("the recipe of the run in run",)
-    longer = recipes.cli_train._recipe(given, 3)
+    longer = recipes.cli.train._recipe(given, 3)
     assert longer.epochs == 3 and longer.taps == first.taps
 
 

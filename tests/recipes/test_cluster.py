@@ -16,9 +16,9 @@ from makers import addresses, folder
 from worker import recorded
 
 import recipes
-import recipes.descent
-from recipes.recipe import from_scratch
-from recipes.recipe_file import save_recipe
+import recipes.training.loop.loop
+from recipes.planning.recipe import from_scratch
+from recipes.runs.recipe_file import save_recipe
 
 TESTS = Path(__file__).resolve().parents[1]
 EPOCH, BATCH = 18, 7  # images
@@ -90,10 +90,10 @@ def workers(*arguments, **how):
 @pytest.fixture(scope="module")
 def alone(place):
     """The weights that one process finds."""
-    recipe = recipes.recipe_file.load_recipe(place / "recipe.json")
+    recipe = recipes.runs.recipe_file.load_recipe(place / "recipe.json")
     with pytest.MonkeyPatch.context() as patch:
-        noted = recorded(recipes.descent.training_batches, place / "alone.0.seen")
-        patch.setattr(recipes.descent, "training_batches", noted)
+        noted = recorded(recipes.training.loop.loop.training_batches, place / "alone.0.seen")
+        patch.setattr(recipes.training.loop.loop, "training_batches", noted)
         result = recipes.finetune(place / "photos", backbone=str(place / "plain.keras"), recipe=recipe)
     assert len(result.history["loss"]) == 2
     return result

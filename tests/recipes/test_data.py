@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recipes import DataError
-from recipes.data import check_pixels, labelled
+from recipes.data.images import check_pixels, labelled
 
 
 def data(labels, class_names=None):

@@ -7,7 +7,8 @@ import keras
 import pytest
 import tensorflow as tf
 
-from recipes import backbones, devices
+from recipes.core import devices
+from recipes.networks import backbones
 
 jax = pytest.importorskip("jax")
 torch = pytest.importorskip("torch")

@@ -8,11 +8,12 @@ from makers import arrays, small_network
 
 import layers
 import recipes
-from recipes import DataError, RecipeError, babysitter
-from recipes.babysitter import Babysitter
-from recipes.checks import Subject, activations, recorded
-from recipes.diagnose import _optimizer, _rate
-from recipes.inside import Look
+from recipes import DataError, RecipeError
+from recipes.diagnostics import babysitter
+from recipes.diagnostics.activations import Look
+from recipes.diagnostics.babysitter import Babysitter
+from recipes.diagnostics.checks import Subject, activations, recorded
+from recipes.diagnostics.diagnose import _optimizer, _rate
 
 
 def net(*, scale=1 / 255, width=16, activation="relu", classes=3, **dense):

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 from sklearn.datasets import load_digits
 
-from recipes.digits import digits, enlarge, interpolation
+from recipes.data.digits import digits, enlarge, interpolation
+from recipes.data.sources import load
 from recipes.errors import DataError
-from recipes.sources import load
 
 
 def indices(data):

@@ -13,18 +13,18 @@ import tensorflow as tf
 from makers import arrays, small_network
 
 import augment
-import recipes.checkpoint
-import recipes.descent
-import recipes.waiting
+import recipes.training.checkpoints
+import recipes.training.loop.input_wait
+import recipes.training.loop.loop
 from layers import freeze_batch_statistics
-from recipes.backbones import resolve
-from recipes.callbacks import Bar, Logs, StopAt
-from recipes.classifier import logits_model
-from recipes.descent import Training, training_batches
-from recipes.engine import Engine
-from recipes.recipe import Recipe
-from recipes.sources import load
-from recipes.waiting import Waiting
+from recipes.data.sources import load
+from recipes.networks.backbones import resolve
+from recipes.networks.classifier import logits_model
+from recipes.planning.recipe import Recipe
+from recipes.training.callbacks import Bar, Logs, StopAt
+from recipes.training.engines.base import Engine
+from recipes.training.loop.input_wait import Waiting
+from recipes.training.loop.loop import Training, training_batches
 
 
 class Clock:
@@ -32,7 +32,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 0.0
-        monkeypatch.setattr(recipes.waiting.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(recipes.training.loop.input_wait.time, "perf_counter", lambda: self.now)
 
     def stream(self, seconds):
         while True:
@@ -70,8 +70,8 @@ class Recorded(Engine):
 
 @pytest.fixture
 def engines(monkeypatch):
-    monkeypatch.setattr(recipes.descent, "engine_for", Recorded)
-    monkeypatch.setattr(recipes.checkpoint, "EVERY", 1e9)
+    monkeypatch.setattr(recipes.training.loop.loop, "engine_for", Recorded)
+    monkeypatch.setattr(recipes.training.checkpoints, "EVERY", 1e9)
     monkeypatch.setattr(Recorded, "made", [])
     return Recorded.made
 
@@ -184,7 +184,7 @@ def test_where_hosts_prepare_their_own_images_no_input_workers_are_advised(monke
 def test_at_a_terminal_metrics_are_looked_at_once_a_second(monkeypatch, capsys):
     """And not twenty times, for the host waits for the device then."""
     looks, now, bar = [], 100.0, Bar()
-    monkeypatch.setattr(recipes.callbacks.time, "monotonic", lambda: now)
+    monkeypatch.setattr(recipes.training.callbacks.time, "monotonic", lambda: now)
     monkeypatch.setattr(Loss, "__float__", lambda self: looks.append(now) or 1.0)
     bar.set_params({"verbose": 1, "epochs": 1, "steps": 40})
     bar.on_epoch_begin(0)

@@ -8,13 +8,14 @@ import pytest
 from makers import arrays, folder, small_network
 
 import recipes
-from recipes import RecipeError, ledger
-from recipes.classifier import recalibrated
-from recipes.evaluation import temperature
-from recipes.features import evaluation_batches
-from recipes.finish import calibrated, finish
-from recipes.ledger import Gain, compared, paired_bootstrap, table
-from recipes.sources import load
+from recipes import RecipeError
+from recipes.data.sources import load
+from recipes.evaluation import ledger
+from recipes.evaluation.calibrate import calibrated, finish
+from recipes.evaluation.ledger import Gain, compared, paired_bootstrap, table
+from recipes.evaluation.metrics import temperature
+from recipes.networks.classifier import recalibrated
+from recipes.probing.features import evaluation_batches
 
 PROBE = recipes.adjusted("probe", size=32)
 
@@ -147,7 +148,7 @@ def test_the_last_stage_by_name_or_by_default_is_one_architecture(photos):
 
 def test_a_runs_recipe_gives_the_next_seeds_its_architecture(photos, monkeypatch):
     """Whatever stages the probe of another split prefers, and although the training is undone."""
-    monkeypatch.setattr("recipes.choice.better", lambda start, other: False)
+    monkeypatch.setattr("recipes.evaluation.selection.better", lambda start, other: False)
     first = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("all", size=32, epochs=1))
     every = dataclasses.replace(first.recipe, taps=(0, 1), epochs=1)
     second = recipes.finetune(photos, backbone=small_network(), recipe=every, seed=1)
@@ -169,7 +170,7 @@ def test_snapshots_are_averaged(photos):
 @pytest.mark.parametrize("snapshots", [0, 2])
 def test_a_training_that_is_undone_leaves_the_network_as_it_was(photos, held_out, monkeypatch, snapshots):
     """What is told of the linear classifier is true of the model that is handed out."""
-    monkeypatch.setattr("recipes.choice.better", lambda start, other: False)
+    monkeypatch.setattr("recipes.evaluation.selection.better", lambda start, other: False)
     options = dict(size=32, test_size=32, epochs=4, learning_rate=0.05, refit=False, calibrate=False, mirror=False)
     recipe = recipes.adjusted("all", **options)
     result = recipes.finetune(

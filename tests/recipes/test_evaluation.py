@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binom, binomtest
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, log_loss
 
-from recipes.evaluation import score, temperature, wilson_interval
+from recipes.evaluation.metrics import score, temperature, wilson_interval
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 5), (3, 7), (90, 100), (100, 100)])

@@ -17,8 +17,9 @@ from PIL import Image, ImageOps
 
 import augment
 import recipes
-from recipes import OutputError, ProofError, RecipesError, saved_model
-from recipes.penultimate import features_model
+from recipes import OutputError, ProofError, RecipesError
+from recipes.export import saved_model
+from recipes.networks.embedding import features_model
 
 CLIENT = """
 import json, sys
@@ -159,7 +160,7 @@ def test_the_metadata_say_what_was_proved(exported):
     assert told["class_names"] == result.class_names
     assert told["proof"]["tolerance"] == 1e-4 and told["proof"]["difference"] < 1e-4 and told["proof"]["agreement"] == 1
     assert told["proof"]["told"].startswith("6 validation images, and 17 made here")  # of a run that was loaded
-    assert told["weights_sha256"] == recipes.model_card.weights_checksum(result.model)
+    assert told["weights_sha256"] == recipes.export.model_card.weights_checksum(result.model)
     for name, checksum in told["files_sha256"].items():
         assert hashlib.sha256((directory / name).read_bytes()).hexdigest() == checksum
     card = (extra / "model_card.md").read_text()
@@ -218,7 +219,7 @@ def test_other_formats_are_proved_too(trained, tmp_path, format, quantize):
     told = json.loads((directory / "assets.extra" / "metadata.json").read_text())
     assert told["proof"]["images"] == 23
     assert told["proof"]["agreement"] >= 0.9 if quantize else told["proof"]["difference"] <= 1e-4
-    assert (directory / recipes.formats.FILES[format]).is_file()
+    assert (directory / recipes.export.formats.FILES[format]).is_file()
 
 
 def test_what_a_format_cannot_hold_is_refused_before_a_file_is_written(trained, tmp_path, monkeypatch):
@@ -304,16 +305,16 @@ def test_an_ensemble_is_proved_by_the_images_that_judged_it(trained, tmp_path):
     ],
 )
 def test_the_licence_is_that_of_the_pretrained_weights(backbone, terms):
-    assert terms in recipes.model_card.licence(backbone)
+    assert terms in recipes.export.model_card.licence(backbone)
 
 
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("members", [1, 2])
 def test_features_of_mirror_images_and_ensembles(tmp_path, mirror, members):
     """Those of the image as it is, of every member, also after a model was saved and loaded."""
-    networks = [recipes.backbones.resolve(small_network(seed=10 * i)) for i in range(members)]
-    models = [recipes.classifier.logits_model(network, 3, 32) for network in networks]
-    whole = recipes.classifier.with_probabilities(models, mirror=mirror)
+    networks = [recipes.networks.backbones.resolve(small_network(seed=10 * i)) for i in range(members)]
+    models = [recipes.networks.classifier.logits_model(network, 3, 32) for network in networks]
+    whole = recipes.networks.classifier.with_probabilities(models, mirror=mirror)
     whole.save(tmp_path / "model.keras")
     images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
     heads = [keras.Model(model.inputs, model.get_layer("logits").input) for model in models]
@@ -325,13 +326,13 @@ def test_features_of_mirror_images_and_ensembles(tmp_path, mirror, members):
 
 def _classifier(backbone, size=64):
     """A Result of a network as it is, with a head that tells pictures apart."""
-    network = recipes.backbones.resolve(backbone)
-    model = recipes.classifier.logits_model(network, 3, size, seed=1)
-    recipes.classifier.set_head(
+    network = recipes.networks.backbones.resolve(backbone)
+    model = recipes.networks.classifier.logits_model(network, 3, size, seed=1)
+    recipes.networks.classifier.set_head(
         model, np.random.default_rng(0).normal(0, 0.3, (model.layers[-1].input.shape[-1], 3)), np.zeros(3)
     )
     recipe = recipes.linear_probe(size)
-    served = recipes.classifier.with_probabilities(model, mirror=True, temperature=1.5)
+    served = recipes.networks.classifier.with_probabilities(model, mirror=True, temperature=1.5)
     return recipes.Result(served, ["ant", "bee", "cat"], recipe, {}, recipes.Audit((), {}), backbone)
 
 

@@ -5,11 +5,11 @@ import pytest
 from makers import arrays, small_network
 
 import recipes
-from recipes import feature_cache
-from recipes.backbones import resolve
-from recipes.features import Extractor
-from recipes.logme import logme
-from recipes.sources import load
+from recipes.data.sources import load
+from recipes.networks.backbones import resolve
+from recipes.probing import cache as feature_cache
+from recipes.probing.features import Extractor
+from recipes.probing.logme import logme
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,11 @@ from makers import arrays, folder, jpeg, picture, small_network
 
 import recipes
 from recipes import BackboneError, DataError, OutputError, RecipeError
-from recipes.arguments import seconds
-from recipes.fit import Fitted
-from recipes.prepare import with_validation
-from recipes.run_folder import _difference
-from recipes.sources import load
+from recipes.data.sources import load
+from recipes.planning.request import seconds
+from recipes.runs.folder import _difference
+from recipes.training.fit import Fitted
+from recipes.training.prepare import with_validation
 
 
 @pytest.fixture(scope="module")
@@ -322,7 +322,7 @@ def test_what_the_choice_was_worth_is_told_and_saved(photos, tmp_path):
 
 def test_stochastic_depth_stays_in_the_model_and_is_silent(photos):
     recipe = recipes.adjusted("scratch", epochs=1, stochastic_depth=0.5)
-    result = recipes.finetune(photos, backbone=recipes.convnet.convnet(32), recipe=recipe)
+    result = recipes.finetune(photos, backbone=recipes.networks.convnet.convnet(32), recipe=recipe)
     assert any(layer.__class__.__name__ == "StochasticDepth" for layer in result.model._flatten_layers())
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     np.testing.assert_array_equal(result.model.predict(images, verbose=0), result.model.predict(images, verbose=0))

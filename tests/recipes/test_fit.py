@@ -11,15 +11,15 @@ from makers import arrays, small_network
 
 import augment
 import recipes
-from recipes.backbones import resolve, stages
-from recipes.batches import training_batches
-from recipes.callbacks import KeepBest
-from recipes.choice import Candidates, Score, better, choose, cross_fitted, gain, image_weights, latest
-from recipes.classifier import logits_model
-from recipes.descent import AdjustedCrossentropy
-from recipes.fit import fit, fit_again, stage_rates, unfreeze
-from recipes.learning_rate import learning_rate, peak, schedule
-from recipes.sources import load
+from recipes.data.sources import load
+from recipes.evaluation.selection import Candidates, Score, better, choose, cross_fitted, gain, image_weights, latest
+from recipes.networks.backbones import resolve, stages
+from recipes.networks.classifier import logits_model
+from recipes.training.batches import training_batches
+from recipes.training.callbacks import KeepBest
+from recipes.training.fit import fit, fit_again, stage_rates, unfreeze
+from recipes.training.loop.loop import AdjustedCrossentropy
+from recipes.training.schedule import learning_rate, peak, schedule
 
 
 def score(logits):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recipes.glyphs import (
+from recipes.data.glyphs import (
     BOX,
     FIELD,
     Hand,

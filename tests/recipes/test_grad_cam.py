@@ -6,9 +6,9 @@ import pytest
 from makers import small_network
 
 import recipes
-from recipes.backbones import resolve
-from recipes.classifier import logits_model, recalibrated, with_probabilities
-from recipes.grad_cam import grad_cam
+from recipes.networks.backbones import resolve
+from recipes.networks.classifier import logits_model, recalibrated, with_probabilities
+from recipes.networks.grad_cam import grad_cam
 
 SIZE = 32
 IMAGES = np.random.default_rng(0).uniform(0, 255, (4, SIZE, SIZE, 3)).astype(np.float32)

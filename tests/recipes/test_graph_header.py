@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from makers import jpeg, png, png_bomb
 from PIL import Image
 
-from recipes.graph_header import header_size, refusal
-from recipes.proof_images import bmp, gif, made_images
+from recipes.data.header_ops import header_size, refusal
+from recipes.export.proof_images import bmp, gif, made_images
 
 
 def webp(tmp_path, lossless: bool, alpha: bool = False) -> bytes:

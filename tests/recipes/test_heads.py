@@ -8,8 +8,8 @@ from makers import arrays, small_network
 import layers
 import recipes
 from recipes import BackboneError
-from recipes.backbones import resolve
-from recipes.classifier import logits_model, with_probabilities
+from recipes.networks.backbones import resolve
+from recipes.networks.classifier import logits_model, with_probabilities
 
 L = keras.layers
 IMAGES = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
@@ -166,7 +166,7 @@ def test_several_networks_are_no_backbone(tmp_path):
 
 
 def test_another_result_is_another_command(run):
-    from recipes.arguments import command
+    from recipes.planning.request import command
 
     def words(backbone):
         return command("photos", backbone, "few", None, None, 0)["backbone"]

@@ -20,13 +20,13 @@ import augment
 import recipes
 from recipes import WorkerError
 from recipes.cli import app
-from recipes.descent import training_batches
-from recipes.faults import reading_failed
-from recipes.input_worker import InputWorker
-from recipes.input_workers import InputWorkers, Turns
-from recipes.recipe import from_scratch
-from recipes.remote import Remote
-from recipes.sources import load
+from recipes.data.sources import load
+from recipes.planning.recipe import from_scratch
+from recipes.training.input.server import InputWorker
+from recipes.training.input.stream import Remote
+from recipes.training.input.workers import InputWorkers, Turns
+from recipes.training.loop.failures import reading_failed
+from recipes.training.loop.loop import training_batches
 
 POLICY = augment.Policy(size=24, short_side=(24, 32), rotate=10, pca=0.1)
 MIXED = replace(POLICY, mixup=0.2)
@@ -167,7 +167,7 @@ def test_what_cannot_travel(photos, here, monkeypatch):
     data = workers.checked(load(photos).train)
     with pytest.raises(WorkerError, match="extra layer"):
         training_batches(data, recipe(policy=replace(POLICY, extra=lambda images: images)), seed=0)
-    monkeypatch.setattr("recipes.input_workers.IN_MEMORY", 1000)
+    monkeypatch.setattr("recipes.training.input.workers.IN_MEMORY", 1000)
     with pytest.raises(WorkerError, match=r"57,600 bytes in memory, and at most 1,000 are sent"):
         workers.checked(load((np.zeros((10, 40, 48, 3), np.uint8), np.arange(10) % 2)).train)
     with pytest.raises(WorkerError, match="bytes in memory"):
@@ -184,7 +184,7 @@ def test_images_that_the_workers_lack_or_that_are_others(here, tmp_path, monkeyp
             file.write(b"another")
         return Remote(address, dataset)
 
-    monkeypatch.setattr("recipes.input_workers.Remote", changed)
+    monkeypatch.setattr("recipes.training.input.workers.Remote", changed)
     with pytest.raises(WorkerError, match=f"finds another image than this machine under {last}"):
         workers.checked(data)
 
@@ -192,7 +192,7 @@ def test_images_that_the_workers_lack_or_that_are_others(here, tmp_path, monkeyp
         os.unlink(last)
         return Remote(address, dataset)
 
-    monkeypatch.setattr("recipes.input_workers.Remote", gone)
+    monkeypatch.setattr("recipes.training.input.workers.Remote", gone)
     with pytest.raises(WorkerError, match=rf"cannot read the images \(.*{last}.*under the same path"):
         workers.checked(data)
 

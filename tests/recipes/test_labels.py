@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 
 from recipes import DataError
-from recipes.data import labelled
-from recipes.labels import alike, class_name_findings, clean
-from recipes.sources import load
+from recipes.data.images import labelled
+from recipes.data.labels import alike, class_name_findings, clean
+from recipes.data.sources import load
 
 NAN = float("nan")
 NFC, NFD = "caf\xe9", unicodedata.normalize("NFD", "caf\xe9")

@@ -10,9 +10,7 @@ from makers import jpeg, picture, small_network
 
 import recipes
 from recipes import DataError, audit
-from recipes.folder_names import mask_files, role_of, roles_of
-from recipes.folder_tree import SYSTEM, Folder, scan
-from recipes.layout import (
+from recipes.data.folders.layout import (
     ANNOTATIONS,
     CLASSES,
     CLASSES_ABOVE_SPLITS,
@@ -23,8 +21,10 @@ from recipes.layout import (
     UNSORTED,
     LayoutError,
 )
-from recipes.layout_rules import recognise
-from recipes.sources import image_files, load, unlabelled
+from recipes.data.folders.names import mask_files, role_of, roles_of
+from recipes.data.folders.rules import recognise
+from recipes.data.folders.tree import SYSTEM, Folder, scan
+from recipes.data.sources import image_files, load, unlabelled
 
 # A tree is a dict: a number stands for a folder of so many images, a list for a folder of these files, "" for a file.
 PETS = {"cats": 4, "dogs": 5}
@@ -484,7 +484,7 @@ def test_training_and_evaluating_on_unusual_folders(tmp_path, capsys):
 
 
 def test_notes_of_a_validation_folder_are_kept(tmp_path):
-    from recipes.prepare import loaded
+    from recipes.training.prepare import loaded
 
     build(tmp_path / "train", PETS)
     build(tmp_path / "val", {**PETS, "__MACOSX": 1}, seed=9)

@@ -10,9 +10,9 @@ from makers import folder, small_network
 from scipy import stats
 
 import recipes
-from recipes.choice import Candidates, Score
-from recipes.fit import Fitted
-from recipes.ledger import BETTER, NO_DIFFERENCE, WORSE, compared, table, training_outcome, verdict
+from recipes.evaluation.ledger import BETTER, NO_DIFFERENCE, WORSE, compared, table, training_outcome, verdict
+from recipes.evaluation.selection import Candidates, Score
+from recipes.training.fit import Fitted
 
 
 def scored(right, loss=1.0, weights=None):
@@ -127,7 +127,7 @@ def test_reason_ledger_report_and_file_tell_one_accuracy(tmp_path):
 
 
 def test_rows_of_older_runs_have_no_epoch():
-    from recipes.run_folder import _gain
+    from recipes.runs.folder import _gain
 
     told = SimpleNamespace(**vars(_gain({"trick": "finetuning", "accuracy": 0.5, "interval": [0.0, 0.1]})))
     assert told.epoch is None and told.interval == (0.0, 0.1)

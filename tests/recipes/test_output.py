@@ -14,9 +14,9 @@ import pytest
 from makers import folder, small_network
 
 import recipes
-from recipes.input_worker import serve as input_worker
-from recipes.output import SafeStream, printable, safe_output
-from recipes.serve import serve
+from recipes.core.output import SafeStream, printable, safe_output
+from recipes.serving.app import serve
+from recipes.training.input.server import serve as input_worker
 
 TEXT = "plan ▶ 3 × 2 … ± 1 \udcff ä 猫\n"
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,13 +18,13 @@ from typer.testing import CliRunner
 import augment
 import recipes
 from recipes import DataError, OutputError
+from recipes.auditing.facts import look
 from recipes.cli import app
-from recipes.data import ImageData, joined
-from recipes.faults import reading_failed
-from recipes.look import look
-from recipes.manifest import MANIFEST, sha256
-from recipes.records import Records
-from recipes.sources import load
+from recipes.data.images import ImageData, joined
+from recipes.data.packs.manifest import MANIFEST, sha256
+from recipes.data.packs.records import Records
+from recipes.data.sources import load
+from recipes.training.loop.failures import reading_failed
 
 
 @pytest.fixture(scope="module")

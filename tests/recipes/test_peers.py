@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from makers import addresses
 
-from recipes.cluster import as_told
-from recipes.data import ImageData, Splits
+from recipes.data.images import ImageData, Splits
+from recipes.distributed.cluster import as_told
+from recipes.distributed.peers import Job, Peers, job_of, leads
+from recipes.distributed.same_data import facts_of
 from recipes.errors import ClusterError, PeerLost, RecipeError
-from recipes.peers import Job, Peers, job_of, leads
-from recipes.same_data import facts_of
 
 TWO = {"worker": ["a:1", "b:2"]}
 

@@ -8,12 +8,12 @@ import pytest
 
 from augment import Policy
 from recipes import Recipe, adjusted, finetune, load
-from recipes.backbones import resolve, stages
-from recipes.convnet import convnet
-from recipes.digits import digits
+from recipes.data.digits import digits
 from recipes.errors import RecipeError
-from recipes.linear import fit_path
-from recipes.pretrain import network, pretrain
+from recipes.networks.backbones import resolve, stages
+from recipes.networks.convnet import convnet
+from recipes.pretraining import network, pretrain
+from recipes.probing.logistic import fit_path
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from sklearn.linear_model import LogisticRegression
 
 import recipes
 from recipes import adjusted
-from recipes.compare import compare
-from recipes.linear import channel_scale, content_folds, fit_path
-from recipes.plan import Summary, candidates, options, plan, table
-from recipes.prepare import prepare
-from recipes.probe import mirror_test
+from recipes.planning.plan import Summary, candidates, options, plan, table
+from recipes.probing.logistic import channel_scale, content_folds, fit_path
+from recipes.probing.probe import mirror_test
+from recipes.training.compare_recipes import compare
+from recipes.training.prepare import prepare
 
 
 def blobs(n=120, channels=6, classes=3, spread=1.0, seed=0):
@@ -117,8 +117,8 @@ def test_thin_evidence_leaves_two_recipes(probe, names):
 
 
 def test_two_recipes_are_compared_on_folds_of_the_training_images(monkeypatch):
-    monkeypatch.setattr("recipes.choice.better", lambda start, other: True)  # every training is kept
-    monkeypatch.setattr("recipes.compare.FOLDS", 2)
+    monkeypatch.setattr("recipes.evaluation.selection.better", lambda start, other: True)  # every training is kept
+    monkeypatch.setattr("recipes.training.compare_recipes.FOLDS", 2)
     ready = prepare(arrays(12), small_network(), adjusted("all", size=32, epochs=1), None, 0, None)
     start, prints = ready.start, ready.audit.fingerprints["train"]
     before = start.network.network.get_weights()
@@ -266,7 +266,7 @@ def test_the_two_trainings_of_a_comparison_share_its_time(monkeypatch):
         finished = SimpleNamespace(probabilities=np.full((count, 2), 0.5))
         return SimpleNamespace(finished=finished, fitted=SimpleNamespace(cut=recipe.name == "all"))
 
-    monkeypatch.setattr("recipes.compare.train", train)
+    monkeypatch.setattr("recipes.training.compare_recipes.train", train)
     images = type("Images", (), {"labels": labels, "__len__": lambda self: 60})()
     start = SimpleNamespace(splits=SimpleNamespace(train=images), image_seconds=1e-4, fold=fold)
     rivals = recipes.finetune_all(32), recipes.finetune_few(32)

@@ -8,9 +8,9 @@ import pytest
 import recipes
 from augment import Policy
 from recipes import BackboneError, RecipeError, adjusted
-from recipes.arguments import asked_size, check_fits
-from recipes.backbones import resolve
-from recipes.features import Extractor
+from recipes.networks.backbones import resolve
+from recipes.planning.request import asked_size, check_fits
+from recipes.probing.features import Extractor
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,12 @@ import numpy as np
 import recipes
 from makers import arrays, small_network
 from victim import At, interrupted
-from recipes.classifier import logits_model
-from recipes.backbones import resolve
-from recipes.data import labelled
-from recipes.descent import Training
-from recipes.recipe import finetune_all
-from recipes.replicas import _noise_of, chosen_devices, together
+from recipes.networks.classifier import logits_model
+from recipes.networks.backbones import resolve
+from recipes.data.images import labelled
+from recipes.training.loop.loop import Training
+from recipes.planning.recipe import finetune_all
+from recipes.training.engines.team import _noise_of, chosen_devices, together
 
 images, names = arrays(7)
 data = labelled(images, names, [str(i) for i in range(21)])
@@ -157,7 +157,7 @@ def test_devices_with_input_workers_and_snapshots(backend):
     """Two devices train on what a worker augments to the bits of what they augment here."""
     run(
         """
-from recipes.input_worker import InputWorker
+from recipes.training.input.server import InputWorker
 worker = InputWorker("localhost", 0)  # which lives as long as this name
 away = {"input_workers": [worker.address]}
 recipe = recipes.adjusted("all", size=32, epochs=4, batch_size=8)

@@ -14,21 +14,21 @@ from makers import folder, jpeg, small_network
 import augment
 import recipes
 from recipes import Finding, OutputError
-from recipes.audit import Audit
-from recipes.backbones import resolve
-from recipes.classifier import logits_model, with_probabilities
-from recipes.data import ImageData
-from recipes.evaluation import score
-from recipes.figures import contour
-from recipes.judged import Judged
-from recipes.pictures import at_hand, photo, photo_called
-from recipes.proof_images import with_orientation
-from recipes.report import render
-from recipes.reproduce import commands
+from recipes.auditing.audit import Audit
+from recipes.data.images import ImageData
+from recipes.evaluation.metrics import score
+from recipes.evaluation.predictions import Judged
+from recipes.export.proof_images import with_orientation
+from recipes.networks.backbones import resolve
+from recipes.networks.classifier import logits_model, with_probabilities
+from recipes.probing.label_errors import Suspect
+from recipes.reports.command_line import commands
+from recipes.reports.photos import at_hand, photo, photo_called
+from recipes.reports.report import render
+from recipes.reports.svg import contour
 from recipes.result import Result
-from recipes.search import Search, Trial
-from recipes.search_report import render as search_page
-from recipes.suspects import Suspect
+from recipes.tuning.report import render as search_page
+from recipes.tuning.search import Search, Trial
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SECTIONS = ["plan", "curves", "probe", "ledger", "classes", "reliability", "mistakes", "suspects", "looked", "audit",

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import recipes
-from recipes.checkpoint import packed, unpacked
-from recipes.run_state import RunState
+from recipes.runs.resume import RunState
+from recipes.training.checkpoints import packed, unpacked
 
 COMMAND = {"dataset": "photos", "seed": 0}
 RECIPE = recipes.finetune_all(32, 30)

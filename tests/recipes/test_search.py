@@ -16,8 +16,9 @@ import pytest
 from makers import arrays, folder, small_network
 
 import recipes
-from recipes import RecipeError, TrainingError, shared_study
-from recipes.recipe_file import load_recipe
+from recipes import RecipeError, TrainingError
+from recipes.runs.recipe_file import load_recipe
+from recipes.tuning import study as shared_study
 
 BASE = recipes.adjusted("all", size=32, epochs=1)
 
@@ -184,9 +185,9 @@ def test_which_trials_are_stopped_early(pruner, stopped):
 
 
 SEARCHER = """
-import sys, keras, recipes, recipes.search, recipes.shared_study
+import sys, keras, recipes, recipes.search, recipes.tuning.study
 from makers import small_network
-recipes.shared_study._HEARTBEAT = 1
+recipes.tuning.study._HEARTBEAT = 1
 keras.utils.set_random_seed(0)
 space = {"learning_rate": (1e-4, 1e-2, "log"), "label_smoothing": (0.0, 0.2)}
 found = recipes.search(sys.argv[1], backbone=small_network(), recipe=recipes.adjusted("all", size=32, epochs=1),

@@ -16,9 +16,9 @@ from makers import picture, png, png_bomb
 from serving import b64, get, post, served
 
 import recipes
-from recipes.penultimate import features_model
-from recipes.proof_images import gif
-from recipes.serve_model import LoadedModel, Overloaded, bounded, load_model
+from recipes.export.proof_images import gif
+from recipes.networks.embedding import features_model
+from recipes.serving.model import LoadedModel, Overloaded, bounded, load_model
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -221,7 +221,7 @@ def test_connections_send_at_once_and_are_counted():
     import uvicorn
     from uvicorn.server import ServerState
 
-    from recipes.serve_connection import connection
+    from recipes.serving.connection import connection
 
     made = []
 
@@ -374,8 +374,8 @@ def test_pixels_wait_in_the_queue_too():
 
 
 def test_too_much_at_once_is_told_to_come_again():
-    from recipes.serve import application
-    from recipes.serve_limits import Limits
+    from recipes.serving.app import application
+    from recipes.serving.limits import Limits
 
     class Busy(LoadedModel):
         async def ask(self, signature, contents):
@@ -411,7 +411,7 @@ async def _asgi(app, body: bytes) -> list[dict]:
 def test_changed_files_and_other_folders_are_not_served(exported, tmp_path):
     import shutil
 
-    from recipes.serve import serve
+    from recipes.serving.app import serve
 
     with pytest.raises(recipes.OutputError, match="no SavedModel of recipes"):
         load_model(tmp_path)

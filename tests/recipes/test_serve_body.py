@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from makers import picture, png
 from serving import get
 
-from recipes.serve_body import is_form, is_image, read_form
+from recipes.serving.body import is_form, is_image, read_form
 
 TYPE = "multipart/form-data; boundary=xyz"
 

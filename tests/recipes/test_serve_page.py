@@ -46,8 +46,8 @@ def test_a_photo_is_classified(browser, server, exported, tmp_path, width, heigh
 
 def test_class_names_are_texts_and_never_markup(browser, exported):
     """Whoever named the classes, or the model, writes nothing into the page but words; and no icon is missed."""
-    from recipes.serve import _POLICY, _page
-    from recipes.serve_model import LoadedModel
+    from recipes.serving.app import _POLICY, _page
+    from recipes.serving.model import LoadedModel
 
     names = [
         "</script><script>alert(1)</script>",

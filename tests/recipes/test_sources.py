@@ -9,7 +9,7 @@ import tensorflow as tf
 from makers import arrays, folder, jpeg
 
 from recipes import DataError
-from recipes.sources import image_files, load, unlabelled
+from recipes.data.sources import image_files, load, unlabelled
 
 
 def test_folder_of_class_folders(tmp_path):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recipes import DataError
-from recipes.split import stratified_split
+from recipes.data.split import stratified_split
 
 
 @settings(max_examples=60, deadline=None)

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 import recipes
 from recipes.cli import app
-from recipes.suspects import Suspect, label_errors
+from recipes.probing.label_errors import Suspect, label_errors
 
 
 def separable(n: int = 300, classes: int = 3, seed: int = 0):

@@ -12,11 +12,11 @@ import augment
 import recipes
 from layers import StochasticDepth
 from recipes import DataError, RecipeError
-from recipes.backbones import resolve
-from recipes.dense import dense_model
-from recipes.finish import crop_sets
-from recipes.sources import load
-from recipes.test_time import Crops, averaged, noisy, ways
+from recipes.data.sources import load
+from recipes.evaluation.calibrate import crop_sets
+from recipes.evaluation.test_time import Crops, averaged, noisy, ways
+from recipes.networks.backbones import resolve
+from recipes.networks.fully_convolutional import dense_model
 
 PROBE = recipes.adjusted("probe", size=32, mirror=False)
 
@@ -89,8 +89,8 @@ def test_networks_of_several_strides_together():
     for stride in (4, 16):
         images = keras.Input((None, None, 3))
         network = keras.Model(images, keras.layers.Conv2D(5, stride, stride, activation="relu")(images))
-        members.append(recipes.classifier.logits_model(resolve(network), 3, 32))
-    model = recipes.classifier.with_probabilities(members)
+        members.append(recipes.networks.classifier.logits_model(resolve(network), 3, 32))
+    model = recipes.networks.classifier.with_probabilities(members)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     found = dense_model(model, 32).predict(images, verbose=0)
     np.testing.assert_allclose(found[:, 0, 0], model.predict(images, verbose=0), atol=1e-5)
@@ -98,7 +98,8 @@ def test_networks_of_several_strides_together():
 
 def test_windows_of_a_size_that_is_no_multiple_of_the_stride():
     backbone = resolve("MobileNetV2(alpha=0.35, weights=None)")
-    model = recipes.classifier.logits_model(backbone, 3, 144, taps=(0, 1, 2, 3, 4))  # its maps of 144 px end uneven
+    # Its feature maps of 144 px end uneven.
+    model = recipes.networks.classifier.logits_model(backbone, 3, 144, taps=(0, 1, 2, 3, 4))
     images = np.random.default_rng(0).integers(0, 256, (1, 160, 192, 3), np.uint8)
     found = dense_model(model, 144).predict(images, verbose=0)
     assert found.shape == (1, 1, 2, 3)
@@ -134,7 +135,7 @@ def test_a_model_that_mirrors_by_itself_is_not_shown_mirror_images(result, photo
     mirroring = replace(result.recipe, mirror=True)
     assert len(ways(result.model, mirroring, 10, mode="crops").grid) == 5
     ten = averaged(result.model, data, ways(result.model, result.recipe, 10, mode="crops"))
-    twice = recipes.classifier.with_probabilities(with_logits(result.model), mirror=True)
+    twice = recipes.networks.classifier.with_probabilities(with_logits(result.model), mirror=True)
     np.testing.assert_allclose(averaged(twice, data, ways(twice, mirroring, 10, mode="crops")), ten, atol=1e-4)
 
 

@@ -9,14 +9,14 @@ from makers import arrays, small_network
 
 import recipes
 from recipes import adjusted
-from recipes.backbones import resolve
-from recipes.callbacks import StopAt
-from recipes.choice import Candidates, Score
-from recipes.classifier import logits_model
-from recipes.fit import Fitted, fit
-from recipes.prepare import prepare
-from recipes.sources import load
-from recipes.training import Start, _told
+from recipes.data.sources import load
+from recipes.evaluation.selection import Candidates, Score
+from recipes.networks.backbones import resolve
+from recipes.networks.classifier import logits_model
+from recipes.training.callbacks import StopAt
+from recipes.training.fit import Fitted, fit
+from recipes.training.prepare import prepare
+from recipes.training.train import Start, _told
 
 SCORE = Score(np.zeros(4), np.ones(4, bool), np.full(4, 0.25))
 

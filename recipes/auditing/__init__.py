@@ -1,0 +1,1 @@
+"""What is odd in a dataset: damaged, duplicate, mislabelled or unsupported files."""

@@ -1,0 +1,213 @@
+"""What an audit can find in images and classes: how each kind is recognised, and what `finetune` does about it."""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from recipes.auditing.facts import Facts
+from recipes.auditing.near_duplicates import groups, near_pairs
+from recipes.core.output import printable
+from recipes.data.finding import Finding
+from recipes.data.header_ops import NOT_SUPPORTED
+from recipes.data.images import ImageData, Splits
+from recipes.data.labels import class_name_findings
+from recipes.data.sources import IMAGE_SUFFIXES
+from recipes.planning.plan import IMBALANCED
+
+SMALLEST_CLASS = 3  # distinct pictures: two to train on, one to validate
+LOSES_FILES = "class loses files"  # the kind of finding
+_LOST = 0.1  # share of a class that cannot be read, from which on it is reported
+_TINY, _LONG = 16, 10.0  # pixels of the shorter side, longer side / shorter side
+_FLAT, _COPIES = 0.9, 10
+_FLAT_CONTRAST = 3.0
+_ACCIDENTS = 0.02  # share of odd files; more are the dataset's nature
+_TRAITS = {
+    "animated": "kept: only the first frame is read",
+    "16-bit": "kept: scaled to 8 bits",
+    "CMYK": "kept: converted to RGB without their colour profile",
+    "alpha": "kept: laid over white",
+    "EXIF-rotated": "kept: turned upright as the camera says",
+}
+_FORMATS = {suffix: suffix[1:] for suffix in IMAGE_SUFFIXES} | dict.fromkeys((".jpg", ".jpe", ".jfif"), "jpeg")
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One image with where it stands and what the look at it told."""
+
+    name: str
+    split: str
+    label: int
+    facts: Facts
+
+
+def seen(splits: Splits, facts: dict[str, list[Facts]]) -> list[Seen]:
+    """All images of all splits, in order."""
+    return [
+        Seen(name, split, int(label), fact)
+        for split, data in splits.given.items()
+        for name, label, fact in zip(data.names, data.labels, facts[split], strict=True)
+    ]
+
+
+def unreadable(images: list[Seen], class_names: tuple[str, ...]) -> Iterator[Finding]:
+    """Images that cannot be read, by kind of error; then the classes that lose a tenth of their files by them."""
+    by_kind = defaultdict(list)
+    for image in images:
+        if image.facts.error:
+            by_kind[image.facts.error.split(":")[0]].append(image)
+    for kind, some in sorted(by_kind.items()):
+        reason = _by_variant_and_class(some, class_names) if kind == NOT_SUPPORTED else some[0].facts.error
+        details = tuple(image.facts.error for image in some)
+        yield Finding(kind, _names(some), f"excluded ({reason})", excluded=True, details=details)
+    total = Counter(image.label for image in images)
+    lost = Counter(image.label for image in images if image.facts.error)
+    large = [label for label in sorted(lost) if lost[label] > 1 and lost[label] >= _LOST * total[label]]
+    if large:
+        told = tuple(f"{class_names[label]} ({lost[label]} of {total[label]})" for label in large)
+        yield Finding(
+            LOSES_FILES,
+            told,
+            "a tenth or more of the class cannot be read; convert or replace these files",
+        )
+
+
+def _by_variant_and_class(images: list[Seen], class_names) -> str:
+    """Which variants the files are, and how many of each class."""
+    variants = Counter(image.facts.error.split(": ")[1].split(";")[0] for image in images)
+    labels = Counter(class_names[image.label] for image in images)
+    told = [", ".join(f"{name} ({n})" for name, n in counts.most_common()) for counts in (variants, labels)]
+    return f"{told[0]}; of the classes {told[1]}; convert them to JPEG or PNG"
+
+
+def placeholders(images: list[Seen]) -> Iterator[Finding]:
+    """One flat colour over 90 % of the picture, hardly any contrast, or the same picture ten times; excluded unless
+    there are so many that this is the dataset's way. Test images have no say in that."""
+    read = [image for image in images if not image.facts.error]
+    telling = [image for image in read if image.split != "test"]
+    copies = Counter(image.facts.fingerprint for image in telling)
+    odd = [
+        image
+        for image in read
+        if image.facts.dominant > _FLAT
+        or image.facts.contrast < _FLAT_CONTRAST
+        or copies[image.facts.fingerprint] >= _COPIES
+    ]
+    tested = [image for image in odd if image.split == "test"]
+    trained = [image for image in odd if image.split != "test"]
+    out, kept = [], []
+    for some, part in ((trained, len(telling)), (tested, len(read) - len(telling))):
+        (out if len(some) <= max(1, _ACCIDENTS * part) else kept).extend(some)
+    if out:
+        action = "excluded (almost one colour, or the same picture many times)"
+        yield Finding("placeholder", _names(out), action, excluded=True)
+    if kept:
+        action = "kept: almost one colour, or the same picture many times, but too many to be accidents"
+        yield Finding("flat picture", _names(kept), action)
+
+
+def traits(images: list[Seen]) -> Iterator[Finding]:
+    read = [image for image in images if not image.facts.error]
+    for trait, action in _TRAITS.items():
+        yield from _if_any(trait, [image for image in read if trait in image.facts.traits], action)
+    misnamed = [image for image in read if _misnamed(image)]
+    yield from _if_any("wrong extension", misnamed, "kept: read as what they are, whatever their names say")
+    sized = [image for image in read if image.facts.format != "array"]
+    extreme = [i for i in sized if min(i.facts.size) < _TINY or max(i.facts.size) > _LONG * min(i.facts.size)]
+    if len(extreme) <= len(sized) / 2:
+        action = f"kept: a side below {_TINY} pixels, or one {_LONG:g} times the other; most of it is lost in a crop"
+        yield from _if_any("extreme size", extreme, action)
+    foreign = [image for image in images if image.name != printable(image.name)]
+    yield from _if_any("name not UTF-8", foreign, "kept: shown with \\xNN for the bytes in question")
+
+
+def _misnamed(image: Seen) -> bool:
+    promised = _FORMATS.get(os.path.splitext(image.name)[1].lower())
+    return promised is not None and promised != image.facts.format
+
+
+def duplicates(images: list[Seen]) -> Iterator[Finding]:
+    """Images of the same pixels."""
+    places = defaultdict(list)
+    for image in images:
+        if image.facts.fingerprint:
+            places[image.facts.fingerprint].append(image)
+    yield from _repeated("duplicate", [group for group in places.values() if len(group) > 1])
+
+
+def near_duplicates(images: list[Seen]) -> tuple[list[Finding], dict[str, str]]:
+    """Images that are nearly the same, and for each of their fingerprints the least of those it is near to: what is
+    to stay on one side of a split. Test images have no say in that: they link no two others."""
+    first = {}
+    for image in images:
+        if image.facts.signature:
+            first.setdefault(image.facts.fingerprint, image)
+    distinct = list(first.values())
+    chosen_by = np.array([image.split != "test" for image in distinct], bool)
+    pairs = near_pairs([i.facts.signature for i in distinct], [i.label for i in distinct], chosen_by)
+    same = _stand_ins(distinct, pairs[chosen_by[pairs].all(1)])
+    group_of, places = _stand_ins(distinct, pairs), defaultdict(list)
+    for image in images:
+        if image.facts.fingerprint in group_of:
+            places[group_of[image.facts.fingerprint]].append(image)
+    return list(_repeated("near-duplicate", list(places.values()))), same
+
+
+def _stand_ins(images: list[Seen], pairs: np.ndarray) -> dict[str, str]:
+    """Each fingerprint of a group that the pairs connect → the least of that group."""
+    prints = [image.facts.fingerprint for image in images]
+    return {prints[i]: min(prints[j] for j in group) for group in groups(len(images), pairs) for i in group}
+
+
+def _repeated(kind: str, repeated: list[list[Seen]]) -> Iterator[Finding]:
+    """One picture in several places; a group is told under the worst that it shows."""
+    cases = (
+        (f"{kind} across splits", lambda group: len({image.split for image in group}) > 1,
+         "kept: the accuracy on the held-out side is too high by them"),
+        (f"{kind} across classes", lambda group: len({image.label for image in group}) > 1,
+         f"kept: one of the labels {'must' if kind == 'duplicate' else 'may'} be wrong"),
+        (kind, lambda group: True, "kept, on one side of a split made here"),
+    )  # fmt: skip
+    for name, matches, action in cases:
+        shown = [group for group in repeated if matches(group)]
+        if shown:
+            files = tuple(image.name for group in shown for image in group)
+            details = tuple(_partners(group, image) for group in shown for image in group)
+            yield Finding(name, files, action, details=details)
+        repeated = [group for group in repeated if not matches(group)]
+
+
+def _partners(group: list[Seen], image: Seen) -> str:
+    """Which others of its group an image is like."""
+    others = [other.name for other in group if other is not image]
+    return f"like {others[0]}" + (f" and {len(others) - 1} more" if len(others) > 1 else "")
+
+
+def classes(data: ImageData, fingerprints, excluded: frozenset[str], split_here: bool) -> Iterator[Finding]:
+    """What is odd about the classes of the training images, once the excluded ones are gone."""
+    yield from class_name_findings(data.class_names)
+    pictures, counts = defaultdict(set), Counter()
+    for name, label, fingerprint in zip(data.names, data.labels.tolist(), fingerprints, strict=True):
+        if name not in excluded:
+            counts[label] += 1
+            pictures[label].add(fingerprint)
+    told = [f"{name} ({counts[i]})" for i, name in enumerate(data.class_names)]
+    small = tuple(told[i] for i in range(len(told)) if len(pictures[i]) < SMALLEST_CLASS)
+    if small and split_here:
+        action = f"an error unless a validation dataset is given: a split needs {SMALLEST_CLASS} distinct pictures"
+        yield Finding("class too small to split", small, action)
+    least, most = (f(range(len(told)), key=lambda i: counts[i]) for f in (min, max)) if told else (0, 0)
+    if told and counts[most] >= IMBALANCED * max(1, counts[least]):
+        yield Finding("imbalance", (told[most], told[least]), "kept: the plan lets every class count alike")
+
+
+def _names(images: list[Seen]) -> tuple[str, ...]:
+    return tuple(image.name for image in images)
+
+
+def _if_any(kind: str, images: list[Seen], action: str) -> Iterator[Finding]:
+    if images:
+        yield Finding(kind, _names(images), action)

@@ -1,0 +1,90 @@
+"""The commands that look at images, and bring them to where they are trained on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+import augment
+import recipes
+from augment import Policy
+from recipes.cli.options import (
+    ColumnOption,
+    DatasetArgument,
+    PictureOption,
+    SeedOption,
+    WithinOption,
+    check_picture,
+    listed,
+)
+from recipes.data.sources import load
+from recipes.training.input.server import PORT
+
+POLICIES = {"none": Policy.none, "light": Policy.light, "resnet": Policy.resnet, "strong": Policy.strong}
+
+
+def audit(
+    dataset: DatasetArgument,
+    strict: Annotated[bool, typer.Option("--strict", help="Findings are an error: exit code 2.")] = False,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write every finding to this file, one row per file.")
+    ] = None,
+    within: WithinOption = None,
+    column: ColumnOption = None,
+):
+    """Look at every image once: what is damaged, what is odd, what occurs twice, and what becomes of it."""
+    found = recipes.audit(listed(dataset, within, column))
+    if csv is not None:
+        found.to_csv(csv)
+    if strict:
+        found.check_clean()
+    print(found)
+
+
+def preview(
+    dataset: DatasetArgument,
+    output: PictureOption = Path("preview.png"),
+    policy: Annotated[str, typer.Option(help="none, light, resnet, or strong.")] = "light",
+    size: Annotated[int, typer.Option(help="Side of the crops, pixels.", min=8)] = 224,
+    seed: SeedOption = 0,
+    within: WithinOption = None,
+    column: ColumnOption = None,
+):
+    """Draw some images and what an augmentation policy makes of them."""
+    if policy not in POLICIES:
+        raise recipes.RecipeError(f"policy is {policy!r}; expected one of {list(POLICIES)}")
+    check_picture(output)
+    splits = load(listed(dataset, within, column))
+    for note in splits.notes:
+        print(note)
+    data = splits.train
+    spread = data.subset(np.linspace(0, len(data) - 1, min(4, len(data))).astype(int))
+    augment.preview(spread.source(), POLICIES[policy](size), seed=seed).savefig(output)
+    print(output)
+
+
+def pack(
+    dataset: DatasetArgument,
+    out: Annotated[Path, typer.Argument(help="Folder for the pack: a dataset like the one that it is made of.")],
+    shards: Annotated[
+        int | None, typer.Option(help="Files for the training images; default: of 256 MiB each.", min=1)
+    ] = None,
+    within: WithinOption = None,
+    column: ColumnOption = None,
+):
+    """Write a dataset into few large files with checksums. Stopped? Run it again."""
+    print(f"{recipes.pack(listed(dataset, within, column), out, shards=shards)}")
+    print(f"pack:   {out}\nnext:   recipes finetune {out}")
+
+
+def input_worker(
+    host: Annotated[
+        str | None, typer.Option(help="By which trainings reach this machine.", show_default="its own name")
+    ] = None,
+    port: Annotated[int, typer.Option(help="This one and the next; 0: two free ones.", min=0, max=65534)] = PORT,
+):
+    """Read and augment images for trainings elsewhere (finetune --input-workers), in a network that you trust."""
+    from recipes.training.input.server import serve
+
+    serve(host, port)

@@ -1,0 +1,1 @@
+"""Files, archives, devices and other foundations that know nothing of images or training."""

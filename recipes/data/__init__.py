@@ -1,0 +1,1 @@
+"""Where labelled images come from, how they are split, and the one form in which they travel."""

@@ -1,0 +1,173 @@
+"""What makes a folder unusable as it is arranged: each check raises a LayoutError that says what to do."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from recipes.data.folders.layout import LayoutError
+from recipes.data.folders.names import (
+    ANNOTATION_FOLDERS,
+    IMAGE_FOLDERS,
+    archives_in,
+    classes_in_file_names,
+    classes_in_names,
+    label_files,
+    role_of,
+    roles_of,
+    stands_for_nothing,
+)
+from recipes.data.folders.tree import Folder
+
+_ARRANGE = "arrange the images as {0}/cats, {0}/dogs or as {0}/train/cats, {0}/val/cats, or give a CSV of path,label"
+_NO_CLASS = "boxes and masks are not the class of an image"
+
+
+@dataclass
+class Checks:
+    """The checks of one dataset. `where` is always the path of a folder below the dataset, "" the dataset itself.
+
+    path:  of the dataset, for messages.
+    known: names of folders that are classes, whatever else they look like.
+    """
+
+    path: str
+    known: frozenset[str]
+
+    def error(self, where: str, problem: str, seen: str, remedy: str | None = None) -> LayoutError:
+        at = os.path.join(self.path, where) if where else self.path
+        return LayoutError(at, problem, f"{at} {seen}; {remedy or _ARRANGE.format(self.path)}")
+
+    def roles(self, members: list[Folder]) -> dict[str, str | None]:
+        roles = roles_of([member.name for member in members])
+        return {name: None if name in self.known else role for name, role in roles.items()}
+
+    def _unsorted(self, folder: Folder) -> bool:
+        """Whether a folder, named like a split, holds images but no class folders."""
+        return role_of(folder.name) is not None and self.flat(folder)
+
+    def flat(self, folder: Folder) -> bool:
+        """Whether a folder holds images without class folders: in itself or in one that stands for nothing."""
+        while not folder.images and len(folder.filled) == 1:
+            (inner,) = folder.filled
+            if inner.name in self.known or not stands_for_nothing(inner.name, folder.name):
+                return False
+            folder = inner
+        return bool(folder.images) and not folder.filled
+
+    def images_beside_annotations(self, folder: Folder, where: str) -> Folder | None:
+        """Return the folder of images beside folders of masks or boxes; None where there are no such folders.
+
+        Raises: LayoutError for images without class folders beside masks or boxes.
+        """
+        images, notes = images_and_annotations(folder)
+        if not images or not notes or any(inner.name in self.known for inner in (*images, *notes)):
+            return None
+        others = [f for f in folder.filled if f not in images and f not in notes]
+        if len(images) > 1 or others or not images[0].filled or all(map(self._unsorted, images[0].filled)):
+            names = listed([inner.name for inner in (*images, *notes)])
+            seen = f"holds {names}, as data for detection or segmentation do: {_NO_CLASS}"
+            raise self.error(where, "annotations", seen)
+        return images[0]
+
+    def none(self, folder: Folder, where: str, members: list[Folder]) -> LayoutError:
+        """Return the error for a folder without images in class folders. members: those that might be class folders."""
+        archives = archives_in(folder)
+        if any(name.endswith(".tfrecord") for name in folder.others):
+            seen = "holds .tfrecord files but no pack.json: it is no pack, or was not copied whole"
+            return self.error(where, "not a pack", seen, "copy it whole, or pack the images again")
+        if archives and not folder.images:
+            seen = f"holds {listed(archives, '')} but no class folders"
+            return self.error(where, "archive", seen, "unpack it, and give the folder with the class folders")
+        if folder.images:
+            seen = f"holds {len(folder.images)} images but no class folders"
+        elif members:
+            names = listed([member.name for member in members])
+            seen = f"has folders {names} but no image in them: an image is a file that ends in .jpg, .png and so on"
+        elif folder.folders:
+            seen = f"has no class folders: it holds {listed([inner.name for inner in folder.folders])}"
+        else:
+            seen = "is empty: no folders and no images in it"
+        return self.error(where, "no class folders", seen, _ARRANGE.format(self.path) + _hint([folder]))
+
+    def check_names(self, folder: Folder, members: list[Folder], where: str) -> None:
+        """Raise a LayoutError for folders that are named like splits and hold images, but no class folders."""
+        roles = self.roles(members)
+        filled = [member.name for member in members if member.total]
+        classes = [name for name in filled if not roles[name]]
+        splits = [name for name in filled if roles[name] not in (None, "train")]  # a class may well be trains
+        if not classes:
+            for member in members:  # an error about train/images and train/labels says more
+                self.images_beside_annotations(member, join(where, member.name))
+            notes = [inner.name for inner in images_and_annotations(folder)[1]]
+            beside = f" beside {listed(notes)}: {_NO_CLASS}" if notes else ""
+            hint = _hint([folder, *(inner for member in members for inner in (member, inmost(member)))])
+            seen = f"has {listed(filled)} without class folders in it{beside}"
+            raise self.error(where, "unsorted splits", seen, _ARRANGE.format(self.path) + hint)
+        if splits:
+            seen = f"has class folders {listed(classes)} and beside them {listed(splits)} without class folders in it"
+            remedy = (
+                f"if {splits[0]}/ is a class, give it another name; if it is a split, move it out of this folder, and "
+                "sort it into class folders, or give it to `recipes predict`"
+            )
+            raise self.error(where, "ambiguous split", seen, remedy)
+        joined = classes_in_names(filled)
+        if joined:
+            name, folders = next(iter(joined.items()))
+            remedy = f"move the images of {folders['train']}/ to {self.path}/train/{name}, and so on"
+            seen = f"has folders whose names join a class and a split: {listed(filled)}"
+            raise self.error(where, "class and split in one name", seen, remedy)
+
+    def check_levels(self, members: list[Folder], where: str) -> None:
+        """Raise a LayoutError where it is not clear on which level the class folders are."""
+        filled = [member for member in members if member.total]
+        if len(filled) == 1 and filled[0].name.lower() in IMAGE_FOLDERS and self.flat(filled[0]):
+            raise self.error(where, "no class folders", f"has its images in {filled[0].name}/, without class folders")
+        ends = [inmost(member) for member in filled]
+        inner = [
+            {f.name for f in end.filled if f.name.lower() not in IMAGE_FOLDERS | ANNOTATION_FOLDERS} for end in ends
+        ]
+        common = set.intersection(*inner)
+        few = len(common) < 2 or any(len(names) > 2 * len(common) for names in inner)
+        if len(filled) == 1 or few or any(end.images for end in ends) or all(name[0].isdigit() for name in common):
+            return
+        outer, names = listed([member.name for member in filled]), listed(sorted(common))
+        raise self.error(
+            where,
+            "two levels",
+            f"has {outer} and in each of them {names}: either could be the classes",
+            f"if the classes are {outer}, move the images up into them; if {names}, merge the folders of one name",
+        )
+
+
+def images_and_annotations(folder: Folder) -> tuple[list[Folder], list[Folder]]:
+    images = [inner for inner in folder.filled if inner.name.lower() in IMAGE_FOLDERS]
+    return images, [inner for inner in folder.folders if inner.name.lower() in ANNOTATION_FOLDERS]
+
+
+def inmost(folder: Folder) -> Folder:
+    """The folder at the end of a chain of single folders."""
+    while not folder.images and len(folder.filled) == 1:
+        (folder,) = folder.filled
+    return folder
+
+
+def names_in(folder: Folder) -> set[str]:
+    return {inner.name for inner in folder.filled}
+
+
+def join(where: str, name: str) -> str:
+    return f"{where}/{name}" if where else name
+
+
+def _hint(folders: Sequence[Folder]) -> str:
+    """Where the classes of images may be found that lie in no class folders, as the end of a message."""
+    files = [name for folder in folders for name in label_files(folder)]
+    if files:
+        return f"; if {files[0]} says which image is of which class, make it a CSV of path,label"
+    words = next((words for folder in folders if (words := classes_in_file_names(folder.images))), None)
+    return f"; names of images begin with {', '.join(words)}: are these the classes?" if words else ""
+
+
+def listed(names: Sequence[str], end: str = "/") -> str:
+    shown = ", ".join(f"{name}{end}" for name in names[:5])
+    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")

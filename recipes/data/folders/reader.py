@@ -1,0 +1,186 @@
+"""Read a folder of images as `Splits`, after its layout, and note everything in it that is not read."""
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from recipes.data.finding import Finding
+from recipes.data.folders.layout import (
+    ANNOTATIONS,
+    COPY,
+    MASKS,
+    NESTED,
+    OWN_OUTPUT,
+    UNRELATED,
+    UNSORTED,
+    Layout,
+    LayoutError,
+    Part,
+)
+from recipes.data.folders.names import is_archive, own_output
+from recipes.data.folders.rules import recognise
+from recipes.data.folders.tree import CLOSED, DEEP, LOOP, SYSTEM, TWICE, Folder, images_below, scan, walk
+from recipes.data.images import ImageData, Splits, labelled
+from recipes.errors import DataError
+
+UNREAD = "not read"
+ACTIONS = {
+    LOOP: "not followed: it leads back to a folder that it lies in",
+    TWICE: "read once: another link leads to the same folder",
+    CLOSED: "not read: what lies in it is missing from the training; mend its permissions",
+    DEEP: "not read: it lies more than 100 folders deep",
+    SYSTEM: "not read: an operating system or a tool made it",
+    OWN_OUTPUT: "not read: files that a program wrote are not images of a class",
+    UNRELATED: "not read: not a class or split, for there are no images in it",
+    UNSORTED: "not read: there are no class folders in it; sort the images into class folders if their classes are "
+    "known, else classify them with `recipes predict`",
+    ANNOTATIONS: "not read: masks and boxes are not images of a class",
+    COPY: "not read: the same train folder again",
+    NESTED: "each was read as one class with all folders in it; to make them classes, move them one level up",
+    MASKS: "kept: by their names they are masks of other images in the same folder; move them elsewhere if they are",
+    UNREAD: "no image format that is read, or outside the class folders",
+}
+
+
+def read_folder(path: Path, suffixes: Collection[str], class_names: Sequence[str] | None = None) -> Splits:
+    """Return the images of a folder.
+
+    suffixes:    endings of image files, in lower case, with their dot.
+    class_names: the classes, where they are known.
+
+    Raises: LayoutError for a folder that cannot be used as it is arranged; DataError for one that cannot be read, or
+        whose splits have different classes.
+    """
+    base = "" if path == Path() else os.fspath(path)
+    tree = scan(path, suffixes)
+    layout = recognise(tree, os.fspath(path), class_names)
+    skipped = {os.path.join(base, skip.path) for skip in layout.skipped}
+    parts: dict[str, ImageData] = {}
+    unread = defaultdict(list)
+    for part in layout.parts:
+        expected = class_names or (parts["train"].class_names if parts else tuple(sorted(part.classes)))
+        places = _places(part, expected)
+        _check_classes(part, places, expected, path, fixed=class_names is not None)
+        files = {name: _files(tree, base, where, skipped, unread) for name, where in sorted(places.items())}
+        paths = [file for some in files.values() for file in some]
+        labels = [name for name, some in files.items() for _ in some]
+        parts[part.split] = labelled(paths, np.array(labels, str), paths, expected)
+    _note_unread(tree, base, skipped, {name for data in parts.values() for name in data.names}, unread)
+    return Splits(**parts, unread=_findings(layout, base, unread), layout=layout)
+
+
+def image_files(folder: Path, suffixes: Collection[str]) -> list[str]:
+    """Return all image files in and below `folder`, sorted, following links once, without hidden and system folders.
+
+    Raises: DataError when the folder cannot be read.
+    """
+    return images_below(scan(folder, suffixes), os.fspath(folder))
+
+
+def images_of(path: Path, suffixes: Collection[str]) -> list[str]:
+    """Return the image file `path`, or all image files of the folder `path`, printing which folders in it were skipped.
+
+    Raises: DataError for a folder without images, or an archive.
+    """
+    if not path.is_dir():
+        if path.is_file() and is_archive(path.name):
+            raise not_a_folder(path, suffixes)
+        return [os.fspath(path)]
+    tree, unread = scan(path, suffixes), defaultdict(list)
+    for where, folder in walk(tree, os.fspath(path)):
+        unread[folder.problem].append(where)
+    for finding in findings(unread):
+        print(finding)
+    if not tree.total:
+        what = own_output(tree)
+        seen = f"is {what}, and holds no images" if what else "holds no images"
+        raise DataError(f"{path} {seen}; they are recognised by {' '.join(sorted(suffixes))}")
+    return images_below(tree, os.fspath(path))
+
+
+def not_a_folder(path: Path, suffixes: Collection[str]) -> LayoutError:
+    """Return the error for a file where a folder of class folders is expected."""
+    wanted = "expected a folder of class folders, or a .csv file of path,label"
+    if is_archive(path.name):
+        return LayoutError(os.fspath(path), "archive", f"{path} is an archive; {wanted}: unpack it and give the folder")
+    if path.suffix.lower() in suffixes:
+        return LayoutError(
+            os.fspath(path), "one image", f"{path} is a single image; {wanted}: give the folder above its class folder"
+        )
+    return LayoutError(
+        os.fspath(path), "no folder", f"{path} is neither a folder of class folders nor a .csv file of path,label"
+    )
+
+
+def findings(unread: dict[str, list[str]], details: dict[str, list[str]] | None = None) -> tuple[Finding, ...]:
+    """Return what was not read as findings, by kind. details: more about the folders of a kind."""
+    more = {kind: f" ({'; '.join(each)})" if each else "" for kind, each in (details or {}).items()}
+    return tuple(Finding(k, tuple(unread[k]), text + more.get(k, "")) for k, text in ACTIONS.items() if unread.get(k))
+
+
+def _places(part: Part, expected: Sequence[str]) -> dict[str, list[str]]:
+    """{class: its folders}. Names that differ only in how an accent is encoded (macOS: NFD) are one class."""
+    forms = {unicodedata.normalize("NFC", name): name for name in expected}
+    found = defaultdict(list)
+    for name, places in part.classes.items():
+        found[name if name in expected else forms.get(unicodedata.normalize("NFC", name), name)] += places
+    return found
+
+
+def _check_classes(part: Part, places: dict[str, list[str]], expected: Sequence[str], path: Path, fixed: bool) -> None:
+    """Raise a DataError for classes that are not the expected ones.
+
+    fixed: the classes are those of a network, of which a folder may lack some; else those of the training images.
+    """
+    extra, missing = sorted(set(places) - set(expected)), sorted(set(expected) - set(places))
+    if not extra and (fixed or not missing):
+        return
+    where = path / part.folder
+    known = {name.casefold() for name in expected}
+    case = [name for name in extra if name.casefold() in known]
+    hint = f"; {case[:5]} differ from classes only in upper and lower case" if case else ""
+    if fixed:
+        raise DataError(
+            f"{where} has class folders {extra[:5]} that are not among the classes {list(expected)}{hint}; rename "
+            "them, or leave them out"
+        )
+    raise DataError(
+        f"the class folders of train and {part.split} in {path} differ: {part.split} lacks {missing}, has besides "
+        f"{extra}{hint}; rename or move them so that both have the same (an empty folder will do)"
+    )
+
+
+def _files(tree: Folder, base: str, places: Sequence[str], skipped: Collection[str], unread) -> list[str]:
+    """The images of one class. A folder that is linked twice within it is read once, and noted."""
+    found = []
+    for place in places:
+        folder = tree
+        for name in place.split("/"):
+            folder = next(inner for inner in folder.folders if inner.name == name)
+        where = os.path.join(base, place)
+        found += images_below(folder, where, skipped)
+        unread[TWICE] += [path for path, inner in walk(folder, where, skipped) if inner.problem == TWICE]
+    return found
+
+
+def _note_unread(tree: Folder, base: str, skipped: Collection[str], read: Collection[str], unread) -> None:
+    """Add the folders that could not be walked into, and the files that belong to no class."""
+    for where, folder in walk(tree, base, skipped):
+        if folder.problem and folder.problem != TWICE:
+            unread[folder.problem].append(where)
+        files = (os.path.join(where, name) for name in sorted((*folder.images, *folder.others)))
+        unread[UNREAD] += [file for file in files if file not in read]
+
+
+def _findings(layout: Layout, base: str, unread) -> tuple[Finding, ...]:
+    details = defaultdict(list)
+    for skip in layout.skipped:
+        unread[skip.kind].append(os.path.join(base, skip.path))
+        details[skip.kind] += [skip.detail] if skip.detail and skip.detail not in details[skip.kind] else []
+    unread[MASKS] += [os.path.join(base, file) for file in layout.mask_files]
+    unread[NESTED] += [os.path.join(base, place) for place in layout.nested]
+    return findings(unread, details)

@@ -1,0 +1,246 @@
+"""Recognise the layout of a folder from the names in it alone."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from recipes.data.folders.checks import Checks, images_and_annotations, inmost, join, listed, names_in
+from recipes.data.folders.layout import (
+    ANNOTATIONS,
+    CLASSES,
+    CLASSES_ABOVE_SPLITS,
+    COPY,
+    OWN_OUTPUT,
+    SPLIT_NAMES,
+    SPLITS,
+    UNRELATED,
+    UNSORTED,
+    Layout,
+    LayoutError,
+    Part,
+    Skipped,
+)
+from recipes.data.folders.names import (
+    ANNOTATION_FOLDERS,
+    UNLABELLED,
+    label_files,
+    mask_files,
+    mentions_split,
+    own_output,
+    role_of,
+    unrelated,
+)
+from recipes.data.folders.tree import CLOSED, LOOP, SYSTEM, Folder, walk
+
+
+def recognise(tree: Folder, path: str, class_names: Sequence[str] | None = None) -> Layout:
+    """Return the layout of a folder from the names in it alone.
+
+    path:        of the folder, for messages.
+    class_names: the classes, where they are known: a folder with such a name is a class, whatever else it looks like.
+
+    Raises: LayoutError where the folder can be read in several ways, or in none, with what to do.
+    """
+    what = own_output(tree)
+    if what and not tree.filled:
+        raise LayoutError(path, OWN_OUTPUT, f"{path} is {what}, not a folder of images; give the folder of the images")
+    return _Reading(path, frozenset(class_names or ())).layout(tree)
+
+
+@dataclass
+class _Reading(Checks):
+    """A recognition under way. Members are the folders that may be classes or splits."""
+
+    skipped: dict[str, Skipped] = field(default_factory=dict)
+    nested: list[str] = field(default_factory=list)
+    mask_files: list[str] = field(default_factory=list)
+
+    def layout(self, tree: Folder) -> Layout:
+        anything = SPLIT_NAMES if self.known else ()
+        where, folder = self.entered(tree, "", anything)
+        members = self.members(folder, where)
+        roles = self.roles(members)
+        kind, parts = SPLITS, self.splits(members, roles, where)
+        if not parts:
+            kind, parts = CLASSES_ABOVE_SPLITS, self.splits_in_classes(members, where)
+        if not parts:
+            kind, parts = CLASSES, [Part("train", where, self.classes(folder, where))]
+        return Layout(
+            kind, where, tuple(parts), tuple(self.skipped.values()), tuple(self.nested), tuple(self.mask_files)
+        )
+
+    def skip(self, where: str, kind: str, detail: str = "") -> None:
+        self.skipped.setdefault(where, Skipped(where, kind, detail))
+
+    def members(self, folder: Folder, where: str) -> list[Folder]:
+        """The folders that may be classes or splits; the others are noted as skipped."""
+        found = []
+        for inner in folder.folders:
+            here, what = join(where, inner.name), own_output(inner)
+            if inner.problem == SYSTEM:
+                self.skip(here, SYSTEM)
+            elif what:
+                self.skip(here, OWN_OUTPUT, what)
+            elif unrelated(inner) and inner.name not in self.known:
+                self.skip(here, UNRELATED)
+            elif here not in self.skipped and inner.problem != LOOP:
+                found.append(inner)
+        return found
+
+    def entered(self, folder: Folder, where: str, roles: Sequence[str]) -> tuple[str, Folder]:
+        """The folder that holds the classes or splits: `folder`, or the one at the end of a chain of single folders.
+
+        roles: of splits whose name a folder of the chain may have.
+        """
+        container = self.images_beside_annotations(folder, where)
+        if container:
+            self.skip_annotations(folder, where)
+        members = [container] if container else self.members(folder, where)
+        if len(members) != 1 or not (container or self.wraps(members[0], roles)):
+            return where, folder
+        before = dict(self.skipped)
+        there, inner = self.entered(members[0], join(where, members[0].name), roles)
+        found = self.members(inner, there)
+        named = any(self.roles(found).values()) or any(each.name in self.known for each in found)
+        if container or len(found) > 1 or named:
+            return there, inner
+        self.skipped = before  # the chain ends in a single class folder, which is no reason to leave `folder`
+        return where, folder
+
+    def wraps(self, folder: Folder, roles: Sequence[str]) -> bool:
+        named = folder.name in self.known or role_of(folder.name) not in (None, UNLABELLED, *roles)
+        return not named and not folder.images and bool(folder.filled)
+
+    def splits(self, members: list[Folder], roles: dict, where: str) -> list[Part]:
+        """The parts where `members` are split folders with class folders in them; [] where they are none."""
+        for closed in (m for m in members if roles[m.name] and m.problem == CLOSED):
+            raise self.error(join(where, closed.name), "unreadable", "cannot be read", "mend its permissions")
+        sorted_ones = [m for m in members if roles[m.name] not in (None, UNLABELLED) and m.total and not self.flat(m)]
+        trains = [member for member in sorted_ones if roles[member.name] == "train"]
+        if not sorted_ones:
+            return []
+        if not trains:
+            seen = (
+                f"has class folders in {listed([m.name for m in sorted_ones])} but no train/ with class folders in it"
+            )
+            raise self.error(where, "no train", seen, "add or rename it, or give one of them itself, for `evaluate`")
+        if len(sorted_ones) > 1:  # a class called "test" is none of the splits where every split has it
+            self.known |= {name for name in set.intersection(*map(names_in, sorted_ones)) if role_of(name)}
+        part = self.part(trains[0], "train", where)
+        self.known |= set(part.classes)
+        parts = {"train": part}
+        for member in members:
+            if member is not trains[0] and not self.left_out(member, roles[member.name], trains[0], where):
+                self.add(parts, member, roles[member.name], where)
+        return [parts[split] for split in SPLIT_NAMES if split in parts]
+
+    def left_out(self, member: Folder, role: str | None, train: Folder, where: str) -> bool:
+        """Whether a folder beside the training images is none of the splits, and noted as skipped."""
+        here = join(where, member.name)
+        if not member.total and role and (member.folders or member.others):
+            raise self.none(member, here, self.members(member, here))
+        if not member.total:
+            self.skip(here, UNRELATED)
+        elif role == UNLABELLED or (self.flat(member) and (role or mentions_split(member.name))):
+            innermost = next(inner for _, inner in walk(member, here) if inner.images)
+            files = [*label_files(member), *label_files(innermost)]
+            self.skip(here, UNSORTED, f"are the labels in {files[0]}?" if files else "")
+        elif member.name.lower() in ANNOTATION_FOLDERS:
+            self.skip(here, ANNOTATIONS)
+        elif any(inner.name == train.name and names_in(inner) == names_in(train) for inner in member.filled):
+            self.skip(here, COPY)
+        else:
+            return False
+        return True
+
+    def add(self, parts: dict[str, Part], member: Folder, role: str | None, where: str) -> None:
+        if role is None:
+            seen = f"has {parts['train'].folder}/ with class folders in it, and beside it {member.name}/"
+            remedy = "keep only train/, val/ and test/ there, or only class folders"
+            raise self.error(where, "stranger", seen, remedy)
+        if role in parts:
+            first = os.path.basename(parts[role].folder)
+            seen = f"has two folders for the {role} images, {first}/ and {member.name}/"
+            raise self.error(where, "split twice", seen, "keep one of them; the splits are train, val and test")
+        parts[role] = self.part(member, role, where)
+
+    def part(self, member: Folder, role: str, where: str) -> Part:
+        there, folder = self.entered(member, join(where, member.name), (role,))
+        return Part(role, join(where, member.name), self.classes(folder, there))
+
+    def splits_in_classes(self, members: list[Folder], where: str) -> list[Part]:
+        """The parts where every member is a class with split folders in it: ants/train, ants/val, bees/train, …"""
+        classes = [member for member in members if member.total]
+        inside = {m.name: {f.name: role_of(f.name) for f in m.filled} for m in classes if not m.images}
+        whole = [name for name, roles in inside.items() if _are_splits(list(roles.values()))]
+        if len(classes) < 2 or max((len(inside[name]) for name in whole), default=0) < 2:
+            return []
+        if self.known and not self.known.issuperset(whole):
+            return []
+        rest = [member.name for member in classes if member.name not in whole]
+        if rest:
+            splits = listed(list(inside[whole[0]]))
+            seen = f"has the split folders {splits} in {listed(whole)}, but not in the same way in {listed(rest)}"
+            raise self.error(where, "splits in some classes", seen)
+        found = []
+        for split in SPLIT_NAMES:
+            places = {
+                member.name: tuple(
+                    f"{join(where, member.name)}/{name}"
+                    for name, role in inside.get(member.name, {}).items()
+                    if role == split
+                )
+                for member in members
+            }
+            found += [Part(split, where, places)] if any(places.values()) else []
+        return found
+
+    def classes(self, folder: Folder, where: str) -> dict[str, tuple[str, ...]]:
+        """The class folders in `folder`, each with its path.
+
+        Raises: LayoutError where they are none, or could as well be something else.
+        """
+        members = self.without_masks(self.members(folder, where), where)
+        if not any(member.total for member in members):
+            raise self.none(folder, where, members)
+        if not all(member.name in self.known for member in members if member.total):
+            self.check_names(folder, members, where)
+            self.check_levels(members, where)
+        roles, found = self.roles(members), {}
+        for member in members:
+            here = join(where, member.name)
+            if not member.total and roles[member.name]:
+                self.skip(here, UNRELATED)
+            else:
+                self.look_into(member, here)
+                found[member.name] = (here,)
+        return found
+
+    def without_masks(self, members: list[Folder], where: str) -> list[Folder]:
+        """The members without a folder of masks that repeats the names of the others."""
+        every = {member.name for member in members}
+        masks = [m for m in members if m.name.lower() in ANNOTATION_FOLDERS and m.filled and names_in(m) <= every]
+        for mask in masks:
+            self.skip(join(where, mask.name), ANNOTATIONS)
+        return [member for member in members if member not in masks]
+
+    def skip_annotations(self, folder: Folder, where: str) -> None:
+        for note in images_and_annotations(folder)[1]:
+            self.skip(join(where, note.name), ANNOTATIONS)
+
+    def look_into(self, member: Folder, where: str) -> None:
+        """Note masks that lie in a class folder, and several folders that are read as one class."""
+        if member.images or images_and_annotations(member)[0]:
+            self.skip_annotations(member, where)
+        inside = [inner for inner in member.filled if join(where, inner.name) not in self.skipped]
+        if len(inside) == 1 and not member.images:
+            inside = inmost(inside[0]).filled
+        if len({inner.identity or inner.name for inner in inside}) > 1:
+            self.nested.append(where)
+        for place, inner in walk(member, where, self.skipped):
+            self.mask_files += [join(place, name) for name in mask_files(inner.images)]
+
+
+def _are_splits(roles: list[str | None]) -> bool:
+    """Whether these are the roles of one training split and, at most, one validation and one test split."""
+    return "train" in roles and set(roles) <= set(SPLIT_NAMES) and len(set(roles)) == len(roles)

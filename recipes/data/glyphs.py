@@ -1,0 +1,251 @@
+"""Letters, digits and symbols of every font that matplotlib ships, drawn as if by an unsteady hand.
+
+A glyph is kept as its signed distance field: a thicker stroke is another threshold in it, a bent one another place to
+sample, so that one lookup draws it slanted, bent, thin or thick.
+"""
+
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from recipes.data.digits import SIZE, enlarge
+from recipes.data.images import ImageData
+
+FIELD = 64  # side of a distance field, pixels
+BOX = 40  # longer side of a glyph in its field
+ASCII_ONLY = ("cmb10", "cmmi10", "cmr10", "cmss10", "cmti10", "cmtt10")  # their other code points are not Unicode
+UNUSABLE = ("LastResort", "STIXNonUni", "cmex10", "cmsy10")  # placeholders, private or shifted code points
+
+
+@dataclass(frozen=True, eq=False)
+class Glyphs:
+    """Glyphs as signed distance fields, positive inside the ink, in field pixels.
+
+    fields:      float16 (n, FIELD, FIELD).
+    labels:      int64 (n,), indices into `class_names`.
+    class_names: characters that look alike are one class and joined in its name: "Oo", "1", "&".
+    fonts:       the font file that each glyph came from, without its ending.
+    """
+
+    fields: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    fonts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Hand:
+    """How unsteadily glyphs are drawn: uniform ranges, ± where one number is given.
+
+    rotate, shear: degrees.
+    stretch:       log2 of width / height.
+    margin:        side of the picture / longer side of the glyph.
+    translate:     share of the side.
+    bend:          standard deviation of a smooth displacement, share of the side.
+    stroke:        pixels of the field added to each side of a stroke.
+    resolutions:   (side in pixels to which a picture is reduced before it is enlarged again, its probability).
+    inverted:      probability of dark ink on a bright ground.
+    """
+
+    rotate: float = 12.0
+    shear: float = 25.0
+    stretch: float = 0.8
+    margin: tuple[float, float] = (0.9, 1.2)
+    translate: float = 0.06
+    bend: tuple[float, float] = (0.0, 0.08)
+    stroke: tuple[float, float] = (-1.0, 3.5)
+    resolutions: tuple[tuple[int, float], ...] = ((8, 0.6), (16, 0.25), (32, 0.15))
+    inverted: float = 0.25
+
+
+def font_files() -> list[Path]:
+    """The usable TrueType files in matplotlib's own data folder, sorted."""
+    import matplotlib
+
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    return [path for path in sorted(folder.glob("*.ttf")) if not path.stem.startswith(UNUSABLE)]
+
+
+def character(code: int) -> str:
+    """The character that a code point shows, without its dress (𝟙, 𝒂 → 1, a); empty where it is none of its own.
+
+    Accented letters, ligatures, fractions and the like are compositions of other glyphs and left out.
+    """
+    text = chr(code)
+    dress = unicodedata.decomposition(text).split(" ")[0]
+    if dress == "<font>":
+        text = unicodedata.normalize("NFKC", text)
+    elif dress:
+        return ""
+    return text if unicodedata.category(text)[0] in "LNPS" else ""
+
+
+def code_points(path: Path) -> list[int]:
+    """The code points of a font file under which it has what Unicode says."""
+    from matplotlib.ft2font import FT2Font
+
+    last = 126 if path.stem in ASCII_ONLY else 0x10FFFF
+    return [code for code in FT2Font(str(path)).get_charmap() if code <= last and character(code)]
+
+
+def rasters(path: Path, codes: list[int]) -> dict[int, np.ndarray]:
+    """Code point → ink (FIELD, FIELD), boolean, centred, its longer side BOX pixels; blank ones are left out."""
+    from matplotlib.ft2font import FT2Font
+
+    font = FT2Font(str(path))
+
+    def ink(code, size):
+        font.set_size(size, 72)
+        font.set_text(chr(code))
+        font.draw_glyphs_to_bitmap(antialiased=True)
+        return _trimmed(np.asarray(font.get_image()) > 127)
+
+    found = {}
+    for code in codes:
+        longer = max(ink(code, FIELD).shape)
+        enlarged = ink(code, FIELD * BOX / longer) if longer else np.zeros((0, 0))
+        if enlarged.size:
+            found[code] = _centred(enlarged)
+    return found
+
+
+def _trimmed(ink: np.ndarray) -> np.ndarray:
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else np.zeros((0, 0), bool)
+
+
+def _centred(ink: np.ndarray) -> np.ndarray:
+    field = np.zeros((FIELD, FIELD), bool)
+    top, left = ((FIELD - side) // 2 for side in ink.shape)
+    field[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
+    return field
+
+
+def load_glyphs(min_fonts: int = 18, alike: float = 0.93) -> Glyphs:
+    """All characters that at least `min_fonts` font files have, in all their fonts and dresses.
+
+    Characters whose pictures correlate by at least `alike` on average over the fonts become one class.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    codes = {path: code_points(path) for path in font_files()}
+    spread = Counter(text for found in codes.values() for text in {character(code) for code in found})
+    inks, characters, fonts = [], [], []
+    for path, found in codes.items():
+        for code, ink in rasters(path, [code for code in found if spread[character(code)] >= min_fonts]).items():
+            inks.append(ink)
+            characters.append(character(code))
+            fonts.append(path.stem)
+    inks = np.array(inks)
+    class_of = merge_alike(inks, characters, fonts, alike)
+    names = sorted(set(class_of.values()))
+    position = {name: i for i, name in enumerate(names)}
+    labels = np.array([position[class_of[text]] for text in characters], np.int64)
+    fields = np.array([distance_transform_edt(ink) - distance_transform_edt(~ink) for ink in inks], np.float16)
+    return Glyphs(fields, labels, tuple(names), tuple(fonts))
+
+
+def merge_alike(inks: np.ndarray, characters: list[str], fonts: list[str], alike: float) -> dict[str, str]:
+    """Character → class name. Two characters are one class when their 8 × 8 pictures correlate by `alike` or more,
+    on average over the fonts that have both; so are, through them, their own look-alikes."""
+    small = inks.reshape(len(inks), 8, FIELD // 8, 8, FIELD // 8).mean((2, 4)).reshape(len(inks), -1)
+    small -= small.mean(1, keepdims=True)
+    small /= np.linalg.norm(small, axis=1, keepdims=True)
+    texts = sorted(set(characters))
+    number = {text: i for i, text in enumerate(texts)}
+    total, shared = np.zeros((2, len(texts), len(texts)))
+    for font in sorted(set(fonts)):
+        first = {number[characters[i]]: i for i in reversed(range(len(fonts))) if fonts[i] == font}
+        rows, members = np.array(list(first.values())), np.array(list(first))
+        total[np.ix_(members, members)] += small[rows] @ small[rows].T
+        shared[np.ix_(members, members)] += 1
+    joined = total >= alike * np.maximum(shared, 1)
+    from scipy.sparse.csgraph import connected_components
+
+    group = connected_components(joined, directed=False)[1]
+    return {text: "".join(t for t in texts if group[number[t]] == group[i]) for i, text in enumerate(texts)}
+
+
+def glyphs(count: int = 60_000, *, seed: int = 0, hand: Hand | None = None, masters: Glyphs | None = None) -> ImageData:
+    """`count` drawings, uint8 (count, 32, 32, 1), as evenly spread over the classes, and over a class's fonts.
+
+    Example: `pretrain(glyphs(20_000))`
+    """
+    masters = masters or load_glyphs()
+    rng = np.random.default_rng(seed)
+    members = [rng.permutation(np.flatnonzero(masters.labels == c)) for c in range(len(masters.class_names))]
+    labels = np.arange(count) % len(members)
+    which = np.array([members[c][n // len(members) % len(members[c])] for n, c in enumerate(labels)])
+    parts = [draw(masters.fields, part, hand or Hand(), rng) for part in np.array_split(which, -(-count // 1000))]
+    names = tuple(
+        f"{masters.class_names[masters.labels[i]]} in {masters.fonts[i]}, drawing {n}" for n, i in enumerate(which)
+    )
+    return ImageData(np.concatenate(parts)[..., None], labels.astype(np.int64), masters.class_names, names)
+
+
+def draw(fields: np.ndarray, which: np.ndarray, hand: Hand, rng: np.random.Generator) -> np.ndarray:
+    """uint8 pictures (n, SIZE, SIZE) of the glyphs `which`, each drawn once by `hand`."""
+    n = len(which)
+    distance = sample(fields, which, warp(n, hand, rng))
+    thinnest = 1.8 - fields[which].max((1, 2)).astype(np.float32)  # at least this much of a stroke stays
+    stroke = np.maximum(rng.uniform(*hand.stroke, n), thinnest)
+    ink = np.clip(0.5 + (distance + stroke[:, None, None]) * (SIZE / BOX), 0, 1)
+    sides, probabilities = zip(*hand.resolutions, strict=True)
+    side_of = rng.choice(sides, n, p=probabilities)
+    for side in sides:
+        chosen = side_of == side
+        blocks = ink[chosen].reshape(-1, side, SIZE // side, side, SIZE // side).mean((2, 4))
+        ink[chosen] = enlarge(blocks, SIZE)
+    return photograph(ink, hand, rng)
+
+
+def warp(n: int, hand: Hand, rng: np.random.Generator) -> np.ndarray:
+    """Where in a field each pixel of n pictures looks: (n, 2, SIZE, SIZE), (x, y) in field pixels from the centre."""
+    axis = (np.arange(SIZE) + 0.5) / SIZE * 2 - 1
+    grid = np.stack(np.meshgrid(axis, axis))  # x, y in −1..1
+    turn = np.radians(rng.uniform(-hand.rotate, hand.rotate, n))
+    slant = np.tan(np.radians(rng.uniform(-hand.shear, hand.shear, n)))
+    stretch = 2 ** (rng.uniform(-hand.stretch, hand.stretch, n) / 2)
+    margin = rng.uniform(*hand.margin, n)
+    one, nothing = np.ones(n), np.zeros(n)
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    shear = np.array([[one, slant], [nothing, one]])
+    scale = np.array([[margin / stretch, nothing], [nothing, margin * stretch]])
+    matrix = np.einsum("ijn,jkn,kln->nil", scale, shear, rotation)
+    moved = grid + rng.uniform(-2, 2, (n, 2, 1, 1)) * hand.translate
+    bent = moved + 2 * rng.uniform(*hand.bend, (n, 1, 1, 1)) * smooth_noise(n, rng)
+    return np.einsum("nij,njyx->niyx", matrix, bent) * (BOX / 2)
+
+
+def smooth_noise(n: int, rng: np.random.Generator, waves: int = 4) -> np.ndarray:
+    """Random fields (n, 2, SIZE, SIZE) of unit mean variance: sums of the lowest cosines of the square."""
+    frequency = np.arange(waves)
+    basis = np.cos(np.pi * frequency * (np.arange(SIZE)[:, None] + 0.5) / SIZE) / (1 + frequency)
+    basis /= np.sqrt((basis**2).sum(1).mean())
+    return np.einsum("yi,ncij,xj->ncyx", basis, rng.standard_normal((n, 2, waves, waves)), basis)
+
+
+def sample(fields: np.ndarray, which: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Bilinear values (n, SIZE, SIZE) of fields[which] at (x, y) from the centre; beyond the border, the border's."""
+    at = np.clip(at + (FIELD - 1) / 2, 0, FIELD - 1.001)
+    corner = at.astype(np.int64)
+    x, y = (at - corner).astype(np.float32).transpose(1, 0, 2, 3)
+    flat = fields.reshape(-1)
+    index = which[:, None, None] * FIELD**2 + corner[:, 1] * FIELD + corner[:, 0]
+    upper = flat[index] * (1 - x) + flat[index + 1] * x
+    lower = flat[index + FIELD] * (1 - x) + flat[index + FIELD + 1] * x
+    return upper * (1 - y) + lower * y
+
+
+def photograph(ink: np.ndarray, hand: Hand, rng: np.random.Generator) -> np.ndarray:
+    """uint8 pictures of `ink` 0..1: random darkness of ink and ground, gradation, polarity and noise."""
+    n = (len(ink), 1, 1)
+    ink = ink ** rng.uniform(0.6, 1.5, n)
+    ground, level = rng.uniform(0, 0.2, n), rng.uniform(0.7, 1.0, n)
+    picture = ground + (level - ground) * ink
+    picture = np.where(rng.random(n) < hand.inverted, 1 - picture, picture)
+    picture += rng.standard_normal(ink.shape) * rng.uniform(0, 0.04, n)
+    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)

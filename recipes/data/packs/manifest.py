@@ -1,0 +1,244 @@
+"""What a pack says of itself: pack.json, and beside it the index that finds each of its images."""
+
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from recipes.core.archives import load_arrays
+from recipes.data.images import ImageData, Splits
+from recipes.data.packs.records import FRAME, MEND, Index, Records
+from recipes.errors import DataError, UnsafeFileError
+
+MANIFEST, INDEX, UNFINISHED = "pack.json", "index.npz", "unfinished.json"
+FORMAT, VERSION = "keras-recipes pack", 1
+SPLITS = ("train", "validation", "test")
+SHARD_NAME = re.compile(rf"({'|'.join(SPLITS)})-\d{{5}}-of-\d{{5}}\.tfrecord")
+_LARGEST = 2**28  # bytes of the manifest: a million shards
+_COLUMNS = {"size": "i8", "label": "i4", "order": "i8", "name_end": "i8", "names": "u1"}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One TFRecord file: its name, the split that its images belong to, how many they are, its bytes, their SHA-256."""
+
+    name: str
+    split: str
+    images: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Of a finished pack.
+
+    source: what tells the dataset that was packed, and into how many shards, from others.
+    index:  SHA-256 of index.npz.
+    """
+
+    source: str
+    class_names: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    index: str
+
+    def images(self, split: str) -> int:
+        return sum(shard.images for shard in self.shards if shard.split == split)
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{self.images(split):,} {split}" for split in SPLITS if self.images(split))
+        size = sum(shard.bytes for shard in self.shards)
+        return f"{parts} images of {len(self.class_names)} classes, {size:,} bytes in {len(self.shards)} shard(s)"
+
+    def text(self) -> str:
+        splits = {split: self.images(split) for split in SPLITS if self.images(split)}
+        return json.dumps({"format": FORMAT, "version": VERSION, "images": splits, **asdict(self)}, indent=1)
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb", buffering=0) as file:
+        digest, block = hashlib.sha256(), memoryview(bytearray(2**20))
+        while count := file.readinto(block):
+            digest.update(block[:count])
+    return digest.hexdigest()
+
+
+def is_pack(folder: Path) -> bool:
+    """Whether `recipes pack` has written to this folder, to the end or not."""
+    return (folder / MANIFEST).is_file() or (folder / UNFINISHED).is_file()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises: DataError for a pack that is not finished, of another version, damaged, or that leads out of its folder,
+    and for shards that are missing or of another size than they were written with."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise DataError(
+            f"{folder} is a pack that is not finished ({UNFINISHED}, no {MANIFEST}); give the same `recipes pack` "
+            "again, it goes on, or delete the folder"
+        )
+    try:
+        if (size := path.stat().st_size) > _LARGEST:
+            raise DataError(f"{path} is refused: {size:,} bytes are more than {_LARGEST:,}")
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise error if isinstance(error, DataError) else DataError(f"{path} cannot be read: {error}") from error
+    if not isinstance(told, dict) or told.get("format") != FORMAT:
+        raise DataError(f"{path} is not the manifest of a pack; rename it if {folder} is a folder of class folders")
+    if told.get("version") != VERSION:
+        raise DataError(
+            f"{path} is of format version {told.get('version')!r:.20}, this library reads {VERSION}; pack the images "
+            "again, or use the library's version that wrote it"
+        )
+    manifest = _checked(told, path)
+    for shard in manifest.shards:
+        _check_file(folder / shard.name, shard.bytes)
+    return manifest
+
+
+def _checked(told: dict, path: Path) -> Manifest:
+    def wrong(what: str):
+        return DataError(f"{path} is damaged: {what}; {MEND}")
+
+    names, shards = told.get("class_names"), told.get("shards")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise wrong("class_names is not a list of different names")
+    if not isinstance(shards, list) or not shards:
+        raise wrong("shards is not a list of files")
+    kinds = {"name": str, "split": str, "images": int, "bytes": int, "sha256": str}
+    for shard in shards:
+        if not isinstance(shard, dict) or {k: type(v) for k, v in shard.items()} != kinds:
+            raise wrong(f"the shard {shard!r:.200} has not the entries {list(kinds)}")
+        match = SHARD_NAME.fullmatch(shard["name"])
+        if not match or match[1] != shard["split"]:
+            raise wrong(f"a shard is named {shard['name']!r:.200}; expected such as train-00000-of-00008.tfrecord")
+        if shard["images"] < 1 or shard["bytes"] < FRAME * shard["images"]:
+            raise wrong(f"{shard['name']} has {shard['images']:,} images in {shard['bytes']:,} bytes")
+    if len({shard["name"] for shard in shards}) < len(shards):
+        raise wrong("a shard is listed twice")
+    if not all(isinstance(told.get(key), str) for key in ("source", "index")):
+        raise wrong("source or index is missing")
+    return Manifest(told["source"], tuple(names), tuple(Shard(**shard) for shard in shards), told["index"])
+
+
+def _check_file(path: Path, size: int) -> None:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; {MEND}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"{path} is no regular file")
+    if status.st_size != size:
+        raise DataError(f"{path} was altered or cut off: it has {status.st_size:,} bytes of {size:,}; {MEND}")
+
+
+def write_index(path: Path, sizes, labels, order, names: list[bytes]) -> None:
+    """One row per image in the order of the shards; `order`: its place in its split."""
+    ends = np.cumsum([len(name) for name in names])
+    columns = [sizes, labels, order, ends, np.frombuffer(b"".join(names), np.uint8)]
+    arrays = {key: np.asarray(c, kind) for (key, kind), c in zip(_COLUMNS.items(), columns, strict=True)}
+    np.savez(path, **arrays)
+
+
+def read_pack(folder: Path) -> Splits:
+    """The images of a pack, in the order in which they were packed, each read from its shard when it is needed.
+
+    Raises: DataError as `read_manifest` does, and for an index that does not fit the shards.
+    """
+    manifest = read_manifest(folder)
+    path = folder / INDEX
+    try:
+        if sha256(path) != manifest.index:
+            raise DataError(f"{path} was altered: its SHA-256 is not that of {MANIFEST}; {MEND}")
+        columns = load_arrays(path)
+    except (OSError, UnsafeFileError) as error:
+        raise DataError(f"{path} cannot be read: {error}; {MEND}") from error
+    images = np.array([shard.images for shard in manifest.shards])
+    shard = np.repeat(np.arange(len(images), dtype=np.int32), images)
+    if wrong := _wrong(columns, manifest, shard):
+        raise DataError(f"{path} does not fit the shards: {wrong}; {MEND}")
+    framed = columns["size"] + FRAME
+    starts = np.concatenate([[0], np.cumsum([s.bytes for s in manifest.shards])[:-1]])
+    offset = np.cumsum(framed) - framed - np.repeat(starts, images)
+    shards = tuple(str(folder / s.name) for s in manifest.shards)
+    index = Index(folder, shards, shard, offset, columns["size"], manifest.index)
+    ends, blob = columns["name_end"].tolist(), columns["names"].tobytes()
+    names = [os.path.join(folder, os.fsdecode(blob[a:b])) for a, b in zip([0, *ends], ends, strict=False)]
+    split = np.array([s.split for s in manifest.shards])[shard]
+    parts = {}
+    for name in SPLITS:
+        rows = np.flatnonzero(split == name)
+        rows = rows[np.argsort(columns["order"][rows])]
+        if len(rows):
+            labels = columns["label"][rows].astype(np.int64)
+            parts[name] = ImageData(
+                Records(index, rows), labels, manifest.class_names, tuple(names[row] for row in rows)
+            )  # fmt: skip
+    return Splits(**parts)
+
+
+def _wrong(columns: dict, manifest: Manifest, shard: np.ndarray) -> str:
+    """What of the index cannot be; empty where all may. Every later read relies on it."""
+    n = len(shard)
+    kinds = {key: (c.dtype.str[1:], c.ndim) for key, c in columns.items()}
+    if kinds != {key: (kind, 1) for key, kind in _COLUMNS.items()}:
+        return f"its columns are {kinds}"
+    if any(len(columns[key]) != n for key in _COLUMNS if key != "names"):
+        return f"it has not {n:,} rows"
+    if not manifest.images("train"):
+        return "no image is of the split train"
+    limit = np.array([s.bytes for s in manifest.shards])
+    size, ends = columns["size"], columns["name_end"]
+    if (size < 0).any() or (size > limit[shard]).any():
+        return "a record is larger than its shard"
+    if (np.bincount(shard, size + FRAME) != limit).any():  # exact: sums of less than 2⁵³
+        return "the records of a shard are not as long as it is"
+    if (columns["label"] < 0).any() or (columns["label"] >= len(manifest.class_names)).any():
+        return "a label is no class"
+    if (np.diff(ends, prepend=0) < 0).any() or ends[-1] != len(columns["names"]):
+        return "the names do not follow each other"
+    split = np.array([SPLITS.index(s.split) for s in manifest.shards])[shard]
+    places = np.lexsort((columns["order"], split))
+    counts = np.bincount(split, minlength=len(SPLITS))
+    if (columns["order"][places] != np.concatenate([np.arange(c) for c in counts])).any():
+        return "a place in a split is taken twice"
+    return ""
+
+
+def in_pack(folder: Path, key: str, rows: list[int], labels: list[int], class_names) -> ImageData | None:
+    """The images of these rows of a pack's index; None where the pack is gone or another one by now."""
+    try:
+        parts = [part for part in read_pack(folder).given.values() if part.images.index.key == key]
+    except DataError:
+        return None
+    names = {row: name for part in parts for row, name in zip(part.images.rows.tolist(), part.names, strict=True)}
+    if not names or any(row not in names for row in rows):
+        return None
+    records = Records(parts[0].images.index, np.array(rows, np.int64))
+    return ImageData(records, np.array(labels, np.int64), tuple(class_names), tuple(names[row] for row in rows))
+
+
+def verify(parts: Iterable[ImageData]) -> None:
+    """Compare the SHA-256 of every shard that images lie in with the manifest; one pass over all bytes.
+
+    Raises: DataError naming the shards that were altered.
+    """
+    folders = {data.images.index.folder for data in parts if isinstance(data.images, Records)}
+    for folder in folders:
+        shards = read_manifest(folder).shards
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = list(pool.map(lambda shard, folder=folder: sha256(folder / shard.name), shards))
+        altered = [shard.name for shard, sha in zip(shards, found, strict=True) if sha != shard.sha256]
+        if altered:
+            shown = ", ".join(altered[:5]) + (f" and {len(altered) - 5} more" if len(altered) > 5 else "")
+            raise DataError(
+                f"{folder}: {len(altered)} of {len(shards)} shards were altered, their SHA-256 is not that of "
+                f"{MANIFEST}: {shown}; {MEND}"
+            )

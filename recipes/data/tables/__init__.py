@@ -1,0 +1,1 @@
+"""Tables that list images: encodings, columns, splits and paths."""

@@ -1,0 +1,102 @@
+"""A CSV that lists images with their labels: it may come from anybody, so that its paths are kept inside one folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from recipes.core.output import printable
+from recipes.data.images import Splits, labelled
+from recipes.data.labels import MISSING
+from recipes.data.tables.columns import recognise
+from recipes.data.tables.files import locate
+from recipes.data.tables.names import SPLIT_FOLDERS, Chosen, Columns, TableReading, override
+from recipes.data.tables.splits import check_apart, splits_of, with_groups
+from recipes.data.tables.text import read_rows
+from recipes.errors import DataError
+
+__all__ = ["SPLIT_FOLDERS", "TABLE_SUFFIXES", "from_csv", "read_table"]
+
+TABLE_SUFFIXES = (".csv", ".tsv")
+
+
+def from_csv(
+    path, *, within=None, folder=None, image: str | None = None, label: str | None = None, split: str | None = None,
+    ignore: Sequence[str] = (),
+) -> Splits:  # fmt: skip
+    """Read a CSV that lists images with their labels, for `finetune`, `audit`, `probe` or `evaluate`.
+
+    The columns are recognised by their names (path, filename, image_id, …; label, class, species, …; split, is_valid,
+    …), without a header by their cells; what was understood is printed and is `Splits.table`. The separator may be a
+    comma, semicolon, tab or pipe, the encoding UTF-8, UTF-16 or Windows-1252. Names may lack their extension.
+
+    Args:
+        path: the table; a file of any name.
+        within: the folder that no path may leave, whether by being absolute, by `..` or by a symbolic link; None:
+            `folder`, or the folder that the table lies in. "/" lets it name any file.
+        folder: where relative paths start; None: the folder that the table lies in, or the one folder below it that has
+            all of the images.
+        image: name of the column of the images.
+        label: name of the column of the labels.
+        split: name of the column that says train, val or test.
+        ignore: names of columns that have no meaning, such as groups that a split may part.
+
+    Raises:
+        DataError: for a table that cannot be understood, naming the row or the columns and what to do.
+
+    Example:
+        >>> recipes.finetune(recipes.from_csv("lists/birds.csv", folder="/data/birds", label="species"))
+    """
+    chosen = Chosen(image, label, split, (ignore,) if isinstance(ignore, str) else tuple(ignore))
+    return read_table(Path(path).expanduser(), None, within, folder, chosen)
+
+
+def read_table(path: Path, class_names, within=None, folder=None, chosen: Chosen | None = None) -> Splits:
+    """`from_csv` with labels among `class_names`; None derives them from the rows of the train split."""
+    text = read_rows(path)
+    columns = recognise(text.rows, str(path), chosen)
+    rows, numbers = text.rows[columns.has_header :], text.numbers[columns.has_header :]
+    where = [f"{path} row {number}" for number in numbers]
+    _check_cells(columns, rows, where)
+    splits = splits_of(columns, rows, where)
+    if "train" not in splits:
+        raise DataError(
+            f"{path} has rows of {sorted(set(splits))} but none of split train; for `evaluate` leave out the column "
+            f"split, {override('ignore', 'NAME')}"
+        )
+    names = [row[columns.image] for row in rows]
+    hint = "" if columns.has_header else "if row 1 is a header, name its columns path,label"
+    located = locate(names, where, str(path), path.parent, folder, within, hint)
+    check_apart(located.files, splits, where)
+    columns = with_groups(columns, rows, splits)
+    reading = TableReading(
+        str(path), len(rows), text.encoding, text.separator, columns.columns, located.folder, located.notes
+    )
+    print(printable(str(reading)))
+    parts, labels = {}, np.array([row[columns.label] for row in rows], str)
+    for split in sorted(set(splits), key=("train", "validation", "test").index):  # those of train are the classes
+        where = [i for i, own in enumerate(splits) if own == split]
+        files = [located.files[i] for i in where]
+        parts[split] = labelled(files, labels[where], files, class_names)
+        class_names = parts[split].class_names
+    return Splits(**parts, table=reading)
+
+
+def _check_cells(columns: Columns, rows: list[list[str]], where: list[str]) -> None:
+    """Rows must have a cell for every column that is used, none beyond the header, and a label."""
+    width = len(columns.columns)
+    least = 1 + max(columns.image, columns.label, columns.split or 0, *(i for i, _ in columns.flags))
+    for row, name in zip(rows, where, strict=True):
+        if len(row) < least or any(row[width:]):
+            names = ", ".join(column.name for column in columns.columns)
+            raise DataError(
+                f"{name} has {len(row)} cell(s): {row[:10]}; expected {width}: {names} (a separator in a cell needs "
+                "quotation marks)"
+            )
+    missing = [i for i, row in enumerate(rows) if row[columns.label] in MISSING]
+    if missing:
+        examples = ", ".join(f"{rows[i][columns.image]} ({rows[i][columns.label]!r})" for i in missing[:5])
+        raise DataError(
+            f"{where[missing[0]]} has no label; {len(missing):,} of {len(rows):,} rows have none: {examples}; label "
+            "them or remove these rows (a class of that name: rename it)"
+        )

@@ -1,0 +1,1 @@
+"""Watching a training: loss curves, update sizes, activations."""

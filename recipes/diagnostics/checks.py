@@ -1,0 +1,344 @@
+"""The lecture's babysitting, check by check: each measures one thing about a classifier and judges it."""
+
+import math
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+from keras import ops
+
+import layers
+import optimizers
+from recipes.networks.classifier import copied, fresh
+from recipes.networks.compiled import weight_gradients
+
+FEW = 20  # images that any network must be able to learn by heart
+_HEART_STEPS, _RATIO_STEPS, _RANGE_STEPS = 150, 10, 60
+_RANGE = (1e-6, 1.0)
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one check found.
+
+    well:     None where there was nothing to judge, or it could not be measured.
+    measured: in words and numbers.
+    advice:   the lecture's; empty where all is well.
+    curves, axis: what to draw: name → values, along what; those along a learning rate carry a curve "rate".
+    """
+
+    check: str
+    well: bool | None
+    measured: str
+    advice: str = ""
+    curves: dict[str, list[float]] = field(default_factory=dict, repr=False)
+    axis: str = "layer"
+
+    def __str__(self) -> str:
+        mark = {True: "well", False: "LOOK", None: "-"}[self.well]
+        return f"{mark:5} {self.check}: {self.measured}" + (f"; {self.advice}" if self.advice else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A classifier and a sample of its training images.
+
+    model:  0..255 RGB → probabilities, or logits.
+    images: float32 (n, height, width, 3).  labels: integers (n,).
+    logits: whether the model gives logits.
+    warm:   whether its training began at a linear classifier, and not at a new head.
+    rate:   the learning rate that it is, or will be, trained at; None: it is not trained by gradient steps.
+    optimizer: learning rate → the optimizer that trains it.
+    """
+
+    model: keras.Model
+    images: np.ndarray
+    labels: np.ndarray
+    classes: int
+    logits: bool
+    rate: float | None
+    optimizer: Callable[[float], keras.optimizers.Optimizer] = optimizers.Adam
+    warm: bool = False
+
+    def loss(self, model, images, labels, training: bool = False):
+        """Mean cross-entropy in nats; without the model's own penalties."""
+        return self.cross_entropy(labels, model(images, training=training))
+
+    def cross_entropy(self, labels, outputs):
+        outputs = ops.cast(outputs, "float32")
+        return ops.mean(keras.losses.sparse_categorical_crossentropy(labels, outputs, from_logits=self.logits))
+
+    def batches(self, steps: int):
+        """(images, labels) of _BATCH, drawn again and again."""
+        random = np.random.default_rng(0)
+        for _ in range(steps):
+            rows = random.integers(0, len(self.labels), min(_BATCH, len(self.labels)))
+            yield self.images[rows], self.labels[rows]
+
+    def with_new_head(self) -> keras.Model:
+        """A copy whose heads, the Dense layers with a unit for each class, are drawn anew: where training begins."""
+        model = copied(self.model)
+        dense = [layer for layer in model._flatten_layers() if type(layer) is keras.layers.Dense and layer.trainable]
+        for head in (layer for layer in dense if layer.units == self.classes):
+            head.kernel.assign(keras.initializers.GlorotUniform(seed=0)(head.kernel.shape))
+            if head.use_bias:
+                head.bias.assign(keras.ops.zeros(head.bias.shape))
+        return model
+
+
+def initial_loss(subject: Subject) -> Verdict:
+    """With a new head the loss is that of knowing nothing: log(classes)."""
+    found = float(subject.loss(subject.with_new_head(), subject.images[:_BATCH], subject.labels[:_BATCH]))
+    expected = math.log(subject.classes)
+    well = math.isfinite(found) and abs(found - expected) < 0.5 * expected
+    advice = "the head's first weights or the features are too large: draw smaller weights, or normalise the features"
+    measured = f"{found:.2f} nats with a new head, log({subject.classes}) = {expected:.2f}"
+    if subject.warm and math.isfinite(found):
+        return Verdict("initial loss", None, f"{measured}; this training began at a linear classifier's head instead")
+    return Verdict("initial loss", well, measured, "" if well else advice)
+
+
+def regularisation(subject: Subject) -> Verdict:
+    """The penalties of the model's layers raise the loss, and do not drown it."""
+    penalties = [float(loss) for loss in subject.model.losses]
+    if not penalties:
+        return Verdict(
+            "regularisation", None, "no layer has a regularizer: a weight decay of the optimizer is not in the loss"
+        )
+    data, added = float(subject.loss(subject.model, subject.images[:_BATCH], subject.labels[:_BATCH])), sum(penalties)
+    well = 0 < added < math.log(subject.classes)
+    advice = (
+        "a penalty that is not positive cannot regularise: look at the regularizers"
+        if added <= 0
+        else "the penalty outweighs the loss of knowing nothing: divide it by ten"
+    )
+    return Verdict("regularisation", well, f"raises the loss from {data:.2f} to {data + added:.2f} nats",
+                   "" if well else advice)  # fmt: skip
+
+
+def learns_by_heart(subject: Subject) -> Verdict:
+    """Twenty images, all noise and penalties off: the loss must go to nothing."""
+    rows = _some_of_each(subject.labels, FEW)
+    images, labels, model = subject.images[rows], subject.labels[rows], subject.with_new_head()
+    if not model.trainable_variables:
+        return Verdict("learns 20 images by heart", None, "nothing in the model is trainable")
+    if any(isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers()):
+        layers.reestimate_batch_statistics(model, [images])
+    learner, losses = _Learner(subject, model, optimizers.Adam(1e-3)), []
+    for _ in range(_HEART_STEPS):
+        losses.append(learner.step(images, labels))
+        if not math.isfinite(losses[-1]) or losses[-1] < 0.01 * math.log(subject.classes):
+            break
+    right = float(np.mean(np.argmax(learner.predict_on_batch(images), -1) == labels))
+    well = right == 1.0 and losses[-1] < 0.1 * math.log(subject.classes)
+    measured = f"loss {losses[-1]:.3f}, {right:.0%} right after {len(losses)} steps on {len(rows)} images"
+    advice = "look at the order of the labels, the loss, the scale of the inputs, layers that are frozen"
+    return Verdict("learns 20 images by heart", well, measured, "" if well else advice, {"loss": losses}, "step")
+
+
+def activations(subject: Subject) -> Verdict:
+    """Standard deviation of every layer's outputs with random weights, and units that are always zero."""
+    model = redrawn(subject.model)
+    with recorded(model) as seen:
+        model(subject.images[:_BATCH], training=True)
+    values = [float(out.std(dtype=np.float32)) for layer, out in seen.values() if has_kernel(layer)]
+    dead = {name: share for name, (_, out) in seen.items() if (share := dead_share(out)) is not None}
+    early, late = _ends(values)
+    measured = (
+        f"with random weights, standard deviation {early:.2g} in the first third of {len(values)} layers, {late:.2g} "
+        f"in the last; at most {max(dead.values(), default=0.0):.0%} of a layer's units never fire on "
+        f"{min(_BATCH, len(subject.images))} images"
+    )
+    advice = activation_advice(values, dead if len(subject.images) >= FEW else {})
+    return Verdict("activations", not advice, measured, advice, {"standard deviation": values})
+
+
+def activation_advice(stds: list[float], dead: dict[str, float]) -> str:
+    """For the layers' standard deviations, in their order, and shares of dead units; empty where all is well."""
+    early, late = _ends(stds)
+    ratio = late / early if early else math.inf
+    if not np.isfinite(stds).all() or (early and ratio >= 1e2):
+        return "activations explode: He initialisation, batch normalisation"
+    if max(dead.values(), default=0.0) >= 0.5:
+        return "dead units: a smaller learning rate, He initialisation, or leaky ReLU"
+    if not early or ratio <= 1e-2:
+        return "activations vanish: He initialisation, batch normalisation, residual connections"
+    return ""
+
+
+def _ends(values: list[float]) -> tuple[float, float]:
+    """The medians of the first third and of the last."""
+    third = max(1, len(values) // 3)
+    return (float(np.median(values[:third])), float(np.median(values[-third:]))) if values else (1.0, 1.0)
+
+
+def gradients(subject: Subject) -> Verdict:
+    """Norms of the loss's gradient, layer by layer, where training begins."""
+    model = subject.with_new_head()
+    if not model.trainable_variables:
+        return Verdict("gradients", None, "nothing in the model is trainable")
+    images, labels = subject.images[:_BATCH], subject.labels[:_BATCH]
+    slopes = weight_gradients(lambda: subject.loss(model, images, labels), model)
+    norms = [0.0 if g is None else float(np.linalg.norm(g.astype(np.float32))) for g in slopes]
+    kernels = [norm for norm, v in zip(norms, model.trainable_variables, strict=True) if len(v.shape) > 1]
+    none = sum(norm == 0 for norm in kernels)
+    advice = gradient_advice(kernels) if kernels else "no kernel is trainable"
+    measured = f"norms {min(kernels, default=0):.2g} to {max(kernels, default=0):.2g} over {len(kernels)} kernels"
+    measured += f", {none} of them zero" if none else ""
+    return Verdict("gradients", not advice, measured, advice, {"gradient norm": kernels})
+
+
+def gradient_advice(kernels: list[float]) -> str:
+    """For the norms of the kernels' gradients; empty where all is well."""
+    if not np.isfinite(kernels).all() or max(kernels, default=0.0) >= 1e3 * math.sqrt(len(kernels)):
+        return "gradients explode: clip them, or lower the learning rate"
+    if not all(kernels):
+        return "weights without gradient learn nothing: is their path to the loss cut, are the units before them dead?"
+    return ""
+
+
+def update_ratio(subject: Subject) -> Verdict:
+    """‖update‖ / ‖weights‖ of every kernel at the recipe's learning rate; the lecture wants about 1e-3."""
+    model = subject.with_new_head()
+    kernels = [v for v in model.trainable_variables if len(v.shape) > 1]
+    if not kernels or subject.rate is None:
+        why = "nothing in the model is trainable" if not kernels else "the recipe takes no gradient steps"
+        return Verdict("update-to-weight ratio", None, why)
+    learner, ratios = _Learner(subject, model, subject.optimizer(subject.rate)), []
+    for images, labels in subject.batches(_RATIO_STEPS):
+        before = [ops.convert_to_numpy(v) for v in kernels]
+        learner.step(images, labels)
+        moved = [np.linalg.norm(ops.convert_to_numpy(v) - b) for v, b in zip(kernels, before, strict=True)]
+        ratios.append([float(m / (np.linalg.norm(b) or 1.0)) for m, b in zip(moved, before, strict=True)])
+    per_layer = np.median(ratios, 0)
+    middle = float(np.median(per_layer))
+    well = 1e-4 < middle < 1e-2
+    advice = "raise the learning rate" if middle <= 1e-4 else "lower the learning rate" if middle >= 1e-2 else ""
+    if not math.isfinite(middle):
+        advice = "the weights are no longer numbers: lower the learning rate"
+    spread = f"{per_layer.min():.1e} to {per_layer.max():.1e}"
+    measured = f"{middle:.1e} in the median layer ({spread}) at learning rate {subject.rate:g}"
+    return Verdict("update-to-weight ratio", well, measured, advice, {"update / weight": per_layer.tolist()})
+
+
+def rate_range(subject: Subject) -> Verdict:
+    """The loss while the learning rate grows exponentially from 1e-6 to 1 (Smith 2017)."""
+    model = subject.with_new_head()
+    if not model.trainable_variables:
+        return Verdict("learning rate range", None, "nothing in the model is trainable")
+    optimizer = subject.optimizer(_RANGE[0])
+    learner = _Learner(subject, model, optimizer)
+    rates, losses, smooth = np.geomspace(*_RANGE, _RANGE_STEPS), [], None
+    for rate, (images, labels) in zip(rates, subject.batches(_RANGE_STEPS), strict=True):
+        optimizer.learning_rate = float(rate)
+        loss = learner.step(images, labels)
+        smooth = loss if smooth is None else 0.7 * smooth + 0.3 * loss
+        losses.append(smooth)
+        if not math.isfinite(smooth) or smooth > 3 * max(losses[0], math.log(subject.classes)):
+            break
+    if not math.isfinite(losses[0]):
+        return Verdict("learning rate range", False, "the loss is no number before the first update",
+                       "look at the scale of the inputs and at the labels")  # fmt: skip
+    best = int(np.nanargmin(losses))
+    suggested = float(rates[best]) / 3
+    curves = {"rate": rates[: len(losses)].tolist(), "loss": losses}
+    if subject.rate is None:
+        told = f"the loss falls until {rates[best]:.1e}: about {suggested:.1e} would suit"
+        return Verdict("learning rate range", None, told, curves=curves)
+    well = suggested / 10 <= subject.rate <= float(rates[best])
+    measured = f"the loss falls until {rates[best]:.1e}: about {suggested:.1e} suits, {subject.rate:g} is used"
+    advice = "" if well else f"try a learning rate of {suggested:.1e}"
+    return Verdict("learning rate range", well, measured, advice, curves)
+
+
+def redrawn(model: keras.Model) -> keras.Model:
+    """The architecture with random weights, whose batch statistics are those of the batch; what prepares the pixels
+    stays."""
+    new = fresh(model)
+    for layer in new._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = True  # frozen, it would run on means and variances that are of no weights
+    _keep_preprocessing(model, new)
+    return new
+
+
+def _keep_preprocessing(model, new) -> None:
+    for layer in model.layers:
+        twin = new.get_layer(layer.name)
+        if isinstance(layer, keras.Model):
+            _keep_preprocessing(layer, twin)
+        elif isinstance(layer, keras.layers.Normalization) or layer.name == "preprocessing":
+            twin.set_weights(layer.get_weights())
+
+
+@contextmanager
+def recorded(model: keras.Model, kept: Callable = lambda layer, outputs: (layer, outputs)):
+    """name → (layer, its outputs), filled while `model` is called eagerly; of a layer called twice the last outputs.
+
+    kept: (layer, outputs) → what is kept of them.
+    """
+    seen, calls = {}, {}
+
+    def recording(layer, call):
+        def wrapped(*args, **kwargs):
+            outputs = call(*args, **kwargs)
+            if ops.is_tensor(outputs) and len(outputs.shape) > 1:
+                name = layer.path or layer.name  # layers without weights have no path once they were cloned
+                seen[name] = kept(layer, ops.convert_to_numpy(outputs))
+            return outputs
+
+        return wrapped
+
+    leaves = [layer for layer in model._flatten_layers() if not layer._layers]
+    for layer in leaves:
+        calls[layer] = layer.call
+        layer.call = recording(layer, layer.call)
+    try:
+        yield seen
+    finally:
+        for layer in calls:
+            del layer.call
+
+
+def has_kernel(layer) -> bool:
+    return layer.trainable and any(len(weight.shape) > 1 for weight in layer.trainable_weights)
+
+
+def dead_share(out: np.ndarray) -> float | None:
+    """Share of a layer's units that are zero for all images; None where its outputs are not rectified."""
+    zero = (out == 0).reshape(-1, out.shape[-1])
+    if out.min() < 0 or not zero.any() or out.shape[-1] == 1:
+        return None
+    return float(zero.all(0).mean())
+
+
+class _Learner(keras.Model):
+    """A model whose trainable variables are updated at the loss of its inference mode, penalties left out."""
+
+    def __init__(self, subject: Subject, model: keras.Model, optimizer):
+        super().__init__(name="learner", autocast=False)
+        self.model, self.cross_entropy = model, subject.cross_entropy
+        self.compile(optimizer, loss=None, auto_scale_loss=False)
+
+    def call(self, images):
+        return self.model(images, training=False)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return self.cross_entropy(y, y_pred)
+
+    def step(self, images, labels) -> float:
+        """The loss before one update."""
+        return float(self.train_on_batch(images, labels, return_dict=True)["loss"])
+
+
+def _some_of_each(labels: np.ndarray, count: int) -> np.ndarray:
+    """Positions of `count` images, of as many classes as there are."""
+    order = np.random.default_rng(0).permutation(len(labels))
+    rank = np.zeros(len(labels), int)
+    for c in np.unique(labels):
+        mine = order[labels[order] == c]
+        rank[mine] = np.arange(len(mine))
+    return np.argsort(rank, kind="stable")[:count]

@@ -1,0 +1,199 @@
+"""Babysitting a training, as the lecture does it: what is looked at before and after, with verdicts in words."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+import optimizers
+from recipes.auditing.audit import audit, usable
+from recipes.core.output import safe_output
+from recipes.data.image_size import typical_side
+from recipes.data.images import ImageData, Splits
+from recipes.data.sources import load
+from recipes.diagnostics import checks
+from recipes.diagnostics.checks import Subject, Verdict
+from recipes.errors import DataError, RecipeError
+from recipes.probing.features import some_images
+from recipes.result import Result
+
+SAMPLE = 256  # training images that are looked at
+_GAP, _NOISY = 0.15, 0.05
+_CHECKS = (
+    checks.initial_loss, checks.regularisation, checks.learns_by_heart, checks.activations, checks.gradients,
+    checks.update_ratio, checks.rate_range,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """The verdicts of all checks. `print(diagnosis)` tells them, `diagnosis.figure()` draws what was measured."""
+
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def well(self) -> bool:
+        """Whether no check asks for a look."""
+        return all(verdict.well is not False for verdict in self.verdicts)
+
+    def __getitem__(self, check: str) -> Verdict:
+        return next(verdict for verdict in self.verdicts if verdict.check == check)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.verdicts))
+
+    def figure(self):
+        """A matplotlib Figure with one plot for every check that has something to draw."""
+        from matplotlib.figure import Figure
+
+        drawn = [verdict for verdict in self.verdicts if verdict.curves]
+        rows = max(1, -(-len(drawn) // 2))
+        figure = Figure(figsize=(10, 2.6 * rows), layout="constrained")
+        axes = figure.subplots(rows, 2, squeeze=False).ravel()
+        for ax, verdict in zip(axes, drawn, strict=False):
+            _draw(ax, verdict)
+        for ax in axes[len(drawn) :]:
+            ax.set_axis_off()
+        return figure
+
+
+def _draw(ax, verdict: Verdict) -> None:
+    curves, look = dict(verdict.curves), verdict.well is False
+    rates = curves.pop("rate", None)
+    for name, values in curves.items():
+        ax.plot(rates or range(1, len(values) + 1), values, ".-", label=name)
+    ax.set_title(f"{verdict.check}: look" if look else verdict.check, color="tab:red" if look else "black", fontsize=10)
+    ax.set_xlabel("learning rate" if rates else verdict.axis)
+    if rates:
+        ax.set_xscale("log")
+    if len(curves) == 1 and all(value > 0 for values in curves.values() for value in values):
+        ax.set_yscale("log")
+    ax.legend(fontsize=8)
+    ax.grid(alpha=0.3)
+
+
+@safe_output()
+def diagnose(result_or_model, dataset) -> Diagnosis:
+    """What the lecture checks before it believes a training, on a sample of 256 training images of `dataset`.
+
+    The loss with a new head against log(classes); what penalties add to it; whether 20 images can be learned by heart;
+    the activations of the architecture with random weights (vanishing, exploding, dead units); gradients, layer by
+    layer; the ratio of updates to weights (about 1e-3); the range of useful learning rates; the gap between training
+    and validation; label noise. Everything is done to copies: the model stays as it is. Prints what it returns.
+
+    result_or_model: a Result, or a keras.Model of 0..255 RGB to probabilities or logits (its learning rate is taken
+        from its optimizer, else 1e-3).
+    dataset:         labelled images in any form that `finetune` takes; of the same classes.
+
+    Raises: DataError; RecipeError for a model without inputs.
+
+    Example: `recipes.diagnose(recipes.load("run"), "photos/").figure().savefig("diagnosis.png")`
+    """
+    result = result_or_model if isinstance(result_or_model, Result) else None
+    model = result.model if result else result_or_model
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        raise RecipeError(
+            f"diagnose got a {type(model).__name__} without inputs; expected a Result or a built keras.Model"
+        )
+    _check_shapes(model)
+    splits = load(dataset, tuple(result.class_names)) if result else load(dataset)
+    for note in splits.notes:
+        print(note)
+    splits, _ = usable(splits, audit(splits))
+    subject = _subject(result, model, splits.train)
+    verdicts = [check(subject) for check in _CHECKS]
+    told = Diagnosis((*verdicts, _gap(subject, result, splits), _label_noise(result)))
+    print(told)
+    return told
+
+
+def _subject(result: Result | None, model: keras.Model, train: ImageData) -> Subject:
+    images, labels = some_images(train, _size(result, model, train), SAMPLE)
+    outputs = np.asarray(model.predict_on_batch(images[:8]), np.float64)
+    classes = len(train.class_names)
+    if outputs.shape[1:] != (classes,):
+        raise DataError(f"the model's outputs have shape {outputs.shape[1:]}; the dataset has {classes} classes")
+    logits = bool((outputs < 0).any() or (outputs > 1).any())
+    if not logits and np.abs(outputs.sum(1) - 1).max() > 1e-2:
+        raise RecipeError(
+            "the model's outputs are neither logits nor probabilities that sum to 1; diagnose looks at classifiers "
+            "whose classes exclude each other (softmax, not sigmoid)"
+        )
+    warm = bool(result and result.recipe.warm_start)
+    return Subject(model, images, labels, classes, logits, _rate(result, model), _optimizer(result, model), warm)
+
+
+def _check_shapes(model: keras.Model) -> None:
+    shapes = [tuple(tensor.shape) for tensor in (*model.inputs, *model.outputs)]
+    height, width, channels = shapes[0][1:] if len(shapes[0]) == 4 else (0, 0, 0)
+    if len(shapes) != 2 or channels != 3 or height != width or len(shapes[1]) != 2:
+        raise RecipeError(
+            f"the model's inputs and outputs have shapes {shapes}; expected square RGB images (batch, side, side, 3) "
+            "and (batch, classes)"
+        )
+
+
+def _size(result: Result | None, model, train: ImageData) -> int:
+    if result:
+        return result.recipe.evaluation_policy.size
+    return model.inputs[0].shape[1] or int(min(224, max(32, 32 * round(typical_side(train) / 32))))
+
+
+def _rate(result: Result | None, model) -> float | None:
+    """The peak of the schedule; 1e-3 where nothing is said."""
+    if result:
+        return result.recipe.learning_rate if result.recipe.epochs else None
+    optimizer = _used(model)
+    if optimizer is None:
+        return 1e-3
+    schedule = optimizer._learning_rate
+    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        return max(float(schedule(step)) for step in (0, 1, 10, 100, 1_000, 10_000))
+    return float(optimizer.learning_rate)
+
+
+def _optimizer(result: Result | None, model):
+    """Learning rate → an optimizer such as trains the model."""
+    used = None if result else _used(model)
+    if used is None:
+        return optimizers.Adam
+    return lambda rate: type(used).from_config({**used.get_config(), "learning_rate": rate})
+
+
+def _used(model):
+    """The model's optimizer, without the loss scaling around it of mixed float16."""
+    optimizer = getattr(model, "optimizer", None)
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _gap(subject: Subject, result: Result | None, splits: Splits) -> Verdict:
+    """Accuracy on training against validation images."""
+    check, curves = "training and validation", {}
+    if result and result.history.get("val_accuracy"):
+        curves = {"training": result.history["accuracy"], "validation": result.history["val_accuracy"]}
+    if result and result.validation:
+        training, validation = _right(subject, subject.images, subject.labels), result.validation.accuracy
+    elif splits.validation is not None:
+        training = _right(subject, subject.images, subject.labels)
+        validation = _right(subject, *some_images(splits.validation, subject.images.shape[1], SAMPLE))
+    else:
+        return Verdict(check, None, "the dataset has no validation split, the model no history")
+    advice = ""
+    if training - validation > _GAP:
+        advice = "it overfits: more augmentation, weight decay or dropout, fewer trained stages, or more images"
+    elif training < 0.5 * (1 + 1 / subject.classes):
+        advice = "it underfits: train longer, more stages, at a higher learning rate, with less regularisation"
+    return Verdict(check, not advice, f"{training:.0%} and {validation:.0%} right", advice, curves, "epoch")
+
+
+def _right(subject: Subject, images, labels) -> float:
+    return float(np.mean(subject.model.predict(images, verbose=0).argmax(1) == labels))
+
+
+def _label_noise(result: Result | None) -> Verdict:
+    if not result or not result.probe:
+        return Verdict("label noise", None, "told by a Result's probe only")
+    images = len(result.probe.stages[0].losses) + (result.validation.n if result.validation else 0)
+    share = len(result.suspects) / images
+    advice = f"look at result.suspects: {result.suspects[0]}" if share > _NOISY else ""
+    return Verdict("label noise", share <= _NOISY, f"{len(result.suspects)} of {images} labels are doubtful", advice)

@@ -1,0 +1,93 @@
+"""Several hosts: worker 0 does everything that one process would, and all of them take its gradient steps together.
+
+Whatever is chosen, measured, timed or written is so by worker 0 alone: the others wait for trainings to take part in,
+decode their slices of its batches, and get its Result in the end. So nothing can be decided twice.
+"""
+
+import base64
+import io
+import tarfile
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from recipes.data.images import ImageData, Splits, joined
+from recipes.distributed.cluster import Cluster, as_told, shapes
+from recipes.distributed.same_data import facts_of
+from recipes.errors import ClusterError, PeerLost
+from recipes.result import Result
+from recipes.runs.folder import load, recipe_of, save
+from recipes.training.loop.loop import Training
+
+
+def lead(cluster: Cluster, finetune: Callable) -> Result:
+    """All that worker 0 does: what one process would, and at last it gives the Result to all.
+
+    finetune: does it, given a check of the data.
+    """
+    result = finetune(cluster.check_data)
+    try:
+        cluster.rest()
+        cluster.peers.send({"do": "end", "run": _packed(result)})
+    except PeerLost:
+        print("the run is complete; a worker that is gone has not heard of it")
+    return result
+
+
+def follow(cluster: Cluster, splits: Splits) -> Result:
+    """All that a worker but the first does: take part in the trainings of worker 0, which has loaded the same images;
+    returns its Result.
+
+    Raises: what ended worker 0.
+    """
+    peers, everything = cluster.peers, reduce(joined, splits.given.values())
+    at = {name: i for i, name in enumerate(everything.names)}
+    peers.send({"data": facts_of(splits)})
+    print(f"worker {cluster.workers[0]} of {cluster.workers[1]}: worker 0 leads, and says what it does")
+    while True:
+        told = peers.receive()
+        if told["do"] == "fail":
+            raise as_told(told)
+        if told["do"] == "end":
+            return _unpacked(told["run"])
+        if told["do"] == "train":
+            _take_part(cluster, told, lambda images: _images(images, everything, at))
+
+
+def _take_part(cluster: Cluster, told: dict, images_of: Callable) -> None:
+    task = told["task"]
+    model = keras.models.model_from_json(told["model"])
+    for layer, trainable in zip(model._flatten_layers(), told["trainable"], strict=True):
+        layer.trainable = trainable
+    if shapes(model) != told["shapes"]:
+        raise ClusterError("the network of worker 0 is built otherwise here: are the libraries the same?")
+    data, recipe = images_of(task.pop("images")), recipe_of(task.pop("recipe"))
+    training = Training(model, data, recipe, seed=task.pop("seed"), rates=task.pop("rates"))
+    engine = training.follow(**task)
+    print(f"worker {cluster.workers[0]}: a training is over; its weights were within {engine.drift:.1g} of worker 0's")
+
+
+def _images(told: dict, everything: ImageData, at: dict[str, int]) -> ImageData:
+    """The images of a training, by their names: `everything` that was loaded, and where in it they are."""
+    found = everything.subset([at[name] for name in told["names"]])
+    return replace(found, labels=np.array(told["labels"]), class_names=tuple(told["class_names"]))
+
+
+def _packed(result: Result) -> str:
+    with tempfile.TemporaryDirectory() as folder, io.BytesIO() as file:
+        save(result, Path(folder) / "run")
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            archive.add(Path(folder) / "run", "run")
+        return base64.b64encode(file.getvalue()).decode()
+
+
+def _unpacked(packed: str) -> Result:
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(base64.b64decode(packed))) as archive:
+            archive.extractall(folder, filter="data")
+        return load(Path(folder) / "run")

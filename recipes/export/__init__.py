@@ -1,0 +1,1 @@
+"""Exports with a proof that they answer like the model: SavedModel, Keras, ONNX, LiteRT."""

@@ -1,0 +1,1 @@
+"""Pretrained networks, their stages, and the classifiers made of them."""

@@ -1,0 +1,1 @@
+"""What to train: recipes, the plan that chooses one, and the validated request."""

@@ -1,0 +1,1 @@
+"""The frozen network's features and the linear classifiers fitted to them."""

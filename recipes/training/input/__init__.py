@@ -1,0 +1,1 @@
+"""Augmented batches that other machines prepare."""

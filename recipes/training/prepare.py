@@ -1,0 +1,191 @@
+"""What comes before a training: data, audit, split, network, probe, plan."""
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from numbers import Real
+
+import keras
+import numpy as np
+
+from recipes.auditing.audit import Audit, audit, usable
+from recipes.core.devices import free_memory, prepare_devices
+from recipes.data.image_size import natural_size
+from recipes.data.images import ImageData, Splits, joined
+from recipes.data.sources import load
+from recipes.data.split import stratified_split
+from recipes.data.tables.splits import check_may_be_split
+from recipes.errors import DataError
+from recipes.networks.backbones import Backbone, resolve
+from recipes.planning.plan import Summary, in_time, options, table
+from recipes.planning.recipe import Recipe
+from recipes.planning.request import asked_size, asked_taps, check_fits, needs_probe
+from recipes.probing.features import Extractor, Features
+from recipes.probing.probe import MIRRORED_BELOW, Probe, probe_backbone
+from recipes.training.compare_recipes import compare
+from recipes.training.input.workers import InputWorkers
+from recipes.training.train import Start
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A start, the recipe that was chosen for it, what the audit met, the marked 2×2 table, the clock so far, and what
+    the plan was made from."""
+
+    start: Start
+    recipe: Recipe
+    audit: Audit
+    table: str
+    clock: "Clock"
+    summary: Summary
+
+
+def prepare(
+    dataset,
+    backbone,
+    recipe,
+    validation,
+    seed: int,
+    deadline: float | None,
+    check=lambda splits: None,
+    strict: bool = False,
+    workers: InputWorkers | None = None,
+    trainings: int = 1,
+) -> Prepared:
+    """Everything of `finetune` up to the first training, printed as it is found. Sets all seeds.
+
+    check: called once the dataset is loaded, with its splits.  strict: findings of the audit are an error.
+    workers: who will augment.  trainings: that are to share the time which is left after the probe.
+    """
+    splits, backbone = loaded(dataset, validation), "glyphs" if _own(dataset) and backbone == "auto" else backbone
+    check(splits)
+    if splits.layout is not None and not splits.layout.usual:
+        print(splits.layout)
+    prepare_devices()
+    splits = splits if workers is None else replace(splits, train=workers.checked(splits.train))
+    keras.utils.set_random_seed(seed)
+    network = resolve(backbone)
+    clock = Clock()
+    with clock("audit"):
+        splits, facts = usable(splits, audit(splits, strict=strict))
+        split_here = splits.validation is None
+        if split_here:
+            splits, facts = _split(splits, facts, 0.2 if validation is None else validation, seed)
+    size = asked_size(recipe) or natural_size(network, splits.train)
+    check_fits(network, recipe, size)
+    measured, features, pace = None, None, 0.0
+    if needs_probe(recipe, network):
+        with clock("probe"):
+            measured, features = _probe(Extractor(network, size), splits, facts, split_here, seed)
+            print(measured)
+            pace = measured.image_seconds
+    elif deadline is not None:
+        with clock("timing"):
+            pace = Extractor(network, size).seconds_of(splits.train)
+    if deadline is not None:
+        deadline -= (deadline - time.monotonic()) * (1 - 1 / trainings)
+    summary = _summary(network, splits, size, pace, deadline)
+    marked = table(summary, measured) if measured else ""
+    if marked:
+        print(marked)
+    start = Start(network, splits, measured, features, pace, taps_given=asked_taps(recipe) is not None)
+    chosen, *rivals = options(recipe, summary, measured)
+    if rivals:
+        with clock("comparison"):
+            chosen = compare(start, (chosen, *rivals), facts.pictures(splits.train), seed, deadline)
+        chosen = in_time(chosen, _summary(network, splits, size, pace, deadline), measured)
+        keras.utils.set_random_seed(seed)
+    if not split_here:
+        chosen = replace(chosen, refit=False)
+    return Prepared(start, chosen, facts, marked, clock, summary)
+
+
+def loaded(dataset, validation) -> Splits:
+    """What `finetune` was given, before anything of it is split off."""
+    splits = with_validation(load("digits" if _own(dataset) else dataset), validation)
+    if splits.validation is None:
+        check_may_be_split(splits.table)
+    return splits
+
+
+def _own(dataset) -> bool:
+    return dataset is None or (isinstance(dataset, str) and dataset == "digits")
+
+
+def _probe(look: Extractor, splits: Splits, facts, split_here: bool, seed) -> tuple[Probe, Features]:
+    """The probe of the training images, and the features of training and validation images in that order.
+
+    What was one dataset before the split is looked at as one, in one pass.
+    """
+    train, validation = splits.train, splits.validation
+    prints = [*facts.fingerprints["train"]], [*facts.fingerprints["validation"]]
+    mirrored = len(train) + len(validation) < MIRRORED_BELOW
+    if split_here:
+        both = look(joined(train, validation), [*prints[0], *prints[1]], mirrored=mirrored)
+    else:
+        parts = [look(data, p, mirrored=mirrored) for data, p in zip((train, validation), prints, strict=True)]
+        stages = [np.concatenate(pair, 1) for pair in zip(*(part.stages for part in parts), strict=True)]
+        both = Features(stages, parts[0].image_seconds, parts[0].origin)
+    return probe_backbone(look, train, facts, seed, both[: len(train)]), both
+
+
+def _summary(network: Backbone, splits: Splits, size: int, pace: float, deadline) -> Summary:
+    counts = splits.train.counts
+    return Summary(
+        images=len(splits.train), classes=len(splits.train.class_names), size=size, pretrained=network.pretrained,
+        held_out=len(splits.validation), imbalance=float(counts.max() / max(1, counts.min())),
+        weights=network.network.count_params(), activations=network.activations(size), memory=free_memory(),
+        image_seconds=pace,
+        seconds_left=None if deadline is None else deadline - time.monotonic(),
+    )  # fmt: skip
+
+
+def with_validation(splits: Splits, validation) -> Splits:
+    if validation is None:
+        return splits
+    own = splits.validation
+    if isinstance(validation, Real):
+        if not 0 < validation < 1:
+            raise DataError(f"validation is {validation}; expected a fraction between 0 and 1, or a dataset")
+        if own is None:
+            return splits
+        print(f"the {len(own)} images of its validation split join the training images, of which a part is held out")
+        return replace(splits, train=joined(splits.train, _renamed(own, splits.train)), validation=None)
+    if own is not None:
+        print(f"the {len(own)} images of its own validation split are not used, for another one was given")
+    given = load(validation, splits.train.class_names)
+    splits = replace(splits, unread=(*splits.unread, *given.unread))
+    if len(given.given) > 1:
+        print(f"of the splits {list(given.given)} of the validation dataset the first is used; give another by itself")
+    return replace(splits, validation=_renamed(given.train, splits.train))
+
+
+def _renamed(given: ImageData, train: ImageData) -> ImageData:
+    """With other names than the training images, for the audit tells images in memory apart by these."""
+    if set(given.names).isdisjoint(train.names):
+        return given
+    return replace(given, names=tuple(f"validation {name}" for name in given.names))
+
+
+def _split(splits: Splits, facts, fraction: float, seed: int):
+    prints = facts.fingerprints["train"]
+    train = splits.train
+    pictures = facts.pictures(train)
+    inside, outside = stratified_split(train.labels, pictures, fraction, seed=seed, class_names=train.class_names)
+    parts = {"train": inside, "validation": outside}
+    fingerprints = facts.fingerprints | {name: tuple(prints[i] for i in where) for name, where in parts.items()}
+    train, held_out = (splits.train.subset(where) for where in parts.values())
+    return Splits(train, held_out, splits.test), facts.with_fingerprints(fingerprints)
+
+
+class Clock:
+    """Wall-clock seconds by phase."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str):
+        began = time.monotonic()
+        yield
+        self.seconds[phase] = time.monotonic() - began
