@@ -17,11 +17,10 @@ from threadpoolctl import threadpool_limits
 import augment
 from recipes.auditing.headers import Header, read_header
 from recipes.auditing.near_duplicates import Signature, luminance, signature
+from recipes.core.limits import MAX_BYTES, MAX_PIXELS
 from recipes.data.header_ops import why_undecodable
 from recipes.data.images import ImageData
 
-MAX_PIXELS = 100_000_000  # all frames together: three times what a camera makes, 300 MB decoded
-MAX_BYTES = 2**30
 _FINE = 1_000_000  # pixels that a large JPEG is decoded to at least: enough to tell any two pictures apart
 _ALONE = 16_000_000  # pixels; larger images are decoded one at a time, so that their memory does not add up
 _BLOCK = 16  # images a task

@@ -15,7 +15,6 @@ from recipes.data.header_ops import NOT_SUPPORTED
 from recipes.data.images import ImageData, Splits
 from recipes.data.labels import class_name_findings
 from recipes.data.sources import IMAGE_SUFFIXES
-from recipes.planning.plan import IMBALANCED
 
 SMALLEST_CLASS = 3  # distinct pictures: two to train on, one to validate
 LOSES_FILES = "class loses files"  # the kind of finding
@@ -211,3 +210,6 @@ def _names(images: list[Seen]) -> tuple[str, ...]:
 def _if_any(kind: str, images: list[Seen], action: str) -> Iterator[Finding]:
     if images:
         yield Finding(kind, _names(images), action)
+
+
+IMBALANCED = 4.0  # times as many images in the largest class as in the smallest

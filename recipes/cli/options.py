@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 import recipes
+from recipes.core.files import check_writable
 from recipes.data.tables.reader import TABLE_SUFFIXES
-from recipes.runs.folder import check_writable
 
 DatasetArgument = Annotated[
     str,

@@ -8,9 +8,9 @@ import typer
 
 import recipes
 from recipes.cli.options import BackboneOption, ColumnOption, DatasetArgument, SeedOption, WithinOption, listed
+from recipes.core.files import check_writable
 from recipes.distributed.peers import leads
 from recipes.planning.recipe import NAMES
-from recipes.runs.folder import check_writable
 from recipes.runs.recipe_file import load_recipe
 from recipes.runs.resume import saved_in_the_end
 

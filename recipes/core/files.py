@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from recipes.errors import OutputError
+
 
 def write_whole(path: Path, write: Callable[[Path], object], older: Path | None = None) -> None:
     """`write` to a hidden neighbour of the same ending, synced to the disk, then renamed to `path`.
@@ -31,3 +33,14 @@ def _sync(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def check_writable(directory: Path) -> None:
+    """Make the folder; OutputError where that, or a file in it, is impossible."""
+    probe = directory / ".writable"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"{directory} cannot be written: {error.strerror}; choose another folder") from error

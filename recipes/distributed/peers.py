@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import select
 import socket
 import struct
@@ -11,6 +10,7 @@ import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 
+from recipes.core.addresses import port_of
 from recipes.errors import ClusterError, PeerLost
 
 _WAIT = "RECIPES_PEER_WAIT"  # seconds that a worker waits for the others to come
@@ -67,12 +67,6 @@ def job_of(environment=os.environ) -> Job | None:
     if among is None or isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(among):
         raise wrong(f"says that this is {kind} {index}, which its cluster does not have")
     return Job(addresses, index + (len(chiefs) if kind == "worker" else 0)) if len(addresses) > 1 else None
-
-
-def port_of(address) -> int | None:
-    """The port of host:port, name:port or [IPv6]:port; None where it is none of these."""
-    told = re.fullmatch(r"(?:[^\s:/,\[\]]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})", address if isinstance(address, str) else "")
-    return int(told[1]) if told and 0 < int(told[1]) < 2**16 else None
 
 
 def leads() -> bool:

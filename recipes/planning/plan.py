@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from recipes.auditing.rules import IMBALANCED
 from recipes.planning.recipe import (
     FEWEST_EPOCHS,
     MOST_EPOCHS,
@@ -22,7 +23,6 @@ CHECKABLE = 30  # held-out images, below which no gain of finetuning could be to
 TRAINABLE = 400  # training images, below which data similar to ImageNet is left to the linear classifier
 NEARLY_FULLY = 0.9  # accuracy of the linear classifier on the last stage, from which data is similar to ImageNet
 SOLVED = 0.98  # accuracy of the linear classifier beyond which nothing is left to gain
-IMBALANCED = 4.0  # times as many images in the largest class as in the smallest
 LARGE = 5_000_000  # weights, from which a network is worth regularising by stochastic depth
 WHOLE = 0.6  # least share of the image that a crop shows where mirror images lose their class
 _TRAINING = {"few": 2.0, "all": 3.5}  # cost of a training step, in forward passes

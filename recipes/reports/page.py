@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from recipes.core.output import printable
+from recipes.core.text import short
 from recipes.errors import OutputError
 
 _ASSETS = Path(__file__).parent / "assets"
@@ -30,11 +31,6 @@ def filled(template: str, **context) -> str:
         "number": _number,
     }
     return printable(environment.get_template(template).render(context))
-
-
-def short(text, length: int = 60) -> str:
-    text = str(text)
-    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _tail(text, length: int = 80) -> str:

@@ -4,12 +4,13 @@ import re
 
 import numpy as np
 
+from recipes.core.text import short
 from recipes.data.images import ImageData
 from recipes.evaluation.predictions import Judged
 from recipes.reports import photos as pictures
 from recipes.reports import svg as figures
 from recipes.reports.command_line import commands, configuration, members_of
-from recipes.reports.page import filled, save, short
+from recipes.reports.page import filled, save
 from recipes.result import Result
 
 _PHOTOS, _ROWS, _FILES, _CLASSES, _MATRIX = 24, 100, 30, 1000, 20  # at most so many, so that any page stays small

@@ -10,8 +10,9 @@ import numpy as np
 from augment import Policy
 from recipes.auditing.audit import Audit, Finding
 from recipes.core.archives import load_arrays
-from recipes.core.files import write_whole
+from recipes.core.files import check_writable, write_whole
 from recipes.core.output import safe_output
+from recipes.core.text import short
 from recipes.data.images import ImageData
 from recipes.data.packs.manifest import in_pack
 from recipes.data.packs.records import Records
@@ -26,7 +27,6 @@ from recipes.planning.recipe import Recipe
 from recipes.probing.label_errors import Suspect
 from recipes.probing.logistic import Linear
 from recipes.probing.probe import MirrorTest, Probe, StageResult
-from recipes.reports.page import short
 from recipes.result import Result
 
 _DESCRIPTION, _MODEL, _PROBE, _JUDGED = "result.json", "model.keras", "probe.npz", "judged.npz"
@@ -74,17 +74,6 @@ def command_of(directory: Path) -> dict | None:
     if (directory / _DESCRIPTION).is_file():
         return _description(directory)["command"]
     return _object(directory, f"{STATE}/{COMMAND}") if (directory / STATE / COMMAND).is_file() else None
-
-
-def check_writable(directory: Path) -> None:
-    """Make the folder; OutputError where that, or a file in it, is impossible."""
-    probe = directory / ".writable"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(f"{directory} cannot be written: {error.strerror}; choose another folder") from error
 
 
 def save(result: Result, directory) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from recipes.core.files import check_writable
 from recipes.core.output import safe_output
 from recipes.errors import RecipeError, TrainingError
 from recipes.evaluation.metrics import Evaluation, score
@@ -18,7 +19,6 @@ from recipes.planning.recipe import Adjusted, Recipe
 from recipes.planning.request import check_recipe, checked_seed, seconds
 from recipes.probing.features import images_alone
 from recipes.probing.logistic import content_folds
-from recipes.runs.folder import check_writable
 from recipes.training.callbacks import Quiet
 from recipes.training.prepare import Prepared, prepare
 from recipes.training.train import Start, train

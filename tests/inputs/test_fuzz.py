@@ -23,9 +23,10 @@ from odd_images import BMP, EXCLUDED, GIF, JPEG, KEPT, PNG, WEBP
 
 import augment
 from recipes import DataError, OutputError, UnsafeFileError
-from recipes.auditing.facts import MAX_PIXELS, inspect
+from recipes.auditing.facts import inspect
 from recipes.auditing.headers import read_header
 from recipes.core.archives import load_arrays
+from recipes.core.limits import MAX_PIXELS
 from recipes.data.tables.reader import read_table
 from recipes.networks.keras_file import load_model
 from recipes.runs.folder import load

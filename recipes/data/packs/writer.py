@@ -17,8 +17,8 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import track
 
-from recipes.auditing.facts import MAX_BYTES
-from recipes.core.files import write_whole
+from recipes.core.files import check_writable, write_whole
+from recipes.core.limits import MAX_BYTES
 from recipes.core.output import safe_output
 from recipes.data.images import ImageData, Splits
 from recipes.data.packs.manifest import (
@@ -36,7 +36,6 @@ from recipes.data.packs.records import Records, digest, example, framed, parsed
 from recipes.data.sources import load
 from recipes.data.tables.splits import check_may_be_split
 from recipes.errors import DataError, OutputError
-from recipes.runs.folder import check_writable
 
 SHARD_BYTES = 2**28  # of images in one file, where nothing else is asked for
 _OVERHEAD = 256  # bytes that a record may need beside image and names

@@ -6,8 +6,8 @@ import socket
 
 import tensorflow as tf
 
+from recipes.core.addresses import port_of
 from recipes.core.output import safe_output
-from recipes.distributed.peers import port_of
 from recipes.errors import WorkerError
 
 PORT = 5050

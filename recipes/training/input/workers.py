@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 import augment
+from recipes.core.addresses import port_of
 from recipes.data.packs.records import Records
-from recipes.distributed.peers import port_of
 from recipes.errors import RecipesError, WorkerError
 from recipes.training.input.stream import Lost, Remote, answers
 
