@@ -13,6 +13,7 @@ import tensorflow as tf
 from recipes.auditing.audit import Audit
 from recipes.core.devices import prepare_devices
 from recipes.core.output import safe_output
+from recipes.data.evaluation_batches import some_images
 from recipes.data.finding import Finding
 from recipes.data.images import ImageData
 from recipes.diagnostics.babysitter import LOOKED_AT, Babysitter
@@ -31,7 +32,6 @@ from recipes.planning.request import (
     seconds,
 )
 from recipes.planning.request import command as in_words
-from recipes.probing.features import some_images
 from recipes.probing.label_errors import find_suspects
 from recipes.result import Result
 from recipes.runs.folder import LOGS

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from recipes.auditing.audit import Audit, images_audited, look
 from recipes.core.output import safe_output
+from recipes.data.evaluation_batches import images_alone
 from recipes.data.header_ops import MAX_PIXELS
 from recipes.data.image_forms import plain
 from recipes.data.images import ImageData, Splits
@@ -25,7 +26,6 @@ from recipes.evaluation.predictions import Judged
 from recipes.evaluation.selection import Selection
 from recipes.evaluation.test_time import averaged, check_looks, noisy, ways
 from recipes.planning.recipe import CROPS, Recipe
-from recipes.probing.features import images_alone
 from recipes.probing.label_errors import Suspect
 from recipes.probing.probe import Probe
 

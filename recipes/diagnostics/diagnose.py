@@ -8,13 +8,13 @@ import numpy as np
 import optimizers
 from recipes.auditing.audit import audit, usable
 from recipes.core.output import safe_output
+from recipes.data.evaluation_batches import some_images
 from recipes.data.image_size import typical_side
 from recipes.data.images import ImageData, Splits
 from recipes.data.sources import load
 from recipes.diagnostics import checks
 from recipes.diagnostics.checks import Subject, Verdict
 from recipes.errors import DataError, RecipeError
-from recipes.probing.features import some_images
 from recipes.result import Result
 
 SAMPLE = 256  # training images that are looked at

@@ -20,7 +20,7 @@ from recipes.distributed.peers import Job, Peers
 from recipes.distributed.same_data import facts_of
 from recipes.errors import ClusterError, DataError, PeerLost, RecipeError, RecipesError
 from recipes.planning.recipe import Recipe
-from recipes.runs.folder import recipe_facts
+from recipes.planning.recipe_json import recipe_facts
 from recipes.training.engines.team import Replicated, Team, chosen_devices
 from recipes.training.loop.failures import reading_failed
 

@@ -20,8 +20,9 @@ from recipes.data.images import ImageData, Splits, joined
 from recipes.distributed.cluster import Cluster, as_told, shapes
 from recipes.distributed.same_data import facts_of
 from recipes.errors import ClusterError, PeerLost
+from recipes.planning.recipe_json import recipe_of
 from recipes.result import Result
-from recipes.runs.folder import load, recipe_of, save
+from recipes.runs.folder import load, save
 from recipes.training.loop.loop import Training
 
 

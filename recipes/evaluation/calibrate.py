@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from scipy.special import softmax
 
+from recipes.data.evaluation_batches import evaluation_batches
 from recipes.data.images import ImageData
 from recipes.evaluation.ledger import BETTER, TELLING, Gain, compared
 from recipes.evaluation.metrics import Evaluation, score, temperature, with_floor
@@ -14,7 +15,6 @@ from recipes.evaluation.predictions import Judged
 from recipes.evaluation.test_time import averaged, lecture_scales, ways
 from recipes.networks.classifier import with_probabilities
 from recipes.planning.recipe import Recipe
-from recipes.probing.features import evaluation_batches
 
 _FOLDS = 5
 _CHI_SQUARED = 3.84  # its 95 % quantile at one degree of freedom

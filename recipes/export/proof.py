@@ -11,12 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 import augment
+from recipes.data.evaluation_batches import evaluation_batches
 from recipes.data.images import ImageData
 from recipes.data.sources import unlabelled
 from recipes.errors import ProofError
 from recipes.export.proof_images import ProofImages
 from recipes.networks.embedding import features_model
-from recipes.probing.features import evaluation_batches
 from recipes.result import Result
 
 TOLERANCE = 1e-4  # of a probability

@@ -5,7 +5,7 @@ import numpy as np
 
 from layers import unfreeze_batch_statistics
 from recipes.networks.backbones import Backbone
-from recipes.probing.features import feature_tensors, pooled
+from recipes.networks.stages import feature_tensors, pooled
 
 
 def fresh(network: keras.Model) -> keras.Model:

@@ -11,8 +11,8 @@ import numpy as np
 from recipes.data.images import ImageData, Splits
 from recipes.errors import BackboneError, RecipeError
 from recipes.networks.backbones import Backbone
+from recipes.networks.stages import feature_tensors
 from recipes.planning.recipe import NAMES, Adjusted, Recipe
-from recipes.probing.features import feature_tensors
 
 
 def seconds(limit) -> float:

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 from rich.progress import Progress
 
 import augment
+from recipes.data.evaluation_batches import images_alone
 from recipes.data.images import ImageData
-from recipes.networks.backbones import Backbone, stages
+from recipes.networks.backbones import Backbone
 from recipes.networks.compiled import compiled
-from recipes.networks.data_format import CHANNELS_LAST
-from recipes.networks.heads import POOL
+from recipes.networks.stages import feature_tensors, pooled
 from recipes.probing import cache as feature_cache
 
 
@@ -40,45 +39,6 @@ class Features:
         """(views, n, channels) of the stages at these positions, concatenated."""
         chosen = [self.stages[i] for i in taps]
         return chosen[0] if len(chosen) == 1 else np.concatenate(chosen, -1)
-
-
-def evaluation_batches(data: ImageData, policy: augment.Policy, batch_size: int) -> tf.data.Dataset:
-    """(images, labels) of `data` in its own order under a policy without noise."""
-    return augment.epoch(data.source(), policy, batch_size=batch_size, shuffle=False)
-
-
-def some_images(data: ImageData, size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """`count` of them, drawn at random, as squares of that side without noise, and their labels."""
-    some = data.subset(np.random.default_rng(0).permutation(len(data))[:count])
-    batches = evaluation_batches(some, augment.Policy.none(size), 32)
-    return np.concatenate([images.numpy() for images, _ in batches]), some.labels
-
-
-def images_alone(data: ImageData, policy: augment.Policy, batch_size: int) -> tf.data.Dataset:
-    """The images of `evaluation_batches`, for a model to predict: of what it says the first len(data) count.
-
-    JAX compiles for every length of batch, so there the last one is filled up with black images.
-    """
-    images = evaluation_batches(data, policy, batch_size).map(lambda images, labels: images)
-    if keras.backend.backend() != "jax":
-        return images
-    full = min(batch_size, len(data))
-    return images.map(lambda images: tf.pad(images, [[0, full - tf.shape(images)[0]], [0, 0], [0, 0], [0, 0]]))
-
-
-def feature_tensors(network: keras.Model, size: int) -> list:
-    """The tensors at the ends of the network's stages, shallow to deep; the last is what the network itself ends in."""
-    tensors = stages(network, size)
-    if not any(network.outputs[0] is tensor for tensor in tensors):
-        tensors.append(network.outputs[0])
-    return tensors
-
-
-def pooled(tensor, name: str = "last"):
-    """(batch, channels) of a feature map or vector."""
-    if len(tensor.shape) != 4:
-        return tensor
-    return keras.layers.GlobalAveragePooling2D(data_format=CHANNELS_LAST, name=POOL + name)(tensor)
 
 
 def stage_model(backbone: Backbone, size: int) -> tuple[keras.Model, list[str]]:

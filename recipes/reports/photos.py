@@ -10,10 +10,10 @@ import tensorflow as tf
 import augment
 from augment.preview import drawn
 from recipes.auditing.facts import look_at
+from recipes.data.evaluation_batches import evaluation_batches
 from recipes.data.images import ImageData
 from recipes.errors import BackboneError, DataError
 from recipes.networks.grad_cam import grad_cam
-from recipes.probing.features import evaluation_batches
 from recipes.result import Result
 
 SIDE = 160  # pixels, at most

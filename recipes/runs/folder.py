@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from augment import Policy
 from recipes.auditing.audit import Audit, Finding
 from recipes.core.archives import load_arrays
 from recipes.core.files import check_writable, write_whole
@@ -24,6 +23,7 @@ from recipes.evaluation.predictions import Judged
 from recipes.evaluation.selection import Selection
 from recipes.networks.keras_file import load_model
 from recipes.planning.recipe import Recipe
+from recipes.planning.recipe_json import _tuples, recipe_facts, recipe_of
 from recipes.probing.label_errors import Suspect
 from recipes.probing.logistic import Linear
 from recipes.probing.probe import MirrorTest, Probe, StageResult
@@ -35,7 +35,6 @@ LOGS = "logs"  # for TensorBoard
 _OURS = {f"{new}{name}" for name in (_MODEL, _PROBE, _JUDGED) for new in ("", ".new-")}
 _OURS |= {f".new-{_DESCRIPTION}", ".writable", STATE, LOCK, LOGS}
 _LARGEST = 2**28  # bytes of the description: some ten million files
-EXTRA_NOT_SAVED = "the policy's extra layer"  # how the reason for that begins
 _PLAIN = ("class_names", "history", "backbone", "seconds", "command", "versions", "table")
 
 
@@ -135,19 +134,6 @@ def _probe_facts(probe: Probe) -> dict:
     return facts | {"mirrors": asdict(probe.mirrors)}
 
 
-def recipe_facts(recipe: Recipe) -> dict:
-    """A recipe as JSON values, of which `recipe_of` makes it again."""
-    return asdict(_without_extra(recipe))
-
-
-def _without_extra(recipe: Recipe) -> Recipe:
-    """A policy's `extra` layer took part in the training alone, and code is not written to disk."""
-    if recipe.policy.extra is None:
-        return recipe
-    said = recipe.because(f"{EXTRA_NOT_SAVED} {recipe.policy.extra!r} is not saved with the run")
-    return replace(said, policy=replace(recipe.policy, extra=None))
-
-
 @safe_output()
 def load(directory) -> Result:
     """The Result that `Result.save` or `finetune(output=...)` wrote.
@@ -217,16 +203,6 @@ def _inside(directory: Path, name: str) -> Path:
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
         raise OutputError(f"{path} is refused: it is a link to {os.path.realpath(path)}, outside the run's folder")
     return path
-
-
-def _tuples(value):
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def recipe_of(told: dict) -> Recipe:
-    policy = Policy(**{name: _tuples(value) for name, value in told["policy"].items()})
-    return Recipe(**{**told, "policy": policy, "reasons": tuple(told["reasons"]), "taps": _tuples(told["taps"]),
-                     "scales": _tuples(told["scales"])})  # fmt: skip
 
 
 def _audit(told: dict) -> Audit:

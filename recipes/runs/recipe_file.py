@@ -6,16 +6,11 @@ from pathlib import Path
 
 from recipes.errors import RecipeError, RecipesError
 from recipes.planning.recipe import Recipe
-from recipes.runs.folder import EXTRA_NOT_SAVED, command_of, finished, recipe_facts, recipe_of, saved_recipe
+from recipes.planning.recipe_json import EXTRA_NOT_SAVED, recipe_of
+from recipes.runs.folder import command_of, finished, saved_recipe
 
 _LARGEST = 2**20  # bytes
 _RUN, _SEARCH = "result.json", "recipe.json"
-
-
-def save_recipe(recipe: Recipe, path) -> None:
-    """Write `recipe`; a policy's `extra` layer is code and is left out, which the reasons say."""
-    text = json.dumps(recipe_facts(recipe), indent=1, default=lambda number: number.item())
-    Path(path).write_text(text + "\n", encoding="utf-8")
 
 
 def load_recipe(path) -> Recipe:

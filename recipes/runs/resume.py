@@ -13,19 +13,9 @@ from pathlib import Path
 from recipes.core.files import write_whole
 from recipes.errors import DataError, OutputError, TrainingError
 from recipes.planning.recipe import Recipe
+from recipes.planning.recipe_json import recipe_facts, recipe_of
 from recipes.result import Result
-from recipes.runs.folder import (
-    COMMAND,
-    LOCK,
-    LOGS,
-    STATE,
-    check_output,
-    command_of,
-    finished,
-    load,
-    recipe_facts,
-    recipe_of,
-)
+from recipes.runs.folder import COMMAND, LOCK, LOGS, STATE, check_output, command_of, finished, load
 from recipes.training.checkpoints import Checkpoints
 
 _PLAN, _CLOCK = "plan.json", "clock.json"

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.data.evaluation_batches import images_alone
 from recipes.data.images import ImageData
 from recipes.evaluation.ledger import Gain, paired_bootstrap, training_outcome
 from recipes.evaluation.selection import (
@@ -22,7 +23,6 @@ from recipes.evaluation.selection import (
     latest,
 )
 from recipes.planning.recipe import TEST_SIZES, Recipe
-from recipes.probing.features import images_alone
 from recipes.training.callbacks import CycleEnds, KeepBest, StopAt, Validation
 from recipes.training.checkpoints import Checkpoints
 from recipes.training.loop.loop import Training

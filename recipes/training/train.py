@@ -15,8 +15,9 @@ from recipes.evaluation.ledger import training_outcome
 from recipes.evaluation.selection import Score, Selection, image_weights
 from recipes.networks.backbones import Backbone
 from recipes.networks.classifier import copied, fresh, logits_model, set_head
+from recipes.networks.stages import feature_tensors
 from recipes.planning.recipe import Recipe
-from recipes.probing.features import Features, feature_tensors
+from recipes.probing.features import Features
 from recipes.probing.logistic import Linear, fit_path
 from recipes.probing.probe import Probe
 from recipes.training.checkpoints import Checkpoints

@@ -12,12 +12,12 @@ import numpy as np
 
 from recipes.core.files import check_writable
 from recipes.core.output import safe_output
+from recipes.data.evaluation_batches import images_alone
 from recipes.errors import RecipeError, TrainingError
 from recipes.evaluation.metrics import Evaluation, score
 from recipes.planning.plan import options
 from recipes.planning.recipe import Adjusted, Recipe
 from recipes.planning.request import check_recipe, checked_seed, seconds
-from recipes.probing.features import images_alone
 from recipes.probing.logistic import content_folds
 from recipes.training.callbacks import Quiet
 from recipes.training.prepare import Prepared, prepare
@@ -90,7 +90,7 @@ class Search:
 
         Raises: OutputError where the folder cannot be written.
         """
-        from recipes.runs.recipe_file import save_recipe
+        from recipes.planning.recipe_json import save_recipe
 
         directory = Path(directory)
         check_writable(directory)

@@ -18,7 +18,7 @@ from worker import recorded
 import recipes
 import recipes.training.loop.loop
 from recipes.planning.recipe import from_scratch
-from recipes.runs.recipe_file import save_recipe
+from recipes.planning.recipe_json import save_recipe
 
 TESTS = Path(__file__).resolve().parents[1]
 EPOCH, BATCH = 18, 7  # images

@@ -9,13 +9,13 @@ from makers import arrays, folder, small_network
 
 import recipes
 from recipes import RecipeError
+from recipes.data.evaluation_batches import evaluation_batches
 from recipes.data.sources import load
 from recipes.evaluation import ledger
 from recipes.evaluation.calibrate import calibrated, finish
 from recipes.evaluation.ledger import Gain, compared, paired_bootstrap, table
 from recipes.evaluation.metrics import temperature
 from recipes.networks.classifier import recalibrated
-from recipes.probing.features import evaluation_batches
 
 PROBE = recipes.adjusted("probe", size=32)
 
