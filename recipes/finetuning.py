@@ -36,7 +36,8 @@ from recipes.probing.label_errors import find_suspects
 from recipes.result import Result
 from recipes.runs.folder import LOGS
 from recipes.runs.resume import RunState
-from recipes.training.engines.team import team, together, trainers
+from recipes.training.engines.choose import training_together
+from recipes.training.engines.team import current_team, trainers
 from recipes.training.fit import Fitted
 from recipes.training.input.workers import InputWorkers
 from recipes.training.loop.failures import reading_failed
@@ -133,7 +134,7 @@ def finetune(
         with Cluster(job, asked | {"strict": strict}, devices) as cluster:
             return lead(cluster, here) if cluster.leads else follow(cluster, loaded(dataset, validation))
     prepare_devices()
-    with together(devices):
+    with training_together(devices):
         return here()
 
 
@@ -142,7 +143,7 @@ def _made(ready: Prepared, seed: int, deadline: float | None, callbacks, snapsho
     start, clock = ready.start, ready.clock
     chosen = with_snapshots(ready.recipe, snapshots) if snapshots else ready.recipe
     print(chosen)
-    if chosen.epochs and team():
+    if chosen.epochs and current_team():
         rule = "that size, the learning rate and the number of updates are those of one device"
         print(f"{trainers()} share every batch of {chosen.batch_size} images: {rule}")
     if start.splits.train.workers and not chosen.epochs:

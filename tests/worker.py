@@ -18,7 +18,7 @@ import recipes.cli
 import recipes.training.checkpoints
 import recipes.training.loop.loop
 from recipes.distributed.peers import leads
-from recipes.training.engines.team import Replicated
+from recipes.training.engines.mirrored import MirroredEngine
 
 
 class Disturb(keras.callbacks.Callback):
@@ -68,7 +68,7 @@ if __name__ == "__main__":
     loop = recipes.training.loop.loop
     loop.training_batches = recorded(loop.training_batches, os.environ["RECIPES_TEST_SEEN"])
     if "RECIPES_TEST_MEMORY" in os.environ:
-        Replicated.step = _without_memory(Replicated.step)
+        MirroredEngine.step = _without_memory(MirroredEngine.step)
     if leads():
         recipes.finetune = partial(recipes.finetune, callbacks=[Disturb(Path(file), int(updates))])
     sys.argv = ["recipes", *command]

@@ -21,15 +21,16 @@ from recipes.distributed.same_data import facts_of
 from recipes.errors import ClusterError, DataError, PeerLost, RecipeError, RecipesError
 from recipes.planning.recipe import Recipe
 from recipes.planning.recipe_json import recipe_facts
-from recipes.training.engines.team import Replicated, Team, chosen_devices
+from recipes.training.engines.mirrored import MirroredEngine, MirroredTeam
+from recipes.training.engines.team import chosen_devices
 from recipes.training.loop.failures import reading_failed
 
 
-class Cluster(Team):
+class Cluster(MirroredTeam):
     """This worker among its peers, in `with`: what ends worker 0 there ends all.
 
     asked:   what must be the same on all workers, name → words.
-    devices: of this host, see `replicas.chosen_devices`.
+    devices: of this host, see `team.chosen_devices`.
     workers: (the number of this one, how many there are).
 
     Raises: ClusterError, see `Peers`, and where TensorFlow has been used in this process already.
@@ -142,7 +143,7 @@ def _only(devices) -> tuple[str, ...]:
     return names
 
 
-class Shared(Replicated):
+class Shared(MirroredEngine):
     """Updates by the devices of all workers, from the weights that worker 0 has when a training begins, after a fault,
     and after it has looked at them between two steps.
 

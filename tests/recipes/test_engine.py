@@ -22,7 +22,7 @@ from recipes.networks.backbones import resolve
 from recipes.networks.classifier import logits_model
 from recipes.planning.recipe import Recipe
 from recipes.training.callbacks import Bar, Logs, StopAt
-from recipes.training.engines.base import Engine
+from recipes.training.engines.tensorflow import TensorflowEngine
 from recipes.training.loop.input_wait import Waiting
 from recipes.training.loop.loop import Training, training_batches
 
@@ -51,7 +51,7 @@ class Loss:
         return self.value
 
 
-class Recorded(Engine):
+class Recorded(TensorflowEngine):
     """Keeps its losses; the third of all is no number."""
 
     made, spoiled = [], False

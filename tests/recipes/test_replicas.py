@@ -28,7 +28,9 @@ from recipes.networks.backbones import resolve
 from recipes.data.images import labelled
 from recipes.training.loop.loop import Training
 from recipes.planning.recipe import finetune_all
-from recipes.training.engines.team import _noise_of, chosen_devices, together
+from recipes.training.engines.choose import training_together
+from recipes.training.engines.mirrored import _noise_of
+from recipes.training.engines.team import chosen_devices
 
 images, names = arrays(7)
 data = labelled(images, names, [str(i) for i in range(21)])
@@ -47,7 +49,7 @@ def trained(devices, **changes):
     compiled = changes.pop("compiled", False)
     options = dict(epochs=2, batch_size=8, learning_rate=1e-3, averaging=0.9) | changes
     recipe = replace(finetune_all(32), **options)
-    with together(devices):
+    with training_together(devices):
         training = Training(model, some, recipe, seed=0)
         model.jit_compile = compiled  # as it is with GPUs
         training.run(2)

@@ -1,94 +1,80 @@
-"""How one update is computed: what a training asks of the backend that Keras runs on, and TensorFlow's answer."""
+"""How one update is computed: what a training needs from the backend that Keras runs on."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from recipes.core.devices import accelerator
 
-AHEAD = 2  # batches that are on the device before they are needed
 
+class Engine(ABC):
+    """Updates of a compiled model.
 
-class Engine:
-    """Updates of a compiled model, on the TensorFlow backend.
+    Call `build` once the callbacks have the model, then `step` for each batch of the `stream`. What `step` returns may
+    still be on its way from the device: reading a value waits for it.
 
-    `build` once the callbacks have the model, then `step` for each batch of the `stream`. What `step` returns may still
-    be on its way: it is the reading of a value that waits for the device.
-
-    device: where it trains, in words: "CPU", "GPU".
-    shard:  (index, count): which slice of every batch it wants from this process.
-    replicas: devices of all hosts that share a batch.
-    updates: how many are planned, where it is known.
+    Attributes:
+        device: Kind of device that trains: "CPU", "GPU" or "TPU".
+        shard: (index, count) of the slice of every batch that this process prepares.
+        replicas: Number of devices, on all hosts, that share a batch.
+        updates: Number of planned updates; 0 where it is unknown.
     """
 
-    shard, replicas, updates = (0, 1), 1, 0
+    shard: tuple[int, int] = (0, 1)
+    replicas: int = 1
+    updates: int = 0
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model) -> None:
         self.model, self.device = model, accelerator() or "CPU"
 
-    def announce(self, task: dict) -> None:
-        """Say what is about to be trained, to those who take part in it elsewhere."""
-
+    @abstractmethod
     def build(self, batches: tf.data.Dataset) -> None:
-        """The optimizer's and the metrics' variables, and the compiled update.
+        """Create the variables of the optimizer and the metrics, and compile the update.
 
-        batches: such as it will be given: (images, soft labels).
+        Args:
+            batches: A dataset with the element specification of the training batches: (images, soft labels).
         """
-        self._make_variables(batches.element_spec[1].shape[-1])
-        self._step = tf.function(
-            self.model.train_step, input_signature=[self._on_the_way(batches).element_spec], autograph=False,
-            jit_compile=self.model.jit_compile,
-        )  # fmt: skip
 
+    @abstractmethod
     def stream(self, batches: tf.data.Dataset) -> Iterator:
-        """The batches, some of them on the device ahead of their time."""
-        batches = self._on_the_way(batches)
-        if self.device != "CPU":
-            batches = batches.apply(tf.data.experimental.prefetch_to_device(f"/{self.device}:0", AHEAD))
-        return iter(batches)
+        """Return an iterator over the batches that moves some of them to the device ahead of time."""
 
-    def step(self, batch) -> dict:
-        """One update; returns the metrics of the epoch so far, loss included."""
-        return self._step(batch)
+    @abstractmethod
+    def step(self, batch: Any) -> dict:
+        """Compute one update and return the metrics of the epoch so far, the loss included."""
 
-    def settle(self) -> None:
-        """From here on the model's, optimizer's and metrics' variables hold what the last step has made of them, and
-        the next one begins from what they hold then."""
+    def announce(self, task: dict) -> None:  # noqa: B027  (only engines with followers have someone to tell)
+        """Tell the processes that follow this one what is trained next."""
 
-    def reset(self) -> None:
-        """After a step that failed: the variables hold nothing that counts until they are assigned again."""
+    def settle(self) -> None:  # noqa: B027  (only engines that keep their state elsewhere have something to do)
+        """Write the result of the last step to the model's, optimizer's and metrics' variables.
+
+        The next step starts from what the variables hold then.
+        """
+
+    def reset(self) -> None:  # noqa: B027  (likewise)
+        """Forget the state after a failed step; the variables are assigned again before the next one."""
 
     def ran_out_of_memory(self, error: Exception) -> bool:
+        """Return whether `error` says that the device's memory is exhausted."""
         return isinstance(error, tf.errors.ResourceExhaustedError)
 
-    def _make_variables(self, classes: int) -> None:
-        model = self.model
-        model.optimizer.build(model.trainable_variables)
-        nothing = keras.ops.zeros((1, classes))
-        model.compute_metrics(None, nothing, nothing)
-        model.reset_metrics()
+    def make_variables(self, batches: tf.data.Dataset) -> None:
+        """Create the variables of the optimizer and of the metrics."""
+        self.model.optimizer.build(self.model.trainable_variables)
+        nothing = keras.ops.zeros((1, batches.element_spec[1].shape[-1]))
+        self.model.compute_metrics(None, nothing, nothing)
+        self.model.reset_metrics()
 
-    def _on_the_way(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """In the form that travels to the device: whole numbers, a quarter of the bytes, where a network that computes
-        in 16 bits would see no finer ones anyway (bfloat16 has 8 of them); the first layer casts them."""
+    def for_transfer(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Return the batches in the form in which they travel to the device.
+
+        For networks that compute in 16 bits, whole numbers take a quarter of the bytes and lose nothing that the
+        network could see (bfloat16 has 8 significant bits). The first layer casts them.
+        """
         if self.device == "CPU" or keras.config.dtype_policy().compute_dtype == "float32":
             return batches
         return batches.map(lambda images, *rest: (tf.saturate_cast(tf.round(images), tf.uint8), *rest))
-
-
-def engine_for(model: keras.Model) -> Engine:
-    """The engine of Keras's backend, and of the devices that train together."""
-    from recipes.training.engines.team import team
-
-    if together := team():
-        return together.engine(model)
-    if keras.backend.backend() == "jax":
-        from recipes.training.engines.jax import JaxEngine
-
-        return JaxEngine(model)
-    if keras.backend.backend() == "torch":
-        from recipes.training.engines.torch import TorchEngine
-
-        return TorchEngine(model)
-    return Engine(model)

@@ -1,55 +1,53 @@
 """Updates on JAX: one jitted function of a state that lives on the device."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import jax
+import keras
 import tensorflow as tf
 
 from recipes.training.engines.base import Engine
+from recipes.training.engines.jax_parallel import JaxTeam
 
-_MANY = 2_000  # updates, from which on it pays to have their kernels chosen by trial
+_MANY = 2_000  # updates from which on choosing kernels by trial pays
 _KINDS = ("trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables")
 
 
 class JaxEngine(Engine):
-    """Updates of a compiled model on JAX, in Keras's own way.
+    """Updates of a compiled model on JAX, in Keras's own way, by one device or by a `JaxTeam`.
 
-    Between `settle`s the numbers are in a state outside of the variables, whose memory each update uses again. The
-    model knows of it, so that a callback that asks for its `self.model` meets variables that are up to date, as in
-    `model.fit`; variables that it has kept from before are empty.
+    Between two calls of `settle` the numbers are in a state outside the variables, and each update reuses its memory.
+    The model holds a reference to that state, so that a callback that reads `self.model` sees current variables, as in
+    `model.fit`. A variable that a callback has kept from before is empty.
     """
+
+    def __init__(self, model: keras.Model, team: JaxTeam | None = None) -> None:
+        super().__init__(model)
+        self._team, self._state = team, None
+        self.replicas = team.replicas if team else 1
 
     def build(self, batches: tf.data.Dataset) -> None:
         self.reset()
-        self._make_variables(batches.element_spec[1].shape[-1])
+        self.make_variables(batches)
         step = self.model.train_step
         self._update = self._jitted(step) if self.model.jit_compile else step
 
-    def stream(self, batches: tf.data.Dataset):
-        """JAX copies to the device while the steps before are computed."""
-        return map(jax.device_put, self._on_the_way(batches).as_numpy_iterator())
+    def stream(self, batches: tf.data.Dataset) -> Iterator:
+        """Return an iterator; JAX copies a batch to the device while it computes the steps before it."""
+        arrays = self.for_transfer(batches).as_numpy_iterator()
+        if self._team is None:
+            return map(jax.device_put, arrays)
+        spread = self._team.spread
+        return (tuple(map(spread, batch)) for batch in arrays)
 
-    def step(self, batch) -> dict:
+    def step(self, batch: Any) -> dict:
         model = self.model
-        if self._state is None or model._jax_state_synced:  # someone has seen the variables, and may have changed them
+        if self._state is None or model._jax_state_synced:  # a callback has read the variables, and may have set them
             self._state = self._values()
         logs, self._state = self._update(self._state, batch)
         model._jax_state, model._jax_state_synced = dict(zip(_KINDS, self._state, strict=True)), False
         return logs
-
-    def _jitted(self, step):
-        return jax.jit(step, donate_argnums=0, compiler_options=self._options())
-
-    def _options(self) -> dict | None:
-        """A short training on a GPU takes kernels as they come: XLA times the candidates for a minute and more."""
-        return {"xla_gpu_autotune_level": 0} if self.device == "GPU" and self.updates < _MANY else None
-
-    def _values(self) -> tuple:
-        """The state that the variables hold, in the form that an update returns it: in another JAX compiles again."""
-        model = self.model
-        groups = (
-            model.trainable_variables, model.non_trainable_variables, model.optimizer.variables,
-            model.metrics_variables,
-        )  # fmt: skip
-        return tuple([v.value for v in variables] for variables in groups)
 
     def settle(self) -> None:
         self.model.jax_state_sync()
@@ -61,3 +59,21 @@ class JaxEngine(Engine):
     def ran_out_of_memory(self, error: Exception) -> bool:
         ours = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
         return ours or super().ran_out_of_memory(error)
+
+    def _jitted(self, step: Callable) -> Callable:
+        layout = {"out_shardings": self._team.everywhere} if self._team else {}
+        return jax.jit(step, donate_argnums=0, compiler_options=self._options(), **layout)
+
+    def _options(self) -> dict | None:
+        """A short training on a GPU takes kernels as they come: XLA times the candidates for a minute or more."""
+        return {"xla_gpu_autotune_level": 0} if self.device == "GPU" and self.updates < _MANY else None
+
+    def _values(self) -> tuple:
+        """The state of the variables, in the form that an update returns; another form would be compiled again."""
+        model = self.model
+        groups = (
+            model.trainable_variables, model.non_trainable_variables, model.optimizer.variables,
+            model.metrics_variables,
+        )  # fmt: skip
+        values = tuple([v.value for v in variables] for variables in groups)
+        return jax.device_put(values, self._team.everywhere) if self._team else values

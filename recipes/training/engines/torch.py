@@ -1,5 +1,9 @@
 """Updates on torch, operation by operation."""
 
+from collections.abc import Iterator
+from typing import Any
+
+import keras
 import numpy as np
 import tensorflow as tf
 import torch
@@ -8,18 +12,21 @@ from recipes.training.engines.base import Engine
 
 
 class TorchEngine(Engine):
-    """Updates of a compiled model on torch."""
+    """Updates of a compiled model on torch, by one device."""
 
-    def build(self, batches: tf.data.Dataset) -> None:
-        self._make_variables(batches.element_spec[1].shape[-1])
+    def __init__(self, model: keras.Model) -> None:
+        super().__init__(model)
         self._learning = False
 
-    def stream(self, batches: tf.data.Dataset):
-        return (tuple(map(self._put, batch)) for batch in self._on_the_way(batches).as_numpy_iterator())
+    def build(self, batches: tf.data.Dataset) -> None:
+        self.make_variables(batches)
 
-    def step(self, batch) -> dict:
+    def stream(self, batches: tf.data.Dataset) -> Iterator:
+        return (tuple(map(self._put, batch)) for batch in self.for_transfer(batches).as_numpy_iterator())
+
+    def step(self, batch: Any) -> dict:
         if not self._learning:
-            self.model.train()  # for layers that hold modules of torch
+            self.model.train()  # layers may hold modules of torch
             self._learning = True
         return self.model.train_step(batch)
 
@@ -31,8 +38,8 @@ class TorchEngine(Engine):
         ours = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
         return ours or super().ran_out_of_memory(error)
 
-    def _put(self, array: np.ndarray):
-        """On the device; from pinned memory, so that the host does not wait for the steps before."""
+    def _put(self, array: np.ndarray) -> torch.Tensor:
+        """Return the array on the device, through pinned memory, so that the host does not wait for earlier steps."""
         tensor = torch.from_numpy(np.array(array))
         if self.device == "CPU":
             return tensor

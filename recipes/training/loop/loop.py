@@ -19,7 +19,8 @@ from recipes.planning.recipe import Recipe
 from recipes.training.batches import soft, training_batches
 from recipes.training.callbacks import SMALLER, Bar, Logs, NotFinite
 from recipes.training.checkpoints import Checkpoints
-from recipes.training.engines.base import Engine, engine_for
+from recipes.training.engines.base import Engine
+from recipes.training.engines.choose import engine_for
 from recipes.training.loop.failures import batch_names, gradient_norms, reading_failed, too_many, vanished
 from recipes.training.loop.input_wait import Waiting
 from recipes.training.loop.signals import Stop

@@ -1,0 +1,30 @@
+"""Updates on TensorFlow: one compiled function for each update."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from recipes.training.engines.base import Engine
+
+AHEAD = 2  # batches that are on the device before they are needed
+
+
+class TensorflowEngine(Engine):
+    """Updates of a compiled model on TensorFlow, by one device."""
+
+    def build(self, batches: tf.data.Dataset) -> None:
+        self.make_variables(batches)
+        self._step = tf.function(
+            self.model.train_step, input_signature=[self.for_transfer(batches).element_spec], autograph=False,
+            jit_compile=self.model.jit_compile,
+        )  # fmt: skip
+
+    def stream(self, batches: tf.data.Dataset) -> Iterator:
+        batches = self.for_transfer(batches)
+        if self.device != "CPU":
+            batches = batches.apply(tf.data.experimental.prefetch_to_device(f"/{self.device}:0", AHEAD))
+        return iter(batches)
+
+    def step(self, batch: Any) -> dict:
+        return self._step(batch)
