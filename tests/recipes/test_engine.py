@@ -213,16 +213,16 @@ def test_whole_numbers_travel_where_the_network_computes_in_16_bits(monkeypatch)
     import keras
     import tensorflow as tf
 
-    engine = Engine(logits_model(resolve(small_network()), 3, 32))
+    engine = TensorflowEngine(logits_model(resolve(small_network()), 3, 32))
     pixels = np.array([-1, 0.4, 0.6, 254.7, 256], np.float32)
     batches = tf.data.Dataset.from_tensors((pixels, 0))
     engine.device = "GPU"
-    assert engine._on_the_way(batches).element_spec[0].dtype == tf.float32
+    assert engine.for_transfer(batches).element_spec[0].dtype == tf.float32
     monkeypatch.setattr(keras.config, "dtype_policy", lambda: keras.DTypePolicy("mixed_bfloat16"))
-    ((found, _),) = engine._on_the_way(batches)
+    ((found, _),) = engine.for_transfer(batches)
     assert found.dtype == tf.uint8 and found.numpy().tolist() == [0, 0, 1, 255, 255]
     engine.device = "CPU"
-    assert engine._on_the_way(batches).element_spec[0].dtype == tf.float32
+    assert engine.for_transfer(batches).element_spec[0].dtype == tf.float32
 
 
 def test_the_diagnosis_is_of_the_whole_batch_though_a_process_has_a_slice_of_it(engines, monkeypatch):

@@ -32,7 +32,7 @@ class MirroredTeam(DeviceTeam):
 
 
 class MirroredEngine(Engine):
-    """Updates by the devices of a `MirroredTeam`: the gradient of the whole batch's mean loss, and one step of the optimizer.
+    """Updates by the devices of a `MirroredTeam`: the gradient of the whole batch's mean loss, and one optimizer step.
 
     Every replica computes the gradient of its slice's mean loss, times the slice's share of the batch; the sum over all
     replicas is the gradient of the whole batch, to the order of floating-point sums, however unevenly it divides. The
