@@ -39,7 +39,7 @@ from recipes.runs.resume import RunState
 from recipes.training.engines.choose import training_together
 from recipes.training.engines.team import current_team, trainers
 from recipes.training.fit import Fitted
-from recipes.training.input.workers import InputWorkers
+from recipes.training.input.workers import InputWorkers, WorkerImages
 from recipes.training.loop.failures import reading_failed
 from recipes.training.prepare import Prepared, loaded, prepare
 from recipes.training.train import train
@@ -146,7 +146,7 @@ def _made(ready: Prepared, seed: int, deadline: float | None, callbacks, snapsho
     if chosen.epochs and current_team():
         rule = "that size, the learning rate and the number of updates are those of one device"
         print(f"{trainers()} share every batch of {chosen.batch_size} images: {rule}")
-    if start.splits.train.workers and not chosen.epochs:
+    if isinstance(start.splits.train, WorkerImages) and not chosen.epochs:
         print("the input workers have nothing to do: this recipe trains on features, not on augmented images")
     if chosen.epochs and run.directory is not None and not any(isinstance(c, Babysitter) for c in callbacks):
         alone = not job_of()  # what a look inside does while other hosts wait for the next step is not known

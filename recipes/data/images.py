@@ -14,7 +14,6 @@ from recipes.data.labels import as_labels, classes_of, positions_of
 from recipes.data.packs.records import Records
 from recipes.data.tables.names import TableReading
 from recipes.errors import DataError
-from recipes.training.input.workers import InputWorkers
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +24,12 @@ class ImageData:
             values in 0..255.
     labels: int64 (n,), indices into `class_names`, which is sorted by name (integer labels: by value).
     names:  what to call each image in messages: its path, or `images[17]`.
-    workers: who augments them for a training; None: the process that trains.
     """
 
     images: Sequence[str] | Sequence[bytes] | Records | np.ndarray
     labels: np.ndarray
     class_names: tuple[str, ...]
     names: tuple[str, ...]
-    workers: InputWorkers | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

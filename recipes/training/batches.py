@@ -7,6 +7,7 @@ import tensorflow as tf
 import augment
 from recipes.data.images import ImageData
 from recipes.planning.recipe import Recipe
+from recipes.training.input.workers import WorkerImages
 
 
 def soft(labels, classes: int):
@@ -24,7 +25,7 @@ def training_batches(
         a third how many images the whole batch has.
     """
     part = recipe.batch_size // recipe.accumulate
-    if train.workers:
+    if isinstance(train, WorkerImages):
         batches = train.workers.batches(
             train, recipe.policy, batch_size=part, seed=seed, start=start, stop=recipe.epochs, first_batch=first_batch
         )  # fmt: skip

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import augment
 from recipes.core.addresses import port_of
+from recipes.data.images import ImageData
 from recipes.data.packs.records import Records
 from recipes.errors import RecipesError, WorkerError
 from recipes.training.input.stream import Lost, Remote, answers
@@ -75,10 +76,11 @@ class InputWorkers:
                 f"no input worker answers at {', '.join(silent)}; start it there: recipes input-worker --port {port}"
             )
 
-    def checked(self, data):
-        """ImageData as it is, to be augmented by these workers.
+    def checked(self, data: ImageData) -> "WorkerImages":
+        """Return the same images, to be augmented by these workers.
 
-        Raises: WorkerError unless each of them reads some of the images, and finds what is found here.
+        Raises:
+            WorkerError: Unless each worker reads some of the images, and finds the same bytes as this process.
         """
         if not data.on_disk and not isinstance(data.images, Records):
             held = data.images.nbytes if data.in_memory_pixels else sum(map(len, data.images))
@@ -107,7 +109,7 @@ class InputWorkers:
             if (here != there).any():
                 name = some.names[int((here != there).argmax())]
                 raise WorkerError(f"input worker {address} finds another image than this machine under {name}")
-        return replace(data, workers=self)
+        return WorkerImages(**vars(data) | {"workers": self})
 
     def batches(
         self, train, policy: augment.Policy, *, batch_size: int, seed: int, start: int, stop: int, first_batch: int
@@ -171,6 +173,13 @@ class InputWorkers:
         if not left:
             raise WorkerError(f"all input workers are gone, the last was {address} ({lost}), at {where}; {AGAIN}")
         print(f"input worker {address} is gone ({lost}): from {where} on {', '.join(left)} prepare(s) its images")
+
+
+@dataclass(frozen=True, eq=False)
+class WorkerImages(ImageData):
+    """Training images that input workers read and augment."""
+
+    workers: InputWorkers = field(kw_only=True)
 
 
 def _numbered(element):

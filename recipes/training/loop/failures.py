@@ -12,6 +12,7 @@ from recipes.data.images import ImageData
 from recipes.data.packs.records import Records
 from recipes.errors import DataError, RecipesError
 from recipes.networks.compiled import weight_gradients
+from recipes.training.input.workers import WorkerImages
 
 _SHARE, _FEW = 0.01, 3  # of the training images may vanish; and that many of a small dataset
 AGAIN = "put them back and give the same command again: it goes on from where it stopped"
@@ -35,7 +36,7 @@ def too_many(gone: int, images: int) -> bool:
 def reading_failed(error: tf.errors.OpError, *parts: ImageData) -> RecipesError | None:
     """What a pipeline's error is called where it is about an image; None where it is something else."""
     for data in parts:
-        if data.workers and data.workers.failure:
+        if isinstance(data, WorkerImages) and data.workers.failure:
             return data.workers.failure
     gone = [name for data in parts for name in vanished(data)]
     if gone:
