@@ -61,8 +61,7 @@ from recipes.planning.recipe import (  # noqa: E402
 )
 from recipes.pretraining import pretrain  # noqa: E402
 from recipes.probing.probe import Probe, StageResult, probe  # noqa: E402
-from recipes.result import Prediction, Result  # noqa: E402
-from recipes.runs.folder import load  # noqa: E402
+from recipes.result import Prediction, Result, load  # noqa: E402
 from recipes.studies.ablate import Ablation, ablate  # noqa: E402
 from recipes.studies.ensemble import ensemble, soup  # noqa: E402
 from recipes.studies.rank import Ranking, rank  # noqa: E402

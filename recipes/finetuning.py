@@ -106,7 +106,7 @@ def finetune(
     def here(check_data=lambda splits: None) -> Result:
         with RunState(output, asked) as run:
             if done := run.finished():
-                return done
+                return Result.of(done)
             workers = InputWorkers(input_workers) if input_workers else None
             deadline = None if limit is None else began + limit - run.spent
             planned = run.plan(recipe)
@@ -132,7 +132,7 @@ def finetune(
                 "out input_workers, or unset TF_CONFIG"
             )
         with Cluster(job, asked | {"strict": strict}, devices) as cluster:
-            return lead(cluster, here) if cluster.leads else follow(cluster, loaded(dataset, validation))
+            return lead(cluster, here) if cluster.leads else Result.of(follow(cluster, loaded(dataset, validation)))
     prepare_devices()
     with training_together(devices):
         return here()

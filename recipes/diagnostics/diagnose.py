@@ -15,7 +15,7 @@ from recipes.data.sources import load
 from recipes.diagnostics import checks
 from recipes.diagnostics.checks import Subject, Verdict
 from recipes.errors import DataError, RecipeError
-from recipes.result import Result
+from recipes.runs.record import Record
 
 SAMPLE = 256  # training images that are looked at
 _GAP, _NOISY = 0.15, 0.05
@@ -89,7 +89,7 @@ def diagnose(result_or_model, dataset) -> Diagnosis:
 
     Example: `recipes.diagnose(recipes.load("run"), "photos/").figure().savefig("diagnosis.png")`
     """
-    result = result_or_model if isinstance(result_or_model, Result) else None
+    result = result_or_model if isinstance(result_or_model, Record) else None
     model = result.model if result else result_or_model
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise RecipeError(
@@ -107,7 +107,7 @@ def diagnose(result_or_model, dataset) -> Diagnosis:
     return told
 
 
-def _subject(result: Result | None, model: keras.Model, train: ImageData) -> Subject:
+def _subject(result: Record | None, model: keras.Model, train: ImageData) -> Subject:
     images, labels = some_images(train, _size(result, model, train), SAMPLE)
     outputs = np.asarray(model.predict_on_batch(images[:8]), np.float64)
     classes = len(train.class_names)
@@ -133,13 +133,13 @@ def _check_shapes(model: keras.Model) -> None:
         )
 
 
-def _size(result: Result | None, model, train: ImageData) -> int:
+def _size(result: Record | None, model, train: ImageData) -> int:
     if result:
         return result.recipe.evaluation_policy.size
     return model.inputs[0].shape[1] or int(min(224, max(32, 32 * round(typical_side(train) / 32))))
 
 
-def _rate(result: Result | None, model) -> float | None:
+def _rate(result: Record | None, model) -> float | None:
     """The peak of the schedule; 1e-3 where nothing is said."""
     if result:
         return result.recipe.learning_rate if result.recipe.epochs else None
@@ -152,7 +152,7 @@ def _rate(result: Result | None, model) -> float | None:
     return float(optimizer.learning_rate)
 
 
-def _optimizer(result: Result | None, model):
+def _optimizer(result: Record | None, model):
     """Learning rate → an optimizer such as trains the model."""
     used = None if result else _used(model)
     if used is None:
@@ -166,7 +166,7 @@ def _used(model):
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
-def _gap(subject: Subject, result: Result | None, splits: Splits) -> Verdict:
+def _gap(subject: Subject, result: Record | None, splits: Splits) -> Verdict:
     """Accuracy on training against validation images."""
     check, curves = "training and validation", {}
     if result and result.history.get("val_accuracy"):
@@ -190,7 +190,7 @@ def _right(subject: Subject, images, labels) -> float:
     return float(np.mean(subject.model.predict(images, verbose=0).argmax(1) == labels))
 
 
-def _label_noise(result: Result | None) -> Verdict:
+def _label_noise(result: Record | None) -> Verdict:
     if not result or not result.probe:
         return Verdict("label noise", None, "told by a Result's probe only")
     images = len(result.probe.stages[0].losses) + (result.validation.n if result.validation else 0)

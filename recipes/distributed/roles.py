@@ -21,12 +21,12 @@ from recipes.distributed.cluster import Cluster, as_told, shapes
 from recipes.distributed.same_data import facts_of
 from recipes.errors import ClusterError, PeerLost
 from recipes.planning.recipe_json import recipe_of
-from recipes.result import Result
 from recipes.runs.folder import load, save
+from recipes.runs.record import Record
 from recipes.training.loop.loop import Training
 
 
-def lead(cluster: Cluster, finetune: Callable) -> Result:
+def lead(cluster: Cluster, finetune: Callable) -> Record:
     """All that worker 0 does: what one process would, and at last it gives the Result to all.
 
     finetune: does it, given a check of the data.
@@ -40,7 +40,7 @@ def lead(cluster: Cluster, finetune: Callable) -> Result:
     return result
 
 
-def follow(cluster: Cluster, splits: Splits) -> Result:
+def follow(cluster: Cluster, splits: Splits) -> Record:
     """All that a worker but the first does: take part in the trainings of worker 0, which has loaded the same images;
     returns its Result.
 
@@ -79,7 +79,7 @@ def _images(told: dict, everything: ImageData, at: dict[str, int]) -> ImageData:
     return replace(found, labels=np.array(told["labels"]), class_names=tuple(told["class_names"]))
 
 
-def _packed(result: Result) -> str:
+def _packed(result: Record) -> str:
     with tempfile.TemporaryDirectory() as folder, io.BytesIO() as file:
         save(result, Path(folder) / "run")
         with tarfile.open(fileobj=file, mode="w") as archive:
@@ -87,7 +87,7 @@ def _packed(result: Result) -> str:
         return base64.b64encode(file.getvalue()).decode()
 
 
-def _unpacked(packed: str) -> Result:
+def _unpacked(packed: str) -> Record:
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=io.BytesIO(base64.b64decode(packed))) as archive:
             archive.extractall(folder, filter="data")

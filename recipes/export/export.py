@@ -19,14 +19,14 @@ from recipes.export import other_process as tensorflow_writer
 from recipes.export.proof import crops_of, prove
 from recipes.export.proof_images import proof_images
 from recipes.export.saved_model import Options, ServedModel
-from recipes.result import Result
+from recipes.runs.record import Record
 
 FORMATS = ("saved_model", *formats.FILES)
 _TENSORFLOW = ("saved_model", "onnx", "litert")  # formats of its graphs
 
 
 def export(
-    result: Result, directory, *, format: str = "saved_model", crops=1, top_k: int | None = None,
+    result: Record, directory, *, format: str = "saved_model", crops=1, top_k: int | None = None,
     abstain: float | None = None, quantize: str | None = None, proof=None, max_pixels: int = MAX_PIXELS,
 ) -> Path:  # fmt: skip
     """Write a version of the classifier that needs nothing of `recipes`, and return its folder.
@@ -73,7 +73,7 @@ def export(
     return final
 
 
-def write(result: Result, format: str, path: Path, options: Options, calibration) -> None:
+def write(result: Record, format: str, path: Path, options: Options, calibration) -> None:
     """What `export` does once everything is checked, without a proof.
 
     calibration: () → float32 (n, size, size, 3), images that int8 activations of LiteRT are scaled by.
@@ -98,7 +98,7 @@ def check_backend(format: str) -> None:
         )
 
 
-def _checked(result: Result, format, crops, top_k, abstain, quantize, max_pixels) -> Options:
+def _checked(result: Record, format, crops, top_k, abstain, quantize, max_pixels) -> Options:
     """What was asked for, or a RecipesError before anything is written."""
     if format not in FORMATS:
         raise RecipesError(f"format is {format!r}; expected one of {', '.join(map(repr, FORMATS))}")

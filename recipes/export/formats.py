@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.errors import RecipesError
-from recipes.result import Result
+from recipes.runs.record import Record
 
 FILES = {"keras": "model.keras", "onnx": "model.onnx", "litert": "model.tflite"}
 QUANTIZED = {"saved_model": (None, "float16", "int8"), "litert": (None, "float16", "int8")}
@@ -26,7 +26,7 @@ def check_installed(kind: str) -> None:
         raise RecipesError(f"format {kind!r} needs {', '.join(missing)}: pip install 'keras-recipes[{kind}]'")
 
 
-def write(result: Result, kind: str, path: Path, quantize: str | None, calibration) -> None:
+def write(result: Record, kind: str, path: Path, quantize: str | None, calibration) -> None:
     """Write the network of `result` to the file `path`.
 
     calibration: () → float32 (n, size, size, 3), images that int8 activations are scaled by.
@@ -44,11 +44,11 @@ def write(result: Result, kind: str, path: Path, quantize: str | None, calibrati
         ) from error
 
 
-def _keras(result: Result, path: Path, quantize, calibration) -> None:
+def _keras(result: Record, path: Path, quantize, calibration) -> None:
     result.model.save(path)
 
 
-def _onnx(result: Result, path: Path, quantize, calibration) -> None:
+def _onnx(result: Record, path: Path, quantize, calibration) -> None:
     import onnx
     import tf2onnx
 
@@ -61,7 +61,7 @@ def _onnx(result: Result, path: Path, quantize, calibration) -> None:
     path.write_bytes(proto.SerializeToString())
 
 
-def _litert(result: Result, path: Path, quantize, calibration) -> None:
+def _litert(result: Record, path: Path, quantize, calibration) -> None:
     function, _ = _pixel_function(result, batch=1)
     module = tf.Module()
     module.weights = [variable.value for variable in result.model.variables]
@@ -78,7 +78,7 @@ def _litert(result: Result, path: Path, quantize, calibration) -> None:
         path.write_bytes(converter.convert())
 
 
-def _pixel_function(result: Result, batch: int | None):
+def _pixel_function(result: Record, batch: int | None):
     size = result.recipe.evaluation_policy.size
     spec = tf.TensorSpec((batch, size, size, 3), tf.float32, name="pixels")
 

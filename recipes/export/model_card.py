@@ -14,7 +14,7 @@ from recipes.errors import BackboneError
 from recipes.evaluation.ledger import table
 from recipes.export.proof import Proof
 from recipes.networks.backbones import parse_call
-from recipes.result import Result
+from recipes.runs.record import Record
 
 FOLDER = "assets.extra"
 METADATA, CARD, SCHEMA = "metadata.json", "model_card.md", "schema.json"
@@ -29,7 +29,7 @@ _LICENCES = (
 )
 
 
-def describe(result: Result, kind: str, options: dict, proof: Proof) -> dict:
+def describe(result: Record, kind: str, options: dict, proof: Proof) -> dict:
     """The metadata: everything that a program may want to know, as JSON values, all text in UTF-8."""
     metadata = {
         "format": kind,
@@ -98,7 +98,7 @@ def licence(backbone: str) -> str:
     return f"unknown: ask whoever trained {backbone}"
 
 
-def write(directory: Path, result: Result, metadata: dict) -> None:
+def write(directory: Path, result: Record, metadata: dict) -> None:
     """The three files, into `directory`/assets.extra, and the checksums of all files of the export."""
     extra = directory / FOLDER
     extra.mkdir(exist_ok=True)
@@ -163,7 +163,7 @@ def _object(title: str, properties: dict, required=None) -> dict:
     return {"title": title, "type": "object", "properties": properties, "required": required or list(properties)}
 
 
-def card(result: Result, metadata: dict) -> str:
+def card(result: Record, metadata: dict) -> str:
     """The model card (Mitchell et al. 2019) as Markdown."""
     names, recipe, options = metadata["class_names"], result.recipe, metadata["options"]
     rows = [
@@ -187,7 +187,7 @@ def _fenced(text: str) -> str:
     return f"```\n{text}\n```"
 
 
-def _data(result: Result) -> list[str]:
+def _data(result: Record) -> list[str]:
     told = {name: value for name, value in result.command.items() if value is not None}
     rows = [f"- asked for: `{json.dumps(told, ensure_ascii=False, default=str)}`"]
     rows += [f"- {split}: {len(prints)} images" for split, prints in result.audit.fingerprints.items()]
@@ -195,7 +195,7 @@ def _data(result: Result) -> list[str]:
     return rows
 
 
-def _accuracy(result: Result) -> list[str]:
+def _accuracy(result: Record) -> list[str]:
     rows = [f"- {n}: {e}" for n, e in (("test", result.test), ("validation", result.validation)) if e is not None]
     rows += [f"- {result.selection}"] if result.selection else []
     rows += [f"- {result.calibration}"] if result.calibration else ["- probabilities are not calibrated"]

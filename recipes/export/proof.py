@@ -17,7 +17,7 @@ from recipes.data.sources import unlabelled
 from recipes.errors import ProofError
 from recipes.export.proof_images import ProofImages
 from recipes.networks.embedding import features_model
-from recipes.result import Result
+from recipes.runs.record import Record
 
 TOLERANCE = 1e-4  # of a probability
 AGREEMENT = 0.9  # of the top classes of quantized weights, which cannot meet the tolerance,
@@ -62,7 +62,7 @@ class Proof:
         return asdict(self)
 
 
-def prove(result: Result, kind: str, path: Path, images: ProofImages, crops, quantize: str | None) -> Proof:
+def prove(result: Record, kind: str, path: Path, images: ProofImages, crops, quantize: str | None) -> Proof:
     """Ask a fresh process about `images` and compare.
 
     kind: "saved_model", "keras", "onnx" or "litert", which is asked at `path`.
@@ -106,7 +106,7 @@ def _check(proof: Proof, ours, theirs, names) -> None:
     )
 
 
-def _questions(result: Result, kind: str, data: ImageData, images: ProofImages, crops, quantize):
+def _questions(result: Record, kind: str, data: ImageData, images: ProofImages, crops, quantize):
     """Arrays for the fresh process, and what `result` says to them."""
     if kind != "saved_model":
         return {"crops": crops_of(result, data)}, {"probabilities": result.probabilities(data)}
@@ -126,12 +126,12 @@ def _questions(result: Result, kind: str, data: ImageData, images: ProofImages, 
     return arrays, expected
 
 
-def crops_of(result: Result, data: ImageData) -> np.ndarray:
+def crops_of(result: Record, data: ImageData) -> np.ndarray:
     """float32 (n, size, size, 3): what the network is shown of the images."""
     return np.concatenate(list(_batches(result, data).as_numpy_iterator()))
 
 
-def _batches(result: Result, data: ImageData) -> tf.data.Dataset:
+def _batches(result: Record, data: ImageData) -> tf.data.Dataset:
     batches = evaluation_batches(data, result.recipe.evaluation_policy, result.recipe.batch_size)
     return batches.map(lambda images, label: images)
 

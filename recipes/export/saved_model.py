@@ -12,7 +12,7 @@ from recipes.data.header_ops import refusal, why_undecodable
 from recipes.evaluation.test_time import Crops, ways
 from recipes.networks.embedding import features_model
 from recipes.networks.fully_convolutional import dense_model, stride
-from recipes.result import Result
+from recipes.runs.record import Record
 
 DAMAGED = "damaged: it is cut short, or holds what cannot be decoded"
 
@@ -40,7 +40,7 @@ class Options:
 class ServedModel(tf.Module):
     """Signatures over one set of weights; see `signatures`."""
 
-    def __init__(self, result: Result, options: Options):
+    def __init__(self, result: Record, options: Options):
         super().__init__()
         self._result, self._options = result, options
         self._policy = result.recipe.evaluation_policy
@@ -169,7 +169,7 @@ class ServedModel(tf.Module):
         }
 
 
-def looks(result: Result, crops, mode: str = "auto") -> Crops | None:
+def looks(result: Record, crops, mode: str = "auto") -> Crops | None:
     """How the images are looked at; None for the one plain crop."""
     crops, scales = result.crop_set(crops, None)
     return None if crops == 1 and scales is None else ways(result.model, result.recipe, crops, scales, mode)

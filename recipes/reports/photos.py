@@ -14,7 +14,7 @@ from recipes.data.evaluation_batches import evaluation_batches
 from recipes.data.images import ImageData
 from recipes.errors import BackboneError, DataError
 from recipes.networks.grad_cam import grad_cam
-from recipes.result import Result
+from recipes.runs.record import Record
 
 SIDE = 160  # pixels, at most
 _QUALITY = 80
@@ -72,7 +72,7 @@ def variations(data: ImageData, policy: augment.Policy) -> list[list[tuple[str, 
     return [[(jpeg_url(pixels), text) for pixels, text in row] for row in rows]
 
 
-def heat_maps(result: Result, data: ImageData, classes: Sequence[Sequence[int]]) -> tuple[list[list[str]], str]:
+def heat_maps(result: Record, data: ImageData, classes: Sequence[Sequence[int]]) -> tuple[list[list[str]], str]:
     """Per image of `data` its crop and, for each of the classes asked of it, the same under its Grad-CAM; or no rows,
     and why."""
     policy = result.recipe.evaluation_policy

@@ -11,13 +11,13 @@ from recipes.reports import photos as pictures
 from recipes.reports import svg as figures
 from recipes.reports.command_line import commands, configuration, members_of
 from recipes.reports.page import filled, save
-from recipes.result import Result
+from recipes.runs.record import Record
 
 _PHOTOS, _ROWS, _FILES, _CLASSES, _MATRIX = 24, 100, 30, 1000, 20  # at most so many, so that any page stays small
 _HEATED = 3  # right and wrong images each
 
 
-def write(result: Result, path) -> None:
+def write(result: Record, path) -> None:
     """Write the page; it needs no network and stays under 5 MB. What is left out for that is told in it.
 
     Raises: OutputError when `path` cannot be written.
@@ -25,7 +25,7 @@ def write(result: Result, path) -> None:
     save(render(result), path)
 
 
-def render(result: Result) -> str:
+def render(result: Record) -> str:
     """The page as HTML."""
     judged, held_out = result.judged, result.held_out
     if judged is None or (held_out is not None and len(held_out) != len(judged.labels)):
@@ -52,7 +52,7 @@ def _grid(table: str) -> list[tuple[str, list[tuple[str, bool]]]]:
     return [(title, [(cell.removeprefix("▶ "), cell.startswith("▶ ")) for cell in cells]) for title, cells in rows]
 
 
-def _images(result: Result) -> dict[str, int]:
+def _images(result: Record) -> dict[str, int]:
     prints = result.audit.fingerprints
     if members_of(result.command):  # whose splits overlap
         return {"trained on or chosen by": len({*prints.get("train", ()), *prints.get("validation", ())})}
@@ -63,7 +63,7 @@ def _images(result: Result) -> dict[str, int]:
     return counts
 
 
-def _stages(result: Result) -> list[dict]:
+def _stages(result: Record) -> list[dict]:
     stages = result.probe.stages if result.probe else ()
     ends = [end for stage in stages for end in stage.interval]
     return [
@@ -73,7 +73,7 @@ def _stages(result: Result) -> list[dict]:
     ]  # fmt: skip
 
 
-def _ledger(result: Result) -> list[dict]:
+def _ledger(result: Record) -> list[dict]:
     ends = [end for row in result.ledger if row.interval for end in row.interval]
     axis = (min([0.0, *ends]), max([0.0, *ends]))
     return [
@@ -83,7 +83,7 @@ def _ledger(result: Result) -> list[dict]:
     ]  # fmt: skip
 
 
-def _confusion(result: Result, confusion) -> dict:
+def _confusion(result: Record, confusion) -> dict:
     """The matrix of the classes with the most mistakes, and of many classes the commonest mistakes too."""
     matrix = np.array(confusion)
     wrong = matrix - np.diag(np.diag(matrix))
@@ -99,7 +99,7 @@ def _confusion(result: Result, confusion) -> dict:
     }
 
 
-def _class_rows(result: Result, confusion) -> list[dict]:
+def _class_rows(result: Record, confusion) -> list[dict]:
     """Per class: images, recall, precision, and what it was most often taken for; the least recalled where too many."""
     matrix = np.array(confusion)
     images, taken, right = matrix.sum(1), matrix.sum(0), np.diag(matrix)
@@ -116,7 +116,7 @@ def _class_rows(result: Result, confusion) -> list[dict]:
     return rows
 
 
-def _mistakes(result: Result, judged: Judged, held_out: ImageData | None) -> dict:
+def _mistakes(result: Record, judged: Judged, held_out: ImageData | None) -> dict:
     wrong = judged.mistakes()
     cards = [
         {"photo": pictures.photo(held_out, i), "file": held_out.names[i] if held_out else "",
@@ -127,7 +127,7 @@ def _mistakes(result: Result, judged: Judged, held_out: ImageData | None) -> dic
     return {"cards": cards, "count": len(wrong), "missing": sum(card["photo"] is None for card in cards)}
 
 
-def _suspects(result: Result) -> dict:
+def _suspects(result: Record) -> dict:
     rows = [
         {"suspect": suspect, "photo": pictures.photo_called(suspect.file, result.held_out) if i < _PHOTOS else None}
         for i, suspect in enumerate(result.suspects[:_ROWS])
@@ -137,7 +137,7 @@ def _suspects(result: Result) -> dict:
             "missing": sum(row["photo"] is None for row in first)}  # fmt: skip
 
 
-def _looked(result: Result, judged: Judged | None, held_out: ImageData | None) -> dict | None:
+def _looked(result: Record, judged: Judged | None, held_out: ImageData | None) -> dict | None:
     """Grad-CAM of the worst mistakes and of right images of several classes; None where no image is at hand."""
     if held_out is None:
         return None
@@ -157,5 +157,5 @@ def _looked(result: Result, judged: Judged | None, held_out: ImageData | None) -
     return {"cards": cards, "why": why}
 
 
-def _varied(result: Result, held_out: ImageData | None) -> list:
+def _varied(result: Record, held_out: ImageData | None) -> list:
     return pictures.variations(held_out, result.recipe.policy) if held_out is not None and result.history else []

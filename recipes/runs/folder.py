@@ -27,7 +27,7 @@ from recipes.planning.recipe_json import _tuples, recipe_facts, recipe_of
 from recipes.probing.label_errors import Suspect
 from recipes.probing.logistic import Linear
 from recipes.probing.probe import MirrorTest, Probe, StageResult
-from recipes.result import Result
+from recipes.runs.record import Record
 
 _DESCRIPTION, _MODEL, _PROBE, _JUDGED = "result.json", "model.keras", "probe.npz", "judged.npz"
 STATE, COMMAND, LOCK = ".state", "command.json", ".lock"  # of a run that is not finished, see `run_state`
@@ -75,7 +75,7 @@ def command_of(directory: Path) -> dict | None:
     return _object(directory, f"{STATE}/{COMMAND}") if (directory / STATE / COMMAND).is_file() else None
 
 
-def save(result: Result, directory) -> None:
+def save(result: Record, directory) -> None:
     """Write `result`, the description last, each file under a temporary name first."""
     directory = Path(directory)
     check_output(directory, result.command)
@@ -94,7 +94,7 @@ def save(result: Result, directory) -> None:
         ) from error
 
 
-def describe(result: Result) -> dict:
+def describe(result: Record) -> dict:
     """Everything of a Result but weights, as JSON values."""
     plain = {name: getattr(result, name) for name in _PLAIN}
     return plain | {
@@ -135,7 +135,7 @@ def _probe_facts(probe: Probe) -> dict:
 
 
 @safe_output()
-def load(directory) -> Result:
+def load(directory) -> Record:
     """The Result that `Result.save` or `finetune(output=...)` wrote.
 
     Raises: OutputError when the folder is no run, or a file of it is missing or damaged.
@@ -149,7 +149,7 @@ def load(directory) -> Result:
     try:
         model = load_model(_inside(directory, _MODEL))
         probe = told["probe"] and _load_probe(_inside(directory, _PROBE), **told["probe"])
-        return Result(
+        return Record(
             model=model, probe=probe, recipe=recipe_of(told["recipe"]), audit=_audit(told["audit"]),
             suspects=tuple(Suspect(**suspect) for suspect in told["suspects"]),
             ledger=tuple(_gain(gain) for gain in told["ledger"]), calibration=_calibration(told["calibration"]),

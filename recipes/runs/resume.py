@@ -14,8 +14,8 @@ from recipes.core.files import write_whole
 from recipes.errors import DataError, OutputError, TrainingError
 from recipes.planning.recipe import Recipe
 from recipes.planning.recipe_json import recipe_facts, recipe_of
-from recipes.result import Result
-from recipes.runs.folder import COMMAND, LOCK, LOGS, STATE, check_output, command_of, finished, load
+from recipes.runs.folder import COMMAND, LOCK, LOGS, STATE, check_output, command_of, finished, load, save
+from recipes.runs.record import Record
 from recipes.training.checkpoints import Checkpoints
 
 _PLAN, _CLOCK = "plan.json", "clock.json"
@@ -42,7 +42,7 @@ class RunState:
         if self._mine:
             self.spent = self._read(_CLOCK) or 0.0
 
-    def finished(self) -> Result | None:
+    def finished(self) -> Record | None:
         """The run, if it is complete already."""
         if not self._mine or not finished(self.directory):
             return None
@@ -110,12 +110,12 @@ class RunState:
         """The states of one of the run's trainings."""
         return Checkpoints(self.directory and self.directory / STATE / f"{name}.npz", self._tick)
 
-    def save(self, result: Result, *, complete: bool = False) -> None:
+    def save(self, result: Record, *, complete: bool = False) -> None:
         """Write the result, or say why it is only in memory; `complete`: the state is not needed any more."""
         if self.directory is None:
             return
         try:
-            result.save(self.directory)
+            save(result, self.directory)
         except OutputError as error:
             warnings.warn(f"{error}: the result is in memory, result.save(folder) writes it", stacklevel=3)
             return
@@ -207,7 +207,7 @@ def _complete(directory: Path) -> None:
     shutil.rmtree(directory / STATE, ignore_errors=True)
 
 
-def saved_in_the_end(result: Result, directory: Path) -> Path:
+def saved_in_the_end(result: Record, directory: Path) -> Path:
     """Where the run is saved: `directory`, tried again until there is room, or what the user at a terminal says."""
     first, wait = directory, 1
     while not finished(directory):
@@ -219,7 +219,7 @@ def saved_in_the_end(result: Result, directory: Path) -> Path:
             time.sleep(wait)
             wait = min(2 * wait, 60)
         try:
-            result.save(directory)
+            save(result, directory)
             _complete(first)
         except OutputError as error:
             print(error, file=sys.stderr)
