@@ -1,15 +1,15 @@
 """tf.data augmentation: one decode, one resample, one colour matrix per image."""
 
-from augment.cache import Cache
-from augment.decode import decode
-from augment.header import file_kind
-from augment.multicrop import CropGrid, multicrop, whole
-from augment.pca import IMAGENET_PCA, PCA, fit_pca
-from augment.pipeline import apply, centre_crop, epoch, pipeline
-from augment.policy import Policy, PolicyError
-from augment.preview import preview
-from augment.source import Source
-from augment.unsupported import unsupported
+from .cache import Cache
+from .decode import decode
+from .header import file_kind
+from .multicrop import CropGrid, multicrop, whole
+from .pca import IMAGENET_PCA, PCA, fit_pca
+from .pipeline import apply, centre_crop, epoch, pipeline
+from .policy import Policy, PolicyError
+from .preview import preview
+from .source import Source
+from .unsupported import unsupported
 
 __all__ = [
     "IMAGENET_PCA",

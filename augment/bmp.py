@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from augment.header import bytes_at, checked, on_bytes
+from .header import bytes_at, checked, on_bytes
 
 _OS2, _OS2_2 = 12, (16, 64)  # lengths of the headers of OS/2 versions 1 and 2
 _INFO = (40, 52, 56, 108, 124)  # those of Windows, of which versions 2 and later hold the masks

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import tensorflow as tf
 
-from augment.decode import as_node, decode_jpeg_region, rarely, upright
-from augment.policy import Policy
-from augment.region import Opened, open_image, shrink, unpack
+from .decode import as_node, decode_jpeg_region, rarely, upright
+from .policy import Policy
+from .region import Opened, open_image, shrink, unpack
 
 _COLUMNS = 5  # of the table: file number, height, width, EXIF orientation, factor by which it is shrunk
 

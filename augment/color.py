@@ -7,9 +7,9 @@ import math
 
 import tensorflow as tf
 
-from augment.draws import between, normal
-from augment.pca import PCA
-from augment.policy import Policy
+from .draws import between, normal
+from .pca import PCA
+from .policy import Policy
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 

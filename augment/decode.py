@@ -4,10 +4,10 @@ from functools import lru_cache
 
 import tensorflow as tf
 
-from augment.bmp import bmp_variant, decode_bmp
-from augment.gif import decode_gif
-from augment.header import bytes_at, checked, is_gif, is_jpeg, is_png, is_webp, starts
-from augment.unsupported import webp_variant
+from .bmp import bmp_variant, decode_bmp
+from .gif import decode_gif
+from .header import bytes_at, checked, is_gif, is_jpeg, is_png, is_webp, starts
+from .unsupported import webp_variant
 
 
 def decode(content) -> tf.Tensor:

@@ -10,8 +10,8 @@ from functools import reduce
 
 import tensorflow as tf
 
-from augment.draws import between, draw
-from augment.policy import Policy
+from .draws import between, draw
+from .policy import Policy
 
 
 def _matrix(*rows) -> tf.Tensor:

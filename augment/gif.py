@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from augment.header import checked, file_bytes, on_bytes
+from .header import checked, file_bytes, on_bytes
 
 _LARGEST = 2**29  # values of a decoded image, which is TensorFlow's own bound
 _EXTENSION, _FRAME, _END, _CONTROL = 0x21, 0x2C, 0x3B, 0xF9

@@ -4,8 +4,8 @@ import math
 
 import tensorflow as tf
 
-from augment.draws import between, draw
-from augment.policy import Policy, PolicyError
+from .draws import between, draw
+from .policy import Policy, PolicyError
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 

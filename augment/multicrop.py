@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from augment.cache import decode_for
-from augment.policy import Policy, PolicyError
-from augment.region import as_rgb
+from .cache import decode_for
+from .policy import Policy, PolicyError
+from .region import as_rgb
 
 _LONGEST = 8  # times the short side
 _CORNERS = ((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))  # the centre first, then the corners

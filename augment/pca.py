@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from augment.decode import decode
-from augment.guard import guarded
-from augment.region import as_rgb
-from augment.source import as_source
+from .decode import decode
+from .guard import guarded
+from .region import as_rgb
+from .source import as_source
 
 
 @dataclass(frozen=True, eq=False)

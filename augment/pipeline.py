@@ -5,16 +5,16 @@ from functools import lru_cache
 
 import tensorflow as tf
 
-from augment import color
-from augment.cache import Cache
-from augment.draws import SLOTS, uniforms
-from augment.guard import guarded
-from augment.mix import erase, mix, soft_labels
-from augment.pca import IMAGENET_PCA, PCA
-from augment.policy import Policy, PolicyError
-from augment.region import Region, capacity, cut_out, fetch, open_image, pixel_type, plan
-from augment.resample import resample
-from augment.source import Shard, as_source
+from . import color
+from .cache import Cache
+from .draws import SLOTS, uniforms
+from .guard import guarded
+from .mix import erase, mix, soft_labels
+from .pca import IMAGENET_PCA, PCA
+from .policy import Policy, PolicyError
+from .region import Region, capacity, cut_out, fetch, open_image, pixel_type, plan
+from .resample import resample
+from .source import Shard, as_source
 
 
 def pipeline(dataset, policy: Policy, *, batch_size, seed=0, epoch=0, pca=None, classes=None, cache=None, shuffle=True):

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
-from augment.decode import decode
-from augment.draws import between, draw, normal, uniforms
-from augment.pca import IMAGENET_PCA
-from augment.pipeline import render, with_extra
-from augment.policy import Policy, PolicyError
-from augment.region import as_rgb, fetch
-from augment.source import as_source
+from .decode import decode
+from .draws import between, draw, normal, uniforms
+from .pca import IMAGENET_PCA
+from .pipeline import render, with_extra
+from .policy import Policy, PolicyError
+from .region import as_rgb, fetch
+from .source import as_source
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from augment.decode import (
+from .decode import (
     decode_jpeg_region,
     decode_other,
     decode_png,
@@ -16,9 +16,9 @@ from augment.decode import (
     png_size,
     rarely,
 )
-from augment.geometry import crop_box, output_to_image, upright_to_stored
-from augment.header import is_jpeg, is_png
-from augment.policy import Policy, PolicyError
+from .geometry import crop_box, output_to_image, upright_to_stored
+from .header import is_jpeg, is_png
+from .policy import Policy, PolicyError
 
 
 class Opened(NamedTuple):

@@ -5,10 +5,10 @@ from operator import add
 
 import tensorflow as tf
 
-from augment.draws import between
-from augment.lens import distort, stretched
-from augment.policy import Policy
-from augment.region import Region
+from .draws import between
+from .lens import distort, stretched
+from .policy import Policy
+from .region import Region
 
 
 def resample(region: Region, policy: Policy, uniform, compiled: bool = False) -> tf.Tensor:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from augment.draws import bits
-from augment.policy import PolicyError
+from .draws import bits
+from .policy import PolicyError
 
 SHUFFLE_BUFFER = 1024  # examples held back to shuffle a stream; a Source is shuffled as a whole at no cost
 

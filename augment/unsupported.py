@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from augment.bmp import bmp_variant
-from augment.gif import gif_variant
-from augment.header import bytes_at, file_bytes, is_gif, is_jpeg, is_webp, on_bytes, starts
+from .bmp import bmp_variant
+from .gif import gif_variant
+from .header import bytes_at, file_bytes, is_gif, is_jpeg, is_webp, on_bytes, starts
 
 _FOREIGN = (  # pattern of the first bytes, and what the format is called
     (r"II\*\x00\C*|MM\x00\*\C*|II\+\x00\C*|MM\x00\+\C*", "TIFF"),

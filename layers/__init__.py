@@ -1,14 +1,14 @@
 """Keras layers that train with noise and average it out at test time."""
 
-from layers.batch_statistics import reestimate_batch_statistics
-from layers.drop_connect import DropConnect
-from layers.fractional_max_pooling import FractionalMaxPooling2D, fractional_max_pool
-from layers.frozen_statistics import freeze_batch_statistics, unfreeze_batch_statistics
-from layers.maxout import Maxout
-from layers.monte_carlo import MonteCarlo, monte_carlo
-from layers.noise import describe_noise
-from layers.stochastic_depth import StochasticDepth, StochasticResidual, linear_rates
-from layers.surgery import add_drop_connect, add_stochastic_depth, set_dropout
+from .batch_statistics import reestimate_batch_statistics
+from .drop_connect import DropConnect
+from .fractional_max_pooling import FractionalMaxPooling2D, fractional_max_pool
+from .frozen_statistics import freeze_batch_statistics, unfreeze_batch_statistics
+from .maxout import Maxout
+from .monte_carlo import MonteCarlo, monte_carlo
+from .noise import describe_noise
+from .stochastic_depth import StochasticDepth, StochasticResidual, linear_rates
+from .surgery import add_drop_connect, add_stochastic_depth, set_dropout
 
 __all__ = [
     "DropConnect",

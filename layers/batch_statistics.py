@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras.layers import BatchNormalization
 
-from layers.frozen_statistics import is_frozen, set_class
-from layers.noise import in_training, replaced, untraced
+from .frozen_statistics import is_frozen, set_class
+from .noise import in_training, replaced, untraced
 
 
 def reestimate_batch_statistics(model: keras.Model, dataset) -> list[str]:

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from layers.noise import NoiseWrapper, keep_mask
-from layers.stateless import call_assigning
+from .noise import NoiseWrapper, keep_mask
+from .stateless import call_assigning
 
 NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
 NOT_ELEMENTWISE = ("softmax", "sparsemax", "glu")  # and what has them in its name

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from layers.noise import NoiseLayer
+from .noise import NoiseLayer
 
 
 def output_length(length: int, ratio: float) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from layers.noise import nested, noise_layers, training_mode
+from .noise import nested, noise_layers, training_mode
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import itertools
 
 import keras
 
-from layers.residual import graph_of
+from .residual import graph_of
 
 
 def rebuild(model, replaced, inserted, copy) -> keras.Model:

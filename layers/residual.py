@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import keras
 
-from layers.noise import drops_branches
-from layers.stochastic_depth import StochasticResidual
+from .noise import drops_branches
+from .stochastic_depth import StochasticResidual
 
 SUMS = {"Add", "CustomScaleLayer"}
 FAR = (math.inf, 0)

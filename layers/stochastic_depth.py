@@ -8,8 +8,8 @@ import numbers
 import keras
 from keras import ops
 
-from layers.noise import NoiseLayer, NoiseWrapper, check_rate
-from layers.stateless import call_with
+from .noise import NoiseLayer, NoiseWrapper, check_rate
+from .stateless import call_with
 
 
 def linear_rates(depth: int, last: float) -> list[float]:

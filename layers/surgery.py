@@ -5,8 +5,8 @@ from functools import partial
 
 import keras
 
-from layers.drop_connect import DropConnect
-from layers.noise import (
+from .drop_connect import DropConnect
+from .noise import (
     RATE_NAMES,
     NoiseWrapper,
     check_rate,
@@ -15,9 +15,9 @@ from layers.noise import (
     noise_layers,
     noise_rate,
 )
-from layers.rebuild import rebuild
-from layers.residual import calls, graph_of, residual_branches
-from layers.stochastic_depth import StochasticDepth, linear_rates
+from .rebuild import rebuild
+from .residual import calls, graph_of, residual_branches
+from .stochastic_depth import StochasticDepth, linear_rates
 
 ACTIVATION_DROPOUT = (
     keras.layers.Dropout,

@@ -1,14 +1,14 @@
 """Keras optimizers, schedules and full-batch minimisers, from SGD with momentum to L-BFGS."""
 
-from optimizers.averaging import PolyakAveraging, UniformAveraging
-from optimizers.descent import Minimum, minimize_function
-from optimizers.discriminative import Discriminative, layerwise_decay
-from optimizers.first_order import AdaGrad, Adam, Momentum, Nesterov, RMSProp
-from optimizers.full_batch import minimize
-from optimizers.linear import LinearFit, fit_linear, fit_linear_path
-from optimizers.losses import multiclass_hinge, softmax_cross_entropy
-from optimizers.sam import sharpness_aware
-from optimizers.schedules import (
+from .averaging import PolyakAveraging, UniformAveraging
+from .descent import Minimum, minimize_function
+from .discriminative import Discriminative, layerwise_decay
+from .first_order import AdaGrad, Adam, Momentum, Nesterov, RMSProp
+from .full_batch import minimize
+from .linear import LinearFit, fit_linear, fit_linear_path
+from .losses import multiclass_hinge, softmax_cross_entropy
+from .sam import sharpness_aware
+from .schedules import (
     Cosine,
     CosineRestarts,
     Cyclic,

@@ -2,8 +2,8 @@
 
 import keras
 
-from optimizers.reestimation import check_batches, check_reestimation_data, reestimate, trainable_normalisations
-from optimizers.weight_average import AveragingOptimizer, WeightAverage
+from .reestimation import check_batches, check_reestimation_data, reestimate, trainable_normalisations
+from .weight_average import AveragingOptimizer, WeightAverage
 
 
 class WeightAveraging(keras.callbacks.Callback):

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from optimizers.lbfgs import LBFGS
-from optimizers.line_search import Point, strong_wolfe
-from optimizers.newton import BFGS, NewtonCG
-from optimizers.owlqn import owlqn
+from .lbfgs import LBFGS
+from .line_search import Point, strong_wolfe
+from .newton import BFGS, NewtonCG
+from .owlqn import owlqn
 
 METHODS = ("lbfgs", "newton-cg", "bfgs")
 

@@ -6,9 +6,9 @@ from collections import defaultdict
 
 import keras
 
-from optimizers.multi_tensor import MultiTensorOptimizer
-from optimizers.schedules import current_rate
-from optimizers.wrapper import Wrapper
+from .multi_tensor import MultiTensorOptimizer
+from .schedules import current_rate
+from .wrapper import Wrapper
 
 
 @keras.saving.register_keras_serializable("optimizers")

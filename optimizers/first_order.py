@@ -10,7 +10,7 @@ import math
 import keras
 from keras import ops
 
-from optimizers.multi_tensor import MultiTensorOptimizer
+from .multi_tensor import MultiTensorOptimizer
 
 register = keras.saving.register_keras_serializable("optimizers")
 

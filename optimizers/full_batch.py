@@ -4,10 +4,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from optimizers.descent import METHODS, Minimum, minimize_function
-from optimizers.linear import fit_linear
-from optimizers.losses import multiclass_hinge, softmax_cross_entropy
-from optimizers.model_objective import ModelObjective, batches_of
+from .descent import METHODS, Minimum, minimize_function
+from .linear import fit_linear
+from .losses import multiclass_hinge, softmax_cross_entropy
+from .model_objective import ModelObjective, batches_of
 
 
 def minimize(

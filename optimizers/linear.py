@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from optimizers.descent import Minimum, minimize_function
-from optimizers.linear_objective import LOSSES, LinearObjective
-from optimizers.preconditioner import CURVATURE, principal_axes
+from .descent import Minimum, minimize_function
+from .linear_objective import LOSSES, LinearObjective
+from .preconditioner import CURVATURE, principal_axes
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,8 @@ import numpy as np
 from keras import ops
 from keras.src.losses.losses import LossFunctionWrapper
 
-from optimizers.hessian import hessian_product
-from optimizers.parameters import dense, is_kernel
+from .hessian import hessian_product
+from .parameters import dense, is_kernel
 
 CHUNK = 1024  # examples at a time
 

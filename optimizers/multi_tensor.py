@@ -8,8 +8,8 @@ from itertools import accumulate
 import keras
 from keras import ops
 
-from optimizers.parameters import dense, is_kernel
-from optimizers.schedules import current_rate
+from .parameters import dense, is_kernel
+from .schedules import current_rate
 
 LARGEST_FUSED = 16_384
 """Elements. Above it the arithmetic dominates and copying into a shared vector costs more than it saves."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from optimizers.lbfgs import LBFGS
+from .lbfgs import LBFGS
 
 
 def pseudo_gradient(x: np.ndarray, gradient: np.ndarray, l1: np.ndarray) -> np.ndarray:

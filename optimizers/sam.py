@@ -7,8 +7,8 @@ from functools import partial
 import keras
 from keras import ops
 
-from optimizers.multi_tensor import MultiTensorOptimizer
-from optimizers.parameters import dense
+from .multi_tensor import MultiTensorOptimizer
+from .parameters import dense
 
 
 def sharpness_aware(model: keras.Model, rho: float = 0.05, adaptive: bool = False) -> keras.Model:

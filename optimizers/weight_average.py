@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 from keras.src.saving.keras_saveable import KerasSaveable
 
-from optimizers.wrapper import Wrapper
+from .wrapper import Wrapper
 
 
 class WeightAverage(KerasSaveable):
