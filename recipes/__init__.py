@@ -49,7 +49,7 @@ from recipes.evaluation.ledger import table as ledger_table  # noqa: E402
 from recipes.evaluation.metrics import Evaluation  # noqa: E402
 from recipes.evaluation.test_time import lecture_scales  # noqa: E402
 from recipes.finetuning import finetune  # noqa: E402
-from recipes.planning.plan import Summary, plan  # noqa: E402
+from recipes.planning.plan import plan  # noqa: E402
 from recipes.planning.recipe import (  # noqa: E402
     Adjusted,
     Recipe,
@@ -59,6 +59,7 @@ from recipes.planning.recipe import (  # noqa: E402
     from_scratch,
     linear_probe,
 )
+from recipes.planning.summary import Summary  # noqa: E402
 from recipes.pretraining import pretrain  # noqa: E402
 from recipes.probing.probe import Probe, StageResult, probe  # noqa: E402
 from recipes.result import Prediction, Result, load  # noqa: E402

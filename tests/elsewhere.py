@@ -94,14 +94,14 @@ def goes_on_after_faults() -> None:
     assert "memory ran out: batches of 8 images are computed in 2 parts from now on" in reasons
     reasons = finetuned(callbacks=[At(6, spoil)]).recipe.reasons
     assert any("with 1/2 of the learning rate" in reason for reason in reasons), reasons
-    recipes.training.loop.loop.AdjustedCrossentropy = Poisoned
+    recipes.training.loop.loss.AdjustedCrossentropy = Poisoned
     try:
         finetuned()
         raise AssertionError("it was trained")
     except recipes.TrainingError as error:
         assert "largest gradients at the last good weights: " in str(error)
     finally:
-        recipes.training.loop.loop.AdjustedCrossentropy = LOSS
+        recipes.training.loop.loss.AdjustedCrossentropy = LOSS
 
 
 def looked_inside() -> None:

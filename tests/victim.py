@@ -23,7 +23,7 @@ import recipes.training.checkpoints
 import recipes.training.loop.loop
 
 EPOCHS = 4
-LOSS = recipes.training.loop.loop.AdjustedCrossentropy
+LOSS = recipes.training.loop.loss.AdjustedCrossentropy
 
 
 class At(keras.callbacks.Callback):
@@ -92,7 +92,7 @@ def main(
     os.dup2(file, 1), os.dup2(file, 2)
     os.environ["RECIPES_CACHE"] = str(cache)
     recipes.evaluation.selection.better = lambda start, other: True
-    recipes.training.loop.loop.AdjustedCrossentropy = loss
+    recipes.training.loop.loss.AdjustedCrossentropy = loss
     if every_step:
         recipes.training.checkpoints.EVERY, recipes.training.checkpoints.SHARE = 0.0, 1e9
     if kill:

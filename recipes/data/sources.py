@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from recipes.data.digits import digits
 from recipes.data.folders import reader as image_folder
 from recipes.data.image_forms import listed, plain
 from recipes.data.images import ImageData, Splits, check_pixels, labelled, stacked
@@ -48,8 +49,6 @@ def load(dataset, class_names: tuple[str, ...] | None = None) -> Splits:
     if str(dataset).startswith("tfds:"):
         return _from_tfds(str(dataset).removeprefix("tfds:"), class_names)
     if str(dataset) == "digits":
-        from recipes.data.digits import digits
-
         return digits()
     path = Path(dataset).expanduser()
     if path.is_dir() and is_pack(path):

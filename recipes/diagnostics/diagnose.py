@@ -13,7 +13,7 @@ from recipes.data.image_size import typical_side
 from recipes.data.images import ImageData, Splits
 from recipes.data.sources import load
 from recipes.diagnostics import checks
-from recipes.diagnostics.checks import Subject, Verdict
+from recipes.diagnostics.subject import Subject, Verdict
 from recipes.errors import DataError, RecipeError
 from recipes.runs.record import Record
 

@@ -1,6 +1,6 @@
 """The lecture's 2×2 table as a pure function: how much data × how similar to ImageNet → what to train."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from recipes.planning.recipe import (
     linear_probe,
     shown_in_all,
 )
+from recipes.planning.summary import Summary
 
-A_LOT = 200  # images per class from which the lecture's "a lot of data" begins
 CHECKABLE = 30  # held-out images, below which no gain of finetuning could be told from noise
 TRAINABLE = 400  # training images, below which data similar to ImageNet is left to the linear classifier
 NEARLY_FULLY = 0.9  # accuracy of the linear classifier on the last stage, from which data is similar to ImageNet
@@ -28,43 +28,6 @@ WHOLE = 0.6  # least share of the image that a crop shows where mirror images lo
 _TRAINING = {"few": 2.0, "all": 3.5}  # cost of a training step, in forward passes
 _TO_BEAT = "trained, and the linear classifier is what they have to beat"
 _MEMORY_SHARE = 0.5  # of the free memory that one batch's activations may take
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What the plan needs to know of a dataset, of the network and of the machine.
-
-    images, classes: of the training part.
-    size:            image size that the probe was run at, pixels.
-    pretrained:      whether the backbone carries trained weights.
-    held_out:        validation images, on which finetuning is compared with the linear classifier; None: enough.
-    imbalance:       images of the largest class / of the smallest.
-    weights:         number of the backbone's.
-    activations:     bytes of all its layers' outputs for one image.
-    memory:          bytes free on the device that trains; None where it is not known.
-    image_seconds:   one forward pass of one image; 0 where it is not known.
-    seconds_left:    of the time limit; None without one.
-    """
-
-    images: int
-    classes: int
-    size: int
-    pretrained: bool = True
-    held_out: int | None = None
-    imbalance: float = 1.0
-    weights: int = 0
-    activations: int = 0
-    memory: int | None = None
-    image_seconds: float = 0.0
-    seconds_left: float | None = None
-
-    @property
-    def per_class(self) -> float:
-        return self.images / self.classes
-
-    @property
-    def a_lot(self) -> bool:
-        return self.per_class >= A_LOT
 
 
 def plan(summary: Summary, probe) -> Recipe:
@@ -329,21 +292,3 @@ def _linear(recipe: Recipe, probe) -> Recipe:
     taps = probe.head.taps if recipe.taps == probe.stages[-1].taps else recipe.taps
     names = ("balanced", "mirror", "calibrate", "crops", "scales", "refit", "reasons")
     return replace(linear_probe(recipe.size), taps=taps, **{name: getattr(recipe, name) for name in names})
-
-
-def table(summary: Summary, probe) -> str:
-    """The lecture's 2×2 table with this dataset marked in it."""
-    trainable = ", then finetune a few stages" if summary.images >= TRAINABLE else ""
-    cells = {
-        (False, True): f"linear classifier on the top features{trainable}",
-        (False, False): "linear classifier on several stages, then finetune all",
-        (True, True): "finetune a few stages",
-        (True, False): "finetune all stages",
-    }
-    here = (summary.a_lot, similar(probe))
-    width = max(map(len, cells.values())) + 4
-    lines = [f"{'':14}{'similar to ImageNet':{width}}different from ImageNet"]
-    for a_lot, title in ((False, "little data"), (True, "a lot of data")):
-        row = [("▶ " if (a_lot, alike) == here else "  ") + cells[a_lot, alike] for alike in (True, False)]
-        lines.append(f"{title:14}{row[0]:{width}}{row[1]}")
-    return "\n".join(lines)

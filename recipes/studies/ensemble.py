@@ -18,7 +18,7 @@ from recipes.evaluation.selection import Score, Selection, image_weights
 from recipes.networks.classifier import recalibrated
 from recipes.networks.data_format import CHANNELS_LAST
 from recipes.result import Result
-from recipes.training.fit import shown
+from recipes.training.batches import shown
 
 
 @safe_output()

@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
 import augment
+from recipes.data.evaluation_batches import images_alone
 from recipes.data.images import ImageData
 from recipes.planning.recipe import Recipe
 from recipes.training.input.workers import WorkerImages
@@ -49,3 +51,14 @@ def _counted(slices: tf.data.Dataset, images: int, part: int, begin) -> tf.data.
     sizes = tf.data.Dataset.range(begin, math.ceil(images / part)).map(lambda k: tf.minimum(images - k * part, part))
     slices = slices.concatenate(tf.data.Dataset.from_tensors(empty))  # one too many, where all have a slice
     return tf.data.Dataset.zip(slices, sizes).map(lambda slice, size: (*slice, size))
+
+
+def shown(data: ImageData, recipe: Recipe) -> tf.data.Dataset:
+    """Batches of the images as they are shown to the classifier, kept in memory where they fit."""
+    policy = recipe.evaluation_policy
+    images = images_alone(data, policy, recipe.batch_size)
+    return images.cache() if _fits_memory(data, policy.size) else images
+
+
+def _fits_memory(data: ImageData, size: int, limit: int = 2**30) -> bool:
+    return len(data) * size * size * 3 * np.dtype("float32").itemsize <= limit

@@ -11,7 +11,8 @@ from recipes.evaluation.calibrate import tempered
 from recipes.planning.plan import epoch_seconds
 from recipes.planning.recipe import Recipe
 from recipes.probing.logistic import content_folds
-from recipes.training.train import Start, train
+from recipes.training.start import Start
+from recipes.training.train import train
 
 FOLDS = 3
 _SHARE = 0.4  # of the time that is left, which the comparison may take

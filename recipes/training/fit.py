@@ -1,16 +1,13 @@
 """A training and what is kept of it: the epoch, or the way to it, that classifies the validation images best."""
 
 import math
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from recipes.data.evaluation_batches import images_alone
 from recipes.data.images import ImageData
 from recipes.evaluation.ledger import Gain, paired_bootstrap, training_outcome
 from recipes.evaluation.selection import (
@@ -23,6 +20,7 @@ from recipes.evaluation.selection import (
     latest,
 )
 from recipes.planning.recipe import TEST_SIZES, Recipe
+from recipes.training.batches import shown
 from recipes.training.callbacks import CycleEnds, KeepBest, StopAt, Validation
 from recipes.training.checkpoints import Checkpoints
 from recipes.training.loop.loop import Training
@@ -236,13 +234,6 @@ def _at_larger_sizes(model, recipe: Recipe, watch: Validation, stop: StopAt, sco
     return found
 
 
-def shown(data: ImageData, recipe: Recipe) -> tf.data.Dataset:
-    """Batches of the images as they are shown to the classifier, kept in memory where they fit."""
-    policy = recipe.evaluation_policy
-    images = images_alone(data, policy, recipe.batch_size)
-    return images.cache() if _fits_memory(data, policy.size) else images
-
-
 def _takes_any_size(model: keras.Model, recipe: Recipe) -> bool:
     """Whether the size of the images is still to be chosen, and can be."""
     return recipe.test_size is None and recipe.policy.area is not None and model.inputs[0].shape[1] is None
@@ -297,51 +288,3 @@ def _between(initial, final, share: float) -> list[np.ndarray]:
         b if np.issubdtype(np.asarray(b).dtype, np.integer) else ((1 - share) * a + share * b).astype(b.dtype)
         for a, b in zip(initial, final, strict=True)
     ]
-
-
-def unfreeze(model: keras.Model, network: keras.Model, recipe: Recipe, stage_tensors: Sequence) -> int:
-    """Make trainable what the recipe trains, whatever was trainable before; return how many of the network's layers
-    that is.
-
-    Batch normalization, its statistics included, stays as it is wherever the weights are pretrained.
-    """
-    _set_trainable(network, recipe.unfreeze != 0)
-    if recipe.unfreeze > 0:
-        kept = max(0, len(stage_tensors) - recipe.unfreeze)
-        frozen = layers_before(network, stage_tensors[kept - 1]) if kept else set()
-        for layer in network.layers:
-            _set_trainable(layer, layer not in frozen)
-    if recipe.warm_start and network.trainable:
-        for layer in model._flatten_layers():
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.trainable = False
-    return sum(bool(layer.trainable_weights) for layer in network.layers)
-
-
-def _set_trainable(layer: keras.layers.Layer, value: bool) -> None:
-    """Set it of `layer` and all within: TensorFlow skips a value that the outermost layer has already."""
-    for each in layer._flatten_layers():
-        each.trainable = value
-
-
-def stage_rates(
-    model: keras.Model, network: keras.Model, stage_tensors: Sequence, decay: float
-) -> dict[str, float] | None:
-    """Multipliers of the learning rate: `decay` to the power of the number of stages above the variable's layer."""
-    if decay == 1.0:
-        return None
-    trained, rates, seen = {id(v) for v in model.trainable_variables}, {}, set()
-    for above, tensor in zip(reversed(range(len(stage_tensors))), stage_tensors, strict=True):
-        for layer in layers_before(network, tensor) - seen:
-            seen.add(layer)
-            rates |= {f"(^|/){re.escape(v.path)}$": decay**above for v in layer.trainable_variables if id(v) in trained}
-    return {**rates, ".*": 1.0}
-
-
-def layers_before(network: keras.Model, tensor) -> set:
-    """The layers of `network` that `tensor` depends on."""
-    return set(keras.Model(network.inputs, tensor).layers)
-
-
-def _fits_memory(data: ImageData, size: int, limit: int = 2**30) -> bool:
-    return len(data) * size * size * 3 * np.dtype("float32").itemsize <= limit

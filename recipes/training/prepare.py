@@ -17,14 +17,16 @@ from recipes.data.split import stratified_split
 from recipes.data.tables.splits import check_may_be_split
 from recipes.errors import DataError
 from recipes.networks.backbones import Backbone, resolve
-from recipes.planning.plan import Summary, in_time, options, table
+from recipes.planning.lecture_table import table
+from recipes.planning.plan import in_time, options
 from recipes.planning.recipe import Recipe
 from recipes.planning.request import asked_size, asked_taps, check_fits, needs_probe
+from recipes.planning.summary import Summary
 from recipes.probing.features import Extractor, Features
 from recipes.probing.probe import MIRRORED_BELOW, Probe, probe_backbone
 from recipes.training.compare_recipes import compare
 from recipes.training.input.workers import InputWorkers
-from recipes.training.train import Start
+from recipes.training.start import Start
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import math
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,23 +16,17 @@ from recipes.errors import RecipeError, TrainingError
 from recipes.evaluation.metrics import Evaluation, score
 from recipes.planning.plan import options
 from recipes.planning.recipe import Adjusted, Recipe
+from recipes.planning.recipe_json import save_recipe
 from recipes.planning.request import check_recipe, checked_seed, seconds
 from recipes.probing.logistic import content_folds
 from recipes.training.callbacks import Quiet
 from recipes.training.prepare import Prepared, prepare
-from recipes.training.train import Start, train
+from recipes.training.start import Start
+from recipes.training.train import train
 from recipes.tuning import study as shared_study
+from recipes.tuning.space import SPACE, _check_values, _checked_space, _drawn, _shown
 from recipes.tuning.study import claimed
 
-SPACE = {
-    "learning_rate": (1e-4, 1e-2, "log"),
-    "weight_decay": (1e-5, 1e-1, "log"),
-    "layer_decay": (0.4, 1.0),
-    "label_smoothing": (0.0, 0.2),
-}
-_WHOLE = {"unfreeze", "epochs", "batch_size", "patience", "test_size"}
-_VARIED = _WHOLE | {"learning_rate", "layer_decay", "weight_decay", "label_smoothing", "dropout", "stochastic_depth",
-                    "averaging"}  # fmt: skip
 _FOLDS = 5  # one of them chooses, the others are trained on
 
 
@@ -90,8 +83,6 @@ class Search:
 
         Raises: OutputError where the folder cannot be written.
         """
-        from recipes.planning.recipe_json import save_recipe
-
         directory = Path(directory)
         check_writable(directory)
         save_recipe(self.recipe, directory / "recipe.json")
@@ -264,46 +255,6 @@ def _found(study, part: Start, base: Recipe, ready: Prepared, seed: int, coarse:
 def _told(trial) -> Trial:
     state = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed")
     return Trial(shared_study.slot(trial), dict(trial.params), trial.user_attrs.get("accuracy"), trial.value, state)
-
-
-def _drawn(trial, name: str, ends):
-    if isinstance(ends, list):
-        return trial.suggest_categorical(name, ends)
-    low, high, *log = ends
-    if name in _WHOLE:
-        return trial.suggest_int(name, low, high, log=bool(log))
-    return trial.suggest_float(name, low, high, log=bool(log))
-
-
-def _checked_space(space) -> dict:
-    if not isinstance(space, dict) or not space or set(space) - _VARIED:
-        raise RecipeError(f"space is {space!r}; expected a dict of some of {sorted(_VARIED)}")
-    for name, ends in space.items():
-        if isinstance(ends, list) and ends:
-            continue
-        numbers = isinstance(ends, tuple) and len(ends) in (2, 3) and all(_number(end) for end in ends[:2])
-        if not numbers or ends[2:] not in ((), ("log",)) or not ends[0] < ends[1] or (ends[2:] and ends[0] <= 0):
-            raise RecipeError(
-                f"space[{name!r}] is {ends!r}; expected (low, high), (low, high, 'log') with 0 < low, or a list"
-            )
-    return dict(space)
-
-
-def _number(end) -> bool:
-    return isinstance(end, int | float) and not isinstance(end, bool) and math.isfinite(end)
-
-
-def _check_values(base: Recipe, space: dict) -> None:
-    """That the ends of the space make recipes, before anything is trained."""
-    for name, ends in space.items():
-        for value in ends if isinstance(ends, list) else ends[:2]:
-            replace(base, **{name: value})
-            if name == "epochs" and value < 1:
-                raise RecipeError(f"space['epochs'] is {ends!r}; expected at least one epoch")
-
-
-def _shown(value) -> str:
-    return f"{value:.3e}" if isinstance(value, float) else str(value)
 
 
 def _trials(count: int) -> str:

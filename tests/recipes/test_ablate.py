@@ -7,7 +7,7 @@ from makers import folder, small_network
 import recipes
 from recipes import RecipeError
 from recipes.studies.ablate import TRICKS
-from recipes.training.train import Start
+from recipes.training.start import Start
 
 PROBE = recipes.adjusted("probe", size=32)
 

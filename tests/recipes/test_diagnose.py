@@ -12,8 +12,9 @@ from recipes import DataError, RecipeError
 from recipes.diagnostics import babysitter
 from recipes.diagnostics.activations import Look
 from recipes.diagnostics.babysitter import Babysitter
-from recipes.diagnostics.checks import Subject, activations, recorded
+from recipes.diagnostics.checks import activations, recorded
 from recipes.diagnostics.diagnose import _optimizer, _rate
+from recipes.diagnostics.subject import Subject
 
 
 def net(*, scale=1 / 255, width=16, activation="relu", classes=3, **dense):

@@ -17,9 +17,10 @@ from recipes.networks.backbones import resolve, stages
 from recipes.networks.classifier import logits_model
 from recipes.training.batches import training_batches
 from recipes.training.callbacks import KeepBest
-from recipes.training.fit import fit, fit_again, stage_rates, unfreeze
-from recipes.training.loop.loop import AdjustedCrossentropy
+from recipes.training.fit import fit, fit_again
+from recipes.training.loop.loss import AdjustedCrossentropy
 from recipes.training.schedule import learning_rate, peak, schedule
+from recipes.training.trainable import stage_rates, unfreeze
 
 
 def score(logits):

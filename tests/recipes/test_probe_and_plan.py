@@ -12,7 +12,9 @@ from sklearn.linear_model import LogisticRegression
 
 import recipes
 from recipes import adjusted
-from recipes.planning.plan import Summary, candidates, options, plan, table
+from recipes.planning.lecture_table import table
+from recipes.planning.plan import candidates, options, plan
+from recipes.planning.summary import Summary
 from recipes.probing.logistic import channel_scale, content_folds, fit_path
 from recipes.probing.probe import mirror_test
 from recipes.training.compare_recipes import compare

@@ -16,7 +16,8 @@ from recipes.networks.classifier import logits_model
 from recipes.training.callbacks import StopAt
 from recipes.training.fit import Fitted, fit
 from recipes.training.prepare import prepare
-from recipes.training.train import Start, _told
+from recipes.training.start import Start
+from recipes.training.train import _told
 
 SCORE = Score(np.zeros(4), np.ones(4, bool), np.full(4, 0.25))
 
