@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import tensorflow as tf
 
+from augment.antialias import shrink
 from augment.decode import as_node, decode_jpeg_region, rarely, upright
 from augment.policy import Policy
-from augment.region import Opened, open_image, shrink, unpack
+from augment.region import Opened, open_image, unpack
 
 _COLUMNS = 5  # of the table: file number, height, width, EXIF orientation, factor by which it is shrunk
 

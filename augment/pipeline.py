@@ -185,7 +185,7 @@ def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca
         return *plan(policy, uniform, opened), uniform, label
 
     def load(cut, frame, matrix, uniform, label):
-        return Region(cut_out(cut, dtype, cache.unpack if cached else None), frame, matrix), uniform, label
+        return Region(cut_out(cut, policy, dtype, cache.unpack if cached else None), frame, matrix), uniform, label
 
     @tf.autograph.experimental.do_not_convert
     def finish(region, uniform, labels):
