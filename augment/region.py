@@ -66,7 +66,7 @@ class Region(NamedTuple):
     pixels: (height, 3 · width) uint8 or float32, rows of RGB; after batching with padding at the right and below.
     frame:  (3, 2) int32: (height, width) of the rectangle, its (top, left) in the shrunk image, the shrunk image's
             (height, width).
-    matrix: (2, 3) float32, output pixel (y, x, 1) → point of the shrunk image.
+    matrix: (2, 3) float32, output pixel (y, x, 1) → point of the rectangle; small numbers, for they are rounded.
     """
 
     pixels: tf.Tensor
@@ -204,7 +204,7 @@ def _resized(policy, frame, matrix):
     mirrored, size = scale < 0, float(policy.size)
     corner = matrix[:, :, 2] + tf.where(mirrored, scale * size, 0.0)
     _, start, whole = tf.unstack(tf.cast(frame, tf.float32), axis=1)
-    grid = tf.where(exactly[:, :, None], tf.stack([tf.abs(scale), corner - start, start, whole], 1), 0.0)
+    grid = tf.where(exactly[:, :, None], tf.stack([tf.abs(scale), corner, start, whole], 1), 0.0)
     unit = tf.where(mirrored, -1.0, 1.0)
     to_output = tf.concat([tf.linalg.diag(unit), tf.where(mirrored, size, 0.0)[:, :, None]], 2)
     output = tf.constant([[policy.size] * 2, [0] * 2, [policy.size] * 2])
@@ -228,14 +228,15 @@ def _frames(policy, uniform, opened):
         octave = tf.minimum(tf.floor(_log2(tf.reduce_min(step, 1) / 2) + 1e-4), 3)
         scale = tf.where(opened.jpeg, tf.pow(2, tf.cast(octave, tf.int32)), opened.shrunk)
         factor = tf.stack([scale, scale], 1)
+        margin = tf.maximum(step / 2, tf.cast(factor, tf.float32)) + 0.01  # half a triangle, from the outermost centre
     else:
         octave = tf.floor(_log2(step) + 1e-4)
         # Bounded memory goes before the last bit of sharpness.
         octave = tf.maximum(octave, tf.math.ceil(_log2(tf.minimum(2 * reach, size) / (2 * policy.size))))
         factor = tf.maximum(tf.pow(2, tf.cast(octave, tf.int32)), opened.shrunk[:, None])
         scale = tf.where(opened.jpeg, tf.minimum(tf.reduce_min(factor, 1), 8), opened.shrunk)
+        margin = 2 * tf.cast(factor, tf.float32)
     by = tf.cast(factor, tf.float32)
-    margin = tf.maximum(2 * by, step / 2 + by)
     low, high = middle - reach - margin, middle + reach + margin
     low, high = (  # what a reflecting border shows again from inside
         tf.where(high > size, tf.minimum(low, 2 * size - high), low),
@@ -244,7 +245,9 @@ def _frames(policy, uniform, opened):
     shrunk = opened.size // factor
     start = tf.clip_by_value(tf.cast(tf.floor(low / by), tf.int32), 0, shrunk - 1)
     stop = tf.clip_by_value(tf.cast(tf.math.ceil(high / by), tf.int32), start + 1, shrunk)
-    return tf.stack([stop - start, start, shrunk], 1), matrix / by[:, :, None], factor, scale
+    offset = matrix[:, :, 2] / by - tf.cast(start, tf.float32)
+    matrix = tf.concat([turn / by[:, :, None], offset[:, :, None]], 2)
+    return tf.stack([stop - start, start, shrunk], 1), matrix, factor, scale
 
 
 def _log2(ratio):

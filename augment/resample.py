@@ -71,7 +71,7 @@ def _triangle_taps(centre, scale, frame, border):
     first = tf.floor(centre - half + 0.5)
     positions = [first + k for k in range(4)]
     weights = [_triangle((position + 0.5 - centre) / half) for position in positions]
-    indices = [tf.cast(position, tf.int32) for position in positions]
+    indices = [tf.cast(position, tf.int32) + start for position in positions]
     inside = [
         tf.where((index >= 0) & (index < whole), weight, 0) for index, weight in zip(indices, weights, strict=True)
     ]
@@ -123,7 +123,7 @@ def _squared_scale(matrix, policy, uniform):
 
 
 def coordinates(matrix, policy: Policy, uniform):
-    """Where in the image the centres of the output's pixels lie: y and x that broadcast to (batch, size, size).
+    """Where in the region the centres of the output's pixels lie: y and x that broadcast to (batch, size, size).
 
     Axis-aligned policies give y of shape (batch, size, 1) and x of (batch, 1, size), so that all that depends on one
     of them costs next to nothing.
@@ -149,7 +149,7 @@ def _taps(centre, apart, frame, reflect: bool):
         position = first + k
         distance = position + 0.5 - centre
         weight = (_triangle(distance - half) + _triangle(distance + half)) / 2
-        index = tf.cast(position, tf.int32)
+        index = tf.cast(position, tf.int32) + start
         if reflect:
             index = reflected(index, whole)
         else:
