@@ -21,6 +21,7 @@ from augment.decode import (
     rarely,
 )
 from augment.geometry import crop_box, output_to_image, upright_to_stored
+from augment.pixel_range import checked
 from augment.policy import Policy, PolicyError
 
 
@@ -160,9 +161,13 @@ def _cut_fully(dtype: tf.DType, unpack_cached, size, border):
 
 
 def as_rgb(image) -> tf.Tensor:
-    """uint8 or float32 RGB of 0..255 of decoded pixels: grey is repeated, alpha over white, 16 bits scaled to 255."""
+    """Return uint8 or float32 RGB of 0..255 of decoded pixels: grey repeated, alpha over white, 16 bits scaled to 255.
+
+    Raises: PolicyError for another shape; as `pixel_range.checked` does for another range.
+    """
     if image.shape.rank != 3 or image.shape[-1] not in (1, 3, 4):
         raise PolicyError(f"an image has shape {image.shape}; expected (height, width, 1 | 3 | 4), or encoded bytes")
+    image = checked(image)
     if image.dtype == tf.uint16:
         image = tf.cast(image, tf.float32) / 257
     elif image.dtype != tf.uint8:
@@ -228,7 +233,8 @@ def _frames(policy, uniform, opened):
         octave = tf.minimum(tf.floor(_log2(tf.reduce_min(step, 1) / 2) + 1e-4), 3)
         scale = tf.where(opened.jpeg, tf.pow(2, tf.cast(octave, tf.int32)), opened.shrunk)
         factor = tf.stack([scale, scale], 1)
-        margin = tf.maximum(step / 2, tf.cast(factor, tf.float32)) + 0.01  # half a triangle, from the outermost centre
+        # Half a triangle, and the pixel beyond, without which a JPEG's colours at the edge are others.
+        margin = tf.maximum(step / 2, tf.cast(factor, tf.float32)) + tf.cast(factor, tf.float32)
     else:
         octave = tf.floor(_log2(step) + 1e-4)
         # Bounded memory goes before the last bit of sharpness.
