@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import tensorflow as tf
 
+from .antialias import shrink
 from .decode import as_node, decode_jpeg_region, rarely, upright
 from .policy import Policy
-from .region import Opened, open_image, shrink, unpack
+from .region import Opened, open_image, unpack
 
 _COLUMNS = 5  # of the table: file number, height, width, EXIF orientation, factor by which it is shrunk
 
@@ -19,14 +20,13 @@ class Cache:
     """Raw pixels of every image, one file each in a temporary folder that lives as long as the pipeline.
 
     They are kept on disk and not in memory because the operating system's page cache is a memory cache that gives way
-    when memory is short. An image is stored shrunk by the power of two at which its smallest crop still has the
-    output's resolution: 12 megapixels take 0.75 MB for crops of 224 pixels from a short side of 256 to 480.
+    when memory is short. An image is stored shrunk by the power of two at which its smallest crop still has twice the
+    output's resolution: 12 megapixels take 3 MB for crops of 224 pixels from a short side of 256 to 480.
 
     What is known of an image is found by a 64-bit hash of its encoded bytes, not by its place in the dataset: a stream
     may reshuffle itself, and several pipelines may share one cache. Images that are not shrunk give the very pixels
-    that they give without a cache. Crops that are coarser than what is stored differ a little where the image is a
-    JPEG: its pixels are averaged further, while without a cache another scale of its cosine transform is decoded (of
-    255, 0.2 on average and 2 at the most in smooth pictures, 1.2 and 17 in noise with the spectrum of photos).
+    that they give without a cache. Crops that are coarser than what is stored differ a little: their pixels are
+    averaged in two steps.
 
     limit:     bytes, at most 90 % of what the disk has free; the first image beyond raises an error with the figure.
     directory: where the temporary folder is made; default: the system's.
@@ -113,14 +113,17 @@ def _fineness(policy: Policy) -> str:
 
 
 def coarsest(policy: Policy, height, width) -> tf.Tensor:
-    """The largest power of two, at most 8, at which the smallest crop of an image still is as fine as the output."""
+    """Return the largest power of two, at most 8, at which an image's smallest crop still is twice as fine as the output.
+
+    Half of that shrinking would show: what is left to the sampler would be too little to filter.
+    """
     short, area = tf.minimum(height, width), height * width
     if policy.area:
         narrow = min(math.sqrt(policy.aspect[0]), 1 / math.sqrt(policy.aspect[1]))
         spare = tf.minimum(tf.sqrt(policy.area[0] * area) * narrow, short) / policy.size
     else:
         spare = short / policy.short_side[1]
-    spare /= 2 ** (max(map(abs, policy.range("stretch"))) / 2)
+    spare /= 2 * 2 ** (max(map(abs, policy.range("stretch"))) / 2)
     octave = tf.floor(tf.math.log(tf.maximum(spare, 1)) / math.log(2) + 1e-4)
     return tf.pow(2, tf.cast(tf.minimum(octave, 3), tf.int32))
 

@@ -14,6 +14,7 @@ SLOTS = (
     "brightness", "contrast", "saturation", "hue", "pca_1", "pca_2", "pca_3",
     "mix_share", "mix_kind", "mix_top", "mix_left",
     "erase", "erase_area", "erase_aspect", "erase_top", "erase_left",
+    *(f"{name}_{attempt}" for attempt in range(2, 11) for name in ("scale", "aspect")),
 )
 # fmt: on
 _POSITION = {name: i for i, name in enumerate(SLOTS)}

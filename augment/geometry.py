@@ -56,27 +56,60 @@ def compose(*matrices) -> tf.Tensor:
 
 
 def crop_box(policy: Policy, uniform, height, width) -> tf.Tensor:
-    """(..., 4) of (top, left, height, width) in pixels of the patch cut from an image of that size (float32).
+    """Return (..., 4) of (top, left, height, width) in pixels of the patch cut from an image of that size (float32).
 
     uniform: (..., slots), the image's draws, see `draws.uniforms`.
     """
-    size, short = float(policy.size), tf.minimum(height, width)
-    whole = tf.stack([height, width], -1)
+    size, whole = float(policy.size), tf.stack([height, width], -1)
     if policy.area:
-        root_area = tf.sqrt(between(uniform, "scale", policy.area) * height * width)
-        root_aspect = tf.exp(0.5 * between(uniform, "aspect", tuple(map(math.log, policy.aspect))))
-        patch = tf.minimum(tf.stack([root_area / root_aspect, root_area * root_aspect], -1), whole)
+        patch, central = _area_patch(policy, uniform, whole)
     else:
-        patch = (size * short / between(uniform, "scale", policy.short_side))[..., None] * tf.ones(2)
-    if not policy.centre:
-        corner = tf.stack([draw(uniform, "top"), draw(uniform, "left")], -1) * (whole - patch)
-    elif policy.area:
-        corner = (whole - patch) / 2
-    else:  # what resizing to whole pixels and cutting at whole pixels gives
-        resized = tf.round(whole * (size / patch))
-        patch = size * whole / resized
-        corner = tf.floor((resized - size) / 2) * whole / resized
-    return tf.concat([corner, patch], -1)
+        scale = between(uniform, "scale", policy.short_side)
+        patch, central = (size * tf.minimum(height, width) / scale)[..., None] * tf.ones(2), False
+    if policy.centre and not policy.area:  # resizing to whole pixels, then cutting at whole pixels
+        resized = resized_size(height, width, scale)
+        return tf.concat([centre_corner(resized, size) * whole / resized, size * whole / resized], -1)
+    draws = 0.5 if policy.centre else tf.stack([draw(uniform, "top"), draw(uniform, "left")], -1)
+    return tf.concat([tf.where(central, 0.5, draws) * (whole - patch), patch], -1)
+
+
+def _area_patch(policy, uniform, whole):
+    """Return (height, width) of a patch of random area and aspect ratio, and whether it must lie in the middle.
+
+    This is the distribution of the "inception" crop (Szegedy et al. 2015) in torchvision's RandomResizedCrop: the first
+    of ten draws that fits into the image, to the nearest pixel; if none does, the largest central patch within the
+    range of aspect ratios.
+    """
+    names = [("scale", "aspect"), *((f"scale_{i}", f"aspect_{i}") for i in range(2, 11))]
+    log_aspect = tuple(map(math.log, policy.aspect))
+    area = (
+        tf.stack([between(uniform, name, policy.area) for name, _ in names], -1) * tf.reduce_prod(whole, -1)[..., None]
+    )
+    aspect = tf.exp(tf.stack([between(uniform, name, log_aspect) for _, name in names], -1))
+    patches = tf.sqrt(tf.stack([area / aspect, area * aspect], -1))
+    fits = tf.reduce_all((patches >= 0.5) & (tf.round(patches) <= whole[..., None, :]), -1)
+    first = tf.one_hot(tf.argmax(fits, -1), len(names))[..., None]
+    patch = tf.minimum(tf.reduce_sum(first * patches, -2), whole)
+    height, width = whole[..., 0], whole[..., 1]
+    largest = tf.stack([tf.minimum(height, width / policy.aspect[0]), tf.minimum(width, height * policy.aspect[1])], -1)
+    none = ~tf.reduce_any(fits, -1, keepdims=True)
+    return tf.where(none, largest, patch), none
+
+
+def resized_size(height, width, scale) -> tf.Tensor:
+    """Return float32 (..., 2), the whole pixels of an image whose short side is resized to `scale`.
+
+    The long side is truncated, as in torchvision's Resize.
+    """
+    whole = tf.cast(tf.stack([height, width], -1), tf.float32)
+    short = tf.reduce_min(whole, -1, keepdims=True)
+    scale = tf.floor(tf.cast(scale, tf.float32))[..., None]
+    return tf.floor((whole * scale + 0.5) / short)  # 0.5: a quotient that is whole must not be rounded below itself
+
+
+def centre_corner(resized, size) -> tf.Tensor:
+    """Return the (top, left) of the central crop, half pixels rounded to even, as in torchvision's CenterCrop."""
+    return tf.round((resized - size) / 2)
 
 
 def output_to_image(policy: Policy, uniform, box) -> tf.Tensor:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from .cache import decode_for
+from .geometry import centre_corner, resized_size
 from .policy import Policy, PolicyError
 from .region import as_rgb
 
@@ -88,11 +89,10 @@ class CropGrid:
         return [(at, mirrored) for mirrored in ((False, True) if self.crops == 10 else (False,)) for at in corners]
 
     def _corner(self, at, resized):
-        return tf.floor((resized - self.size) * at)
+        return centre_corner(resized, self.size) if at == _CORNERS[0] else (resized - self.size) * at
 
     def _resized(self, height, width, scale):
-        whole = tf.cast(tf.stack([height, width]), tf.float32)
-        return tf.cast(tf.round(whole * (scale / tf.reduce_min(whole))), tf.int32)
+        return tf.cast(resized_size(height, width, scale), tf.int32)
 
 
 def whole(image, scale: int, multiple: int = 1) -> tf.Tensor:

@@ -11,6 +11,7 @@ from .draws import SLOTS, uniforms
 from .guard import guarded
 from .mix import erase, mix, soft_labels
 from .pca import IMAGENET_PCA, PCA
+from .pixel_range import check_images
 from .policy import Policy, PolicyError
 from .region import Region, capacity, cut_out, fetch, open_image, pixel_type, plan
 from .resample import resample
@@ -22,7 +23,8 @@ def pipeline(dataset, policy: Policy, *, batch_size, seed=0, epoch=0, pca=None, 
 
     Each pass over it is the next epoch, beginning with `epoch`. What an example looks like is a function of (seed,
     epoch, its index) alone, but for mixing, whose partner is the neighbour in the batch: a new pipeline with epoch=k
-    repeats epoch k of an old one, whatever the machine. Its iterators hold a counter and cannot be saved by
+    repeats epoch k of an old one bit for bit, given the same machine and batch size. Another batch size or shard
+    rounds differently, by at most 0.05 of 255. Its iterators hold a counter and cannot be saved by
     tf.train.Checkpoint; a run that is resumed goes on with `epoch(…, epoch=k, first_batch=n)`.
 
     dataset: (images, labels) arrays, an `augment.Source` (both shuffled as a whole), or a tf.data.Dataset of (encoded
@@ -32,9 +34,10 @@ def pipeline(dataset, policy: Policy, *, batch_size, seed=0, epoch=0, pca=None, 
     cache:   None; "decoded" keeps decoded images on disk from the first epoch on; or an `augment.Cache`. For encoded
         bytes only.
 
-    Raises: PolicyError here; tf.errors.InvalidArgumentError, while iterating, naming the example that cannot be
-        decoded and why, and for labels that are no class where the policy mixes. A truncated JPEG fails only where the
-        crop reaches what is missing, so it may pass for epochs: `recipes.audit` finds such files beforehand.
+    Raises: PolicyError here, also for arrays that are not in 0..255; tf.errors.InvalidArgumentError, while iterating,
+        naming the example that cannot be decoded or is not in 0..255, and for labels that are no class where the policy
+        mixes. A truncated JPEG fails only where the crop reaches what is missing, so it may pass for epochs:
+        `recipes.audit` finds such files beforehand.
 
     >>> model.fit(augment.pipeline((images, labels), augment.Policy.light(), batch_size=64), epochs=10)
     """
@@ -53,8 +56,8 @@ def epoch(
     epoch and first_batch may be tensors: a resumed run begins at any batch of any epoch without decoding what comes
     before it.
 
-    shard: (index, count): of every batch the slice that `numpy.array_split(batch, count)[index]` is, pixel for pixel,
-        for one of several machines; nothing but that is decoded, and where images are mixed the one before it. A last
+    shard: (index, count): of every batch the slice that `numpy.array_split(batch, count)[index]` is, but for rounding
+        (at most 0.05 of 255), for one of several machines; nothing but that is decoded, and where images are mixed the one before it. A last
         batch that leaves nothing for the slice is not there. For a dataset with random access.
     """
     epochs = tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64))
@@ -68,7 +71,7 @@ def epoch(
 def apply(images, policy: Policy, *, seed: int) -> tf.Tensor:
     """float32 (batch, size, size, 3) of a batch (batch, height, width, 1|3|4) in memory, in epoch 0 of that seed.
 
-    Raises: PolicyError for a policy that mixes, for there are no labels to mix.
+    Raises: PolicyError for a policy that mixes, for there are no labels to mix, and for values that are not in 0..255.
 
     >>> augment.apply(images, augment.Policy(size=96, short_side=(96, 128), rotate=10), seed=1)
     """
@@ -81,6 +84,7 @@ def apply(images, policy: Policy, *, seed: int) -> tf.Tensor:
         raise PolicyError(f"images have shape {images.shape}; expected (batch, height, width, 1 | 3 | 4)")
     if images.shape[0] == 0:
         return tf.zeros((0, policy.size, policy.size, 3))
+    check_images(images)
     return _applied(policy)(images, tf.cast(seed, tf.int64))
 
 
@@ -185,7 +189,7 @@ def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca
         return *plan(policy, uniform, opened), uniform, label
 
     def load(cut, frame, matrix, uniform, label):
-        return Region(cut_out(cut, dtype, cache.unpack if cached else None), frame, matrix), uniform, label
+        return Region(cut_out(cut, policy, dtype, cache.unpack if cached else None), frame, matrix), uniform, label
 
     @tf.autograph.experimental.do_not_convert
     def finish(region, uniform, labels):

@@ -202,6 +202,13 @@ class Policy:
         return not self.moves("rotate", "shear", "lens")
 
     @property
+    def border(self):
+        """What lies beyond the image's edges: "reflect", the colour `fill`, or None where crops stay inside."""
+        if self.axis_aligned and not self.moves("translate", "stretch"):
+            return None
+        return self.fill or "reflect"
+
+    @property
     def colours(self) -> bool:
         """Whether any photometric transform is on."""
         multipliers = any(self.range(name) != (1, 1) for name in _MULTIPLIERS)

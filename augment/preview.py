@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from .decode import decode
 from .draws import between, draw, normal, uniforms
+from .geometry import crop_box
 from .pca import IMAGENET_PCA
 from .pipeline import render, with_extra
 from .policy import Policy, PolicyError
@@ -58,7 +59,7 @@ def drawn(
             uniform = uniforms(seed, epoch, index)
             region = tf.nest.map_structure(lambda t: t[None], fetch(image, policy, uniform))
             view = render(region, uniform[None], policy, pca or IMAGENET_PCA)
-            shown[-1].append((_bytes(with_extra(view, policy)[0]), describe(policy, uniform)))
+            shown[-1].append((_bytes(with_extra(view, policy)[0]), describe(policy, uniform, height, width)))
     return shown
 
 
@@ -80,15 +81,16 @@ def _show(axes, pixels, text: str):
     axes.set_yticks([])
 
 
-def describe(policy: Policy, uniform) -> str:
-    """The parameters that an image's draws stand for, those of them that vary."""
+def describe(policy: Policy, uniform, height: int, width: int) -> str:
+    """Return the parameters that the draws of an image of that size stand for, those of them that vary."""
 
     def value(name, slot=None):
         return float(between(uniform, slot or name, policy.range(name)))
 
     words = []
     if policy.area:
-        words += [f"area {value('area', 'scale'):.0%}"]
+        *_, high, wide = crop_box(policy, uniform, float(height), float(width)).numpy()
+        words += [f"area {high * wide / (height * width):.0%}"]
     elif policy.short_side[0] < policy.short_side[1]:
         words += [f"short side {value('short_side', 'scale'):.0f}"]
     if policy.flip and float(draw(uniform, "flip")) < policy.flip:

@@ -1,10 +1,11 @@
-"""The only sampler: every output pixel is read once from its image, bilinearly, antialiased where the image shrinks."""
+"""The only sampler: every output pixel is read once from its image, antialiased where the image shrinks."""
 
 from functools import reduce
 from operator import add
 
 import tensorflow as tf
 
+from .antialias import reflected
 from .draws import between
 from .lens import distort, stretched
 from .policy import Policy
@@ -14,38 +15,72 @@ from .region import Region
 def resample(region: Region, policy: Policy, uniform, compiled: bool = False) -> tf.Tensor:
     """float32 (batch, size, size, 3) of a batch of regions; `uniform` (batch, slots) are the images' draws.
 
-    With s image pixels per output pixel, each pixel is the mean of two bilinear samples per axis that lie
+    With s image pixels per output pixel, the weight of an image pixel at distance d along an axis is, where the image
+    only scales,
+
+        max(0, 1 − |d| / max(s, 1)), divided by the sum of all such weights inside the image:
+
+    the triangle of Pillow's BILINEAR and of `tf.image.resize(antialias=True)`, of at most four pixels for any s ≤ 2.
+    Images that shrink further were resized onto the output's pixels before, by the same weights.
+
+    Where the image is turned, sheared or distorted, each pixel is the mean of two bilinear samples per axis that lie
     δ = min(1, √(⅔ (s² − 1))) image pixels apart (0 where s ≤ 1). Up to s = 1.6 that kernel has the variance of the
-    triangle of width s which `tf.image.resize(antialias=True)` uses; it sums to one everywhere, and needs three taps an
-    axis for any s ≤ 2. Larger shrinking is done before, by whole factors. Lens distortion changes s from place to
-    place, and δ follows; a barrel's corners that shrink by more than 1.6 beyond the whole factors alias a little.
+    triangle; it sums to one everywhere, and needs three taps an axis for any s ≤ 2. Larger shrinking is done before, by
+    whole factors. Lens distortion changes s from place to place, and δ follows; a barrel's corners that shrink by more
+    than 1.6 beyond the whole factors alias a little.
 
     compiled: by XLA, in kernels of their own: of two in one it would make a loop that repeats the first for every use.
     """
     kernel = (lambda f: tf.function(f, jit_compile=True, autograph=False)) if compiled else lambda f: f
     if not policy.axis_aligned:
         return kernel(lambda *given: _at_once(*given, policy, uniform))(*region)
-    rows, row_weights, columns, column_weights = kernel(lambda *given: _all_taps(*given, policy, uniform))(*region[1:])
+    rows, row_weights, columns, column_weights = kernel(lambda *given: _scaled_taps(*given, policy))(*region[1:])
     lines = kernel(_down)(region.pixels, rows, row_weights)
     image = kernel(_along)(lines, columns, column_weights)
-    if policy.fill is not None:
-        image += _beyond(row_weights, column_weights, policy.fill)
+    if policy.border not in (None, "reflect"):
+        image += _beyond(row_weights, column_weights, policy.border)
     return image
 
 
 def _down(pixels, rows, weights):
-    """float32 (batch, size, 3 · width): weighted sums of three rows each; rows and weights (batch, size, 1), thrice."""
+    """float32 (batch, size, 3 · width): weighted sums of rows; rows and weights (batch, size, 1) per tap."""
     taps = (tf.gather(pixels, row[:, :, 0], axis=1, batch_dims=1) for row in rows)
     return reduce(add, (weight * tf.cast(tap, tf.float32) for weight, tap in zip(weights, taps, strict=True)))
 
 
 def _along(lines, columns, weights):
-    """(batch, size, size, 3): weighted sums of three columns each; columns and weights (batch, 1, size), thrice."""
-    batch, size, width = lines.shape[0] or tf.shape(lines)[0], lines.shape[1], lines.shape[2] or tf.shape(lines)[2]
-    begin = tf.reshape(tf.range(batch * size) * (width // 3), (batch, size, 1))
-    lines = tf.reshape(lines, (-1, 3))
-    taps = (tf.gather(lines, begin + column) for column in columns)
+    """(batch, size, size, 3): weighted sums of columns; columns and weights (batch, 1, size) per tap."""
+    pixels = tf.reshape(lines, (tf.shape(lines)[0], lines.shape[1], -1, 3))
+    taps = (tf.gather(pixels, column[:, 0], axis=2, batch_dims=1) for column in columns)
     return reduce(add, (weight[..., None] * tap for weight, tap in zip(weights, taps, strict=True)))
+
+
+def _scaled_taps(frame, matrix, policy):
+    """Four indices and weights along each axis, where the image only scales, as `_all_taps` gives three."""
+    y, x = coordinates(matrix, policy, None)
+    scale = tf.abs(tf.linalg.diag_part(matrix[:, :, :2]))[..., None, None]
+    frame = frame[..., None, None]
+    along_y = _triangle_taps(y, scale[:, 0], frame[:, :, 0], policy.border)
+    return *along_y, *_triangle_taps(x, scale[:, 1], frame[:, :, 1], policy.border)
+
+
+def _triangle_taps(centre, scale, frame, border):
+    """Indices into the region and weights of the four pixels along one axis from which `centre` is interpolated."""
+    count, start, whole = frame[:, 0], frame[:, 1], frame[:, 2]
+    half = tf.clip_by_value(scale, 1, 2)
+    first = tf.floor(centre - half + 0.5)
+    positions = [first + k for k in range(4)]
+    weights = [_triangle((position + 0.5 - centre) / half) for position in positions]
+    indices = [tf.cast(position, tf.int32) + start for position in positions]
+    inside = [
+        tf.where((index >= 0) & (index < whole), weight, 0) for index, weight in zip(indices, weights, strict=True)
+    ]
+    total = reduce(add, inside if border is None else weights)
+    if border == "reflect":
+        indices = [reflected(index, whole) for index in indices]
+    else:
+        weights = inside
+    return [tf.clip_by_value(index - start, 0, count - 1) for index in indices], [weight / total for weight in weights]
 
 
 def _at_once(pixels, frame, matrix, policy, uniform):
@@ -88,7 +123,7 @@ def _squared_scale(matrix, policy, uniform):
 
 
 def coordinates(matrix, policy: Policy, uniform):
-    """Where in the image the centres of the output's pixels lie: y and x that broadcast to (batch, size, size).
+    """Where in the region the centres of the output's pixels lie: y and x that broadcast to (batch, size, size).
 
     Axis-aligned policies give y of shape (batch, size, 1) and x of (batch, 1, size), so that all that depends on one
     of them costs next to nothing.
@@ -114,10 +149,9 @@ def _taps(centre, apart, frame, reflect: bool):
         position = first + k
         distance = position + 0.5 - centre
         weight = (_triangle(distance - half) + _triangle(distance + half)) / 2
-        index = tf.cast(position, tf.int32)
+        index = tf.cast(position, tf.int32) + start
         if reflect:
-            index = tf.where(index < 0, -1 - index, index)
-            index = tf.where(index < whole, index, 2 * whole - 1 - index)
+            index = reflected(index, whole)
         else:
             weight = tf.where((index >= 0) & (index < whole), weight, 0.0)
         indices.append(tf.clip_by_value(index - start, 0, count - 1))

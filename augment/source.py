@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from .draws import bits
+from .pixel_range import check_images
 from .policy import PolicyError
 
 SHUFFLE_BUFFER = 1024  # examples held back to shuffle a stream; a Source is shuffled as a whole at no cost
@@ -208,6 +209,7 @@ def _from_arrays(images, labels) -> Source:
                 f"images have shape {images.shape} and labels {part.shape}; expected (n, height, width, channels), or "
                 "n byte strings, and n labels"
             )
+    check_images(images)
 
     def read(index):
         return tf.nest.map_structure(lambda table: tf.gather(table, index), (images, labels))

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import augment
+from augment.pixel_range import range_fault
 from recipes.data.finding import Finding
 from recipes.data.folders.layout import Layout
 from recipes.data.labels import as_labels, classes_of, positions_of
@@ -225,10 +226,7 @@ def check_pixels(images: np.ndarray, name: str = "images", brightest: float | No
     if images.dtype.kind not in "fiu":
         raise DataError(f"{name} are {images.dtype}; expected uint8 or float in 0..255")
     low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 255.0)
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise DataError(f"{name} hold values that are not finite")
-    if low < 0 or high > 255:
-        raise DataError(f"{name} range over {low:g}..{high:g}; expected 0..255 RGB: undo your preprocessing first")
-    if max(high, brightest or 0) <= 1.0 and images.dtype.kind == "f" and high > 0:
-        raise DataError(f"{name} range over {low:g}..{high:g}; expected 0..255: multiply them by 255")
+    fault = range_fault(low, high, floating=images.dtype.kind == "f" and (brightest or 0) <= 1)
+    if fault:
+        raise DataError(f"{name} {fault}")
     return images.astype(np.float32)

@@ -25,6 +25,22 @@ def test_ten_crops_of_one_scale_are_slices_and_their_mirror_images():
     np.testing.assert_array_equal(got, slices + [crop[:, ::-1] for crop in slices])
 
 
+@pytest.mark.parametrize(("height", "width"), [(41, 55), (43, 57), (42, 83), (100, 67)])
+def test_crops_lie_where_torchvisions_do(height, width):
+    """Resize, then CenterCrop and the corners, in integers after torchvision's documentation."""
+    image = RNG.integers(0, 256, (height, width, 3), np.uint8)
+    for scale in (24, 33, 41):
+        short, long = min(height, width), max(height, width)
+        high, wide = (scale, int(scale * long / short)) if height <= width else (int(scale * long / short), scale)
+        resized = tf.image.resize(image, (high, wide), antialias=True).numpy()
+        places = [(int(round((high - 24) / 2.0)), int(round((wide - 24) / 2.0)))]
+        places += [(0, 0), (0, wide - 24), (high - 24, 0), (high - 24, wide - 24)]
+        wanted = [resized[top : top + 24, left : left + 24] for top, left in places]
+        np.testing.assert_allclose(augment.multicrop((scale,), 5, 24)(image), wanted, atol=0.02)
+        plain = augment.centre_crop(image.astype(np.float32), Policy.none(24, short_side=scale))
+        np.testing.assert_allclose(plain, wanted[0], atol=0.02)
+
+
 @pytest.mark.parametrize("crops", [1, 5, 10])
 def test_number_and_order_of_crops(crops):
     one, all_scales = augment.multicrop((32,), crops, 24), augment.multicrop((24, 32, 64), crops, 24)

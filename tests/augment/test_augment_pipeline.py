@@ -63,13 +63,17 @@ def test_all_kinds_of_dataset_give_the_same_pixels():
     assert list(results[0][1]) == list(range(11))
 
 
-def test_independent_of_batching_and_of_order():
-    whole = collect(augment.epoch(source(), POLICY, batch_size=11, seed=5))
-    small = collect(augment.epoch(source(), POLICY, batch_size=3, seed=5))
-    ordered = collect(augment.epoch(source(), POLICY, batch_size=3, seed=5, shuffle=False))
+@pytest.mark.parametrize("policy", [POLICY, Policy(8, (8, 14), pca=0.1, contrast=(0.5, 1.5), saturation=(0.5, 1.5))])
+@pytest.mark.parametrize("side", [14, 600])
+def test_independent_of_batching_and_of_order(policy, side):
+    """Within the 0.05 of 255 that the documentation states, also in large images of black and white noise."""
+    images = np.repeat(255 * RNG.integers(0, 2, (11, side, side, 1), np.uint8), 3, -1)
+    whole = collect(augment.epoch((images, LABELS), policy, batch_size=11, seed=5))
+    small = collect(augment.epoch((images, LABELS), policy, batch_size=3, seed=5))
+    ordered = collect(augment.epoch((images, LABELS), policy, batch_size=3, seed=5, shuffle=False))
     np.testing.assert_array_equal(whole[1], small[1])
-    np.testing.assert_allclose(whole[0], small[0], atol=1e-3)
-    np.testing.assert_allclose(ordered[0][whole[1]], whole[0], atol=1e-3)
+    np.testing.assert_allclose(whole[0], small[0], atol=0.05)
+    np.testing.assert_allclose(ordered[0][whole[1]], whole[0], atol=0.05)
 
 
 @pytest.mark.parametrize("dataset", [pytest.param(source, marks=pytest.mark.slow), stream])
@@ -91,7 +95,7 @@ def test_a_restart_at_any_batch_sees_the_rest_of_the_epoch(dataset):
 
 @pytest.mark.parametrize("count, mixup", [(2, 0.4), (4, 0.0)])
 def test_shards_are_slices_of_the_batches(count, mixup):
-    """Pixel for pixel, from any batch on; of a last batch of three a fourth shard has nothing."""
+    """From any batch on; of a last batch of three a fourth shard has nothing."""
     policy, how = replace(POLICY, mixup=mixup, cutmix=mixup), dict(batch_size=4, seed=5, epoch=1, classes=11)
     wanted = list(augment.epoch(source(), policy, first_batch=1, **how))
     for index in range(count):
@@ -222,10 +226,10 @@ def test_the_cache_follows_a_stream_that_reshuffles_itself():
 def test_pipelines_may_share_a_cache():
     cache, other = augment.Cache(), tf.data.Dataset.from_tensor_slices((PNGS[::-1], LABELS[::-1]))
     for dataset in (stream(), other):
-        for policy in (Policy(4, (4, 5), pca=0.0), Policy(8, (8, 14), pca=0.0)):  # the second needs twice the pixels
+        for policy in (Policy(2, (2, 3), pca=0.0), Policy(8, (8, 14), pca=0.0)):  # the second needs twice the pixels
             wanted = collect(augment.epoch(dataset, policy, batch_size=4, shuffle=False))
             got = collect(augment.pipeline(dataset, policy, batch_size=4, shuffle=False, cache=cache))
-            np.testing.assert_allclose(got[0], wanted[0], atol=1)
+            np.testing.assert_allclose(got[0], wanted[0], atol=12 if policy.size == 2 else 0)  # in noise
             np.testing.assert_array_equal(got[1], wanted[1])
     assert len(os.listdir(cache._folder.name)) == 22, "each image twice: halved and whole"
 
@@ -326,9 +330,9 @@ def test_large_photos_are_cached_no_finer_than_their_smallest_crop_needs():
     from augment.cache import decode_for
 
     content = tf.io.encode_jpeg(np.zeros((800, 1000, 3), np.uint8))
-    assert decode_for(content, Policy(32, (40, 80))).shape == (100, 125, 3)  # 800 / 80 = 10: an eighth
-    assert decode_for(content, Policy(32, None, area=(0.08, 1.0))).shape == (200, 250, 3)
-    assert decode_for(tf.io.encode_png(np.zeros((90, 70, 3), np.uint8)), Policy(32, (32, 35))).shape == (45, 35, 3)
+    assert decode_for(content, Policy(32, (40, 80))).shape == (200, 250, 3)  # 800 / 80 = 10, twice as fine
+    assert decode_for(content, Policy(32, None, area=(0.08, 1.0))).shape == (400, 500, 3)
+    assert decode_for(tf.io.encode_png(np.zeros((180, 140, 3), np.uint8)), Policy(32, (32, 35))).shape == (90, 70, 3)
 
 
 def test_extra_is_called_on_every_batch():
@@ -397,3 +401,61 @@ def test_wrong_datasets_are_refused_where_they_are_passed(dataset, said):
 def test_wrong_options_are_refused(options):
     with pytest.raises(PolicyError, match="|".join(options)):
         augment.pipeline((IMAGES, LABELS), POLICY, **options)
+
+
+FRACTIONS = (IMAGES / 255).astype(np.float32)
+
+
+def as_stream(images):
+    return tf.data.Dataset.from_tensor_slices((images, LABELS[: len(images)]))
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (FRACTIONS, "multiply them by 255"),
+        (FRACTIONS.astype(np.float64), "multiply them by 255"),
+        (FRACTIONS * 510 - 255, "undo your preprocessing"),
+        (FRACTIONS * 300, "undo your preprocessing"),
+        (IMAGES.astype(np.int32) * 2, "undo your preprocessing"),
+        (np.full_like(FRACTIONS, np.nan), "not finite|undo"),
+    ],
+)
+@pytest.mark.parametrize(
+    "entrance",
+    [
+        lambda images: list(augment.pipeline((images, LABELS), POLICY, batch_size=4)),
+        lambda images: list(augment.pipeline(as_stream(images), POLICY, batch_size=4)),
+        lambda images: augment.apply(images, POLICY, seed=0),
+        lambda images: tf.function(lambda x: augment.apply(x, POLICY, seed=0))(images),
+        lambda images: augment.centre_crop(images[0], Policy.none(8)),
+        lambda images: augment.preview(as_stream(images), POLICY, rows=1),
+        lambda images: augment.fit_pca((images, LABELS)),
+        lambda images: augment.fit_pca(as_stream(images)),
+        lambda images: augment.multicrop((8,), 1, 8)(images[0]),
+        lambda images: augment.whole(images[0], 8),
+    ],
+    ids=[
+        "arrays",
+        "stream",
+        "apply",
+        "apply in a graph",
+        "centre",
+        "preview",
+        "pca",
+        "pca stream",
+        "multicrop",
+        "whole",
+    ],
+)
+def test_values_other_than_0_to_255_are_refused_at_every_entrance(images, said, entrance):
+    with pytest.raises((PolicyError, tf.errors.InvalidArgumentError), match=said):
+        entrance(images)
+
+
+def test_dark_images_and_masks_of_a_stream_are_no_fault():
+    dark = np.zeros_like(FRACTIONS)
+    dark[:, :2] = 1
+    images, _ = collect(augment.epoch(as_stream(dark), Policy.none(8), batch_size=4))
+    assert images.min() >= 0 and images.max() <= 1
+    assert augment.apply(np.zeros_like(FRACTIONS), POLICY, seed=0).numpy().max() == 0
