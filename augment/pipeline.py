@@ -57,8 +57,8 @@ def epoch(
     before it.
 
     shard: (index, count): of every batch the slice that `numpy.array_split(batch, count)[index]` is, but for rounding
-        (at most 0.05 of 255), for one of several machines; nothing but that is decoded, and where images are mixed the one before it. A last
-        batch that leaves nothing for the slice is not there. For a dataset with random access.
+        (at most 0.05 of 255), for one of several machines; nothing but that is decoded, and where images are mixed the
+        one before it. A last batch that leaves nothing for the slice is not there. For a dataset with random access.
     """
     epochs = tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64))
     source = as_source(dataset)
