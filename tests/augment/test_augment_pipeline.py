@@ -461,7 +461,7 @@ def test_values_other_than_0_to_255_are_refused(images, said):
 
 def test_a_streams_preprocessed_image_is_named():
     images = np.concatenate([IMAGES[:3].astype(np.float32), FRACTIONS[3:4] - 1])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="cannot read example 3: .*undo your preprocessing"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"cannot read example 3: .*undo your preprocessing"):
         list(augment.epoch(as_stream(images), POLICY, batch_size=4))
 
 
