@@ -465,9 +465,13 @@ def test_a_streams_preprocessed_image_is_named():
         list(augment.epoch(as_stream(images), POLICY, batch_size=4))
 
 
-def test_dark_images_and_masks_of_a_stream_are_no_fault():
-    dark = np.zeros_like(FRACTIONS)
-    dark[:, :2] = 1
-    images, _ = collect(augment.epoch(as_stream(dark), Policy.none(8), batch_size=4))
+def test_dark_images_among_others_and_masks_are_no_fault():
+    masks = np.zeros_like(FRACTIONS)
+    masks[:, :2] = 1
+    images, _ = collect(augment.epoch(as_stream(masks), Policy.none(8), batch_size=4))
     assert images.min() >= 0 and images.max() <= 1
+    one_dark = np.concatenate([FRACTIONS[:1], IMAGES[1:].astype(np.float32)])
+    for dataset in (as_stream(one_dark), (one_dark, LABELS)):
+        images, _ = collect(augment.epoch(dataset, Policy.none(8), batch_size=11, shuffle=False))
+        assert images[0].max() <= 1 and images[1:].max() > 200
     assert augment.apply(np.zeros_like(FRACTIONS), POLICY, seed=0).numpy().max() == 0
