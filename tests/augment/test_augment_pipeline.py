@@ -474,4 +474,4 @@ def test_dark_images_among_others_and_masks_are_no_fault():
     for dataset in (as_stream(one_dark), (one_dark, LABELS)):
         images, _ = collect(augment.epoch(dataset, Policy.none(8), batch_size=11, shuffle=False))
         assert images[0].max() <= 1 and images[1:].max() > 200
-    assert augment.apply(np.zeros_like(FRACTIONS), POLICY, seed=0).numpy().max() == 0
+    assert augment.apply(np.zeros_like(FRACTIONS), Policy.none(8), seed=0).numpy().max() == 0
