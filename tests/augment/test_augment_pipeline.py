@@ -442,14 +442,6 @@ def test_values_of_0_to_1_are_refused_at_every_entrance(entrance):
         entrance(FRACTIONS)
 
 
-<<<<<<< HEAD
-def test_dark_images_and_masks_of_a_stream_are_no_fault():
-    dark = np.zeros_like(FRACTIONS)
-    dark[:, :2] = 1
-    images, _ = collect(augment.epoch(as_stream(dark), Policy.none(8), batch_size=4))
-    assert images.min() >= 0 and images.max() <= 1
-    assert augment.apply(np.zeros_like(FRACTIONS), POLICY, seed=0).numpy().max() == 0
-=======
 @pytest.mark.parametrize(
     ("images", "said"),
     [
@@ -483,4 +475,3 @@ def test_dark_images_among_others_and_masks_are_no_fault():
         images, _ = collect(augment.epoch(dataset, Policy.none(8), batch_size=11, shuffle=False))
         assert images[0].max() <= 1 and images[1:].max() > 200
     assert augment.apply(np.zeros_like(FRACTIONS), Policy.none(8), seed=0).numpy().max() == 0
->>>>>>> b
