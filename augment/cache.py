@@ -113,7 +113,7 @@ def _fineness(policy: Policy) -> str:
 
 
 def coarsest(policy: Policy, height, width) -> tf.Tensor:
-    """Return the largest power of two, at most 8, at which an image's smallest crop still is twice as fine as the output.
+    """Return the largest power of two, at most 8, at which an image's smallest crop is twice as fine as the output.
 
     Half of that shrinking would show: what is left to the sampler would be too little to filter.
     """

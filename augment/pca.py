@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from .decode import decode
 from .guard import guarded
+from .pixel_range import range_fault
+from .policy import PolicyError
 from .region import as_rgb
 from .source import as_source
 
@@ -40,7 +42,8 @@ def fit_pca(dataset) -> PCA:
 
     dataset: as for `pipeline`.
 
-    Raises: tf.errors.InvalidArgumentError naming an example that cannot be decoded; ValueError for no pixels at all.
+    Raises: tf.errors.InvalidArgumentError naming an example that cannot be decoded or is not in 0..255; ValueError for
+        no pixels at all; PolicyError for floats of 0..1.
 
     >>> augment.pipeline(dataset, augment.Policy(pca=0.1), batch_size=64, pca=augment.fit_pca(dataset))
     """
@@ -54,13 +57,18 @@ def fit_pca(dataset) -> PCA:
 
     once = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64))
     zero = (tf.zeros((), tf.float64), tf.zeros(3, tf.float64), tf.zeros((3, 3), tf.float64))
-    batches = guarded(as_source(dataset), moments, 16, epochs=once)
+    source = as_source(dataset)
+    batches = guarded(source, moments, 16, epochs=once)
     sums = batches.reduce(
         zero, lambda sums, more: tuple(a + tf.reduce_sum(b, 0) for a, b in zip(sums, more, strict=True))
     )
     count, total, squares = (value.numpy() for value in sums)
     if count == 0:
         raise ValueError("the dataset holds no pixels; expected at least one image")
+    root_mean_square = 255 * np.sqrt(np.trace(squares) / count / 3)
+    fault = range_fault(0.0, root_mean_square, floating=source.element_spec[0].dtype.is_floating)
+    if fault:
+        raise PolicyError(f"the dataset's images {fault}")
     mean = total / count
     eigenvalues, eigenvectors = np.linalg.eigh(squares / count - np.outer(mean, mean))
     return PCA(mean, np.maximum(eigenvalues[::-1], 0), eigenvectors[:, ::-1])

@@ -11,7 +11,7 @@ from .draws import SLOTS, uniforms
 from .guard import guarded
 from .mix import erase, mix, soft_labels
 from .pca import IMAGENET_PCA, PCA
-from .pixel_range import check_images
+from .pixel_range import check_images, checked_batch
 from .policy import Policy, PolicyError
 from .region import Region, capacity, cut_out, fetch, open_image, pixel_type, plan
 from .resample import resample
@@ -57,8 +57,8 @@ def epoch(
     before it.
 
     shard: (index, count): of every batch the slice that `numpy.array_split(batch, count)[index]` is, but for rounding
-        (at most 0.05 of 255), for one of several machines; nothing but that is decoded, and where images are mixed the one before it. A last
-        batch that leaves nothing for the slice is not there. For a dataset with random access.
+        (at most 0.05 of 255), for one of several machines; nothing but that is decoded, and where images are mixed the
+        one before it. A last batch that leaves nothing for the slice is not there. For a dataset with random access.
     """
     epochs = tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64))
     source = as_source(dataset)
@@ -100,7 +100,8 @@ def _applied(policy: Policy):
         examples = tf.data.Dataset.from_tensor_slices(images).enumerate()
         examples = examples.map(tf.autograph.experimental.do_not_convert(prepare), num_parallel_calls=tf.data.AUTOTUNE)
         batches = examples.padded_batch(tf.shape(images, tf.int64)[0], _shapes(policy))
-        return _rendered(*batches.get_single_element(), policy, IMAGENET_PCA)
+        region, uniform = batches.get_single_element()
+        return _rendered(_in_range(region, images.dtype), uniform, policy, IMAGENET_PCA)
 
     return tf.function(whole, autograph=False)
 
@@ -142,6 +143,11 @@ def _compiled(policy: Policy, pca: PCA):
 def _rendered(region, uniform, policy, pca):
     images = _compiled(policy, pca)(region, uniform)
     return with_extra(images, policy)
+
+
+def _in_range(region, image_type: tf.DType) -> Region:
+    """Return regions of a batch whose images' values are floats only if those are not of 0..1."""
+    return region._replace(pixels=checked_batch(region.pixels)) if image_type.is_floating else region
 
 
 def with_extra(images, policy: Policy) -> tf.Tensor:
@@ -193,7 +199,7 @@ def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca
 
     @tf.autograph.experimental.do_not_convert
     def finish(region, uniform, labels):
-        images = _rendered(region, uniform, policy, pca or IMAGENET_PCA)
+        images = _rendered(_in_range(region, image.dtype), uniform, policy, pca or IMAGENET_PCA)
         if not policy.mixes:
             return images, labels
         images, labels = mix(images, soft_labels(labels, classes), policy, uniform)

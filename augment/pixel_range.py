@@ -41,29 +41,40 @@ def check_images(images, name: str = "images") -> None:
 
 
 def checked(image) -> tf.Tensor:
-    """Return the pixels of one image after checking them, in a graph when it runs.
+    """Return the pixels of one image after checking that they are in 0..255 (uint16: 0..65535).
 
-    A dark image may be no brighter than 1 of 255, so floats of 0..1 are refused only where some have a fraction.
+    Outside of graphs, floats of 0..1 are refused too, unless all are whole numbers as in a mask. In a graph that is
+    left to `checked_batch`, for one image of many may be as dark as that.
 
-    Raises: PolicyError, or in a graph tf.errors.InvalidArgumentError, for values that are not in 0..255 (uint16:
-        0..65535), and for floats of 0..1.
+    Raises: PolicyError, or in a graph tf.errors.InvalidArgumentError.
     """
     if image.dtype in (tf.uint8, tf.uint16):
         return image
-    pixels = tf.cast(image, tf.float32)
-    low, high = tf.reduce_min(pixels), tf.reduce_max(pixels)
-    within = (low >= 0) & (high <= _highest(image.dtype))  # false for NaN too
-    scaled = (high <= 1) & tf.reduce_any(pixels != tf.round(pixels))
+    low, high = (tf.cast(bound(image), tf.float32) for bound in (tf.reduce_min, tf.reduce_max))
     if hasattr(image, "numpy"):
-        if not (within and not scaled):
-            raise PolicyError(f"image values {range_fault(float(low), float(high), floating=True)}")
+        fault = range_fault(float(low), float(high), floating=bool(_fractions(image)))
+        if fault:
+            raise PolicyError(f"image values {fault}")
         return image
-    checks = [
-        tf.debugging.Assert(within, ["image values range over", low, high, _UNDO]),
-        tf.debugging.Assert(~scaled, ["image values range over", low, high, _MULTIPLY]),
-    ]
-    with tf.control_dependencies(checks):
+    within = (low >= 0) & (high <= 255)  # false for NaN too
+    with tf.control_dependencies([tf.debugging.Assert(within, ["image values range over", low, high, _UNDO])]):
         return tf.identity(image)
+
+
+def checked_batch(pixels) -> tf.Tensor:
+    """Return the pixels of a batch of floating-point images after refusing those of 0..1.
+
+    Raises: tf.errors.InvalidArgumentError, in a graph.
+    """
+    high = tf.reduce_max(pixels)
+    said = ["images of a batch range up to", high, _MULTIPLY]
+    with tf.control_dependencies([tf.debugging.Assert((high > 1) | ~_fractions(pixels), said)]):
+        return tf.identity(pixels)
+
+
+def _fractions(pixels):
+    """Whether any value is not a whole number."""
+    return tf.reduce_any(pixels != tf.round(pixels)) if pixels.dtype.is_floating else tf.constant(False)
 
 
 def _highest(dtype) -> float:

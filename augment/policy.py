@@ -35,8 +35,9 @@ class Policy:
 
     size:       side of the square output, pixels.
     short_side: (low, high) pixels to which the short side is scaled before a size × size patch is cut at random.
-    area:       (low, high) share of the image's area that the patch covers, instead of `short_side` (Inception style;
-                clipped where it would not fit the image).
+    area:       (low, high) share of the image's area that the patch covers, instead of `short_side`. As in the
+                RandomResizedCrop of torchvision, it is drawn up to ten times until it fits; otherwise it is the largest
+                central patch.
     aspect:     (low, high) width / height of that patch, log-uniform; only with `area`.
     flip:       probability of a horizontal mirror image.
     translate:  shift in both directions, fraction of the patch's side.

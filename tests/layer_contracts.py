@@ -85,12 +85,6 @@ CONTRACTS = {
         fractional(mode="random", overlapping=False), (13, 10, 3), has_rate=False, exact_mean=False
     ),
     "Maxout": Contract(lambda rate=0, seed=1: layers.Maxout(4, 3), (6,), random=False, has_rate=False),
-    "Maxout, channels first": Contract(
-        lambda rate=0, seed=1: layers.Maxout(4, 2, kernel_size=(3,), data_format="channels_first"),
-        (3, 7),
-        random=False,
-        has_rate=False,
-    ),
     "Maxout convolution": Contract(
         lambda rate=0, seed=1: layers.Maxout(4, 2, kernel_size=(3, 3), padding="same"),
         (7, 7, 3),

@@ -321,7 +321,7 @@ def test_resized_sides_and_centre_crops_are_torchvisions(scale):
         resized = geometry.resized_size(height, width, scale).numpy()
         assert resized.tolist() == (wanted if height <= width else wanted[::-1])
         corner = geometry.centre_corner(resized, 24).numpy()
-        assert corner.tolist() == [int(round((side - 24) / 2.0)) for side in resized.tolist()]
+        assert corner.tolist() == [round((side - 24) / 2.0) for side in resized.tolist()]
 
 
 @settings(max_examples=40, deadline=None)

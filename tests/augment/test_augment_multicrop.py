@@ -33,7 +33,7 @@ def test_crops_lie_where_torchvisions_do(height, width):
         short, long = min(height, width), max(height, width)
         high, wide = (scale, int(scale * long / short)) if height <= width else (int(scale * long / short), scale)
         resized = tf.image.resize(image, (high, wide), antialias=True).numpy()
-        places = [(int(round((high - 24) / 2.0)), int(round((wide - 24) / 2.0)))]
+        places = [(round((high - 24) / 2.0), round((wide - 24) / 2.0))]
         places += [(0, 0), (0, wide - 24), (high - 24, 0), (high - 24, wide - 24)]
         wanted = [resized[top : top + 24, left : left + 24] for top, left in places]
         np.testing.assert_allclose(augment.multicrop((scale,), 5, 24)(image), wanted, atol=0.02)

@@ -411,17 +411,6 @@ def as_stream(images):
 
 
 @pytest.mark.parametrize(
-    ("images", "said"),
-    [
-        (FRACTIONS, "multiply them by 255"),
-        (FRACTIONS.astype(np.float64), "multiply them by 255"),
-        (FRACTIONS * 510 - 255, "undo your preprocessing"),
-        (FRACTIONS * 300, "undo your preprocessing"),
-        (IMAGES.astype(np.int32) * 2, "undo your preprocessing"),
-        (np.full_like(FRACTIONS, np.nan), "not finite|undo"),
-    ],
-)
-@pytest.mark.parametrize(
     "entrance",
     [
         lambda images: list(augment.pipeline((images, LABELS), POLICY, batch_size=4)),
@@ -448,14 +437,41 @@ def as_stream(images):
         "whole",
     ],
 )
-def test_values_other_than_0_to_255_are_refused_at_every_entrance(images, said, entrance):
-    with pytest.raises((PolicyError, tf.errors.InvalidArgumentError), match=said):
-        entrance(images)
+def test_values_of_0_to_1_are_refused_at_every_entrance(entrance):
+    with pytest.raises((PolicyError, tf.errors.InvalidArgumentError), match="multiply them by 255"):
+        entrance(FRACTIONS)
 
 
-def test_dark_images_and_masks_of_a_stream_are_no_fault():
-    dark = np.zeros_like(FRACTIONS)
-    dark[:, :2] = 1
-    images, _ = collect(augment.epoch(as_stream(dark), Policy.none(8), batch_size=4))
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (FRACTIONS.astype(np.float64), "multiply them by 255"),
+        (FRACTIONS * 510 - 255, "undo your preprocessing"),
+        (FRACTIONS * 300, "undo your preprocessing"),
+        (IMAGES.astype(np.int32) * 2, "undo your preprocessing"),
+        (np.full_like(FRACTIONS, np.nan), "not finite"),
+    ],
+)
+def test_values_other_than_0_to_255_are_refused(images, said):
+    with pytest.raises(PolicyError, match=said):
+        augment.pipeline((images, LABELS), POLICY, batch_size=4)
+    with pytest.raises(PolicyError, match=said):
+        augment.centre_crop(images[0], Policy.none(8))
+
+
+def test_a_streams_preprocessed_image_is_named():
+    images = np.concatenate([IMAGES[:3].astype(np.float32), FRACTIONS[3:4] - 1])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"cannot read example 3: .*undo your preprocessing"):
+        list(augment.epoch(as_stream(images), POLICY, batch_size=4))
+
+
+def test_dark_images_among_others_and_masks_are_no_fault():
+    masks = np.zeros_like(FRACTIONS)
+    masks[:, :2] = 1
+    images, _ = collect(augment.epoch(as_stream(masks), Policy.none(8), batch_size=4))
     assert images.min() >= 0 and images.max() <= 1
-    assert augment.apply(np.zeros_like(FRACTIONS), POLICY, seed=0).numpy().max() == 0
+    one_dark = np.concatenate([FRACTIONS[:1], IMAGES[1:].astype(np.float32)])
+    for dataset in (as_stream(one_dark), (one_dark, LABELS)):
+        images, _ = collect(augment.epoch(dataset, Policy.none(8), batch_size=11, shuffle=False))
+        assert images[0].max() <= 1 and images[1:].max() > 200
+    assert augment.apply(np.zeros_like(FRACTIONS), Policy.none(8), seed=0).numpy().max() == 0

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -56,6 +57,9 @@ class MirroredEngine(Engine):
 
     def stream(self, batches: tf.data.Dataset) -> Iterator:
         return iter(self._distributed(batches))
+
+    def step(self, batch: Any) -> dict:
+        return self._step(batch)
 
     def _distributed(self, batches):
         """A slice for each replica at a time; on its device ahead of time."""
