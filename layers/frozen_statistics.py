@@ -74,7 +74,8 @@ def frozen_class(cls: type) -> type:
         return config if cls is BatchNormalization else {**config, "unfrozen": _reference(cls)}
 
     members = {"call": call, "get_config": get_config, "from_config": classmethod(_from_config), "unfrozen": cls}
-    frozen = type("FrozenBatchNormalization", (cls,), {**members, "__module__": __name__})
+    # Its name is that of `cls`, for .weights.h5 files name layers by it: they fit the frozen and the other layer.
+    frozen = type(cls.__name__, (cls,), {**members, "__module__": __name__})
     register = keras.saving.register_keras_serializable("layers", "FrozenBatchNormalization")
     register(frozen)
     if cls is not BatchNormalization:

@@ -94,7 +94,7 @@ def _batches(data):
         batches = (data[i] for i in range(data.num_batches))
     else:
         batches = data
-    return (batch[0] if isinstance(batch, (tuple, list)) else batch for batch in batches)
+    return (batch[0] if isinstance(batch, tuple) else batch for batch in batches)
 
 
 def _is_py_dataset(data):

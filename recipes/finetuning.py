@@ -67,7 +67,7 @@ def finetune(
                 path,label, "tfds:NAME", (images, labels), a tf.data.Dataset of (image or encoded bytes, label); None
                 or "digits": the embedded handwritten digits.
     backbone:   "auto", a keras.applications call such as "MobileNetV2(alpha=0.35)", a .keras file, a keras.Model,
-                "glyphs".
+                "glyphs", or a run (a Result, its folder, or its model.keras), whose network is taken without its head.
     recipe:     "auto" (measured, see `plan`), "probe", "few", "all", "scratch", one of these `adjusted`, or a Recipe.
     validation: None (the dataset's own split, else a stratified fifth), a fraction, or a dataset. A part that is split
                 off here is trained on as well, once everything has been chosen by it.

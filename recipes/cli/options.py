@@ -20,7 +20,10 @@ DatasetArgument = Annotated[
 RunArgument = Annotated[Path, typer.Argument(help="The folder that `recipes finetune --output` wrote.")]
 BackboneOption = Annotated[
     str,
-    typer.Option(help="auto, a keras.applications call such as 'MobileNetV2(alpha=0.35)', a .keras file, or glyphs."),
+    typer.Option(
+        help="auto, a keras.applications call such as 'MobileNetV2(alpha=0.35)', a .keras file, a run's folder, or "
+        "glyphs."
+    ),
 ]
 WithinOption = Annotated[
     Path | None,

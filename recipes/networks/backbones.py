@@ -83,7 +83,7 @@ def resolve(backbone) -> Backbone:
         raise BackboneError(
             f"backbone is a {type(backbone).__name__}; expected a name, a .keras file, a run or a keras.Model"
         )
-    name = os.fspath(backbone)
+    name = os.path.expanduser(os.fspath(backbone))
     if name == "auto":
         name = default_name()
     if name == "glyphs":
@@ -92,6 +92,8 @@ def resolve(backbone) -> Backbone:
         return _from_model(_load(Path(name)), name)
     if os.path.isdir(name) and name not in constructors():
         return _from_model(_load(_model_of_run(Path(name))), name)
+    if os.sep in name and "(" not in name:
+        raise BackboneError(f"backbone {name!r} does not exist; expected a run's folder or a .keras file")
     return from_applications(name)
 
 

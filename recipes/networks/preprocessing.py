@@ -34,14 +34,16 @@ def plain(model_name: str) -> str:
 def preprocessing_of(model: keras.Model) -> tuple[keras.layers.Layer, ...]:
     """Return the layers from 0..255 RGB to what `model` expects; none where it rescales by itself or is not known.
 
-    A network of keras.applications is known by its name. One of keras-cv without `include_rescaling` takes 0..1.
+    What counts is the network whose weights see the pixels first: `model`, or one nested in it. A network of
+    keras.applications is known by its name. One of keras-cv without `include_rescaling` takes 0..1.
 
     Raises: BackboneError for a network of KerasHub, whose preprocessing is in its preset alone, and for one of
         keras.applications that was built without the preprocessing that belongs into it.
     """
-    package = type(model).__module__.split(".")[0]
     if rescales(model):
         return ()
+    model = _first_network(model)
+    package = _package(model)
     if package == "keras_hub":
         raise BackboneError(
             f"backbone {model.name} is a {type(model).__name__} of KerasHub, which takes preprocessed images; expected "
@@ -65,6 +67,18 @@ def preprocessing_of(model: keras.Model) -> tuple[keras.layers.Layer, ...]:
     return layers
 
 
+def _package(model: keras.Model) -> str:
+    return type(model).__module__.split(".")[0]
+
+
+def _first_network(model: keras.Model) -> keras.Model:
+    """The network whose weights see the pixels first: `model`, or one nested in it."""
+    if _package(model) in ("keras_hub", "keras_cv"):
+        return model
+    first = next((layer for layer in model.layers if layer.weights), None)
+    return _first_network(first) if isinstance(first, keras.Model) else model
+
+
 def rescales(model: keras.Model) -> bool:
     """Whether `model` changes the scale of the pixels before its first weights."""
     for operation in getattr(model, "operations", model.layers):
@@ -73,8 +87,8 @@ def rescales(model: keras.Model) -> bool:
             return True
         if not is_layer and type(operation).__name__ in _ARITHMETIC:
             return True
-        if isinstance(operation, keras.Model):
-            return rescales(operation)
+        if isinstance(operation, keras.Model) and rescales(operation):
+            return True
         if is_layer and operation.weights:
             return False
     return False

@@ -213,6 +213,7 @@ class Record:
         others = [gain for gain in self.ledger if "crops" not in gain.trick]
         self.ledger = (*others, *(row for *_, row in rows))
 
+    @safe_output()
     def evaluable(self, dataset) -> ImageData:
         """The labelled images of `dataset` that `evaluate` judges by."""
         splits = load_data(dataset, tuple(self.class_names))

@@ -10,9 +10,16 @@ _SIGNATURE = "signature_name"
 
 
 def is_image(body: bytes, content_type: str) -> bool:
-    """Return whether a body is an image file: its type says so, or its first bytes do, whatever the type is."""
+    """Return whether a body is an image file.
+
+    Its first bytes say so, or its type does and it does not begin as JSON, or it is of a known format that is not read.
+    """
+    if augment.file_kind(body):
+        return True
+    if body.lstrip()[:1] == b"{":
+        return False
     kind = _typed(content_type).get_content_type()
-    return kind.startswith("image/") or kind == "application/octet-stream" or bool(augment.file_kind(body))
+    return kind.startswith("image/") or kind == "application/octet-stream" or bool(augment.unsupported(body).numpy())
 
 
 def is_form(content_type: str) -> bool:

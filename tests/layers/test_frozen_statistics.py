@@ -122,6 +122,17 @@ def test_one_call_undoes_it(make):
     assert {"gamma", "beta", "moving_mean"} <= moved(model)
 
 
+def test_weight_files_fit_the_frozen_and_the_other_model(tmp_path):
+    """`.weights.h5` files name layers by their classes."""
+    models = [keras.Sequential([keras.Input((4,)), BatchNormalization(), keras.layers.Dense(2)]) for _ in range(3)]
+    layers.freeze_batch_statistics(models[1])
+    for source, target in ((models[0], models[1]), (models[1], models[2])):
+        source.save_weights(tmp_path / "some.weights.h5")
+        target.load_weights(tmp_path / "some.weights.h5")
+        for one, other in zip(source.get_weights(), target.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_a_class_that_is_not_registered_is_given_when_loading(tmp_path):
     model, _ = network(lambda: Unregistered(name="norm"))
     layers.freeze_batch_statistics(model)

@@ -186,6 +186,35 @@ def test_a_network_without_the_preprocessing_that_belongs_into_it_is_rejected(na
         resolve(model)
 
 
+def wrapped(network, *before):
+    images = keras.Input((64, 64, 3))
+    x = images
+    for layer in before:
+        x = layer(x)
+    return keras.Model(images, keras.layers.GlobalAveragePooling2D()(network(x)), name="wrapper")
+
+
+def test_a_nested_network_gets_its_preprocessing():
+    network = keras.applications.MobileNetV2((64, 64, 3), alpha=0.35, include_top=False, weights=None)
+    (layer,) = preprocessing_of(wrapped(network))
+    assert (layer.scale, layer.offset) == (pytest.approx(1 / 127.5), -1)
+    flip = keras.Sequential([keras.Input((64, 64, 3)), keras.layers.RandomFlip()])
+    assert len(preprocessing_of(wrapped(network, flip))) == 1
+    assert preprocessing_of(wrapped(network, flip, keras.layers.Rescaling(1 / 127.5, -1))) == ()
+
+
+def test_a_nested_network_of_kerashub_is_rejected_too():
+    network = keras.applications.MobileNetV2((64, 64, 3), alpha=0.35, include_top=False, weights=None)
+    network.__class__ = type("Backbone", (type(network),), {"__module__": "keras_hub.src.models"})
+    with pytest.raises(BackboneError, match="KerasHub"):
+        preprocessing_of(wrapped(network))
+
+
+def test_a_path_that_does_not_exist_is_called_so():
+    with pytest.raises(BackboneError, match="runs/first' does not exist"):
+        resolve("runs/first")
+
+
 def test_pixels_that_the_network_rescales_by_operations_are_not_rescaled_twice():
     images = keras.Input((None, None, 3))
     model = keras.Model(images, keras.layers.Conv2D(4, 3)(images / 127.5 - 1), name="mobilenetv2_mine")

@@ -161,3 +161,11 @@ def test_the_command_line_does_its_work_when_nobody_reads(tmp_path):
     assert "Error" not in done.stderr and "Exception" not in done.stderr
     assert (tmp_path / "run" / "report.html").is_file()
     assert len(recipes.load(tmp_path / "run").class_names) == 3
+
+
+def test_reading_a_table_prints_to_any_stream(tmp_path, monkeypatch):
+    folder(tmp_path / "photos", 2)
+    rows = [f"{path.relative_to(tmp_path)},{path.parent.name}" for path in sorted(tmp_path.glob("photos/*/*.jpg"))]
+    (tmp_path / "类.csv").write_text("\n".join(["path,label", *rows]), "utf-8")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "cp1252", errors="strict"))
+    assert len(recipes.from_csv(tmp_path / "类.csv").train) == 6

@@ -113,3 +113,21 @@ def test_the_server_reads_files_and_forms(exported, server):
         status, headers, told = send(server[0], body, kind)
         assert (status, headers["content-type"]) == (code, "application/json") and word in told["error"], told
     assert send(server[0], json.dumps({"instances": []}).encode(), "image/jpeg")[0] == 400
+
+
+TIFF = b"II*\x00" + bytes(40)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "expected"),
+    [
+        (b'{"instances": []}', "application/octet-stream", False),
+        (b'\n {"instances": []}', "image/jpeg", False),
+        (b"no image", "application/octet-stream", True),
+        (b"no image", "application/json", False),
+        (TIFF, "application/x-www-form-urlencoded", True),
+        (b"", "application/json", False),
+    ],
+)
+def test_json_is_no_image_and_an_unsupported_format_is_one(body, kind, expected):
+    assert is_image(body, kind) is expected

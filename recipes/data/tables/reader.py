@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.core.output import printable
+from recipes.core.output import printable, safe_output
 from recipes.data.images import Splits, labelled
 from recipes.data.labels import MISSING
 from recipes.data.tables.columns import recognise
@@ -20,6 +20,7 @@ __all__ = ["SPLIT_FOLDERS", "TABLE_SUFFIXES", "from_csv", "read_table"]
 TABLE_SUFFIXES = (".csv", ".tsv")
 
 
+@safe_output()
 def from_csv(
     path, *, within=None, folder=None, image: str | None = None, label: str | None = None, split: str | None = None,
     ignore: Sequence[str] = (),
