@@ -69,6 +69,8 @@ def look_at(data: ImageData, index: int) -> Facts:
             status = os.stat(data.images[index])
         except OSError as error:
             return Facts(error=f"cannot be read: {error.strerror}")
+        except ValueError as error:  # a null byte
+            return Facts(error=f"cannot be read: its path is no path: {error}")
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
             return Facts(error="no regular file: it is a pipe, a device or a folder")
         if status.st_size > MAX_BYTES:

@@ -67,7 +67,8 @@ def _part(part: bytes) -> tuple[str, bool, bytes]:
         raise ValueError("a part of the multipart body has no end of its headers; separate them by an empty line")
     headers = BytesHeaderParser().parsebytes(head.lstrip())
     name = headers.get_param("name", "", header="content-disposition")
-    is_file = headers.get_filename() is not None or headers.get_content_maintype() == "image"
+    kind = headers.get_content_type()
+    is_file = headers.get_filename() is not None or kind.startswith("image/") or kind == "application/octet-stream"
     return str(name), is_file, content
 
 

@@ -131,3 +131,8 @@ TIFF = b"II*\x00" + bytes(40)
 )
 def test_json_is_no_image_and_an_unsupported_format_is_one(body, kind, expected):
     assert is_image(body, kind) is expected
+
+
+def test_a_part_of_bytes_without_a_file_name_is_a_file():
+    head = b'--xyz\r\nContent-Disposition: form-data; name="image"\r\nContent-Type: application/octet-stream\r\n\r\n'
+    assert read_form(head + b"content\r\n--xyz--", "multipart/form-data; boundary=xyz", 2) == ("", [b"content"])
