@@ -50,6 +50,7 @@ class Result(Record):
         write_report(self, path)
 
 
+@safe_output()
 def load(directory: str | Path) -> Result:
     """Return the Result that `Result.save` or `finetune(output=...)` wrote.
 

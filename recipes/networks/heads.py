@@ -12,6 +12,8 @@ _ALONG = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)  # w
 _GLOBAL = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
 _PROBABILITIES = {"softmax", "logsoftmax", "sparsemax"}  # activations, layers and operations
 _CUT_ALWAYS = (keras.layers.Softmax, keras.layers.Activation, keras.layers.Dropout)
+_KEEPS_CHANNELS = (keras.layers.PReLU, keras.layers.GroupNormalization)  # besides `_ALONG`
+FEW = 32  # channels, from which on a last layer that narrows may be an embedding
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,31 @@ def without_head(model: keras.Model) -> keras.Model:
             "features: a feature map (batch, h, w, c) or (batch, c). Give the network without its classifier: "
             "keras.Model(model.inputs, FEATURES)"
         )
+    if scores := _few_scores(cut):
+        raise BackboneError(
+            f"backbone {model.name} ends in {scores} channels, made of more by its layer "
+            f"{_last_with_weights(cut).operation.name!r}: they look like scores of classes; expected features, more "
+            f"than {FEW} channels. Give the network without that layer: keras.Model(model.inputs, FEATURES)"
+        )
     return model if cut is end else cut.network()
+
+
+def _last_with_weights(end: _Place) -> _Place | None:
+    """The last tensor that a layer with weights made, through operations that keep the channels; None without one."""
+    place = end
+    while place is not None and (isinstance(place.operation, _KEEPS_CHANNELS) or not _has_weights(place.operation)):
+        place = place.before()
+    return place
+
+
+def _few_scores(end: _Place) -> int:
+    """How many channels the last layer with weights makes of more; 0 where that is the first layer, or not linear."""
+    place = _last_with_weights(end)
+    before = place and place.before()
+    if before is None or _activation(place.operation) not in ("", "linear") or not before.network().weights:
+        return 0
+    channels, more = place.tensor.shape[-1], before.tensor.shape[-1]
+    return channels if channels and more and channels < more and channels <= FEW else 0
 
 
 def _without_dense(end: _Place) -> _Place | None:

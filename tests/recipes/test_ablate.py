@@ -19,8 +19,8 @@ def photos(tmp_path_factory):
 
 def test_every_trick_has_its_row(photos, monkeypatch):
     """And every training a network of its own, which all begin alike."""
-    starts, train = [], recipes.ablate.__globals__["train"]
-    monkeypatch.setitem(recipes.ablate.__globals__, "train", lambda *a, **k: starts.append(a[0]) or train(*a, **k))
+    starts, train = [], recipes.studies.ablate.train
+    monkeypatch.setattr("recipes.studies.ablate.train", lambda *a, **k: starts.append(a[0]) or train(*a, **k))
     recipe = recipes.adjusted("scratch", size=32, epochs=2, label_smoothing=0.1)
     asked = ("label smoothing", "MixUp", "stochastic depth", "snapshot ensemble")
     told = recipes.ablate(photos, backbone=small_network(), recipe=recipe, tricks=asked)

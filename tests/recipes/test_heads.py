@@ -174,3 +174,39 @@ def test_another_result_is_another_command(run):
     result = run[0]
     other = recipes.finetune(arrays(4), backbone=small_network(seed=3), recipe=recipes.adjusted("probe", size=32))
     assert words(result) == words(result) != words(other)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Scores(L.Layer):
+    """A head of one's own: a Dense layer inside a layer."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.scores = L.Dense(10)
+
+    def build(self, shape):
+        self.scores.build(shape)
+
+    def call(self, x):
+        return keras.ops.softmax(self.scores(x))
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], 10)
+
+
+FEW_SCORES = {
+    "a layer of one's own": lambda net: Scores()(pooled(net)),
+    "convolution, then pooling": lambda net: L.GlobalAveragePooling2D()(L.Conv2D(10, 1)(net.outputs[0])),
+    "a map of scores": lambda net: L.Conv2D(10, 1)(net.outputs[0]),
+    "Dense of a map, then pooling": lambda net: L.GlobalAveragePooling2D()(L.Dense(10)(net.outputs[0])),
+    "an activation with weights": lambda net: L.GlobalAveragePooling2D()(
+        L.PReLU(shared_axes=(1, 2))(L.Conv2D(10, 1)(net.outputs[0]))
+    ),
+}
+
+
+@pytest.mark.parametrize("head", FEW_SCORES.values(), ids=FEW_SCORES)
+def test_a_few_scores_that_cannot_be_cut_are_rejected(head):
+    model, _ = model_of(head)
+    with pytest.raises(BackboneError, match="ends in"):
+        resolve(model)

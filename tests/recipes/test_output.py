@@ -20,7 +20,7 @@ from recipes.training.input.server import serve as input_worker
 
 TEXT = "plan ▶ 3 × 2 … ± 1 \udcff ä 猫\n"
 ROOT = Path(__file__).resolve().parents[2]
-PURE = {"adjusted", "finetune_all", "finetune_few", "from_csv", "from_scratch", "ledger_table", "lecture_scales",
+PURE = {"adjusted", "finetune_all", "finetune_few", "from_scratch", "ledger_table", "lecture_scales",
         "linear_probe", "plan"}  # fmt: skip
 
 

@@ -36,9 +36,9 @@ class Searched(NamedTuple):
 
 @pytest.fixture(scope="module")
 def searched():
-    told, splits, train = io.StringIO(), [], recipes.search.__globals__["train"]
+    told, splits, train = io.StringIO(), [], recipes.tuning.search.train
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(told):
-        patch.setitem(recipes.search.__globals__, "train", lambda *a, **k: splits.append(a[0].splits) or train(*a, **k))
+        patch.setattr("recipes.tuning.search.train", lambda *a, **k: splits.append(a[0].splits) or train(*a, **k))
         found = recipes.search(arrays(20), backbone=small_network(), recipe=BASE, trials=4, space=SPACE)
     return Searched(found, told.getvalue(), splits)
 
@@ -99,7 +99,7 @@ def test_the_picture(found):
 def test_a_trial_that_is_stopped_early_has_its_line_too(capsys):
     trial = SimpleNamespace(report=lambda *_: None, should_prune=lambda: True, set_user_attr=lambda *_: None)
     with pytest.raises(optuna.TrialPruned):
-        recipes.search.__globals__["_Prune"](trial, "dropout: 0.5, (2 / 4)").on_epoch_end(
+        recipes.tuning.search._Prune(trial, "dropout: 0.5, (2 / 4)").on_epoch_end(
             2, {"val_loss": 1.0, "val_accuracy": 0.5}
         )
     assert "val_acc: 0.5000, dropout: 0.5, (2 / 4): stopped after 3 epochs" in capsys.readouterr().out
@@ -185,7 +185,7 @@ def test_which_trials_are_stopped_early(pruner, stopped):
 
 
 SEARCHER = """
-import sys, keras, recipes, recipes.search, recipes.tuning.study
+import sys, keras, recipes, recipes.tuning.search, recipes.tuning.study
 from makers import small_network
 recipes.tuning.study._HEARTBEAT = 1
 keras.utils.set_random_seed(0)
