@@ -57,12 +57,15 @@ class Audit:
     def to_csv(self, path) -> None:
         """Write every finding, one row per file or class: finding, file, detail, action, excluded (yes or no).
 
-        Raises: OutputError when the file cannot be written.
+        Raises: OutputError when the file cannot be written, or exists and holds something else than findings.
         """
+        path, header = Path(path).expanduser(), ("finding", "file", "detail", "action", "excluded")
         try:
-            with Path(path).expanduser().open("w", newline="", encoding="utf-8") as file:
+            if path.exists() and not path.read_bytes().startswith(",".join(header).encode()):
+                raise OutputError(f"{path} exists and holds no findings of an audit; choose another file")
+            with path.open("w", newline="", encoding="utf-8") as file:
                 rows = csv.writer(file)
-                rows.writerow(("finding", "file", "detail", "action", "excluded"))
+                rows.writerow(header)
                 for finding in self.findings:
                     for name, detail in zip_longest(finding.files, finding.details, fillvalue=""):
                         cells = finding.kind, name, detail, finding.action, "yes" if finding.excluded else "no"

@@ -57,10 +57,13 @@ class Gain:
 
 
 def verdict(*intervals: tuple[float, float]) -> str:
-    """Return what paired intervals of the gains in accuracy and likelihood say together.
+    """Return what paired intervals of the gains in accuracy and likelihood, in this order, say together.
 
-    BETTER where one lies above 0 and none below; WORSE where one lies below 0 and none above; else NO_DIFFERENCE.
+    BETTER where one lies above 0 and none below; WORSE where that of accuracy lies below 0, or the other does and that
+    of accuracy does not lie above 0; else NO_DIFFERENCE.
     """
+    if intervals and intervals[0][1] < 0:
+        return WORSE
     gained, lost = any(low > 0 for low, _ in intervals), any(high < 0 for _, high in intervals)
     if gained == lost:
         return NO_DIFFERENCE

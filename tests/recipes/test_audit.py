@@ -131,6 +131,10 @@ def test_csv_of_all_findings(tmp_path):
     (photos / "red" / "copy.jpg").write_bytes((photos / "red" / "024.jpg").read_bytes())
     found = audit(photos)
     found.to_csv(tmp_path / "findings.csv")
+    found.to_csv(tmp_path / "findings.csv")  # its own file again
+    (tmp_path / "labels.csv").write_text("path,label\n")
+    with pytest.raises(OutputError, match="holds no findings"):
+        found.to_csv(tmp_path / "labels.csv")
     with open(tmp_path / "findings.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == [name for finding in found.findings for name in finding.files]

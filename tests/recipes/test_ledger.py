@@ -31,6 +31,7 @@ def fitted(start, epochs, between=(), larger=(), share=0.0, **more):
         ([(0.01, 0.1), (-0.1, 0.2)], BETTER),
         ([(-0.1, 0.1), (0.1, 0.2)], BETTER),
         ([(-0.275, -0.025), (-0.1, 0.2)], WORSE),
+        ([(-0.275, -0.025), (0.01, 0.2)], WORSE),  # fewer are right, and more likely
         ([(-0.1, 0.1), (-0.2, -0.1)], WORSE),
         ([(-0.1, 0.1), (-0.2, 0.1)], NO_DIFFERENCE),
         ([(0.01, 0.1), (-0.2, -0.1)], NO_DIFFERENCE),  # more are right, and less likely
