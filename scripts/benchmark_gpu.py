@@ -4,18 +4,7 @@
     python scripts/benchmark_gpu.py                           # batches of 64 to 512; begins nothing new after 9 minutes
     python scripts/benchmark_gpu.py --tiny                    # on a CPU, within a minute: that the script works
 
-Needs keras, jax and numpy, no TensorFlow. Where there is no GPU it says so and ends. On a lent machine (see
-/work/.library/device/README.md) that has JAX and torch but neither Keras nor what it needs, once here:
-
-    echo /.whl/ >> .git/info/exclude
-    python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \\
-        --platform manylinux_2_28_x86_64 -d .whl keras==3.15.1 namex==0.1.0 optree==0.20.0
-
-then the tool's `run` with carry [".whl"], timeout_s 300 (600 without --quick) and the command
-
-    python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target /tmp/site .whl/*.whl || exit
-    export PYTHONPATH=/tmp/site PYTHONUNBUFFERED=1 JAX_COMPILATION_CACHE_DIR=/tmp/jax; set -o pipefail
-    python3 scripts/benchmark_gpu.py --quick 2>&1 | tee $OUT/log
+Needs keras, jax and numpy, no TensorFlow. Where there is no GPU it says so and ends.
 
 The table goes to --output, else to $OUT/gpu.md where OUT is set, and grows with every contest, so that a run that was
 stopped leaves what it has measured. All contestants of a contest take turns on data that lie on the device; seconds are
