@@ -52,7 +52,7 @@ class Audit:
     def check_clean(self) -> None:
         """Raise DataError listing the findings, if there are any."""
         if self.findings:
-            raise DataError(f"{len(self.findings)} kinds of findings, and strict was asked for:\n{self}")
+            raise DataError(f"{len(self.findings)} kinds of findings, which `strict` rejects:\n{self}")
 
     def to_csv(self, path) -> None:
         """Write every finding, one row per file or class: finding, file, detail, action, excluded (yes or no).

@@ -240,7 +240,7 @@ def test_strict(tmp_path):
     (tmp_path / "a" / "empty.jpg").write_bytes(b"")
     with pytest.raises(DataError, match=r"1 kinds of findings(.|\n)*zero bytes .*empty.jpg"):
         audit(tmp_path, strict=True)
-    with pytest.raises(DataError, match="strict was asked for"):
+    with pytest.raises(DataError, match="which `strict` rejects"):
         finetune(tmp_path, backbone="glyphs", strict=True)
 
 
