@@ -1,32 +1,58 @@
-"""What the user can mend: every error of `recipes` that is not a bug is one of these."""
+"""The errors that a user can mend: every error of `recipes` that is not a bug is one of these."""
 
 
 class RecipesError(ValueError):
-    """Base of all errors that say what was got, what was expected and how to mend it."""
+    """Base of all errors: the message says what was wrong, what was expected, and what to do.
+
+    Args:
+        message: The message for a person. It may change between versions.
+        code: A stable name of the mistake for programs, such as "table.no_labels"; default: that of the class.
+        **facts: What the message is about, by name (`path`, `field`, `value`, …). Each becomes an attribute.
+    """
+
+    code = "recipes"
+
+    def __init__(self, message: object = "", *, code: str | None = None, **facts: object):
+        super().__init__(message)
+        self.code = code or type(self).code
+        for name, value in facts.items():
+            setattr(self, name, value)
 
 
 class DataError(RecipesError):
     """The dataset cannot be used as it is."""
 
+    code = "data"
+
 
 class BackboneError(RecipesError):
-    """The backbone cannot be had or cannot be used."""
+    """The backbone cannot be loaded or cannot be used."""
+
+    code = "backbone"
 
 
 class RecipeError(RecipesError):
-    """The recipe does not exist or contradicts itself."""
+    """A recipe or another argument of a job is unknown, out of range, or contradicts another."""
+
+    code = "recipe"
 
 
 class TrainingError(RecipesError):
-    """Training came to nothing: the loss is no longer a number."""
+    """Training failed: the loss became NaN or infinite."""
+
+    code = "training"
 
 
 class ClusterError(RecipesError):
     """The workers of a job on several hosts cannot work together."""
 
+    code = "cluster"
+
 
 class PeerLost(ClusterError):
-    """A worker of the job is gone."""
+    """A worker of the job has stopped."""
+
+    code = "cluster.peer_lost"
 
     def __init__(self, what: str):
         super().__init__(f"{what}: give the same command again on every host, and they go on from the last state")
@@ -35,14 +61,22 @@ class PeerLost(ClusterError):
 class OutputError(RecipesError):
     """The output folder cannot be written, holds something else, or is no run."""
 
+    code = "output"
+
 
 class UnsafeFileError(RecipesError):
-    """A file that was to be loaded is damaged, or asks for more than data: code, other files, or boundless memory."""
+    """A file is damaged, or loading it would run code, read other files, or use unbounded memory."""
+
+    code = "unsafe_file"
 
 
 class WorkerError(RecipesError):
     """An input worker cannot be reached or cannot be used."""
 
+    code = "worker"
+
 
 class ProofError(RecipesError):
-    """What was to be exported answers differently from the Result."""
+    """An exported model answers differently from the Result."""
+
+    code = "proof"

@@ -1,5 +1,6 @@
 """The main job: labelled images in, the best classifier that a pretrained network can become out."""
 
+import logging
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.auditing.audit import Audit
+from recipes.core.budget import Budget
 from recipes.core.devices import prepare_devices
 from recipes.core.output import safe_output
 from recipes.data.evaluation_batches import some_images
@@ -19,19 +21,12 @@ from recipes.data.images import ImageData
 from recipes.diagnostics.babysitter import LOOKED_AT, Babysitter
 from recipes.distributed.cluster import Cluster
 from recipes.distributed.peers import job_of
-from recipes.distributed.roles import follow, lead
+from recipes.distributed.roles import follow, share_result
 from recipes.errors import ClusterError
 from recipes.evaluation.ledger import Gain
 from recipes.evaluation.metrics import score
 from recipes.planning.plan import with_snapshots
-from recipes.planning.request import (
-    check_recipe,
-    checked_callbacks,
-    checked_seed,
-    checked_snapshots,
-    seconds,
-)
-from recipes.planning.request import command as in_words
+from recipes.planning.request import Request
 from recipes.probing.label_errors import find_suspects
 from recipes.result import Result
 from recipes.runs.folder import LOGS
@@ -44,8 +39,9 @@ from recipes.training.loop.failures import reading_failed
 from recipes.training.prepare import Prepared, loaded, prepare
 from recipes.training.train import train
 
+logger = logging.getLogger(__name__)
 
-@safe_output()
+
 def finetune(
     dataset=None,
     *,
@@ -60,6 +56,7 @@ def finetune(
     strict: bool = False,
     devices=None,
     input_workers: Sequence[str] = (),
+    verbose: bool = True,
 ) -> Result:
     """Turn an ImageNet-pretrained network into a classifier of your images.
 
@@ -88,6 +85,8 @@ def finetune(
                 of them, see docs/distributed.md.
     input_workers: addresses, such as ["host:5050"], of machines on which `recipes input-worker` runs: they read and
         augment the training images instead of this process, batch for batch the same. See docs/scale.md.
+    verbose:    print what is found, chosen and measured, and a progress bar. With False, only errors are printed; the
+                same messages reach the handlers of the logger "recipes" either way.
 
     Raises: DataError, BackboneError, RecipeError, OutputError, WorkerError, before anything long begins; DataError when
         many images vanish meanwhile, WorkerError when all input workers do; TrainingError when the loss is no longer a
@@ -97,64 +96,67 @@ def finetune(
     Example: `recipes.finetune("photos/", output="run")`
     """
     began = time.monotonic()
-    check_recipe(recipe)
-    seed, callbacks, snapshots = checked_seed(seed), checked_callbacks(callbacks), checked_snapshots(snapshots)
-    limit = seconds(time_limit) if time_limit is not None else None
-    asked = in_words(dataset, backbone, recipe, validation, time_limit, seed, snapshots)
+    request = Request(dataset, backbone, recipe, validation, time_limit, seed, snapshots, strict, callbacks)
     output = None if output is None else Path(output).expanduser()
-
-    def here(check_data=lambda splits: None) -> Result:
-        with RunState(output, asked) as run:
-            if done := run.finished():
-                return Result.of(done)
-            workers = InputWorkers(input_workers) if input_workers else None
-            deadline = None if limit is None else began + limit - run.spent
-            planned = run.plan(recipe)
-
-            def check(splits):
-                run.begin()
-                check_data(splits)
-
-            try:
-                ready = prepare(
-                    dataset, backbone, planned or recipe, validation, seed, deadline, check, strict, workers
-                )
-                told = run.keep_plan(ready.recipe, _images(ready), versions() | {"devices": trainers()})
-                ready = replace(ready, recipe=(planned or ready.recipe).because(*told))
-                return _made(ready, seed, deadline, callbacks, snapshots, run)
-            except tf.errors.OpError as error:
-                raise reading_failed(error) or error from None
-
-    if job := job_of():
+    with safe_output(verbose):
+        job = job_of()
+        if not job:
+            prepare_devices()
+            with training_together(devices):
+                return _run(request, output, began, input_workers=input_workers)
         if input_workers:
             raise ClusterError(
                 "input_workers cannot be used with TF_CONFIG: every host augments its own slice of each batch; leave "
                 "out input_workers, or unset TF_CONFIG"
             )
-        with Cluster(job, asked | {"strict": strict}, devices) as cluster:
-            return lead(cluster, here) if cluster.leads else Result.of(follow(cluster, loaded(dataset, validation)))
-    prepare_devices()
-    with training_together(devices):
-        return here()
+        with Cluster(job, request.command | {"strict": strict}, devices) as cluster:
+            if not cluster.leads:
+                return Result.of(follow(cluster, loaded(request)))
+            result = _run(request, output, began, cluster)
+            share_result(cluster, result)
+            return result
 
 
-def _made(ready: Prepared, seed: int, deadline: float | None, callbacks, snapshots: int, run: RunState) -> Result:
-    """The Result of what was prepared, saved where `run` has a folder."""
-    start, clock = ready.start, ready.clock
-    chosen = with_snapshots(ready.recipe, snapshots) if snapshots else ready.recipe
-    print(chosen)
+def _run(
+    request: Request, output: Path | None, began: float, cluster: Cluster | None = None, input_workers=()
+) -> Result:
+    """Do the whole job, or what is left of it, in this process; `cluster`: the hosts that train with it."""
+    with RunState(output, request.command) as run:
+        if done := run.finished():
+            return Result.of(done)
+        workers = InputWorkers(input_workers) if input_workers else None
+        budget = Budget.of(request.seconds, began - run.spent)
+        planned = run.plan(request.recipe)
+        try:
+            splits = loaded(request)
+            run.begin()
+            if cluster:
+                cluster.check_data(splits)
+            ready = prepare(replace(request, recipe=planned or request.recipe), splits, budget, workers)
+            changes = run.keep_plan(ready.recipe, _images(ready), versions() | {"devices": trainers()})
+            ready = replace(ready, recipe=(planned or ready.recipe).because(*changes))
+            return _trained(request, ready, budget, run)
+        except tf.errors.OpError as error:
+            raise reading_failed(error) or error from None
+
+
+def _trained(request: Request, ready: Prepared, budget: Budget, run: RunState) -> Result:
+    """Train and evaluate what was prepared, and save the Result where `run` has a folder."""
+    start, clock, callbacks = ready.start, ready.clock, request.callbacks
+    chosen = with_snapshots(ready.recipe, request.snapshots) if request.snapshots else ready.recipe
+    logger.info(chosen)
     if chosen.epochs and current_team():
         rule = "that size, the learning rate and the number of updates are those of one device"
-        print(f"{trainers()} share every batch of {chosen.batch_size} images: {rule}")
+        logger.info(f"{trainers()} share every batch of {chosen.batch_size} images: {rule}")
     if isinstance(start.splits.train, WorkerImages) and not chosen.epochs:
-        print("the input workers have nothing to do: this recipe trains on features, not on augmented images")
+        logger.info("the input workers have nothing to do: this recipe trains on features, not on augmented images")
     if chosen.epochs and run.directory is not None and not any(isinstance(c, Babysitter) for c in callbacks):
         alone = not job_of()  # what a look inside does while other hosts wait for the next step is not known
         sample = _sampled(start.splits.train, chosen.size) if alone else None
         callbacks = [Babysitter(run.directory / LOGS, sample=sample), *callbacks]
-    keras.utils.set_random_seed(seed)  # the same, whatever had to be computed before and what was at hand
+    keras.utils.set_random_seed(request.seed)  # the same, whatever had to be computed before and what was at hand
     with clock("training"):
-        trained = train(start, chosen, seed, deadline, callbacks, kept=run.training)
+        trained = train(start, chosen, request.seed, budget, callbacks, kept=run.training)
     if run.spent:
         clock.seconds["before it was stopped"] = run.spent
     result = Result(
@@ -173,10 +175,10 @@ def _made(ready: Prepared, seed: int, deadline: float | None, callbacks, snapsho
     result.ledger = (*_training_rows(result, trained.fitted, trained.finished.rows), *trained.finished.rows)
     if start.measured:
         result.suspects = find_suspects(start.measured, start.features, start.splits.train, start.splits.validation)
-    if deadline is not None and (over := time.monotonic() - deadline) > 1:
+    if budget.overrun > 1:
         result.recipe = result.recipe.because(
-            f"the time limit was exceeded by {over:.0f} s: audit, probe, compiling the network and the looks at "
-            "validation and test images are not cut short"
+            f"the time limit was exceeded by {budget.overrun:.0f} s: audit, probe, compiling the network and the "
+            "evaluation of validation and test images are not cut short"
         )
     run.save(result, complete=True)
     return result

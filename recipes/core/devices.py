@@ -1,11 +1,14 @@
 """What the machine offers: the device that Keras's backend trains on, its memory, and the precision it is made for."""
 
+import logging
 import os
 import subprocess
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
+
+logger = logging.getLogger(__name__)
 
 
 class Devices(NamedTuple):
@@ -87,7 +90,7 @@ def _keep_tensorflow_off() -> None:
     if not _initialised():
         tf.config.set_visible_devices([], "GPU")
     elif not os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH"):
-        print(
+        logger.info(
             f"TensorFlow has taken the GPU's memory before Keras's backend {keras.backend.backend()} could: call "
             "recipes before TensorFlow computes anything, or set TF_FORCE_GPU_ALLOW_GROWTH=true"
         )

@@ -1,6 +1,11 @@
-"""Printing that never ends a run: what a stream cannot show is replaced, and a stream that fails is left alone."""
+"""What a person sees: log records rendered as text, and streams whose failures never end a run.
+
+The library reports through the logger "recipes" and its children. While a public function runs, `safe_output` renders
+their records: on the terminal, or in a notebook.
+"""
 
 import codecs
+import html
 import logging
 import os
 import sys
@@ -98,14 +103,85 @@ class SafeStream:
             logging.getLogger("recipes").warning("output is lost, the run goes on: %s: %s", type(error).__name__, error)
 
 
-@contextmanager
-def safe_output():
-    """Make `sys.stdout` and `sys.stderr` a `SafeStream` each for the duration; also a decorator.
+class TerminalRenderer(logging.Handler):
+    """Print log records without a prefix: errors on stderr, everything else on stdout."""
 
-    Every public function that prints, or shows a progress bar, is decorated with it: its own prints, those of Keras and
-    rich, and those of the caller's callbacks all go through these two names. A stream with strict errors stays lenient
-    afterwards, so that the caller's own `print(result)` does not fail at the end of a run either.
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr if record.levelno >= logging.ERROR else sys.stdout, flush=True)
+
+
+class NotebookRenderer(TerminalRenderer):
+    """Show tables and other texts of several lines in a block that scrolls, so that their columns stay aligned."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from IPython.display import display
+
+        text = self.format(record)
+        if "\n" not in text:
+            super().emit(record)
+            return
+        block = f'<pre style="white-space: pre; overflow-x: auto">{html.escape(text)}</pre>'
+        display({"text/plain": text, "text/html": block}, raw=True)
+
+
+def renderer() -> TerminalRenderer:
+    """Return the renderer for the place where this process prints."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return NotebookRenderer() if shell is not None and hasattr(shell, "kernel") else TerminalRenderer()
+
+
+_verbose = True
+
+
+def is_verbose() -> bool:
+    """Return whether progress is shown: not inside of a call with `verbose=False`."""
+    return _verbose
+
+
+@contextmanager
+def safe_output(verbose: bool = True):
+    """Render the log, and make `sys.stdout` and `sys.stderr` a `SafeStream` each, for the duration; also a decorator.
+
+    Every public function that reports, or shows a progress bar, is decorated with it: its log records, progress bars of
+    Keras and rich, and prints of the caller's callbacks all go through these two names. A stream with strict errors
+    stays lenient afterwards, so that the caller's own `print(result)` does not fail at the end of a run either.
+
+    Args:
+        verbose: Whether to render the log. Without, the records only reach the handlers that the caller has attached.
+            Calls inside of a quiet one are quiet, too.
     """
+    with _safe_streams(), _rendered_log(verbose):
+        yield
+
+
+@contextmanager
+def _rendered_log(verbose: bool):
+    global _verbose
+    logger, before = logging.getLogger("recipes"), _verbose
+    level = logger.level
+    _verbose = verbose and before
+    outer = [handler for handler in logger.handlers if isinstance(handler, TerminalRenderer)]
+    mine = renderer() if _verbose and not outer else None
+    if not _verbose:
+        for handler in outer:
+            logger.removeHandler(handler)
+    if mine:
+        logger.addHandler(mine)
+    if not logger.isEnabledFor(logging.INFO):
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        _verbose = before
+        logger.setLevel(level)
+        if mine:
+            logger.removeHandler(mine)
+        for handler in outer:
+            logger.addHandler(handler)
+
+
+@contextmanager
+def _safe_streams():
     before = sys.stdout, sys.stderr
     safe = [stream if isinstance(stream, SafeStream) else SafeStream(_lenient(stream)) for stream in before]
     sys.stdout, sys.stderr = safe

@@ -1,6 +1,7 @@
 """Where images come from: a folder, a CSV, TensorFlow Datasets, arrays, a tf.data.Dataset."""
 
 import difflib
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from recipes.data.labels import as_labels
 from recipes.data.packs.manifest import is_pack, read_pack
 from recipes.data.tables.reader import SPLIT_FOLDERS, TABLE_SUFFIXES, read_table
 from recipes.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"})
 
@@ -159,7 +162,7 @@ def _from_tfds(name: str, class_names) -> Splits:
         shown = [f"{name}/{split}[{i}]" for i in range(len(pairs))]
         without = sum(not 0 <= y < len(own_names) for _, y in pairs)  # TFDS gives -1 to images without a label
         if without == len(pairs) and role != "train":
-            print(f"{name}: the split {split} has no labels and is not used")
+            logger.info(f"{name}: the split {split} has no labels and is not used")
             continue
         if without:
             raise DataError(f"{name}: {without} of the {len(pairs)} images of the split {split} have no label")
@@ -227,7 +230,7 @@ def _from_tf_data(dataset: tf.data.Dataset, class_names) -> ImageData:
     if not images:
         raise DataError("the tf.data.Dataset is empty")
     if len(spec) > 2:
-        print(
+        logger.info(
             "what the tf.data.Dataset yields beside images and labels, such as weights, is not used; "
             "recipes.adjusted(balanced=True) lets every class count alike"
         )

@@ -1,5 +1,6 @@
 """The lecture's babysitting while `model.fit` runs: what moves by how much, live, at a bounded cost."""
 
+import logging
 import math
 import time
 
@@ -11,6 +12,8 @@ from keras import ops
 from recipes.core.output import safe_output
 from recipes.diagnostics.activations import Inside, Look, single_loss
 from recipes.errors import RecipeError
+
+logger = logging.getLogger(__name__)
 
 _SHARE = 0.03  # of the time of the steps, that looking may cost
 LOOKED_AT = 32  # of the sample
@@ -233,7 +236,7 @@ class Babysitter(keras.callbacks.Callback):
         self.verdicts.append(verdict)
         if not self.quiet:
             with safe_output():
-                print(f"babysitter: {verdict}")
+                logger.warning(f"babysitter: {verdict}")
 
 
 def _checked(sample) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """Babysitting a training, as the lecture does it: what is looked at before and after, with verdicts in words."""
 
+import logging
 from dataclasses import dataclass
 
 import keras
@@ -16,6 +17,8 @@ from recipes.diagnostics import checks
 from recipes.diagnostics.subject import Subject, Verdict
 from recipes.errors import DataError, RecipeError
 from recipes.runs.record import Record
+
+logger = logging.getLogger(__name__)
 
 SAMPLE = 256  # training images that are looked at
 _GAP, _NOISY = 0.15, 0.05
@@ -98,12 +101,12 @@ def diagnose(result_or_model, dataset) -> Diagnosis:
     _check_shapes(model)
     splits = load(dataset, tuple(result.class_names)) if result else load(dataset)
     for note in splits.notes:
-        print(note)
+        logger.info(note)
     splits, _ = usable(splits, audit(splits))
     subject = _subject(result, model, splits.train)
     verdicts = [check(subject) for check in _CHECKS]
     told = Diagnosis((*verdicts, _gap(subject, result, splits), _label_noise(result)))
-    print(told)
+    logger.info(told)
     return told
 
 

@@ -1,10 +1,10 @@
 """Several hosts: a worker among its peers, and the updates that they compute together."""
 
+import logging
 import math
 import os
 import re
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,6 +24,8 @@ from recipes.planning.recipe_json import recipe_facts
 from recipes.training.engines.mirrored import MirroredEngine, MirroredTeam
 from recipes.training.engines.team import chosen_devices
 from recipes.training.loop.failures import reading_failed
+
+logger = logging.getLogger(__name__)
 
 
 class Cluster(MirroredTeam):
@@ -64,7 +66,9 @@ class Cluster(MirroredTeam):
         """While TensorFlow connects it waits for all, for ever, and hears no signals."""
         while not connected.wait(1):
             if self.peers.lost(0):
-                print("a worker went while TensorFlow was connecting: give the same command again", file=sys.stderr)
+                logger.error(
+                    "A worker stopped while TensorFlow was connecting. Run the same command again on every host."
+                )
                 os._exit(2)
 
     @property

@@ -6,6 +6,7 @@ decode their slices of its batches, and get its Result in the end. So nothing ca
 
 import base64
 import io
+import logging
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -25,19 +26,16 @@ from recipes.runs.folder import load, save
 from recipes.runs.record import Record
 from recipes.training.loop.loop import Training
 
+logger = logging.getLogger(__name__)
 
-def lead(cluster: Cluster, finetune: Callable) -> Record:
-    """All that worker 0 does: what one process would, and at last it gives the Result to all.
 
-    finetune: does it, given a check of the data.
-    """
-    result = finetune(cluster.check_data)
+def share_result(cluster: Cluster, result: Record) -> None:
+    """Send the result of worker 0, which has done all that one process would, to the workers that wait for it."""
     try:
         cluster.rest()
         cluster.peers.send({"do": "end", "run": _packed(result)})
     except PeerLost:
-        print("the run is complete; a worker that is gone has not heard of it")
-    return result
+        logger.warning("The run is complete, but a worker that has stopped did not receive the result.")
 
 
 def follow(cluster: Cluster, splits: Splits) -> Record:
@@ -49,7 +47,7 @@ def follow(cluster: Cluster, splits: Splits) -> Record:
     peers, everything = cluster.peers, reduce(joined, splits.given.values())
     at = {name: i for i, name in enumerate(everything.names)}
     peers.send({"data": facts_of(splits)})
-    print(f"worker {cluster.workers[0]} of {cluster.workers[1]}: worker 0 leads, and says what it does")
+    logger.info(f"worker {cluster.workers[0]} of {cluster.workers[1]}: worker 0 leads, and says what it does")
     while True:
         told = peers.receive()
         if told["do"] == "fail":
@@ -70,7 +68,10 @@ def _take_part(cluster: Cluster, told: dict, images_of: Callable) -> None:
     data, recipe = images_of(task.pop("images")), recipe_of(task.pop("recipe"))
     training = Training(model, data, recipe, seed=task.pop("seed"), rates=task.pop("rates"))
     engine = training.follow(**task)
-    print(f"worker {cluster.workers[0]}: a training is over; its weights were within {engine.drift:.1g} of worker 0's")
+    logger.info(
+        f"worker {cluster.workers[0]}: the training is complete; its weights differ from worker 0's by at most "
+        f"{engine.drift:.1g}"
+    )
 
 
 def _images(told: dict, everything: ImageData, at: dict[str, int]) -> ImageData:

@@ -1,6 +1,7 @@
 """Write a classifier for others to run, and prove first that it answers what the Result answers."""
 
 import fcntl
+import logging
 import os
 import shutil
 import tempfile
@@ -20,6 +21,8 @@ from recipes.export.proof import crops_of, prove
 from recipes.export.proof_images import proof_images
 from recipes.export.saved_model import Options, ServedModel
 from recipes.runs.record import Record
+
+logger = logging.getLogger(__name__)
 
 FORMATS = ("saved_model", *formats.FILES)
 _TENSORFLOW = ("saved_model", "onnx", "litert")  # formats of its graphs
@@ -69,7 +72,7 @@ def export(
         if format == "saved_model":
             told |= {"top_k": options.top_k, "abstain": abstain, "max_pixels": max_pixels}
         model_card.write(staged, result, model_card.describe(result, format, told, found))
-    print(found)
+    logger.info(found)
     return final
 
 

@@ -1,8 +1,11 @@
-"""What `finetune` was asked for: checked before anything long begins, and told in words."""
+"""The arguments of a job, checked before anything long begins."""
 
 import hashlib
 import math
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import keras
@@ -15,11 +18,14 @@ from recipes.networks.stages import feature_tensors
 from recipes.planning.recipe import NAMES, Adjusted, Recipe
 
 
-def seconds(limit) -> float:
-    """Seconds in 90, "90", "90s", "10m", "2h" or "1h30m".
+def seconds(limit: float | str | None) -> float | None:
+    """Return the seconds in 90, "90", "90s", "10m", "2h" or "1h30m"; None for None.
 
-    Raises: RecipeError for anything else.
+    Raises:
+        RecipeError: For anything else.
     """
+    if limit is None:
+        return None
     if isinstance(limit, int | float) and not isinstance(limit, bool) and limit > 0:
         return float(limit)
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", str(limit).strip())
@@ -91,11 +97,50 @@ def check_fits(network: Backbone, recipe, size: int) -> None:
         raise RecipeError(f"Recipe.taps is {taps}; {network.name} has the stages 0 to {stages - 1}")
 
 
-def command(dataset, backbone, recipe, validation, time_limit, seed, snapshots=0) -> dict:
-    """What was asked for, in words: another command on the same output folder is refused."""
-    asked = dict(dataset=dataset, backbone=backbone, recipe=recipe, validation=validation, time_limit=time_limit)
-    words = {name: _in_words(value) for name, value in asked.items()} | {"seed": seed}
-    return words | ({"snapshots": snapshots} if snapshots else {})
+@dataclass(frozen=True, eq=False)
+class Request:
+    """The arguments of `finetune` that decide what is computed; see there.
+
+    Raises:
+        RecipeError: For a recipe, seed, time limit, number of snapshots or callback that is none.
+    """
+
+    dataset: object = None
+    backbone: object = "auto"
+    recipe: object = "auto"
+    validation: object = None
+    time_limit: float | str | None = None
+    seed: int = 0
+    snapshots: int = 0
+    strict: bool = False
+    callbacks: Sequence[keras.callbacks.Callback] = ()
+
+    def __post_init__(self):
+        check_recipe(self.recipe)
+        seconds(self.time_limit)
+        for name, checked in (
+            ("seed", checked_seed),
+            ("snapshots", checked_snapshots),
+            ("callbacks", checked_callbacks),
+        ):
+            object.__setattr__(self, name, checked(getattr(self, name)))
+
+    @property
+    def seconds(self) -> float | None:
+        """The time limit in seconds."""
+        return seconds(self.time_limit)
+
+    @property
+    def uses_digits(self) -> bool:
+        """Whether the dataset is the embedded handwritten digits."""
+        return self.dataset is None or (isinstance(self.dataset, str) and self.dataset == "digits")
+
+    @cached_property
+    def command(self) -> dict:
+        """The arguments as JSON values: another command on the same output folder is rejected."""
+        names = ("dataset", "backbone", "recipe", "validation", "time_limit")
+        words = {name: _in_words(getattr(self, name)) for name in names} | {"seed": self.seed}
+        return words | ({"snapshots": self.snapshots} if self.snapshots else {})
 
 
 def checked_snapshots(snapshots) -> int:

@@ -1,5 +1,6 @@
 """What the frozen backbone already knows: a linear classifier on every stage's features, chosen by cross-validation."""
 
+import logging
 import time
 from dataclasses import dataclass, field
 
@@ -28,6 +29,8 @@ from recipes.probing.logistic import (
     held_out_logits,
 )
 from recipes.probing.logme import logme
+
+logger = logging.getLogger(__name__)
 
 MIRRORED_BELOW = 10_000  # images; from there on mirror images double the cost and add nothing
 _MIRROR_SAMPLE = 2_000
@@ -135,12 +138,12 @@ def probe(dataset, *, backbone="auto", seed: int = 0) -> Probe:
     """
     splits = load(dataset)
     for note in splits.notes:
-        print(note)
+        logger.info(note)
     splits, facts = usable(splits, audit(splits))
     network = resolve(backbone)
     look = Extractor(network, natural_size(network, splits.train))
     told = probe_backbone(look, splits.train, facts, seed)
-    print(told)
+    logger.info(told)
     return told
 
 

@@ -1,5 +1,6 @@
 """What a run holds: the classifier, how it came about, and how it answers and is judged."""
 
+import logging
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,8 @@ from recipes.evaluation.test_time import averaged, check_looks, noisy, ways
 from recipes.planning.recipe import CROPS, Recipe
 from recipes.probing.label_errors import Suspect
 from recipes.probing.probe import Probe
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -220,17 +223,19 @@ class Record:
         name, data = list(splits.given.items())[-1]
         facts = images_audited(Splits(data))
         for note in (*splits.notes, *facts.findings):
-            print(note)
+            logger.info(note)
         kept = [i for i, file in enumerate(data.names) if file not in facts.excluded]
         data, prints = data.subset(kept), self.audit.fingerprints
         seen = {*prints.get("train", ()), *prints.get("validation", ())}
         known = sum(facts.fingerprints["train"][i] in seen for i in kept)
         if known:
-            print(f"{known} of {len(data)} images were trained on or chosen by here: what is told of them flatters")
+            logger.warning(
+                f"{known} of {len(data)} images were used for training or model selection: this accuracy is optimistic"
+            )
         if len(data) == 0:
             raise DataError("no image is left to evaluate on")
         if len(splits.given) > 1:
-            print(f"evaluating on the {len(data)} images of the {name} split")
+            logger.info(f"evaluating on the {len(data)} images of the {name} split")
         return data
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import shutil
 import sys
@@ -17,6 +18,8 @@ from recipes.planning.recipe_json import recipe_facts, recipe_of
 from recipes.runs.folder import COMMAND, LOCK, LOGS, STATE, check_output, command_of, finished, load, save
 from recipes.runs.record import Record
 from recipes.training.checkpoints import Checkpoints
+
+logger = logging.getLogger(__name__)
 
 _PLAN, _CLOCK = "plan.json", "clock.json"
 AGAIN = "the same command goes on from there"
@@ -46,7 +49,7 @@ class RunState:
         """The run, if it is complete already."""
         if not self._mine or not finished(self.directory):
             return None
-        print(
+        logger.info(
             f"{self.directory} holds the finished run of this command, and nothing is trained; to train anew, for "
             f"example on other images, delete it: rm -r {self.directory}"
         )
@@ -63,7 +66,7 @@ class RunState:
         self._write(COMMAND, self.command)
         self._mine = True
         if self._states():
-            print(f"going on with the run in {self.directory}, which was stopped after {self.spent:.0f} s of work")
+            logger.info(f"resuming the run in {self.directory}, which was stopped after {self.spent:.0f} s of work")
 
     def plan(self, asked) -> Recipe | None:
         """The recipe that the run began with, where one was planned already; `asked`: what `finetune` was asked for."""
@@ -102,7 +105,7 @@ class RunState:
                 f"the run was stopped, and went on with other means ({', '.join(other)}): its weights may differ in "
                 "bits from those of an undisturbed one"
             )
-            print(told[-1])
+            logger.warning(told[-1])
             self._write(_PLAN, before | {"made by": made_by, "told": told})
         return tuple(told)
 
@@ -131,7 +134,7 @@ class RunState:
         kept = self._begun and not (kind and issubclass(kind, TrainingError))
         if kind in (KeyboardInterrupt, SystemExit):
             told = f"its state is in {self.directory}: {AGAIN}" if kept else "before anything was trained"
-            print(f"\nthe run was stopped; {told}", file=sys.stderr)
+            logger.error(f"\nthe run was stopped; {told}")
         if kind is not None and not kept:
             self._clean()
         os.close(self._lock)
@@ -215,14 +218,14 @@ def saved_in_the_end(result: Record, directory: Path) -> Path:
             answer = input(f"{directory} could not be written. Another folder (Enter: try it again): ").strip()
             directory = Path(answer).expanduser() if answer else directory
         else:
-            print(f"{directory} could not be written; the run is in memory, and it is tried again in {wait} s")
+            logger.warning(f"{directory} could not be written; the run is in memory, and it is tried again in {wait} s")
             time.sleep(wait)
             wait = min(2 * wait, 60)
         try:
             save(result, directory)
             _complete(first)
         except OutputError as error:
-            print(error, file=sys.stderr)
+            logger.error(error)
     return directory
 
 

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import json
+import logging
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -15,6 +16,8 @@ from recipes.errors import OutputError, RecipesError
 from recipes.serving.body import is_form, is_image, read_form
 from recipes.serving.limits import Limits
 from recipes.serving.model import LoadedModel, Overloaded, bounded, load_model
+
+logger = logging.getLogger(__name__)
 
 _PAGE = Path(__file__).parent / "assets" / "serve.html"
 _POLICY = (
@@ -292,6 +295,6 @@ def serve(
         async def startup(self, sockets=None):
             await super().startup(sockets)
             where = f"http://{f'[{host}]' if ':' in host else host}:{sockets[0].getsockname()[1]}"
-            print(f"{model}\npage: {where}/\nREST: {where}/v1/models/{name}:predict", flush=True)
+            logger.info(f"{model}\npage: {where}/\nREST: {where}/v1/models/{name}:predict")
 
     Server(config).run(sockets)

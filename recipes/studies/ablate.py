@@ -1,5 +1,6 @@
 """What each trick of a training is worth on a dataset: the same training without it, or with it, judged alike."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,18 +9,21 @@ import keras
 
 import augment
 from recipes.auditing.audit import Audit
+from recipes.core.budget import Budget
 from recipes.core.output import safe_output
 from recipes.errors import RecipeError
 from recipes.evaluation.calibrate import crop_gains, crop_sets, tempered
 from recipes.evaluation.ledger import TELLING, Gain, compared, table
 from recipes.planning.plan import options
 from recipes.planning.recipe import Recipe
-from recipes.planning.request import check_recipe, checked_seed, seconds
+from recipes.planning.request import Request
 from recipes.result import Result
 from recipes.studies.ensemble import judged_by_halves
 from recipes.training.callbacks import Quiet
-from recipes.training.prepare import Prepared, prepare
+from recipes.training.prepare import Prepared, loaded, prepare
 from recipes.training.train import Trained, train
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -98,25 +102,25 @@ def ablate(
     Example: `recipes.finetune("photos/", recipe=recipes.ablate("photos/", time_limit="1h").recipe)`
     """
     began = time.monotonic()
-    check_recipe(recipe)
+    request = Request(dataset, backbone, recipe, validation, time_limit, seed)
     known = {trick.name: trick for trick in TRICKS}
     unknown = set(tricks or ()) - set(known)
     if unknown:
         raise RecipeError(f"tricks are {sorted(unknown)}; expected some of {sorted(known)}")
-    deadline = began + seconds(time_limit) if time_limit is not None else None
+    budget = Budget.of(request.seconds, began)
     trainings = 1 + len(tricks or known)
-    ready = prepare(dataset, backbone, recipe, validation, checked_seed(seed), deadline, trainings=trainings)
+    ready = prepare(request, loaded(request), budget, trainings=trainings)
     if not ready.recipe.epochs:
-        why = ready.recipe.reasons[-1] if deadline else "'all' has tricks"
-        print(f"the recipe {ready.recipe.name!r} takes no gradient steps, so only crops are measured; {why}")
-    study = _Study(ready.start, replace(ready.recipe, refit=False), seed, deadline)
+        why = ready.recipe.reasons[-1] if budget.limited else "'all' has tricks"
+        logger.info(f"the recipe {ready.recipe.name!r} takes no gradient steps, so only crops are measured; {why}")
+    study = _Study(ready.start, replace(ready.recipe, refit=False), seed, budget)
     for name in (tricks or known) if ready.recipe.epochs else ():
         study.measure(known[name])
     if len(study.runs) > 1:
         study.soup()
     study.crops()
     result = Ablation(tuple(study.rows), _in_full(replace(study.recipe, refit=ready.recipe.refit), recipe, ready))
-    print(result)
+    logger.info(result)
     return result
 
 
@@ -139,8 +143,8 @@ def _cut(trained: Trained) -> bool:
 
 
 class _Study:
-    def __init__(self, start, recipe: Recipe, seed: int, deadline: float | None):
-        self.start, self.seed, self.deadline, self.validation = start, seed, deadline, start.splits.validation
+    def __init__(self, start, recipe: Recipe, seed: int, budget: Budget):
+        self.start, self.seed, self.budget, self.validation = start, seed, budget, start.splits.validation
         self.base, self.base_seconds = self._run(recipe)
         self.asked, self.recipe, self.runs = recipe, recipe, [self.base]
         accuracy = self.base.finished.validation.accuracy
@@ -152,12 +156,12 @@ class _Study:
         began = time.monotonic()
         keras.utils.set_random_seed(self.seed)
         quiet = [Quiet()] if recipe.epochs else []
-        trained = train(self.start.copy(), recipe, self.seed, self.deadline, quiet, measure_crops=False)
+        trained = train(self.start.copy(), recipe, self.seed, self.budget, quiet, measure_crops=False)
         return trained, time.monotonic() - began
 
     def measure(self, trick: Trick) -> None:
         used = trick.used(self.asked)
-        if self._no_time(self.base_seconds):
+        if not self.budget.allows(self.base_seconds):
             self.rows.append(Gain(trick.name, None, kept=used, note="not measured: the time limit leaves no room"))
             return
         try:
@@ -165,9 +169,9 @@ class _Study:
         except RecipeError as error:
             self.rows.append(Gain(trick.name, None, kept=used, note=f"not measured: {error}"))
             return
-        print(f"trained {'without' if used else 'with'} {trick.name}", end="", flush=True)
         trained, spent = self._run(other)
-        print(f": {trained.finished.validation.accuracy:.1%}, {spent:.1f} s")
+        accuracy = f"{trained.finished.validation.accuracy:.1%}"
+        logger.info(f"trained {'without' if used else 'with'} {trick.name}: {accuracy}, {spent:.1f} s")
         if _cut(trained):
             self.rows.append(Gain(trick.name, None, kept=used, note=f"not measured: {_CUT}"))
             return
@@ -201,7 +205,7 @@ class _Study:
             self.rows.append(Gain("soup of the runs", None, kept=False, note=note))
             return
         looks = 2 * len(alike)  # every half: each alone, then each averaged in
-        if not self.start.time_for(looks, self.deadline):
+        if not self.start.time_for(looks, self.budget):
             self.rows.append(Gain("soup of the runs", None, kept=False, note="not measured: the time limit"))
             return
         found = judged_by_halves([self._result(run) for run in alike], self.validation)
@@ -213,7 +217,7 @@ class _Study:
     def crops(self) -> None:
         alike = self.start.mirrors_alike
         looks = [crops * len(scales or (1,)) for crops, scales in crop_sets(self.base.recipe, alike)]
-        if not self.start.time_for(sum(looks), self.deadline):
+        if not self.start.time_for(sum(looks), self.budget):
             name = f"{', '.join(map(str, looks))} crops"
             self.rows.append(Gain(name, None, kept=False, note="not measured: the time limit"))
             return
@@ -222,9 +226,6 @@ class _Study:
         self.rows += [row for *_, row in measured]
         crops, scales = next(((crops, scales) for crops, scales, row in measured if row.kept), (1, None))
         self.recipe = replace(self.recipe, crops=crops, scales=scales)
-
-    def _no_time(self, needed: float) -> bool:
-        return self.deadline is not None and time.monotonic() + needed > self.deadline
 
     def _result(self, trained: Trained) -> Result:
         return Result(

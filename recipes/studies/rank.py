@@ -1,5 +1,6 @@
 """Which of several networks suits a dataset best: all probed on the same images and the same folds."""
 
+import logging
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -13,6 +14,8 @@ from recipes.errors import BackboneError
 from recipes.networks.backbones import resolve
 from recipes.probing.features import Extractor
 from recipes.probing.probe import Probe, probe_backbone
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +77,7 @@ def rank(dataset, backbones, *, seed: int = 0) -> Ranking:
         raise BackboneError(f"the weights of {', '.join(random)} are random: there is nothing to rank them by")
     splits = load(dataset)
     for note in splits.notes:
-        print(note)
+        logger.info(note)
     splits, facts = usable(splits, audit(splits))
     found = []
     for network in networks:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.core.budget import Budget
 from recipes.data.images import ImageData
 from recipes.errors import TrainingError
 from recipes.evaluation.selection import Score, latest
@@ -159,21 +160,21 @@ class CycleEnds(keras.callbacks.Callback):
 
 
 class StopAt(keras.callbacks.Callback):
-    """Stops before the clock passes `deadline` (time.monotonic() seconds), leaving room for one more validation."""
+    """Stop a training before its time is up, leaving room for one more validation."""
 
-    def __init__(self, deadline: float, validation: Validation | None = None):
+    def __init__(self, budget: Budget, validation: Validation | None = None):
         super().__init__()
-        self.deadline, self.validation, self.reached = deadline, validation, False
+        self.budget, self.validation, self.reached = budget, validation, False
         self.left_out: list[str] = []  # in words
 
     def on_train_batch_end(self, batch, logs=None):
-        if time.monotonic() + (self.validation.seconds if self.validation else 0) > self.deadline:
+        if not self.budget.allows(self.validation.seconds if self.validation else 0):
             self.reached = self.model.stop_training = True
 
     def leaves_room(self, validations: float, what: str) -> bool:
         """Whether that many looks at the validation images, to try `what`, still fit; otherwise it is `left_out`."""
         seconds = self.validation.seconds if self.validation else 0
-        fits = time.monotonic() + validations * seconds <= self.deadline
+        fits = self.budget.allows(validations * seconds)
         if not fits:
             self.left_out.append(f"no time was left to try {what}")
         return fits

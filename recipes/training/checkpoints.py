@@ -1,6 +1,7 @@
 """The last good states of a training: the newest in memory, two generations on disk."""
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 from recipes.core.archives import load_arrays
 from recipes.core.files import write_whole
 from recipes.errors import UnsafeFileError
+
+logger = logging.getLogger(__name__)
 
 SHARE = 1 / 50  # of the time that keeping states may take
 EVERY = 0.5  # seconds between two states at least
@@ -44,7 +47,7 @@ class Checkpoints:
                 self.full = False
             except OSError as error:
                 if not self.full:
-                    print(
+                    logger.warning(
                         f"{self.path} cannot be written ({error.strerror or error}): the training goes on, and it is "
                         "tried again; until then a stopped run goes back to the state kept before"
                     )
@@ -64,7 +67,7 @@ class Checkpoints:
                 self.newest = unpacked(load_arrays(path))
                 return self.newest
             except (UnsafeFileError, KeyError, ValueError) as error:
-                print(f"{path} cannot be used, {instead}: {error}")
+                logger.warning(f"{path} cannot be used, {instead}: {error}")
         return None
 
     @property

@@ -1,5 +1,6 @@
 """Where the probe leaves open which of two recipes to take: cross-validation on the training images."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,6 +8,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 
+from recipes.core.budget import Budget
 from recipes.evaluation.calibrate import tempered
 from recipes.planning.plan import epoch_seconds
 from recipes.planning.recipe import Recipe
@@ -14,11 +16,13 @@ from recipes.probing.logistic import content_folds
 from recipes.training.start import Start
 from recipes.training.train import train
 
+logger = logging.getLogger(__name__)
+
 FOLDS = 3
 _SHARE = 0.4  # of the time that is left, which the comparison may take
 
 
-def compare(start: Start, candidates: Sequence[Recipe], pictures, seed: int, deadline: float | None) -> Recipe:
+def compare(start: Start, candidates: Sequence[Recipe], pictures, seed: int, budget: Budget) -> Recipe:
     """The one of two recipes whose classifiers are likelier to be right about training images they have not seen.
 
     In every fold both are trained as `finetune` trains them, undone where they do not beat the linear classifier, and
@@ -30,23 +34,24 @@ def compare(start: Start, candidates: Sequence[Recipe], pictures, seed: int, dea
     pictures: one name for all training images that are the same or nearly so: these are never parted.
     """
     first, second = candidates
-    print(f"the evidence between {first.name!r} and {second.name!r} is thin: both are trained on some of the images")
+    logger.info(
+        f"the evidence between {first.name!r} and {second.name!r} is thin: both are trained on some of the images"
+    )
     labels = start.splits.train.labels
     folds = content_folds(labels, pictures, folds=FOLDS, seed=seed)
     gains, began, cut = np.full(len(labels), np.nan), time.monotonic(), []
-    room = 0.0 if deadline is None else _SHARE * (deadline - began)
+    share = budget.share(_SHARE)
     costs = [_seconds(start, recipe) for recipe in candidates]
     for fold in range(FOLDS):
         spent = time.monotonic() - began
         needed = spent / fold if fold else sum(costs)
-        if spent + needed > room and (fold or deadline is not None):
+        if not share.allows(needed) if budget.limited else fold:
             break
         inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         losses = []
         for i, recipe in enumerate(candidates):
-            now = time.monotonic()
-            end = None if deadline is None else now + (began + room - now) * costs[i] / sum(costs[i:])
-            found, ended = _losses(start, recipe, inside, outside, seed, end)
+            part = share.share(costs[i] / sum(costs[i:]))
+            found, ended = _losses(start, recipe, inside, outside, seed, part)
             losses.append(found)
             cut += [recipe.name] if ended else []
         gains[outside] = losses[0] - losses[1]
@@ -72,12 +77,12 @@ def _seconds(start: Start, recipe: Recipe) -> float:
     return recipe.epochs * epoch
 
 
-def _losses(start: Start, recipe: Recipe, inside, outside, seed: int, deadline) -> tuple[np.ndarray, bool]:
+def _losses(start: Start, recipe: Recipe, inside, outside, seed: int, budget: Budget) -> tuple[np.ndarray, bool]:
     """Negative log-likelihood of each image at `outside`, nats, at a temperature that the others there chose, and
-    whether the deadline ended the training."""
+    whether the time limit ended the training."""
     part, recipe = start.fold(inside, outside), replace(recipe, refit=False, calibrate=False)
     keras.utils.set_random_seed(seed)
-    trained, labels = train(part, recipe, seed, deadline, (), measure_crops=False), part.splits.validation.labels
+    trained, labels = train(part, recipe, seed, budget, (), measure_crops=False), part.splits.validation.labels
     found = tempered(trained.finished.probabilities, labels)
     losses = -np.log(np.maximum(found[np.arange(len(labels)), labels], 1e-12))
     return losses, bool(trained.fitted and trained.fitted.cut)

@@ -1,13 +1,13 @@
 """A training and what is kept of it: the epoch, or the way to it, that classifies the validation images best."""
 
-import math
-import time
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
 
+from recipes.core.budget import NO_LIMIT, Budget
 from recipes.data.images import ImageData
 from recipes.evaluation.ledger import Gain, paired_bootstrap, training_outcome
 from recipes.evaluation.selection import (
@@ -24,6 +24,8 @@ from recipes.training.batches import shown
 from recipes.training.callbacks import CycleEnds, KeepBest, StopAt, Validation
 from recipes.training.checkpoints import Checkpoints
 from recipes.training.loop.loop import Training
+
+logger = logging.getLogger(__name__)
 
 INTERPOLATIONS = (0.25, 0.5, 0.75)  # shares of the finetuned weights between the linear classifier's and the finetuned
 
@@ -121,7 +123,7 @@ def fit(
     seed: int,
     rates: dict[str, float] | None = None,
     start: Score | None = None,
-    deadline: float | None = None,
+    budget: Budget = NO_LIMIT,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     kept: Checkpoints | None = None,
 ) -> Fitted:
@@ -143,7 +145,7 @@ def fit(
     weights = image_weights(validation.labels, len(train.class_names), recipe.balanced)
     watch = Validation(shown(validation, recipe), validation, weights)
     watch.set_model(model)
-    start, stop = start or watch.score(), StopAt(deadline if deadline is not None else math.inf, watch)
+    start, stop = start or watch.score(), StopAt(budget, watch)
     chooser = (_Snapshots if recipe.snapshots > 1 else _BestEpoch)(model, recipe, watch, stop)
     training.run(recipe.epochs, [watch, stop, chooser.keep, *callbacks])
     changes = training.changes
@@ -248,7 +250,7 @@ def fit_again(
     *,
     seed: int,
     rates=None,
-    deadline=None,
+    budget: Budget = NO_LIMIT,
     kept: Checkpoints | None = None,
 ) -> tuple[tuple[str, ...], tuple, tuple[str, ...]]:
     """Train once more from `start`, on the validation images too, as `fitted` went: by the same schedule to the same
@@ -260,12 +262,12 @@ def fit_again(
     before, needed = model.get_weights(), fitted.best_epoch * fitted.epoch_seconds * len(images) / fitted.images
     model.set_weights(start)
     training = Training(model, images, recipe, seed=seed, rates=rates, kept=kept)
-    if not training.begun and deadline is not None and 1.2 * needed > deadline - time.monotonic():
+    if not training.begun and not budget.allows(1.2 * needed):
         model.set_weights(before)
         told = f"no time was left to train once more with the validation images (about {needed:.0f} s)"
         return (told,), fitted.snapshots, ()
-    print(f"once more, to epoch {fitted.best_epoch}, on all {len(images)} images")
-    stop = StopAt(deadline if deadline is not None else math.inf)
+    logger.info(f"once more, to epoch {fitted.best_epoch}, on all {len(images)} images")
+    stop = StopAt(budget)
     cycles = [CycleEnds(recipe)] if fitted.snapshots else []
     changes = training.run(fitted.best_epoch, [stop, *cycles]).changes
     missing = tuple(changes["missing"])

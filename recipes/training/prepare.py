@@ -1,5 +1,6 @@
 """What comes before a training: data, audit, split, network, probe, plan."""
 
+import logging
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 
 from recipes.auditing.audit import Audit, audit, usable
+from recipes.core.budget import Budget
 from recipes.core.devices import free_memory, prepare_devices
 from recipes.data.image_size import natural_size
 from recipes.data.images import ImageData, Splits, joined
@@ -20,13 +22,15 @@ from recipes.networks.backbones import Backbone, resolve
 from recipes.planning.lecture_table import table
 from recipes.planning.plan import in_time, options
 from recipes.planning.recipe import Recipe
-from recipes.planning.request import asked_size, asked_taps, check_fits, needs_probe
+from recipes.planning.request import Request, asked_size, asked_taps, check_fits, needs_probe
 from recipes.planning.summary import Summary
 from recipes.probing.features import Extractor, Features
 from recipes.probing.probe import MIRRORED_BELOW, Probe, probe_backbone
 from recipes.training.compare_recipes import compare
 from recipes.training.input.workers import InputWorkers
 from recipes.training.start import Start
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,33 +47,32 @@ class Prepared:
 
 
 def prepare(
-    dataset,
-    backbone,
-    recipe,
-    validation,
-    seed: int,
-    deadline: float | None,
-    check=lambda splits: None,
-    strict: bool = False,
+    request: Request,
+    splits: Splits,
+    budget: Budget,
     workers: InputWorkers | None = None,
     trainings: int = 1,
 ) -> Prepared:
-    """Everything of `finetune` up to the first training, printed as it is found. Sets all seeds.
+    """Do everything of `finetune` between loading the dataset and the first training. Sets all seeds.
 
-    check: called once the dataset is loaded, with its splits.  strict: findings of the audit are an error.
-    workers: who will augment.  trainings: that are to share the time which is left after the probe.
+    Args:
+        request: The arguments of the job.
+        splits: The dataset, as `loaded` returns it.
+        budget: The time for the whole job.
+        workers: The machines that will augment, if any.
+        trainings: How many trainings share the time that is left after the probe.
     """
-    splits, backbone = loaded(dataset, validation), "glyphs" if _own(dataset) and backbone == "auto" else backbone
-    check(splits)
+    recipe, seed, validation = request.recipe, request.seed, request.validation
+    backbone = "glyphs" if request.uses_digits and request.backbone == "auto" else request.backbone
     if splits.layout is not None and not splits.layout.usual:
-        print(splits.layout)
+        logger.info(splits.layout)
     prepare_devices()
     splits = splits if workers is None else replace(splits, train=workers.checked(splits.train))
     keras.utils.set_random_seed(seed)
     network = resolve(backbone)
     clock = Clock()
     with clock("audit"):
-        splits, facts = usable(splits, audit(splits, strict=strict))
+        splits, facts = usable(splits, audit(splits, strict=request.strict))
         split_here = splits.validation is None
         if split_here:
             splits, facts = _split(splits, facts, 0.2 if validation is None else validation, seed)
@@ -79,39 +82,34 @@ def prepare(
     if needs_probe(recipe, network):
         with clock("probe"):
             measured, features = _probe(Extractor(network, size), splits, facts, split_here, seed)
-            print(measured)
+            logger.info(measured)
             pace = measured.image_seconds
-    elif deadline is not None:
+    elif budget.limited:
         with clock("timing"):
             pace = Extractor(network, size).seconds_of(splits.train)
-    if deadline is not None:
-        deadline -= (deadline - time.monotonic()) * (1 - 1 / trainings)
-    summary = _summary(network, splits, size, pace, deadline)
+    budget = budget.share(1 / trainings)
+    summary = _summary(network, splits, size, pace, budget)
     marked = table(summary, measured) if measured else ""
     if marked:
-        print(marked)
+        logger.info(marked)
     start = Start(network, splits, measured, features, pace, taps_given=asked_taps(recipe) is not None)
     chosen, *rivals = options(recipe, summary, measured)
     if rivals:
         with clock("comparison"):
-            chosen = compare(start, (chosen, *rivals), facts.pictures(splits.train), seed, deadline)
-        chosen = in_time(chosen, _summary(network, splits, size, pace, deadline), measured)
+            chosen = compare(start, (chosen, *rivals), facts.pictures(splits.train), seed, budget)
+        chosen = in_time(chosen, _summary(network, splits, size, pace, budget), measured)
         keras.utils.set_random_seed(seed)
     if not split_here:
         chosen = replace(chosen, refit=False)
     return Prepared(start, chosen, facts, marked, clock, summary)
 
 
-def loaded(dataset, validation) -> Splits:
-    """What `finetune` was given, before anything of it is split off."""
-    splits = with_validation(load("digits" if _own(dataset) else dataset), validation)
+def loaded(request: Request) -> Splits:
+    """Return the images as they were given, before a part is split off."""
+    splits = with_validation(load("digits" if request.uses_digits else request.dataset), request.validation)
     if splits.validation is None:
         check_may_be_split(splits.table)
     return splits
-
-
-def _own(dataset) -> bool:
-    return dataset is None or (isinstance(dataset, str) and dataset == "digits")
 
 
 def _probe(look: Extractor, splits: Splits, facts, split_here: bool, seed) -> tuple[Probe, Features]:
@@ -131,14 +129,14 @@ def _probe(look: Extractor, splits: Splits, facts, split_here: bool, seed) -> tu
     return probe_backbone(look, train, facts, seed, both[: len(train)]), both
 
 
-def _summary(network: Backbone, splits: Splits, size: int, pace: float, deadline) -> Summary:
+def _summary(network: Backbone, splits: Splits, size: int, pace: float, budget: Budget) -> Summary:
     counts = splits.train.counts
     return Summary(
         images=len(splits.train), classes=len(splits.train.class_names), size=size, pretrained=network.pretrained,
         held_out=len(splits.validation), imbalance=float(counts.max() / max(1, counts.min())),
         weights=network.network.count_params(), activations=network.activations(size), memory=free_memory(),
         image_seconds=pace,
-        seconds_left=None if deadline is None else deadline - time.monotonic(),
+        seconds_left=budget.left if budget.limited else None,
     )  # fmt: skip
 
 
@@ -151,14 +149,18 @@ def with_validation(splits: Splits, validation) -> Splits:
             raise DataError(f"validation is {validation}; expected a fraction between 0 and 1, or a dataset")
         if own is None:
             return splits
-        print(f"the {len(own)} images of its validation split join the training images, of which a part is held out")
+        logger.info(
+            f"the {len(own)} images of its validation split join the training images, of which a part is held out"
+        )
         return replace(splits, train=joined(splits.train, _renamed(own, splits.train)), validation=None)
     if own is not None:
-        print(f"the {len(own)} images of its own validation split are not used, for another one was given")
+        logger.info(f"the {len(own)} images of its own validation split are not used, for another one was given")
     given = load(validation, splits.train.class_names)
     splits = replace(splits, unread=(*splits.unread, *given.unread))
     if len(given.given) > 1:
-        print(f"of the splits {list(given.given)} of the validation dataset the first is used; give another by itself")
+        logger.info(
+            f"of the splits {list(given.given)} of the validation dataset the first is used; give another by itself"
+        )
     return replace(splits, validation=_renamed(given.train, splits.train))
 
 

@@ -1,10 +1,10 @@
 """What a training begins from: the network, the data, and the linear classifier of the frozen network."""
 
-import time
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from recipes.core.budget import Budget
 from recipes.data.images import Splits, joined
 from recipes.networks.backbones import Backbone
 from recipes.networks.classifier import copied
@@ -65,16 +65,15 @@ class Start:
         gain, error = self.measured.head.mirror_gain if self.measured else (0.0, 0.0)
         return self.measured is not None and self.measured.mirrors.alike and gain > 2 * error
 
-    def crops_to_measure(self, recipe: Recipe, deadline: float | None) -> int:
+    def crops_to_measure(self, recipe: Recipe, budget: Budget) -> int:
         """What was asked for, or the lecture's ten; without mirror images where these lose their class; none where no
         time is left."""
         count = recipe.crops if recipe.asks_for_crops else 10 if self.mirrors_alike else 5
-        return count if self.time_for(count * len(recipe.scales or (1,)), deadline) else 0
+        return count if self.time_for(count * len(recipe.scales or (1,)), budget) else 0
 
-    def time_for(self, looks: float, deadline: float | None) -> bool:
-        """Whether that many looks at the validation images end before the deadline."""
-        seconds = looks * self.image_seconds * len(self.splits.validation)
-        return deadline is None or time.monotonic() + seconds < deadline
+    def time_for(self, passes: float, budget: Budget) -> bool:
+        """Return whether that many passes over the validation images end in time."""
+        return budget.allows(passes * self.image_seconds * len(self.splits.validation))
 
     def copy(self) -> "Start":
         """The same with a network of its own, for one of several trainings: a training moves the network's weights."""

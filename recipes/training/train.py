@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 import layers
+from recipes.core.budget import Budget
 from recipes.data.images import joined
 from recipes.evaluation.calibrate import Finished, finish
 from recipes.evaluation.ledger import training_outcome
@@ -44,7 +45,7 @@ class Trained:
 
 
 def train(
-    start: Start, recipe: Recipe, seed: int, deadline: float | None, callbacks, *, measure_crops: bool = True,
+    start: Start, recipe: Recipe, seed: int, budget: Budget, callbacks, *, measure_crops: bool = True,
     kept: Callable[[str], Checkpoints | None] = lambda name: None,
 ) -> Trained:  # fmt: skip
     """Make the classifier that `recipe` says.
@@ -55,10 +56,10 @@ def train(
     if recipe.mirror and start.measured and not start.measured.mirrors.alike:
         recipe = recipe.because("mirror images are averaged, as asked for, though they lose their class here")
     if recipe.epochs:
-        return _by_gradient(start, recipe, seed, deadline, callbacks, measure_crops, kept)
+        return _by_gradient(start, recipe, seed, budget, callbacks, measure_crops, kept)
     if callbacks:
         recipe = recipe.because("no gradient steps are taken, so the callbacks were not called")
-    return _linear(start, recipe, start.crops_to_measure(recipe, deadline) if measure_crops else 0)
+    return _linear(start, recipe, start.crops_to_measure(recipe, budget) if measure_crops else 0)
 
 
 def _linear(start: Start, recipe: Recipe, crops: int) -> Trained:
@@ -84,7 +85,9 @@ def _linear(start: Start, recipe: Recipe, crops: int) -> Trained:
     return Trained(finished.classifier(model), None, recipe, finished)
 
 
-def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks, measure_crops: bool, kept) -> Trained:
+def _by_gradient(
+    start: Start, recipe: Recipe, seed: int, budget: Budget, callbacks, measure_crops: bool, kept
+) -> Trained:
     quiet = start.network if recipe.warm_start else start.network.with_network(fresh(start.network.network))
     noisy, recipe = _with_stochastic_depth(quiet, recipe)
     if recipe.mirror is None and start.measured and not start.measured.mirrors.alike:
@@ -99,19 +102,19 @@ def _by_gradient(start: Start, recipe: Recipe, seed: int, deadline, callbacks, m
         rival = Score.of(logits, labels, image_weights(labels, start.classes, recipe.balanced))
     tensors = feature_tensors(noisy.network, recipe.size)
     unfreeze(model, noisy.network, recipe, tensors)
-    how = dict(seed=seed, rates=stage_rates(model, noisy.network, tensors, recipe.layer_decay), deadline=deadline)
+    how = dict(seed=seed, rates=stage_rates(model, noisy.network, tensors, recipe.layer_decay), budget=budget)
     initial = model.get_weights()
     fitted = fit(
         model, splits.train, splits.validation, recipe, start=rival, callbacks=callbacks, kept=kept("first"), **how
     )  # fmt: skip
     recipe = _told(replace(recipe, test_size=fitted.test_size, accumulate=fitted.parts), fitted)
     missing = fitted.missing
-    crops = start.crops_to_measure(recipe, deadline) if measure_crops else 0
+    crops = start.crops_to_measure(recipe, budget) if measure_crops else 0
     if rival and not fitted.better:
         trained = _linear(start, start.rival(recipe), crops)
         selection = _selection(fitted, trained.finished, bool(rival))
         return replace(trained, fitted=fitted, selection=selection, missing=missing)
-    if recipe.mirror is None and not start.time_for(2, deadline):
+    if recipe.mirror is None and not start.time_for(2, budget):
         told = "no time was left to see whether mirror images gain: they do not count"
         recipe = replace(recipe, mirror=False).because(told)
     models = members(model, fitted.snapshots)

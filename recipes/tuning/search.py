@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import logging
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from recipes.core.budget import NO_LIMIT, Budget
 from recipes.core.files import check_writable
 from recipes.core.output import safe_output
 from recipes.data.evaluation_batches import images_alone
@@ -17,15 +19,17 @@ from recipes.evaluation.metrics import Evaluation, score
 from recipes.planning.plan import options
 from recipes.planning.recipe import Adjusted, Recipe
 from recipes.planning.recipe_json import save_recipe
-from recipes.planning.request import check_recipe, checked_seed, seconds
+from recipes.planning.request import Request
 from recipes.probing.logistic import content_folds
 from recipes.training.callbacks import Quiet
-from recipes.training.prepare import Prepared, prepare
+from recipes.training.prepare import Prepared, loaded, prepare
 from recipes.training.start import Start
 from recipes.training.train import train
 from recipes.tuning import study as shared_study
 from recipes.tuning.space import SPACE, _check_values, _checked_space, _drawn, _shown
 from recipes.tuning.study import claimed
+
+logger = logging.getLogger(__name__)
 
 _FOLDS = 5  # one of them chooses, the others are trained on
 
@@ -145,8 +149,8 @@ def search(
     Example: `recipes.finetune("photos/", recipe=recipes.search("photos/", trials=30).recipe)`
     """
     began = time.monotonic()
-    check_recipe(recipe)
-    space, seed = _checked_space(SPACE if space is None else space), checked_seed(seed)
+    request = Request(dataset, backbone, recipe, validation, time_limit, seed)
+    space, seed = _checked_space(SPACE if space is None else space), request.seed
     if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
         raise RecipeError(f"trials is {trials!r}; expected a positive number")
     if sampler not in ("tpe", "random"):
@@ -154,9 +158,9 @@ def search(
     pruner = None if pruner == "none" else pruner
     if pruner not in shared_study.PRUNERS:
         raise RecipeError(f"pruner is {pruner!r}; expected 'median', 'hyperband' or None")
-    deadline = None if time_limit is None else began + seconds(time_limit)
+    budget = Budget.of(request.seconds, began)
     place = shared_study.opened(storage)
-    ready = prepare(dataset, backbone, recipe, validation, seed, None)  # the limit is the search's, not one training's
+    ready = prepare(request, loaded(request), NO_LIMIT)  # the limit is for the whole search
     base = _trainable(ready, space, recipe)
     _check_values(base, space)
     part = _choosing(ready, seed)
@@ -164,11 +168,11 @@ def search(
     study = shared_study.study(place, name, sampler, trials, seed, pruner)
     sizes = len(part.splits.train), len(part.splits.validation)
     longest = max(end for end in space.get("epochs", [base.epochs]) if end != "log")
-    print(f"{_trials(trials)} of up to {longest} epochs on {sizes[0]} images; {sizes[1]} others choose", flush=True)
-    shared_study.run(study, _Objective(part, base, space, seed, trials), trials, deadline)
+    logger.info(f"{_trials(trials)} of up to {longest} epochs on {sizes[0]} images; {sizes[1]} others choose")
+    shared_study.run(study, _Objective(part, base, space, seed, trials), trials, budget)
     found = _found(study, part, base, ready, seed, shared_study.coarse(trials) if sampler == "tpe" else 0)
-    if deadline is not None and time.monotonic() > deadline:
-        print(f"the time limit was exceeded by {time.monotonic() - deadline:.0f} s: no training is cut off")
+    if budget.overrun:
+        logger.info(f"the time limit was exceeded by {budget.overrun:.0f} s: no training is cut off")
     return found
 
 
@@ -188,7 +192,7 @@ class _Objective:
         trained = train(self.part.copy(), recipe, self.seed, None, watch, measure_crops=False)
         found = trained.fitted.best  # whether or not it beats the linear classifier: that is the winner's business
         trial.set_user_attr("accuracy", found.accuracy)
-        print(f"val_acc: {found.accuracy:.4f}, {told}", flush=True)
+        logger.info(f"val_acc: {found.accuracy:.4f}, {told}")
         return found.loss
 
 
@@ -204,7 +208,7 @@ class _Prune(keras.callbacks.Callback):
         if self.trial.should_prune():
             self.trial.set_user_attr("accuracy", logs["val_accuracy"])
             after = f"stopped after {epoch + 1} epochs, others were better by then"
-            print(f"val_acc: {logs['val_accuracy']:.4f}, {self.told}: {after}", flush=True)
+            logger.info(f"val_acc: {logs['val_accuracy']:.4f}, {self.told}: {after}")
             raise optuna.TrialPruned
 
 
@@ -214,7 +218,7 @@ def _trainable(ready: Prepared, space: dict, asked) -> Recipe:
     if not recipe.epochs:
         instead = Adjusted("all", asked.changes) if isinstance(asked, Adjusted) else "all"
         recipe = options(instead, ready.summary, ready.start.measured)[0]
-        print(f"the plan is {ready.recipe.name!r}, which takes no gradient steps: the recipe 'all' is varied")
+        logger.info(f"the plan is {ready.recipe.name!r}, which takes no gradient steps: the recipe 'all' is varied")
     whole = {"accumulate": 1} if "batch_size" in space else {}
     return replace(recipe, refit=False, reasons=(), **whole)
 
@@ -237,7 +241,7 @@ def _found(study, part: Start, base: Recipe, ready: Prepared, seed: int, coarse:
     shown = ", ".join(f"{name} {_shown(value)}" for name, value in best.values.items())
     winner = replace(base, **best.values)
     keras.utils.set_random_seed(seed)
-    print("the best trial's recipe is trained once more, for the validation images to judge", flush=True)
+    logger.info("the best trial's recipe is trained once more, for the validation images to judge")
     trained = train(part.copy(), winner, seed, None, [Quiet()], measure_crops=False)
     validation = ready.start.splits.validation
     images = images_alone(validation, trained.recipe.evaluation_policy, winner.batch_size)
@@ -248,7 +252,7 @@ def _found(study, part: Start, base: Recipe, ready: Prepared, seed: int, coarse:
         + ("" if trained.fitted.better else ", by the linear classifier, which it did not beat")
     )
     found = Search(recipe, judged, len(part.splits.validation), told, min(coarse, len(told)), study)
-    print(found)
+    logger.info(found)
     return found
 
 

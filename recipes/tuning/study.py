@@ -1,11 +1,15 @@
 """An optuna study that several processes and hosts share: no trial is lost, none is run twice."""
 
+import logging
 import time
 import warnings
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from recipes.core.budget import Budget
 from recipes.errors import RecipeError, TrainingError
+
+logger = logging.getLogger(__name__)
 
 _HEARTBEAT = 20  # seconds; a trial whose process has been silent for three of them is given to another
 PRUNERS = ("median", "hyperband", None)
@@ -115,10 +119,10 @@ def claimed(trial) -> int:
     return mine
 
 
-def run(found, objective: Callable, trials: int, deadline: float | None) -> None:
+def run(found, objective: Callable, trials: int, budget: Budget) -> None:
     """Trials until all are done, those of other processes too; what these leave undone is taken on from them.
 
-    With a deadline (time.monotonic() seconds), as long as there is room for one more trial and the winner's judging.
+    With a time limit, as long as there is room for one more trial and the winner's judging.
     """
     import optuna
     from optuna.trial import TrialState
@@ -128,7 +132,7 @@ def run(found, objective: Callable, trials: int, deadline: float | None) -> None
             return objective(trial)
         except TrainingError as error:
             trial.set_user_attr(_DIVERGED, True)
-            print(f"trial {slot(trial) + 1} failed: {error}", flush=True)
+            logger.warning(f"trial {slot(trial) + 1} failed: {error}")
             raise
 
     while True:
@@ -136,12 +140,12 @@ def run(found, objective: Callable, trials: int, deadline: float | None) -> None
         _queue(found, trials)
         told = found.get_trials(deepcopy=False)
         spans = [trial.duration.total_seconds() for trial in told if trial.state == TrialState.COMPLETE]
-        late = deadline is not None and time.monotonic() + 2 * max(spans, default=0.0) > deadline
+        late = not budget.allows(2 * max(spans, default=0.0))
         states = {trial.state for trial in told}
         if not states & {TrialState.WAITING, TrialState.RUNNING}:
             return
         if late:
-            print("the time limit leaves no room for another trial")
+            logger.info("the time limit leaves no room for another trial")
             return
         if TrialState.WAITING not in states:
             time.sleep(1)
@@ -149,7 +153,7 @@ def run(found, objective: Callable, trials: int, deadline: float | None) -> None
         try:
             found.optimize(tried, n_trials=1, catch=(TrainingError, Surplus))
         except optuna.exceptions.UpdateFinishedTrialError:
-            print("this process was silent for so long that another one has taken its trial on")
+            logger.warning("this process was silent for so long that another one has taken its trial on")
 
 
 def _give_up_stale(found) -> None:

@@ -8,6 +8,7 @@ import pytest
 from recipes import DataError, from_csv, pack
 from recipes.data.sources import load
 from recipes.data.tables.columns import recognise
+from recipes.planning.request import Request
 from recipes.training.prepare import loaded
 
 NAMES = [f"i{n}.jpg" for n in range(4)]
@@ -399,13 +400,13 @@ def test_groups_and_folds_are_not_split_at_random(place, column):
     assert [column.name for column in splits.table.of("group", "fold")] == [column]
     for validation in (None, 0.5):
         with pytest.raises(DataError, match=rf"groups or folds in '{column}'.*--column ignore={column}") as refused:
-            loaded(splits, validation)
+            loaded(Request(splits, validation=validation))
     assert "Add a column `split`" in str(refused.value)
     with pytest.raises(DataError, match="groups or folds"):
         pack(splits, place / "packed")
     assert not (place / "packed").exists()
-    assert loaded(splits, read(place, content)).validation is not None
-    assert loaded(read(place, content, ignore=[column]), None).validation is None
+    assert loaded(Request(splits, validation=read(place, content))).validation is not None
+    assert loaded(Request(read(place, content, ignore=[column]))).validation is None
 
 
 def test_columns_of_rows_from_another_reader():

@@ -106,3 +106,11 @@ def test_folders_and_files_are_small(folder):
     assert len(files) <= FILES_IN_A_FOLDER
     lines = {module_name(path): len(path.read_text().splitlines()) for path in files}
     assert {name for name, count in lines.items() if count > LINES_IN_A_FILE} <= TOO_LONG
+
+
+def test_only_the_command_line_and_the_renderer_print():
+    printing = {
+        module for module, path in MODULES.items() for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    }  # fmt: skip
+    assert {module for module in printing if package(module) != "cli"} == {"recipes.core.output"}

@@ -61,7 +61,7 @@ def test_the_finished_run_is_returned(folder, capsys):
 def test_an_unfinished_run_resumes(folder, capsys):
     """It goes on from its state, by the schedule of today: its weights are not those of an undisturbed run of then."""
     result = recipes.finetune("photos", backbone="small.keras", recipe=RECIPE, output="killed")
-    assert "going on with the run in killed" in capsys.readouterr().out
+    assert "resuming the run in killed" in capsys.readouterr().out
     assert not (folder / "killed" / ".state").exists() and len(result.history["loss"]) == 3
     files = pictures(folder)
     assert [p.class_name for p in result.predict(files)] == [file.parent.name for file in files]

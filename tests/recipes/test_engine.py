@@ -17,6 +17,7 @@ import recipes.training.checkpoints
 import recipes.training.loop.input_wait
 import recipes.training.loop.loop
 from layers import freeze_batch_statistics
+from recipes.core.budget import Budget
 from recipes.data.sources import load
 from recipes.networks.backbones import resolve
 from recipes.networks.classifier import logits_model
@@ -86,7 +87,7 @@ def test_no_loss_is_looked_at_before_its_time_and_all_in_the_end(engines):
     """With callbacks, whose logs Keras's own list would read at every step."""
     ends = []
     watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, *, logs: ends.append(logs))
-    training(epochs=2).run(2, [watch, StopAt(math.inf)])
+    training(epochs=2).run(2, [watch, StopAt(Budget())])
     (engine,) = engines
     assert len(ends) == 16 and ends[0]["loss"] == 1.0 and dict(ends[0]) == {"loss": 1.0}
     assert len(engine.losses) == 16

@@ -166,10 +166,10 @@ def test_several_networks_are_no_backbone(tmp_path):
 
 
 def test_another_result_is_another_command(run):
-    from recipes.planning.request import command
+    from recipes.planning.request import Request
 
     def words(backbone):
-        return command("photos", backbone, "few", None, None, 0)["backbone"]
+        return Request("photos", backbone, "few").command["backbone"]
 
     result = run[0]
     other = recipes.finetune(arrays(4), backbone=small_network(seed=3), recipe=recipes.adjusted("probe", size=32))

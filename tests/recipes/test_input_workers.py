@@ -226,7 +226,7 @@ def test_a_worker_dies_and_comes_back(photos, capsys):
         again.process.kill()
     assert_same(local, found)
     told = capsys.readouterr().out
-    assert f"input worker {second.address} is gone" in told and f"{first.address} prepare" in told
+    assert f"input worker {second.address} is gone" in told and f"{first.address} will prepare" in told
     assert f"input worker {second.address} is back" in told
 
 

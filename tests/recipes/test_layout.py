@@ -484,9 +484,10 @@ def test_training_and_evaluating_on_unusual_folders(tmp_path, capsys):
 
 
 def test_notes_of_a_validation_folder_are_kept(tmp_path):
+    from recipes.planning.request import Request
     from recipes.training.prepare import loaded
 
     build(tmp_path / "train", PETS)
     build(tmp_path / "val", {**PETS, "__MACOSX": 1}, seed=9)
-    splits = loaded(tmp_path / "train", tmp_path / "val")
+    splits = loaded(Request(tmp_path / "train", validation=tmp_path / "val"))
     assert np.array_equal(splits.validation.counts, [4, 5]) and found(splits.unread) == {SYSTEM: ["__MACOSX"]}

@@ -4,10 +4,12 @@ import contextlib
 import errno
 import inspect
 import io
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import pytest
@@ -124,7 +126,8 @@ def test_public_functions_print_safely():
         for name in ("predict", "probabilities", "evaluate", "choose_crops", "export", "report")
     } | {"serve": serve, "input_worker": input_worker}  # fmt: skip
     assert set(functions) >= PURE
-    assert {name for name, f in functions.items() if not hasattr(f, "__wrapped__")} == PURE
+    unsafe = {name for name, f in functions.items() if not hasattr(f, "__wrapped__")}
+    assert unsafe - {"finetune"} == PURE and "safe_output(verbose)" in inspect.getsource(recipes.finetune)
 
 
 def test_a_training_outlives_its_output(tmp_path, monkeypatch):
@@ -169,3 +172,36 @@ def test_reading_a_table_prints_to_any_stream(tmp_path, monkeypatch):
     (tmp_path / "类.csv").write_text("\n".join(["path,label", *rows]), "utf-8")
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "cp1252", errors="strict"))
     assert len(recipes.from_csv(tmp_path / "类.csv").train) == 6
+
+
+def test_a_handler_of_the_caller_gets_what_verbose_false_does_not_print(capsys, caplog):
+    with caplog.at_level("INFO", logger="recipes"):
+        recipes.finetune("digits", recipe="probe", verbose=False)
+    assert capsys.readouterr().out == ""
+    assert any(record.name == "recipes.finetuning" for record in caplog.records)
+
+
+def test_the_renderer_leaves_the_logger_as_it_was(capsys):
+    logger = logging.getLogger("recipes")
+    before = logger.level, list(logger.handlers)
+    with safe_output():
+        with safe_output(), safe_output(verbose=False):
+            logger.warning("hidden")
+        logger.info("shown %s", 1)
+        logger.error("failed")
+    logger.info("after")
+    assert capsys.readouterr() == ("shown 1\n", "failed\n")
+    assert (logger.level, list(logger.handlers)) == before
+
+
+def test_notebooks_show_texts_of_several_lines_as_a_block(monkeypatch, capsys):
+    shown = []
+    display = SimpleNamespace(display=lambda data, raw: shown.append(data["text/html"]))
+    shell = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=None), display=display)
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    with safe_output():
+        logging.getLogger("recipes.test").info("a < b\nc")
+        logging.getLogger("recipes.test").info("one line")
+    assert shown == ['<pre style="white-space: pre; overflow-x: auto">a &lt; b\nc</pre>']
+    assert capsys.readouterr().out == "one line\n"

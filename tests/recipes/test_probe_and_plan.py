@@ -1,5 +1,6 @@
 """The probe against scikit-learn, and the plan that is read off it."""
 
+import math
 import re
 import time
 from dataclasses import replace
@@ -12,13 +13,15 @@ from sklearn.linear_model import LogisticRegression
 
 import recipes
 from recipes import adjusted
+from recipes.core.budget import Budget
 from recipes.planning.lecture_table import table
 from recipes.planning.plan import candidates, options, plan
+from recipes.planning.request import Request
 from recipes.planning.summary import Summary
 from recipes.probing.logistic import channel_scale, content_folds, fit_path
 from recipes.probing.probe import mirror_test
 from recipes.training.compare_recipes import compare
-from recipes.training.prepare import prepare
+from recipes.training.prepare import loaded, prepare
 
 
 def blobs(n=120, channels=6, classes=3, spread=1.0, seed=0):
@@ -121,18 +124,19 @@ def test_thin_evidence_leaves_two_recipes(probe, names):
 def test_two_recipes_are_compared_on_folds_of_the_training_images(monkeypatch):
     monkeypatch.setattr("recipes.evaluation.selection.better", lambda start, other: True)  # every training is kept
     monkeypatch.setattr("recipes.training.compare_recipes.FOLDS", 2)
-    ready = prepare(arrays(12), small_network(), adjusted("all", size=32, epochs=1), None, 0, None)
+    request = Request(arrays(12), small_network(), adjusted("all", size=32, epochs=1))
+    ready = prepare(request, loaded(request), Budget())
     start, prints = ready.start, ready.audit.fingerprints["train"]
     before = start.network.network.get_weights()
     rivals = ready.recipe, replace(ready.recipe, name="few", unfreeze=1, learning_rate=1e-5)
-    chosen = compare(start, rivals, prints, 0, None)
+    chosen = compare(start, rivals, prints, 0, Budget())
     told = re.search(r"on (\d+) training .* 'few' is (\S+) ± (\S+) nats likelier than 'all'", chosen.reasons[-1])
     held_out, ahead, error = map(float, told.groups())
     assert abs(held_out - len(prints) / 2) <= 2  # without a time limit one of the two folds has to do
     assert chosen.name == ("few" if ahead > error else "all")
     for old, new in zip(before, start.network.network.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
-    late = compare(start, rivals, prints, 0, time.monotonic())
+    late = compare(start, rivals, prints, 0, Budget.of(0))
     assert late.name == "all" and "no time was left" in late.reasons[-1]
 
 
@@ -262,8 +266,8 @@ def test_the_two_trainings_of_a_comparison_share_its_time(monkeypatch):
     def fold(inside, outside):
         return SimpleNamespace(splits=SimpleNamespace(validation=SimpleNamespace(labels=labels[outside])))
 
-    def train(part, recipe, seed, deadline, callbacks, measure_crops):
-        ends.append(deadline)
+    def train(part, recipe, seed, budget, callbacks, measure_crops):
+        ends.append(budget.end)
         count = len(part.splits.validation.labels)
         finished = SimpleNamespace(probabilities=np.full((count, 2), 0.5))
         return SimpleNamespace(finished=finished, fitted=SimpleNamespace(cut=recipe.name == "all"))
@@ -273,12 +277,12 @@ def test_the_two_trainings_of_a_comparison_share_its_time(monkeypatch):
     start = SimpleNamespace(splits=SimpleNamespace(train=images), image_seconds=1e-4, fold=fold)
     rivals = recipes.finetune_all(32), recipes.finetune_few(32)
     now = time.monotonic()
-    chosen = compare(start, rivals, [str(i) for i in range(60)], 0, now + 1000)
+    chosen = compare(start, rivals, [str(i) for i in range(60)], 0, Budget(now + 1000))
     assert len(ends) == 6 and now < ends[0] < ends[1] <= now + 0.4 * 1000 + 1
     assert "though the time limit ended trainings of ['all']" in chosen.reasons[-1]
     ends.clear()
-    compare(start, rivals, [str(i) for i in range(60)], 0, None)
-    assert ends == [None, None]
+    compare(start, rivals, [str(i) for i in range(60)], 0, Budget())
+    assert ends == [math.inf, math.inf]
 
 
 def test_no_mirror_images_where_they_lose_their_class():

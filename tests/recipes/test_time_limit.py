@@ -1,6 +1,5 @@
 """What a time limit leaves out is left out, and said."""
 
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,13 +8,15 @@ from makers import arrays, small_network
 
 import recipes
 from recipes import adjusted
+from recipes.core.budget import Budget
 from recipes.data.sources import load
 from recipes.evaluation.selection import Candidates, Score
 from recipes.networks.backbones import resolve
 from recipes.networks.classifier import logits_model
+from recipes.planning.request import Request
 from recipes.training.callbacks import StopAt
 from recipes.training.fit import Fitted, fit
-from recipes.training.prepare import prepare
+from recipes.training.prepare import loaded, prepare
 from recipes.training.start import Start
 from recipes.training.train import _told
 
@@ -32,10 +33,8 @@ def test_from_scratch_there_is_one_epoch_and_nothing_is_measured_after_the_end()
 
 
 def test_several_trainings_share_the_time():
-    one, five = (
-        prepare(arrays(4), small_network(), "scratch", None, 0, time.monotonic() + 1000, trainings=n).summary
-        for n in (1, 5)
-    )
+    request = Request(arrays(4), small_network(), "scratch")
+    one, five = (prepare(request, loaded(request), Budget.of(1000), trainings=n).summary for n in (1, 5))
     assert one.image_seconds > 0
     assert 0 < five.seconds_left <= 200 < one.seconds_left
 
@@ -43,20 +42,20 @@ def test_several_trainings_share_the_time():
 def test_looks_are_counted_against_the_deadline():
     splits = SimpleNamespace(validation=range(100))
     start = Start(None, splits, None, None, image_seconds=0.1)
-    assert start.time_for(10, None) and start.time_for(10, time.monotonic() + 200)
-    assert not start.time_for(10, time.monotonic() + 50)
+    assert start.time_for(10, Budget()) and start.time_for(10, Budget.of(200))
+    assert not start.time_for(10, Budget.of(50))
 
 
 def test_what_is_left_out_at_the_end_of_a_training_is_told():
     images = load(arrays(4)).train
     model = logits_model(resolve(small_network()), 3, 32)
     recipe = recipes.finetune_all(32)
-    fitted = fit(model, images, images, recipe, seed=0, deadline=time.monotonic())
+    fitted = fit(model, images, images, recipe, seed=0, budget=Budget.of(0))
     assert fitted.cut and not fitted.candidates.between and not fitted.candidates.larger
     assert [line.rpartition("to try ")[2] for line in fitted.told] == [
         "weights between the linear classifier's and the finetuned ones", "larger images"
     ]  # fmt: skip
-    stop = StopAt(time.monotonic() + 1000)
+    stop = StopAt(Budget.of(1000))
     assert stop.leaves_room(3, "anything") and not stop.left_out
 
 

@@ -1,5 +1,6 @@
 """Read a folder of images as `Splits`, after its layout, and note everything in it that is not read."""
 
+import logging
 import os
 import unicodedata
 from collections import defaultdict
@@ -26,6 +27,8 @@ from recipes.data.folders.rules import recognise
 from recipes.data.folders.tree import CLOSED, DEEP, LOOP, SYSTEM, TWICE, Folder, images_below, scan, walk
 from recipes.data.images import ImageData, Splits, labelled
 from recipes.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 UNREAD = "not read"
 ACTIONS = {
@@ -94,7 +97,7 @@ def images_of(path: Path, suffixes: Collection[str]) -> list[str]:
     for where, folder in walk(tree, os.fspath(path)):
         unread[folder.problem].append(where)
     for finding in findings(unread):
-        print(finding)
+        logger.info(finding)
     if not tree.total:
         what = own_output(tree)
         seen = f"is {what}, and holds no images" if what else "holds no images"

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -37,6 +38,7 @@ from recipes.data.sources import load
 from recipes.data.tables.splits import check_may_be_split
 from recipes.errors import DataError, OutputError
 
+logger = logging.getLogger(__name__)
 SHARD_BYTES = 2**28  # of images in one file, where nothing else is asked for
 _OVERHEAD = 256  # bytes that a record may need beside image and names
 _MOST = 99_999
@@ -84,7 +86,7 @@ def pack(dataset, out, *, shards: int | None = None) -> Manifest:
         check_may_be_split(splits.table)  # a pack keeps no groups
     _check_apart(out, dataset)
     for note in splits.notes:
-        print(note)
+        logger.info(note)
     plan = _planned(splits, _root(dataset), shards)
     if (out / MANIFEST).is_file():
         return _finished(out, plan)
@@ -96,7 +98,7 @@ def pack(dataset, out, *, shards: int | None = None) -> Manifest:
             raise OutputError(f"{out} has room for {free:,} bytes, and up to {needed:,} are to be written; make room")
         known = len(plan.shards) - len(missing)
         if known:
-            print(f"going on with the pack in {out}: {known} of {len(plan.shards)} shards are written")
+            logger.info(f"going on with the pack in {out}: {known} of {len(plan.shards)} shards are written")
         try:
             found = [_shard(out / name, plan, name) for name in _shown(plan.shards)]
             manifest = _described(out, plan, found)
@@ -208,7 +210,7 @@ def _finished(out: Path, plan: _Plan) -> Manifest:
     if manifest.source != plan.source:
         raise OutputError(f"{out} holds a pack of other images or of other shards; choose another folder, or delete it")
     (out / UNFINISHED).unlink(missing_ok=True)  # it was stopped in the last instant
-    print(f"{out} holds this pack already, nothing is written; to write it anew, delete the folder")
+    logger.info(f"{out} holds this pack already, nothing is written; to write it anew, delete the folder")
     return manifest
 
 
@@ -226,7 +228,7 @@ def _taken(out: Path, plan: _Plan):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise OutputError(f"{out} is being packed by another process; wait for its end") from None
+            raise OutputError(f"{out} is being packed by another process; wait until it ends") from None
         file.seek(0)
         before = file.read()
         if before and before != json.dumps({"source": plan.source}):

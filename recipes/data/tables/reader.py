@@ -1,5 +1,6 @@
 """A CSV that lists images with their labels: it may come from anybody, so that its paths are kept inside one folder."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from recipes.data.tables.names import SPLIT_FOLDERS, Chosen, Columns, TableReadi
 from recipes.data.tables.splits import check_apart, splits_of, with_groups
 from recipes.data.tables.text import read_rows
 from recipes.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["SPLIT_FOLDERS", "TABLE_SUFFIXES", "from_csv", "read_table"]
 
@@ -73,7 +76,7 @@ def read_table(path: Path, class_names, within=None, folder=None, chosen: Chosen
     reading = TableReading(
         str(path), len(rows), text.encoding, text.separator, columns.columns, located.folder, located.notes
     )
-    print(printable(str(reading)))
+    logger.info(printable(str(reading)))
     parts, labels = {}, np.array([row[columns.label] for row in rows], str)
     for split in sorted(set(splits), key=("train", "validation", "test").index):  # those of train are the classes
         where = [i for i, own in enumerate(splits) if own == split]

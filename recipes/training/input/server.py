@@ -1,5 +1,6 @@
 """A process that prepares images for trainings elsewhere: `recipes input-worker`, a tf.data service of its own."""
 
+import logging
 import os
 import signal
 import socket
@@ -9,6 +10,8 @@ import tensorflow as tf
 from recipes.core.addresses import port_of
 from recipes.core.output import safe_output
 from recipes.errors import WorkerError
+
+logger = logging.getLogger(__name__)
 
 PORT = 5050
 
@@ -67,7 +70,7 @@ def _check_free(port: int) -> None:
 def serve(host: str | None = None, port: int = PORT) -> None:
     """Work until a signal ends the process."""
     worker = InputWorker(host, port)
-    print(
+    logger.info(
         f"input worker on {os.cpu_count()} cores; whoever reaches its ports can have it read and write files\n"
         f"next:   recipes finetune FOLDER --input-workers {worker.address}",
         flush=True,

@@ -1,5 +1,6 @@
 """Training batches that other machines prepare: the same batches in the same order as if they were prepared here."""
 
+import logging
 import os
 import re
 import time
@@ -15,6 +16,8 @@ from recipes.data.images import ImageData
 from recipes.data.packs.records import Records
 from recipes.errors import RecipesError, WorkerError
 from recipes.training.input.stream import Lost, Remote, answers
+
+logger = logging.getLogger(__name__)
 
 IN_MEMORY = 2**28  # bytes of images that may travel to each worker within its graph
 _READ, _PATIENCE = 8, 20.0  # images that every worker reads before the training, in so many seconds
@@ -162,7 +165,7 @@ class InputWorkers:
     def _returned(self) -> bool:
         back = {address for address in self.lost if answers(address, tries=1)}
         for address in back:
-            print(f"input worker {address} is back and prepares images again")
+            logger.info(f"input worker {address} is back and prepares images again")
         self.lost -= back
         return bool(back)
 
@@ -172,7 +175,9 @@ class InputWorkers:
         where = f"batch {batch + 1} of epoch {epoch + 1}"
         if not left:
             raise WorkerError(f"all input workers are gone, the last was {address} ({lost}), at {where}; {AGAIN}")
-        print(f"input worker {address} is gone ({lost}): from {where} on {', '.join(left)} prepare(s) its images")
+        logger.warning(
+            f"input worker {address} is gone ({lost}): from {where} on, {', '.join(left)} will prepare its images"
+        )
 
 
 @dataclass(frozen=True, eq=False)

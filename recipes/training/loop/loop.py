@@ -1,5 +1,6 @@
 """Every gradient step that `recipes` takes: one compiled training that can be stopped at any instant and goes on."""
 
+import logging
 import math
 import sys
 import time
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 import optimizers
-from recipes.core.output import printable
+from recipes.core.output import is_verbose, printable
 from recipes.data.images import ImageData
 from recipes.errors import OutputError, PeerLost, TrainingError
 from recipes.planning.recipe import Recipe
@@ -26,6 +27,8 @@ from recipes.training.loop.input_wait import Waiting
 from recipes.training.loop.loss import AdjustedCrossentropy
 from recipes.training.loop.signals import Stop
 from recipes.training.schedule import learning_rate
+
+logger = logging.getLogger(__name__)
 
 HALVINGS = 3  # of the learning rate, at losses that are not finite, before the training is given up
 
@@ -131,7 +134,8 @@ class Training:
         model, state, steps = self.model, self.kept.newest, math.ceil(len(self._data) / self._part)
         average = self.recipe.averaging and self.recipe.snapshots < 2  # it would reach back over the restarts
         averaging = [optimizers.PolyakAveraging(self.recipe.averaging)] if average else []
-        bar = [] if any(isinstance(c, keras.callbacks.ProgbarLogger) for c in callbacks) else [Bar()]
+        own_bar = any(isinstance(c, keras.callbacks.ProgbarLogger) for c in callbacks)
+        bar = [Bar()] if is_verbose() and not own_bar else []
         calls = keras.callbacks.CallbackList(
             [*averaging, *callbacks, *bar], add_history=True, verbose=1 if sys.stdout.isatty() else 2, epochs=epochs,
             steps=steps, model=model,
@@ -186,7 +190,7 @@ class Training:
         self._check_losses()
         self._engine.settle()
         if verdict := waiting.verdict():
-            print(verdict)
+            logger.info(verdict)
 
     def _check_losses(self) -> None:
         """Look at the losses since the last look. TensorFlow brings even an old one only once all that was asked of the
@@ -273,7 +277,7 @@ class Training:
         changes["told"] = [*self.changes["told"], told]
         self.changes = {**self.changes, **changes}
         state["changes"] = dict(self.changes)
-        print(told)
+        logger.info(told)
 
     def _slower(self, fault: NotFinite) -> None:
         halvings = self.changes["halvings"] + 1
