@@ -162,6 +162,7 @@ def _integer_labels(labels, class_names, positions: bool):
         )
     if len(labels) and not -(2**31) < float(labels.min()) <= float(labels.max()) < 2**31:
         raise DataError(f"labels out of range: {labels.min()} to {labels.max()}; integer labels count from 0")
+    measured = str(labels.dtype) if labels.dtype.kind == "f" else ""  # grades, ratings and ages often are floats
     labels = labels.astype(np.int64)
     if len(labels) and labels.min() < 0:
         at = int(labels.argmin())
@@ -188,6 +189,8 @@ def _integer_labels(labels, class_names, positions: bool):
             f"labels out of range: the largest is {classes - 1}, but no image has label {missing[:5].tolist()}"
             f"{' and more' if len(missing) > 5 else ''}; renumber the labels 0..classes-1, or pass names"
         )
+    if measured and 3 <= classes <= 11:
+        print(f"labels are {measured} from 0 to {classes - 1}: read as {classes} classes without an order")
     return labels, tuple(str(i) for i in range(classes))
 
 
