@@ -22,6 +22,7 @@ class Cells:
 
     def __init__(self, rows: Sequence[Sequence[str]], table: str, has_header: bool):
         self.table, self.has_header = table, has_header
+        self._values: dict[int, frozenset[str]] = {}
         self.rows = rows[1:] if has_header else rows
         if not self.rows:
             raise DataError(f"{table} has no rows; expected lines of path,label (a column `split` is understood)")
@@ -48,7 +49,9 @@ class Cells:
 
     def values(self, i: int) -> frozenset[str]:
         """Return the different cells of column `i`, without case."""
-        return frozenset(cell.casefold() for cell in self.of(i))
+        if i not in self._values:
+            self._values[i] = frozenset(cell.casefold() for cell in set(self.of(i)))
+        return self._values[i]
 
     def is_constant(self, i: int) -> bool:
         return len(self.values(i)) == 1

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from recipes.data.labels import is_number
 from recipes.data.tables.cells import Cells
 from recipes.data.tables.names import (
+    GROUP,
     IMAGE_RANKS,
     INDEX,
     KINDS,
@@ -29,7 +30,6 @@ from recipes.data.tables.several import binary_columns, check_boxes, check_one_h
 from recipes.data.tables.split_columns import (
     SplitColumns,
     find_splits,
-    is_called_group,
     is_fold,
     is_group,
     split_chosen,
@@ -168,7 +168,7 @@ class _Recognition:
     def _label(self, splits: SplitColumns) -> int:
         if (given := self._with_role("label")) is not None:
             return self._give_label(given, self.roles.pop(given).reason)
-        free = self._free()
+        free = [i for i in self._free() if i not in splits.without]
         if not self.cells.has_header and len(free) > 1:
             raise self._without_header(free)
         binary = binary_columns(self.cells, free)
@@ -178,8 +178,7 @@ class _Recognition:
         named = named or self._weakly_named(free)
         if named:
             return self._give_label(self._same_classes(named))
-        free = [i for i in free if i not in splits.without]
-        others = free if len(free) == 1 else [i for i in free if not is_called_group(self.cells, i)]
+        others = free if len(free) == 1 else [i for i in free if not GROUP.fullmatch(self.keys[i])]
         if len(others) == 1:
             return self._give_label(others[0], "the only other column")
         raise DataError(

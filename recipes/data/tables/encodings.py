@@ -71,9 +71,8 @@ def _in(encoding: str, content: bytes, table: str) -> str:
         return content.decode(encoding).removeprefix("\ufeff")
     except LookupError:
         raise DataError(f"encoding is {encoding!r}, which is not known; expected a name {_EXPECTED}") from None
-    except UnicodeDecodeError as error:
-        reason = f"{error.reason} at byte {error.start}"
+    except UnicodeError as error:
         raise DataError(
-            f"{table} is not {encoding} ({reason}); name another encoding, {override('encoding', 'NAME')}, or save it "
+            f"{table} is not {encoding} ({error}); name another encoding, {override('encoding', 'NAME')}, or save it "
             "as UTF-8"
         ) from None

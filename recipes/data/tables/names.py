@@ -7,6 +7,7 @@ import shlex
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from os.path import splitext
 
 SPLIT_FOLDERS = {
@@ -18,9 +19,9 @@ UNASSIGNED = "unassigned"  # Google Vertex AI: the split of this row is not deci
 _PARTS = SPLIT_FOLDERS | {"trn": "train", "validate": "validation"}
 _FILLERS = r"((set|split|data|dataset|subset|sample|example|image|img|photo|row|flag|only)s?)*"
 _CELL = re.compile(rf"({'|'.join(_PARTS)}){_FILLERS}")
-_FLAG = re.compile(
-    rf"(?!invalid)(?P<question>(is|in|for|used?)+)?(?P<part>{'|'.join(_PARTS)}|hold|holdout|heldout|eval|"
-    rf"evaluation)(?P<rest>{_FILLERS})"
+_FLAG = re.compile(  # several parts, such as "trainval", are true for some of the splits
+    rf"(?!invalid)(?P<question>(is|in|for|used?)+)?(?P<part>({'|'.join(_PARTS)}|hold|holdout|heldout|eval|evaluation|"
+    rf"development)+)(?P<rest>{_FILLERS})"
 )
 
 
@@ -54,13 +55,14 @@ ID_WORDS = _words("id ids uid uuid guid")
 NUMBERING = ID_WORDS | _words("no nr num number idx index code name data")
 FOLD = re.compile(r"(k|cv|strat|stratified|validation|val|test)?folds?(id|no|number|idx|index)?|crossvalidation|cv")
 GROUP = re.compile(
-    r"(group|patient|subject|session|participant|location|camera|site|hospital)s?(id|no|number|name|idx|index|code)?|"
+    r"(group|patient|subject|session|participant)s?(id|no|number|name|idx|index|code)?|"
     r"(case|slide|user|lesion|study|series|individual|animal|specimen|sequence|seq|video|clip|burst|person|driver)"
     r"(id|no|number|code)"
 )
+SOURCE = re.compile(r"(user|location|camera|site|station|hospital|scanner|slide)s?(id|no|number|name|idx|index|code)?")
 SHARED_IDS = _words(  # that many images share although nothing in them is the same
-    "annotation annotator rater reviewer labeler labeller worker license licence status color colour job task project "
-    "version batch model"
+    "annotation annotator rater reviewer labeler labeller worker hit license licence status color colour job task "
+    "project version batch model"
 )
 WEIGHTS = frozenset({"weight", "weights", "sampleweight", "sampleweights", "instanceweight"})
 INDEX = re.compile(r"|unnamed\d*(level\d+)?|index|idx|row|rowid|rownames|rownumber|no|nr")
@@ -86,6 +88,7 @@ def words_of(name: str) -> tuple[str, ...]:
     return tuple(re.sub(r"[\W_]+", " ", parts.casefold()).split())
 
 
+@lru_cache(2**12)
 def split_of(cell: str) -> str | None:
     """Return "train", "validation" or "test" for a cell that names one of them, such as "Training" or "val_set"."""
     found = _CELL.fullmatch(key(cell))

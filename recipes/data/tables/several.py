@@ -28,11 +28,11 @@ def check_one_hot(cells: Cells, binary: list[int]) -> None:
             "table['label'] = table[columns].idxmax(axis=1))"
         )
     else:
-        cure = (
-            f"it is not supported yet: train one classifier for each column, {override('label', names[0])}; if they "
-            "are no classes, choose the column of the labels in the same way"
-        )
-    raise DataError(f"{cells.table} has columns of 0 and 1 for the classes {shown}: this is multi-label data; {cure}")
+        cure = f"it is not supported yet: train one classifier for each column, {override('label', names[0])}"
+    raise DataError(
+        f"{cells.table} has columns of 0 and 1 for the classes {shown}: this is multi-label data; {cure}; if these "
+        "columns are no classes, choose the column of the labels by label= in the same way"
+    )
 
 
 def check_boxes(cells: Cells, image: int) -> None:

@@ -18,6 +18,7 @@ from recipes.data.tables.names import (
     NUMBERING,
     PERHAPS_SPLITS,
     SHARED_IDS,
+    SOURCE,
     SPLITS,
     TRUE,
     UNASSIGNED,
@@ -104,10 +105,10 @@ def _names_splits(cells: Cells, i: int) -> bool:
     if cells.keys[i] in SPLITS:
         return True
     values = cells.values(i)
-    known = [value for value in values if split_of(value) or value == UNASSIGNED]
+    known = (bool(split_of(value)) or value == UNASSIGNED for value in values)
     if _called_split(cells, i):
-        return bool(known)
-    return len(known) == len(values) and not _has_other_role(cells, i) and len(cells.names) > 2
+        return any(known)
+    return all(known) and values != {"valid"} and not _has_other_role(cells, i) and len(cells.names) > 2
 
 
 def _called_split(cells: Cells, i: int) -> bool:
@@ -122,6 +123,8 @@ def _has_other_role(cells: Cells, i: int) -> bool:
 
 def _sort(cells: Cells, i: int, found: SplitColumns) -> None:
     """Enter a column whose cells are not all names of splits where it belongs; most columns belong nowhere."""
+    if not cells.has_header:
+        return  # no column without a name may be left out
     flag, called = flag_of(cells.keys[i]), _called_split(cells, i)
     parts_rows = cells.is_few(i) and len(cells.names) > 2
     if flag and flag.is_clear and cells.is_boolean(i):
@@ -134,7 +137,7 @@ def _sort(cells: Cells, i: int, found: SplitColumns) -> None:
     elif parts_rows and flag:
         found.unclear[i] = "may name a split"
     elif parts_rows and (_numbers_splits(cells, i) or not SPLITS.isdisjoint(cells.words[i])):
-        found.unclear[i] = "may number splits: which of them are train, val and test is not known"
+        found.unclear[i] = "may name splits: which of them are train, val and test is not known"
     elif parts_rows and not _has_other_role(cells, i) and _speaks_of_splits(cells, i):
         found.unclear[i] = "some of its cells name a split"
     elif flag or called:
@@ -171,20 +174,16 @@ def is_fold(cells: Cells, i: int) -> bool:
     return bool(named) and not cells.is_constant(i)
 
 
-def is_called_group(cells: Cells, i: int) -> bool:
-    """Whether a column's name says that it identifies something that several images may show."""
-    *stem, last = cells.words[i] or ("",)
-    thing = "".join(stem)
-    identifies = last in ID_WORDS and stem and thing not in LABELS | WEAK_LABELS | SHARED_IDS | IMAGE_RANKS.keys()
-    other = cells.keys[i] in LABELS or cells.keys[i] in IMAGE_RANKS
-    return GROUP.fullmatch(cells.keys[i]) is not None or bool(identifies and not other)
-
-
 def is_group(cells: Cells, i: int, label: int) -> bool:
     """Whether rows with one value of a column belong together, so that a split made at random would part them.
 
-    What the label decides, such as the number of a genus, is a property of the class; a patient is a group anyway.
+    Any `…_id` that several images share counts, unless the label decides it, as it does the number of a genus.
     """
-    if not is_called_group(cells, i) or not cells.repeats(i) or cells.is_constant(i):
+    if not cells.repeats(i) or cells.is_constant(i):
         return False
-    return GROUP.fullmatch(cells.keys[i]) is not None or not cells.follows(i, label)
+    if GROUP.fullmatch(cells.keys[i]) or SOURCE.fullmatch(cells.keys[i]):
+        return True
+    *stem, last = cells.words[i] or ("",)
+    shared = LABELS | WEAK_LABELS | SHARED_IDS | IMAGE_RANKS.keys()
+    identifies = last in ID_WORDS and stem and "".join(stem) not in shared
+    return bool(identifies) and not _has_other_role(cells, i) and not cells.follows(i, label)

@@ -33,7 +33,7 @@ def splits_of(columns: Columns, rows: Sequence[Sequence[str]], where: Sequence[s
     cells = [row[columns.split] if columns.split < len(row) else "" for row in rows]
     for cell, name in zip(cells, where, strict=True):
         if split_of(cell) is None:
-            raise _no_split(columns.columns[columns.split].name, cell, name)
+            raise _no_split(columns.columns[columns.split].name if columns.has_header else "", cell, name)
     return list(map(split_of, cells))
 
 
@@ -43,10 +43,9 @@ def _no_split(column: str, cell: str, where: str) -> DataError:
         hint = "; write the name in place of a number, which may as well be a fold"
     elif cell.casefold() == UNASSIGNED:
         hint = "; assign every row to a split, or none"
-    return DataError(
-        f"{where} has split {cell!r}; expected train, val or test{hint}; if the column names no split, "
-        f"{override('ignore', column)}"
-    )
+    if column:
+        hint += f"; if the column names no split, {override('ignore', column)}"
+    return DataError(f"{where} has split {cell!r}; expected train, val or test{hint}")
 
 
 def _flagged(flags: Sequence[tuple[int, str]], row: Sequence[str], where: str) -> str:
