@@ -18,6 +18,7 @@ _PERHAPS_MISSING = frozenset({"none", "null", "na", "n/a", "#n/a"})
 _SCALARS = (str, bytes, Real, set, frozenset, dict, type(None))
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _JOINERS = re.compile(r"[|;,/\\+&\n\t，、；]+|(?<=\s)and(?=\s)|(?<=_)and(?=_)", re.IGNORECASE)  # between several labels
+_REGION = re.compile(r"(\S+ )?[-\d.]+([ ,;]+[-\d.]+){3,}( .*)?")  # of an image: a box, or the runs of a mask
 _MULTI_LABEL = (
     "this is multi-label data, which is not supported yet: keep one label per image, or train one classifier for each "
     "label on a column that says yes or no"
@@ -202,6 +203,12 @@ def classes_of(labels: np.ndarray) -> list[str]:
     for names in spellings.values():
         if len(names) > 1:
             raise DataError(f"labels {names} are several spellings of one number; write it in one way")
+    regions = [name for name in known if _REGION.fullmatch(name)]
+    if len(regions) > max(1, len(known) / 2):
+        raise DataError(
+            f"labels such as {regions[0]!r:.80} are lists of numbers, as boxes and masks are; expected class names: "
+            "object detection and segmentation are not supported"
+        )
     several = _several_in_one(known)
     if several:
         example, separator = several

@@ -8,6 +8,7 @@ import pytest
 from recipes import DataError, from_csv, pack
 from recipes.data.sources import load
 from recipes.data.tables.columns import recognise
+from recipes.data.tables.encodings import decoded
 from recipes.training.prepare import loaded
 
 NAMES = [f"i{n}.jpg" for n in range(4)]
@@ -223,6 +224,15 @@ WRONG = {
     "is_train": (
         table("path,label,is_train", "{name},{label},{0}", "0101"), "'is_train'.*replace it by a column `split`",
     ),
+    "validation images beside others that are held out": (
+        table("path,label,is_valid,is_holdout", "{name},{label},{0},{1}", "0101", "1000"),
+        r"a split, \['is_valid', 'is_holdout'\]",
+    ),
+    "ImageNet: classes with boxes": (
+        table("ImageId,PredictionString", "{stem},n0{0} 11{n} 49 448 294", "1122"), "lists of numbers, as boxes",
+    ),
+    "a medical test": (table("image,patient,test", "{name},{0},{1}", "1122", "0101"), "known to hold labels"),
+    "runs of masks": (table("image,EncodedPixels", "{name},{n} 3 10 5 20 7"), "lists of numbers, as boxes"),
     "both validation and test": (
         table("path,label,is_valid,is_test", "{name},{label},{0},{1}", "0101", "0001"), "row 5 belongs to .*",
     ),
@@ -398,6 +408,10 @@ def test_encodings(place, capsys, encoding, labels, recognised):
         read(place, content, encoding="klingon")
     with pytest.raises(DataError, match="is not ascii"):
         read(place, content, encoding="ascii")
+
+
+def test_a_table_may_begin_with_a_brace():
+    assert decoded(b"{3f2504e0}.jpg,cat\n", "list.csv") == ("{3f2504e0}.jpg,cat\n", "utf-8")
 
 
 def test_rows_that_repeat_an_image(place):

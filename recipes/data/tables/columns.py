@@ -179,7 +179,7 @@ class _Recognition:
         if named:
             return self._give_label(self._same_classes(named))
         others = free if len(free) == 1 else [i for i in free if not GROUP.fullmatch(self.keys[i])]
-        if len(others) == 1:
+        if len(others) == 1 and not (splits.flags and GROUP.fullmatch(self.keys[others[0]])):  # `test` may be the label
             return self._give_label(others[0], "the only other column")
         raise DataError(
             f"{self.table} has no column that is known to hold labels, only {self.names}; rename it to `label`, or "

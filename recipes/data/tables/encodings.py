@@ -13,8 +13,9 @@ _MARKS = {
 _OTHER_FORMATS = {  # by their first bytes
     b"PK\x03\x04": "an Excel workbook or another ZIP archive", b"\xd0\xcf\x11\xe0": "an old Excel workbook",
     b"\x1f\x8b": "compressed by gzip", b"PAR1": "a Parquet file", b"SQLite format 3": "a database",
-    b"%PDF": "a PDF", b"{\\rtf": "a document in RTF", b"{": "JSON",
+    b"%PDF": "a PDF", b"{\\rtf": "a document in RTF",
 }  # fmt: skip
+_JSON = re.compile(rb"""\s*[\[{]\s*["\[{]""")
 _LETTER = "A-Za-zªºÀ-ÖØ-öø-ÿ"  # of Latin-1; the letters that Windows-1252 adds are rare, apart from œ
 _EDGE = "œŒµ’‘“”„«»‹›…–—™©®°²³¹¼½¾·¿¡"  # may stand beside a letter
 _SIGN = rf"[^\x00-\x7f{_LETTER}{_EDGE}]"  # may not
@@ -40,9 +41,9 @@ def decoded(content: bytes, table: str, encoding: str | None = None) -> tuple[st
     """
     if encoding is not None:
         return _in(encoding, content, table), encoding
-    for start, name in _OTHER_FORMATS.items():
-        if content.startswith(start):
-            raise DataError(f"{table} is {name}, not a table of text; export it as CSV in UTF-8")
+    other = next((name for start, name in _OTHER_FORMATS.items() if content.startswith(start)), None)
+    if other or _JSON.match(content):
+        raise DataError(f"{table} is {other or 'JSON'}, not a table of text; export it as CSV in UTF-8")
     marked = next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
     if marked:
         return _in(marked, content, table), marked

@@ -59,7 +59,9 @@ GROUP = re.compile(
     r"(case|slide|user|lesion|study|series|individual|animal|specimen|sequence|seq|video|clip|burst|person|driver)"
     r"(id|no|number|code)"
 )
-SOURCE = re.compile(r"(user|location|camera|site|station|hospital|scanner|slide)s?(id|no|number|name|idx|index|code)?")
+SOURCE = re.compile(
+    r"(user|location|camera|site|station|hospital|center|centre|scanner|slide)s?(id|no|number|name|idx|index|code)?"
+)
 SHARED_IDS = _words(  # that many images share although nothing in them is the same
     "annotation annotator rater reviewer labeler labeller worker hit license licence status color colour job task "
     "project version batch model"

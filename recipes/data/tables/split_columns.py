@@ -64,8 +64,9 @@ def find_splits(cells: Cells, free: list[int]) -> SplitColumns:
     _add_valid(cells, found)
     if len(named) > 1 and len({tuple(map(key, cells.of(i))) for i in named}) == 1:
         named = named[:1]  # they say the same
-    if len(named) > 1 or (named and found.flags):
-        names = [cells.names[i] for i in sorted({*named, *found.flags})]
+    held_out = [i for i in found.unclear if (flag := flag_of(cells.keys[i])) and flag.split is None]
+    if len(named) > 1 or sum(map(bool, (named, found.flags, held_out))) > 1:
+        names = [cells.names[i] for i in sorted({*named, *found.flags, *held_out})]
         raise DataError(
             f"{cells.table} has several columns that name a split, {names}; choose one: {override('split', names[0])}"
         )
@@ -97,7 +98,8 @@ def _check_flags(cells: Cells, found: SplitColumns) -> None:
     if set(found.flags.values()) == {"train"}:
         raise DataError(
             f"column {cells.names[min(found.flags)]!r} of {cells.table} says which rows are trained on, but not "
-            "whether the others are validation or test images; replace it by a column `split` of train, val and test"
+            "whether the others are validation or test images; replace it by a column `split` of train, val and test, "
+            f"or ignore it: {override('ignore', cells.names[min(found.flags)])}"
         )
 
 
