@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 
 import typer
 from rich.console import Console
@@ -47,6 +48,14 @@ for _command in _COMMANDS:
     app.command(_command.__name__.replace("_", "-"))(_command)
 
 
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    """Print a warning of `recipes` as one sentence; others as Python does, with the line of code they come from."""
+    if issubclass(category, UserWarning) and f"{os.sep}recipes{os.sep}" in filename:
+        print(f"warning: {printable(str(message))}", file=file or sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno, line), end="", file=file or sys.stderr)
+
+
 def _terminated(number, frame):
     sys.exit(128 + number)
 
@@ -62,6 +71,7 @@ def main() -> None:
 @safe_output()
 def _run() -> None:
     signal.signal(signal.SIGTERM, _terminated)
+    warnings.showwarning = _show_warning
     # Each network of a search or an ensemble is traced for itself, which TensorFlow takes for a mistake.
     logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())
     try:

@@ -32,8 +32,8 @@ WithinOption = Annotated[
 ColumnOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="How to read a CSV where its columns do not say it: image=NAME, label=NAME, split=NAME, ignore=NAME, or "
-        "folder=PATH, where its paths start. May be given several times.",
+        help="How to read a CSV where it does not say so itself: image=NAME, label=NAME, split=NAME, ignore=NAME, "
+        "folder=PATH, where its paths start, or encoding=NAME of its text. May be given several times.",
     ),
 ]
 CropsOption = Annotated[
@@ -59,9 +59,10 @@ def _columns(given: list[str]) -> dict:
     options = {"ignore": []}
     for each in given:
         role, _, name = each.partition("=")
-        if role not in ("image", "label", "split", "ignore", "folder") or not name:
+        if role not in ("image", "label", "split", "ignore", "folder", "encoding") or not name:
             raise recipes.DataError(
-                f"--column is {each!r}; expected image=NAME, label=NAME, split=NAME, ignore=NAME or folder=PATH"
+                f"--column is {each!r}; expected image=NAME, label=NAME, split=NAME, ignore=NAME, folder=PATH or "
+                "encoding=NAME"
             )
         if role != "ignore" and role in options:
             raise recipes.DataError(f"--column {role}=… is given twice; a table has one of it")

@@ -1,5 +1,6 @@
 """Labelled images with random access: the one form in which data travels through `recipes`."""
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ from recipes.data.labels import as_labels, classes_of, positions_of
 from recipes.data.packs.records import Records
 from recipes.data.tables.names import TableReading
 from recipes.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +165,7 @@ def _integer_labels(labels, class_names, positions: bool):
         )
     if len(labels) and not -(2**31) < float(labels.min()) <= float(labels.max()) < 2**31:
         raise DataError(f"labels out of range: {labels.min()} to {labels.max()}; integer labels count from 0")
+    measured = str(labels.dtype) if labels.dtype.kind == "f" else ""  # grades, ratings and ages often are floats
     labels = labels.astype(np.int64)
     if len(labels) and labels.min() < 0:
         at = int(labels.argmin())
@@ -188,6 +192,8 @@ def _integer_labels(labels, class_names, positions: bool):
             f"labels out of range: the largest is {classes - 1}, but no image has label {missing[:5].tolist()}"
             f"{' and more' if len(missing) > 5 else ''}; renumber the labels 0..classes-1, or pass names"
         )
+    if measured and 3 <= classes <= 11:
+        logger.info(f"labels are {measured} from 0 to {classes - 1}: read as {classes} classes without an order")
     return labels, tuple(str(i) for i in range(classes))
 
 

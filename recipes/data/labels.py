@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
 from numbers import Integral, Real
 
 import numpy as np
@@ -16,6 +17,8 @@ MISSING = frozenset({"", "nan", "NaN", "<NA>", "NaT"})  # how pandas and NumPy w
 _PERHAPS_MISSING = frozenset({"none", "null", "na", "n/a", "#n/a"})
 _SCALARS = (str, bytes, Real, set, frozenset, dict, type(None))
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_JOINERS = re.compile(r"[|;,/\\+&\n\t，、；]+|(?<=\s)and(?=\s)|(?<=_)and(?=_)", re.IGNORECASE)  # between several labels
+_REGION = re.compile(r"(\S+ )?[-\d.]+([ ,;]+[-\d.]+){3,}( .*)?")  # of an image: a box, or the runs of a mask
 _MULTI_LABEL = (
     "this is multi-label data, which is not supported yet: keep one label per image, or train one classifier for each "
     "label on a column that says yes or no"
@@ -61,6 +64,8 @@ def as_labels(labels, names: Sequence[str] = ()) -> np.ndarray:
     Raises:
         DataError: for missing labels, several labels per image, a mix of text and numbers, or any other type.
     """
+    if isinstance(labels, np.ma.MaskedArray):  # a masked label is a missing one
+        labels = labels.tolist() if np.ma.is_masked(labels) else labels.data
     array = labels if isinstance(labels, np.ndarray) else _array(labels)
     if array.ndim == 2:
         array = _from_rows(array)
@@ -71,7 +76,8 @@ def as_labels(labels, names: Sequence[str] = ()) -> np.ndarray:
         return array
     if array.dtype.kind not in "fbSUO":
         raise DataError(f"labels are of the type {array.dtype}; expected class names or integers 0, 1, 2, …")
-    values = [value.item() if isinstance(value, np.generic) else value for value in array.tolist()]
+    values = [value.value if isinstance(value, Enum) else value for value in array.tolist()]
+    values = [value.item() if isinstance(value, np.generic) else value for value in values]
     _check_missing(values, shown)
     kinds = {_kind(value): i for i, value in reversed([*enumerate(values)])}
     for kind, i in kinds.items():
@@ -103,6 +109,7 @@ def _array(labels) -> np.ndarray:
         except ValueError:
             raise DataError(f"labels are lists of several lengths, several labels per image: {_MULTI_LABEL}") from None
     array = np.empty(len(values), object)
+    values = [None if value is np.ma.masked else value for value in values]
     array[:] = [np.asarray(value).item() if hasattr(value, "__array__") else value for value in values]
     return array
 
@@ -170,6 +177,18 @@ def _text(value, name: str) -> str:
     return str(value)
 
 
+def whole_numbers(labels: np.ndarray, class_names: Sequence[str] | None = None) -> np.ndarray:
+    """Return labels which are text; if all are whole numbers with a point ("2.0", "2.000000"), without it.
+
+    class_names: classes that the labels are to be found among; if they are, the labels stay as they are.
+    """
+    if class_names is not None and set(labels.tolist()) <= set(class_names):
+        return labels
+    if not len(labels) or not all(re.fullmatch(r"[+-]?\d+\.0*", label) for label in set(labels.tolist())):
+        return labels
+    return np.array([label.partition(".")[0] for label in labels.tolist()], str)
+
+
 def classes_of(labels: np.ndarray) -> list[str]:
     """Return the sorted class names that occur among labels which are text, each as `clean` returns it.
 
@@ -184,6 +203,12 @@ def classes_of(labels: np.ndarray) -> list[str]:
     for names in spellings.values():
         if len(names) > 1:
             raise DataError(f"labels {names} are several spellings of one number; write it in one way")
+    regions = [name for name in known if _REGION.fullmatch(name)]
+    if len(regions) > max(1, len(known) / 2):
+        raise DataError(
+            f"labels such as {regions[0]!r:.80} are lists of numbers, as boxes and masks are; expected class names: "
+            "object detection and segmentation are not supported"
+        )
     several = _several_in_one(known)
     if several:
         example, separator = several
@@ -197,22 +222,28 @@ def classes_of(labels: np.ndarray) -> list[str]:
 def _several_in_one(names: list[str]) -> tuple[str, str] | None:
     """A label that is a list of labels, and what separates them; None where every label is one name.
 
-    A list as Python or JSON writes it is one. Otherwise labels are lists if they are made of other labels, or, where
-    few words make many labels, if many of them are a part of another: "red panda" and "Pepper, bell" are names.
+    A list as Python or JSON writes it is one, and so is "cat/dog" where cat and dog are labels too. Otherwise labels
+    are lists if most of them are made of other labels, or, where few words make many labels, if many of them are a part
+    of another: "red panda", "Pepper, bell" and "salt & pepper" are names.
     """
+    known = frozenset(names)
     for name in names:
         if re.fullmatch(r"\[\s*\]|\[.*['\",].*\]|\{.*['\",].*\}|\(.*,.*\)", name, re.DOTALL):
             return name, name[0]
-    for separator in "|;, ":
+    for name in names:
+        parts = re.split(_JOINERS, name)
+        if len(parts) > 1 and all(part.strip(" _") in known for part in parts):
+            return name, re.search(_JOINERS, name)[0].strip()
+    for separator in "|;, _-":
         parts = {name: frozenset(filter(None, map(str.strip, name.split(separator)))) for name in names}
         lists = [name for name in names if len(parts[name]) > 1]
         words = Counter(word for each in parts.values() for word in each)
         if separator in "|;":  # hardly ever a part of a name
             found = [name for name in lists if any(words[word] > 1 for word in parts[name])]
         else:
-            found = [name for name in lists if parts[name].issubset(names)]
-            found = found if separator == "," or len(found) > max(1, len(lists) / 2) else []
-        if not found and len(words) < len(names) >= 8:
+            found = [name for name in lists if parts[name] <= known]
+            found = found if len(found) > max(1, len(lists) / 2) else []
+        if not found and separator not in "_-" and len(words) < len(names) >= 8:
             some = [*parts.values()][:500]
             within = sum(any(one < other for other in some) for one in some)
             found = lists if within > len(some) / 4 else []

@@ -8,6 +8,7 @@ import pytest
 from recipes import DataError, from_csv, pack
 from recipes.data.sources import load
 from recipes.data.tables.columns import recognise
+from recipes.data.tables.encodings import decoded
 from recipes.planning.request import Request
 from recipes.training.prepare import loaded
 
@@ -134,6 +135,32 @@ RIGHT = {
         table("filepath,tags,ground_truth", "{name},{0},{label}", ["train", "val"] * 2),
         "filepath", "ground_truth", "tags",
     ),
+    "in_val": (table("path,label,in_val", "{name},{label},{0}", "0101"), "path", "label", "in_val"),
+    "is_validation_set": (
+        table("path,label,is_validation_set", "{name},{label},{0}", "0101"), "path", "label", "is_validation_set",
+    ),
+    "official_split": (
+        table("path,label,official_split", "{name},{label},{0}", ["train set", "val set"] * 2),
+        "path", "label", "official_split",
+    ),
+    "a number of each split beside its name": (
+        table("path,label,split,split_1", "{name},{label},{0},{1}", ["train", "val"] * 2, "0122"),
+        "path", "label", "split",
+    ),
+    "images that are valid, beside a split": (
+        table("path,label,split,valid", "{name},{label},{0},{1}", ["train", "val"] * 2, "0111"),
+        "path", "label", "split",
+    ),
+    "a status that is valid": (table("path,label,status", "{name},{label},valid"), "path", "label", None),
+    "a split that is not assigned yet": (
+        table("ml_use,path,label", "UNASSIGNED,{name},{label}"), "path", "label", None,
+    ),
+    "Vertex AI: no split is assigned yet": (
+        table(None, "UNASSIGNED,{name},{label}"), "column 2", "column 3", None,
+    ),
+    "a grade beside one column of 0 and 1": (
+        table("image,kind,flipped", "{name},{label},{0}", "0101"), "image", "kind", None,
+    ),
     "two columns that say the same": (
         table("path,label,split,set", "{name},{label},{0},{0}", ["train", "val"] * 2), "path", "label", "split",
     ),
@@ -198,10 +225,63 @@ WRONG = {
     "is_train": (
         table("path,label,is_train", "{name},{label},{0}", "0101"), "'is_train'.*replace it by a column `split`",
     ),
+    "validation images beside others that are held out": (
+        table("path,label,is_valid,is_holdout", "{name},{label},{0},{1}", "0101", "1000"),
+        r"a split, \['is_valid', 'is_holdout'\]",
+    ),
+    "ImageNet: classes with boxes": (
+        table("ImageId,PredictionString", "{stem},n0{0} 11{n} 49 448 294", "1122"), "lists of numbers, as boxes",
+    ),
+    "a medical test": (table("image,patient,test", "{name},{0},{1}", "1122", "0101"), "known to hold labels"),
+    "runs of masks": (table("image,EncodedPixels", "{name},{n} 3 10 5 20 7"), "lists of numbers, as boxes"),
     "both validation and test": (
         table("path,label,is_valid,is_test", "{name},{label},{0},{1}", "0101", "0001"), "row 5 belongs to .*",
     ),
-    "only validation": (table("path,label,split", "{name},{label},val"), "none of split train"),
+    "only validation": (
+        table("path,label,grp", "{name},{label},val"), 'none of split train.*ignore="grp"',
+    ),
+    "a split in words of their own": (
+        table("path,label,cohort", "{name},{label},{0}", ["train", "internal val"] * 2),
+        "row 3 has split 'internal val'.*--column ignore=cohort",
+    ),
+    "some rows are not assigned to a split": (
+        table("path,label,ml_use", "{name},{label},{0}", ["training", "UNASSIGNED"] * 2),
+        "split 'UNASSIGNED'.*assign every row to a split, or none",
+    ),
+    "is_training_img": (
+        table("path,label,is_training_img", "{name},{label},{0}", "0101"), "'is_training_img'.*replace it",
+    ),
+    "a row without a split among columns of splits": (
+        table("path,label,train,val", "{name},{label},{0},{1}", "1010", "0100"), "row 5 belongs to no split",
+    ),
+    "CheXpert": (
+        table("Path,Sex,Age,No Finding,Oedema", "{name},{0},5{n},{1},{2}", "MFMF", ["1.0", "", "0.0", ""],
+              ["", "1.0", "-1.0", "0.0"]),
+        "'No Finding', 'Oedema'.*multi-label",
+    ),
+    "a type beside one-hot columns": (
+        table("image,type,cat,dog", "{name},x{n},{0},{1}", "1100", "0011"), "'cat', 'dog'.*multi-label.*by label=",
+    ),
+    "coordinates beside one-hot columns": (
+        table("image,x,y,healthy,rust", "{name},{n},{0},{1},{2}", "1123", "1100", "0011"), "'healthy', 'rust'",
+    ),
+    "a disease that is one of the classes": (
+        table("image,disease,rust", "{name},{0},{1}", "1101", "0100"), "'disease', 'rust'.*multi-label",
+    ),
+    "ages beside another column": (table("image,age,sex", "{name},{n},{0}", "mfmf"), "known to hold labels"),
+    "places beside another column": (
+        table("image,location,width", "{name},{0},{1}", "aabb", "1234"), "known to hold labels",
+    ),
+    "boxes by their centres": (
+        table("filename,x_center,y_center,w,h,class", "i0.jpg,1,1,{n},5,{label}"), "object detection",
+    ),
+    "boxes by cx and cy": (table("filename,cx,cy,class", "i0.jpg,1,{n},cat"), "object detection"),
+    "one image under two labels": (
+        "path,label\ni0.jpg,cat\ni1.jpg,cat\ni0.jpg,dog\n", "row 4 has .*i0.jpg as dog, .* row 2 has it as cat; 1 rows",
+    ),
+    "several labels with a slash": (
+        table("path,label", "{name},{0}", ["cat", "dog", "cat/dog", "cat"]), "'cat/dog' is several labels in one",
+    ),
     "third column of a table without header": (table(None, "{name},{label},9"), "no header, and '9' .* no split"),
     "one-hot": (table("id,cat,dog", "{stem},{0},{1}", "1100", "0011"), "'cat', 'dog'.*multi-label.*idxmax"),
     "multi-label columns": (
@@ -233,6 +313,11 @@ WRONG = {
         table("path,label", "{name},{0}", ["1", "01", "1.0", "2"]), "spellings of one number",
     ),
     "UTF-16 without mark": (table("path,label", "{name},{label}").encode("utf-16-le"), "NUL characters"),
+    "blank after a quotation mark": (
+        table(None, '"{name}" ,{label}'), r"is no CSV.*line 1.*remove the blank or the text between the quotation mark",
+    ),
+    "a workbook": (b"PK\x03\x04\xff", "is an Excel workbook.*export it as CSV"),
+    "JSON lines": (b'{"source-ref": "a.jpg", "class": 0}\n', "is JSON.*export it as CSV"),
     "no text": (b"\x89PNG\r\n\x81\x8d", "is not utf-8 and not cp1252"),
     "a place in the network": ("path,label\nhttps://example.org/a.jpg,x\n", "a place in the network; download"),
     "a name twice, without its extension": ("id,label\ntwice,cat\n", r"twice.jpg or twice.png; write the name in full"),
@@ -272,10 +357,83 @@ def test_what_was_read_is_printed_once(place, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_scale_is_said_to_be_read_as_classes(place):
-    """APTOS: grades from 0 to 4."""
-    (column,) = read(place, table("image,level", "{name},{n}")).table.of("label")
-    assert column.reason == "numbers, read as classes without an order"
+@pytest.mark.parametrize(
+    ("header", "cells", "hint"),
+    [
+        ("image,level", "0123", True),  # APTOS: grades from 0 to 4
+        ("id,diagnosis", "0120", True),
+        ("image,retinopathy_grade", "0120", True),
+        ("image,starRating", "1231", True),
+        ("image,label", ["0.0", "1.0", "2.0", "0.0"], True),  # measured, perhaps
+        ("image,label", "0120", False),  # Kaggle's digits
+        ("image,grade", "0101", False),
+        ("image,grade", "abca", False),
+    ],
+)
+def test_a_scale_is_said_to_be_read_as_classes(place, header, cells, hint):
+    (column,) = read(place, table(header, "{name},{0}", cells)).table.of("label")
+    assert ("numbers, read as classes without an order" in column.reason) == hint
+
+
+def test_whole_numbers_with_a_point_are_integers(place):
+    """MXNet: number, label, path."""
+    splits = read(place, table(None, "{n}\t{0}.000000\t{name}", "0101"))
+    assert splits.train.class_names == ("0", "1") and splits.table.of("label")[0].reason == "the only other column"
+    assert load(place / "list.csv", ("0.000000", "1.000000")).train.class_names == ("0.000000", "1.000000")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "labels", "recognised"),
+    [
+        ("cp1252", "M\xfcller|caf\xe9|Stra\xdfe|C\xf4te d\u2019Ivoire|25 \xb0C|\u201eja\u201c|Ol\xe9!|\xd8", True),
+        ("cp1251", "\u041a\u043e\u0448\u043a\u0430|\u0434\u0430", False),
+        ("mac_roman", "K\xf6ln|x", False),
+        ("mac_roman", "Stra\xdfe|\xc4pfel", False),
+        ("shift_jis", "\u30a4\u30cc|\u732b", False),
+        ("gb18030", "\u732b|\u72d7", False),
+        ("cp1253", "\u03b3\u03ac\u03c4\u03b1|x", False),
+        ("cp437", "caf\xe9|x", False),
+    ],
+)
+def test_encodings(place, capsys, encoding, labels, recognised):
+    words = labels.split("|")
+    content = table("path,label", "{name},{0}", (words * 4)[:4]).encode(encoding)
+    if not recognised:
+        with pytest.raises(DataError, match=r"is not utf-8 .*encoding=\"NAME\".*--column encoding=NAME"):
+            read(place, content)
+    options = {} if recognised else {"encoding": encoding}
+    splits = read(place, content, **options)
+    assert set(splits.train.class_names) == set(words[:4]) and splits.table.encoding == encoding
+    assert ("--column encoding=NAME" in capsys.readouterr().out) == recognised
+    with pytest.raises(DataError, match=r"encoding is 'klingon', which is not known"):
+        read(place, content, encoding="klingon")
+    with pytest.raises(DataError, match="is not ascii"):
+        read(place, content, encoding="ascii")
+
+
+def test_a_table_may_begin_with_a_brace():
+    assert decoded(b"{3f2504e0}.jpg,cat\n", "list.csv") == ("{3f2504e0}.jpg,cat\n", "utf-8")
+
+
+def test_rows_that_repeat_an_image(place):
+    splits = read(place, "path,label\ni0.jpg,cat\n./i1.jpg,dog\ni0.jpg,cat\n")
+    (note,) = splits.table.notes
+    assert len(splits.train) == 3 and note.startswith("1 rows repeat an image with the same label") and "row 4" in note
+
+
+def test_one_hot_splits(place):
+    splits = read(place, table("path,label,train,valid,test", "{name},cat,{0},{1},{2}", "1100", "0010", "0001"))
+    assert {name: len(part) for name, part in splits.given.items()} == {"train": 2, "validation": 1, "test": 1}
+
+
+def test_a_split_beside_the_chosen_one(place):
+    content = table("path,label,mine,phase,is_valid", "{name},{label},{0},{0},{1}", ["train", "val"] * 2, "1010")
+    splits = read(place, content, split="mine")
+    reasons = {column.name: column.reason for column in splits.table.of("ignored")}
+    assert reasons == {"phase": "the split is 'mine'", "is_valid": "the split is 'mine'"}
+    assert len(read(place, content, split="is_valid").validation) == 2
+    with pytest.raises(DataError, match="says which rows are trained on"):
+        read(place, table("path,label,is_train", "{name},{label},{0}", "0101"), split="is_train")
 
 
 @pytest.mark.parametrize(
@@ -286,6 +444,7 @@ def test_a_scale_is_said_to_be_read_as_classes(place):
         (table("path,species,class", "{name},{label},{0}", "abab"), {"ignore": "species"}, ("a", "b")),
         (table("photo,image,label", "none,{name},{label}"), {"image": "image"}, ("cat", "dog")),
         (table("filename,cat,dog", "{name},{0},1", "1100"), {"label": "cat"}, ("0", "1")),
+        (table("path,label,valid", "{name},{label},{0}", "0101"), {"split": "valid"}, ("cat", "dog")),
         (table("path,label,a,b", "{name},{label},{0},train", ["train", "val"] * 2), {"split": "a"}, ("cat", "dog")),
     ],
 )
@@ -343,7 +502,7 @@ def test_names_in_another_unicode_form(tmp_path, written):
     (tmp_path / unicodedata.normalize(stored, "caf\xe9.jpg")).write_bytes(b"x")
     name = unicodedata.normalize(written, "caf\xe9.jpg")
     splits = read(tmp_path, f"path,label\n{name},caf\xe9\n")
-    assert len(splits.train) == 1 and splits.train.class_names == ("caf\xe9",)
+    assert len(splits.train) == 1 and splits.train.class_names == ("caf\xe9",) and not splits.table.notes
 
 
 @pytest.mark.parametrize(
@@ -393,7 +552,13 @@ def test_groups_in_several_splits(place, capsys):
     assert column.reason == "groups: each lies in one split"
 
 
-@pytest.mark.parametrize("column", ["patient_id", "group", "Subject", "fold", "validation_fold"])
+@pytest.mark.parametrize(
+    "column",
+    [
+        "patient_id", "group", "Subject", "fold", "validation_fold", "strat_fold", "fold_5", "case_id", "slideId",
+        "user_id", "location", "camera",
+    ],
+)  # fmt: skip
 def test_groups_and_folds_are_not_split_at_random(place, column):
     content = table(f"path,label,{column}", "{name},{label},{0}", "1122")
     splits = read(place, content)  # an audit, or images to evaluate: nothing is split
@@ -407,6 +572,52 @@ def test_groups_and_folds_are_not_split_at_random(place, column):
     assert not (place / "packed").exists()
     assert loaded(Request(splits, validation=read(place, content))).validation is not None
     assert loaded(Request(read(place, content, ignore=[column]))).validation is None
+
+
+def test_any_shared_number_of_a_thing_is_a_group(place):
+    """Unless the label decides it."""
+    content = table("path,label,tree_uuid,genusId", "{name},{label},{0},{1}", "1212", "1122")
+    assert [column.name for column in read(place, content).table.of("group")] == ["tree_uuid"]
+
+
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [
+        ("valid", "0101"),
+        ("is_holdout", "0101"),
+        ("trainval", "0011"),
+        ("evaluation set", "0101"),
+        ("test", ["x", "", "x", ""]),
+        ("split_0", "0122"),
+        ("set_id", "1123"),
+        ("partition_no", "1123"),
+        ("official_split", "abab"),
+        ("purpose", ["for training", "for testing"] * 2),
+    ],
+)
+def test_what_may_be_a_split_is_not_split_at_random(place, column, cells):
+    content = table(f"path,label,{column}", "{name},{label},{0}", cells)
+    splits = read(place, content)
+    assert [each.name for each in splits.table.of("perhaps split")] == [column]
+    with pytest.raises(DataError, match=rf"may be a split in '{column}'.*--column '?ignore={column}"):
+        loaded(Request(splits))
+    assert loaded(Request(read(place, content, ignore=[column]))).validation is None
+
+
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [
+        ("width", "1122"), ("url", "abcd"), ("date", "1122"), ("author", "abab"), ("license_id", "1212"),
+        ("caption", ["a train", "a test", "a bus", "x"]), ("invalid", "0101"), ("valid", "1111"), ("test_date", "1122"),
+        ("training_years", "1212"), ("body_part", "abab"), ("dataset", ["ISIC 2018", "ISIC 2019"] * 2),
+        ("vehicle", ["train", "bus", "train", "car"]), ("val", ["0.1", "0.2", "0.3", "0.4"]), ("genus_id", "1122"),
+        ("superclass_id", "1111"), ("breed_id", "1223"), ("case_id", "1234"), ("camera_model", "abab"),
+        ("age_group", "abab"), ("fold", "1111"), ("scaffold", "1212"), ("manifold_no", "1212"), ("is_blurry", "0101"),
+    ],
+)  # fmt: skip
+def test_ordinary_columns_do_not_matter(place, column, cells):
+    splits = loaded(Request(read(place, table(f"path,label,{column}", "{name},{label},{0}", cells))))
+    assert [each.name for each in splits.table.of("ignored")] == [column]
 
 
 def test_columns_of_rows_from_another_reader():

@@ -156,9 +156,20 @@ def test_columns_are_chosen_on_the_command_line(place, told):
         "green",
         "red",
     )
+    cyrillic = "".join(f"{photo.name},\u043a\u043e\u0442\n" for photo in (place / "photos" / "red").glob("*.jpg"))
+    (place / "chosen" / "cyrillic.csv").write_text(cyrillic, "cp1251")
+    named = ["encoding=cp1251", "folder=photos/red"]
+    assert listed("chosen/cyrillic.csv", None, named).train.class_names == ("\u043a\u043e\u0442",)
     for wrong, message in ((["kind"], "expected image=NAME"), (["label=a", "label=b"], "given twice")):
         with pytest.raises(recipes.DataError, match=message):
             listed("chosen/list.csv", None, wrong)
+
+
+def test_warnings_of_this_library_show_no_line_of_code(capsys):
+    recipes.cli._show_warning(UserWarning("a class loses files"), UserWarning, str(ROOT / "recipes" / "x.py"), 1)
+    assert capsys.readouterr().err == "warning: a class loses files\n"
+    recipes.cli._show_warning(UserWarning("other"), UserWarning, "elsewhere/keras.py", 7)
+    assert capsys.readouterr().err.startswith("elsewhere/keras.py:7: UserWarning: other")
 
 
 def test_no_traceback(place):

@@ -1,6 +1,7 @@
 """Labels as lists, arrays, columns and datasets hold them: one reading of all, or a refusal that names the image."""
 
 import unicodedata
+from enum import Enum
 from types import SimpleNamespace
 
 import numpy as np
@@ -27,6 +28,10 @@ class Column:
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self.values, object)
+
+
+class Pet(str, Enum):  # noqa: UP042 (its text is its value, but str() gives Pet.CAT)
+    CAT, DOG = "cat", "dog"
 
 
 class NAType:
@@ -70,6 +75,11 @@ def pixels(count: int) -> np.ndarray:
         (["red", "panda", "red panda"], ("panda", "red", "red panda"), [1, 0, 2]),
         (["Pepper, bell", "Pepper, hot"], ("Pepper, bell", "Pepper, hot"), [0, 1]),
         (["[UNK]", "a"], ("[UNK]", "a"), [0, 1]),
+        ([Pet.DOG, Pet.CAT], ("cat", "dog"), [1, 0]),
+        (np.array([Pet.DOG, Pet.CAT], object), ("cat", "dog"), [1, 0]),
+        (np.ma.array([1, 0]), ("0", "1"), [1, 0]),
+        (["salt & pepper", "salt", "1/2"], ("1/2", "salt", "salt & pepper"), [2, 1, 0]),
+        (["cat_dog", "cat", "dog"], ("cat", "cat_dog", "dog"), [1, 0, 2]),
         (["None", "none of these"], ("None", "none of these"), [0, 1]),
         (["Ant", "ant"], ("Ant", "ant"), [0, 1]),  # letters may be classes; the audit reports that they are alike
     ],
@@ -108,6 +118,13 @@ def test_labels_that_are_read(labels, classes, positions):
         (["a|b", "a"], r"'a\|b' is several labels in one"),
         (["a;b", "b;c"], "'a;b' is several labels in one"),
         (["a", "b", "a,b"], "'a,b' is several labels in one"),
+        (["cat", "dog", "cat/dog"], "'cat/dog' is several labels in one"),
+        (["cat", "dog", "dog + cat"], r"'dog \+ cat' is several labels in one"),
+        (["cat", "dog", "cat & dog"], "'cat & dog' is several labels in one"),
+        (["cat", "dog", "cat and dog"], "'cat and dog' is several labels in one"),
+        (["a", "b", "c", "a_b", "b_c"], "'a_b' is several labels in one"),
+        (np.ma.array([0, 1, 2], mask=[False, True, False]), r"1 of 3 labels are missing: images\[1\]"),
+        ([0, np.ma.masked], r"1 of 2 labels are missing: images\[1\]"),
         (["['a']", "['a', 'b']"], "several labels in one"),
         (["chair", "car", "chair car", "car chair"], "several labels in one"),
         (["clear primary", "haze primary", "clear primary water", "haze primary water", "clear", "haze",
@@ -204,6 +221,12 @@ def test_clean_and_alike():
 )
 def test_findings(names, kinds):
     assert [finding.kind for finding in class_name_findings(names)] == kinds
+
+
+@pytest.mark.parametrize(("labels", "hint"), [([0.0, 1, 2], True), ([0, 1, 2], False), ([0.0, 1, 0], False)])
+def test_floats_are_said_to_be_read_as_classes(capsys, labels, hint):
+    assert load((pixels(3), labels)).train.labels.tolist() == labels
+    assert ("classes without an order" in capsys.readouterr().out) == hint
 
 
 def test_ratings_are_reported():

@@ -156,7 +156,8 @@ def _relative(folder: str) -> str:
 
 
 def _notes(names: Sequence[str], files: Sequence[str]) -> tuple[str, ...]:
-    completed = sum(not file.endswith(name.replace("\\", "/")) for name, file in zip(names, files, strict=True))
+    ends = [normalize("NFC", name.replace("\\", "/")) for name in names]
+    completed = sum(not normalize("NFC", file).endswith(end) for file, end in zip(files, ends, strict=True))
     turned = sum("\\" in name and "\\" not in file for name, file in zip(names, files, strict=True))
     said = f"{completed:,} names have no extension, that of the file with this name was taken" if completed else ""
     return tuple(filter(None, (said, f"{turned:,} names have backslashes, read as slashes" if turned else "")))

@@ -1,10 +1,13 @@
 """The names that columns of a table of images have, and what is known of a column once it was read."""
 
+import json
 import mimetypes
 import re
+import shlex
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from os.path import splitext
 
 SPLIT_FOLDERS = {
@@ -12,10 +15,14 @@ SPLIT_FOLDERS = {
     "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
-SPLIT_WORDS = SPLIT_FOLDERS | {
-    "trn": "train", "trainset": "train", "trainingset": "train", "validate": "validation", "valset": "validation",
-    "validset": "validation", "validationset": "validation", "testset": "test",
-}  # fmt: skip
+UNASSIGNED = "unassigned"  # Google Vertex AI: the split of this row is not decided yet
+_PARTS = SPLIT_FOLDERS | {"trn": "train", "validate": "validation"}
+_FILLERS = r"((set|split|data|dataset|subset|sample|example|image|img|photo|row|flag|only)s?)*"
+_CELL = re.compile(rf"({'|'.join(_PARTS)}){_FILLERS}")
+_FLAG = re.compile(  # several parts, such as "trainval", are true for some of the splits
+    rf"(?!invalid)(?P<question>(is|in|for|used?)+)?(?P<part>({'|'.join(_PARTS)}|hold|holdout|heldout|eval|evaluation|"
+    rf"development)+)(?P<rest>{_FILLERS})"
+)
 
 
 def _words(text: str) -> frozenset[str]:
@@ -36,31 +43,82 @@ LABELS = _words(
     "categoryname categoryid target targets labelname labelid labelidx labelindex groundtruth gt truth choice "
     "species breed diagnosis dx disease finding findings findinglabels variety cultivar defect emotion"
 )
+KINDS = _words("disease finding findings defect")  # of labels that may be the names of single classes
 HEADER_WORDS = _words("label labels class classname classlabel classid category target") | IMAGE_RANKS.keys()
-SCALES = _words("grade level rating ratings score scores stars severity stage age")
-WEAK_LABELS = SCALES | _words("tag tags y type kind annotation")
+SCALES = _words(
+    "grade grades grading level rating ratings score scores star stars severity stage age count counts diagnosis dx"
+)
+WEAK_LABELS = _words("grade level rating ratings score scores stars severity stage tag tags y type kind annotation")
 SPLITS = _words("split splits datasplit datasetsplit traintest trainvaltest trainvalidtest mluse partition")
-PERHAPS_SPLITS = _words("set subset dataset phase usage part")
-FLAGS = {
-    "isvalid": "validation", "isval": "validation", "isvalidation": "validation", "validation": "validation",
-    "val": "validation", "istest": "test", "test": "test",
-    "istrain": "train", "istraining": "train", "istrainingimage": "train", "train": "train",
-}  # fmt: skip
-FOLD = re.compile(r"(k|cv|validation|val|test)?folds?(id|no|number|idx|index)?|crossvalidation|cv")
+PERHAPS_SPLITS = _words("set sets subset dataset phase usage part cohort")
+ID_WORDS = _words("id ids uid uuid guid")
+NUMBERING = ID_WORDS | _words("no nr num number idx index code name data")
+FOLD = re.compile(r"(k|cv|strat|stratified|validation|val|test)?folds?(id|no|number|idx|index)?|crossvalidation|cv")
 GROUP = re.compile(
     r"(group|patient|subject|session|participant)s?(id|no|number|name|idx|index|code)?|"
-    r"(lesion|study|series|individual|animal|specimen|sequence|seq|video|clip|burst|person|driver)(id|no|number|code)"
+    r"(case|slide|user|lesion|study|series|individual|animal|specimen|sequence|seq|video|clip|burst|person|driver)"
+    r"(id|no|number|code)"
+)
+SOURCE = re.compile(
+    r"(user|location|camera|site|station|hospital|center|centre|scanner|slide)s?(id|no|number|name|idx|index|code)?"
+)
+SHARED_IDS = _words(  # that many images share although nothing in them is the same
+    "annotation annotator rater reviewer labeler labeller worker hit license licence status color colour job task "
+    "project version batch model"
 )
 WEIGHTS = frozenset({"weight", "weights", "sampleweight", "sampleweights", "instanceweight"})
 INDEX = re.compile(r"|unnamed\d*(level\d+)?|index|idx|row|rowid|rownames|rownumber|no|nr")
 _KNOWN = LABELS | WEAK_LABELS | SPLITS | PERHAPS_SPLITS | WEIGHTS | HEADER_WORDS
-BOXES = ({"xmin", "ymin"}, {"x1", "y1", "x2", "y2"}, {"bbox"}, {"x", "y", "w", "h"}, {"x", "y", "width", "height"})
+_BOX = r"(bbox|box|roi|region|rect)?"
+_EDGE = r"(min|max|center|centre|c|tl|br|start|[0-2])?"
+BOX_SIDES = tuple(
+    re.compile(rf"{_BOX}({axis}{_EDGE}|(c|min|max|center|centre){axis}|{side})(px|norm|normalized)?")
+    for axis, side in (("x", "left"), ("y", "top"))
+)
+BOXES = _words("bbox bboxes box boxes boundingbox polygon segmentation rle encodedpixels regionshapeattributes")
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
 
 
 def key(name: str) -> str:
     """Return the letters and digits of a column's name, without case: "Image ID", "image_id" and "imageId" are one."""
-    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold())
+    return "".join(words_of(name))
+
+
+def words_of(name: str) -> tuple[str, ...]:
+    """Return the words of a name without case: "isValidationSet" and "is_validation_set" have three."""
+    parts = re.sub(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[^\W\d_])(?=\d)", " ", unicodedata.normalize("NFKC", name))
+    return tuple(re.sub(r"[\W_]+", " ", parts.casefold()).split())
+
+
+@lru_cache(2**12)
+def split_of(cell: str) -> str | None:
+    """Return "train", "validation" or "test" for a cell that names one of them, such as "Training" or "val_set"."""
+    found = _CELL.fullmatch(key(cell))
+    return _PARTS[found[1]] if found else None
+
+
+@dataclass(frozen=True)
+class Flag:
+    """What the name of a column of true and false says of a split.
+
+    split: the split of the rows that are true; None where they may be validation or test images.
+    is_clear: false for what may have another meaning, such as `valid`.
+    is_question: whether the name asks a question, such as `is_valid`.
+    """
+
+    split: str | None
+    is_clear: bool
+    is_question: bool
+
+
+def flag_of(column_key: str) -> Flag | None:
+    """Return what a column's name, as `key` gives it, says of a split; None where it says nothing."""
+    found = _FLAG.fullmatch(column_key)
+    if not found:
+        return None
+    split, question = _PARTS.get(found["part"]), bool(found["question"])
+    sound = found["part"] == "valid" and not question and not found["rest"].startswith(("set", "split", "subset"))
+    return Flag(split, split is not None and not sound, question)
 
 
 def is_image_name(cell: str) -> bool:
@@ -76,9 +134,11 @@ def looks_like_header(row: Sequence[str]) -> bool:
     return (len(known) > 1 or any(k in HEADER_WORDS for k in keys)) and not any(map(is_image_name, row))
 
 
-def override(role: str, name: str) -> str:
-    """Return how a user chooses a column."""
-    return f'recipes.from_csv(..., {role}="{name}"), or --column {role}={name} on the command line'
+def override(role: str, *names: str) -> str:
+    """Return how a user chooses columns, or names another option of `from_csv`."""
+    value = f'"{names[0]}"' if len(names) == 1 else json.dumps(names, ensure_ascii=False)
+    columns = " ".join(f"--column {shlex.quote(f'{role}={name}')}" for name in names)
+    return f"recipes.from_csv(..., {role}={value}), or {columns} on the command line"
 
 
 @dataclass(frozen=True)
@@ -99,7 +159,8 @@ class Chosen:
 class Column:
     """How one column of a table was read.
 
-    role: "image", "label" and "split" are used; "group", "fold", "weight", "index" and "ignored" are not.
+    role: "image", "label" and "split" are used; "perhaps split", "group", "fold", "weight", "index" and "ignored" are
+        not.
     reason: what the column means, or what made it so, where its name does not say it.
     """
 
@@ -148,7 +209,9 @@ class TableReading:
         lines = ["; ".join([f"{self.rows:,} rows", *(f"{role}: {names}" for role, names in used.items() if names)])]
         if self.encoding != "utf-8" or self.separator != ",":
             lines.append(f"read as {self.encoding}, separated by {_SEPARATORS[self.separator]}")
-        lines += [f"not used: {column}" for column in self.of("group", "fold", "weight")]
+        if self.encoding == "cp1252":
+            lines.append(f"if letters are wrong, name the encoding: {override('encoding', 'NAME')}")
+        lines += [f"not used: {column}" for column in self.of("perhaps split", "group", "fold", "weight")]
         ignored = [str(column) for column in self.of("ignored", "index")]
         if ignored:
             more = f" and {len(ignored) - 10} more" if len(ignored) > 10 else ""

@@ -8,11 +8,11 @@ import numpy as np
 
 from recipes.core.output import printable, safe_output
 from recipes.data.images import Splits, labelled
-from recipes.data.labels import MISSING
+from recipes.data.labels import MISSING, whole_numbers
 from recipes.data.tables.columns import recognise
 from recipes.data.tables.files import locate
 from recipes.data.tables.names import SPLIT_FOLDERS, Chosen, Columns, TableReading, override
-from recipes.data.tables.splits import check_apart, splits_of, with_groups
+from recipes.data.tables.splits import check_rows_of_files, splits_of, with_groups
 from recipes.data.tables.text import read_rows
 from recipes.errors import DataError
 
@@ -26,13 +26,14 @@ TABLE_SUFFIXES = (".csv", ".tsv")
 @safe_output()
 def from_csv(
     path, *, within=None, folder=None, image: str | None = None, label: str | None = None, split: str | None = None,
-    ignore: Sequence[str] = (),
+    ignore: Sequence[str] = (), encoding: str | None = None,
 ) -> Splits:  # fmt: skip
     """Read a CSV that lists images with their labels, for `finetune`, `audit`, `probe` or `evaluate`.
 
     The columns are recognised by their names (path, filename, image_id, …; label, class, species, …; split, is_valid,
     …), without a header by their cells; what was understood is printed and is `Splits.table`. The separator may be a
-    comma, semicolon, tab or pipe, the encoding UTF-8, UTF-16 or Windows-1252. Names may lack their extension.
+    comma, semicolon, tab or pipe. The encoding is UTF-8, UTF-16, or Windows-1252 where that gives ordinary words. Names
+    may lack their extension.
 
     Args:
         path: the table; a file of any name.
@@ -44,6 +45,7 @@ def from_csv(
         label: name of the column of the labels.
         split: name of the column that says train, val or test.
         ignore: names of columns that have no meaning, such as groups that a split may part.
+        encoding: how the text is encoded, such as "shift_jis", "cp1251" or "mac_roman"; None: recognised.
 
     Raises:
         DataError: for a table that cannot be understood, naming the row or the columns and what to do.
@@ -52,32 +54,42 @@ def from_csv(
         >>> recipes.finetune(recipes.from_csv("lists/birds.csv", folder="/data/birds", label="species"))
     """
     chosen = Chosen(image, label, split, (ignore,) if isinstance(ignore, str) else tuple(ignore))
-    return read_table(Path(path).expanduser(), None, within, folder, chosen)
+    return read_table(Path(path).expanduser(), None, within, folder, chosen, encoding)
 
 
-def read_table(path: Path, class_names, within=None, folder=None, chosen: Chosen | None = None) -> Splits:
+def read_table(
+    path: Path, class_names, within=None, folder=None, chosen: Chosen | None = None, encoding: str | None = None
+) -> Splits:
     """`from_csv` with labels among `class_names`; None derives them from the rows of the train split."""
-    text = read_rows(path)
+    text = read_rows(path, encoding)
     columns = recognise(text.rows, str(path), chosen)
     rows, numbers = text.rows[columns.has_header :], text.numbers[columns.has_header :]
     where = [f"{path} row {number}" for number in numbers]
     _check_cells(columns, rows, where)
     splits = splits_of(columns, rows, where)
     if "train" not in splits:
+        names = [column.name for column in columns.columns if column.role == "split"]
         raise DataError(
-            f"{path} has rows of {sorted(set(splits))} but none of split train; for `evaluate` leave out the column "
-            f"split, {override('ignore', 'NAME')}"
+            f"{path} has rows of {sorted(set(splits))} but none of split train; to evaluate all rows, ignore the "
+            f"split: {override('ignore', *names)}"
         )
     names = [row[columns.image] for row in rows]
     hint = "" if columns.has_header else "if row 1 is a header, name its columns path,label"
     located = locate(names, where, str(path), path.parent, folder, within, hint)
-    check_apart(located.files, splits, where)
+    labels = whole_numbers(np.array([row[columns.label] for row in rows], str), class_names)
+    repeated = check_rows_of_files(located.files, splits, labels.tolist(), where)
     columns = with_groups(columns, rows, splits)
     reading = TableReading(
-        str(path), len(rows), text.encoding, text.separator, columns.columns, located.folder, located.notes
+        str(path),
+        len(rows),
+        text.encoding,
+        text.separator,
+        columns.columns,
+        located.folder,
+        (*located.notes, *repeated),
     )
     logger.info(printable(str(reading)))
-    parts, labels = {}, np.array([row[columns.label] for row in rows], str)
+    parts = {}
     for split in sorted(set(splits), key=("train", "validation", "test").index):  # those of train are the classes
         where = [i for i, own in enumerate(splits) if own == split]
         files = [located.files[i] for i in where]

@@ -4,9 +4,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from recipes.data.labels import is_number
-from recipes.data.tables.names import SPLIT_WORDS, TRUE, Columns, TableReading, key, override
+from recipes.data.labels import clean, is_number
+from recipes.data.tables.names import TRUE, UNASSIGNED, Columns, TableReading, override, split_of
 from recipes.errors import DataError
+
+_IN_SEVERAL_SPLITS = (
+    "image of another split; an image belongs to one (of a table of several folds keep the rows of one)"
+)
+_UNDER_SEVERAL_LABELS = (
+    "image under another label: several labels for one image are multi-label or object detection data, which is not "
+    "supported; keep one row and one label for each image"
+)
 
 
 def splits_of(columns: Columns, rows: Sequence[Sequence[str]], where: Sequence[str]) -> list[str]:
@@ -24,48 +32,72 @@ def splits_of(columns: Columns, rows: Sequence[Sequence[str]], where: Sequence[s
         return ["train"] * len(rows)
     cells = [row[columns.split] if columns.split < len(row) else "" for row in rows]
     for cell, name in zip(cells, where, strict=True):
-        if key(cell) not in SPLIT_WORDS:
-            hint = "; write the name in place of a number, which may as well be a fold" if is_number(cell) else ""
-            raise DataError(f"{name} has split {cell!r}; expected train, val or test{hint}")
-    return [SPLIT_WORDS[key(cell)] for cell in cells]
+        if split_of(cell) is None:
+            raise _no_split(columns.columns[columns.split].name if columns.has_header else "", cell, name)
+    return list(map(split_of, cells))
 
 
-def _flagged(flags, row: Sequence[str], where: str) -> str:
-    on = [split for i, split in flags if row[i].casefold() in TRUE]
+def _no_split(column: str, cell: str, where: str) -> DataError:
+    hint = ""
+    if is_number(cell):
+        hint = "; write the name in place of a number, which may as well be a fold"
+    elif cell.casefold() == UNASSIGNED:
+        hint = "; assign every row to a split, or none"
+    if column:
+        hint += f"; if the column names no split, {override('ignore', column)}"
+    return DataError(f"{where} has split {cell!r}; expected train, val or test{hint}")
+
+
+def _flagged(flags: Sequence[tuple[int, str]], row: Sequence[str], where: str) -> str:
+    on = list(dict.fromkeys(split for i, split in flags if row[i].casefold() in TRUE))
     if len(on) > 1:
         raise DataError(f"{where} belongs to {' and to '.join(on)}; a row belongs to one split")
+    if not on and "train" in dict(flags).values():
+        raise DataError(f"{where} belongs to no split; set one of train, val and test in every row")
     return on[0] if on else "train"
 
 
-def check_apart(files: Sequence[str], splits: Sequence[str], where: Sequence[str]) -> None:
-    """Check that no file is in two splits.
+def check_rows_of_files(
+    files: Sequence[str], splits: Sequence[str], labels: Sequence[str], where: Sequence[str]
+) -> tuple[str, ...]:
+    """Check that no file is in two splits or has two labels, and return a note on rows that repeat another.
 
     Raises:
         DataError: naming the first such file and its rows.
     """
     first: dict[str, int] = {}
-    twice = [i for i, file in enumerate(files) if splits[first.setdefault(file, i)] != splits[i]]
-    if twice:
-        i, other = twice[0], first[files[twice[0]]]
-        raise DataError(
-            f"{where[i]} has {files[i]} in {splits[i]}, {where[other]} has it in {splits[other]}; {len(twice):,} rows "
-            "name an image of another split; an image belongs to one (of a table of several folds keep the rows of one)"
-        )
+    repeats = [i for i, file in enumerate(files) if first.setdefault(file, i) != i]
+    for values, relation, what in ((splits, "in", _IN_SEVERAL_SPLITS), (labels, "as", _UNDER_SEVERAL_LABELS)):
+        twice = [i for i in repeats if clean(values[i]) != clean(values[first[files[i]]])]
+        if twice:
+            i, other = twice[0], first[files[twice[0]]]
+            raise DataError(
+                f"{where[i]} has {files[i]} {relation} {values[i]}, {where[other]} has it {relation} {values[other]}; "
+                f"{len(twice):,} rows name an {what}"
+            )
+    if not repeats:
+        return ()
+    i = repeats[0]
+    return (f"{len(repeats):,} rows repeat an image with the same label, such as {where[i]}: {files[i]}",)
 
 
 def check_may_be_split(table: TableReading | None) -> None:
-    """Check that a table has no groups or folds, which a split made at random would not respect.
+    """Check that a table has no groups, folds or unclear splits, which a split made at random would not respect.
 
     Raises:
         DataError: naming these columns and what to do.
     """
-    apart = table.of("group", "fold") if table else ()
+    apart = table.of("perhaps split", "group", "fold") if table else ()
     if apart:
-        names = " and ".join(repr(column.name) for column in apart)
+        parts = [
+            f"{kind} in {' and '.join(repr(column.name) for column in apart if (column.role in roles))}"
+            for kind, roles in (("what may be a split", ("perhaps split",)), ("groups or folds", ("group", "fold")))
+            if any(column.role in roles for column in apart)
+        ]
         raise DataError(
-            f"{table.path} has groups or folds in {names}, and no validation images: a part held out at random would "
+            f"{table.path} has {' and '.join(parts)}, and no validation images: a part held out at random would "
             "not respect them, and the accuracy on it would be too high. Add a column `split` of train and val, give a "
-            f"validation dataset, or, if they do not matter, {override('ignore', apart[0].name)}"
+            f"validation dataset, or, if they do not matter, {override('ignore', *(column.name for column in apart))}"
         )
 
 

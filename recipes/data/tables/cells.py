@@ -1,0 +1,77 @@
+"""The cells of a table by columns, and what can be measured of a column whatever it means."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from recipes.data.tables.names import FALSE, TRUE, key, words_of
+from recipes.errors import DataError
+
+FEW = 10  # a column of splits or of folds has no more values than this
+
+
+class Cells:
+    """The cells of a table by columns.
+
+    Args:
+        rows: cells of text without blanks at their ends; the first row is a header if `has_header` says so.
+        table: what to call the table in an error.
+
+    Raises:
+        DataError: for a table without rows, with one column, or with two columns of one name.
+    """
+
+    def __init__(self, rows: Sequence[Sequence[str]], table: str, has_header: bool):
+        self.table, self.has_header = table, has_header
+        self._values: dict[int, frozenset[str]] = {}
+        self.rows = rows[1:] if has_header else rows
+        if not self.rows:
+            raise DataError(f"{table} has no rows; expected lines of path,label (a column `split` is understood)")
+        width = len(rows[0]) if has_header else max(map(len, rows))
+        self.names = list(rows[0]) if has_header else [f"column {i + 1}" for i in range(width)]
+        self.keys = [key(name) if has_header else "-" for name in self.names]
+        if len(self.names) < 2:
+            raise DataError(
+                f"{table} has rows of 1 cell, such as {self.rows[0][:1]}; expected path,label, separated by "
+                "commas, semicolons, tabs or pipes"
+            )
+        twice = [name for i, name in enumerate(self.names) if name and name in self.names[:i]]
+        if twice:
+            raise DataError(f"{table} has two columns {twice[0]!r}; rename or remove one")
+
+    @cached_property
+    def words(self) -> list[tuple[str, ...]]:
+        """The words of each column's name; none without a header."""
+        return [words_of(name) if self.has_header else () for name in self.names]
+
+    def of(self, i: int, most: int | None = None) -> list[str]:
+        """Return the cells of column `i`, of the first `most` rows."""
+        return [row[i] if i < len(row) else "" for row in self.rows[:most]]
+
+    def values(self, i: int) -> frozenset[str]:
+        """Return the different cells of column `i`, without case."""
+        if i not in self._values:
+            self._values[i] = frozenset(cell.casefold() for cell in set(self.of(i)))
+        return self._values[i]
+
+    def is_constant(self, i: int) -> bool:
+        return len(self.values(i)) == 1
+
+    def is_boolean(self, i: int) -> bool:
+        return self.values(i) <= TRUE | FALSE
+
+    def is_few(self, i: int) -> bool:
+        """Whether a column has several values, but few, each for many rows: it sorts the rows into parts."""
+        return 1 < len(self.values(i)) <= min(FEW, len(self.rows) - 1)
+
+    def repeats(self, i: int) -> bool:
+        """Whether a value occurs twice; a group of one image cannot be parted."""
+        cells = list(filter(None, self.of(i)))
+        return len(set(cells)) < len(cells)
+
+    def follows(self, i: int, other: int) -> bool:
+        """Whether the cell of column `other` decides that of column `i`."""
+        return len(set(zip(self.of(i), self.of(other), strict=True))) == len(set(self.of(other)))
+
+    def same(self, one: int, other: int) -> bool:
+        """Whether two columns tell the same classes apart."""
+        return self.follows(one, other) and self.follows(other, one)

@@ -1,0 +1,79 @@
+"""The encoding of a table's text: recognised where it can be, otherwise to be named by the user."""
+
+import codecs
+import re
+
+from recipes.data.tables.names import override
+from recipes.errors import DataError
+
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
+}  # fmt: skip
+_OTHER_FORMATS = {  # by their first bytes
+    b"PK\x03\x04": "an Excel workbook or another ZIP archive", b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"\x1f\x8b": "compressed by gzip", b"PAR1": "a Parquet file", b"SQLite format 3": "a database",
+    b"%PDF": "a PDF", b"{\\rtf": "a document in RTF",
+}  # fmt: skip
+_JSON = re.compile(rb"""\s*[\[{]\s*["\[{]""")
+_LETTER = "A-Za-zªºÀ-ÖØ-öø-ÿ"  # of Latin-1; the letters that Windows-1252 adds are rare, apart from œ
+_EDGE = "œŒµ’‘“”„«»‹›…–—™©®°²³¹¼½¾·¿¡"  # may stand beside a letter
+_SIGN = rf"[^\x00-\x7f{_LETTER}{_EDGE}]"  # may not
+_IMPLAUSIBLE = re.compile(
+    rf"[À-ÖØ-öø-ÿ]{{3}}|(?<![{_LETTER}])[À-ÖØ-öø-ÿ]{{2}}(?![{_LETTER}])"  # Cyrillic, Greek, Hebrew, Chinese, Korean
+    rf"|{_SIGN}(?=[{_LETTER}]|[^\x00-\x7f])|(?<=[^\x00-\x40]){_SIGN}|[°²³¹¼½¾·¿¡©®]{{2}}"  # Japanese, Polish
+    rf"|(?<=[{_LETTER}])[^\x00-\x7f{_LETTER}œŒ’·–](?=[{_LETTER}])"  # Mac Roman, UTF-8 that is damaged
+    rf"|(?<=[a-z])–(?=[a-z])|(?<![A-Za-z0-9 ])’(?=[{_LETTER}])|[”…™®²³](?=[{_LETTER}])|(?<=[a-zß-öø-ÿ])[À-ÖØ-Þ]"
+)
+_EXPECTED = 'such as "cp1251", "shift_jis", "gb18030" or "mac_roman"'
+
+
+def decoded(content: bytes, table: str, encoding: str | None = None) -> tuple[str, str]:
+    """Return the text of a table, without a byte order mark, and the name of its encoding.
+
+    Args:
+        table: what to call the table in an error.
+        encoding: the encoding that the user names; None: by the mark, else UTF-8, else Windows-1252.
+
+    Raises:
+        DataError: for another format, for text that the encoding does not have, and for text that is not UTF-8 and in
+            Windows-1252 has words such as "Êîøêà", which no language has.
+    """
+    if encoding is not None:
+        return _in(encoding, content, table), encoding
+    other = next((name for start, name in _OTHER_FORMATS.items() if content.startswith(start)), None)
+    if other or _JSON.match(content):
+        raise DataError(f"{table} is {other or 'JSON'}, not a table of text; export it as CSV in UTF-8")
+    marked = next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
+    if marked:
+        return _in(marked, content, table), marked
+    option = f"save it as UTF-8, or name its encoding: {override('encoding', 'NAME')} ({_EXPECTED})"
+    try:
+        text, name = content.decode("utf-8"), "utf-8"
+    except UnicodeDecodeError as error:
+        reason = f"{error.reason} at byte {error.start}"
+        try:
+            text, name = content.decode("cp1252"), "cp1252"
+        except UnicodeDecodeError:
+            raise DataError(f"{table} is not utf-8 and not cp1252 ({reason}); {option}") from None
+        if strange := _IMPLAUSIBLE.search(text):
+            shown = text[max(0, strange.start() - 12) : strange.end() + 12]
+            raise DataError(
+                f"{table} is not utf-8 ({reason}), and read as cp1252 (Windows-1252) it has {shown!r}, which is "
+                f"hardly meant; {option}"
+            ) from None
+    if "\0" in text:
+        raise DataError(f"{table} has NUL characters: it is no text, or UTF-16 without a mark; {option}")
+    return text, name
+
+
+def _in(encoding: str, content: bytes, table: str) -> str:
+    try:
+        return content.decode(encoding).removeprefix("\ufeff")
+    except LookupError:
+        raise DataError(f"encoding is {encoding!r}, which is not known; expected a name {_EXPECTED}") from None
+    except UnicodeError as error:
+        raise DataError(
+            f"{table} is not {encoding} ({error}); name another encoding, {override('encoding', 'NAME')}, or save it "
+            "as UTF-8"
+        ) from None
