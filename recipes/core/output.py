@@ -66,8 +66,19 @@ class SafeStream:
     def _write(self, text: str) -> None:
         try:
             self._stream.write(text)
-        except UnicodeEncodeError:
-            self._stream.write(printable(text, self.encoding))
+        except UnicodeEncodeError as error:
+            self._stream.write(printable(text, self._encoding_that_failed(error)))
+
+    def _encoding_that_failed(self, error: UnicodeEncodeError) -> str:
+        """Return the stream's encoding, or that of its error, or ASCII where neither is one that lacks the text."""
+        for encoding in (getattr(self._stream, "encoding", None), error.encoding):
+            try:
+                error.object.encode(encoding)
+            except UnicodeEncodeError:
+                return encoding
+            except (LookupError, TypeError):
+                continue
+        return "ascii"
 
     def writelines(self, lines) -> None:
         for line in lines:
