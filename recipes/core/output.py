@@ -67,18 +67,17 @@ class SafeStream:
         try:
             self._stream.write(text)
         except UnicodeEncodeError as error:
-            self._stream.write(printable(text, self._encoding_that_failed(error)))
+            self._write_replaced(text, getattr(self._stream, "encoding", None), error.encoding)
 
-    def _encoding_that_failed(self, error: UnicodeEncodeError) -> str:
-        """Return the stream's encoding, or that of its error, or ASCII where neither is one that lacks the text."""
-        for encoding in (getattr(self._stream, "encoding", None), error.encoding):
+    def _write_replaced(self, text: str, *encodings) -> None:
+        """Write in the first of `encodings` that the stream takes, else in ASCII, which every stream takes."""
+        for encoding in encodings:
             try:
-                error.object.encode(encoding)
-            except UnicodeEncodeError:
-                return encoding
-            except (LookupError, TypeError):
+                self._stream.write(printable(text, encoding))
+                return
+            except (UnicodeError, LookupError, TypeError):  # the encoding is not what the stream says, or none
                 continue
-        return "ascii"
+        self._stream.write(printable(text, "ascii"))
 
     def writelines(self, lines) -> None:
         for line in lines:
