@@ -30,8 +30,6 @@ SIGNATURES = {
     "XPM": (b"/* XPM */",),
     "DICOM": (b"?" * 128 + b"DICM",),
     "FITS": (b"SIMPLE  =",),
-    "HDF5": (b"\x89HDF\r\n\x1a\n",),
-    "NumPy array": (b"\x93NUMPY",),
     "MNG": (b"\x8aMNG\r\n\x1a\n",),
     "JNG": (b"\x8bJNG\r\n\x1a\n",),
     "SGI": (b"\1\xda\0?\0", b"\1\xda\1?\0"),
@@ -49,7 +47,6 @@ SIGNATURES = {
     "icon": (b"icns", b"\0\0\1\0?\0", b"\0\0\2\0?\0"),
     "Windows metafile": (b"\xd7\xcd\xc6\x9a", b"\1\0\0\0" + b"?" * 36 + b" EMF"),
     "PostScript": (b"%!PS", b"\xc5\xd0\xd3\xc6"),
-    "PDF": (b"%PDF",),
 }
 _SVG = r"(?:\xef\xbb\xbf|\x{feff})?\s*(?:<(?:\?xml|!--|!DOCTYPE svg)\C*)?<(?:svg:)?svg[\s>]\C*"
 _SVG_WITHIN = 1024  # bytes; before its first element an SVG file may hold a comment

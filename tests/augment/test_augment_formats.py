@@ -188,7 +188,6 @@ FOREIGN = {  # by their signatures
     "JPEG XR": [b"II\xbc\1" + bytes(30)],
     "JPEG-LS": [b"\xff\xd8\xff\xf7\0\x0b\x08\0\x10\0\x10\1\1\x11\0\xff\xda" + bytes(30)],
     "SVG": [b"<svg width='9'/>", b"<?xml version='1.0'?>\n<!-- \xe9 -->\n<svg xmlns='x'>", b"\xef\xbb\xbf <svg\n>"],
-    "PDF": [b"%PDF-1.7\n"],
 }
 
 
