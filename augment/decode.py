@@ -4,9 +4,10 @@ from functools import lru_cache
 
 import tensorflow as tf
 
-from .bmp import bmp_variant, decode_bmp
+from .bmp import decode_bmp
 from .gif import decode_gif
-from .header import bytes_at, checked, is_gif, is_jpeg, is_png, is_webp, starts
+from .header import NOT_SUPPORTED, bytes_at, checked, is_gif, is_jpeg, is_png, is_webp, starts
+from .signatures import foreign_format
 from .unsupported import webp_variant
 
 
@@ -25,18 +26,23 @@ def decode(content) -> tf.Tensor:
 
 
 def decode_other(content) -> tf.Tensor:
-    """`decode` for all that is not JPEG."""
+    """`decode` for all that is not JPEG. Each format is a node of its own, so that none pays for the others."""
     branches = [
-        (is_png(content), lambda: upright(decode_png(content), png_orientation(content))),
-        (is_webp(content), lambda: _upright_webp(content)),
+        (is_png(content), lambda: rarely(_upright_png, content)),
+        (is_webp(content), lambda: rarely(_upright_webp, content)),
         (is_gif(content), lambda: decode_gif(content)),
+        (starts(content, b"BM"), lambda: rarely(_decode_bmp, content)),
     ]
-    return tf.case(branches, default=lambda: _decode_bmp(content), exclusive=True)
+    return tf.case(branches, default=lambda: rarely(_refused, content), exclusive=True)
 
 
 def _decode_jpeg(content):
     image = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
     return upright(image, exif_orientation(content))
+
+
+def _upright_png(content):
+    return upright(decode_png(content), png_orientation(content))
 
 
 def decode_png(content) -> tf.Tensor:
@@ -72,14 +78,21 @@ def _decode_webp(content):
 
 
 def _decode_bmp(content):
-    content = checked(content, starts(content, b"BM"), "no JPEG, PNG, GIF, BMP or WebP image")
-    return _three_channels(decode_bmp(_supported(content, bmp_variant)))
+    return _three_channels(decode_bmp(content))
+
+
+def _refused(content):
+    """Raise the error for bytes of no format that is read."""
+    nothing = tf.zeros((0, 0, 3), tf.uint8)
+    content = checked(_supported(content, foreign_format), False, "no JPEG, PNG, GIF, BMP or WebP image")
+    with tf.control_dependencies([content]):
+        return tf.identity(nothing)
 
 
 def _supported(content, variant):
     """`content`, after checking that it is none of the variants that are not read."""
     name = variant(content)
-    return checked(content, tf.equal(name, ""), tf.strings.join(["format not supported: ", name]))
+    return checked(content, tf.equal(name, ""), tf.strings.join([NOT_SUPPORTED, name]))
 
 
 def _three_channels(image):

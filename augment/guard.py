@@ -7,7 +7,10 @@ import tensorflow as tf
 
 BLOCK = 32  # examples; fewer would cost more an example, more would hold more files in memory
 PARALLEL_CALLS = 8 * (os.cpu_count() or 1)  # AUTOTUNE takes many batches to find as many, and cores idle meanwhile
-_GRAPH_NOISE = r"\{\{function_node [^}]*\}\} ?|Error in user-defined function passed to .*? iterator: \S*: |\n\t \[\[.*"
+_GRAPH_NOISE = (
+    r"\{\{function_node [^}]*\}\} ?|Error in user-defined function passed to .*? iterator: \S*: |\n\t \[\[.*| \[Op:.*"
+)
+_ASSERTION = r"^.*?(?:assertion failed: \[|Summarized data: b')(.*?)['\]]?$"
 
 
 def guarded(
@@ -99,10 +102,16 @@ def _failure(source, example, results, position) -> str:
         for _ in results(example).with_options(options):
             pass
     except tf.errors.OpError as error:
-        return f"cannot read {name}: {re.sub(_GRAPH_NOISE, '', error.message, flags=re.S).strip()}"
+        return f"cannot read {name}: {reason_of(error)}"
     except Exception as error:  # of reading it again, and none of the example's
         return f"cannot read {name}; it could not be read again to tell why ({type(error).__name__}: {error})"
     return f"cannot read the example at position {position}; read again, it did not fail: does the dataset change?"
+
+
+def reason_of(error: tf.errors.OpError) -> str:
+    """Return what is wrong by TensorFlow's message, without the names of its internals."""
+    text = re.sub(_GRAPH_NOISE, "", error.message, flags=re.S).strip()
+    return re.sub(_ASSERTION, r"\1", text, flags=re.S)
 
 
 def _mapped(dataset, function, **options):

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+NOT_SUPPORTED = "format not supported: "  # how the errors begin of files that may be sound but are not read
 _MAGIC = (
     (b"\xff\xd8\xff", "jpeg"),
     (b"\x89PNG\r\n\x1a\n", "png"),

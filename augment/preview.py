@@ -8,6 +8,7 @@ import tensorflow as tf
 from .decode import decode
 from .draws import between, draw, normal, uniforms
 from .geometry import crop_box
+from .guard import reason_of
 from .pca import IMAGENET_PCA
 from .pipeline import render, with_extra
 from .policy import Policy, PolicyError
@@ -25,7 +26,7 @@ def preview(dataset, policy: Policy, *, rows: int = 4, seed: int = 0, pca=None) 
 
     dataset: as for `pipeline`; its first images are shown. Mixing is not.
 
-    Raises: PolicyError for a dataset without examples.
+    Raises: PolicyError for a dataset without examples, and for an image that cannot be decoded, with its name.
 
     >>> augment.preview(dataset, augment.Policy.strong()).savefig("preview.png")
     """
@@ -45,14 +46,14 @@ def drawn(
 ) -> list[list[tuple[np.ndarray, str]]]:
     """(uint8 pixels, caption) of the first `rows` images, each followed by `draws` of it with their parameters.
 
-    Raises: PolicyError for a dataset without examples.
+    Raises: PolicyError for a dataset without examples, and for an image that cannot be decoded, with its name.
     """
     images = _first_images(dataset, rows)
     if not images:
         raise PolicyError("the dataset is empty; expected at least one image to show")
     shown = []
-    for index, image in enumerate(images):
-        pixels = decode(image) if image.dtype == tf.string else as_rgb(image)
+    for index, (name, image) in enumerate(images):
+        pixels = _pixels(name, image)
         height, width = pixels.shape[:2]
         shown.append([(_bytes(pixels), f"{width} × {height}")])
         for epoch in range(draws):
@@ -64,10 +65,23 @@ def drawn(
 
 
 def _first_images(dataset, count: int) -> list:
+    """(name, image) of the first examples."""
     source = as_source(dataset)
     once = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64))
     examples = source.examples(once, seed=0, shuffle=False, first=0)
-    return [source.take(index, payload)[0] for _, _, index, end, payload in examples.take(count) if not end]
+    named = lambda index: source.called(index).numpy().decode("utf-8", "replace")  # noqa: E731
+    return [
+        (named(index), source.take(index, payload)[0]) for _, _, index, end, payload in examples.take(count) if not end
+    ]
+
+
+def _pixels(name: str, image):
+    if image.dtype != tf.string:
+        return as_rgb(image)
+    try:
+        return decode(image)
+    except tf.errors.OpError as error:
+        raise PolicyError(f"cannot show {name}: {reason_of(error)}; leave it out, or convert it") from error
 
 
 def _bytes(pixels) -> np.ndarray:

@@ -5,19 +5,11 @@ import tensorflow as tf
 from .bmp import bmp_variant
 from .gif import gif_variant
 from .header import bytes_at, file_bytes, is_gif, is_jpeg, is_webp, on_bytes, starts
+from .signatures import foreign_format
 
-_FOREIGN = (  # pattern of the first bytes, and what the format is called
-    (r"II\*\x00\C*|MM\x00\*\C*|II\+\x00\C*|MM\x00\+\C*", "TIFF"),
-    (r"\x00\x00\x00\x0cjP  \C*", "JPEG 2000"),
-    (r"\x00\x00\x00\x0cJXL \C*", "JPEG XL"),
-    (r"8BPS\C*", "Photoshop"),
-    (r"\x00\x00[\x01\x02]\x00\C*", "icon"),
-    (r"\C{4}ftyp\C*", "video"),
-    (r"\C{4}ftypavi\C*", "AVIF"),
-    (r"\C{4}ftyp(?:hei|mif|hev|msf)\C*", "HEIC"),
-)
 _NO_SEGMENT = (0x00, 0x01, *range(0xD0, 0xD8))  # markers without a length
 _SCAN = 0xDA
+_JPEG_LS = 0xF7  # its frame (ITU T.87)
 _TABLES = (0xC4, 0xC8, 0xCC)  # markers between those of frames that begin none
 _READ = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # frames that libjpeg-turbo reads: baseline, progressive, arithmetic coding
 
@@ -26,8 +18,9 @@ _READ = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # frames that libjpeg-turbo reads: basel
 def unsupported(content) -> tf.Tensor:
     """Name of the format or variant of encoded bytes that is not read, as a string scalar; empty where it is read.
 
-    Not read are animated WebP, compressed BMP, lossless, hierarchical and 12-bit JPEG, and formats such as TIFF and
-    HEIC. Whether a file is sound is another question: damaged files of a format that is read give an empty name.
+    Not read are animated WebP, compressed BMP, lossless, hierarchical and 12-bit JPEG, JPEG-LS, and the formats of
+    `signatures.SIGNATURES`, such as TIFF and HEIC. Whether a file is sound is another question: damaged files of a
+    format that is read give an empty name.
 
     >>> augment.unsupported(animation)
     <tf.Tensor: shape=(), dtype=string, numpy=b'animated WebP'>
@@ -38,7 +31,7 @@ def unsupported(content) -> tf.Tensor:
         (is_gif(content), lambda: gif_variant(content)),
         (starts(content, b"BM"), lambda: bmp_variant(content)),
     ]
-    return tf.case(branches, default=lambda: _foreign(content))
+    return tf.case(branches, default=lambda: foreign_format(content))
 
 
 def webp_variant(content) -> tf.Tensor:
@@ -51,20 +44,13 @@ def webp_variant(content) -> tf.Tensor:
     return tf.where(animated, "animated WebP", "")
 
 
-def _foreign(content):
-    head, name = tf.strings.substr(content, 0, 16), tf.constant("")
-    for pattern, known in _FOREIGN:
-        name = tf.where(tf.strings.regex_full_match(head, pattern), known, name)
-    return tf.where(starts(content, b"\xff\x0a"), "JPEG XL", name)
-
-
 def _jpeg_variant(content):
     """Walk over the segments to the header of the frame (ITU T.81, annex B)."""
     data = file_bytes(content)
     end = tf.strings.length(content)
 
     def is_frame(marker):
-        return (marker >= 0xC0) & (marker <= 0xCF) & ~_is_in(marker, _TABLES)
+        return (marker >= 0xC0) & (marker <= 0xCF) & ~_is_in(marker, _TABLES) | tf.equal(marker, _JPEG_LS)
 
     def goes_on(at):
         found = tf.equal(data[at], 0xFF) & (is_frame(data[at + 1]) | tf.equal(data[at + 1], _SCAN))
@@ -80,7 +66,8 @@ def _jpeg_variant(content):
     frame = is_frame(data[at + 1]) & (at < end)
     strange = frame & ~_is_in(data[at + 1], _READ)
     deep = frame & tf.not_equal(data[at + 4], 8)
-    return tf.where(strange, "lossless or hierarchical JPEG", tf.where(deep, "JPEG of 12 bits", ""))
+    name = tf.where(strange, "lossless or hierarchical JPEG", tf.where(deep, "JPEG of 12 bits", ""))
+    return tf.where(frame & tf.equal(data[at + 1], _JPEG_LS), "JPEG-LS", name)
 
 
 def _is_in(marker, markers):

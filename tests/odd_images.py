@@ -124,6 +124,7 @@ FAINT = Image.fromarray(np.random.default_rng(0).integers(126, 130, (*SIDE, 3)).
 
 EXCLUDED = {  # name of the file, its bytes, kind of the finding, text in its action
     "empty.jpg": (b"", "zero bytes", "excluded"),
+    "drawing.png": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "format not supported", "SVG"),
     "half.jpg": (cut(JPEG, 0.5), "truncated jpeg", "Invalid JPEG data"),
     "no_end.jpg": (JPEG[:-2], "truncated jpeg", "excluded"),
     "progressive_cut.jpg": (cut(encoded(photo(), "JPEG", progressive=True), 0.8), "truncated jpeg", "excluded"),
@@ -172,7 +173,6 @@ EXCLUDED = {  # name of the file, its bytes, kind of the finding, text in its ac
 NO_IMAGES = {
     "notes.jpg": b"these are my notes",
     "page.jpg": b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
-    "drawing.png": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
     "paper.jpg": b"%PDF-1.7",
     "zeros.png": bytes(1000),
     "nearly.png": b"\x89PNG\n\x1a\n" + bytes(100),

@@ -9,6 +9,7 @@ import typer
 import augment
 import recipes
 from augment import Policy
+from recipes.auditing.facts import look_at
 from recipes.cli.options import (
     ColumnOption,
     DatasetArgument,
@@ -18,9 +19,11 @@ from recipes.cli.options import (
     check_picture,
     listed,
 )
+from recipes.data.images import ImageData
 from recipes.data.sources import load
 from recipes.training.input.server import PORT
 
+_TRIED = 16  # images, from which a preview takes those that can be decoded
 POLICIES = {"none": Policy.none, "light": Policy.light, "resnet": Policy.resnet, "strong": Policy.strong}
 
 
@@ -58,10 +61,31 @@ def preview(
     splits = load(listed(dataset, within, column))
     for note in splits.notes:
         print(note)
-    data = splits.train
-    spread = data.subset(np.linspace(0, len(data) - 1, min(4, len(data))).astype(int))
+    spread = _decodable(splits.train, 4)
     augment.preview(spread.source(), POLICIES[policy](size), seed=seed).savefig(output)
     print(output)
+
+
+def _decodable(data: ImageData, most: int) -> ImageData:
+    """Return up to `most` images spread over a dataset; print which of those it skips, and why.
+
+    Raises: DataError where none of the images that are tried can be decoded.
+    """
+    tried = np.unique(np.linspace(0, len(data) - 1, min(_TRIED, len(data))).astype(int))
+    order = np.argsort(np.arange(len(tried)) % -(-len(tried) // most), kind="stable")  # spread ones before the others
+    chosen, error = [], ""
+    for index in tried[order]:
+        if error := look_at(data, index).error:
+            print(f"skipped {data.names[index]}: {error}")
+        else:
+            chosen.append(index)
+        if len(chosen) == most:
+            break
+    if not chosen:
+        raise recipes.DataError(
+            f"none of {len(tried)} images can be decoded; the last error: {error}. `recipes audit` reports every file"
+        )
+    return data.subset(sorted(chosen))
 
 
 def pack(

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from recipes.core.output import printable
 from recipes.errors import OutputError
 
 
@@ -44,3 +45,18 @@ def check_writable(directory: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise OutputError(f"{directory} cannot be written: {error.strerror}; choose another folder") from error
+
+
+def check_utf8(path: Path) -> None:
+    """Check that TensorFlow, which takes paths in UTF-8 alone, can open a path.
+
+    Raises: OutputError naming the part of the path that is not UTF-8.
+    """
+    for part in Path(os.path.abspath(path)).parts:
+        try:
+            part.encode()
+        except UnicodeEncodeError as error:
+            raise OutputError(
+                f"the name {printable(part)!r} in the path of the SavedModel is not valid UTF-8, which TensorFlow "
+                "expects; rename that folder, or choose another one"
+            ) from error

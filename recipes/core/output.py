@@ -71,8 +71,18 @@ class SafeStream:
     def _write(self, text: str) -> None:
         try:
             self._stream.write(text)
-        except UnicodeEncodeError:
-            self._stream.write(printable(text, self.encoding))
+        except UnicodeEncodeError as error:
+            self._write_replaced(text, getattr(self._stream, "encoding", None), error.encoding)
+
+    def _write_replaced(self, text: str, *encodings) -> None:
+        """Write in the first of `encodings` that the stream takes, else in ASCII, which every stream takes."""
+        for encoding in encodings:
+            try:
+                self._stream.write(printable(text, encoding))
+                return
+            except (UnicodeError, LookupError, TypeError):  # the encoding is not what the stream says, or none
+                continue
+        self._stream.write(printable(text, "ascii"))
 
     def writelines(self, lines) -> None:
         for line in lines:

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from recipes.core.files import check_utf8
 from recipes.data.header_ops import MAX_PIXELS
 from recipes.data.sources import unlabelled
 from recipes.errors import OutputError, RecipesError
@@ -61,6 +62,8 @@ def export(
         proof fails; nothing is left behind.
     """
     options = _checked(result, format, crops, top_k, abstain, quantize, max_pixels)
+    if format in _TENSORFLOW:
+        check_utf8(Path(directory).expanduser())
     images = proof_images(result.held_out, result.class_names, proof)
     with _version(directory) as (staged, final):
         path = staged if format == "saved_model" else staged / formats.FILES[format]

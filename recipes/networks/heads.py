@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import keras
+import numpy as np
 
 from recipes.errors import BackboneError
 
@@ -13,6 +14,7 @@ _GLOBAL = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
 _PROBABILITIES = {"softmax", "logsoftmax", "sparsemax"}  # activations, layers and operations
 _CUT_ALWAYS = (keras.layers.Softmax, keras.layers.Activation, keras.layers.Dropout)
 _KEEPS_CHANNELS = (keras.layers.PReLU, keras.layers.GroupNormalization)  # besides `_ALONG`
+SIDE = 128  # pixels of the images that a network of any size is tried with
 FEW = 32  # channels, from which on a last layer that narrows may be an embedding
 
 
@@ -77,19 +79,51 @@ def without_head(model: keras.Model) -> keras.Model:
         raise BackboneError(f"backbone {model.name} has {len(model.outputs)} outputs; expected one feature tensor")
     end = _Place(model, model.outputs[0]).entered()
     cut = _without_dense(end) or _without_probabilities(end) or _without_activations(end)
-    if _makes_probabilities(cut) or (cut.tensor is end.tensor and _is_head(end)):
+    network = model if cut is end else cut.network()
+    is_whole = cut.tensor is end.tensor
+    if _makes_probabilities(cut) or (is_whole and _is_head(end)) or _returns_probabilities(network):
         raise BackboneError(
             f"backbone {model.name} ends in scores of classes that are not those of one layer on features; expected "
             "features: a feature map (batch, h, w, c) or (batch, c). Give the network without its classifier: "
             "keras.Model(model.inputs, FEATURES)"
         )
-    if scores := _few_scores(cut):
+    if scores := _few_scores(cut) or (is_whole and _few_of_more(network)):
         raise BackboneError(
-            f"backbone {model.name} ends in {scores} channels, made of more by its layer "
-            f"{_last_with_weights(cut).operation.name!r}: they look like scores of classes; expected features, more "
-            f"than {FEW} channels. Give the network without that layer: keras.Model(model.inputs, FEATURES)"
+            f"backbone {model.name} ends in {scores} channels, made of more: they look like scores of classes; "
+            f"expected features, more than {FEW} channels. Give the network without the layers that make them: "
+            "keras.Model(model.inputs, FEATURES)"
         )
-    return model if cut is end else cut.network()
+    return network
+
+
+def _returns_probabilities(network: keras.Model) -> bool:
+    """Whether the outputs for some images are probabilities, or their logarithms, however the network computes them."""
+    side = network.inputs[0].shape[1] or SIDE
+    images = np.random.default_rng(0).uniform(0, 255, (3, side, side, 3)).astype("float32")
+    alone = keras.Model(network.inputs[0], network.outputs[0])  # whose input is no list of one
+    rows = keras.ops.convert_to_numpy(keras.ops.cast(alone(images, training=False), "float32")).astype("float64")
+    if rows.shape[-1] < 2:
+        return False
+    positive, negative = (rows >= 0).all(), (rows <= 0).all()
+    sums = rows.sum(-1) if positive else np.exp(rows).sum(-1)
+    return bool((positive or negative) and np.allclose(sums, 1, atol=1e-2))
+
+
+def _few_of_more(network: keras.Model) -> int:
+    """How many channels a network's vector has, if they are few and any tensor before has more; else 0."""
+    channels = network.outputs[0].shape[-1]
+    if len(network.outputs[0].shape) != 2 or not channels or channels > FEW:
+        return 0
+    return channels if any((tensor.shape[-1] or 0) > channels for tensor in _tensors(network)) else 0
+
+
+def _tensors(network: keras.Model):
+    """The outputs of all operations, those within nested models too."""
+    for nodes in network._nodes_by_depth.values():
+        for node in nodes:
+            yield from (tensor for tensor in node.output_tensors if len(tensor.shape) > 1)
+            if isinstance(node.operation, keras.Model) and hasattr(node.operation, "_nodes_by_depth"):
+                yield from _tensors(node.operation)
 
 
 def _last_with_weights(end: _Place) -> _Place | None:

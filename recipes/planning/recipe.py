@@ -32,8 +32,8 @@ class Recipe:
                      None is the network's own end.
     batch_size:      images per update.
     accumulate:      parts that a batch is computed in, where it does not fit the memory; a divisor of batch_size.
-    learning_rate:   peak, of the head and the deepest stage. A training from the linear classifier of fewer than
-                     `learning_rate.ENOUGH` = 100 updates peaks lower, see `learning_rate.peak`.
+    learning_rate:   peak, of the head and the deepest stage. The default, 0.001, peaks lower in a training from the
+                     linear classifier of fewer than 100 updates; others are taken as they are, see `schedule.peak`.
     layer_decay:     factor on the learning rate from each stage to the one before it.
     weight_decay:    decoupled, as a fraction of the weights per update at learning rate 1.
     label_smoothing: probability mass spread over all classes.

@@ -1,5 +1,7 @@
 """Images in the body of a request as they are: one image file, or a form as browsers and `curl -F` send it."""
 
+import base64
+import binascii
 from email.message import Message
 from email.parser import BytesHeaderParser
 
@@ -29,6 +31,8 @@ def is_form(content_type: str) -> bool:
 def read_form(body: bytes, content_type: str, most: int) -> tuple[str, list[bytes]]:
     """Return the signature's name ("" without one) and the files of a multipart/form-data body, in order (RFC 7578).
 
+    A part may also hold an image as base64 text, with or without `data:image/…;base64,` before it.
+
     Splitting takes time and memory in proportion to the body, however many parts it claims to have.
 
     Args:
@@ -49,6 +53,8 @@ def read_form(body: bytes, content_type: str, most: int) -> tuple[str, list[byte
         if part.startswith(b"--"):
             return signature, files
         name, is_file, content = _part(part)
+        if name != _SIGNATURE and (image := _from_base64(content)) is not None:
+            is_file, content = True, image
         if is_file:
             files.append(content)
             if len(files) > most:
@@ -56,7 +62,9 @@ def read_form(body: bytes, content_type: str, most: int) -> tuple[str, list[byte
         elif name == _SIGNATURE:
             signature = content.decode("utf-8", "replace")
         else:
-            raise ValueError(f"the field {name!r} is no file; send images as files, as `curl -F image=@a.jpg` does")
+            raise ValueError(
+                f"the field {name!r} is no file; send images as files, as `curl -F image=@a.jpg` does, or in base64"
+            )
     raise ValueError("the multipart body ends before its last boundary; send all of it")
 
 
@@ -70,6 +78,17 @@ def _part(part: bytes) -> tuple[str, bool, bytes]:
     kind = headers.get_content_type()
     is_file = headers.get_filename() is not None or kind.startswith("image/") or kind == "application/octet-stream"
     return str(name), is_file, content
+
+
+def _from_base64(text: bytes) -> bytes | None:
+    """Return the image file that base64 text holds; None where the bytes are anything else."""
+    if text[:_LARGEST_HEAD].lstrip().startswith(b"data:"):
+        text = text.partition(b",")[2]
+    try:
+        content = base64.b64decode(b"".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return content if is_image(content, "") else None
 
 
 def _typed(content_type: str) -> Message:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from recipes.core.files import check_utf8
 from recipes.data.header_ops import MAX_PIXELS
 from recipes.errors import OutputError
 from recipes.export.model_card import FOLDER, METADATA
@@ -173,6 +174,7 @@ def load_model(directory) -> LoadedModel:
     Raises: OutputError when there is none, it is in another format, or a file is not what was proved at the export.
     """
     path = Path(directory).expanduser().absolute()
+    check_utf8(path)
     versions = sorted((p for p in path.glob("*") if p.name.isdecimal() and p.is_dir()), key=lambda p: int(p.name))
     version = path if (path / "saved_model.pb").is_file() or not versions else versions[-1]
     told = version / FOLDER / METADATA

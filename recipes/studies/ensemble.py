@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import keras
 import numpy as np
@@ -17,6 +17,7 @@ from recipes.evaluation.predictions import Judged
 from recipes.evaluation.selection import Score, Selection, image_weights
 from recipes.networks.classifier import recalibrated
 from recipes.networks.data_format import CHANNELS_LAST
+from recipes.planning.recipe import Recipe
 from recipes.result import Result
 from recipes.training.batches import shown
 
@@ -29,11 +30,12 @@ def ensemble(results: Sequence[Result], validation=None) -> Result:
     validation: labelled images that none of them was trained on, in any form that `finetune` takes: they fit the
                 temperature of the mean, if that gains beyond its noise, and fill the ledger. None: neither is done.
 
-    Raises: RecipeError for fewer than two results or other classes.
+    Raises: RecipeError for fewer than two results, other classes, and results that share their weights.
 
     Example: `recipes.ensemble([recipes.finetune("photos/", seed=s) for s in range(5)], "held_out/").export("serving")`
     """
     results = _alike(results, "ensemble")
+    _independent(results)
     size = max(result.recipe.evaluation_policy.size for result in results)
     told = f"the mean of the predictions of {len(results)} models"
     mirror = all(result.recipe.mirror for result in results)
@@ -111,6 +113,21 @@ def _alike(results, what: str) -> list[Result]:
     return results
 
 
+def _independent(results) -> None:
+    """Check that no two results share a weight, for a model file holds it once and could not be loaded again.
+
+    Raises: RecipeError, naming the two.
+    """
+    owner = {}
+    for i, result in enumerate(results):
+        for weight in result.model.weights:
+            if (first := owner.setdefault(id(weight), i)) != i:
+                raise RecipeError(
+                    f"ensemble: {_named(results, first)} and {_named(results, i)} share their weights: they are the "
+                    "same run, or one is an ensemble with the other in it. Expected different runs; give each once"
+                )
+
+
 def _same_architecture(results) -> None:
     """Check that the weights of all results have a meaningful mean.
 
@@ -128,7 +145,8 @@ def _same_architecture(results) -> None:
                 f"soup: {_named(results, i)} {differing[0]}, but {_named(results, 0)} {differing[1]}; a soup needs "
                 "runs of one architecture and one pretrained start. Train one of them again by the recipe of the "
                 "other: `recipes finetune PHOTOS --backbone BACKBONE --recipe RUN --seed SEED`, where RUN is the "
-                "folder of the other run (in Python `recipe=recipes.load(RUN).recipe`). " + _PREDICTIONS
+                "folder of the other run (in Python `recipe=recipes.load(RUN).recipe`), and with the same `--epochs`, "
+                f"if any. {_what_differs(result.recipe, results[0].recipe)}{_PREDICTIONS}"
             )
 
 
@@ -139,6 +157,14 @@ def _named(results, i: int) -> str:
     """The place of a run among the arguments, with its seed."""
     seed = results[i].command.get("seed")
     return f"run {i + 1} of {len(results)}" + ("" if seed is None else f" (seed {seed})")
+
+
+def _what_differs(one: Recipe, other: Recipe) -> str:
+    """The fields in which two recipes differ, as a sentence; empty where there are none."""
+    names = [field.name for field in fields(Recipe) if field.name not in ("reasons", "policy")]
+    values = [(name, getattr(one, name), getattr(other, name)) for name in names]
+    told = [f"{name} ({first} and {second})" for name, first, second in values if first != second]
+    return f"Their recipes differ in {', '.join(told)}. " if told else ""
 
 
 def _difference(one: Result, other: Result) -> list[str] | None:

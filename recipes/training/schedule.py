@@ -1,5 +1,6 @@
 """The learning rate over a training: its peak, warm-up, cosine, and the cycles of snapshots."""
 
+import logging
 from collections.abc import Sequence
 
 import keras
@@ -7,23 +8,44 @@ import keras
 import optimizers
 from recipes.planning.recipe import Recipe
 
-ENOUGH = 100  # updates of a training from the linear classifier from which on it takes the recipe's learning rate
+ENOUGH = 100  # updates of a training from the linear classifier from which on it takes the default learning rate
 WARM_UP = 20  # updates that such a training warms up for, where it has twice as many
 
 
 def peak(recipe: Recipe, updates: int) -> float:
     """Return the highest learning rate of a training by `recipe` of `updates` updates in all.
 
-    learning_rate · min(1, (updates / ENOUGH)³) for a training that begins at the linear classifier; learning_rate for
-    one that begins at random weights. Adam's first steps have nearly the size of the learning rate in every weight,
-    however small the gradient. At 0.001 they take the network away from the linear classifier's optimum, and a training
-    needs some hundred updates to return; docs/performance.md has the measurements.
+    A rate other than the default is taken as it is given, and so is that of a training from random weights. The default
+    of a training that begins at the linear classifier is multiplied by min(1, (updates / ENOUGH)²). Adam's first steps
+    have nearly the size of the learning rate in every weight, however small the gradient. At 0.001 they take the
+    network away from the linear classifier's optimum, and a training needs some hundred updates to return;
+    docs/performance.md has the measurements.
 
     Args:
         recipe: whose `learning_rate` is the peak of a training of `ENOUGH` updates or more.
         updates: epochs × batches of an epoch.
     """
-    return recipe.learning_rate * (min(1.0, updates / ENOUGH) ** 3 if recipe.warm_start else 1.0)
+    return _safe(updates) if _is_automatic(recipe) else recipe.learning_rate
+
+
+def _is_automatic(recipe: Recipe) -> bool:
+    return recipe.warm_start and recipe.learning_rate == Recipe.learning_rate
+
+
+def _safe(updates: int) -> float:
+    """Return a rate by which so many updates do not end below the linear classifier that they begin at."""
+    return Recipe.learning_rate * min(1.0, updates / ENOUGH) ** 2
+
+
+def warn_of_high_rate(recipe: Recipe, updates: int) -> None:
+    """Log a warning where a given learning rate is high for a training from the linear classifier of few updates."""
+    rate = recipe.learning_rate
+    if recipe.warm_start and not _is_automatic(recipe) and updates < ENOUGH and rate > _safe(updates):
+        logging.getLogger("recipes").warning(
+            "learning_rate = %g is high for %d updates: the network may end below the linear classifier that it begins "
+            "at. Take at most %.2g, leave the learning rate out, or train for %d updates.",
+            rate, updates, _safe(updates), ENOUGH,
+        )  # fmt: skip
 
 
 def learning_rate(recipe: Recipe, updates: int, halvings: int = 0) -> keras.optimizers.schedules.LearningRateSchedule:

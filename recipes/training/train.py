@@ -19,7 +19,7 @@ from recipes.networks.stages import feature_tensors
 from recipes.planning.recipe import Recipe
 from recipes.training.checkpoints import Checkpoints
 from recipes.training.fit import Fitted, fit, fit_again
-from recipes.training.schedule import ENOUGH, peak
+from recipes.training.schedule import ENOUGH, peak, warn_of_high_rate
 from recipes.training.start import Start
 from recipes.training.trainable import stage_rates, unfreeze
 
@@ -103,6 +103,7 @@ def _by_gradient(
     tensors = feature_tensors(noisy.network, recipe.size)
     unfreeze(model, noisy.network, recipe, tensors)
     how = dict(seed=seed, rates=stage_rates(model, noisy.network, tensors, recipe.layer_decay), budget=budget)
+    warn_of_high_rate(recipe, _updates(recipe, len(splits.train)))
     initial = model.get_weights()
     fitted = fit(
         model, splits.train, splits.validation, recipe, start=rival, callbacks=callbacks, kept=kept("first"), **how
@@ -158,11 +159,15 @@ def _with_stochastic_depth(body: Backbone, recipe: Recipe) -> tuple[Backbone, Re
     return body.with_network(network), recipe
 
 
+def _updates(recipe: Recipe, images: int) -> int:
+    return recipe.epochs * math.ceil(images / recipe.batch_size)
+
+
 def _told(recipe: Recipe, fitted: Fitted) -> Recipe:
     """`recipe` with how its training went among the reasons."""
     done = len(fitted.history.get("val_loss", ()))
     recipe = recipe.because(*fitted.told)
-    updates = recipe.epochs * math.ceil(fitted.images / recipe.batch_size)
+    updates = _updates(recipe, fitted.images)
     if (highest := peak(recipe, updates)) < recipe.learning_rate:
         recipe = recipe.because(
             f"{updates} updates are few: the learning rate peaks at {highest:.2g} instead of {recipe.learning_rate:g}, "

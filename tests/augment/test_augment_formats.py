@@ -1,6 +1,7 @@
 """Formats as Pillow writes them, against Pillow's own decoding."""
 
 import io
+from itertools import product
 
 import numpy as np
 import pytest
@@ -167,6 +168,75 @@ NOT_READ = {
     "JPEG 2000": written(Image.fromarray(SQUARES), "JPEG2000"),
     "lossless or hierarchical JPEG": written(Image.fromarray(SQUARES), "JPEG").replace(b"\xff\xc0", b"\xff\xc3"),
 }
+
+
+FOREIGN = {  # by their signatures
+    "PPM, PGM or PBM": [written(Image.fromarray(SQUARES).convert(mode), "PPM") for mode in ("RGB", "L", "1")],
+    "PCX": [written(Image.fromarray(SQUARES).convert(mode), "PCX") for mode in ("RGB", "L", "P", "1")],
+    "TGA": [
+        written(Image.fromarray(SQUARES).convert(mode), "TGA", compression=compression)
+        for mode, compression in [*product(("RGB", "RGBA", "L", "LA", "P"), (None, "tga_rle")), ("1", None)]
+    ],
+    "icon": [written(Image.fromarray(SQUARES), "ICO"), b"\0\0\2\0\1\0" + bytes(20)],
+    "QOI": [written(Image.fromarray(SQUARES), "QOI")],
+    "DDS": [written(Image.fromarray(SQUARES), "DDS")],
+    "SGI": [written(Image.fromarray(SQUARES), "SGI")],
+    "XBM": [written(Image.fromarray(SQUARES).convert("1"), "XBM")],
+    "OpenEXR": [b"v/1\1\2\0\0\0" + bytes(30)],
+    "Radiance HDR": [b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n", b"#?RGBE\n"],
+    "DICOM": [bytes(128) + b"DICM" + bytes(30)],
+    "JPEG XR": [b"II\xbc\1" + bytes(30)],
+    "JPEG-LS": [b"\xff\xd8\xff\xf7\0\x0b\x08\0\x10\0\x10\1\1\x11\0\xff\xda" + bytes(30)],
+    "SVG": [b"<svg width='9'/>", b"<?xml version='1.0'?>\n<!-- \xe9 -->\n<svg xmlns='x'>", b"\xef\xbb\xbf <svg\n>"],
+}
+
+
+@pytest.mark.parametrize(("name", "content"), [(name, each) for name in FOREIGN for each in FOREIGN[name]])
+def test_formats_are_named_by_their_signatures(name, content):
+    assert augment.unsupported(content).numpy().decode() == name
+    if not content.startswith(b"\xff\xd8"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"format not supported: {name}"):
+            augment.decode(content)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0", b"hello", bytes(300), b"<html><svg>", b"P1ano", b'{"a": 1}', b"a,b\n1,2\n"]
+)
+def test_what_is_no_image_has_no_format(content):
+    assert not augment.unsupported(content).numpy()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="no JPEG, PNG, GIF, BMP or WebP image"):
+        augment.decode(content)
+
+
+@pytest.mark.parametrize("header", [40, 52, 56, 108, 124])
+@pytest.mark.parametrize(("bits", "masks"), [
+    (16, (0, 0, 0, 0)), (24, (0, 0, 0, 0)), (32, (0, 0, 0, 0)),
+    (32, (0xFF0000, 0, 0xFF, 0)), (32, (0xFF0000, 0xFF00, 0xFF00, 0)), (32, (0xF0F000, 0xF00, 0xFF, 0)),
+    (16, (0xFF0000, 0xFF00, 0xFF, 0)), (8, (0xE0, 0x1C, 0x3, 0)),
+])  # fmt: skip
+def test_bmp_of_masks_without_meaning_is_never_decoded(header, bits, masks):
+    palette = raw(1024) if bits == 8 else b""
+    content = bmp(11, 5, bits, raw(5, 11 * bits // 8), header=header, compression=3, masks=masks, palette=palette)
+    assert augment.unsupported(content).numpy() == b"BMP of unusual bit masks"
+    with pytest.raises(tf.errors.InvalidArgumentError, match="format not supported"):
+        augment.decode(content)
+
+
+def test_bmp_of_24_bits_without_padding_of_its_last_row_is_read():
+    content = bmp(11, 5, 24, raw(5, 33))
+    np.testing.assert_array_equal(augment.decode(content[:-3]), augment.decode(content))
+
+
+@pytest.mark.parametrize(("content", "reason"), [
+    (NOT_READ["TIFF"], "format not supported: TIFF"), (written(Image.fromarray(SQUARES), "PNG")[:60], "Invalid PNG"),
+    (b"hello", "no JPEG, PNG, GIF, BMP or WebP image"),
+])  # fmt: skip
+def test_a_preview_names_the_image_that_cannot_be_decoded(content, reason):
+    dataset = tf.data.Dataset.from_tensor_slices(([written(Image.fromarray(SQUARES), "PNG"), content], [0, 1]))
+    with pytest.raises(augment.PolicyError) as raised:
+        augment.preview(dataset, augment.Policy.light(16))
+    assert str(raised.value).startswith("cannot show ") and f": {reason}" in str(raised.value)
+    assert "node" not in str(raised.value) and "Op:" not in str(raised.value) and "Summarized" not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", NOT_READ)

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,18 @@ def test_a_picture_is_of_the_kind_that_its_name_says(place, told):
     for name, begin in (("a.png", b"\x89PNG"), ("a.jpg", b"\xff\xd8\xff"), ("a.svg", b"<?xml"), ("a.pdf", b"%PDF")):
         assert name in told("preview", "photos", "--size", "16", "--output", name)
         assert (place / name).read_bytes().startswith(begin)
+
+
+def test_a_preview_skips_what_cannot_be_decoded_and_says_why(place, told, tmp_path):
+    shutil.copytree(place / "photos", tmp_path / "odd")
+    first, *_ = sorted((tmp_path / "odd").rglob("*.jpg"))
+    first.write_bytes(b"P6 4 4 255\n" + bytes(48))
+    printed = told("preview", str(tmp_path / "odd"), "--size", "16", "--output", str(tmp_path / "a.png"))
+    assert f"skipped {first}: format not supported: PPM, PGM or PBM" in printed and (tmp_path / "a.png").is_file()
+    for file in (tmp_path / "odd").rglob("*.jpg"):
+        file.write_bytes(b"no image")
+    with pytest.raises(recipes.DataError, match="images can be decoded; the last error: not an image"):
+        told("preview", str(tmp_path / "odd"), "--size", "16", "--output", str(tmp_path / "b.png"))
 
 
 def test_a_csv_may_lead_elsewhere_wherever_images_are_asked_for(place, told, capsys):

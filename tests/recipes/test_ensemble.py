@@ -121,6 +121,11 @@ def test_what_cannot_be_joined(runs, photos, tmp_path):
     )
     with pytest.raises(RecipeError, match=message):
         recipes.soup([runs[0], narrower])
+    with pytest.raises(RecipeError, match=r"and with the same `--epochs`, if any\. Their recipes differ in taps \("):
+        recipes.soup([runs[0], narrower])
+    for repeated in ([runs[0], runs[0]], [runs[0], runs[1], runs[0]], [recipes.ensemble(runs[:2]), runs[1]]):
+        with pytest.raises(RecipeError, match=r"run 1 of . .*and run . of . .*share their weights"):
+            recipes.ensemble(repeated)
     random = dataclasses.replace(runs[1], recipe=dataclasses.replace(runs[1].recipe, warm_start=False, epochs=1))
     with pytest.raises(RecipeError, match="begins with random weights"):
         recipes.soup([runs[0], random])

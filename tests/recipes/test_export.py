@@ -248,6 +248,14 @@ def test_an_operation_that_onnx_lacks_is_named(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("format", ["saved_model", "onnx", "litert"])
+def test_a_folder_that_is_not_utf_8_is_refused_before_anything_is_written(exported, tmp_path, format):
+    folder = tmp_path / "caf\udce9"
+    with pytest.raises(OutputError, match=r"caf\\\\xe9.* is not valid UTF-8"):
+        exported.result.export(folder / "serving", format=format)
+    assert not folder.exists()
+
+
 def test_wrong_use(exported, tmp_path):
     result, directory = exported.result, exported.versions / "1"
     with pytest.raises(OutputError, match=r"not empty; choose another version, such as .*2$"):

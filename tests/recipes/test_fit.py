@@ -19,7 +19,7 @@ from recipes.training.batches import training_batches
 from recipes.training.callbacks import KeepBest
 from recipes.training.fit import fit, fit_again
 from recipes.training.loop.loss import AdjustedCrossentropy
-from recipes.training.schedule import learning_rate, peak, schedule
+from recipes.training.schedule import learning_rate, peak, schedule, warn_of_high_rate
 from recipes.training.trainable import stage_rates, unfreeze
 
 
@@ -138,7 +138,7 @@ def rates_of(recipe, updates):
 def test_few_updates_from_the_linear_classifier_are_small_and_warm_up_for_long(epochs, updates):
     recipe = dataclasses.replace(recipes.finetune_few(32), epochs=epochs)
     rates, total = rates_of(recipe, updates), epochs * updates
-    assert rates.max() == pytest.approx(1e-3 * min(1, total / 100) ** 3, rel=1e-5)
+    assert rates.max() == pytest.approx(1e-3 * min(1, total / 100) ** 2, rel=1e-5)
     assert rates.argmax() == min(20, total // 2)
 
 
@@ -150,6 +150,19 @@ def test_a_training_of_200_updates_and_more_takes_the_recipes_rate(epochs, updat
     expected = 1e-5 + 0.99e-3 * (1 + np.cos(np.pi * np.maximum(0, step - warm) / (total - warm))) / 2
     expected *= np.minimum(1, (step + 1) / (warm + 1))
     np.testing.assert_allclose(rates_of(dataclasses.replace(ready(32), epochs=epochs), updates), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("rate", "epochs", "warns"), [(3e-4, 3, True), (1e-5, 3, False), (3e-4, 20, False)])
+def test_a_given_rate_is_taken_as_it_is(rate, epochs, warns, caplog):
+    """With a warning where that is high for so few updates."""
+    recipe = dataclasses.replace(recipes.finetune_few(32), epochs=epochs, learning_rate=rate)
+    assert rates_of(recipe, 5).max() == pytest.approx(rate, rel=1e-5)
+    warn_of_high_rate(recipe, 5 * epochs)
+    assert [f"high for {5 * epochs} updates" in record.getMessage() for record in caplog.records] == [True] * warns
+    caplog.clear()
+    for other in (dataclasses.replace(recipe, learning_rate=1e-3), dataclasses.replace(recipe, warm_start=False)):
+        warn_of_high_rate(other, 5 * epochs)
+    assert not caplog.records
 
 
 def test_random_weights_take_the_recipes_rate_at_once():

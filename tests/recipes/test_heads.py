@@ -101,6 +101,37 @@ REJECTED = {
 }
 
 
+KERNEL = np.random.default_rng(1).normal(size=(16, 3)).astype("float32")
+
+
+def own_softmax(x):
+    x = keras.ops.exp(keras.ops.subtract(x, 1.0))
+    return keras.ops.divide(x, keras.ops.sum(x, -1, keepdims=True))
+
+
+def patches(network):
+    return L.Reshape((-1, 16))(network.outputs[0])
+
+
+UNUSUAL = {  # heads by operations that have no weights, or that no layer's name tells
+    "matrix of constants": lambda net: keras.ops.matmul(pooled(net), KERNEL),
+    "activation after constants": lambda net: L.ReLU()(keras.ops.matmul(pooled(net), KERNEL)),
+    "convolution with an activation": lambda net: L.GlobalMaxPooling2D()(
+        L.Conv2D(3, 1, activation="relu")(net.outputs[0])
+    ),
+    "mean over patches": lambda net: keras.ops.mean(L.Dense(3, activation="relu")(patches(net)), 1),
+    "mean of the softmax of patches": lambda net: keras.ops.mean(own_softmax(L.Dense(3)(patches(net))), 1),
+    "own softmax of many": lambda net: own_softmax(pooled(net)),
+    "logarithm of a softmax of many": lambda net: keras.ops.log(own_softmax(pooled(net))),
+}
+
+
+@pytest.mark.parametrize("head", UNUSUAL.values(), ids=UNUSUAL)
+def test_scores_and_probabilities_are_rejected_however_they_are_computed(head):
+    with pytest.raises(BackboneError, match="scores of classes"):
+        resolve(model_of(head)[0])
+
+
 @pytest.mark.parametrize("head", REJECTED.values(), ids=REJECTED)
 def test_scores_of_several_layers_are_rejected(head):
     with pytest.raises(BackboneError, match="ends in scores of classes"):

@@ -72,6 +72,27 @@ def test_characters_that_an_encoding_lacks_are_replaced(encoding, expected):
     assert content.getvalue() == printable(TEXT, encoding).encode(encoding) == expected
 
 
+class Unnamed(WriteOnly):
+    """A stream that says nothing of its encoding, or something wrong."""
+
+    def __init__(self, really: str, **attributes):
+        super().__init__()
+        self.really = really
+        vars(self).update(attributes)
+
+    def write(self, text):
+        text.encode(self.really)
+        super().write(text)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"encoding": None}, {"encoding": "utf-8"}, {"encoding": "nonsense"}])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_streams_that_do_not_name_their_encoding_print_too(encoding, attributes, caplog):
+    stream = Unnamed(encoding, **attributes)
+    SafeStream(stream).write(TEXT)
+    assert stream.text.startswith("plan > 3 ") and "\\u732b" in stream.text and not caplog.records
+
+
 def test_what_cannot_be_written_is_dropped_and_said_once(caplog):
     closed = io.StringIO()
     closed.close()

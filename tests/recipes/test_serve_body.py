@@ -1,5 +1,6 @@
 """The files in a request's body, and what comes of bodies that are no such thing."""
 
+import base64
 import email.policy
 import json
 import re
@@ -49,6 +50,17 @@ def test_a_form_of_another_writer_is_read():
     kind = re.sub(r"\s+", " ", re.search(rb"(?is)content-type: (.*?boundary=\S+)", head)[1].decode())
     signature, files = read_form(body.replace(b"\n", b"\r\n").replace(b"\r\r\n", b"\r\n"), kind, 3)
     assert signature == "" and len(files) == 1
+
+
+def test_parts_in_base64_are_images():
+    content = png(picture((210, 50, 40), 1))
+    text = base64.encodebytes(content).replace(b"\n", b"\r\n")  # with line breaks
+    assert read_form(form(text, b"data:image/png;base64," + text), TYPE, 3) == ("", [content, content])
+    assert read_form(form(image=base64.b64encode(content).decode(), signature_name="features"), TYPE, 3) == (
+        "features", [content],
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="or in base64"):
+        read_form(form(image=base64.b64encode(b"no image").decode()), TYPE, 3)
 
 
 @pytest.mark.parametrize(
