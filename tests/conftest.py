@@ -15,13 +15,16 @@ if SHARED.is_dir() and "KERAS_HOME" not in os.environ:  # Keras reads it once, w
     (Path(HOME.name) / "models").symlink_to(SHARED / "weights")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="run the slow tests, too")
+
+
 def pytest_collection_modifyitems(config, items):
-    items.sort(key=lambda item: "shared" not in item.keywords)  # the longest test first
-    if "slow" not in config.option.markexpr:
-        skip = pytest.mark.skip(reason="slow: pytest -m slow")
-        for item in items:
-            if "slow" in item.keywords:
-                item.add_marker(skip)
+    slow = [item for item in items if "slow" in item.keywords]
+    if not config.option.all and "slow" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if "slow" not in item.keywords]
+    items.sort(key=lambda item: ("slow" not in item.keywords, "shared" not in item.keywords))  # the longest first
     if not SHARED.is_dir():
         skip = pytest.mark.skip(reason=f"needs {SHARED} (real photos and ImageNet weights)")
         for item in items:
