@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from recipes.data.folders.layout import LayoutError
 from recipes.data.folders.names import (
@@ -11,14 +12,19 @@ from recipes.data.folders.names import (
     archives_in,
     classes_in_file_names,
     classes_in_names,
+    folds,
+    is_derived,
     label_files,
+    model_files,
+    numbered_parts,
     role_of,
     roles_of,
     stands_for_nothing,
 )
-from recipes.data.folders.tree import Folder
+from recipes.data.folders.tree import Folder, walk
 
 _ARRANGE = "arrange the images as {0}/cats, {0}/dogs or as {0}/train/cats, {0}/val/cats, or give a CSV of path,label"
+_PER_MODEL = 10  # images for each file of a model; fewer are more likely charts than a class
 _NO_CLASS = "boxes and masks are not the class of an image"
 
 
@@ -83,6 +89,12 @@ class Checks:
         elif members:
             names = listed([member.name for member in members])
             seen = f"has folders {names} but no image in them: an image is a file that ends in .jpg, .png and so on"
+            kinds = sorted({k for member in members for _, f in walk(member, "") for k in f.unsupported.values()})
+            if kinds:
+                seen = (
+                    f"has folders {names} whose pictures are all in formats that are not supported: {', '.join(kinds)}"
+                )
+                return self.error(where, "no class folders", seen, "convert them to JPEG or PNG")
         elif folder.folders:
             seen = f"has no class folders: it holds {listed([inner.name for inner in folder.folders])}"
         else:
@@ -110,12 +122,49 @@ class Checks:
                 "sort it into class folders, or give it to `recipes predict`"
             )
             raise self.error(where, "ambiguous split", seen, remedy)
-        joined = classes_in_names(filled)
+        joined = classes_in_names(classes)
         if joined:
-            name, folders = next(iter(joined.items()))
-            remedy = f"move the images of {folders['train']}/ to {self.path}/train/{name}, and so on"
-            seen = f"has folders whose names join a class and a split: {listed(filled)}"
+            name, folders = next((name, folders) for name, folders in joined.items() if len(folders) > 1)
+            role, first = next(iter(sorted(folders.items(), key=lambda item: item[0] != "train")))
+            remedy = (
+                f"move the images of {first[0]}/ to {self.path}/{role}/{name}, and so on, for every class and split"
+            )
+            seen = (
+                f"has folders whose names join a class and a split, but not of every class and split: {listed(filled)}"
+            )
             raise self.error(where, "class and split in one name", seen, remedy)
+
+    def check_folds(self, members: list[Folder], where: str) -> None:
+        """Raise a LayoutError for folders that are parts of one dataset, such as folds: they are no classes."""
+        filled = [member for member in members if member.total and member.name not in self.known]
+        names = [member.name for member in filled]
+        inside = [names_in(inmost(member)) - IMAGE_FOLDERS for member in filled]
+        recurring = any(inner & other for inner, other in combinations(inside, 2))
+        if folds(names) or (numbered_parts(names) and recurring):
+            remedy = (
+                "merge their class folders into one set of class folders, or keep one of them as val/ and merge the "
+                f"others as train/; a CSV of path,label,fold keeps {listed(names)} apart"
+            )
+            raise self.error(where, "folds", f"has {listed(names)}: parts of one dataset are not classes", remedy)
+
+    def check_derived(self, members: list[Folder], where: str) -> None:
+        """Raise a LayoutError for folders beside the classes that are not classes by their names or their files."""
+        filled = [member for member in members if member.total and member.name not in self.known]
+        names = [member.name for member in filled]
+        derived = [member for member in filled if is_derived(member.name, names)]
+        classes = [member for member in filled if member not in derived]
+        above = any(len(member.filled) > 1 and not member.images for member in derived)
+        if derived and (len(classes) > 1 or (classes and above)):
+            found = listed([member.name for member in derived])
+            seen = f"has {listed([member.name for member in classes])} and beside them {found}"
+            seen += ", by its name copies made of other images"
+            raise self.error(where, "derived images", seen, f"move {found} elsewhere, or rename it if it is a class")
+        for member in filled:
+            models = model_files(member)
+            if models and member.total <= _PER_MODEL * len(models):
+                seen = f"holds {models[0]} and {member.total} images, as the output of a program does"
+                remedy = "move the folder elsewhere, or, if it is a class, move the model files out of it"
+                raise self.error(join(where, member.name), "output or class", seen, remedy)
 
     def check_levels(self, members: list[Folder], where: str) -> None:
         """Raise a LayoutError where it is not clear on which level the class folders are."""
