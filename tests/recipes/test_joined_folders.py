@@ -76,12 +76,33 @@ def test_names_that_join_nothing(names):
         {"part1": {"0": 3, "1": 3}, "part2": {"0": 3, "1": 3}},
         {"train": {"fold1": PETS, "fold2": PETS}, "test": PETS},
         {"data": {"1_fold": PETS, "2_fold": PETS}},
+        {"batch_1": {"cats": 3}, "batch_2": {"dogs": 3}},
     ],
 )
 def test_folds_are_not_classes(spec):
     with pytest.raises(LayoutError, match="parts of one dataset are not classes; merge") as raised:
         read(spec)
     assert raised.value.problem == "folds"
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        ({"user1": {"0": 3, "1": 3}, "user2": {"0": 3, "1": 3}}, "two levels"),
+        ({"casting_512": {"casting_512": PETS}, "casting": {"casting": {"train": PETS, "test": PETS}}},
+         "dataset among classes"),
+    ],
+)  # fmt: skip
+def test_folders_above_the_classes_are_not_classes(spec, problem):
+    with pytest.raises(LayoutError) as raised:
+        read(spec)
+    assert raised.value.problem == problem
+
+
+def test_years_divide_a_class():
+    assert list(read({"class 1": {"2019": 2, "2020": 2}, "class 2": {"2019": 2, "2020": 2}}).parts[0].classes) == [
+        "class 1", "class 2",
+    ]  # fmt: skip
 
 
 def test_a_flat_test_folder_beside_classes_above_splits():

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 from recipes.data.folders.layout import LayoutError
 from recipes.data.folders.names import (
@@ -13,9 +12,11 @@ from recipes.data.folders.names import (
     classes_in_file_names,
     classes_in_names,
     folds,
+    is_date,
     is_derived,
     label_files,
     model_files,
+    numbered_alike,
     numbered_parts,
     role_of,
     roles_of,
@@ -138,12 +139,11 @@ class Checks:
         """Raise a LayoutError for folders that are parts of one dataset, such as folds: they are no classes."""
         filled = [member for member in members if member.total and member.name not in self.known]
         names = [member.name for member in filled]
-        inside = [names_in(inmost(member)) - IMAGE_FOLDERS for member in filled]
-        recurring = any(inner & other for inner, other in combinations(inside, 2))
-        if folds(names) or (numbered_parts(names) and recurring):
+        inside = [{n for n in names_in(member) - IMAGE_FOLDERS if not is_date(n)} for member in filled]
+        if folds(names) or (numbered_parts(names) and all(inside)):
             remedy = (
                 "merge their class folders into one set of class folders, or keep one of them as val/ and merge the "
-                f"others as train/; a CSV of path,label,fold keeps {listed(names)} apart"
+                "others as train/; or give a CSV of path,label,split"
             )
             raise self.error(where, "folds", f"has {listed(names)}: parts of one dataset are not classes", remedy)
 
@@ -166,18 +166,35 @@ class Checks:
                 remedy = "move the folder elsewhere, or, if it is a class, move the model files out of it"
                 raise self.error(join(where, member.name), "output or class", seen, remedy)
 
+    def _subdivided(self, members: list[Folder], inner: set[str]) -> bool:
+        """Whether the numbers that name the folders in each member divide a class, such as into years."""
+        numbers = all(name[0].isdigit() for name in inner)
+        return numbers and (all(map(is_date, inner)) or not numbered_alike([member.name for member in members]))
+
+    def _check_datasets(self, members: list[Folder], where: str) -> None:
+        """Raise a LayoutError where a folder among classes is a dataset of its own, with train/ and test/."""
+        for member in members:
+            inside = [inner.name for inner in inmost(member).filled]
+            roles = [role_of(name) for name in inside if name not in self.known]
+            if "train" in roles and {"validation", "test"} & set(roles):
+                seen = f"has {listed([m.name for m in members])}, of which {member.name}/ holds the split folders"
+                seen += f" {listed(inside)}: it is a dataset, not a class"
+                remedy = f"give {member.name}/ itself, or move it elsewhere"
+                raise self.error(where, "dataset among classes", seen, remedy)
+
     def check_levels(self, members: list[Folder], where: str) -> None:
         """Raise a LayoutError where it is not clear on which level the class folders are."""
         filled = [member for member in members if member.total]
         if len(filled) == 1 and filled[0].name.lower() in IMAGE_FOLDERS and self.flat(filled[0]):
             raise self.error(where, "no class folders", f"has its images in {filled[0].name}/, without class folders")
         ends = [inmost(member) for member in filled]
+        self._check_datasets(filled, where)
         inner = [
             {f.name for f in end.filled if f.name.lower() not in IMAGE_FOLDERS | ANNOTATION_FOLDERS} for end in ends
         ]
         common = set.intersection(*inner)
         few = len(common) < 2 or any(len(names) > 2 * len(common) for names in inner)
-        if len(filled) == 1 or few or any(end.images for end in ends) or all(name[0].isdigit() for name in common):
+        if len(filled) == 1 or few or any(end.images for end in ends) or self._subdivided(filled, common):
             return
         outer, names = listed([member.name for member in filled]), listed(sorted(common))
         raise self.error(

@@ -20,7 +20,7 @@ _FOREIGN = (
     (0, b"II*\x00", "TIFF"), (0, b"MM\x00*", "TIFF"), (0, b"II+\x00", "TIFF"), (0, b"MM\x00+", "TIFF"),
     (0, b"\x00\x00\x00\x0cjP  ", "JPEG 2000"), (0, b"\x00\x00\x00\x0cJXL ", "JPEG XL"), (0, b"8BPS", "Photoshop"),
     (4, b"ftypavi", "AVIF"), (4, b"ftyphei", "HEIC"), (4, b"ftypmif", "HEIC"), (4, b"ftyphev", "HEIC"),
-    (4, b"ftypmsf", "HEIC"), (4, b"ftyp", "video"),
+    (4, b"ftypmsf", "HEIC"), (4, b"ftyp", "video"), (128, b"DICM", "DICOM"),
 )  # fmt: skip
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes; text may well begin with "BM"
 IMAGE = "image"
@@ -48,6 +48,6 @@ def _head(path: str) -> bytes:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return b""
         with open(path, "rb") as file:
-            return file.read(32)
+            return file.read(132)
     except (OSError, ValueError):
         return b""

@@ -115,6 +115,17 @@ def folds(names: Sequence[str]) -> bool:
     return numbered_parts(names) and all("fold" in name.lower() for name in names)
 
 
+def numbered_alike(names: Sequence[str]) -> bool:
+    """Return whether names differ in their numbers only, as user1 and user2 do."""
+    stems = {re.sub(r"\d+", "", name) for name in names}
+    return len(names) > 1 and len(stems) == 1 and bool(re.search(r"[^\W_]", min(stems)))
+
+
+def is_date(name: str) -> bool:
+    """Return whether a name begins with a year: 2019, 2019-05-01."""
+    return bool(re.match(r"(?:19|20)\d\d(?!\d)|(?:19|20)\d{6}", name))
+
+
 def is_derived(name: str, others: Iterable[str] = ()) -> bool:
     """Return whether a name says only that the images were made of others: thumbs, Augmented Images.
 
