@@ -134,6 +134,17 @@ def test_unsupported_pictures_of_the_splits(tmp_path):
     }  # fmt: skip
 
 
+def test_unsupported_pictures_of_a_validation_folder(tmp_path):
+    from recipes.training.prepare import with_validation
+
+    for folder in ("own/train", "own/val", "other"):
+        build(tmp_path / folder, PETS, seed=len(folder))
+        (tmp_path / folder / "dogs" / f"{len(folder)}.heic").write_bytes(HEIC)
+    splits = with_validation(load(tmp_path / "own"), tmp_path / "other")
+    lost = [(file.split, os.path.relpath(file.name, tmp_path)) for file in splits.unsupported]
+    assert lost == [("train", "own/train/dogs/9.heic"), ("validation", "other/dogs/5.heic")]
+
+
 def test_a_class_of_unsupported_pictures_alone_stops_the_training(tmp_path):
     build(tmp_path, PETS)
     (tmp_path / "birds").mkdir()

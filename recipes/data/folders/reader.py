@@ -42,7 +42,7 @@ ACTIONS = {
     UNSORTED: "not read: there are no class folders in it; sort the images into class folders if their classes are "
     "known, else classify them with `recipes predict`",
     ANNOTATIONS: "not read: masks and boxes are not images of a class",
-    COPY: "not read: the same folders and images again",
+    COPY: "not read: the same folders again, with images of the same names",
     DERIVED: "not read: by their names they were made of other images of the class, of which a copy could lie on both "
     "sides of a split",
     NESTED: "each was read as one class with all folders in it; to make them classes, move them one level up",

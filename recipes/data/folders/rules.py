@@ -100,6 +100,8 @@ class _Reading(Leftovers):
         """The parts where `members` are split folders with class folders in them; [] where they are none."""
         for closed in (m for m in members if roles[m.name] and m.problem == CLOSED):
             raise self.error(join(where, closed.name), "unreadable", "cannot be read", "mend its permissions")
+        for lost in (m for m in members if roles[m.name] == "train" and m.folders and m.undecodable and not m.total):
+            raise self.none(lost, join(where, lost.name), self.members(lost, join(where, lost.name)))
         sorted_ones = [m for m in members if roles[m.name] not in (None, UNLABELLED) and m.total and not self.flat(m)]
         trains = [member for member in sorted_ones if roles[member.name] == "train"]
         if not sorted_ones:
@@ -125,7 +127,7 @@ class _Reading(Leftovers):
         if not member.total and role and (member.folders or member.others):
             raise self.none(member, here, self.members(member, here))
         if not member.total:
-            self.skip(here, UNRELATED)
+            self.skip(here, UNSORTED if member.undecodable else UNRELATED)
         elif role == UNLABELLED or (self.flat(member) and (role or mentions_split(member.name))):
             self.skip_unsorted([member], where)
         elif member.name.lower() in ANNOTATION_FOLDERS:
@@ -241,7 +243,7 @@ class _Reading(Leftovers):
         for member in members:
             here = join(where, member.name)
             if not member.total and roles[member.name]:
-                self.skip(here, UNRELATED)
+                self.skip(here, UNSORTED if member.undecodable else UNRELATED)
             else:
                 self.look_into(member, here)
                 found[member.name] = (here,)
