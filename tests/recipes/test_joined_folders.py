@@ -8,8 +8,8 @@ from recipes.data.folders.names import role_of
 from recipes.data.sources import load
 
 
-def folders(*names, images: int = 3) -> dict:
-    return dict.fromkeys(names, images)
+def folders(*names) -> dict:
+    return dict.fromkeys(names, 3)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,13 @@ def test_incomplete_names_of_classes_and_splits(names):
     with pytest.raises(LayoutError, match=r"move the images of .* to photos/(train|test)/") as raised:
         read(folders(*names))
     assert raised.value.problem == "class and split in one name"
+
+
+def test_a_joined_folder_of_unsupported_pictures_is_not_lost():
+    spec = {"trainA": 3, "testA": 2, "trainB": ["a.heic"], "testB": 2}
+    assert where(read(spec))["train"] == {"A": "trainA", "B": "trainB"}
+    with pytest.raises(LayoutError, match="trainA/"):
+        read({**spec, "new": ["a.heic"]})
 
 
 @pytest.mark.parametrize(

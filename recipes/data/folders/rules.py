@@ -166,7 +166,7 @@ class _Reading(Leftovers):
 
     def splits_in_names(self, members: list[Folder], where: str) -> list[Part]:
         """The parts where the name of every member joins a class and a split: cats_train, cats_test, dogs_train, …"""
-        names = [member.name for member in members if member.total]
+        names = [member.name for member in members]
         joined = {} if self.known.intersection(names) else classes_in_names(names)
         roles = [sorted(each) for each in joined.values()]
         folders = [name for each in joined.values() for found in each.values() for name in found]
@@ -175,10 +175,7 @@ class _Reading(Leftovers):
             return []
         for member in members:
             here = join(where, member.name)
-            if member.total:
-                self.look_into(self.without_leftovers(member, here), here)
-            else:
-                self.skip(here, UNRELATED)
+            self.look_into(self.without_leftovers(member, here), here)
         return [
             Part(split, where, {name: (join(where, each[split][0]),) for name, each in joined.items()})
             for split in SPLIT_NAMES
