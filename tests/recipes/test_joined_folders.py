@@ -3,7 +3,15 @@
 import pytest
 from trees import PETS, build, counts, read, where
 
-from recipes.data.folders.layout import CLASSES, CLASSES_ABOVE_SPLITS, JOINED, UNSORTED, LayoutError
+from recipes.data.folders.layout import (
+    ANNOTATIONS,
+    CLASSES,
+    CLASSES_ABOVE_SPLITS,
+    DERIVED,
+    JOINED,
+    UNSORTED,
+    LayoutError,
+)
 from recipes.data.folders.names import role_of
 from recipes.data.sources import load
 
@@ -116,6 +124,14 @@ def test_a_flat_test_folder_beside_classes_above_splits():
     layout = read({"ants": {"train": 3, "val": 2}, "bees": {"train": 3, "val": 2}, "test": 5})
     assert layout.kind == CLASSES_ABOVE_SPLITS and list(layout.parts[0].classes) == ["ants", "bees"]
     assert {skip.path: skip.kind for skip in layout.skipped} == {"test": UNSORTED}
+
+
+def test_leftovers_below_splits_inside_the_classes():
+    train = {"a": 3, "thumbs": 3, "masks": 3, "images": 3}
+    layout = read({"ants": {"train": train, "val": 2}, "bees": {"train": 3, "val": 2}})
+    kinds = {skip.path: skip.kind for skip in layout.skipped}
+    assert kinds == {"ants/train/thumbs": DERIVED, "ants/train/masks": ANNOTATIONS}
+    assert layout.nested == ("ants/train",)
 
 
 def test_every_class_needs_the_validation_split():

@@ -203,6 +203,10 @@ class _Reading(Leftovers):
             raise self.error(where, "splits in some classes", seen, remedy)
         self.skip_unsorted(flat, where)
         members = [member for member in members if member not in flat]
+        for member in classes:
+            for inner in member.filled:
+                here = f"{join(where, member.name)}/{inner.name}"
+                self.look_into(self.without_leftovers(inner, here), here)
         found = []
         for split in SPLIT_NAMES:
             places = {
