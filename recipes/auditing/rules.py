@@ -10,7 +10,7 @@ import numpy as np
 from recipes.auditing.facts import Facts
 from recipes.auditing.near_duplicates import groups, near_pairs
 from recipes.core.output import printable
-from recipes.data.finding import Finding
+from recipes.data.finding import Finding, Unsupported, not_supported
 from recipes.data.header_ops import NOT_SUPPORTED
 from recipes.data.images import ImageData, Splits
 from recipes.data.labels import class_name_findings
@@ -44,12 +44,15 @@ class Seen:
 
 
 def seen(splits: Splits, facts: dict[str, list[Facts]]) -> list[Seen]:
-    """All images of all splits, in order."""
-    return [
+    """All images of all splits, in order, then the pictures in the class folders whose format is not supported."""
+    images = [
         Seen(name, split, int(label), fact)
         for split, data in splits.given.items()
         for name, label, fact in zip(data.names, data.labels, facts[split], strict=True)
     ]
+    labels = {name: label for label, name in enumerate(splits.train.class_names)}
+    lost = [file for file in splits.unsupported if file.class_name in labels]
+    return images + [Seen(f.name, f.split, labels[f.class_name], Facts(error=f.error)) for f in lost]
 
 
 def unreadable(images: list[Seen], class_names: tuple[str, ...]) -> Iterator[Finding]:
@@ -59,9 +62,11 @@ def unreadable(images: list[Seen], class_names: tuple[str, ...]) -> Iterator[Fin
         if image.facts.error:
             by_kind[image.facts.error.split(":")[0]].append(image)
     for kind, some in sorted(by_kind.items()):
-        reason = _by_variant_and_class(some, class_names) if kind == NOT_SUPPORTED else some[0].facts.error
+        if kind == NOT_SUPPORTED:
+            yield not_supported([Unsupported(i.name, i.split, class_names[i.label], i.facts.error) for i in some])
+            continue
         details = tuple(image.facts.error for image in some)
-        yield Finding(kind, _names(some), f"excluded ({reason})", excluded=True, details=details)
+        yield Finding(kind, _names(some), f"excluded ({some[0].facts.error})", excluded=True, details=details)
     total = Counter(image.label for image in images)
     lost = Counter(image.label for image in images if image.facts.error)
     large = [label for label in sorted(lost) if lost[label] > 1 and lost[label] >= _LOST * total[label]]
@@ -72,14 +77,6 @@ def unreadable(images: list[Seen], class_names: tuple[str, ...]) -> Iterator[Fin
             told,
             "a tenth or more of the class cannot be read; convert or replace these files",
         )
-
-
-def _by_variant_and_class(images: list[Seen], class_names) -> str:
-    """Which variants the files are, and how many of each class."""
-    variants = Counter(image.facts.error.split(": ")[1].split(";")[0] for image in images)
-    labels = Counter(class_names[image.label] for image in images)
-    told = [", ".join(f"{name} ({n})" for name, n in counts.most_common()) for counts in (variants, labels)]
-    return f"{told[0]}; of the classes {told[1]}; convert them to JPEG or PNG"
 
 
 def placeholders(images: list[Seen]) -> Iterator[Finding]:

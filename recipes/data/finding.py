@@ -1,5 +1,7 @@
 """One kind of oddity that an audit met."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recipes.core.output import printable
@@ -21,3 +23,23 @@ class Finding:
     def __str__(self) -> str:
         shown = ", ".join(self.files[:3]) + (f" and {len(self.files) - 3} more" if len(self.files) > 3 else "")
         return printable(f"{self.kind} ({len(self.files)}): {shown}: {self.action}")
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """A picture that no dataset contains, for its format is not supported. error: why, as the audit says it."""
+
+    name: str
+    split: str
+    class_name: str
+    error: str
+
+
+def not_supported(files: Sequence[Unsupported]) -> Finding:
+    """Return the finding for files whose format is not supported, with the number of each format and each class."""
+    variants = Counter(file.error.split(": ")[1].split(";")[0] for file in files)
+    labels = Counter(file.class_name for file in files)
+    counted = [", ".join(f"{name} ({n})" for name, n in counts.most_common()) for counts in (variants, labels)]
+    action = f"excluded ({counted[0]}; of the classes {counted[1]}; convert them to JPEG or PNG)"
+    names, details = tuple(file.name for file in files), tuple(file.error for file in files)
+    return Finding(files[0].error.split(":")[0], names, action, excluded=True, details=details)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import augment
 from augment.pixel_range import range_fault
-from recipes.data.finding import Finding
+from recipes.data.finding import Finding, Unsupported, not_supported
 from recipes.data.folders.layout import Layout
 from recipes.data.labels import as_labels, classes_of, positions_of
 from recipes.data.packs.records import Records
@@ -118,6 +118,7 @@ class Splits:
 
     table: how a table that lists the images was read.
     layout: what a folder was taken for; None for a dataset of another form.
+    unsupported: pictures in class folders that are in none of the splits, for their format is not supported.
     """
 
     train: ImageData
@@ -126,12 +127,14 @@ class Splits:
     unread: tuple[Finding, ...] = ()
     table: TableReading | None = None
     layout: Layout | None = None
+    unsupported: tuple[Unsupported, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What to print about how a folder was read: its layout where that is unusual, and what was not read."""
         unusual = self.layout is not None and not self.layout.usual
-        return (*([str(self.layout)] if unusual else []), *map(str, self.unread))
+        lost = [not_supported(self.unsupported)] if self.unsupported else []
+        return (*([str(self.layout)] if unusual else []), *map(str, (*lost, *self.unread)))
 
     @property
     def given(self) -> dict[str, ImageData]:

@@ -117,6 +117,11 @@ def _files(path) -> list[str]:
     path = Path(path).expanduser()
     if not path.exists():
         raise DataError(f"{path} does not exist (looked in {path.absolute().parent}); check the spelling")
+    if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
+        raise DataError(
+            f"{path} is a table; expected an image or a folder of images: give the folder that its images are in, or "
+            "in Python a list of their paths; `recipes evaluate` takes a table with labels"
+        )
     return image_folder.images_of(path, IMAGE_SUFFIXES)
 
 

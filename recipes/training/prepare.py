@@ -156,7 +156,9 @@ def with_validation(splits: Splits, validation) -> Splits:
     if own is not None:
         logger.info(f"the {len(own)} images of its own validation split are not used, for another one was given")
     given = load(validation, splits.train.class_names)
-    splits = replace(splits, unread=(*splits.unread, *given.unread))
+    lost = [file for file in splits.unsupported if file.split != "validation"]
+    lost += [replace(file, split="validation") for file in given.unsupported if file.split == "train"]
+    splits = replace(splits, unread=(*splits.unread, *given.unread), unsupported=tuple(lost))
     if len(given.given) > 1:
         logger.info(
             f"of the splits {list(given.given)} of the validation dataset the first is used; give another by itself"

@@ -192,8 +192,9 @@ def test_other_files_are_told(tmp_path):
     (tmp_path / "red" / "a.tif").write_bytes(b"II*")
     (tmp_path / "loose.jpg").write_bytes(jpeg(arrays(1)[0][0]))
     (tmp_path / ".hidden").write_text("x")
-    (finding,) = load(tmp_path).unread
-    assert [file.rsplit("/", 1)[-1] for file in finding.files] == ["loose.jpg", "a.tif"]
+    splits = load(tmp_path)
+    (finding,), (unsupported,) = splits.unread, splits.unsupported
+    assert [file.rsplit("/", 1)[-1] for file in (*finding.files, unsupported.name)] == ["loose.jpg", "a.tif"]
 
 
 def test_val_and_test_without_train(tmp_path):

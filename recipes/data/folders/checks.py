@@ -11,14 +11,21 @@ from recipes.data.folders.names import (
     archives_in,
     classes_in_file_names,
     classes_in_names,
+    folds,
+    is_date,
+    is_derived,
     label_files,
+    model_files,
+    numbered_alike,
+    numbered_parts,
     role_of,
     roles_of,
     stands_for_nothing,
 )
-from recipes.data.folders.tree import Folder
+from recipes.data.folders.tree import Folder, walk
 
 _ARRANGE = "arrange the images as {0}/cats, {0}/dogs or as {0}/train/cats, {0}/val/cats, or give a CSV of path,label"
+_PER_MODEL = 10  # images for each file of a model; fewer are more likely charts than a class
 _NO_CLASS = "boxes and masks are not the class of an image"
 
 
@@ -83,6 +90,12 @@ class Checks:
         elif members:
             names = listed([member.name for member in members])
             seen = f"has folders {names} but no image in them: an image is a file that ends in .jpg, .png and so on"
+            kinds = sorted({k for member in members for _, f in walk(member, "") for k in f.unsupported.values()})
+            if kinds:
+                seen = (
+                    f"has folders {names} whose pictures are all in formats that are not supported: {', '.join(kinds)}"
+                )
+                return self.error(where, "no class folders", seen, "convert them to JPEG or PNG")
         elif folder.folders:
             seen = f"has no class folders: it holds {listed([inner.name for inner in folder.folders])}"
         else:
@@ -110,12 +123,64 @@ class Checks:
                 "sort it into class folders, or give it to `recipes predict`"
             )
             raise self.error(where, "ambiguous split", seen, remedy)
-        joined = classes_in_names(filled)
+        joined = classes_in_names(classes)
         if joined:
-            name, folders = next(iter(joined.items()))
-            remedy = f"move the images of {folders['train']}/ to {self.path}/train/{name}, and so on"
-            seen = f"has folders whose names join a class and a split: {listed(filled)}"
+            name, folders = next((name, folders) for name, folders in joined.items() if len(folders) > 1)
+            role, first = next(iter(sorted(folders.items(), key=lambda item: item[0] != "train")))
+            remedy = (
+                f"move the images of {first[0]}/ to {self.path}/{role}/{name}, and so on, for every class and split"
+            )
+            seen = (
+                f"has folders whose names join a class and a split, but not of every class and split: {listed(filled)}"
+            )
             raise self.error(where, "class and split in one name", seen, remedy)
+
+    def check_folds(self, members: list[Folder], where: str) -> None:
+        """Raise a LayoutError for folders that are parts of one dataset, such as folds: they are no classes."""
+        filled = [member for member in members if member.total and member.name not in self.known]
+        names = [member.name for member in filled]
+        inside = [{n for n in names_in(member) - IMAGE_FOLDERS if not is_date(n)} for member in filled]
+        if folds(names) or (numbered_parts(names) and all(inside)):
+            remedy = (
+                "merge their class folders into one set of class folders, or keep one of them as val/ and merge the "
+                "others as train/; or give a CSV of path,label,split"
+            )
+            raise self.error(where, "folds", f"has {listed(names)}: parts of one dataset are not classes", remedy)
+
+    def check_derived(self, members: list[Folder], where: str) -> None:
+        """Raise a LayoutError for folders beside the classes that are not classes by their names or their files."""
+        filled = [member for member in members if member.total and member.name not in self.known]
+        names = [member.name for member in filled]
+        derived = [member for member in filled if is_derived(member.name, names)]
+        classes = [member for member in filled if member not in derived]
+        above = any(len(member.filled) > 1 and not member.images for member in derived)
+        if derived and (len(classes) > 1 or (classes and above)):
+            found = listed([member.name for member in derived])
+            seen = f"has {listed([member.name for member in classes])} and beside them {found}"
+            seen += ", by its name copies made of other images"
+            raise self.error(where, "derived images", seen, f"move {found} elsewhere, or rename it if it is a class")
+        for member in filled:
+            models = model_files(member)
+            if models and member.total <= _PER_MODEL * len(models):
+                seen = f"holds {models[0]} and {member.total} images, as the output of a program does"
+                remedy = "move the folder elsewhere, or, if it is a class, move the model files out of it"
+                raise self.error(join(where, member.name), "output or class", seen, remedy)
+
+    def _subdivided(self, members: list[Folder], inner: set[str]) -> bool:
+        """Whether the numbers that name the folders in each member divide a class, such as into years."""
+        numbers = all(name[0].isdigit() for name in inner)
+        return numbers and (all(map(is_date, inner)) or not numbered_alike([member.name for member in members]))
+
+    def _check_datasets(self, members: list[Folder], where: str) -> None:
+        """Raise a LayoutError where a folder among classes is a dataset of its own, with train/ and test/."""
+        for member in members:
+            inside = [inner.name for inner in inmost(member).filled]
+            roles = [role_of(name) for name in inside if name not in self.known]
+            if "train" in roles and {"validation", "test"} & set(roles):
+                seen = f"has {listed([m.name for m in members])}, of which {member.name}/ holds the split folders"
+                seen += f" {listed(inside)}: it is a dataset, not a class"
+                remedy = f"give {member.name}/ itself, or move it elsewhere"
+                raise self.error(where, "dataset among classes", seen, remedy)
 
     def check_levels(self, members: list[Folder], where: str) -> None:
         """Raise a LayoutError where it is not clear on which level the class folders are."""
@@ -123,12 +188,13 @@ class Checks:
         if len(filled) == 1 and filled[0].name.lower() in IMAGE_FOLDERS and self.flat(filled[0]):
             raise self.error(where, "no class folders", f"has its images in {filled[0].name}/, without class folders")
         ends = [inmost(member) for member in filled]
+        self._check_datasets(filled, where)
         inner = [
             {f.name for f in end.filled if f.name.lower() not in IMAGE_FOLDERS | ANNOTATION_FOLDERS} for end in ends
         ]
         common = set.intersection(*inner)
         few = len(common) < 2 or any(len(names) > 2 * len(common) for names in inner)
-        if len(filled) == 1 or few or any(end.images for end in ends) or all(name[0].isdigit() for name in common):
+        if len(filled) == 1 or few or any(end.images for end in ends) or self._subdivided(filled, common):
             return
         outer, names = listed([member.name for member in filled]), listed(sorted(common))
         raise self.error(

@@ -8,9 +8,11 @@ from recipes.errors import DataError
 CLASSES = "class folders"
 SPLITS = "split folders with class folders in them"
 CLASSES_ABOVE_SPLITS = "class folders with split folders in them"
+JOINED = "folders named after a class and a split"
 SPLIT_NAMES = ("train", "validation", "test")
 OWN_OUTPUT, UNRELATED, UNSORTED = "output of a program", "folder without images", "unlabelled images"
 ANNOTATIONS, COPY, NESTED, MASKS = "masks or annotations", "second copy", "nested folders", "masks among the images"
+DERIVED = "copies made of other images"
 
 
 class LayoutError(DataError):
@@ -28,7 +30,7 @@ class LayoutError(DataError):
 class Skipped:
     """A folder that is not read.
 
-    kind:   OWN_OUTPUT, UNRELATED, UNSORTED, ANNOTATIONS, COPY, or `folder_tree.SYSTEM`.
+    kind:   OWN_OUTPUT, UNRELATED, UNSORTED, ANNOTATIONS, COPY, DERIVED, or `tree.SYSTEM`.
     detail: more about it, such as "a saved run", or "".
     """
 
@@ -50,7 +52,7 @@ class Part:
 class Layout:
     """What a folder was taken for. All paths are relative to it; "" is the folder itself.
 
-    kind:    CLASSES, SPLITS or CLASSES_ABOVE_SPLITS.
+    kind:    CLASSES, SPLITS, CLASSES_ABOVE_SPLITS or JOINED.
     folder:  where the class or split folders lie.
     parts:   the splits; one, "train", for CLASSES.
     skipped: folders that are not read.

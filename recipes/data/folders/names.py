@@ -18,6 +18,15 @@ _FILLERS = "sets?|data|datasets?|images?|imgs?|photos?|pictures?|files?|folders?
 _ROLE = re.compile(
     rf"(?:(?:{_FILLERS}) ?)*({'|'.join(sorted(_ROLES, key=len, reverse=True))})(?: ?(?:{_FILLERS}))*(?: ?[0-9]+)?"
 )
+_SPLITS = "|".join(sorted((word for word in _ROLES if _ROLES[word] != UNLABELLED), key=len, reverse=True))
+_GLUED = re.compile(rf"({_SPLITS}).{{3,}}|.{{3,}}?({_SPLITS})", re.I)
+_SIGNS = " _-.,"  # that part the words of a name
+_PART = re.compile(
+    r"(?:k?[\W_]*folds?|cv|split|part|partition|batch|chunk|shard|subset|group|session)[\W_]*(?:\d+|[a-j])|\d+[\W_]*folds?",
+    re.I,
+)
+_DERIVED = re.compile("thumbs|thumbnails?|previews?|caches?|cached|tmp|augmented|augmentations?|resized|cropped")
+_COPIED = re.compile(r"copy of (.+)|(.+?)(?:[ _-]+copy(?: ?\(?\d+\)?)?| \(\d+\))", re.I)
 
 IMAGE_FOLDERS = frozenset({"image", "images", "img", "imgs", "jpegimages", "photos", "pictures"})
 ANNOTATION_FOLDERS = frozenset({
@@ -26,12 +35,7 @@ ANNOTATION_FOLDERS = frozenset({
 })  # fmt: skip
 _PLACEHOLDERS = frozenset({"unknown", "all", "any", "none", "dummy", "data", "images", "image", "img", "imgs", "0"})
 
-# Pictures and films that are not read. A folder full of them is a class whose images are missing, not an unrelated one.
-_UNREAD_PICTURES = frozenset({
-    ".heic", ".heif", ".avif", ".tif", ".tiff", ".jp2", ".j2k", ".jxl", ".psd", ".ico", ".svg", ".pgm", ".ppm", ".pbm",
-    ".pnm", ".tga", ".hdr", ".exr", ".dcm", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".apng",
-    ".mp4", ".mov", ".avi", ".mkv", ".webm",
-})  # fmt: skip
+_MODELS = (".keras", ".h5", ".hdf5", ".pt", ".pth", ".onnx", ".ckpt", ".tflite", ".safetensors", ".pb")
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar")
 
 
@@ -41,7 +45,8 @@ def role_of(name: str) -> str | None:
     >>> role_of("Training Set"), role_of("val2017"), role_of("cats")
     ('train', 'validation', None)
     """
-    plain = re.sub(r"[\W_]+", " ", name).strip().lower()
+    unnumbered = re.sub(r"^(?:\d+[\W_]+|[a-z][.)] *)", "", name, flags=re.I)  # 1_train, "a. Training Set"
+    plain = re.sub(r"[\W_]+", " ", unnumbered).strip().lower()
     match = _ROLE.fullmatch(re.sub("(hold|held) out", r"\1out", plain))
     return _ROLES[match[1]] if match else None
 
@@ -71,18 +76,75 @@ def mentions_split(name: str) -> bool:
     return any(word in _ROLES for word in re.findall(r"[^\W_\d]+", name.lower()))
 
 
-def classes_in_names(names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return {class: {role: folder}} where every name joins a class and a split (cats_train, cats_test, dogs_train,
-    dogs_test), else {}."""
-    found = defaultdict(dict)
+def classes_in_names(names: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+    """Return {class: {role: folders}} of the names that join a class and a split: cats_train, trainA, testdogs.
+
+    Empty unless some class has several splits: "test_tube" and "train_station" are classes.
+    """
+    found, spelling = defaultdict(lambda: defaultdict(list)), {}
     for name in names:
-        words = re.findall(r"[^\W_]+", name.lower())
-        split = [word for word in words if _ROLES.get(word) not in (None, UNLABELLED)]
-        if len(split) != 1 or len(words) < 2:
-            return {}
-        found["_".join(word for word in words if word != split[0])][_ROLES[split[0]]] = name
-    whole = all(len(each) > 1 and "train" in each for each in found.values())
-    return dict(found) if len(found) > 1 and whole else {}
+        role, rest = _split_and_rest(name)
+        if role:
+            found[spelling.setdefault(rest.casefold(), rest)][role].append(name)
+    return dict(found) if any(len(each) > 1 for each in found.values()) else {}
+
+
+def _split_and_rest(name: str) -> tuple[str, str]:
+    """Return the role that one word of a name has, and the other words: ("test", "dogs"); ("", "") for other names.
+
+    A word ends at a sign, a digit or a capital letter. Where none is that of a split, the name may begin or end with
+    one: testdogs.
+    """
+    words = list(re.finditer(r"[A-Z]*[a-z]+|[A-Z]+|[^\W\d_A-Za-z]+", name))
+    splits = [word for word in words if _ROLES.get(word[0].lower()) not in (None, UNLABELLED)]
+    glued = None if splits else _GLUED.fullmatch(name)
+    if role_of(name) or len(splits) > 1 or not (splits or glued):
+        return "", ""
+    begin, end = splits[0].span() if splits else glued.span(1 if glued[1] else 2)
+    rest = " ".join(filter(None, (name[:begin].strip(_SIGNS), name[end:].strip(_SIGNS))))
+    return (_ROLES[name[begin:end].lower()], rest) if rest else ("", "")
+
+
+def numbered_parts(names: Sequence[str]) -> bool:
+    """Return whether all names are those of numbered parts of a dataset, such as the folds of a cross-validation."""
+    return len(names) > 1 and all(_PART.fullmatch(name) for name in names)
+
+
+def folds(names: Sequence[str]) -> bool:
+    """Return whether all names are those of folds, which are never classes."""
+    return numbered_parts(names) and all("fold" in name.lower() for name in names)
+
+
+def numbered_alike(names: Sequence[str]) -> bool:
+    """Return whether names differ in their numbers only, as user1 and user2 do."""
+    stems = {re.sub(r"\d+", "", name) for name in names}
+    return len(names) > 1 and len(stems) == 1 and bool(re.search(r"[^\W_]", min(stems)))
+
+
+def is_date(name: str) -> bool:
+    """Return whether a name begins with a year: 2019, 2019-05-01."""
+    return bool(re.match(r"(?:19|20)\d\d(?!\d)|(?:19|20)\d{6}", name))
+
+
+def is_derived(name: str, others: Iterable[str] = ()) -> bool:
+    """Return whether a name says only that the images were made of others: thumbs, Augmented Images.
+
+    others: names of folders whose images these may be, one of which may be part of the name: cats_augmented.
+    """
+    words = _words(name)
+    rest = [word for word in words if not _DERIVED.fullmatch(word)]
+    plain = all(re.fullmatch(_FILLERS, word) for word in rest)
+    return len(rest) < len(words) and (plain or any(rest == _words(other) for other in others))
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", name.lower())
+
+
+def copied_name(name: str) -> str:
+    """Return what a name was before a file manager made a copy of the folder: "cats - Copy", "cats (1)"; else ""."""
+    match = _COPIED.fullmatch(name)
+    return (match[1] or match[2]).strip() if match else ""
 
 
 def classes_in_file_names(names: Sequence[str]) -> list[str]:
@@ -123,6 +185,8 @@ def own_output(folder: Folder) -> str | None:
         return "an exported model"
     if inner and all(name.isdecimal() and own_output(each) == "an exported model" for name, each in inner.items()):
         return "an exported model"
+    if inner and len(folder.images) <= len(inner) and all(map(own_output, inner.values())):
+        return "a folder of saved runs or exports"  # with a few charts perhaps
     if {"recipe.json", "trials.csv"} <= files:
         return "a hyperparameter search"
     if {"pack.json", "unfinished.json"} & files and not folder.total:
@@ -132,10 +196,16 @@ def own_output(folder: Folder) -> str | None:
     return None
 
 
+def model_files(folder: Folder) -> list[str]:
+    """Return the names of the files in and below a folder that a training writes."""
+    names = [name for _, inner in walk(folder, "") for name in inner.others]
+    return [name for name in names if _ending(name) in _MODELS or name.startswith("events.out.tfevents")]
+
+
 def unrelated(folder: Folder) -> bool:
     """Return whether a folder holds files, but neither images nor pictures of a format that is not read."""
-    files = [name for _, inner in walk(folder, "") for name in inner.others]
-    return bool(files) and not folder.total and not any(_ending(name) in _UNREAD_PICTURES for name in files)
+    files = any(inner.others for _, inner in walk(folder, ""))
+    return files and not folder.total and not folder.undecodable
 
 
 def archives_in(folder: Folder) -> list[str]:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.data.finding import Finding
+from recipes.data.finding import Finding, Unsupported
 from recipes.data.folders.layout import (
     ANNOTATIONS,
     COPY,
+    DERIVED,
     MASKS,
     NESTED,
     OWN_OUTPUT,
@@ -22,9 +23,11 @@ from recipes.data.folders.layout import (
     LayoutError,
     Part,
 )
+from recipes.data.folders.leftovers import left_out
 from recipes.data.folders.names import is_archive, own_output
 from recipes.data.folders.rules import recognise
 from recipes.data.folders.tree import CLOSED, DEEP, LOOP, SYSTEM, TWICE, Folder, images_below, scan, walk
+from recipes.data.header_ops import NOT_SUPPORTED
 from recipes.data.images import ImageData, Splits, labelled
 from recipes.errors import DataError
 
@@ -42,9 +45,12 @@ ACTIONS = {
     UNSORTED: "not read: there are no class folders in it; sort the images into class folders if their classes are "
     "known, else classify them with `recipes predict`",
     ANNOTATIONS: "not read: masks and boxes are not images of a class",
-    COPY: "not read: the same train folder again",
+    COPY: "not read: the same folders again, with images of the same names",
+    DERIVED: "not read: by their names they were made of other images of the class, of which a copy could lie on both "
+    "sides of a split",
     NESTED: "each was read as one class with all folders in it; to make them classes, move them one level up",
     MASKS: "kept: by their names they are masks of other images in the same folder; move them elsewhere if they are",
+    NOT_SUPPORTED: "not read: convert them to JPEG or PNG",
     UNREAD: "no image format that is read, or outside the class folders",
 }
 
@@ -63,7 +69,7 @@ def read_folder(path: Path, suffixes: Collection[str], class_names: Sequence[str
     layout = recognise(tree, os.fspath(path), class_names)
     skipped = {os.path.join(base, skip.path) for skip in layout.skipped}
     parts: dict[str, ImageData] = {}
-    unread = defaultdict(list)
+    unread, unsupported = defaultdict(list), []
     for part in layout.parts:
         expected = class_names or (parts["train"].class_names if parts else tuple(sorted(part.classes)))
         places = _places(part, expected)
@@ -72,8 +78,10 @@ def read_folder(path: Path, suffixes: Collection[str], class_names: Sequence[str
         paths = [file for some in files.values() for file in some]
         labels = [name for name, some in files.items() for _ in some]
         parts[part.split] = labelled(paths, np.array(labels, str), paths, expected)
-    _note_unread(tree, base, skipped, {name for data in parts.values() for name in data.names}, unread)
-    return Splits(**parts, unread=_findings(layout, base, unread), layout=layout)
+        unsupported += _unsupported(tree, base, places, skipped, part.split)
+    known = {name for data in parts.values() for name in data.names} | {file.name for file in unsupported}
+    _note_unread(tree, base, skipped, known, unread)
+    return Splits(**parts, unread=_findings(layout, base, unread), layout=layout, unsupported=tuple(unsupported))
 
 
 def image_files(folder: Path, suffixes: Collection[str]) -> list[str]:
@@ -93,16 +101,23 @@ def images_of(path: Path, suffixes: Collection[str]) -> list[str]:
         if path.is_file() and is_archive(path.name):
             raise not_a_folder(path, suffixes)
         return [os.fspath(path)]
-    tree, unread = scan(path, suffixes), defaultdict(list)
-    for where, folder in walk(tree, os.fspath(path)):
+    base, tree, unread = os.fspath(path), scan(path, suffixes), defaultdict(list)
+    left = left_out(tree, base)
+    skipped = {os.path.join(base, where) for where in left}
+    for where, skip in left.items():
+        unread[skip.kind].append(os.path.join(base, where))
+    for where, folder in walk(tree, base, skipped):
         unread[folder.problem].append(where)
+        unread[NOT_SUPPORTED] += [os.path.join(where, name) for name in folder.unsupported]
+        unread[UNREAD] += [os.path.join(where, name) for name in folder.others]
     for finding in findings(unread):
         logger.info(finding)
-    if not tree.total:
+    found = images_below(tree, base, skipped)
+    if not found:
         what = own_output(tree)
         seen = f"is {what}, and holds no images" if what else "holds no images"
-        raise DataError(f"{path} {seen}; they are recognised by {' '.join(sorted(suffixes))}")
-    return images_below(tree, os.fspath(path))
+        raise DataError(f"{path} {seen}; they are recognised by {' '.join(sorted(suffixes))}, or by their first bytes")
+    return found
 
 
 def not_a_folder(path: Path, suffixes: Collection[str]) -> LayoutError:
@@ -161,22 +176,37 @@ def _files(tree: Folder, base: str, places: Sequence[str], skipped: Collection[s
     """The images of one class. A folder that is linked twice within it is read once, and noted."""
     found = []
     for place in places:
-        folder = tree
-        for name in place.split("/"):
-            folder = next(inner for inner in folder.folders if inner.name == name)
-        where = os.path.join(base, place)
+        where, folder = os.path.join(base, place), _at(tree, place)
         found += images_below(folder, where, skipped)
         unread[TWICE] += [path for path, inner in walk(folder, where, skipped) if inner.problem == TWICE]
     return found
 
 
-def _note_unread(tree: Folder, base: str, skipped: Collection[str], read: Collection[str], unread) -> None:
-    """Add the folders that could not be walked into, and the files that belong to no class."""
+def _unsupported(tree: Folder, base: str, places: dict, skipped: Collection[str], split: str) -> list[Unsupported]:
+    """The pictures in class folders whose format is not supported. places: {class: its folders}."""
+    return [
+        Unsupported(os.path.join(where, name), split, label, f"{NOT_SUPPORTED}: {kind}; convert it to JPEG or PNG")
+        for label, some in sorted(places.items())
+        for place in some
+        for where, folder in walk(_at(tree, place), os.path.join(base, place), skipped)
+        for name, kind in folder.unsupported.items()
+    ]
+
+
+def _at(tree: Folder, place: str) -> Folder:
+    for name in place.split("/"):
+        tree = next(inner for inner in tree.folders if inner.name == name)
+    return tree
+
+
+def _note_unread(tree: Folder, base: str, skipped: Collection[str], known: Collection[str], unread) -> None:
+    """Add the folders that could not be walked into, and the files that belong to no class. known: those that do."""
     for where, folder in walk(tree, base, skipped):
         if folder.problem and folder.problem != TWICE:
             unread[folder.problem].append(where)
-        files = (os.path.join(where, name) for name in sorted((*folder.images, *folder.others)))
-        unread[UNREAD] += [file for file in files if file not in read]
+        names = sorted((*folder.images, *folder.others, *folder.unsupported))
+        files = (os.path.join(where, name) for name in names)
+        unread[UNREAD] += [file for file in files if file not in known]
 
 
 def _findings(layout: Layout, base: str, unread) -> tuple[Finding, ...]:

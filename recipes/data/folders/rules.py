@@ -4,12 +4,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from recipes.data.folders.checks import Checks, images_and_annotations, inmost, join, listed, names_in
+from recipes.data.folders.checks import images_and_annotations, inmost, join, listed, names_in
 from recipes.data.folders.layout import (
     ANNOTATIONS,
     CLASSES,
     CLASSES_ABOVE_SPLITS,
     COPY,
+    JOINED,
     OWN_OUTPUT,
     SPLIT_NAMES,
     SPLITS,
@@ -18,19 +19,19 @@ from recipes.data.folders.layout import (
     Layout,
     LayoutError,
     Part,
-    Skipped,
 )
+from recipes.data.folders.leftovers import Leftovers
 from recipes.data.folders.names import (
     ANNOTATION_FOLDERS,
     UNLABELLED,
+    classes_in_names,
     label_files,
     mask_files,
     mentions_split,
     own_output,
     role_of,
-    unrelated,
 )
-from recipes.data.folders.tree import CLOSED, LOOP, SYSTEM, Folder, walk
+from recipes.data.folders.tree import CLOSED, Folder, walk
 
 
 def recognise(tree: Folder, path: str, class_names: Sequence[str] | None = None) -> Layout:
@@ -48,10 +49,9 @@ def recognise(tree: Folder, path: str, class_names: Sequence[str] | None = None)
 
 
 @dataclass
-class _Reading(Checks):
+class _Reading(Leftovers):
     """A recognition under way. Members are the folders that may be classes or splits."""
 
-    skipped: dict[str, Skipped] = field(default_factory=dict)
     nested: list[str] = field(default_factory=list)
     mask_files: list[str] = field(default_factory=list)
 
@@ -62,30 +62,15 @@ class _Reading(Checks):
         roles = self.roles(members)
         kind, parts = SPLITS, self.splits(members, roles, where)
         if not parts:
+            self.check_folds(members, where)
+            kind, parts = JOINED, self.splits_in_names(members, where)
+        if not parts:
             kind, parts = CLASSES_ABOVE_SPLITS, self.splits_in_classes(members, where)
         if not parts:
             kind, parts = CLASSES, [Part("train", where, self.classes(folder, where))]
         return Layout(
             kind, where, tuple(parts), tuple(self.skipped.values()), tuple(self.nested), tuple(self.mask_files)
         )
-
-    def skip(self, where: str, kind: str, detail: str = "") -> None:
-        self.skipped.setdefault(where, Skipped(where, kind, detail))
-
-    def members(self, folder: Folder, where: str) -> list[Folder]:
-        """The folders that may be classes or splits; the others are noted as skipped."""
-        found = []
-        for inner in folder.folders:
-            here, what = join(where, inner.name), own_output(inner)
-            if inner.problem == SYSTEM:
-                self.skip(here, SYSTEM)
-            elif what:
-                self.skip(here, OWN_OUTPUT, what)
-            elif unrelated(inner) and inner.name not in self.known:
-                self.skip(here, UNRELATED)
-            elif here not in self.skipped and inner.problem != LOOP:
-                found.append(inner)
-        return found
 
     def entered(self, folder: Folder, where: str, roles: Sequence[str]) -> tuple[str, Folder]:
         """The folder that holds the classes or splits: `folder`, or the one at the end of a chain of single folders.
@@ -115,6 +100,8 @@ class _Reading(Checks):
         """The parts where `members` are split folders with class folders in them; [] where they are none."""
         for closed in (m for m in members if roles[m.name] and m.problem == CLOSED):
             raise self.error(join(where, closed.name), "unreadable", "cannot be read", "mend its permissions")
+        for lost in (m for m in members if roles[m.name] == "train" and m.folders and m.undecodable and not m.total):
+            raise self.none(lost, join(where, lost.name), self.members(lost, join(where, lost.name)))
         sorted_ones = [m for m in members if roles[m.name] not in (None, UNLABELLED) and m.total and not self.flat(m)]
         trains = [member for member in sorted_ones if roles[member.name] == "train"]
         if not sorted_ones:
@@ -140,11 +127,9 @@ class _Reading(Checks):
         if not member.total and role and (member.folders or member.others):
             raise self.none(member, here, self.members(member, here))
         if not member.total:
-            self.skip(here, UNRELATED)
+            self.skip(here, UNSORTED if member.undecodable else UNRELATED)
         elif role == UNLABELLED or (self.flat(member) and (role or mentions_split(member.name))):
-            innermost = next(inner for _, inner in walk(member, here) if inner.images)
-            files = [*label_files(member), *label_files(innermost)]
-            self.skip(here, UNSORTED, f"are the labels in {files[0]}?" if files else "")
+            self.skip_unsorted([member], where)
         elif member.name.lower() in ANNOTATION_FOLDERS:
             self.skip(here, ANNOTATIONS)
         elif any(inner.name == train.name and names_in(inner) == names_in(train) for inner in member.filled):
@@ -152,6 +137,17 @@ class _Reading(Checks):
         else:
             return False
         return True
+
+    def unsorted_splits(self, members: list[Folder]) -> list[Folder]:
+        """The members that hold images but no class folders, and are named like splits."""
+        roles = self.roles(members)
+        return [m for m in members if roles[m.name] and m.total and self.flat(m)]
+
+    def skip_unsorted(self, members: list[Folder], where: str) -> None:
+        for member in members:
+            innermost = next(inner for _, inner in walk(member, "") if inner.images)
+            files = [*label_files(member), *label_files(innermost)]
+            self.skip(join(where, member.name), UNSORTED, f"are the labels in {files[0]}?" if files else "")
 
     def add(self, parts: dict[str, Part], member: Folder, role: str | None, where: str) -> None:
         if role is None:
@@ -168,20 +164,49 @@ class _Reading(Checks):
         there, folder = self.entered(member, join(where, member.name), (role,))
         return Part(role, join(where, member.name), self.classes(folder, there))
 
+    def splits_in_names(self, members: list[Folder], where: str) -> list[Part]:
+        """The parts where the name of every member joins a class and a split: cats_train, cats_test, dogs_train, …"""
+        names = [member.name for member in members]
+        joined = {} if self.known.intersection(names) else classes_in_names(names)
+        roles = [sorted(each) for each in joined.values()]
+        folders = [name for each in joined.values() for found in each.values() for name in found]
+        unique = len(folders) == len(names) == sum(map(len, roles))
+        if len(joined) < 2 or not unique or "train" not in roles[0] or roles.count(roles[0]) < len(roles):
+            return []
+        for member in members:
+            here = join(where, member.name)
+            self.look_into(self.without_leftovers(member, here), here)
+        return [
+            Part(split, where, {name: (join(where, each[split][0]),) for name, each in joined.items()})
+            for split in SPLIT_NAMES
+            if split in roles[0]
+        ]
+
     def splits_in_classes(self, members: list[Folder], where: str) -> list[Part]:
         """The parts where every member is a class with split folders in it: ants/train, ants/val, bees/train, …"""
-        classes = [member for member in members if member.total]
-        inside = {m.name: {f.name: role_of(f.name) for f in m.filled} for m in classes if not m.images}
+        inside = {m.name: {f.name: role_of(f.name) for f in m.filled} for m in members if m.total and not m.images}
         whole = [name for name, roles in inside.items() if _are_splits(list(roles.values()))]
+        flat = self.unsorted_splits([member for member in members if member.name not in whole])
+        classes = [member for member in members if member.total and member not in flat]
         if len(classes) < 2 or max((len(inside[name]) for name in whole), default=0) < 2:
             return []
         if self.known and not self.known.issuperset(whole):
             return []
-        rest = [member.name for member in classes if member.name not in whole]
+        some = [name for name in whole if "validation" in inside[name].values()]
+        lacking = [m.name for m in classes if some and "validation" not in {role_of(f.name) for f in m.folders}]
+        rest = [member.name for member in classes if member.name not in whole] or lacking
         if rest:
-            splits = listed(list(inside[whole[0]]))
-            seen = f"has the split folders {splits} in {listed(whole)}, but not in the same way in {listed(rest)}"
-            raise self.error(where, "splits in some classes", seen)
+            first = next(name for name in some or whole if name not in rest)
+            splits = listed(list(inside[first]))
+            seen = f"has the split folders {splits} in {first}/, but not in the same way in {listed(rest)}"
+            remedy = "give every class the same split folders; an empty one will do"
+            raise self.error(where, "splits in some classes", seen, remedy)
+        self.skip_unsorted(flat, where)
+        members = [member for member in members if member not in flat]
+        for member in classes:
+            for inner in member.filled:
+                here = f"{join(where, member.name)}/{inner.name}"
+                self.look_into(self.without_leftovers(inner, here), here)
         found = []
         for split in SPLIT_NAMES:
             places = {
@@ -201,32 +226,29 @@ class _Reading(Checks):
         Raises: LayoutError where they are none, or could as well be something else.
         """
         members = self.without_masks(self.members(folder, where), where)
+        members = self.without_copies(members, where)
+        if self.known:  # a folder called "test" is no class then
+            flat = self.unsorted_splits(members)
+            if len(flat) < len([member for member in members if member.total]):
+                self.skip_unsorted(flat, where)
+                members = [member for member in members if member not in flat]
+        members = [self.without_leftovers(member, join(where, member.name)) for member in members]
         if not any(member.total for member in members):
             raise self.none(folder, where, members)
         if not all(member.name in self.known for member in members if member.total):
             self.check_names(folder, members, where)
+            self.check_folds(members, where)
+            self.check_derived(members, where)
             self.check_levels(members, where)
         roles, found = self.roles(members), {}
         for member in members:
             here = join(where, member.name)
             if not member.total and roles[member.name]:
-                self.skip(here, UNRELATED)
+                self.skip(here, UNSORTED if member.undecodable else UNRELATED)
             else:
                 self.look_into(member, here)
                 found[member.name] = (here,)
         return found
-
-    def without_masks(self, members: list[Folder], where: str) -> list[Folder]:
-        """The members without a folder of masks that repeats the names of the others."""
-        every = {member.name for member in members}
-        masks = [m for m in members if m.name.lower() in ANNOTATION_FOLDERS and m.filled and names_in(m) <= every]
-        for mask in masks:
-            self.skip(join(where, mask.name), ANNOTATIONS)
-        return [member for member in members if member not in masks]
-
-    def skip_annotations(self, folder: Folder, where: str) -> None:
-        for note in images_and_annotations(folder)[1]:
-            self.skip(join(where, note.name), ANNOTATIONS)
 
     def look_into(self, member: Folder, where: str) -> None:
         """Note masks that lie in a class folder, and several folders that are read as one class."""

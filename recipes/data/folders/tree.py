@@ -1,4 +1,7 @@
-"""The tree of a folder: names of sub-folders, images and other files, read once; no image is opened."""
+"""The tree of a folder: names of sub-folders, images and other files, read once.
+
+Files are opened only where their ending is not that of an image: a photo may well lie under a name without ending.
+"""
 
 import os
 from collections.abc import Collection
@@ -6,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from recipes.data.folders.contents import IMAGE, kind_of
 from recipes.errors import DataError
 
 LOOP, TWICE, CLOSED = "symbolic link loop", "folder linked twice", "unreadable folder"
@@ -15,7 +19,8 @@ MAX_DEPTH = 100
 # Folders that an operating system, a network store or a tool makes by itself. Names that begin with a dot are hidden.
 SYSTEM_FOLDERS = frozenset({
     "__macosx", "$recycle.bin", "system volume information", "found.000", "lost+found", "lost.dir",
-    "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__pycache__",
+    "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__pycache__", "node_modules",
+    "bower_components", "site-packages", "temporary items", "network trash folder",
 })  # fmt: skip
 SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"})
 
@@ -25,9 +30,10 @@ class Folder:
     """One folder of a tree. All names are sorted; hidden entries and system files are left out.
 
     folders:  the folders in it.
-    images:   names of the files in it whose ending is that of an image.
+    images:   names of the files in it that are images by their ending, or by their first bytes.
     others:   names of all other files in it.
     hidden:   names of the hidden folders in it.
+    unsupported: {name: format} of the pictures in it that cannot be decoded.
     problem:  why it was not read into: LOOP, CLOSED, SYSTEM, DEEP, or "" for a folder that was read.
     identity: device and inode, equal for two links to one folder; None never equals.
     """
@@ -37,6 +43,7 @@ class Folder:
     images: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
+    unsupported: dict[str, str] = field(default_factory=dict)
     problem: str = ""
     identity: tuple[int, int] | None = field(default=None, compare=False, repr=False)
 
@@ -44,6 +51,11 @@ class Folder:
     def total(self) -> int:
         """Number of images in it and below it."""
         return len(self.images) + sum(folder.total for folder in self.folders)
+
+    @cached_property
+    def undecodable(self) -> int:
+        """Number of pictures in it and below it whose format is not supported."""
+        return len(self.unsupported) + sum(folder.undecodable for folder in self.folders)
 
     @cached_property
     def filled(self) -> tuple["Folder", ...]:
@@ -86,7 +98,7 @@ def _scan(path: str, name: str, suffixes, chain: tuple, known: dict) -> Folder:
 
 
 def _folder(path: str, name: str, listed: list[tuple[str, bool]], suffixes, chain: tuple, known: dict) -> Folder:
-    folders, images, others, hidden = [], [], [], []
+    folders, images, others, hidden, unsupported = [], [], [], [], {}
     for entry, is_folder in listed:
         if entry.startswith("."):
             hidden += [entry] if is_folder else []
@@ -97,8 +109,15 @@ def _folder(path: str, name: str, listed: list[tuple[str, bool]], suffixes, chai
         elif os.path.splitext(entry)[1].lower() in suffixes:
             images.append(entry)
         elif entry.lower() not in SYSTEM_FILES:
-            others.append(entry)
-    return Folder(name, tuple(folders), tuple(images), tuple(others), tuple(hidden), identity=chain[-1])
+            kind = kind_of(os.path.join(path, entry))
+            if kind == IMAGE:
+                images.append(entry)
+            elif kind:
+                unsupported[entry] = kind
+            else:
+                others.append(entry)
+    files = tuple(images), tuple(others), tuple(hidden)
+    return Folder(name, tuple(folders), *files, unsupported, identity=chain[-1])
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

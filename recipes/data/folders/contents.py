@@ -1,0 +1,53 @@
+"""What a file is by its first bytes, where its name does not say that it is an image."""
+
+import os
+import stat
+
+import augment
+
+# Endings of pictures and films that are not read. Raw photos, among others, cannot be told by their first bytes.
+UNREAD_PICTURES = frozenset({
+    ".heic", ".heif", ".avif", ".tif", ".tiff", ".jp2", ".j2k", ".jxl", ".psd", ".ico", ".svg", ".pgm", ".ppm", ".pbm",
+    ".pnm", ".tga", ".hdr", ".exr", ".dcm", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".apng",
+    ".mp4", ".mov", ".avi", ".mkv", ".webm",
+})  # fmt: skip
+# Endings of files that often lie beside images by the thousand; opening each of them would take long on a far disk.
+_NO_PICTURES = frozenset({
+    ".txt", ".xml", ".json", ".jsonl", ".csv", ".tsv", ".md", ".html", ".htm", ".py", ".ipynb", ".pdf", ".npy", ".npz",
+    ".keras", ".h5", ".hdf5", ".tfrecord", ".parquet", ".yaml", ".yml", ".zip", ".tar", ".gz", ".7z", ".rar",
+})  # fmt: skip
+_FOREIGN = (
+    (0, b"II*\x00", "TIFF"), (0, b"MM\x00*", "TIFF"), (0, b"II+\x00", "TIFF"), (0, b"MM\x00+", "TIFF"),
+    (0, b"\x00\x00\x00\x0cjP  ", "JPEG 2000"), (0, b"\x00\x00\x00\x0cJXL ", "JPEG XL"), (0, b"8BPS", "Photoshop"),
+    (4, b"ftypavi", "AVIF"), (4, b"ftyphei", "HEIC"), (4, b"ftypmif", "HEIC"), (4, b"ftyphev", "HEIC"),
+    (4, b"ftypmsf", "HEIC"), (4, b"ftyp", "video"), (128, b"DICM", "DICOM"),
+)  # fmt: skip
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes; text may well begin with "BM"
+IMAGE = "image"
+
+
+def kind_of(path: str) -> str:
+    """Return IMAGE for a file that can be decoded, the name of an unsupported format, "" for any other file.
+
+    The first bytes decide. Where they are unknown, the ending may be that of a picture: ".cr2" gives "CR2".
+    """
+    ending = os.path.splitext(path)[1].lower()
+    if ending in _NO_PICTURES:
+        return ""
+    head = _head(path)
+    kind = augment.file_kind(head)
+    if kind and (kind != "bmp" or int.from_bytes(head[14:18], "little") in _BMP_HEADERS):
+        return IMAGE
+    named = next((name for at, magic, name in _FOREIGN if head.startswith(magic, at)), "")
+    return named or (ending[1:].upper() if ending in UNREAD_PICTURES else "")
+
+
+def _head(path: str) -> bytes:
+    """The first bytes of a regular file; none of one that cannot be read. Opening a pipe would wait for ever."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return b""
+        with open(path, "rb") as file:
+            return file.read(132)
+    except (OSError, ValueError):
+        return b""

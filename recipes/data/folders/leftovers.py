@@ -1,0 +1,128 @@
+"""Folders that are no part of a dataset: output of programs, masks, second copies. Each is noted as skipped."""
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+
+from recipes.data.folders.checks import Checks, images_and_annotations, inmost, join, listed, names_in
+from recipes.data.folders.layout import ANNOTATIONS, COPY, DERIVED, OWN_OUTPUT, UNRELATED, Skipped
+from recipes.data.folders.names import ANNOTATION_FOLDERS, IMAGE_FOLDERS, copied_name, is_derived, own_output, unrelated
+from recipes.data.folders.tree import LOOP, SYSTEM, Folder, walk
+
+
+@dataclass
+class Leftovers(Checks):
+    """Checks that note what they skip."""
+
+    skipped: dict[str, Skipped] = field(default_factory=dict)
+
+    def skip(self, where: str, kind: str, detail: str = "") -> None:
+        self.skipped.setdefault(where, Skipped(where, kind, detail))
+
+    def members(self, folder: Folder, where: str) -> list[Folder]:
+        """The folders that may be classes or splits; the others are noted as skipped."""
+        found = []
+        for inner in folder.folders:
+            here, what = join(where, inner.name), own_output(inner)
+            if inner.problem == SYSTEM:
+                self.skip(here, SYSTEM)
+            elif what:
+                self.skip(here, OWN_OUTPUT, what)
+            elif unrelated(inner) and inner.name not in self.known:
+                self.skip(here, UNRELATED)
+            elif here not in self.skipped and inner.problem != LOOP:
+                found.append(inner)
+        return found
+
+    def without_masks(self, members: list[Folder], where: str) -> list[Folder]:
+        """The members without a folder of masks that repeats the names of the others."""
+        every = {member.name for member in members}
+        masks = [m for m in members if m.name.lower() in ANNOTATION_FOLDERS and m.filled and names_in(m) <= every]
+        for mask in masks:
+            self.skip(join(where, mask.name), ANNOTATIONS)
+        return [member for member in members if member not in masks]
+
+    def skip_annotations(self, folder: Folder, where: str) -> None:
+        for note in images_and_annotations(folder)[1]:
+            self.skip(join(where, note.name), ANNOTATIONS)
+
+    def without_copies(self, members: list[Folder], where: str) -> list[Folder]:
+        """The members without second copies of the others: pets/{cats,dogs} beside cats/ and dogs/; "cats - Copy".
+
+        Raises: LayoutError for a folder that looks like such a copy, but holds other images.
+        """
+        others, found = {member.name: member for member in members if member.total}, []
+        for member in members:
+            originals = {} if member.name in self.known else _originals(member, others)
+            if not originals:
+                found.append(member)
+            elif _is_copy(member, originals):
+                self.skip(join(where, member.name), COPY)
+            else:
+                seen = f"has {listed(list(originals))}, and {member.name}/ looks like a copy, but holds other images"
+                remedy = f"remove {member.name}/ if it is a copy, else merge the folders of one class"
+                raise self.error(where, "second copy", seen, remedy)
+        return found
+
+    def without_leftovers(self, folder: Folder, where: str, seen: dict | None = None) -> Folder:
+        """A class folder without the output of programs, and without copies made of its images, at any depth.
+
+        seen: folders that were looked into before, by identity, so that many links to one folder cost no time.
+        """
+        seen = {} if seen is None else seen
+        if folder.identity is not None and folder.identity in seen:
+            return replace(seen[folder.identity], name=folder.name)
+        names, found = [folder.name, *(inner.name for inner in folder.folders)], []
+        derived = [f for f in folder.filled if is_derived(f.name, names) and f.name not in self.known]
+        derived = derived if folder.total > sum(inner.total for inner in derived) else []
+        for inner in folder.folders:
+            here, what = join(where, inner.name), own_output(inner)
+            if what:
+                self.skip(here, OWN_OUTPUT, what)
+            elif inner in derived:
+                self.skip(here, DERIVED)
+            else:
+                found.append(self.without_leftovers(inner, here, seen))
+        seen[folder.identity] = replace(folder, folders=tuple(found))
+        return seen[folder.identity]
+
+
+def left_out(tree: Folder, path: str) -> dict[str, Skipped]:
+    """Return the folders in `tree` that hold no images to classify, by their paths below it."""
+    leftovers = Leftovers(path, frozenset())
+    leftovers.without_leftovers(tree, "")
+    for where, folder in walk(tree, "", leftovers.skipped):
+        notes = [inner for inner in folder.filled if inner.name.lower() in ANNOTATION_FOLDERS]
+        for note in notes:
+            if _annotates(note, folder):
+                leftovers.skip(join(where, note.name), ANNOTATIONS)
+    return leftovers.skipped
+
+
+def _annotates(note: Folder, parent: Folder) -> bool:
+    """Whether a folder called masks/ or the like holds masks of what lies beside it: it might be a class."""
+    others = [inner.name.lower() for inner in parent.filled if inner is not note]
+    repeats = bool(note.filled) and names_in(note) <= names_in(parent)
+    word = note.name.lower().rstrip("s")
+    return repeats or bool(parent.images or set(others) & IMAGE_FOLDERS) or not any(word in name for name in others)
+
+
+def _originals(member: Folder, others: dict[str, Folder]) -> dict[str, Folder]:
+    """The folders beside `member` whose names it, or several folders in it, repeat."""
+    base = copied_name(member.name)
+    if base in others and member.total:
+        return {base: others[base]}
+    common = names_in(inmost(member)) & (set(others) - {member.name})
+    return {name: others[name] for name in sorted(common)} if len(common) > 1 else {}
+
+
+def _is_copy(member: Folder, originals: dict[str, Folder]) -> bool:
+    """Whether all images in `member` lie in its originals too, by their names."""
+    parts = [member] if copied_name(member.name) in originals else inmost(member).filled
+    pairs = [(part, originals.get(copied_name(part.name) or part.name)) for part in parts]
+    return all(original is not None and _stems(part) <= _stems(original) for part, original in pairs)
+
+
+def _stems(folder: Folder) -> Collection[str]:
+    """The names of all images in and below a folder, without their endings: a copy may be in another format."""
+    return {os.path.splitext(name)[0].lower() for _, inner in walk(folder, "") for name in inner.images}
