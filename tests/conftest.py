@@ -60,3 +60,19 @@ def once(tmp_path_factory):
         return root / name
 
     return made
+
+
+@pytest.fixture
+def rendered():
+    """Render the log as public functions do, for tests that call what these call."""
+    import logging
+
+    from recipes.core.output import TerminalRenderer
+
+    logger, handler = logging.getLogger("recipes"), TerminalRenderer()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield
+    logger.removeHandler(handler)
+    logger.setLevel(level)

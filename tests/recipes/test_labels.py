@@ -224,7 +224,7 @@ def test_findings(names, kinds):
 
 
 @pytest.mark.parametrize(("labels", "hint"), [([0.0, 1, 2], True), ([0, 1, 2], False), ([0.0, 1, 0], False)])
-def test_floats_are_said_to_be_read_as_classes(capsys, labels, hint):
+def test_floats_are_said_to_be_read_as_classes(capsys, labels, hint, rendered):
     assert load((pixels(3), labels)).train.labels.tolist() == labels
     assert ("classes without an order" in capsys.readouterr().out) == hint
 
@@ -238,7 +238,7 @@ def test_ratings_are_reported():
     assert finding.files == ("1", "2", "3", "4", "5") and "5 classes without an order" in finding.action
 
 
-def test_tfds_images_without_a_label(monkeypatch, capsys):
+def test_tfds_images_without_a_label(monkeypatch, capsys, rendered):
     """TFDS gives them the label -1, which Python would take for the last class."""
     tfds = pytest.importorskip("tensorflow_datasets")
     labels = {"train": [0, 1, 1], "test": [-1, -1]}

@@ -385,7 +385,7 @@ def test_a_file_in_place_of_a_folder(tmp_path, name, problem):
             unlabelled(tmp_path / name)
 
 
-def test_prediction_skips_system_folders_and_says_so(tmp_path, capsys):
+def test_prediction_skips_system_folders_and_says_so(tmp_path, capsys, rendered):
     build(tmp_path, {"new": {"a": 2, "@eaDir": 2}, "__MACOSX": 3})
     data = unlabelled(tmp_path)
     assert data.names == tuple(f"{tmp_path}/new/a/{i}.jpg" for i in range(2))

@@ -164,13 +164,13 @@ def test_a_class_of_unsupported_pictures_alone_stops_the_training(tmp_path):
 
 
 @pytest.mark.parametrize("spec", [{"masks": 4, "cats": 4}, {"masks": 4, "images": 4}, {"masks": PETS, **PETS}])
-def test_prediction_leaves_out_masks(tmp_path, capsys, spec):
+def test_prediction_leaves_out_masks(tmp_path, capsys, spec, rendered):
     names = unlabelled(build(tmp_path, spec)).names
     assert names and not any("masks" in name for name in names)
     assert f"{ANNOTATIONS} (1)" in capsys.readouterr().out
 
 
-def test_prediction_says_what_it_leaves_out(tmp_path, capsys):
+def test_prediction_says_what_it_leaves_out(tmp_path, capsys, rendered):
     build(tmp_path, {"new": {"a": 2, "thumbs": 2, "run": [*RUN, "x.png"]}, "readme.txt": "", "mask": 2, "no_mask": 2})
     photos(tmp_path / "new", ["b", "c.jpg_large"])
     (tmp_path / "new" / "d.heic").write_bytes(HEIC)

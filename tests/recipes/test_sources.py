@@ -241,7 +241,7 @@ def test_infinite_tf_data():
         load(tf.data.Dataset.from_tensor_slices((images, [0, 1] * 3)).repeat())
 
 
-def test_weights_of_tf_data_are_told_of(capsys):
+def test_weights_of_tf_data_are_told_of(capsys, rendered):
     images, _ = arrays(2)
     assert len(load(tf.data.Dataset.from_tensor_slices((images, [0, 1] * 3, np.ones(6)))).train) == 6
     assert "weights, is not used" in capsys.readouterr().out
