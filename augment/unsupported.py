@@ -5,6 +5,7 @@ import tensorflow as tf
 from .bmp import bmp_variant
 from .gif import gif_variant
 from .header import bytes_at, file_bytes, is_gif, is_jpeg, is_webp, on_bytes, starts
+from .tensors import Tensor
 
 _FOREIGN = (  # pattern of the first bytes, and what the format is called
     (r"II\*\x00\C*|MM\x00\*\C*|II\+\x00\C*|MM\x00\+\C*", "TIFF"),
@@ -23,7 +24,7 @@ _READ = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # frames that libjpeg-turbo reads: basel
 
 
 @on_bytes
-def unsupported(content) -> tf.Tensor:
+def unsupported(content: Tensor) -> tf.Tensor:
     """Name of the format or variant of encoded bytes that is not read, as a string scalar; empty where it is read.
 
     Not read are animated WebP, compressed BMP, lossless, hierarchical and 12-bit JPEG, and formats such as TIFF and
@@ -41,7 +42,7 @@ def unsupported(content) -> tf.Tensor:
     return tf.case(branches, default=lambda: _foreign(content))
 
 
-def webp_variant(content) -> tf.Tensor:
+def webp_variant(content: Tensor) -> tf.Tensor:
     """Name of the variant of WebP bytes that is not read: TensorFlow 2.21 corrupts memory on animations.
 
     They have bit 1 of the flags of the extended format (Google, "WebP Container Specification").
@@ -66,11 +67,11 @@ def _jpeg_variant(content):
     def is_frame(marker):
         return (marker >= 0xC0) & (marker <= 0xCF) & ~_is_in(marker, _TABLES)
 
-    def goes_on(at):
+    def goes_on(at: Tensor) -> Tensor:
         found = tf.equal(data[at], 0xFF) & (is_frame(data[at + 1]) | tf.equal(data[at + 1], _SCAN))
         return (at < end) & ~found
 
-    def step(at):
+    def step(at: Tensor) -> tuple[Tensor]:
         begin, marker, high, low = (tf.cast(data[at + i], tf.int32) for i in range(4))
         length = tf.where(_is_in(marker, _NO_SEGMENT), 2, 2 + 256 * high + low)
         forward = tf.where(tf.not_equal(begin, 0xFF) | tf.equal(marker, 0xFF), 1, length)
@@ -83,5 +84,5 @@ def _jpeg_variant(content):
     return tf.where(strange, "lossless or hierarchical JPEG", tf.where(deep, "JPEG of 12 bits", ""))
 
 
-def _is_in(marker, markers):
+def _is_in(marker: Tensor, markers: tuple[int, ...]) -> Tensor:
     return tf.reduce_any(tf.equal(marker, tf.constant(markers, marker.dtype)))
