@@ -1,11 +1,14 @@
-"""Shrinking one image before the batch is sampled: exactly where the image only scales, in blocks where it turns."""
+"""Shrink one image before the batch is sampled: exactly if the image only scales, in blocks if it is rotated."""
+
+from typing import Any
 
 import tensorflow as tf
 
 from .decode import rarely
+from .tensors import Border, Tensor
 
 
-def resize_onto(window, grid, size: int, border) -> tf.Tensor:
+def resize_onto(window: Tensor, grid: Tensor, size: int, border: Border) -> Tensor:
     """Return the output's pixels (size, size, 3) in the type of `window`, by the triangle filter of Pillow's BILINEAR.
 
     Args:
@@ -13,7 +16,7 @@ def resize_onto(window, grid, size: int, border) -> tf.Tensor:
         grid: float32 (4, 2) of (y, x): window pixels per output pixel; position of the output's upper left edge in the
             window; position of the window in the image; size of the image.
         size: side of the output.
-        border: None where the output lies inside the image; otherwise "reflect" or the colour beyond the image's edges.
+        border: None if the output lies inside the image; otherwise "reflect" or the colour beyond the image's edges.
     """
     scale, offset, start, whole = tf.unstack(grid)
     kind = window.dtype
@@ -32,8 +35,10 @@ def resize_onto(window, grid, size: int, border) -> tf.Tensor:
     return image if kind == tf.float32 else tf.cast(tf.round(image), kind)
 
 
-def _extended(window, scale, offset, start, whole, size, border):
-    """Return the window with all that the output reaches beyond the image's edges, and the output's offset in it."""
+def _extended(
+    window: Tensor, scale: Tensor, offset: Tensor, start: Tensor, whole: Tensor, size: Any, border: Border
+) -> tuple[Tensor, Tensor]:
+    """Return the window with the part beyond the image's edges that the output needs, and the output's offset in it."""
     low = tf.cast(tf.floor(offset - scale), tf.int32)
     high = tf.cast(tf.math.ceil(offset + scale * (size + 1)), tf.int32)
     outside = []
@@ -42,24 +47,23 @@ def _extended(window, scale, offset, start, whole, size, border):
         outside.append((index < 0) | (index >= whole[axis]))
         index = reflected(index, whole[axis]) - start[axis]
         window = tf.gather(window, tf.clip_by_value(index, 0, tf.shape(window)[axis] - 1), axis=axis)
-    if border != "reflect":
-        beyond = outside[0][:, None] | outside[1]
+    if border is not None and border != "reflect":
+        beyond: Tensor = outside[0][:, None] | outside[1]
         window = tf.where(beyond[..., None], tf.constant(border, tf.float32), tf.cast(window, tf.float32))
     return window, offset - tf.cast(low, tf.float32)
 
 
-def reflected(index, count):
-    """Indices of the pixels that a reflecting border shows at `index`, which is less than `count` beyond the edges."""
+def reflected(index: Tensor, count: Tensor) -> Tensor:
+    """Return the indices of the pixels that a reflecting border shows at `index`, at most `count` beyond the edges."""
     index = tf.where(index < 0, -1 - index, index)
     return tf.where(index < count, index, 2 * count - 1 - index)
 
 
-def shrink(window, factor, size):
-    """The mean of every block of `factor` pixels, of which there are `size`."""
-
+def shrink(window: Tensor, factor: Tensor, size: Any) -> Tensor:
+    """Return the mean of every block of `factor` pixels; there are `size` blocks."""
     return tf.cond(tf.reduce_any(factor > 1), lambda: rarely(_block_means, window, size), lambda: window)
 
 
-def _block_means(window, size):
+def _block_means(window: Tensor, size: Any) -> Tensor:
     mean = tf.raw_ops.ResizeArea(images=window[None], size=size)[0]
     return mean if window.dtype == tf.float32 else tf.cast(tf.round(mean), window.dtype)

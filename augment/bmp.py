@@ -4,11 +4,12 @@
 files are not supported. Sources: Microsoft, "Bitmap Storage", and IBM, "OS/2 Bitmap File Format".
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from .header import NOT_SUPPORTED, bytes_at, checked, on_bytes
+from .tensors import Tensor
 
 _OS2, _OS2_2 = 12, (16, 64)  # lengths of the headers of OS/2 versions 1 and 2
 _INFO = (40, 52, 56, 108, 124)  # those of Windows, of which versions 2 and later hold the masks
@@ -39,7 +40,7 @@ class _Header(NamedTuple):
     masks: tf.Tensor
 
 
-def _is_in(value, choices):
+def _is_in(value: Any, choices: Any) -> Tensor:
     return tf.reduce_any(tf.equal(value, choices))
 
 
@@ -62,19 +63,19 @@ def _header(content) -> _Header:
     return _Header(length, width, rows, bits, compression, colours, offset, tf.stack(fields[-4:]))
 
 
-def _upper(number):
+def _upper(number: Tensor) -> Tensor:
     """The upper 16 bits of 32."""
     return tf.bitwise.right_shift(number, 16) % 2**16
 
 
 @on_bytes
-def bmp_size(content) -> tf.Tensor:
+def bmp_size(content: Tensor) -> tf.Tensor:
     """int32 (height, width) of BMP bytes, read from the header."""
     header = _header(content)
     return tf.stack([tf.abs(header.rows), header.width])
 
 
-def bmp_variant(content) -> tf.Tensor:
+def bmp_variant(content: Tensor) -> tf.Tensor:
     """Name of the variant of BMP bytes that `decode_bmp` does not read, as a string scalar; empty for others."""
     header = _header(content)
     plain = tf.equal(header.compression, _PLAIN) | ~_is_in(header.length, (*_INFO, *_OS2_2))
@@ -102,7 +103,7 @@ def _are_sound(header: _Header):
 
 
 @on_bytes
-def decode_bmp(content) -> tf.Tensor:
+def decode_bmp(content: Tensor) -> tf.Tensor:
     """uint8 (height, width, channels) of BMP bytes: RGB, or RGBA where masks are declared.
 
     Raises: tf.errors.InvalidArgumentError for variants that are not read, for bytes that are cut short, and for a
@@ -145,7 +146,7 @@ def _decode_unusual(content):
     return tf.cond(header.rows > 0, lambda: tf.reverse(image, [0]), lambda: image)
 
 
-def _with_palette(content, header: _Header, rows):
+def _with_palette(content: Tensor, header: _Header, rows: Any) -> Tensor:
     """Indices of 1, 2, 4 or 8 bits, the highest bits first, into entries of blue, green, red and, but in OS/2 1, 0."""
     shifts = tf.cast(8 - header.bits * tf.range(1, 8 // header.bits + 1), tf.uint8)
     largest = tf.cast(tf.bitwise.left_shift(1, header.bits) - 1, tf.uint8)
@@ -157,7 +158,7 @@ def _with_palette(content, header: _Header, rows):
     return tf.gather(palette, tf.cast(indices, tf.int32))
 
 
-def _masked(header: _Header, rows):
+def _masked(header: _Header, rows: Any) -> Tensor:
     """Pixels of 16, 24 or 32 bits, of which masks cut out the channels."""
     count = header.bits // 8
     pixels = tf.reshape(rows[:, : header.width * count], (tf.shape(rows)[0], header.width, count))
@@ -165,15 +166,15 @@ def _masked(header: _Header, rows):
     return _channels(pixels, count, tf.where(tf.equal(header.compression, _PLAIN), default, _declared(header)))
 
 
-def _declared(header: _Header):
+def _declared(header: _Header) -> Tensor:
     """The masks of the header without sign, int64 (4,); that of alpha is 0 where there is none."""
-    masks = tf.cast(header.masks, tf.int64) % 2**32
+    masks = tf.cast(header.masks, tf.int64) % 2**32  # pyright: ignore[reportOperatorIssue]  (the stubs lack %)
     alpha = (header.length >= 56) | tf.equal(header.compression, _MASKED_WITH_ALPHA)
     alpha &= tf.bitwise.bitwise_and(masks[3], masks[3] - 1) > 0  # one bit is no alpha in Pillow, and often left 0
     return tf.where(alpha, masks, masks * [1, 1, 1, 0])
 
 
-def _channels(pixels, count, masks):
+def _channels(pixels: Tensor, count: Tensor, masks: Tensor) -> Tensor:
     """uint8 RGBA of pixels (height, width, bytes): what each mask selects, scaled to 0..255."""
     number = tf.bitcast(tf.pad(pixels, [(0, 0), (0, 0), (0, 4 - count)]), tf.uint32)
     lowest = tf.cast(tf.maximum(tf.bitwise.bitwise_and(masks, -masks), 1), tf.uint32)

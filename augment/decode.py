@@ -1,6 +1,8 @@
 """Encoded bytes → upright RGB pixels, in TensorFlow operations only, so that a SavedModel does the same."""
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import tensorflow as tf
 
@@ -8,10 +10,11 @@ from .bmp import decode_bmp
 from .gif import decode_gif
 from .header import NOT_SUPPORTED, bytes_at, checked, is_gif, is_jpeg, is_png, is_webp, starts
 from .signatures import foreign_format
+from .tensors import Tensor
 from .unsupported import webp_variant
 
 
-def decode(content) -> tf.Tensor:
+def decode(content: Tensor) -> tf.Tensor:
     """uint8 RGB (height, width, 3) of JPEG, PNG, BMP, GIF (first frame) or WebP bytes.
 
     Grey is repeated, transparency is composed over white, 16-bit is scaled to 8, EXIF orientations 1-8 are applied. Of
@@ -36,7 +39,7 @@ def decode_other(content) -> tf.Tensor:
     return tf.case(branches, default=lambda: rarely(_refused, content), exclusive=True)
 
 
-def _decode_jpeg(content):
+def _decode_jpeg(content: Tensor) -> Tensor:
     image = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
     return upright(image, exif_orientation(content))
 
@@ -57,23 +60,23 @@ def decode_png(content) -> tf.Tensor:
     return _three_channels(tf.cond(deep, lambda: to_bytes(read(tf.uint16)), lambda: read(tf.uint8)))
 
 
-def _is_keyed(content):
+def _is_keyed(content: Tensor) -> Tensor:
     """Whether grey or RGB PNG bytes declare one colour transparent, by a tRNS chunk of 2 or 6 bytes."""
     colour = bytes_at(content, 25, 1)[0]
 
-    def by_chunk():
+    def by_chunk() -> Tensor:
         without = tf.strings.regex_replace(content, r"\x00\x00\x00[\x02\x06]tRNS", "", replace_global=False)
         return tf.strings.length(without) < tf.strings.length(content)
 
     return tf.cond(tf.equal(colour, 0) | tf.equal(colour, 2), by_chunk, lambda: tf.constant(False))
 
 
-def _upright_webp(content):
+def _upright_webp(content: Tensor) -> Tensor:
     orientation = _orientation_after(content, r"EXIF\C{4}(?:Exif\x00\x00)?")
     return upright(_decode_webp(content), orientation)
 
 
-def _decode_webp(content):
+def _decode_webp(content: Tensor) -> Tensor:
     return _three_channels(tf.image.decode_webp(_supported(content, webp_variant), channels=0)[0])
 
 
@@ -89,13 +92,13 @@ def _refused(content):
         return tf.identity(nothing)
 
 
-def _supported(content, variant):
+def _supported(content: Tensor, variant: Callable[[Tensor], Tensor]) -> Tensor:
     """`content`, after checking that it is none of the variants that are not read."""
     name = variant(content)
     return checked(content, tf.equal(name, ""), tf.strings.join([NOT_SUPPORTED, name]))
 
 
-def _three_channels(image):
+def _three_channels(image: Tensor) -> Tensor:
     """RGB of grey, grey and alpha, RGB or RGBA."""
     channels = tf.shape(image)[2]
     return tf.case(
@@ -108,14 +111,14 @@ def _three_channels(image):
     )
 
 
-def over_white(rgba):
+def over_white(rgba: Tensor) -> Tensor:
     """RGBA uint8 → RGB, transparent pixels white."""
     alpha = tf.cast(rgba[..., 3:], tf.int32)
     mixed = tf.cast(rgba[..., :3], tf.int32) * alpha + 255 * (255 - alpha)
     return tf.cast((mixed + 127) // 255, tf.uint8)
 
 
-def rarely(function, *tensors):
+def rarely(function: Callable[..., Any], *tensors: Tensor) -> Any:
     """`function(*tensors)` as one node of the graph, so that where its branch is not taken it costs nothing.
 
     Tracing is most of what it takes to begin a pipeline: it is done once for every function, which is therefore kept.
@@ -123,7 +126,7 @@ def rarely(function, *tensors):
     return function(*tensors) if tf.executing_eagerly() else _kept_node(function)(*tensors)
 
 
-def as_node(function):
+def as_node(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` as one node of the graphs that call it."""
     return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
 
@@ -131,7 +134,7 @@ def as_node(function):
 _kept_node = lru_cache(maxsize=64)(as_node)
 
 
-def png_size(content) -> tf.Tensor:
+def png_size(content: Tensor) -> tf.Tensor:
     """int32 (height, width) of PNG bytes as stored, read from the header."""
     digits = bytes_at(content, 16, 8)
     width, height = tf.unstack(
@@ -140,17 +143,17 @@ def png_size(content) -> tf.Tensor:
     return tf.stack([height, width])
 
 
-def png_orientation(content) -> tf.Tensor:
+def png_orientation(content: Tensor) -> tf.Tensor:
     """The orientation 1-8 in the eXIf chunk of PNG bytes as an int32 scalar; 1 where there is none."""
     return _orientation_after(content, "eXIf")
 
 
-def jpeg_size(content) -> tf.Tensor:
+def jpeg_size(content: Tensor) -> tf.Tensor:
     """int32 (height, width) of JPEG bytes as stored, read from the header."""
     return tf.image.extract_jpeg_shape(content)[:2]
 
 
-def decode_jpeg_region(content, window, scale) -> tf.Tensor:
+def decode_jpeg_region(content: Tensor, window: Tensor, scale: Tensor) -> tf.Tensor:
     """uint8 RGB of the window (top, left, height, width) of the stored JPEG image shrunk by `scale`.
 
     window: int32 (4,) in pixels of the shrunk image.
@@ -158,7 +161,7 @@ def decode_jpeg_region(content, window, scale) -> tf.Tensor:
             which is a good antialiasing filter and costs less than the full one.
     """
 
-    def at(ratio):
+    def at(ratio: int) -> Callable[[], Tensor]:
         return lambda: tf.raw_ops.DecodeAndCropJpeg(
             contents=content, crop_window=window, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE"
         )
@@ -169,7 +172,7 @@ def decode_jpeg_region(content, window, scale) -> tf.Tensor:
     )
 
 
-def exif_orientation(content) -> tf.Tensor:
+def exif_orientation(content: Tensor) -> tf.Tensor:
     """The EXIF orientation 1-8 of JPEG bytes as an int32 scalar; 1 where there is none.
 
     Reads the first image file directory of the TIFF block after "Exif", within the first 32 KiB of the file, where
@@ -178,7 +181,7 @@ def exif_orientation(content) -> tf.Tensor:
     return _orientation_after(tf.strings.substr(content, 0, 32768), r"Exif\x00\x00")
 
 
-def _orientation_after(content, mark: str) -> tf.Tensor:
+def _orientation_after(content: Tensor, mark: str) -> tf.Tensor:
     """The orientation in the TIFF block after the first match of a pattern; 1 where there is none."""
     mark += r"(MM\x00\*|II\*\x00)"
     # A pattern that begins with letters is searched at the speed of memchr, one that begins with \C* at a twentieth.
@@ -188,20 +191,20 @@ def _orientation_after(content, mark: str) -> tf.Tensor:
 
 
 @lru_cache(maxsize=8)
-def _orientation_at(mark: str):
-    def read(content):
+def _orientation_at(mark: str) -> Callable[[Tensor], Tensor]:
+    def read(content: Tensor) -> Tensor:
         tiff = tf.strings.regex_replace(content, rf"^\C*?{mark}", r"\1", replace_global=False)
         return _first_directory_orientation(tf.strings.substr(tiff, 0, 4096))
 
     return read
 
 
-def _first_directory_orientation(tiff):
+def _first_directory_orientation(tiff: Tensor) -> Tensor:
     data = tf.cast(tf.io.decode_raw(tiff, tf.uint8), tf.int32)
     data = tf.concat([data, tf.zeros(16, tf.int32)], 0)
     big = tf.equal(data[0], ord("M"))
 
-    def number(at, count):
+    def number(at: Tensor, count: int) -> Tensor:
         """The unsigned integer in `count` bytes from every position in `at`; 0 past the end."""
         at = tf.minimum(at[..., None] + tf.range(count), tf.size(data) - 1)
         weight = tf.where(big, tf.range(count)[::-1], tf.range(count))
@@ -214,7 +217,7 @@ def _first_directory_orientation(tiff):
     return tf.where((value >= 1) & (value <= 8), value, 1)
 
 
-def upright(image, orientation) -> tf.Tensor:
+def upright(image: Tensor, orientation: Tensor) -> tf.Tensor:
     """Undo an EXIF orientation: 2-4 mirror and turn by 180°, 5-8 are those transposed."""
     turned = [
         lambda: image,

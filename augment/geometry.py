@@ -1,90 +1,96 @@
-"""Geometric transforms as 3×3 matrices: they multiply into one, and the image is sampled once.
+"""Geometric transforms as 3×3 matrices, which are multiplied into one, so that the image is sampled once.
 
-A matrix takes a point (y, x, 1) of the output to the point of the image that is seen there. Points are in pixels, edges
+A matrix maps a point (y, x, 1) of the output to the point of the image that it shows. Points are in pixels, with edges
 at whole numbers and centres at halves. The rightmost factor acts first. Arguments are numbers, or tensors (...) that
-give matrices (..., 3, 3): one call serves a whole block of images.
+give matrices (..., 3, 3): one call serves a block of images.
 """
 
 import math
 from functools import reduce
+from typing import Any, cast
 
 import tensorflow as tf
 
 from .draws import between, draw
 from .policy import Policy
+from .tensors import Tensor
 
 
-def _matrix(*rows) -> tf.Tensor:
-    """(..., 3, 3) of three rows of three numbers or tensors (...)."""
+def _matrix(*rows: Any) -> Tensor:
+    """Return (..., 3, 3) of three rows of three numbers or tensors (...)."""
     entries = [tf.cast(value, tf.float32) for row in rows for value in row]
     shape = tf.shape(max(entries, key=lambda entry: entry.shape.rank))
     entries = tf.stack([tf.broadcast_to(entry, shape) for entry in entries], -1)
     return tf.reshape(entries, tf.concat([shape, (3, 3)], 0))
 
 
-def translation(y, x) -> tf.Tensor:
-    """(y, x) ↦ the point moved by (y, x) pixels."""
+def translation(y: Tensor, x: Tensor) -> Tensor:
+    """Return the matrix that moves a point by (y, x) pixels."""
     return _matrix((1, 0, y), (0, 1, x), (0, 0, 1))
 
 
-def scaling(y, x) -> tf.Tensor:
-    """(y, x) ↦ the point with its coordinates multiplied; a negative factor mirrors."""
+def scaling(y: Tensor, x: Tensor) -> Tensor:
+    """Return the matrix that multiplies the coordinates of a point; a negative factor mirrors."""
     return _matrix((y, 0, 0), (0, x, 0), (0, 0, 1))
 
 
-def rotation(degrees) -> tf.Tensor:
-    """Makes the picture appear turned counter-clockwise."""
+def rotation(degrees: Tensor) -> Tensor:
+    """Return the matrix that turns the picture counter-clockwise."""
     angle = tf.cast(degrees, tf.float32) * (math.pi / 180)
     cos, sin = tf.cos(angle), tf.sin(angle)
     return _matrix((cos, sin, 0), (-sin, cos, 0), (0, 0, 1))
 
 
-def shear(degrees) -> tf.Tensor:
-    """Makes vertical lines lean to the right."""
+def shear(degrees: Tensor) -> Tensor:
+    """Return the matrix that makes vertical lines lean to the right."""
     return _matrix((1, 0, 0), (tf.tan(tf.cast(degrees, tf.float32) * (math.pi / 180)), 1, 0), (0, 0, 1))
 
 
-def stretch(log2_factor) -> tf.Tensor:
-    """Makes the picture 2^log2_factor times as wide for its height, at equal area."""
+def stretch(log2_factor: Tensor) -> Tensor:
+    """Return the matrix that multiplies the picture's width / height by 2^log2_factor, at equal area."""
     root = tf.pow(2.0, tf.cast(log2_factor, tf.float32) / 2)
     return scaling(root, 1 / root)
 
 
-def compose(*matrices) -> tf.Tensor:
-    """The product of the matrices; the last acts first."""
+def compose(*matrices: Tensor) -> Tensor:
+    """Return the product of the matrices; the last acts first."""
     return reduce(tf.matmul, matrices)
 
 
-def crop_box(policy: Policy, uniform, height, width) -> tf.Tensor:
+def crop_box(policy: Policy, uniform: Tensor, height: Tensor, width: Tensor) -> Tensor:
     """Return (..., 4) of (top, left, height, width) in pixels of the patch cut from an image of that size (float32).
 
-    uniform: (..., slots), the image's draws, see `draws.uniforms`.
+    Args:
+        policy: the ranges.
+        uniform: (..., slots), the image's draws, see `draws.uniforms`.
+        height: height of the image.
+        width: width of the image.
     """
     size, whole = float(policy.size), tf.stack([height, width], -1)
-    if policy.area:
+    if policy.short_side is None:
         patch, central = _area_patch(policy, uniform, whole)
     else:
         scale = between(uniform, "scale", policy.short_side)
         patch, central = (size * tf.minimum(height, width) / scale)[..., None] * tf.ones(2), False
-    if policy.centre and not policy.area:  # resizing to whole pixels, then cutting at whole pixels
-        resized = resized_size(height, width, scale)
-        return tf.concat([centre_corner(resized, size) * whole / resized, size * whole / resized], -1)
+        if policy.centre:  # resizing to whole pixels, then cutting at whole pixels
+            resized = resized_size(height, width, scale)
+            return tf.concat([centre_corner(resized, size) * whole / resized, size * whole / resized], -1)
     draws = 0.5 if policy.centre else tf.stack([draw(uniform, "top"), draw(uniform, "left")], -1)
     return tf.concat([tf.where(central, 0.5, draws) * (whole - patch), patch], -1)
 
 
-def _area_patch(policy, uniform, whole):
+def _area_patch(policy: Policy, uniform: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
     """Return (height, width) of a patch of random area and aspect ratio, and whether it must lie in the middle.
 
     This is the distribution of the "inception" crop (Szegedy et al. 2015) in torchvision's RandomResizedCrop: the first
     of ten draws that fits into the image, to the nearest pixel; if none does, the largest central patch within the
     range of aspect ratios.
     """
+    assert policy.area is not None
     names = [("scale", "aspect"), *((f"scale_{i}", f"aspect_{i}") for i in range(2, 11))]
-    log_aspect = tuple(map(math.log, policy.aspect))
-    area = (
-        tf.stack([between(uniform, name, policy.area) for name, _ in names], -1) * tf.reduce_prod(whole, -1)[..., None]
-    )
+    log_aspect = (math.log(policy.aspect[0]), math.log(policy.aspect[1]))
+    shares = tf.stack([between(uniform, name, policy.area) for name, _ in names], -1)
+    area = shares * cast(Tensor, tf.reduce_prod(whole, -1))[..., None]
     aspect = tf.exp(tf.stack([between(uniform, name, log_aspect) for _, name in names], -1))
     patches = tf.sqrt(tf.stack([area / aspect, area * aspect], -1))
     fits = tf.reduce_all((patches >= 0.5) & (tf.round(patches) <= whole[..., None, :]), -1)
@@ -96,7 +102,7 @@ def _area_patch(policy, uniform, whole):
     return tf.where(none, largest, patch), none
 
 
-def resized_size(height, width, scale) -> tf.Tensor:
+def resized_size(height: Tensor, width: Tensor, scale: Tensor) -> Tensor:
     """Return float32 (..., 2), the whole pixels of an image whose short side is resized to `scale`.
 
     The long side is truncated, as in torchvision's Resize.
@@ -104,18 +110,18 @@ def resized_size(height, width, scale) -> tf.Tensor:
     whole = tf.cast(tf.stack([height, width], -1), tf.float32)
     short = tf.reduce_min(whole, -1, keepdims=True)
     scale = tf.floor(tf.cast(scale, tf.float32))[..., None]
-    return tf.floor((whole * scale + 0.5) / short)  # 0.5: a quotient that is whole must not be rounded below itself
+    return tf.floor((whole * scale + 0.5) / short)  # with 0.5, a whole quotient is not rounded down
 
 
-def centre_corner(resized, size) -> tf.Tensor:
+def centre_corner(resized: Tensor, size: Any) -> Tensor:
     """Return the (top, left) of the central crop, half pixels rounded to even, as in torchvision's CenterCrop."""
     return tf.round((resized - size) / 2)
 
 
-def output_to_image(policy: Policy, uniform, box) -> tf.Tensor:
-    """The matrices (..., 3, 3) from pixels of the size × size output to pixels of the image, for patches (..., 4).
+def output_to_image(policy: Policy, uniform: Tensor, box: Tensor) -> Tensor:
+    """Return the matrices (..., 3, 3) from pixels of the output to pixels of the image, for patches (..., 4).
 
-    Order, from the picture's point of view: the patch is cut and scaled, sheared, stretched, turned, shifted, mirrored.
+    In this order, the picture is cut, scaled, sheared, stretched, turned, shifted and mirrored.
     """
     middle, scale = box[..., :2] + box[..., 2:] / 2, box[..., 2:] / policy.size
     half = policy.size / 2
@@ -144,8 +150,8 @@ _STORED = (
 )
 
 
-def upright_to_stored(orientation, height, width) -> tf.Tensor:
-    """The matrices (..., 3, 3) from the upright image to the stored one, whose size is height × width (floats)."""
+def upright_to_stored(orientation: Tensor, height: Tensor, width: Tensor) -> Tensor:
+    """Return the matrices (..., 3, 3) from the upright image to the stored one of height × width (floats)."""
     turn = tf.gather(tf.constant(_STORED, tf.float32), orientation - 1)
     (yy, yx), (xy, xx) = ((turn[..., i, 0], turn[..., i, 1]) for i in (0, 1))
     return _matrix((yy, yx, -tf.minimum(yy + yx, 0) * height), (xy, xx, -tf.minimum(xy + xx, 0) * width), (0, 0, 1))

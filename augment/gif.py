@@ -4,24 +4,26 @@
 its own, in whose palette the transparent colour is white (CompuServe, "GIF89a Specification", 1990).
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import tensorflow as tf
 
 from .header import checked, file_bytes, on_bytes
+from .tensors import Tensor
 
 _LARGEST = 2**29  # values of a decoded image, which is TensorFlow's own bound
 _EXTENSION, _FRAME, _END, _CONTROL = 0x21, 0x2C, 0x3B, 0xF9
 
 
 class _Frame(NamedTuple):
-    """Where the first frame is described.
+    """The description of the first frame.
 
-    data:        all bytes of the file, uint8, and zeros behind them.
-    at:          position of the frame's descriptor.
-    transparent: index of the transparent colour; -1 where there is none.
-    box:         (left, top, width, height) of the frame on the canvas.
-    canvas:      (height, width), large enough for the frame.
+    Attributes:
+        data: All bytes of the file, uint8, followed by zeros.
+        at: Position of the frame's descriptor.
+        transparent: Index of the transparent colour; -1 if there is none.
+        box: (left, top, width, height) of the frame on the canvas.
+        canvas: (height, width), large enough for the frame.
     """
 
     data: tf.Tensor
@@ -31,14 +33,14 @@ class _Frame(NamedTuple):
     canvas: tf.Tensor
 
 
-def _first_frame(content) -> _Frame:
-    """Walk over the extension blocks to the descriptor of the first frame."""
+def _first_frame(content: Tensor) -> _Frame:
+    """Skip the extension blocks, and return the description of the first frame."""
     data, end = file_bytes(content), tf.strings.length(content)
 
-    def goes_on(at, in_extension, transparent):
+    def goes_on(at: Tensor, in_extension: Tensor, transparent: Tensor) -> Tensor:
         return (at < end) & (in_extension | ((data[at] != _FRAME) & (data[at] != _END)))
 
-    def step(at, in_extension, transparent):
+    def step(at: Tensor, in_extension: Tensor, transparent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         byte, label, flags, index = tf.unstack(tf.cast(tf.gather(data, tf.constant([0, 1, 3, 6]) + at), tf.int32))
         begins = ~in_extension & tf.equal(byte, _EXTENSION)
         # Other bytes between blocks are skipped, as Pillow does.
@@ -54,26 +56,26 @@ def _first_frame(content) -> _Frame:
     return _Frame(data, at, transparent, box, canvas)
 
 
-def _numbers(data, at, count: int):
-    """The unsigned 16-bit numbers from position `at`."""
+def _numbers(data: Tensor, at: Tensor, count: int) -> Tensor:
+    """Return `count` unsigned 16-bit numbers from position `at`."""
     pairs = tf.cast(tf.reshape(data[at : at + 2 * count], (count, 2)), tf.int32)
     return pairs[:, 0] + 256 * pairs[:, 1]
 
 
-def _palette_bytes(flags):
-    """Length of the palette that a flags byte declares."""
+def _palette_bytes(flags: Tensor) -> Tensor:
+    """Return the length of the palette that a flags byte declares."""
     flags = tf.cast(flags, tf.int32)
     return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, flags % 8), 0)
 
 
 @on_bytes
-def gif_size(content) -> tf.Tensor:
-    """int32 (height, width) of GIF bytes: the canvas, enlarged where the first frame reaches beyond it."""
+def gif_size(content: Tensor) -> tf.Tensor:
+    """Return int32 (height, width) of GIF bytes: the canvas, enlarged if the first frame reaches beyond it."""
     return _first_frame(content).canvas
 
 
-def gif_variant(content) -> tf.Tensor:
-    """Name of the variant of GIF bytes that `decode_gif` does not read, as a string scalar; empty for others."""
+def gif_variant(content: Tensor) -> tf.Tensor:
+    """Return the name of the variant of GIF bytes that `decode_gif` does not read; empty for others."""
     data, at, *_ = _first_frame(content)
     bits = tf.cast(data[at + 10 + _palette_bytes(data[at + 9])], tf.int32)
     strange = tf.equal(data[at], _FRAME) & (bits > 8) & (bits <= 12)
@@ -81,11 +83,11 @@ def gif_variant(content) -> tf.Tensor:
 
 
 @on_bytes
-def decode_gif(content) -> tf.Tensor:
-    """uint8 RGB (height, width, 3) of the first frame of GIF bytes.
+def decode_gif(content: Tensor) -> tf.Tensor:
+    """Return uint8 RGB (height, width, 3) of the first frame of GIF bytes.
 
-    What the frame leaves free of the canvas is white where it has a transparent colour, else the first of its palette,
-    as in Pillow.
+    The rest of the canvas is white if the frame has a transparent colour, otherwise the first colour of its palette, as
+    in Pillow.
     """
     frame = _first_frame(content)
     values = 3 * tf.reduce_prod(tf.cast(frame.canvas, tf.int64))
@@ -97,8 +99,8 @@ def decode_gif(content) -> tf.Tensor:
     return tf.pad(picture - colour, around) + colour  # modulo 256
 
 
-def _alone(content, frame: _Frame):
-    """The pixels of the frame by itself, and the colour of what is free of the canvas."""
+def _alone(content: Tensor, frame: _Frame) -> tuple[Tensor, Tensor]:
+    """Return the pixels of the frame alone, and the colour of the rest of the canvas."""
     data, at = frame.data, frame.at
     own, common = _palette_bytes(data[at + 9]), _palette_bytes(data[10])
     place, length = tf.where(own > 0, at + 10, 13), tf.where(own > 0, own, common)
@@ -108,7 +110,8 @@ def _alone(content, frame: _Frame):
     clear = tf.equal(tf.range(256), frame.transparent)
     palette = tf.where(clear[:, None], tf.constant(255, tf.uint8), palette)
     sides = tf.strings.substr(content, at + 5, 4)
-    interlaced = tf.gather([b"\x87", b"\xc7"], tf.cast(data[at + 9], tf.int32) // 64 % 2)
+    flags = cast(Tensor, tf.cast(data[at + 9], tf.int32))  # TensorFlow's stubs lack %
+    interlaced = tf.gather([b"\x87", b"\xc7"], flags // 64 % 2)
     pieces = [
         "GIF89a", sides, bytes(3), ",", bytes(4), sides, interlaced, _joined(palette),
         _blocks(content, data, at + 10 + own), b"\x00;",
@@ -117,18 +120,18 @@ def _alone(content, frame: _Frame):
     return picture, tf.where(frame.transparent >= 0, tf.constant(255, tf.uint8), palette[0])
 
 
-def _blocks(content, data, begin):
-    """The compressed pixels from position `begin` without the empty block that ends them.
+def _blocks(content: Tensor, data: Tensor, begin: Tensor) -> Tensor:
+    """Return the compressed pixels from position `begin` without the empty block that ends them.
 
-    A last block that is shorter than it says is given its true length: it may hold all pixels nevertheless.
+    A last block that is shorter than declared gets its true length, because it may contain all pixels nevertheless.
     """
     end = tf.strings.length(content)
 
-    def is_whole(at):
+    def is_whole(at: Tensor) -> Tensor:
         length = tf.cast(data[tf.minimum(at, end)], tf.int32)
         return (length > 0) & (at + 1 + length <= end)
 
-    # Nearly all blocks have the length of the first one: these are passed over at once.
+    # Nearly all blocks have the length of the first one, and are skipped together.
     step = tf.cast(data[begin + 1], tf.int32) + 1
     alike = tf.equal(data[begin + 1 : end : step], data[begin + 1])
     count = tf.reduce_sum(tf.math.cumprod(tf.cast(alike, tf.int32)))
@@ -139,14 +142,14 @@ def _blocks(content, data, begin):
     return tf.strings.join([_part(content, begin, stop - begin), tf.where(rest > 0, last, "")])
 
 
-def _part(content, at, length):
-    """The bytes from position `at`, fewer than `length` at the end of the file."""
+def _part(content: Tensor, at: Tensor, length: Tensor) -> Tensor:
+    """Return the bytes from position `at`, fewer than `length` at the end of the file."""
     return tf.strings.substr(content, tf.minimum(at, tf.strings.length(content)), tf.maximum(length, 0))
 
 
 _CHARACTERS = [bytes([i]) for i in range(256)]
 
 
-def _joined(values):
-    """uint8 numbers as a string of bytes."""
+def _joined(values: Tensor) -> Tensor:
+    """Return uint8 numbers as a string of bytes."""
     return tf.strings.reduce_join(tf.gather(_CHARACTERS, tf.cast(tf.reshape(values, (-1,)), tf.int32)))

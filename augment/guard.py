@@ -1,9 +1,15 @@
-"""Reading examples in parallel so that a file that cannot be decoded is named in the error."""
+"""Read examples in parallel, and name a file that cannot be decoded in the error."""
 
 import os
 import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import tensorflow as tf
+
+from .source import Source, Stream
+from .tensors import Tensor
 
 BLOCK = 32  # examples; fewer would cost more an example, more would hold more files in memory
 PARALLEL_CALLS = 8 * (os.cpu_count() or 1)  # AUTOTUNE takes many batches to find as many, and cores idle meanwhile
@@ -13,85 +19,144 @@ _GRAPH_NOISE = (
 _ASSERTION = r"^.*?(?:assertion failed: \[|Summarized data: b')(.*?)['\]]?$"
 
 
-def guarded(
-    source, work, batch_size, *, epochs, arrange=None, finish=None, shapes=None, seed=0, shuffle=False, first=0
-):
-    """Batches of `work(image, label, epoch, index)` of every example, in order, computed in parallel.
+@dataclass(frozen=True, eq=False)
+class Order:
+    """The order in which the examples of a source are read.
 
-    With them, of `finish(*arrange(work(...), epoch, index))`: `arrange` computes on blocks of results at once what
-    would cost each image dozens of small operations. These two also see the blank result that marks the end of an
-    epoch, in which all numbers are one and all strings empty.
-
-    TensorFlow's decoders fail without saying on what. Here an example that fails is left out first; the gap in the
-    positions then tells which one it was, and it is read again to find out why.
-
-    source: `Source` or `Stream`.  epochs: dataset of one int64 scalar.  first: position to begin at.
-    shapes: to which the results are padded; default: they all have one shape.
-
-    Raises: tf.errors.InvalidArgumentError naming the example, when the dataset is iterated.
+    Attributes:
+        epochs: Dataset of one int64 scalar.
+        seed: Seed of the shuffling.
+        shuffle: Whether to shuffle.
+        first: Position to begin at.
     """
-    order = {"seed": seed, "shuffle": shuffle}
-    examples = source.examples(epochs, first=first, **order)
-    _, epoch, index, _, payload = examples.element_spec
 
-    def read(index, epoch, payload):
-        return work(*source.take(index, payload), epoch, index)
+    epochs: tf.data.Dataset
+    seed: int = 0
+    shuffle: bool = False
+    first: Tensor = 0
 
-    traced = tf.function(read, autograph=False).get_concrete_function(index, epoch, payload)
+    def examples(self, source: Source | Stream) -> tf.data.Dataset:
+        """Return `source.examples` in this order."""
+        return source.examples(self.epochs, seed=self.seed, shuffle=self.shuffle, first=self.first)
 
-    def block(position, epoch, end, item):
-        result, index = item
-        return position, epoch, end, arrange(result, epoch, index)
 
-    def attempt_to_finish(position, epoch, end, item):
-        return position, epoch, end, finish(*item)
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What to compute of an example, in one function or three.
 
-    def results(examples, read, kept=lambda dataset: dataset):
-        def attempt(position, epoch, index, end, payload):
-            result = tf.cond(end, lambda: _blank(traced.structured_outputs), lambda: read(index, epoch, payload))
-            return position, epoch, end, (result, index) if arrange else result
+    With `arrange` and `finish`, the result is `finish(*arrange(read(...), epoch, index))`: `arrange` computes on blocks
+    of results at once what would cost dozens of small operations for each image. Both also get the blank result that
+    marks the end of an epoch, in which all numbers are one and all strings are empty.
+
+    Attributes:
+        read: (image, label, epoch, index) → result.
+        arrange: (results, epochs, indices) → tuple, on blocks of results.
+        finish: The elements of that tuple, for one example → result.
+        shapes: Shapes to which the results are padded; default: all results have one shape.
+    """
+
+    read: Callable[..., Any]
+    arrange: Callable[..., Any] | None = None
+    finish: Callable[..., Any] | None = None
+    shapes: Any = None
+
+
+def guarded(source: Source | Stream, work: Work, order: Order, batch_size: int) -> tf.data.Dataset:
+    """Return batches of `work` on every example, in order, computed in parallel.
+
+    TensorFlow's decoders do not report which example fails. Therefore a failing example is left out first. The gap in
+    the positions then shows which one it was, and it is read again to find the reason.
+
+    Raises:
+        tf.errors.InvalidArgumentError: An example fails, when the dataset is iterated. The message names the example.
+    """
+    return _Guarded(source, work, order, batch_size).batches()
+
+
+class _Guarded:
+    def __init__(self, source: Source | Stream, work: Work, order: Order, batch_size: int):
+        self.source, self.work, self.order, self.batch_size = source, work, order, batch_size
+        self.examples = order.examples(source)
+        spec: Any = self.examples.element_spec
+        _, epoch, index, _, payload = spec
+
+        self.traced = tf.function(self._read, autograph=False).get_concrete_function(index, epoch, payload)
+
+    def _read(self, index: Tensor, epoch: Tensor, payload: Any) -> Any:
+        return self.work.read(*self.source.take(index, payload), epoch, index)
+
+    def batches(self) -> tf.data.Dataset:
+        found = self._results(self.examples, self.traced, lambda dataset: dataset.ignore_errors(log_warning=True))
+        shapes = self.work.shapes
+        if shapes is None:
+            shapes = tf.nest.map_structure(lambda spec: spec.shape, found.element_spec[-1])
+        batches = found.padded_batch(self.batch_size, ([], [], [], shapes)).enumerate()
+        return _mapped(batches.filter(tf.autograph.experimental.do_not_convert(self._check)), _without_end)
+
+    def _results(
+        self, examples: Any, read: Callable[..., Any], select: Callable[[Any], Any] = lambda dataset: dataset
+    ) -> Any:
+        """Return (position, epoch, end, result) of the examples; `select` is applied after each parallel part."""
+        work = self.work
+
+        def attempt(position: Tensor, epoch: Tensor, index: Tensor, end: Tensor, payload: Any) -> Any:
+            blank = lambda: _blank(self.traced.structured_outputs)  # noqa: E731
+            result = tf.cond(end, blank, lambda: read(index, epoch, payload))
+            return position, epoch, end, (result, index) if work.arrange else result
 
         in_order = {"num_parallel_calls": PARALLEL_CALLS, "deterministic": True}
-        attempted = kept(_mapped(examples, attempt, **in_order))
-        if arrange:
-            blocks = _mapped(attempted.batch(BLOCK), block).prefetch(1).unbatch()
-            attempted = kept(_mapped(blocks, attempt_to_finish, **in_order))
-        return attempted
+        attempted = select(_mapped(examples, attempt, **in_order))
+        arrange, finish = work.arrange, work.finish
+        if arrange is None or finish is None:
+            return attempted
 
-    def what_failed(position, epoch) -> str:
-        once = tf.data.Dataset.from_tensors(tf.constant(epoch))
-        example = source.examples(once, first=position, **order).take(1)
-        return _failure(source, example, lambda example: results(example, read), position)
+        def block(position: Tensor, epoch: Tensor, end: Tensor, item: Any) -> Any:
+            result, index = item
+            return position, epoch, end, arrange(result, epoch, index)
 
-    def arrived(number, batch):
+        def attempt_to_finish(position: Tensor, epoch: Tensor, end: Tensor, item: Any) -> Any:
+            return position, epoch, end, finish(*item)
+
+        blocks = _mapped(attempted.batch(BLOCK), block).prefetch(1).unbatch()
+        return select(_mapped(blocks, attempt_to_finish, **in_order))
+
+    def _check(self, number: Tensor, batch: Any) -> Tensor:
+        """Raise an error in the graph if an example of the batch is missing; return whether the epoch continues."""
         position, epoch, end, _ = batch
-        expected = first + number * batch_size + tf.range(tf.size(position, tf.int64))
+        expected = self.order.first + number * self.batch_size + tf.range(tf.size(position, tf.int64))
         missing = tf.not_equal(position, expected)
 
-        def complain():
-            # Without state, for datasets with state cannot be saved.
+        def complain() -> Any:
+            # Without state, because datasets with state cannot be saved.
             where = (expected[tf.argmax(missing)], epoch[0])
-            return tf.debugging.Assert(False, [tf.numpy_function(what_failed, where, tf.string, stateful=False)])
+            return tf.debugging.Assert(False, [tf.numpy_function(self._reason, where, tf.string, stateful=False)])
 
         tf.cond(tf.reduce_any(missing), complain, tf.no_op)
         return ~end[0]
 
-    def without_end(number, batch):
-        _, _, end, item = batch
-        count = tf.size(end) - tf.cast(end[-1], tf.int32)
-        return tf.nest.map_structure(lambda tensor: tensor[:count], item)
-
-    found = results(examples, traced, lambda dataset: dataset.ignore_errors(log_warning=True))
-    if shapes is None:
-        shapes = tf.nest.map_structure(lambda spec: spec.shape, found.element_spec[-1])
-    batches = found.padded_batch(batch_size, ([], [], [], shapes)).enumerate()
-    return _mapped(batches.filter(tf.autograph.experimental.do_not_convert(arrived)), without_end)
+    def _reason(self, position: Tensor, epoch: Tensor) -> str:
+        once = tf.data.Dataset.from_tensors(tf.constant(epoch))
+        example = replace(self.order, epochs=once, first=position).examples(self.source).take(1)
+        return _failure(self.source, example, lambda example: self._results(example, self._read), position)
 
 
-def _failure(source, example, results, position) -> str:
-    """What an example that failed is called, and why it fails: it is tried once more, alone.
+def _without_end(number: Tensor, batch: Any) -> Any:
+    """Return the results of a batch without the blank one that marks the end."""
+    _, _, end, item = batch
+    count = tf.size(end) - tf.cast(end[-1], tf.int32)
+    return tf.nest.map_structure(lambda tensor: tensor[:count], item)
 
-    example: dataset of that element of `source.examples`.  results: the pipeline that fails on it.
+
+def _failure(
+    source: Source | Stream, example: tf.data.Dataset, results: Callable[[tf.data.Dataset], Any], position: Tensor
+) -> str:
+    """Return the name of a failed example and the reason; the example is tried once more, alone.
+
+    Args:
+        source: where the example comes from.
+        example: dataset of that element of `source.examples`.
+        results: the pipeline that fails on it.
+        position: its position in the epoch.
     """
     options = tf.data.Options()
     options.threading.private_threadpool_size = 2  # the common threads may all wait for this answer
@@ -118,10 +183,10 @@ def _mapped(dataset, function, **options):
     return dataset.map(tf.autograph.experimental.do_not_convert(function), **options)
 
 
-def _blank(spec):
-    """Ones, for they are a possible size and orientation, and empty strings."""
+def _blank(spec: Any) -> Any:
+    """Return ones, which are a possible size and orientation, and empty strings."""
 
-    def blank(tensor):
+    def blank(tensor: Any) -> Tensor:
         shape = [n or 0 for n in tensor.shape]
         return tf.fill(shape, "") if tensor.dtype == tf.string else tf.ones(shape, tensor.dtype)
 

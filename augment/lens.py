@@ -1,13 +1,20 @@
-"""Radial lens distortion, a map of coordinates: it rides along in the one resample."""
+"""Radial lens distortion as a map of coordinates, so that the image is still sampled once."""
 
 import tensorflow as tf
 
+from .tensors import Tensor
 
-def distort(y, x, k1, size: int):
-    """(y, x) ↦ centre + (p − centre) · (1 + k1 r²), r the distance from the centre in half diagonals.
 
-    y, x: output pixel coordinates, broadcastable; k1 > 0 looks outward in the corners (barrel), k1 < 0 inward
-    (pincushion), 0 is the identity. One-parameter form of Brown 1966, "Decentering distortion of lenses".
+def distort(y: Tensor, x: Tensor, k1: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Map (y, x) ↦ centre + (p − centre) · (1 + k1 r²), r the distance from the centre in half diagonals.
+
+    This is the one-parameter form of Brown 1966, "Decentering distortion of lenses".
+
+    Args:
+        y: pixel coordinates of the output; broadcastable with x.
+        x: pixel coordinates of the output.
+        k1: > 0 for a barrel, whose corners show what lies farther outside; < 0 for a pincushion; 0 for the identity.
+        size: side of the output.
     """
     half = size / 2
     y, x = y - half, x - half
@@ -15,8 +22,11 @@ def distort(y, x, k1, size: int):
     return half + y * factor, half + x * factor
 
 
-def stretched(dy, dx, y, x, k1, size: int):
-    """The product of the row (dy, dx) with the Jacobian of `distort` at (y, x): (1 + k1 r²) I + k1 p pᵀ / half²."""
+def stretched(dy: Tensor, dx: Tensor, y: Tensor, x: Tensor, k1: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return the product of the row (dy, dx) with the Jacobian of `distort` at (y, x).
+
+    The Jacobian is (1 + k1 r²) I + k1 p pᵀ / half².
+    """
     half = size / 2
     y, x = (y - half) / half, (x - half) / half
     along = k1 * (dy * y + dx * x)

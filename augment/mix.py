@@ -1,24 +1,35 @@
-"""Mixing images of a batch, with labels of exactly the shares that were mixed; and erasing boxes."""
+"""Mix images of a batch, with labels in exactly the mixed shares, and erase boxes."""
 
 import math
+from typing import Any
 
 import tensorflow as tf
 
 from .draws import between, draw
 from .policy import Policy, PolicyError
+from .tensors import Tensor
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 
 
-def mix(images, labels, policy: Policy, uniform):
-    """MixUp or CutMix of every image with the one before it in the batch.
+def mix(images: Tensor, labels: Any, policy: Policy, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Mix every image with the one before it in the batch, by MixUp or CutMix.
 
-    images (batch, size, size, 3), labels (batch, classes) → the same shapes. With share w ~ Beta(a, a) of the partner:
+    With share w ~ Beta(a, a) of the partner:
 
         MixUp:   (1 − w) · image + w · partner                       Zhang et al. 2018, "mixup"
-        CutMix:  a box of area w at a random place, cut at the border, comes from the partner; w becomes the area really
-                 pasted                                                Yun et al. 2019, "CutMix"
+        CutMix:  a box of area w at a random place, cut at the border, comes from the partner; w becomes the area that
+                 was pasted                                            Yun et al. 2019, "CutMix"
         labels:  (1 − w) · label + w · partner's label
+
+    Args:
+        images: (batch, size, size, 3).
+        labels: (batch, classes).
+        policy: the parameters a.
+        uniform: (batch, slots), the images' draws.
+
+    Returns:
+        Mixed images and labels of the same shapes.
     """
     size = policy.size
     cut = _cuts(policy, uniform)
@@ -31,27 +42,28 @@ def mix(images, labels, policy: Policy, uniform):
     top, bottom, left, right = edges
     pasted = (bottom - top) * (right - left) / size**2
     weight = tf.where(cut, pasted, share)
-    mask = tf.where(cut[:, None, None], _box(top, bottom, left, right, size), share[:, None, None])[..., None]
+    mask: Tensor = tf.where(cut[:, None, None], _box(top, bottom, left, right, size), share[:, None, None])
+    mask = mask[..., None]
     mixed = images * (1 - mask) + tf.roll(images, 1, 0) * mask
     return mixed, labels * (1 - weight[:, None]) + tf.roll(labels, 1, 0) * weight[:, None]
 
 
-def _cuts(policy, uniform):
-    """Which images of the batch take CutMix; the others take MixUp."""
+def _cuts(policy: Policy, uniform: Tensor) -> Tensor:
+    """Return which images of the batch get CutMix; the others get MixUp."""
     chance = 0.5 if policy.mixup and policy.cutmix else float(policy.cutmix > 0)
     return draw(uniform, "mix_kind") < chance
 
 
-def _box(top, bottom, left, right, size: int):
-    """(batch, size, size) float32, 1 inside rows top..bottom and columns left..right (batch,), 0 outside."""
+def _box(top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, size: int) -> Tensor:
+    """Return (batch, size, size) float32, 1 inside rows top..bottom and columns left..right (batch,), 0 outside."""
     at = tf.range(size, dtype=tf.float32)
     rows = (at >= top[:, None]) & (at < bottom[:, None])
     columns = (at >= left[:, None]) & (at < right[:, None])
     return tf.cast(rows[:, :, None] & columns[:, None, :], tf.float32)
 
 
-def beta_quantile(a, probability) -> tf.Tensor:
-    """Quantiles of Beta(a, a) (batch,), by bisection of the incomplete beta function to 2^-24."""
+def beta_quantile(a: Tensor, probability: Tensor) -> Tensor:
+    """Return quantiles of Beta(a, a) (batch,), by bisection of the incomplete beta function to 2^-24."""
     a = tf.cast(a, tf.float32) + tf.zeros_like(probability)
     low, high = tf.zeros_like(probability), tf.ones_like(probability)
     for _ in range(24):
@@ -61,11 +73,12 @@ def beta_quantile(a, probability) -> tf.Tensor:
     return (low + high) / 2
 
 
-def soft_labels(labels, classes: int | None) -> tf.Tensor:
-    """(batch, classes) float32 of integer labels (batch,) or (batch, 1); one-hot or soft rows stay as they are.
+def soft_labels(labels: Any, classes: int | None) -> Tensor:
+    """Return (batch, classes) float32 of integer labels (batch,) or (batch, 1); one-hot or soft rows do not change.
 
-    Raises: PolicyError where integers come without the number of classes, or rows have another width;
-        tf.errors.InvalidArgumentError, when it is run, for integers outside of 0..classes-1.
+    Raises:
+        PolicyError: The number of classes is unknown, or rows have another width.
+        tf.errors.InvalidArgumentError: An integer is outside 0..classes-1, when the graph runs.
     """
     countable = labels.dtype.is_integer or labels.dtype.is_bool
     if labels.shape.rank == 2 and labels.dtype.is_integer and labels.shape[1] == 1:
@@ -83,15 +96,15 @@ def soft_labels(labels, classes: int | None) -> tf.Tensor:
     wide = tf.cast(labels, tf.int64)
     wrong = (wide < 0) | (wide >= classes)
     label = wide[tf.argmax(wrong)] if labels.shape[0] != 0 else -1
-    told = [f"a label is no class of 0..{classes - 1} (classes = {classes}):", label]
-    with tf.control_dependencies([tf.debugging.Assert(~tf.reduce_any(wrong), told)]):
+    message = [f"a label is not a class of 0..{classes - 1} (classes = {classes}):", label]
+    with tf.control_dependencies([tf.debugging.Assert(~tf.reduce_any(wrong), message)]):
         return tf.one_hot(wide, classes)
 
 
-def erase(images, policy: Policy, uniform) -> tf.Tensor:
-    """Random erasing (Zhong et al. 2020): with probability `policy.erase` a box of 2-33 % of the area gets one colour.
+def erase(images: Tensor, policy: Policy, uniform: Tensor) -> Tensor:
+    """Erase a box of 2-33 % of the area with probability `policy.erase` (random erasing, Zhong et al. 2020).
 
-    Width / height of the box is log-uniform in [0.3, 3.3], clipped to the image.
+    The box gets one colour. Its width / height is log-uniform in [0.3, 3.3], clipped to the image.
     """
     size = policy.size
     root_area = tf.sqrt(between(uniform, "erase_area", (0.02, 0.33))) * size

@@ -1,6 +1,7 @@
-"""Crops for averaging at test time, as boxes that are fixed beforehand."""
+"""Fixed crops of an image, for averaging predictions at test time."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
@@ -8,34 +9,38 @@ from .cache import decode_for
 from .geometry import centre_corner, resized_size
 from .policy import Policy, PolicyError
 from .region import as_rgb
+from .tensors import Tensor
 
-_LONGEST = 8  # times the short side
+_LONGEST = 8  # largest long side, as a multiple of the short side
 _CORNERS = ((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))  # the centre first, then the corners
 
 
 @dataclass(frozen=True)
 class CropGrid:
-    """The crops of `multicrop`: call it with one image to get them, `boxes` to see where they lie.
+    """The crops of `multicrop`: call it with one image to get them; `boxes` returns their places.
 
-    scales: short sides in pixels.  size: side of a crop.  crops: per scale, 1, 5 or 10.
+    Attributes:
+        scales: Short sides in pixels.
+        crops: Number of crops per scale, 1, 5 or 10.
+        size: Side of a crop.
     """
 
     scales: tuple[int, ...]
     crops: int
     size: int
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.scales) * self.crops
 
     @property
     def policy(self) -> Policy:
-        """The finest of the scales as a policy, which says how much of a large photo has to be decoded."""
+        """The finest of the scales as a policy, which determines the resolution at which a large photo is decoded."""
         return Policy(size=self.size, short_side=(min(self.scales), max(self.scales)), flip=0.0, pca=0.0, centre=True)
 
-    def boxes(self, height, width) -> tf.Tensor:
-        """float32 (crops, 4) of (top, left, height, width) in an image of that size; a negative width mirrors.
+    def boxes(self, height: Tensor, width: Tensor) -> Tensor:
+        """Return float32 (crops, 4) of (top, left, height, width) in an image of that size; a negative width mirrors.
 
-        They are in the order of `scales`; at each scale the centre, then the corners, then the mirror images of these.
+        They are in the order of `scales`; at each scale the centre comes first, then the corners, then mirror images.
         """
         whole = tf.cast(tf.stack([height, width]), tf.float32)
         rows = []
@@ -48,17 +53,17 @@ class CropGrid:
                 rows.append(tf.stack([top, left + wide, high, -wide] if mirrored else [top, left, high, wide]))
         return tf.stack(rows)
 
-    def open(self, image) -> tf.Tensor:
-        """RGB pixels (height, width, 3) of encoded bytes, decoded as finely as the scales need, or of pixels."""
+    def open(self, image: Tensor) -> Tensor:
+        """Return RGB pixels (height, width, 3) of pixels, or of bytes decoded only as finely as the scales need."""
         image = tf.convert_to_tensor(image)
         return decode_for(image, self.policy) if image.dtype == tf.string else as_rgb(image)
 
-    def __call__(self, image) -> tf.Tensor:
-        """float32 (crops, size, size, 3) of 0..255 of encoded bytes or pixels (height, width, 1 | 3 | 4).
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return float32 (crops, size, size, 3) of 0..255 of encoded bytes or pixels (height, width, 1 | 3 | 4).
 
-        Crops are slices of the image that was resized with antialiasing, of which no more is computed than they show:
-        memory is bounded by their number, however elongated the image. In tf.data: `dataset.map(lambda image, label:
-        (grid(image), label))`; in an exported graph likewise.
+        Crops are slices of the image resized with antialiasing. Only the visible part is computed, so their number
+        bounds the memory, even for very elongated images. In tf.data and exported graphs, use
+        `dataset.map(lambda image, label: (grid(image), label))`.
         """
         image = self.open(image)
         height, width = tf.unstack(tf.shape(image)[:2])
@@ -68,15 +73,15 @@ class CropGrid:
             rows += [crops, tf.reverse(crops, [2])] if self.crops == 10 else [crops]
         return tf.ensure_shape(tf.concat(rows, 0), (len(self), self.size, self.size, 3))
 
-    def _slices(self, image, resized):
-        """(crops, size, size, 3), the centre and the corners of the image as if resized to (height, width)."""
+    def _slices(self, image: Tensor, resized: Tensor) -> Tensor:
+        """Return (crops, size, size, 3), the centre and the corners of the image as if resized to (height, width)."""
         places = _CORNERS[: min(self.crops, 5)]
         corners = [tf.cast(self._corner(at, tf.cast(resized, tf.float32)), tf.int32) for at in places]
 
-        def one_by_one():
+        def one_by_one() -> Tensor:
             return tf.stack([resized_window(image, resized, corner, (self.size, self.size)) for corner in corners])
 
-        def from_the_whole():
+        def from_the_whole() -> Tensor:
             whole = tf.image.resize(image, resized, antialias=True)
             slices = [whole[top : top + self.size, left : left + self.size] for top, left in map(tf.unstack, corners)]
             return tf.stack(slices)
@@ -84,23 +89,27 @@ class CropGrid:
         larger = tf.reduce_prod(tf.cast(resized, tf.float32)) > len(places) * self.size**2
         return tf.cond(larger, one_by_one, from_the_whole)
 
-    def _places(self):
+    def _places(self) -> list[tuple[tuple[float, float], bool]]:
         corners = _CORNERS[: min(self.crops, 5)]
         return [(at, mirrored) for mirrored in ((False, True) if self.crops == 10 else (False,)) for at in corners]
 
-    def _corner(self, at, resized):
+    def _corner(self, at: Tensor, resized: Tensor) -> Tensor:
         return centre_corner(resized, self.size) if at == _CORNERS[0] else (resized - self.size) * at
 
-    def _resized(self, height, width, scale):
+    def _resized(self, height: Tensor, width: Tensor, scale: Tensor) -> Tensor:
         return tf.cast(resized_size(height, width, scale), tf.int32)
 
 
-def whole(image, scale: int, multiple: int = 1) -> tf.Tensor:
-    """float32 RGB pixels of the whole image (height, width, 1 | 3 | 4), its short side antialiased to `scale` pixels.
+def whole(image: Tensor, scale: int, multiple: int = 1) -> Tensor:
+    """Return float32 RGB of the whole image (height, width, 1 | 3 | 4), with its short side resized to `scale` pixels.
 
-    The long side is rounded to a multiple of `multiple` pixels, so that photos of one camera make one batch. Of images
-    more than 8 times as long as wide only the middle is seen, as long as 8 times the width: 1 × 5,000 pixels would make
-    224 × 1,120,000.
+    Images more than 8 times as long as wide are cut to the middle of 8 times the width, because 1 × 5,000 pixels would
+    become 224 × 1,120,000.
+
+    Args:
+        image: pixels.
+        scale: the short side.
+        multiple: the long side is rounded to a multiple of it, so that photos of one camera can be batched.
     """
     image = as_rgb(tf.convert_to_tensor(image))
     sides = tf.cast(tf.shape(image)[:2], tf.float32)
@@ -112,10 +121,10 @@ def whole(image, scale: int, multiple: int = 1) -> tf.Tensor:
     return resized_window(image, size, (size - shown) // 2, shown)
 
 
-def resized_window(image, resized, corner, size) -> tf.Tensor:
-    """The window of `size` pixels at `corner` of tf.image.resize(image, resized, antialias=True), and nothing else.
+def resized_window(image: Tensor, resized: Tensor, corner: Tensor, size: Any) -> Tensor:
+    """Return the window of `size` pixels at `corner` of tf.image.resize(image, resized, antialias=True).
 
-    All are (height, width) or (y, x), int32.
+    Only that window is computed. All arguments are (height, width) or (y, x), int32.
     """
     whole, corner, size = tf.shape(image)[:2], tf.cast(corner, tf.float32), tf.convert_to_tensor(size)
     scale = tf.cast(resized, tf.float32) / tf.cast(whole, tf.float32)
@@ -129,17 +138,20 @@ def resized_window(image, resized, corner, size) -> tf.Tensor:
     )[0]
 
 
-def multicrop(scales=(224,), crops: int = 10, size: int = 224) -> CropGrid:
-    """The crops whose predictions are averaged at test time (Krizhevsky et al. 2012; He et al. 2016).
+def multicrop(scales: Any = (224,), crops: int = 10, size: int = 224) -> CropGrid:
+    """Return the crops whose predictions are averaged at test time (Krizhevsky et al. 2012; He et al. 2016).
 
-    scales: short sides to which an image is scaled; ResNet's are (224, 256, 384, 480, 640).
-    crops:  at each scale 1 (the centre), 5 (and the four corners) or 10 (and their mirror images).
-    size:   side of a crop, pixels.
+    Args:
+        scales: short sides to which an image is scaled; ResNet's are (224, 256, 384, 480, 640).
+        crops: number at each scale: 1 (the centre), 5 (and the four corners) or 10 (and their mirror images).
+        size: side of a crop in pixels.
 
-    Raises: PolicyError for another number of crops and for scales smaller than a crop.
+    Raises:
+        PolicyError: `crops` is another number, or a scale is smaller than a crop.
 
-    >>> grid = augment.multicrop((224, 256, 384, 480, 640), crops=10)
-    >>> probabilities = model.predict(grid(encoded_bytes)).mean(axis=0)
+    Example:
+        >>> grid = augment.multicrop((224, 256, 384, 480, 640), crops=10)
+        >>> probabilities = model.predict(grid(encoded_bytes)).mean(axis=0)
     """
     scales = tuple(scales) if isinstance(scales, tuple | list) else (scales,)
     if crops not in (1, 5, 10):

@@ -1,31 +1,36 @@
 """Principal components of all RGB pixels of a dataset, for the colour offset of Krizhevsky et al. 2012 (AlexNet)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from .decode import decode
-from .guard import guarded
+from .guard import Order, Work, guarded
 from .pixel_range import range_fault
 from .policy import PolicyError
 from .region import as_rgb
 from .source import as_source
+from .tensors import Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class PCA:
     """Mean and principal components of RGB pixels scaled to 0..1.
 
-    mean: (3,).  eigenvalues: (3,) variances, descending.  eigenvectors: (3, 3), component i is column i.
+    Attributes:
+        mean: (3,).
+        eigenvalues: (3,), variances in descending order.
+        eigenvectors: (3, 3); component i is column i.
     """
 
     mean: np.ndarray
     eigenvalues: np.ndarray
     eigenvectors: np.ndarray
 
-    def offsets(self, alpha) -> tf.Tensor:
-        """Σ αᵢ λᵢ pᵢ in units of 0..255: (..., 3) of alpha (..., 3)."""
+    def offsets(self, alpha: Tensor) -> Tensor:
+        """Return Σ αᵢ λᵢ pᵢ in units of 0..255, (..., 3), of alpha (..., 3)."""
         directions = 255 * self.eigenvectors * self.eigenvalues
         return tf.linalg.matvec(tf.constant(directions, tf.float32), alpha)
 
@@ -37,18 +42,22 @@ IMAGENET_PCA = PCA(
 )
 
 
-def fit_pca(dataset) -> PCA:
-    """Principal components of all RGB pixels of a dataset, in one pass and constant memory.
+def fit_pca(dataset: Any) -> PCA:
+    """Return the principal components of all RGB pixels of a dataset, in one pass and constant memory.
 
-    dataset: as for `pipeline`.
+    Args:
+        dataset: as for `pipeline`.
 
-    Raises: tf.errors.InvalidArgumentError naming an example that cannot be decoded or is not in 0..255; ValueError for
-        no pixels at all; PolicyError for floats of 0..1.
+    Raises:
+        tf.errors.InvalidArgumentError: An example cannot be decoded or is not in 0..255. The message names it.
+        ValueError: There are no pixels.
+        PolicyError: The images are floats in 0..1.
 
-    >>> augment.pipeline(dataset, augment.Policy(pca=0.1), batch_size=64, pca=augment.fit_pca(dataset))
+    Example:
+        >>> augment.pipeline(dataset, augment.Policy(pca=0.1), batch_size=64, pca=augment.fit_pca(dataset))
     """
 
-    def moments(image, label, epoch, index):
+    def moments(image: Tensor, label: Any, epoch: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         image = tf.convert_to_tensor(image)
         pixels = decode(image) if image.dtype == tf.string else as_rgb(image)
         pixels = tf.reshape(tf.cast(pixels, tf.float64), (-1, 3)) / 255
@@ -56,9 +65,9 @@ def fit_pca(dataset) -> PCA:
         return count, tf.reduce_sum(pixels, 0), tf.matmul(pixels, pixels, transpose_a=True)
 
     once = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64))
-    zero = (tf.zeros((), tf.float64), tf.zeros(3, tf.float64), tf.zeros((3, 3), tf.float64))
+    zero: Any = (tf.zeros((), tf.float64), tf.zeros(3, tf.float64), tf.zeros((3, 3), tf.float64))
     source = as_source(dataset)
-    batches = guarded(source, moments, 16, epochs=once)
+    batches = guarded(source, Work(moments), Order(once), batch_size=16)
     sums = batches.reduce(
         zero, lambda sums, more: tuple(a + tf.reduce_sum(b, 0) for a, b in zip(sums, more, strict=True))
     )

@@ -1,79 +1,141 @@
-"""From encoded bytes or pixels to augmented batches; every draw is a function of (seed, epoch, example index)."""
+"""Turn encoded bytes or pixels into augmented batches; every draw is a function of (seed, epoch, example index)."""
 
 import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import tensorflow as tf
 
 from . import color
 from .cache import Cache
 from .draws import SLOTS, uniforms
-from .guard import guarded
+from .guard import Order, Work, guarded
 from .mix import erase, mix, soft_labels
 from .pca import IMAGENET_PCA, PCA
 from .pixel_range import check_images, checked_batch
 from .policy import Policy, PolicyError
-from .region import Region, capacity, cut_out, fetch, open_image, pixel_type, plan
+from .region import Cut, Opened, Region, capacity, cut_out, fetch, open_image, pixel_type, plan
 from .resample import resample
-from .source import Shard, as_source
+from .source import Shard, Source, Stream, as_source
+from .tensors import Tensor
 
 
-def pipeline(dataset, policy: Policy, *, batch_size, seed=0, epoch=0, pca=None, classes=None, cache=None, shuffle=True):
-    """Augmented batches for `model.fit`: a tf.data.Dataset of (float32 images 0..255, labels).
+def pipeline(
+    dataset: Any,
+    policy: Policy,
+    *,
+    batch_size: int,
+    seed: int = 0,
+    epoch: Tensor = 0,
+    pca: PCA | None = None,
+    classes: int | None = None,
+    cache: Cache | str | None = None,
+    shuffle: bool = True,
+) -> tf.data.Dataset:
+    """Return augmented batches for `model.fit`: a tf.data.Dataset of (float32 images 0..255, labels).
 
-    Each pass over it is the next epoch, beginning with `epoch`. What an example looks like is a function of (seed,
-    epoch, its index) alone, but for mixing, whose partner is the neighbour in the batch: a new pipeline with epoch=k
-    repeats epoch k of an old one bit for bit, given the same machine and batch size. Another batch size or shard
-    rounds differently, by at most 0.05 of 255. Its iterators hold a counter and cannot be saved by
-    tf.train.Checkpoint; a run that is resumed goes on with `epoch(…, epoch=k, first_batch=n)`.
+    Each pass over it is the next epoch, beginning with `epoch`. The augmentation of an example only depends on (seed,
+    epoch, its index), except for mixing, whose partner is the neighbour in the batch. A new pipeline with epoch=k
+    repeats epoch k of an old one bit for bit, with the same machine and batch size. Another batch size or shard
+    rounds differently, by at most 0.05 of 255. Its iterators contain a counter, and tf.train.Checkpoint cannot save
+    them; a resumed run continues with `epoch(…, epoch=k, first_batch=n)`.
 
-    dataset: (images, labels) arrays, an `augment.Source` (both shuffled as a whole), or a tf.data.Dataset of (encoded
-        bytes | image (height, width, 1|3|4), label), not batched, shuffled through a buffer of 1,024 examples.
-    pca:     what `fit_pca(dataset)` found; default: ImageNet's.
-    classes: number of classes; needed where the policy mixes integer labels, which then come out as (batch, classes).
-    cache:   None; "decoded" keeps decoded images on disk from the first epoch on; or an `augment.Cache`. For encoded
-        bytes only.
+    A truncated JPEG only fails if the crop reaches the missing part, so it may pass for epochs. `recipes.audit` finds
+    such files beforehand.
 
-    Raises: PolicyError here, also for arrays that are not in 0..255; tf.errors.InvalidArgumentError, while iterating,
-        naming the example that cannot be decoded or is not in 0..255, and for labels that are no class where the policy
-        mixes. A truncated JPEG fails only where the crop reaches what is missing, so it may pass for epochs:
-        `recipes.audit` finds such files beforehand.
+    Args:
+        dataset: (images, labels) arrays, an `augment.Source` (both shuffled as a whole), or a tf.data.Dataset of
+            (encoded bytes | image (height, width, 1|3|4), label), not batched, shuffled through a buffer of 1,024
+            examples.
+        policy: the augmentation.
+        batch_size: examples per batch.
+        seed: seed of all draws and of the shuffling.
+        epoch: number of the first epoch.
+        pca: the result of `fit_pca(dataset)`; default: ImageNet's.
+        classes: number of classes. It is required if the policy mixes integer labels, which become (batch, classes).
+        cache: None, "decoded" to store decoded images on disk from the first epoch on, or an `augment.Cache`. Only for
+            encoded bytes.
+        shuffle: shuffle the examples.
 
-    >>> model.fit(augment.pipeline((images, labels), augment.Policy.light(), batch_size=64), epochs=10)
+    Raises:
+        PolicyError: The arguments do not fit together, or arrays are not in 0..255.
+        tf.errors.InvalidArgumentError: While iterating, an example cannot be decoded or is not in 0..255 (the message
+            names it), or a label is not a class and the policy mixes.
+
+    Example:
+        >>> model.fit(augment.pipeline((images, labels), augment.Policy.light(), batch_size=64), epochs=10)
     """
     with tf.device("CPU:0"):
         counter = tf.Variable(epoch, dtype=tf.int64, trainable=False)
     epochs = tf.data.Dataset.from_tensors(0).map(lambda _: counter.assign_add(1) - 1)
-    return _batches(as_source(dataset), policy, epochs, batch_size, seed, 0, shuffle, pca, classes, cache)
+    source = as_source(dataset)
+    image_type = source.element_spec[0].dtype
+    augmentation = _Augmentation(
+        policy, seed, image_type, pca or IMAGENET_PCA, classes, _opened_cache(cache, image_type), lead=0
+    )
+    return _batches(source, Order(epochs, seed, shuffle), batch_size, 0, augmentation)
 
 
 def epoch(
-    dataset, policy: Policy, *, batch_size, seed=0, epoch=0, shuffle=True, first_batch=0, pca=None, classes=None,
-    shard=(0, 1),
-):  # fmt: skip
-    """One epoch of `pipeline`, from batch `first_batch` on: the same batches, in a dataset that has no state.
+    dataset: Any,
+    policy: Policy,
+    *,
+    batch_size: int,
+    seed: int = 0,
+    epoch: Tensor = 0,
+    shuffle: bool = True,
+    first_batch: Tensor = 0,
+    pca: PCA | None = None,
+    classes: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """Return one epoch of `pipeline`, from batch `first_batch` on: the same batches, in a dataset without state.
 
-    epoch and first_batch may be tensors: a resumed run begins at any batch of any epoch without decoding what comes
-    before it.
+    A resumed run can begin at any batch of any epoch without decoding earlier examples.
 
-    shard: (index, count): of every batch the slice that `numpy.array_split(batch, count)[index]` is, but for rounding
-        (at most 0.05 of 255), for one of several machines; nothing but that is decoded, and where images are mixed the
-        one before it. A last batch that leaves nothing for the slice is not there. For a dataset with random access.
+    Args:
+        dataset: see `pipeline`.
+        policy: see `pipeline`.
+        batch_size: see `pipeline`.
+        seed: see `pipeline`.
+        epoch: number of the epoch; may be a tensor.
+        shuffle: see `pipeline`.
+        first_batch: number of the first batch; may be a tensor.
+        pca: see `pipeline`.
+        classes: see `pipeline`.
+        shard: (index, count), for one of several machines: return the slice `numpy.array_split(batch, count)[index]` of
+            every batch, up to rounding (at most 0.05 of 255). Only the slice is decoded, and, if images are mixed, the
+            example before it. If the last batch has no example for the slice, it is missing. The dataset must have
+            random access.
+
+    Raises:
+        PolicyError: See `pipeline`; also if the dataset cannot be sharded.
+        tf.errors.InvalidArgumentError: See `pipeline`.
     """
     epochs = tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64))
-    source = as_source(dataset)
+    source, lead = as_source(dataset), 0
     if shard != (0, 1):
-        source = Shard.of(source, batch_size, shard, lead=int(policy.mixes))
+        lead = int(policy.mixes)
+        source = Shard.of(source, batch_size, shard, lead=lead)
         batch_size = source.width
-    return _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca, classes, None)
+    image_type = source.element_spec[0].dtype
+    augmentation = _Augmentation(policy, seed, image_type, pca or IMAGENET_PCA, classes, cache=None, lead=lead)
+    return _batches(source, Order(epochs, seed, shuffle), batch_size, first_batch, augmentation)
 
 
-def apply(images, policy: Policy, *, seed: int) -> tf.Tensor:
-    """float32 (batch, size, size, 3) of a batch (batch, height, width, 1|3|4) in memory, in epoch 0 of that seed.
+def apply(images: Tensor, policy: Policy, *, seed: int) -> Tensor:
+    """Augment a batch (batch, height, width, 1|3|4) in memory, as in epoch 0 of that seed.
 
-    Raises: PolicyError for a policy that mixes, for there are no labels to mix, and for values that are not in 0..255.
+    Returns:
+        float32 (batch, size, size, 3).
 
-    >>> augment.apply(images, augment.Policy(size=96, short_side=(96, 128), rotate=10), seed=1)
+    Raises:
+        PolicyError: The policy mixes, which needs labels, or values are not in 0..255.
+
+    Example:
+        >>> augment.apply(images, augment.Policy(size=96, short_side=(96, 128), rotate=10), seed=1)
     """
     images = tf.convert_to_tensor(images)
     if policy.mixes:
@@ -89,11 +151,11 @@ def apply(images, policy: Policy, *, seed: int) -> tf.Tensor:
 
 
 @lru_cache(maxsize=64)
-def _applied(policy: Policy):
-    """`apply` of that policy, traced once and not at every call."""
+def _applied(policy: Policy) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return `apply` of that policy, traced only once."""
 
-    def whole(images, seed):
-        def prepare(index, image):
+    def whole(images: Tensor, seed: int) -> Tensor:
+        def prepare(index: Tensor, image: Tensor) -> tuple[Region, Tensor]:
             uniform = uniforms(seed, 0, index)
             return fetch(image, policy, uniform), uniform
 
@@ -106,12 +168,13 @@ def _applied(policy: Policy):
     return tf.function(whole, autograph=False)
 
 
-def centre_crop(image, policy: Policy) -> tf.Tensor:
-    """What a policy without noise, such as `Policy.none()`, makes of bytes or pixels; fit for exported graphs.
+def centre_crop(image: Tensor, policy: Policy) -> Tensor:
+    """Apply a policy without noise, such as `Policy.none()`, to bytes or pixels, also in exported graphs.
 
-    Ranges give their middle.
+    The middle of each range is used.
 
-    Raises: PolicyError for a policy with `extra`, which draws its own noise.
+    Raises:
+        PolicyError: The policy has `extra`, which draws its own noise.
     """
     if policy.extra is not None:
         raise PolicyError("centre_crop is without noise; use dataclasses.replace(policy, extra=None), or apply")
@@ -120,10 +183,10 @@ def centre_crop(image, policy: Policy) -> tf.Tensor:
     return render(tf.nest.map_structure(lambda t: t[None], region), uniform[None], policy, IMAGENET_PCA)[0]
 
 
-def render(region, uniform, policy: Policy, pca: PCA, compiled: bool = False) -> tf.Tensor:
-    """float32 (batch, size, size, 3) of 0..255 of a batch of regions: one resample, one colour matrix."""
+def render(region: Region, uniform: Tensor, policy: Policy, pca: PCA, compiled: bool = False) -> Tensor:
+    """Return float32 (batch, size, size, 3) of 0..255 of a batch of regions: one resample, one colour matrix."""
 
-    def finish(images, uniform):
+    def finish(images: Tensor, uniform: Tensor) -> Any:
         if policy.colours:
             mean = color.mean(images) if policy.range("contrast") != (1, 1) else tf.zeros(3)
             images = color.apply(images, color.draw_matrix(policy, uniform, mean, pca))
@@ -135,81 +198,110 @@ def render(region, uniform, policy: Policy, pca: PCA, compiled: bool = False) ->
 
 
 @lru_cache(maxsize=64)
-def _compiled(policy: Policy, pca: PCA):
-    """`render` as XLA kernels, shared by all pipelines of that policy."""
+def _compiled(policy: Policy, pca: PCA) -> Callable[[Region, Tensor], Tensor]:
+    """Return `render` as XLA kernels, shared by all pipelines of that policy."""
     return tf.function(lambda region, uniform: render(region, uniform, policy, pca, compiled=True), autograph=False)
 
 
-def _rendered(region, uniform, policy, pca):
+def _rendered(region: Region, uniform: Tensor, policy: Policy, pca: PCA) -> Tensor:
     images = _compiled(policy, pca)(region, uniform)
     return with_extra(images, policy)
 
 
-def _in_range(region, image_type: tf.DType) -> Region:
-    """Return regions of a batch whose images' values are floats only if those are not of 0..1."""
+def _in_range(region: Region, image_type: tf.DType) -> Region:
+    """Return the regions of a batch after checking that floating-point values are not in 0..1."""
     return region._replace(pixels=checked_batch(region.pixels)) if image_type.is_floating else region
 
 
-def with_extra(images, policy: Policy) -> tf.Tensor:
-    """`policy.extra` of images (batch, size, size, 3), in training mode where it knows one."""
+def with_extra(images: Tensor, policy: Policy) -> Tensor:
+    """Apply `policy.extra` to images (batch, size, size, 3), in training mode if it has one."""
     if policy.extra is not None:
-        known = inspect.signature(getattr(policy.extra, "call", policy.extra)).parameters
-        mode = {"training": True} if "training" in known else {}
+        parameters = inspect.signature(getattr(policy.extra, "call", policy.extra)).parameters
+        mode = {"training": True} if "training" in parameters else {}
         images = tf.cast(policy.extra(images, **mode), tf.float32)
     return tf.ensure_shape(images, (None, policy.size, policy.size, 3))
 
 
-def _shapes(policy):
-    """Of (region, draws) in batches: all regions have one shape, the one that the compiled kernels see."""
+def _shapes(policy: Policy) -> tuple[Region, tuple[int]]:
+    """Return the shapes of (region, draws) in batches: one shape for all regions, so that kernels compile once."""
     return Region(capacity(policy), (3, 2), (2, 3)), (len(SLOTS),)
 
 
-def _batches(source, policy, epochs, batch_size, seed, first_batch, shuffle, pca, classes, cache):
+@dataclass(frozen=True, eq=False)
+class _Augmentation:
+    """The functions that turn one example, and then a batch, into augmented images.
+
+    Attributes:
+        policy: What to do.
+        seed: Seed of the draws.
+        image_type: The type of the dataset's images: encoded bytes or pixels.
+        pca: The principal components of the colour offset.
+        classes: The number of classes, for mixing.
+        cache: Where decoded images are stored, or None.
+        lead: The number of examples at the start of a batch that only serve for mixing.
+    """
+
+    policy: Policy
+    seed: int
+    image_type: tf.DType
+    pca: PCA
+    classes: int | None
+    cache: Cache | None
+    lead: int
+
+    def open(self, image: Tensor, label: Any, epoch: Tensor, index: Tensor) -> tuple[Opened, Any]:
+        return open_image(image) if self.cache is None else self.cache.open(image, self.policy), label
+
+    def plan(self, opened_and_label: tuple[Opened, Any], epoch: Tensor, index: Tensor) -> tuple[Any, ...]:
+        opened, label = opened_and_label
+        uniform = uniforms(self.seed, epoch, index)
+        return *plan(self.policy, uniform, opened), uniform, label
+
+    def load(self, cut: Cut, frame: Tensor, matrix: Tensor, uniform: Tensor, label: Any) -> tuple[Region, Tensor, Any]:
+        unpack = None if self.cache is None else self.cache.unpack
+        pixels = cut_out(cut, self.policy, pixel_type(self.image_type), unpack)
+        return Region(pixels, frame, matrix), uniform, label
+
+    def finish(self, region: Region, uniform: Tensor, labels: Any) -> tuple[Tensor, Any]:
+        images = _rendered(_in_range(region, self.image_type), uniform, self.policy, self.pca)
+        if not self.policy.mixes:
+            return images, labels
+        images, labels = mix(images, soft_labels(labels, self.classes), self.policy, uniform)
+        return images[self.lead :], labels[self.lead :]
+
+
+def _batches(
+    source: Source | Stream, order: Order, batch_size: int, first_batch: Tensor, augmentation: _Augmentation
+) -> tf.data.Dataset:
     if batch_size < 1:
         raise PolicyError(f"batch_size is {batch_size}; expected at least 1")
-    if cache not in (None, "decoded") and not isinstance(cache, Cache):
-        raise PolicyError(f'cache is {cache!r}; expected None, "decoded" or an augment.Cache')
-    image, labels = source.element_spec
-    dtype, cached = pixel_type(image.dtype), cache is not None
-    if cached and image.dtype != tf.string:
-        raise PolicyError(
-            f"cache is {cache!r}, but the dataset yields pixels ({image.dtype.name}), which are decoded already; leave "
-            "it out"
-        )
+    _, labels = source.element_spec
     for part in tf.nest.flatten(labels):
         if not part.shape.is_fully_defined():
             raise PolicyError(
                 f"labels have shape {part.shape}; expected one shape for all: pad them, or call "
                 "label.set_shape where they are made"
             )
-    cache = Cache() if cache == "decoded" else cache
-    first = tf.cast(first_batch, tf.int64) * batch_size
-    lead = getattr(source, "lead", 0)
-
-    def look(image, label, epoch, index):
-        return cache.open(image, policy) if cached else open_image(image), label
-
-    def arrange(opened_and_label, epoch, index):
-        opened, label = opened_and_label
-        uniform = uniforms(seed, epoch, index)
-        return *plan(policy, uniform, opened), uniform, label
-
-    def load(cut, frame, matrix, uniform, label):
-        return Region(cut_out(cut, policy, dtype, cache.unpack if cached else None), frame, matrix), uniform, label
-
-    @tf.autograph.experimental.do_not_convert
-    def finish(region, uniform, labels):
-        images = _rendered(_in_range(region, image.dtype), uniform, policy, pca or IMAGENET_PCA)
-        if not policy.mixes:
-            return images, labels
-        images, labels = mix(images, soft_labels(labels, classes), policy, uniform)
-        return images[lead:], labels[lead:]
-
-    shapes = (*_shapes(policy), tf.nest.map_structure(lambda spec: spec.shape, labels))
-    order = {"epochs": epochs, "seed": seed, "shuffle": shuffle, "first": first}
-    batches = guarded(source, look, batch_size, arrange=arrange, finish=load, shapes=shapes, **order)
+    shapes = (*_shapes(augmentation.policy), tf.nest.map_structure(lambda spec: spec.shape, labels))
+    work = Work(augmentation.open, augmentation.plan, augmentation.load, shapes)
+    first_batch = tf.cast(first_batch, tf.int64)
+    batches = guarded(source, work, replace(order, first=first_batch * batch_size), batch_size)
+    finish = tf.autograph.experimental.do_not_convert(augmentation.finish)
     batches = batches.map(finish, num_parallel_calls=3, deterministic=True)
     if source.size is not None:
-        count = -(-source.size // batch_size) - tf.cast(first_batch, tf.int64)
+        count = -(-source.size // batch_size) - first_batch
         batches = batches.apply(tf.data.experimental.assert_cardinality(tf.maximum(count, 0)))
     return batches.prefetch(2)
+
+
+def _opened_cache(cache: Cache | str | None, image_type: tf.DType) -> Cache | None:
+    if cache is None:
+        return None
+    if cache != "decoded" and not isinstance(cache, Cache):
+        raise PolicyError(f'cache is {cache!r}; expected None, "decoded" or an augment.Cache')
+    if image_type != tf.string:
+        raise PolicyError(
+            f"cache is {cache!r}, but the dataset yields pixels ({image_type.name}), which are decoded already; leave "
+            "it out"
+        )
+    return cache if isinstance(cache, Cache) else Cache()

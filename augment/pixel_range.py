@@ -1,9 +1,10 @@
-"""One check of pixel values for all entrances: images hold 0..255, not 0..1 and not preprocessed values."""
+"""Check pixel values: images must be in 0..255, not in 0..1 and not preprocessed."""
 
 import numpy as np
 import tensorflow as tf
 
 from .policy import PolicyError
+from .tensors import Tensor
 
 _UNDO = "expected 0..255 RGB: undo your preprocessing first"
 _MULTIPLY = "expected 0..255: multiply them by 255"
@@ -15,11 +16,11 @@ def range_fault(low: float, high: float, *, floating: bool, highest: float = 255
     Args:
         low: smallest value of the data set.
         high: largest value of the data set.
-        floating: whether the values are floating-point numbers: those of 0..1 are refused, integers are not.
-        highest: largest value that the type stands for.
+        floating: whether the values are floating-point numbers, which may not lie in 0..1; integers may.
+        highest: largest possible value of the type.
     """
     if not (np.isfinite(low) and np.isfinite(high)):
-        return "hold values that are not finite"
+        return "contain values that are not finite"
     if low < 0 or high > highest:
         return f"range over {low:g}..{high:g}; {_UNDO}"
     if floating and 0 < high <= 1:
@@ -27,10 +28,11 @@ def range_fault(low: float, high: float, *, floating: bool, highest: float = 255
     return None
 
 
-def check_images(images, name: str = "images") -> None:
-    """Check the range of a whole array of pixels, unless it is a tensor of a graph.
+def check_images(images: Tensor, name: str = "images") -> None:
+    """Check the range of an array of pixels, unless it is a tensor of a graph.
 
-    Raises: PolicyError for values that are not in 0..255 (uint16: 0..65535), and for floats of 0..1.
+    Raises:
+        PolicyError: Values are not in 0..255 (uint16: 0..65535), or floats are in 0..1.
     """
     if images.dtype in (tf.uint8, tf.string) or not hasattr(images, "numpy") or 0 in images.shape:
         return
@@ -40,13 +42,15 @@ def check_images(images, name: str = "images") -> None:
         raise PolicyError(f"{name} {fault}")
 
 
-def checked(image) -> tf.Tensor:
+def checked(image: Tensor) -> Tensor:
     """Return the pixels of one image after checking that they are in 0..255 (uint16: 0..65535).
 
-    Outside of graphs, floats of 0..1 are refused too, unless all are whole numbers as in a mask. In a graph that is
-    left to `checked_batch`, for one image of many may be as dark as that.
+    Outside graphs, floats in 0..1 are rejected too, unless all are whole numbers as in a mask. In a graph
+    `checked_batch` does that, because a single image may really be so dark.
 
-    Raises: PolicyError, or in a graph tf.errors.InvalidArgumentError.
+    Raises:
+        PolicyError: The range is wrong, outside a graph.
+        tf.errors.InvalidArgumentError: The range is wrong, in a graph.
     """
     if image.dtype in (tf.uint8, tf.uint16):
         return image
@@ -61,21 +65,22 @@ def checked(image) -> tf.Tensor:
         return tf.identity(image)
 
 
-def checked_batch(pixels) -> tf.Tensor:
-    """Return the pixels of a batch of floating-point images after refusing those of 0..1.
+def checked_batch(pixels: Tensor) -> Tensor:
+    """Return the pixels of a batch of floating-point images after checking that they are not in 0..1.
 
-    Raises: tf.errors.InvalidArgumentError, in a graph.
+    Raises:
+        tf.errors.InvalidArgumentError: They are in 0..1, in a graph.
     """
     high = tf.reduce_max(pixels)
-    said = ["images of a batch range up to", high, _MULTIPLY]
-    with tf.control_dependencies([tf.debugging.Assert((high > 1) | ~_fractions(pixels), said)]):
+    message = ["images of a batch range up to", high, _MULTIPLY]
+    with tf.control_dependencies([tf.debugging.Assert((high > 1) | ~_fractions(pixels), message)]):
         return tf.identity(pixels)
 
 
-def _fractions(pixels):
-    """Whether any value is not a whole number."""
+def _fractions(pixels: Tensor) -> Tensor:
+    """Return whether any value is not a whole number."""
     return tf.reduce_any(pixels != tf.round(pixels)) if pixels.dtype.is_floating else tf.constant(False)
 
 
-def _highest(dtype) -> float:
+def _highest(dtype: tf.DType) -> float:
     return 65535.0 if dtype == tf.uint16 else 255.0

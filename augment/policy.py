@@ -1,9 +1,11 @@
-"""What an augmentation may do, as a frozen dataclass of ranges."""
+"""The ranges of an augmentation, as a frozen dataclass."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
+
+from .tensors import Border
 
 _SYMMETRIC = ("translate", "rotate", "stretch", "shear", "lens")
 _MULTIPLIERS = ("brightness", "contrast", "saturation")
@@ -15,9 +17,9 @@ class PolicyError(ValueError):
     """A range of a Policy is impossible, or a policy does not fit where it is used."""
 
 
-def _plain(value) -> Any:
-    """A Python number, or a tuple of them; what is neither comes back as it is."""
-    value = value.tolist() if hasattr(value, "tolist") else value  # of NumPy
+def _plain(value: Any) -> Any:
+    """Return a Python number, or a tuple of them; return anything else unchanged."""
+    value = value.tolist() if hasattr(value, "tolist") else value  # a NumPy value
     if isinstance(value, Real):
         return value
     if isinstance(value, list | tuple):
@@ -28,40 +30,45 @@ def _plain(value) -> Any:
 
 @dataclass(frozen=True)
 class Policy:
-    """Ranges that the parameters of one image's augmentation are drawn from, uniformly unless said otherwise.
+    """The ranges of the parameters of one image's augmentation, which are drawn uniformly unless stated otherwise.
 
-    The defaults are the ResNet training policy of the lecture: short side in [256, 480], random 224 × 224 patch, mirror
-    image, PCA colour offset. A geometric range may be one number r, which means [-r, r].
+    The defaults are the ResNet training policy: short side in [256, 480], random 224 × 224 patch, mirror image, PCA
+    colour offset. A geometric range may be one number r, which means [-r, r].
 
-    size:       side of the square output, pixels.
-    short_side: (low, high) pixels to which the short side is scaled before a size × size patch is cut at random.
-    area:       (low, high) share of the image's area that the patch covers, instead of `short_side`. As in the
-                RandomResizedCrop of torchvision, it is drawn up to ten times until it fits; otherwise it is the largest
-                central patch.
-    aspect:     (low, high) width / height of that patch, log-uniform; only with `area`.
-    flip:       probability of a horizontal mirror image.
-    translate:  shift in both directions, fraction of the patch's side.
-    rotate:     counter-clockwise, degrees.
-    stretch:    log2 of the factor by which width / height grows, at equal area.
-    shear:      degrees by which vertical lines lean.
-    lens:       k1 of p ↦ p · (1 + k1 r²), r = 1 in the corners of the patch: > 0 barrel, < 0 pincushion; |k1| < 1/3.
-    brightness, contrast, saturation: (low, high) multipliers; contrast is about the patch's own mean colour.
-    hue:        (low, high) degrees of rotation about the grey axis.
-    pca:        standard deviation of α in the colour offset Σ α λ p along the principal components.
-    mixup, cutmix: parameter of Beta(a, a), 0 for off; where both are on each image takes either with probability ½.
-    erase:      probability that a random box (2-33 % of the area) is erased.
-    fill:       RGB 0..255 of what lies beyond the image's border and in erased boxes; None reflects the image, and
-                erases with ImageNet's mean colour.
-    centre:     cut the patch in the middle instead of at a random place.
-    extra:      any Keras or keras-cv preprocessing layer, or function of a float32 batch of 0..255, called on each
-                batch after everything but mixing, with training=True where it takes that.
-                It runs in tf.data on the CPU, draws its own random numbers (so the batches no longer depend on the seed
-                alone), and costs what it costs: keras-cv's RandAugment makes about 660 images/s at 96 px on two cores,
-                keras.layers.RandAugment 90, the rest of a policy 1,500.
+    Args:
+        size: side of the square output in pixels.
+        short_side: (low, high) pixels to which the short side is scaled before a size × size patch is cut at random.
+        area: (low, high) share of the image's area in the patch, instead of `short_side`. As in torchvision's
+            RandomResizedCrop, it is drawn up to ten times until it fits; otherwise it is the largest central patch.
+        aspect: (low, high) width / height of that patch, log-uniform; only with `area`.
+        flip: probability of a horizontal mirror image.
+        translate: shift in both directions, as a fraction of the patch's side.
+        rotate: counter-clockwise, in degrees.
+        stretch: log2 of the factor by which width / height grows, at equal area.
+        shear: degrees by which vertical lines lean.
+        lens: k1 of p ↦ p · (1 + k1 r²), r = 1 in the corners of the patch: > 0 barrel, < 0 pincushion; |k1| < 1/3.
+        brightness: (low, high) multipliers.
+        contrast: (low, high) multipliers of the difference from the patch's mean colour.
+        saturation: (low, high) multipliers.
+        hue: (low, high) degrees of rotation about the grey axis.
+        pca: standard deviation of α in the colour offset Σ α λ p along the principal components.
+        mixup: parameter of Beta(a, a), 0 for off.
+        cutmix: parameter of Beta(a, a), 0 for off. If both are on, each image gets either with probability ½.
+        erase: probability that a random box (2-33 % of the area) is erased.
+        fill: RGB 0..255 of pixels beyond the image's border and in erased boxes. With None, the border reflects the
+            image, and erased boxes have ImageNet's mean colour.
+        centre: cut the patch in the middle instead of at a random place.
+        extra: any Keras or keras-cv preprocessing layer, or a function of a float32 batch of 0..255. It is called on
+            each batch after everything except mixing, with training=True if it has that argument. It runs in tf.data
+            on the CPU and draws its own random numbers, so the batches no longer depend on the seed alone. It may
+            dominate the time: at 96 pixels on two cores, keras-cv's RandAugment processes about 660 images/s,
+            keras.layers.RandAugment 90, and the rest of a policy 1,500.
 
-    Raises: PolicyError that names the field, what was got and what was expected.
+    Raises:
+        PolicyError: A field has a wrong value. The message names the field, the value and what was expected.
 
-    >>> Policy(size=160, short_side=None, area=(0.08, 1.0), rotate=10, brightness=(0.8, 1.2))
+    Example:
+        >>> Policy(size=160, short_side=None, area=(0.08, 1.0), rotate=10, brightness=(0.8, 1.2))
     """
 
     size: int = 224
@@ -86,7 +93,7 @@ class Policy:
     centre: bool = False
     extra: Callable | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._make_plain()
         if not 1 <= self.size < float("inf") or self.size != int(self.size):
             raise PolicyError(f"size is {self.size}; expected a positive whole number of pixels")
@@ -98,8 +105,8 @@ class Policy:
         self._check_crop()
         self._check_ranges()
 
-    def _make_plain(self):
-        """Python numbers and tuples of them, whatever numbers and sequences they came as."""
+    def _make_plain(self) -> None:
+        """Convert all numbers and sequences to Python numbers and tuples of them."""
         for name in _NUMBERS + _RANGES:
             value = _plain(getattr(self, name))
             single, several = isinstance(value, Real), isinstance(value, tuple)
@@ -118,7 +125,7 @@ class Policy:
                 f"extra is {self.extra!r}; expected a preprocessing layer or a function of a batch of images"
             )
 
-    def _check_crop(self):
+    def _check_crop(self) -> None:
         for name in ("short_side", "area", "aspect"):
             if getattr(self, name) is not None:
                 self._check_bounds(name, 0.0, float("inf"), open_low=True)
@@ -127,7 +134,7 @@ class Policy:
         if self.area and self.area[1] > 1:
             raise PolicyError(f"area is {self.area}; expected shares of the image in (0, 1]")
 
-    def _check_ranges(self):
+    def _check_ranges(self) -> None:
         limits = {"translate": 1, "rotate": 360, "stretch": 3, "shear": 60, "lens": 0.333}
         for name, limit in limits.items():
             self._check_bounds(name, -limit, limit)
@@ -143,7 +150,7 @@ class Policy:
         if self.fill is not None and not (len(self.fill) == 3 and all(0 <= value <= 255 for value in self.fill)):
             raise PolicyError(f"fill is {self.fill}; expected three numbers, red, green and blue in 0..255")
 
-    def _check_bounds(self, name, least, most, open_low=False):
+    def _check_bounds(self, name: str, least: float, most: float, open_low: bool = False) -> None:
         value = self.range(name)
         ordered = len(value) == 2 and value[0] <= value[1]
         if not ordered or value[0] < least or value[1] > most or (open_low and value[0] == least):
@@ -152,33 +159,36 @@ class Policy:
             )
 
     def range(self, name: str) -> tuple[float, float]:
-        """(low, high) of a field, one number r standing for (-r, r)."""
+        """Return (low, high) of a field, (-r, r) for one number r."""
         value = getattr(self, name)
         return (-value, value) if isinstance(value, int | float) else value
 
     def moves(self, *names: str) -> bool:
-        """Whether any of these geometric ranges is more than (0, 0)."""
+        """Return whether any of these geometric ranges is more than (0, 0)."""
         return any(self.range(name) != (0, 0) for name in names)
 
     @classmethod
     def none(cls, size: int = 224, *, short_side: float | None = None) -> "Policy":
-        """The plain centre crop: short side scaled to `short_side` (default: `size`), no noise."""
+        """Return the plain centre crop without noise; the short side is scaled to `short_side` (default: `size`)."""
         side = size if short_side is None else short_side
         return cls(size=size, short_side=(side, side), flip=0.0, pca=0.0, centre=True)
 
     @classmethod
     def light(cls, size: int = 224) -> "Policy":
-        """Random resized crops of 35-100 % of the area, mirror images."""
+        """Return random resized crops of 35-100 % of the area, with mirror images."""
         return cls(size=size, short_side=None, area=(0.35, 1.0), pca=0.0)
 
     @classmethod
     def resnet(cls, size: int = 224) -> "Policy":
-        """The defaults; the short side's range [256, 480] is for size 224, and in proportion for others."""
+        """Return the defaults; the short side's range is [256, 480] for size 224, and in proportion for other sizes."""
         return cls().resized(size)
 
     @classmethod
     def strong(cls, size: int = 224) -> "Policy":
-        """For training from scratch on little data: every transform on, CutMix and MixUp too (needs soft labels)."""
+        """Return a policy for training from scratch on little data: every transform, with CutMix and MixUp.
+
+        It needs soft labels.
+        """
         return cls(
             size=size,
             short_side=None,
@@ -199,28 +209,30 @@ class Policy:
 
     @property
     def axis_aligned(self) -> bool:
-        """Whether the geometry only crops, scales, shifts and mirrors."""
+        """Return whether the geometry only crops, scales, shifts and mirrors."""
         return not self.moves("rotate", "shear", "lens")
 
     @property
-    def border(self):
-        """What lies beyond the image's edges: "reflect", the colour `fill`, or None where crops stay inside."""
+    def border(self) -> Border:
+        """Return what is beyond the image's edges: "reflect", the colour `fill`, or None if crops stay inside."""
         if self.axis_aligned and not self.moves("translate", "stretch"):
             return None
         return self.fill or "reflect"
 
     @property
     def colours(self) -> bool:
-        """Whether any photometric transform is on."""
+        """Return whether any photometric transform is on."""
         multipliers = any(self.range(name) != (1, 1) for name in _MULTIPLIERS)
         return multipliers or self.hue != (0, 0) or self.pca > 0
 
     @property
     def mixes(self) -> bool:
-        """Whether labels come out soft."""
+        """Return whether labels become soft."""
         return self.mixup > 0 or self.cutmix > 0
 
     def resized(self, size: int) -> "Policy":
-        """The same policy for another output size: pixel ranges scale along."""
-        side = self.short_side and tuple(bound * size / self.size for bound in self.short_side)
-        return replace(self, size=size, short_side=side)
+        """Return the same policy for another output size, with pixel ranges in proportion."""
+        if self.short_side is None:
+            return replace(self, size=size)
+        low, high = (bound * size / self.size for bound in self.short_side)
+        return replace(self, size=size, short_side=(low, high))

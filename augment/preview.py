@@ -1,6 +1,6 @@
-"""What a policy does to some images, to look at."""
+"""Show the effect of a policy on some images."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -9,11 +9,12 @@ from .decode import decode
 from .draws import between, draw, normal, uniforms
 from .geometry import crop_box
 from .guard import reason_of
-from .pca import IMAGENET_PCA
+from .pca import IMAGENET_PCA, PCA
 from .pipeline import render, with_extra
 from .policy import Policy, PolicyError
 from .region import as_rgb, fetch
 from .source import as_source
+from .tensors import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 DRAWS = 8
 
 
-def preview(dataset, policy: Policy, *, rows: int = 4, seed: int = 0, pca=None) -> "Figure":
-    """A matplotlib Figure: `rows` originals on the left, eight draws of each to the right, the parameters underneath.
+def preview(dataset: Any, policy: Policy, *, rows: int = 4, seed: int = 0, pca: PCA | None = None) -> "Figure":
+    """Return a matplotlib Figure of `rows` originals on the left, and eight draws of each with their parameters.
 
     dataset: as for `pipeline`; its first images are shown. Mixing is not.
 
@@ -42,7 +43,7 @@ def preview(dataset, policy: Policy, *, rows: int = 4, seed: int = 0, pca=None) 
 
 
 def drawn(
-    dataset, policy: Policy, *, rows: int = 4, draws: int = DRAWS, seed: int = 0, pca=None
+    dataset: Any, policy: Policy, *, rows: int = 4, draws: int = DRAWS, seed: int = 0, pca: PCA | None = None
 ) -> list[list[tuple[np.ndarray, str]]]:
     """(uint8 pixels, caption) of the first `rows` images, each followed by `draws` of it with their parameters.
 
@@ -60,7 +61,8 @@ def drawn(
             uniform = uniforms(seed, epoch, index)
             region = tf.nest.map_structure(lambda t: t[None], fetch(image, policy, uniform))
             view = render(region, uniform[None], policy, pca or IMAGENET_PCA)
-            shown[-1].append((_bytes(with_extra(view, policy)[0]), describe(policy, uniform, height, width)))
+            caption = describe(policy, uniform, height, width)  # pyright: ignore[reportArgumentType]  (known sizes)
+            shown[-1].append((_bytes(with_extra(view, policy)[0]), caption))
     return shown
 
 
@@ -84,28 +86,28 @@ def _pixels(name: str, image):
         raise PolicyError(f"cannot show {name}: {reason_of(error)}; leave it out, or convert it") from error
 
 
-def _bytes(pixels) -> np.ndarray:
+def _bytes(pixels: Tensor) -> np.ndarray:
     return tf.cast(tf.clip_by_value(tf.round(tf.cast(pixels, tf.float32)), 0, 255), tf.uint8).numpy()
 
 
-def _show(axes, pixels, text: str):
+def _show(axes: Any, pixels: Tensor, text: str) -> None:
     axes.imshow(pixels)
     axes.set_xlabel(text, fontsize=5, linespacing=1.1)
     axes.set_xticks([])
     axes.set_yticks([])
 
 
-def describe(policy: Policy, uniform, height: int, width: int) -> str:
+def describe(policy: Policy, uniform: Tensor, height: int, width: int) -> str:
     """Return the parameters that the draws of an image of that size stand for, those of them that vary."""
 
-    def value(name, slot=None):
+    def value(name: str, slot: str | None = None) -> float:
         return float(between(uniform, slot or name, policy.range(name)))
 
     words = []
     if policy.area:
         *_, high, wide = crop_box(policy, uniform, float(height), float(width)).numpy()
         words += [f"area {high * wide / (height * width):.0%}"]
-    elif policy.short_side[0] < policy.short_side[1]:
+    elif policy.short_side and policy.short_side[0] < policy.short_side[1]:
         words += [f"short side {value('short_side', 'scale'):.0f}"]
     if policy.flip and float(draw(uniform, "flip")) < policy.flip:
         words += ["mirrored"]

@@ -1,8 +1,9 @@
-"""The parts of images that their outputs need, no larger and no finer than that: decoded, cut out, shrunk."""
+"""Decode, cut out and shrink the part of an image that its output needs."""
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -22,66 +23,73 @@ from .geometry import crop_box, output_to_image, upright_to_stored
 from .header import is_jpeg, is_png
 from .pixel_range import checked
 from .policy import Policy, PolicyError
+from .tensors import Border, Tensor
 
 
 class Opened(NamedTuple):
-    """An image of which the size is known, and of which no more has been decoded than that took.
+    """An image of known size, which is decoded only as far as that required.
 
-    jpeg:    whether `content` are JPEG bytes; otherwise they are PNG bytes or a serialised tensor of RGB pixels:
-             strings can be batched whatever the images' sizes.
-    size:    (..., 2) int32 (height, width) as stored.  orientation: EXIF's 1-8, int32.
-    shrunk:  int32 factor by which the pixels of `content` have been shrunk already.
+    Attributes:
+        jpeg: Whether `content` is JPEG bytes. Otherwise it is PNG bytes or a serialised tensor of RGB pixels, because
+            strings can be batched whatever the images' sizes.
+        content: The bytes.
+        size: (..., 2) int32 (height, width) as stored.
+        orientation: EXIF's 1-8, int32.
+        shrunk: int32 factor by which the pixels of `content` have been shrunk already.
     """
 
-    jpeg: tf.Tensor
-    content: tf.Tensor
-    size: tf.Tensor
-    orientation: tf.Tensor
-    shrunk: tf.Tensor
+    jpeg: Tensor
+    content: Tensor
+    size: Tensor
+    orientation: Tensor
+    shrunk: Tensor
 
 
 class Cut(NamedTuple):
-    """What to read of an image.
+    """The part of an image to read, and how.
 
-    content: that of `Opened`.
-    plain:   whether it is a JPEG with nothing to shrink or transpose, which is common and made quick.
-    box:     (..., 4) int32 (top, left, height, width), in the image shrunk by the scale.
-    steps:   (..., 5) int32: whether it is a JPEG, the scale (1, 2, 4 or 8) at which that is decoded, or at which other
-             pixels are at hand, the factors (y, x) to shrink by afterwards, and whether to transpose, for the sampler
-             wants rows of the image along rows of the output.
-    grid:    (..., 4, 2) float32, where the output's pixels lie in the transposed window, see `resize_onto`; all zeros
-             where the window is not resized onto them.
+    Attributes:
+        content: That of `Opened`.
+        plain: Whether it is a JPEG with nothing to shrink or transpose, a common case with a fast path.
+        box: (..., 4) int32 (top, left, height, width), in the image shrunk by the scale.
+        steps: (..., 5) int32: whether it is a JPEG; the scale (1, 2, 4 or 8) at which a JPEG is decoded, or at which
+            other pixels are available; the factors (y, x) to shrink by afterwards; whether to transpose, because the
+            sampler needs rows of the image along rows of the output.
+        grid: (..., 4, 2) float32, the places of the output's pixels in the transposed window, see `resize_onto`; all
+            zeros if the window is not resized onto them.
     """
 
-    content: tf.Tensor
-    plain: tf.Tensor
-    box: tf.Tensor
-    steps: tf.Tensor
-    grid: tf.Tensor
+    content: Tensor
+    plain: Tensor
+    box: Tensor
+    steps: Tensor
+    grid: Tensor
 
 
 class Region(NamedTuple):
-    """A rectangle of an image that was shrunk by whole factors, and where the output's pixels lie in it.
+    """A rectangle of an image that was shrunk by whole factors, with the places of the output's pixels in it.
 
-    pixels: (height, 3 · width) uint8 or float32, rows of RGB; after batching with padding at the right and below.
-    frame:  (3, 2) int32: (height, width) of the rectangle, its (top, left) in the shrunk image, the shrunk image's
-            (height, width).
-    matrix: (2, 3) float32, output pixel (y, x, 1) → point of the rectangle; small numbers, for they are rounded.
+    Attributes:
+        pixels: (height, 3 · width) uint8 or float32, rows of RGB; batches have padding at the right and below.
+        frame: (3, 2) int32: (height, width) of the rectangle, its (top, left) in the shrunk image, and the shrunk
+            image's (height, width).
+        matrix: (2, 3) float32, output pixel (y, x, 1) → point of the rectangle. The numbers are small, because they are
+            rounded.
     """
 
-    pixels: tf.Tensor
-    frame: tf.Tensor
-    matrix: tf.Tensor
+    pixels: Tensor
+    frame: Tensor
+    matrix: Tensor
 
 
 def capacity(policy: Policy) -> tuple[int, int]:
-    """The largest shape that `Region.pixels` can have."""
+    """Return the largest shape that `Region.pixels` can have."""
     side = 2 * policy.size + 6
     return side, 3 * side
 
 
-def fetch(image, policy: Policy, uniform) -> Region:
-    """The Region that `policy` needs of encoded bytes or pixels (height, width, 1 | 3 | 4), given the image's draws."""
+def fetch(image: Tensor, policy: Policy, uniform: Tensor) -> Region:
+    """Return the Region that `policy` needs of bytes or pixels (height, width, 1 | 3 | 4), with the image's draws."""
     image = tf.convert_to_tensor(image)
     one = tf.nest.map_structure(lambda t: t[None], open_image(image))
     cut, frame, matrix = tf.nest.map_structure(lambda t: t[0], plan(policy, uniform[None], one))
@@ -89,44 +97,51 @@ def fetch(image, policy: Policy, uniform) -> Region:
 
 
 def pixel_type(image_type: tf.DType) -> tf.DType:
-    """uint8 or float32: the type of RGB pixels of images of that type, which are bytes or pixels."""
+    """Return uint8 or float32: the type of the RGB pixels of images of that type, which are bytes or pixels."""
     return tf.uint8 if image_type in (tf.string, tf.uint8) else tf.float32
 
 
-def open_image(image) -> Opened:
-    """JPEG and PNG are looked at, other encoded bytes decoded; pixels (height, width, 1 | 3 | 4) become RGB."""
+def open_image(image: Tensor) -> Opened:
+    """Read the header of JPEG and PNG bytes; decode other bytes; convert pixels (height, width, 1 | 3 | 4) to RGB."""
     image = tf.convert_to_tensor(image)
 
     if image.dtype != tf.string:
-        return Opened(tf.constant(False), *_kept(as_rgb(image)), tf.constant(1))
+        return Opened(tf.constant(False), *_serialised(as_rgb(image)), tf.constant(1))
     jpeg = is_jpeg(image)
-    look = lambda: (image, jpeg_size(image), exif_orientation(image))  # noqa: E731
-    return Opened(jpeg, *tf.cond(jpeg, look, lambda: rarely(_look_at_other, image)), tf.constant(1))
+    read_header = lambda: (image, jpeg_size(image), exif_orientation(image))  # noqa: E731
+    content, size, orientation = tf.cond(jpeg, read_header, lambda: rarely(_open_other, image))
+    return Opened(jpeg, content, size, orientation, tf.constant(1))
 
 
-def _look_at_other(content):
+def _open_other(content: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     png = lambda: (content, png_size(content), png_orientation(content))  # noqa: E731
-    return tf.cond(is_png(content), png, lambda: _kept(decode_other(content)))
+    return tf.cond(is_png(content), png, lambda: _serialised(decode_other(content)))
 
 
-def _kept(pixels):
+def _serialised(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return tf.io.serialize_tensor(pixels), tf.shape(pixels)[:2], tf.constant(1)
 
 
-def unpack(content, dtype) -> tf.Tensor:
-    """The pixels of an opened image that is no JPEG."""
+def unpack(content: Tensor, dtype: tf.DType) -> Tensor:
+    """Return the pixels of an opened image that is not a JPEG."""
     if dtype != tf.uint8:
         return tf.io.parse_tensor(content, dtype)
     return tf.cond(is_png(content), lambda: decode_png(content), lambda: tf.io.parse_tensor(content, dtype))
 
 
-def cut_out(cut: Cut, policy: Policy, dtype: tf.DType, unpack_cached=None) -> tf.Tensor:
+def cut_out(
+    cut: Cut, policy: Policy, dtype: tf.DType, unpack_cached: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """Return the pixels (height, 3 · width) of one image that `cut` describes; one black pixel if it has no content.
 
-    unpack_cached: from content to pixels; default: `unpack`.
+    Args:
+        cut: what to read.
+        policy: the augmentation.
+        dtype: type of the pixels.
+        unpack_cached: content → pixels; default: `unpack`.
     """
 
-    def simply():
+    def simply() -> Tensor:
         return tf.image.decode_and_crop_jpeg(cut.content, cut.box, channels=3, dct_method="INTEGER_ACCURATE")
 
     fully = _cut_fully(dtype, unpack_cached, policy.size, policy.border)
@@ -136,19 +151,21 @@ def cut_out(cut: Cut, policy: Policy, dtype: tf.DType, unpack_cached=None) -> tf
 
 
 @lru_cache(maxsize=16)
-def _cut_fully(dtype: tf.DType, unpack_cached, size, border):
+def _cut_fully(
+    dtype: tf.DType, unpack_cached: Callable[[Tensor], Tensor] | None, size: Any, border: Border
+) -> Callable[..., Tensor]:
     image = unpack_cached or (lambda content: unpack(content, dtype))
 
-    def read(content, box, jpeg, scale):
+    def read(content: Tensor, box: Tensor, jpeg: Tensor, scale: Tensor) -> Tensor:
         pixels = lambda: _slice(image(content), box)  # noqa: E731
         if dtype != tf.uint8:
             return pixels()
         return tf.cond(jpeg, lambda: decode_jpeg_region(content, box, scale), pixels)
 
-    def fully(content, box, steps, grid):
+    def fully(content: Tensor, box: Tensor, steps: Tensor, grid: Tensor) -> Tensor:
         rest, turned = steps[2:4], steps[4] > 0
 
-        def shrunk():
+        def shrunk() -> Tensor:
             window = shrink(read(content, box, steps[0] > 0, steps[1]), rest, box[2:] // rest)
             window = tf.cond(turned, lambda: tf.transpose(window, (1, 0, 2)), lambda: window)
             onto_grid = lambda: resize_onto(window, grid, size, border)  # noqa: E731
@@ -159,10 +176,11 @@ def _cut_fully(dtype: tf.DType, unpack_cached, size, border):
     return fully
 
 
-def as_rgb(image) -> tf.Tensor:
+def as_rgb(image: Tensor) -> Tensor:
     """Return uint8 or float32 RGB of 0..255 of decoded pixels: grey repeated, alpha over white, 16 bits scaled to 255.
 
-    Raises: PolicyError for another shape; as `pixel_range.checked` does for another range.
+    Raises:
+        PolicyError: The shape is wrong. A wrong range raises the errors of `pixel_range.checked`.
     """
     if image.shape.rank != 3 or image.shape[-1] not in (1, 3, 4):
         raise PolicyError(f"an image has shape {image.shape}; expected (height, width, 1 | 3 | 4), or encoded bytes")
@@ -176,17 +194,17 @@ def as_rgb(image) -> tf.Tensor:
     return tf.tile(image, (1, 1, 3)) if image.shape[-1] == 1 else image
 
 
-def _float_over_white(rgba):
+def _float_over_white(rgba: Tensor) -> Tensor:
     alpha = rgba[..., 3:] / 255
     return rgba[..., :3] * alpha + 255 * (1 - alpha)
 
 
-def plan(policy: Policy, uniform, opened: Opened) -> tuple[Cut, tf.Tensor, tf.Tensor]:
-    """What to read of n opened images, and `frame` and `matrix` of their regions, given their draws (n, slots).
+def plan(policy: Policy, uniform: Tensor, opened: Opened) -> tuple[Cut, tf.Tensor, tf.Tensor]:
+    """Return what to read of n opened images, and `frame` and `matrix` of their regions, with their draws (n, slots).
 
-    Images that only scale and shrink by more than 2 are resized onto the output's pixels beforehand; JPEGs are decoded
-    at a scale that leaves at least a factor of 2 to that. Where they are turned, images are shrunk by the largest
-    powers of two at which they still are at least as fine as the output.
+    Images that only scale, and shrink by more than 2, are resized onto the output's pixels beforehand; JPEGs are
+    decoded at a scale that leaves at least a factor of 2 to that. Rotated images are shrunk by the largest powers of
+    two at which they are still at least as fine as the output.
     """
     jpeg, content, orientation = opened.jpeg, opened.content, opened.orientation
     frame, matrix, factor, scale = _frames(policy, uniform, opened)
@@ -201,8 +219,8 @@ def plan(policy: Policy, uniform, opened: Opened) -> tuple[Cut, tf.Tensor, tf.Te
     return Cut(content, plain, box, steps, grid), frame, matrix
 
 
-def _resized(policy, frame, matrix):
-    """The grid of each image, and frame and matrix after resizing onto it."""
+def _resized(policy: Policy, frame: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the grid of each image, and frame and matrix after resizing onto it."""
     scale = tf.linalg.diag_part(matrix[:, :, :2])
     exactly = policy.axis_aligned & tf.reduce_any(tf.abs(scale) > 2.001, 1, keepdims=True)
     mirrored, size = scale < 0, float(policy.size)
@@ -216,10 +234,8 @@ def _resized(policy, frame, matrix):
     return grid, tf.where(exactly, output, frame), tf.where(exactly, to_output, matrix)
 
 
-def _frames(policy, uniform, opened):
-    """frame and matrix of images as they are stored, the factors (n, 2) to shrink by, and the part of them (n,) that
-    decoding does.
-    """
+def _frames(policy: Policy, uniform: Tensor, opened: Opened) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return frame and matrix of stored images, the factors (n, 2) to shrink by, and the part (n,) done by decoding."""
     size, orientation = tf.cast(opened.size, tf.float32), opened.orientation
     upright = tf.where(orientation[:, None] > 4, size[:, ::-1], size)
     matrix = output_to_image(policy, uniform, crop_box(policy, uniform, upright[:, 0], upright[:, 1]))
@@ -232,18 +248,18 @@ def _frames(policy, uniform, opened):
         octave = tf.minimum(tf.floor(_log2(tf.reduce_min(step, 1) / 2) + 1e-4), 3)
         scale = tf.where(opened.jpeg, tf.pow(2, tf.cast(octave, tf.int32)), opened.shrunk)
         factor = tf.stack([scale, scale], 1)
-        # Half a triangle, and the pixel beyond, without which a JPEG's colours at the edge are others.
+        # Half a triangle, and the pixel beyond, which a JPEG needs for correct colours at the edge.
         margin = tf.maximum(step / 2, tf.cast(factor, tf.float32)) + tf.cast(factor, tf.float32)
     else:
         octave = tf.floor(_log2(step) + 1e-4)
-        # Bounded memory goes before the last bit of sharpness.
+        # Bounded memory is more important than the last bit of sharpness.
         octave = tf.maximum(octave, tf.math.ceil(_log2(tf.minimum(2 * reach, size) / (2 * policy.size))))
         factor = tf.maximum(tf.pow(2, tf.cast(octave, tf.int32)), opened.shrunk[:, None])
         scale = tf.where(opened.jpeg, tf.minimum(tf.reduce_min(factor, 1), 8), opened.shrunk)
         margin = 2 * tf.cast(factor, tf.float32)
     by = tf.cast(factor, tf.float32)
     low, high = middle - reach - margin, middle + reach + margin
-    low, high = (  # what a reflecting border shows again from inside
+    low, high = (  # a reflecting border repeats pixels from inside
         tf.where(high > size, tf.minimum(low, 2 * size - high), low),
         tf.where(low < 0, tf.maximum(high, -low), high),
     )
@@ -255,11 +271,11 @@ def _frames(policy, uniform, opened):
     return tf.stack([stop - start, start, shrunk], 1), matrix, factor, scale
 
 
-def _log2(ratio):
-    """The logarithm of a ratio, 0 below 1."""
+def _log2(ratio: Tensor) -> Tensor:
+    """Return the logarithm of a ratio, 0 below 1."""
     return tf.math.log(tf.maximum(ratio, 1.0)) / math.log(2.0)
 
 
-def _slice(image, box):
+def _slice(image: Tensor, box: Tensor) -> Tensor:
     top, left, height, width = tf.unstack(box)
     return image[top : top + height, left : left + width]

@@ -1,7 +1,9 @@
-"""The only sampler: every output pixel is read once from its image, antialiased where the image shrinks."""
+"""The only sampler: every output pixel is read once from its image, with antialiasing if the image shrinks."""
 
+from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import add
+from typing import Any
 
 import tensorflow as tf
 
@@ -10,53 +12,65 @@ from .draws import between
 from .lens import distort, stretched
 from .policy import Policy
 from .region import Region
+from .tensors import Border, Tensor
 
 
-def resample(region: Region, policy: Policy, uniform, compiled: bool = False) -> tf.Tensor:
-    """float32 (batch, size, size, 3) of a batch of regions; `uniform` (batch, slots) are the images' draws.
+def resample(region: Region, policy: Policy, uniform: Tensor, compiled: bool = False) -> Tensor:
+    """Return float32 (batch, size, size, 3) of a batch of regions.
 
-    With s image pixels per output pixel, the weight of an image pixel at distance d along an axis is, where the image
-    only scales,
+    With s image pixels per output pixel, the weight of an image pixel at distance d along an axis, if the image only
+    scales, is
 
-        max(0, 1 − |d| / max(s, 1)), divided by the sum of all such weights inside the image:
+        max(0, 1 − |d| / max(s, 1)), divided by the sum of all such weights inside the image.
 
-    the triangle of Pillow's BILINEAR and of `tf.image.resize(antialias=True)`, of at most four pixels for any s ≤ 2.
-    Images that shrink further were resized onto the output's pixels before, by the same weights.
+    This is the triangle of Pillow's BILINEAR and of `tf.image.resize(antialias=True)`, of at most four pixels for any
+    s ≤ 2. Images that shrink further were resized onto the output's pixels before, with the same weights.
 
-    Where the image is turned, sheared or distorted, each pixel is the mean of two bilinear samples per axis that lie
-    δ = min(1, √(⅔ (s² − 1))) image pixels apart (0 where s ≤ 1). Up to s = 1.6 that kernel has the variance of the
-    triangle; it sums to one everywhere, and needs three taps an axis for any s ≤ 2. Larger shrinking is done before, by
-    whole factors. Lens distortion changes s from place to place, and δ follows; a barrel's corners that shrink by more
-    than 1.6 beyond the whole factors alias a little.
+    If the image is rotated, sheared or distorted, each pixel is the mean of two bilinear samples per axis that lie
+    δ = min(1, √(⅔ (s² − 1))) image pixels apart (0 for s ≤ 1). Up to s = 1.6 that kernel has the variance of the
+    triangle; it sums to one everywhere, and needs three taps per axis for any s ≤ 2. Larger shrinking is done before,
+    by whole factors. With lens distortion, s and δ depend on the place. Barrel corners that shrink by more than 1.6
+    beyond the whole factors alias a little.
 
-    compiled: by XLA, in kernels of their own: of two in one it would make a loop that repeats the first for every use.
+    Args:
+        region: the regions, batched.
+        policy: the augmentation.
+        uniform: (batch, slots), the images' draws.
+        compiled: compile with XLA, in separate kernels. XLA would fuse two of them into a loop that repeats the first
+            for every use.
     """
-    kernel = (lambda f: tf.function(f, jit_compile=True, autograph=False)) if compiled else lambda f: f
+    kernel: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda f: f  # noqa: E731
+    if compiled:
+        kernel = lambda f: tf.function(f, jit_compile=True, autograph=False)  # noqa: E731
     if not policy.axis_aligned:
-        return kernel(lambda *given: _at_once(*given, policy, uniform))(*region)
-    rows, row_weights, columns, column_weights = kernel(lambda *given: _scaled_taps(*given, policy))(*region[1:])
+        at_once = kernel(lambda pixels, frame, matrix: _at_once(pixels, frame, matrix, policy, uniform))
+        return at_once(*region)
+    taps = kernel(lambda frame, matrix: _scaled_taps(frame, matrix, policy))
+    rows, row_weights, columns, column_weights = taps(region.frame, region.matrix)
     lines = kernel(_down)(region.pixels, rows, row_weights)
     image = kernel(_along)(lines, columns, column_weights)
-    if policy.border not in (None, "reflect"):
-        image += _beyond(row_weights, column_weights, policy.border)
+    if policy.border is not None and policy.fill is not None:
+        image += _beyond(row_weights, column_weights, policy.fill)
     return image
 
 
-def _down(pixels, rows, weights):
-    """float32 (batch, size, 3 · width): weighted sums of rows; rows and weights (batch, size, 1) per tap."""
+def _down(pixels: Tensor, rows: Any, weights: Sequence[Tensor]) -> Tensor:
+    """Return weighted sums of rows (batch, size, 3 · width), float32; rows and weights are (batch, size, 1) per tap."""
     taps = (tf.gather(pixels, row[:, :, 0], axis=1, batch_dims=1) for row in rows)
     return reduce(add, (weight * tf.cast(tap, tf.float32) for weight, tap in zip(weights, taps, strict=True)))
 
 
-def _along(lines, columns, weights):
-    """(batch, size, size, 3): weighted sums of columns; columns and weights (batch, 1, size) per tap."""
+def _along(lines: Tensor, columns: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """Return weighted sums of columns (batch, size, size, 3); columns and weights are (batch, 1, size) per tap."""
     pixels = tf.reshape(lines, (tf.shape(lines)[0], lines.shape[1], -1, 3))
     taps = (tf.gather(pixels, column[:, 0], axis=2, batch_dims=1) for column in columns)
     return reduce(add, (weight[..., None] * tap for weight, tap in zip(weights, taps, strict=True)))
 
 
-def _scaled_taps(frame, matrix, policy):
-    """Four indices and weights along each axis, where the image only scales, as `_all_taps` gives three."""
+def _scaled_taps(
+    frame: Tensor, matrix: Tensor, policy: Policy
+) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+    """Return four indices and weights along each axis, for images that only scale; see `_all_taps`."""
     y, x = coordinates(matrix, policy, None)
     scale = tf.abs(tf.linalg.diag_part(matrix[:, :, :2]))[..., None, None]
     frame = frame[..., None, None]
@@ -64,8 +78,8 @@ def _scaled_taps(frame, matrix, policy):
     return *along_y, *_triangle_taps(x, scale[:, 1], frame[:, :, 1], policy.border)
 
 
-def _triangle_taps(centre, scale, frame, border):
-    """Indices into the region and weights of the four pixels along one axis from which `centre` is interpolated."""
+def _triangle_taps(centre: Tensor, scale: Tensor, frame: Tensor, border: Border) -> tuple[list[Tensor], list[Tensor]]:
+    """Return indices into the region and weights of the four pixels along one axis that interpolate `centre`."""
     count, start, whole = frame[:, 0], frame[:, 1], frame[:, 2]
     half = tf.clip_by_value(scale, 1, 2)
     first = tf.floor(centre - half + 0.5)
@@ -83,8 +97,8 @@ def _triangle_taps(centre, scale, frame, border):
     return [tf.clip_by_value(index - start, 0, count - 1) for index in indices], [weight / total for weight in weights]
 
 
-def _at_once(pixels, frame, matrix, policy, uniform):
-    """`resample` where rows of the output do not lie along rows of the image."""
+def _at_once(pixels: Tensor, frame: Tensor, matrix: Tensor, policy: Policy, uniform: Tensor) -> Tensor:
+    """Resample images whose rows do not lie along rows of the output."""
     rows, row_weights, columns, column_weights = _all_taps(frame, matrix, policy, uniform)
     width, image = tf.shape(pixels)[2] // 3, 0.0
     pixels = tf.reshape(pixels, (tf.shape(pixels)[0], -1, 3))
@@ -97,14 +111,18 @@ def _at_once(pixels, frame, matrix, policy, uniform):
     return image if policy.fill is None else image + _beyond(row_weights, column_weights, policy.fill)
 
 
-def _beyond(row_weights, column_weights, colour):
-    """What a colour adds to each pixel from beyond the border, where the weights do not sum to one."""
-    inside = sum(row_weights) * sum(column_weights)
+def _beyond(
+    row_weights: Sequence[Tensor], column_weights: Sequence[Tensor], colour: tuple[float, float, float]
+) -> Tensor:
+    """Return what a colour beyond the border adds to each pixel, whose weights inside sum to less than one."""
+    inside: Tensor = sum(row_weights) * sum(column_weights)
     return (1 - inside[..., None]) * tf.constant(colour, tf.float32)
 
 
-def _all_taps(frame, matrix, policy, uniform):
-    """Three indices and weights along each axis: rows, their weights, columns, their weights."""
+def _all_taps(
+    frame: Tensor, matrix: Tensor, policy: Policy, uniform: Tensor
+) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+    """Return three indices and weights along each axis: rows, their weights, columns, their weights."""
     y, x = coordinates(matrix, policy, uniform)
     apart = tf.minimum(tf.sqrt(tf.maximum(_squared_scale(matrix, policy, uniform) - 1, 0) * (2 / 3)), 1)
     frame = frame[..., None, None]
@@ -112,8 +130,8 @@ def _all_taps(frame, matrix, policy, uniform):
     return *_taps(y, apart[:, 0], frame[:, :, 0], reflect), *_taps(x, apart[:, 1], frame[:, :, 1], reflect)
 
 
-def _squared_scale(matrix, policy, uniform):
-    """(batch, 2, 1 | size, 1 | size): the square of s along each axis, where the output's pixels lie."""
+def _squared_scale(matrix: Tensor, policy: Policy, uniform: Tensor) -> Tensor:
+    """Return the square of s along each axis at the output's pixels, (batch, 2, 1 | size, 1 | size)."""
     dy, dx = (matrix[:, :, i, None, None] for i in (0, 1))
     if policy.moves("lens"):
         centres = tf.range(policy.size, dtype=tf.float32) + 0.5
@@ -122,11 +140,11 @@ def _squared_scale(matrix, policy, uniform):
     return tf.square(dy) + tf.square(dx)
 
 
-def coordinates(matrix, policy: Policy, uniform):
-    """Where in the region the centres of the output's pixels lie: y and x that broadcast to (batch, size, size).
+def coordinates(matrix: Tensor, policy: Policy, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the places of the output's pixel centres in the region: y and x that broadcast to (batch, size, size).
 
-    Axis-aligned policies give y of shape (batch, size, 1) and x of (batch, 1, size), so that all that depends on one
-    of them costs next to nothing.
+    Axis-aligned policies give y of shape (batch, size, 1) and x of (batch, 1, size), so that computations on one of
+    them are cheap.
     """
     centres = tf.range(policy.size, dtype=tf.float32) + 0.5
     y, x = centres[None, :, None], centres[None, None, :]
@@ -136,11 +154,12 @@ def coordinates(matrix, policy: Policy, uniform):
     if policy.moves("lens"):
         k1 = between(uniform, "lens", policy.range("lens"))
         y, x = distort(y, x, k1[:, None, None], policy.size)
-    return tuple(entry[:, i, 0] * y + entry[:, i, 1] * x + entry[:, i, 2] for i in (0, 1))
+    row, column = (entry[:, i, 0] * y + entry[:, i, 1] * x + entry[:, i, 2] for i in (0, 1))
+    return row, column
 
 
-def _taps(centre, apart, frame, reflect: bool):
-    """Indices into the region and weights of the three pixels along one axis from which `centre` is interpolated."""
+def _taps(centre: Tensor, apart: Tensor, frame: Tensor, reflect: bool) -> tuple[list[Tensor], list[Tensor]]:
+    """Return indices into the region and weights of the three pixels along one axis that interpolate `centre`."""
     count, start, whole = frame[:, 0], frame[:, 1], frame[:, 2]
     half = apart / 2
     first = tf.floor(centre - half - 0.5)
@@ -159,5 +178,5 @@ def _taps(centre, apart, frame, reflect: bool):
     return indices, weights
 
 
-def _triangle(distance):
+def _triangle(distance: Tensor) -> Tensor:
     return tf.maximum(1 - tf.abs(distance), 0)

@@ -1,25 +1,28 @@
-"""What a pipeline reads from: random access where it can be had, a stream otherwise."""
+"""The datasets that a pipeline reads: with random access if possible, otherwise streams."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
 from .draws import bits
 from .pixel_range import check_images
 from .policy import PolicyError
+from .tensors import Tensor
 
-SHUFFLE_BUFFER = 1024  # examples held back to shuffle a stream; a Source is shuffled as a whole at no cost
+SHUFFLE_BUFFER = 1024  # examples in the buffer that shuffles a stream; a Source is shuffled as a whole at no cost
 
 
 @dataclass(frozen=True)
 class Source:
     """A dataset with random access.
 
-    size: number of examples.
-    read: TensorFlow function from an int64 scalar index to (encoded bytes | image (height, width, 1|3|4), label);
-          conditions on tensors in it are tf.cond, not if.
-    name: TensorFlow function from the index to what the example is called in errors.
+    Args:
+        size: number of examples.
+        read: TensorFlow function from an int64 scalar index to (encoded bytes | image (height, width, 1|3|4), label).
+            Use tf.cond instead of `if` for conditions on tensors in it.
+        name: TensorFlow function from the index to the name of the example in errors.
     """
 
     size: int
@@ -27,26 +30,31 @@ class Source:
     name: Callable | None = None
 
     @property
-    def element_spec(self):
-        """TensorSpecs of (image, label)."""
+    def element_spec(self) -> Any:
+        """Return the TensorSpecs of (image, label)."""
         return tf.data.Dataset.range(1).map(self.read).element_spec
 
-    def index(self, position, epoch, *, seed: int, shuffle: bool) -> tf.Tensor:
-        """Which example comes at a position of an epoch: a bijection of 0..size-1."""
+    def index(self, position: Tensor, epoch: Tensor, *, seed: int, shuffle: bool) -> Tensor:
+        """Return the index of the example at a position of an epoch: a bijection of 0..size-1."""
         if not shuffle or self.size < 2:
             return position
         key = tf.bitcast(bits(seed, epoch, -1), tf.int32)
-        return tf.random.experimental.index_shuffle(tf.minimum(position, self.size - 1), key, max_index=self.size - 1)
+        random: Any = tf.random  # TensorFlow's stubs lack `experimental`
+        return random.experimental.index_shuffle(tf.minimum(position, self.size - 1), key, max_index=self.size - 1)
 
-    def examples(self, epochs, *, seed: int, shuffle: bool, first) -> tf.data.Dataset:
-        """(position, epoch, index, end, ()) from position `first` on; a last element more has end=True.
+    def examples(self, epochs: tf.data.Dataset, *, seed: int, shuffle: bool, first: Tensor) -> tf.data.Dataset:
+        """Return (position, epoch, index, end, ()) from position `first` on; one more element at the end has end=True.
 
-        epochs: dataset of one int64 scalar.
+        Args:
+            epochs: dataset of one int64 scalar.
+            seed: seed of the shuffling.
+            shuffle: whether to shuffle.
+            first: position to begin at.
         """
 
         @tf.autograph.experimental.do_not_convert
-        def one_pass(epoch):
-            def block(position):
+        def one_pass(epoch: Tensor) -> tf.data.Dataset:
+            def block(position: Tensor) -> tuple[Any, ...]:
                 index = self.index(position, epoch, seed=seed, shuffle=shuffle)
                 return position, tf.fill(tf.shape(position), epoch), index, position >= self.size, ()
 
@@ -55,33 +63,41 @@ class Source:
 
         return epochs.flat_map(one_pass)
 
-    def take(self, index, payload):
-        """(image, label) of an element of `examples`."""
+    def take(self, index: Tensor, payload: Any) -> Any:
+        """Return (image, label) of an element of `examples`."""
         return self.read(index)
 
-    def called(self, index) -> tf.Tensor:
-        """What that example is called in errors."""
+    def called(self, index: Tensor) -> Tensor:
+        """Return the name of that example in errors."""
         return self.name(index) if self.name else tf.strings.format("example {}", index)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shard(Source):
-    """A slice of every batch of `whole`, as a Source whose batches of `width` examples it is.
+    """A Source whose batches of `width` examples are slices of the batches of `whole`.
 
-    Of a batch of n examples slice i of c begins at i·⌊n / c⌋ + min(i, n mod c), as `numpy.array_split` has it; its
-    examples are at the positions that they have in the whole batch.
+    Slice i of c of a batch of n examples begins at i·⌊n / c⌋ + min(i, n mod c), as in `numpy.array_split`. Its examples
+    have the same positions as in the batch.
 
-    lead: examples before the slice (0 or 1) that come along, the last of the batch before the first.
+    Attributes:
+        whole: The complete dataset.
+        batch_size: The size of its batches.
+        slice: (i, c).
+        lead: The number of examples before the slice (0 or 1) that are added; the last of the batch precedes the first.
     """
 
-    whole: Source = None
-    batch_size: int = 1
-    slice: tuple[int, int] = (0, 1)
-    lead: int = 0
+    whole: Source
+    batch_size: int
+    slice: tuple[int, int]
+    lead: int
 
     @staticmethod
-    def of(whole: Source, batch_size: int, slice: tuple[int, int], lead: int) -> "Shard":
-        """Raises: PolicyError for a slice of nothing."""
+    def of(whole: "Source | Stream", batch_size: int, slice: tuple[int, int], lead: int) -> "Shard":
+        """Return a shard.
+
+        Raises:
+            PolicyError: The slice is impossible, empty, or `whole` is a stream.
+        """
         index, count = slice
         if not 0 <= index < count:
             raise PolicyError(f"shard is {slice}; expected (index, count) with 0 ≤ index < count")
@@ -92,25 +108,25 @@ class Shard(Source):
         full, rest = divmod(whole.size, batch_size)
         last = slice_size(rest, slice)
         size = full * (slice_size(batch_size, slice) + lead) + last + (lead if last else 0)
-        return Shard(size, whole.read, whole.name, whole, batch_size, slice, lead)
+        return Shard(size, whole.read, whole.name, whole=whole, batch_size=batch_size, slice=slice, lead=lead)
 
     @property
     def width(self) -> int:
-        """Examples of a full batch."""
+        """Return the number of examples in a full batch."""
         return slice_size(self.batch_size, self.slice) + self.lead
 
-    def index(self, position, epoch, *, seed: int, shuffle: bool) -> tf.Tensor:
-        """Which example of the whole comes at a position of the shard's epoch."""
+    def index(self, position: Tensor, epoch: Tensor, *, seed: int, shuffle: bool) -> Tensor:
+        """Return the index in `whole` of the example at a position of the shard's epoch."""
         index, count = self.slice
         first = position // self.width * self.batch_size
-        n = tf.clip_by_value(self.whole.size - first, 1, self.batch_size)  # 1: beyond the end
+        n: Tensor = tf.clip_by_value(self.whole.size - first, 1, self.batch_size)  # 1 beyond the end
         begin = index * (n // count) + tf.minimum(tf.cast(index, n.dtype), n % count)
         within = (begin + position % self.width - self.lead) % n
         return self.whole.index(first + within, epoch, seed=seed, shuffle=shuffle)
 
 
 def slice_size(n: int, slice: tuple[int, int]) -> int:
-    """Examples of a batch of n that a slice (index, count) has."""
+    """Return the number of examples of slice (index, count) of a batch of n."""
     index, count = slice
     return n // count + (index < n % count)
 
@@ -123,25 +139,25 @@ class Stream:
 
     @property
     def size(self) -> int | None:
-        """Number of examples, None where it is not known."""
+        """Return the number of examples; None if it is unknown."""
         size = int(self.dataset.cardinality())
         return size if size >= 0 else None
 
     @property
-    def element_spec(self):
-        """TensorSpecs of (image, label)."""
+    def element_spec(self) -> Any:
+        """Return the TensorSpecs of (image, label)."""
         return self.dataset.element_spec
 
-    def examples(self, epochs, *, seed: int, shuffle: bool, first) -> tf.data.Dataset:
-        """(position, epoch, index, end, (image, label)), see `Source.examples`."""
+    def examples(self, epochs: tf.data.Dataset, *, seed: int, shuffle: bool, first: Tensor) -> tf.data.Dataset:
+        """Return (position, epoch, index, end, (image, label)), see `Source.examples`."""
         blank = tf.nest.map_structure(
             lambda spec: tf.zeros([n or 1 for n in spec.shape], spec.dtype), self.element_spec
         )
 
-        def one_pass(epoch):
+        def one_pass(epoch: Tensor) -> tf.data.Dataset:
             items = self.dataset.enumerate()
             if shuffle:
-                # Of this graph alone: the order must not depend on a global seed, and 0 makes TensorFlow fail.
+                # This seed only affects this graph. The order must not depend on a global seed, and 0 fails.
                 tf.compat.v1.get_default_graph().seed = 1
                 key = tf.bitcast(bits(seed, epoch, -1), tf.int64)
                 items = items.shuffle(SHUFFLE_BUFFER, seed=key, reshuffle_each_iteration=False)
@@ -151,19 +167,20 @@ class Stream:
 
         return epochs.flat_map(one_pass)
 
-    def take(self, index, payload):
-        """(image, label) of an element of `examples`."""
+    def take(self, index: Tensor, payload: Any) -> Any:
+        """Return (image, label) of an element of `examples`."""
         return payload
 
-    def called(self, index) -> tf.Tensor:
-        """What that example is called in errors."""
+    def called(self, index: Tensor) -> Tensor:
+        """Return the name of that example in errors."""
         return tf.strings.format("example {}", index)
 
 
-def as_source(dataset) -> Source | Stream:
-    """A Source as it is, (images, labels) arrays as one, a tf.data.Dataset of (bytes | image, label) as a Stream.
+def as_source(dataset: Any) -> Source | Stream:
+    """Return a Source for a Source or (images, labels) arrays, or a Stream for a tf.data.Dataset of pairs.
 
-    Raises: PolicyError for anything else, and for a dataset that is already batched.
+    Raises:
+        PolicyError: The dataset is something else, or is already batched.
     """
     if isinstance(dataset, Source | Stream):
         return dataset
@@ -177,15 +194,15 @@ def as_source(dataset) -> Source | Stream:
     )
 
 
-def _checked(dataset):
+def _checked(dataset: Any) -> tf.data.Dataset:
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) != 2:
         raise PolicyError(f"dataset yields {spec}; expected pairs (encoded bytes | image, label)")
     image = spec[0]
     if image.dtype != tf.string and image.shape.rank is None:
         raise PolicyError(
-            "dataset yields images of unknown shape, as py_function and numpy_function give them; call "
-            "image.set_shape((None, None, 3)) in the function that is mapped"
+            "dataset yields images of unknown shape, which py_function and numpy_function produce; call "
+            "image.set_shape((None, None, 3)) in the mapped function"
         )
     if image.shape.rank != (0 if image.dtype == tf.string else 3):
         raise PolicyError(
@@ -195,7 +212,7 @@ def _checked(dataset):
     return dataset
 
 
-def _from_arrays(images, labels) -> Source:
+def _from_arrays(images: Tensor, labels: Any) -> Source:
     images = tf.convert_to_tensor(images)
     labels = (
         tf.nest.map_structure(tf.convert_to_tensor, labels)
@@ -211,7 +228,7 @@ def _from_arrays(images, labels) -> Source:
             )
     check_images(images)
 
-    def read(index):
+    def read(index: Tensor) -> Any:
         return tf.nest.map_structure(lambda table: tf.gather(table, index), (images, labels))
 
     return Source(int(images.shape[0]), read)

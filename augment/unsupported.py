@@ -6,6 +6,7 @@ from .bmp import bmp_variant
 from .gif import gif_variant
 from .header import bytes_at, file_bytes, is_gif, is_jpeg, is_webp, on_bytes, starts
 from .signatures import foreign_format
+from .tensors import Tensor
 
 _NO_SEGMENT = (0x00, 0x01, *range(0xD0, 0xD8))  # markers without a length
 _SCAN = 0xDA
@@ -15,7 +16,7 @@ _READ = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # frames that libjpeg-turbo reads: basel
 
 
 @on_bytes
-def unsupported(content) -> tf.Tensor:
+def unsupported(content: Tensor) -> tf.Tensor:
     """Name of the format or variant of encoded bytes that is not read, as a string scalar; empty where it is read.
 
     Not read are animated WebP, compressed BMP, lossless, hierarchical and 12-bit JPEG, JPEG-LS, and the formats of
@@ -34,7 +35,7 @@ def unsupported(content) -> tf.Tensor:
     return tf.case(branches, default=lambda: foreign_format(content))
 
 
-def webp_variant(content) -> tf.Tensor:
+def webp_variant(content: Tensor) -> tf.Tensor:
     """Name of the variant of WebP bytes that is not read: TensorFlow 2.21 corrupts memory on animations.
 
     They have bit 1 of the flags of the extended format (Google, "WebP Container Specification").
@@ -52,11 +53,11 @@ def _jpeg_variant(content):
     def is_frame(marker):
         return (marker >= 0xC0) & (marker <= 0xCF) & ~_is_in(marker, _TABLES) | tf.equal(marker, _JPEG_LS)
 
-    def goes_on(at):
+    def goes_on(at: Tensor) -> Tensor:
         found = tf.equal(data[at], 0xFF) & (is_frame(data[at + 1]) | tf.equal(data[at + 1], _SCAN))
         return (at < end) & ~found
 
-    def step(at):
+    def step(at: Tensor) -> tuple[Tensor]:
         begin, marker, high, low = (tf.cast(data[at + i], tf.int32) for i in range(4))
         length = tf.where(_is_in(marker, _NO_SEGMENT), 2, 2 + 256 * high + low)
         forward = tf.where(tf.not_equal(begin, 0xFF) | tf.equal(marker, 0xFF), 1, length)
@@ -70,5 +71,5 @@ def _jpeg_variant(content):
     return tf.where(frame & tf.equal(data[at + 1], _JPEG_LS), "JPEG-LS", name)
 
 
-def _is_in(marker, markers):
+def _is_in(marker: Tensor, markers: tuple[int, ...]) -> Tensor:
     return tf.reduce_any(tf.equal(marker, tf.constant(markers, marker.dtype)))

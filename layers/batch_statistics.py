@@ -1,9 +1,11 @@
-"""Batch statistics of a dataset in place of those that the weights were trained with."""
+"""Re-estimate the moving statistics of batch normalization on a dataset."""
 
 import contextlib
 import functools
 import inspect
 import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,43 +13,42 @@ from keras.layers import BatchNormalization
 
 from .frozen_statistics import is_frozen, set_class
 from .noise import in_training, replaced, untraced
+from .tensors import Tensor, ops
 
 
-def reestimate_batch_statistics(model: keras.Model, dataset) -> list[str]:
+def reestimate_batch_statistics(model: keras.Model, dataset: Iterable[Any]) -> list[str]:
     """Set every moving mean and variance of `model` to those of its activations over `dataset`; weights stay.
 
     μ = Σ n_c μ_c / N and σ² = Σ n_c (σ_c² + (μ_c − μ)²) / N over all calls c of the layer (a shared one has several per
     batch) with the mean μ_c and variance σ_c² of n_c values, N = Σ n_c. Only BatchNormalization runs in training mode:
-    dropout and its kin are off, as they are when the model is used.
-    Needed after averaging weights (Izmailov et al. 2018) or when the new images differ from the old ones. Statistics
-    that `freeze_batch_statistics` froze are set too, and stay frozen.
+    dropout and other noise are off, as they are when the model is used.
 
-    dataset: one array of images, or an iterable of batches: images, or tuples that begin with images.
-    Returns the names of the layers that were set. Raises ValueError for a model without them or an empty dataset.
+    The moving statistics need this after weights were averaged (Izmailov et al. 2018), or when the new images differ
+    from the old ones. Statistics that `freeze_batch_statistics` froze are set too, and stay frozen.
 
-    Example: `reestimate_batch_statistics(model, augment.pipeline(train, policy, batch_size=64).take(50))`
+    Args:
+        model: any model with BatchNormalization layers.
+        dataset: one array of images, or an iterable of batches. A batch is images, or a tuple that begins with images.
+
+    Returns:
+        The names of the layers that were set.
+
+    Raises:
+        ValueError: The model has no BatchNormalization, or the dataset is empty.
+
+    Example:
+        `reestimate_batch_statistics(model, augment.pipeline(train, policy, batch_size=64).take(50))`
     """
     normalizations = [layer for layer in model._flatten_layers() if isinstance(layer, BatchNormalization)]
     if not normalizations:
         raise ValueError(f"reestimate_batch_statistics: model {model.name!r} has no BatchNormalization.")
-    before = [(type(layer), layer.trainable, layer.momentum, *_statistics(layer)) for layer in normalizations]
     moments = [_Moments() for _ in normalizations]
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(untraced(model))
-            for layer, total in zip(normalizations, moments, strict=True):
-                if is_frozen(layer):
-                    set_class(layer, type(layer).unfrozen)
-                layer.trainable, layer.momentum = True, 0.0  # the moving statistics become the call's
-                _assign(layer, *map(np.zeros_like, _statistics(layer)))  # a momentum of 0 times NaN would be NaN
-                stack.enter_context(replaced(layer, "call", _observed(layer, total)))
-            for images in _batches(dataset):
-                model(images, training=False)
-    finally:
-        for layer, (cls, trainable, momentum, mean, variance) in zip(normalizations, before, strict=True):
-            set_class(layer, cls)
-            layer.trainable, layer.momentum = trainable, momentum
-            _assign(layer, mean, variance)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(untraced(model))
+        for layer, total in zip(normalizations, moments, strict=True):
+            stack.enter_context(_measuring(layer, total))
+        for images in _batches(dataset):
+            model(images, training=False)
     called = [(layer, total) for layer, total in zip(normalizations, moments, strict=True) if total.count]
     if not called:
         raise ValueError("reestimate_batch_statistics: the dataset has no batches.")
@@ -56,13 +57,30 @@ def reestimate_batch_statistics(model: keras.Model, dataset) -> list[str]:
     return [layer.name for layer, _ in called]
 
 
+@contextlib.contextmanager
+def _measuring(layer: Any, moments: "_Moments") -> Iterator[None]:
+    """Run `layer` in training mode and collect the moments of its inputs; restore the layer at the end."""
+    cls, trainable, momentum, statistics = type(layer), layer.trainable, layer.momentum, _statistics(layer)
+    try:
+        if is_frozen(layer):
+            set_class(layer, cls.unfrozen)
+        layer.trainable, layer.momentum = True, 0.0  # the moving statistics become the call's
+        _assign(layer, *map(np.zeros_like, statistics))  # a momentum of 0 times NaN would be NaN
+        with replaced(layer, "call", _observed(layer, moments)):
+            yield
+    finally:
+        set_class(layer, cls)
+        layer.trainable, layer.momentum = trainable, momentum
+        _assign(layer, *statistics)
+
+
 class _Moments:
     """Mean and sum of squared deviations of all values so far, merged part by part (Chan, Golub, LeVeque 1979)."""
 
     def __init__(self):
-        self.count, self.mean, self.squares = 0, 0.0, 0.0
+        self.count, self.mean, self.squares = 0, np.zeros(()), np.zeros(())
 
-    def add(self, count, mean, variance):
+    def add(self, count: int, mean: np.ndarray, variance: np.ndarray) -> None:
         total = self.count + count
         if total:
             shift = mean - self.mean
@@ -71,39 +89,38 @@ class _Moments:
             self.count = total
 
 
-def _observed(layer, moments):
-    """`layer.call` in training mode, which then adds the moments of its inputs to `moments`."""
+def _observed(layer: Any, moments: "_Moments") -> Callable[..., Any]:
+    """Return `layer.call` in training mode; each call adds the moments of its inputs to `moments`."""
     call, signature = in_training(layer), inspect.signature(layer.call)
 
     @functools.wraps(call)
-    def observed(*args, **kwargs):
+    def observed(*args: Any, **kwargs: Any) -> Any:
         outputs = call(*args, **kwargs)
         arguments = signature.bind(*args, **kwargs).arguments
         inputs, mask = next(iter(arguments.values())), arguments.get("mask")
         if mask is None:
-            count = math.prod(keras.ops.shape(inputs)) // math.prod(layer.moving_mean.shape)
-        else:  # one entry per position, of which each has one value per channel
-            count = int(keras.ops.convert_to_numpy(keras.ops.sum(keras.ops.cast(mask, "int32"))))
+            count = math.prod(ops.shape(inputs)) // math.prod(layer.moving_mean.shape)
+        else:  # one entry per position, and each position has one value per channel
+            count = int(ops.convert_to_numpy(ops.sum(ops.cast(mask, "int32"))))
         moments.add(count, *_statistics(layer))
         return outputs
 
     return observed
 
 
-def _batches(dataset):
+def _batches(dataset: Any) -> Iterator[Tensor]:
     if hasattr(dataset, "shape"):
         yield from (dataset[i : i + 32] for i in range(0, len(dataset), 32))
     else:
         yield from (batch[0] if isinstance(batch, tuple) else batch for batch in dataset)
 
 
-def _statistics(layer):
+def _statistics(layer: Any) -> list[np.ndarray]:
     return [
-        keras.ops.convert_to_numpy(statistic).astype("float64")
-        for statistic in (layer.moving_mean, layer.moving_variance)
+        ops.convert_to_numpy(statistic).astype("float64") for statistic in (layer.moving_mean, layer.moving_variance)
     ]
 
 
-def _assign(layer, mean, variance):
+def _assign(layer: Any, mean: np.ndarray, variance: np.ndarray) -> None:
     layer.moving_mean.assign(mean)
     layer.moving_variance.assign(variance)

@@ -6,23 +6,24 @@ Wan, Zeiler, Zhang, LeCun, Fergus: Regularization of Neural Networks using DropC
 import contextlib
 import inspect
 import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from .noise import NoiseWrapper, keep_mask
 from .stateless import call_assigning
+from .tensors import Shape, Tensor, ops
 
 NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
-NOT_ELEMENTWISE = ("softmax", "sparsemax", "glu")  # and what has them in its name
+NOT_ELEMENTWISE = ("softmax", "sparsemax", "glu")  # also as parts of names
 ELEMENTWISE_LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU, keras.layers.PReLU)
 
 
 @keras.saving.register_keras_serializable(package="layers")
 class DropConnect(NoiseWrapper):
-    """Wrap a layer; in training multiply each of its kernels elementwise by a random mask.
-
+    """Wrap a layer, and multiply each of its kernels elementwise by a random mask in training.
     Training: a((M ∘ W) x / (1 − rate) + b) with M_ij ~ Bernoulli(1 − rate); M one per batch, or for Dense one per
     example, as in the paper. `drop_bias` masks b likewise. This is the inverted form: the paper trains without the
     division and scales W by 1 − rate in inference; its W is this W divided by 1 − rate.
@@ -32,19 +33,36 @@ class DropConnect(NoiseWrapper):
     is E[a(u)]: in closed form for ReLU, else by 16-point Gauss-Hermite quadrature where the paper draws samples.
     It equals "mean" for a linear layer.
 
-    Memory, beyond the wrapped layer's: per batch two arrays of the kernel's size. Per example also two, not batch
-    times as many: examples are taken one after another and the backward pass redraws each mask from its seed.
+    Memory beyond the wrapped layer's: two arrays of the kernel's size, with one mask per batch as well as with one per
+    example. Examples are processed one after another, and the backward pass redraws each mask from its seed.
 
-    Args: layer: Dense, Conv1D/2D/3D, DepthwiseConv2D, EinsumDense or any layer with a variable named `…kernel`.
-        rate: probability of dropping a weight. per_example: Dense only. inference: "mean" or "gaussian".
-        drop_bias: mask biases too. seed: an integer, or None for an arbitrary one.
-    Raises: ValueError for a rate outside [0, 1), a layer without kernels, `per_example` on another layer than Dense,
-        "gaussian" on a layer without `activation`, with one that is not elementwise, or with more than one kernel.
+    Args:
+        layer: Dense, Conv1D/2D/3D, DepthwiseConv2D, EinsumDense or any layer with a variable named `…kernel`.
+        rate: probability of dropping a weight.
+        per_example: draw one mask per example; Dense only.
+        inference: "mean" or "gaussian".
+        drop_bias: mask biases too.
+        seed: an integer, or None for an arbitrary one.
 
-    Example: `DropConnect(keras.layers.Dense(128, activation="relu"), 0.5)`
+    Raises:
+        ValueError: `rate` is outside [0, 1); the layer has no kernels; `per_example` with another layer than Dense; or
+            "gaussian" with a layer that has no elementwise `activation`, or several kernels.
+
+    Example:
+        `DropConnect(keras.layers.Dense(128, activation="relu"), 0.5)`
     """
 
-    def __init__(self, layer, rate, *, per_example=False, inference="mean", drop_bias=False, seed=None, **kwargs):
+    def __init__(
+        self,
+        layer: keras.layers.Layer,
+        rate: float,
+        *,
+        per_example: bool = False,
+        inference: str = "mean",
+        drop_bias: bool = False,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(layer, rate, seed=seed, **kwargs)
         self.per_example, self.inference, self.drop_bias = bool(per_example), inference, bool(drop_bias)
         if inference not in ("mean", "gaussian"):
@@ -59,7 +77,7 @@ class DropConnect(NoiseWrapper):
         self._call_signature = _with_training(inspect.signature(layer.call))  # Keras finds arguments and masks by it
         self._call_has_mask_arg = "mask" in self._call_signature.parameters
 
-    def _check_activation(self):
+    def _check_activation(self) -> None:
         activation = getattr(self.layer, "activation", None)
         activation = activation.activation if isinstance(activation, keras.layers.Activation) else activation
         if isinstance(activation, keras.layers.Layer):
@@ -74,7 +92,7 @@ class DropConnect(NoiseWrapper):
                 'layer of its own or use inference="mean".'
             )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         kernels = [variable.name for variable in self._variables("kernel")]
         if not kernels:
@@ -88,32 +106,32 @@ class DropConnect(NoiseWrapper):
                 f'{type(self.layer).__name__} {self.layer.name!r} has {kernels}; use inference="mean".'
             )
 
-    def call(self, *args, training=None, **kwargs):
+    def call(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Tensor:
         if self.noisy(training):
             return (self._per_example if self.per_example else self._per_batch)(*args, **kwargs)
         if self.inference == "gaussian" and self.rate and not training:
             return self._gaussian(*args, **kwargs)
         return self.layer(*args, **kwargs)
 
-    def compute_output_spec(self, *args, training=None, **kwargs):
+    def compute_output_spec(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         return self.layer.compute_output_spec(*args, **kwargs)
 
-    def compute_mask(self, inputs, previous_mask):
+    def compute_mask(self, inputs: Tensor, previous_mask: Tensor) -> Tensor:
         return self.layer.compute_mask(inputs, previous_mask) if self.layer.supports_masking else None
 
-    def describe(self):
+    def describe(self) -> str:
         masked = "weights and biases" if self.drop_bias else "weights"
         unit = "example" if self.per_example else "batch"
         return f"{masked} of {type(self.layer).__name__} {self.layer.name}, per {unit}"
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         own = {"per_example": self.per_example, "inference": self.inference, "drop_bias": self.drop_bias}
         return {**super().get_config(), **own}
 
-    def _variables(self, suffix):
+    def _variables(self, suffix: str) -> list[keras.Variable]:
         return [variable for variable in self.layer.variables if variable.name.endswith(suffix)]
 
-    def _per_batch(self, *args, **kwargs):
+    def _per_batch(self, *args: Any, **kwargs: Any) -> Tensor:
         masked = self._variables("kernel") + (self._variables("bias") if self.drop_bias else [])
         scale = 1 / (1 - self.rate)
         values = {id(v): ops.where(self.keep_mask(v.shape, "bool"), v * scale, 0) for v in masked}
@@ -122,7 +140,7 @@ class DropConnect(NoiseWrapper):
             self.add_loss(loss)
         return outputs
 
-    def _per_example(self, inputs):
+    def _per_example(self, inputs: Tensor) -> Tensor:
         dense, dtype = self.layer, self.layer.compute_dtype
         inputs, kernel = ops.cast(inputs, dtype), ops.cast(dense.kernel, dtype)
         examples, *positions, features = ops.shape(inputs)
@@ -139,14 +157,14 @@ class DropConnect(NoiseWrapper):
             outputs = outputs + bias
         return self._regularized(outputs if dense.activation is None else dense.activation(outputs))
 
-    def _regularized(self, outputs):
-        """`outputs`, after telling the wrapped layer's activity regulariser, whose own call did not make them."""
+    def _regularized(self, outputs: Tensor) -> Tensor:
+        """Return `outputs` after adding the wrapped layer's activity regularisation, which its own call would add."""
         if self.layer.activity_regularizer is not None:
             loss = self.layer.activity_regularizer(outputs)
             self.add_loss(loss / ops.cast(ops.shape(outputs)[0], loss.dtype))  # per example, as in Keras
         return outputs
 
-    def _gaussian(self, inputs):
+    def _gaussian(self, inputs: Tensor) -> Tensor:
         activation = self.layer.activation or keras.activations.linear
         if activation is keras.activations.linear:
             return self.layer(inputs)
@@ -156,8 +174,8 @@ class DropConnect(NoiseWrapper):
         return self._regularized(self._expected(activation, mean, std))
 
     @staticmethod
-    def _expected(activation, mean, std):
-        """E[activation(u)] for u ~ N(mean, std²)."""
+    def _expected(activation: Callable[[Tensor], Tensor], mean: Tensor, std: Tensor) -> Tensor:
+        """Return E[activation(u)] for u ~ N(mean, std²)."""
         if activation is keras.activations.relu:
             z = mean / std
             density = ops.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
@@ -165,8 +183,11 @@ class DropConnect(NoiseWrapper):
         weights = NODE_WEIGHTS / NODE_WEIGHTS.sum()
         return sum(float(w) * activation(mean + float(z) * std) for z, w in zip(NODES, weights, strict=True))
 
-    def _deviation(self, inputs):
-        """σ of the pre-activation; inputs and kernel are divided by their largest entries, so float16 holds squares."""
+    def _deviation(self, inputs: Tensor) -> Tensor:
+        """Return σ of the pre-activation.
+
+        Inputs and kernel are divided by their largest entries, so that float16 can hold their squares.
+        """
         half = keras.backend.standardize_dtype(inputs.dtype) == "float16"
         tiny = 1e-4 if half else 1e-6  # below 6e-5 float16 is subnormal, which JAX rounds to 0: 0 / 0 where x is 0
         (kernel,) = self._variables("kernel")
@@ -180,8 +201,8 @@ class DropConnect(NoiseWrapper):
         return ops.sqrt(variance + tiny**2) * ops.cast(scale * factor, variance.dtype) + tiny
 
 
-def _with_training(signature):
-    """`signature` with the argument `training`, after the others that have names."""
+def _with_training(signature: inspect.Signature) -> inspect.Signature:
+    """Return `signature` with the argument `training` after the other named ones."""
     parameters = dict(signature.parameters)
     training = parameters.pop("training", inspect.Parameter("training", inspect.Parameter.KEYWORD_ONLY, default=None))
     training = training.replace(kind=inspect.Parameter.KEYWORD_ONLY)
@@ -190,8 +211,8 @@ def _with_training(signature):
 
 
 @contextlib.contextmanager
-def _linear(layer):
-    """Let `layer` return its pre-activation."""
+def _linear(layer: Any) -> Iterator[None]:
+    """Make `layer` return its pre-activation for the duration."""
     activation = layer.activation
     layer.activation = keras.activations.linear
     try:
@@ -201,31 +222,33 @@ def _linear(layer):
 
 
 class _Drawn(keras.random.SeedGenerator):
-    """A seed that was drawn before: the same draw at each use, so that a backward pass can repeat the forward one's."""
+    """A seed that was drawn before, so that a backward pass can repeat the forward pass's draws."""
 
-    def __init__(self, seed):
-        self.drawn = seed
+    def __init__(self, seed: Tensor):
+        self.drawn_seed = seed
 
-    def next(self, ordered=True):
-        return self.drawn
+    def next(self, ordered: bool = True) -> Tensor:
+        return self.drawn_seed
 
 
-def _masked_matmul(rate, seeds):
-    """f(x, W): y_e = x_e (M_e ∘ W) / (1 − rate), M_e drawn from seeds[e], one example at a time in both directions.
+def _masked_matmul(rate: float, seeds: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return f(x, W): y_e = x_e (M_e ∘ W) / (1 − rate), with M_e drawn from seeds[e].
+
+    Both passes process one example at a time.
 
     Gradients: dx_e = g_e (M_e ∘ W)ᵀ / (1 − rate) and dW = Σ_e M_e ∘ (x_eᵀ g_e) / (1 − rate).
     Shapes: x (examples, positions, in), W (in, out), y (examples, positions, out).
     """
 
-    def masked(values, seed):
+    def masked(values: Tensor, seed: Tensor) -> Tensor:
         return ops.where(keep_mask(values.shape, rate, _Drawn(seed), "bool"), values * (1 / (1 - rate)), 0)
 
     @ops.custom_gradient
-    def matmul(x, kernel):
-        def gradient(*args, upstream=None):
+    def matmul(x: Tensor, kernel: Tensor) -> tuple[Tensor, Callable[..., tuple[Tensor, Tensor]]]:
+        def gradient(*args: Any, upstream: Tensor = None) -> tuple[Tensor, Tensor]:
             upstream = args[0] if upstream is None else upstream
 
-            def step(i, sums):
+            def step(i: Tensor, sums: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
                 d_x, d_kernel = sums
                 mask = masked(ops.ones_like(kernel), ops.take(seeds, i, axis=0))
                 x_i, g_i = ops.take(x, i, axis=0), ops.take(upstream, i, axis=0)

@@ -1,4 +1,4 @@
-"""Fractional max-pooling: shrink an image by a factor between 1 and 2, over randomly laid regions.
+"""Fractional max-pooling: shrink an image by a factor between 1 and 2, over random regions.
 
 Graham: Fractional Max-Pooling, 2014, arXiv:1412.6071.
 """
@@ -6,21 +6,23 @@ Graham: Fractional Max-Pooling, 2014, arXiv:1412.6071.
 import functools
 import math
 import numbers
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from .noise import NoiseLayer
+from .tensors import Shape, Tensor, ops
 
 
 def output_length(length: int, ratio: float) -> int:
-    """⌊length / ratio⌋, and at least half the length, so that every region has one or two pixels."""
+    """Return ⌊length / ratio⌋, but at least half the length, so that every region has one or two pixels."""
     return max(math.floor(length / ratio), math.ceil(length / 2))
 
 
-def pseudorandom_boundaries(length: int, pooled: int, offset, numpy=ops):
-    """Region boundaries b_0 = 0 … b_pooled = length: b_i = ⌈α (i + u)⌉ − ⌈α u⌉, α = length / pooled.
+def pseudorandom_boundaries(length: int, pooled: int, offset: Tensor, numpy: Any = ops) -> Tensor:
+    """Return region boundaries b_0 = 0 … b_pooled = length: b_i = ⌈α (i + u)⌉ − ⌈α u⌉, α = length / pooled.
 
     u in (0, 1) is given as the integer `offset` = ⌈length · u⌉ in 1 … length; integers do not round.
     """
@@ -28,21 +30,25 @@ def pseudorandom_boundaries(length: int, pooled: int, offset, numpy=ops):
     return (steps + (pooled - 1)) // pooled - (offset + (pooled - 1)) // pooled
 
 
-def random_boundaries(length: int, pooled: int, seed):
-    """Region boundaries whose increments are a uniformly random order of the needed ones and twos."""
+def random_boundaries(length: int, pooled: int, seed: keras.random.SeedGenerator) -> Tensor:
+    """Return region boundaries whose increments are a uniformly random order of the required ones and twos."""
     order = ops.argsort(keras.random.uniform((pooled,), seed=seed))
     increments = 1 + ops.cast(order < length - pooled, "int32")
     return ops.concatenate([ops.zeros((1,), "int32"), ops.cumsum(increments)])
 
 
-def fractional_max_pool(images, rows, columns, *, overlapping=True, axes=(1, 2)):
-    """Maxima over the rectangles that the boundaries `rows` × `columns` cut out of `images` along `axes`.
+def fractional_max_pool(
+    images: Tensor, rows: Tensor, columns: Tensor, *, overlapping: bool = True, axes: tuple[int, int] = (1, 2)
+) -> Tensor:
+    """Return the maxima over the rectangles that the boundaries `rows` × `columns` cut out of `images` along `axes`.
 
     Region i holds pixels b_i … b_{i+1} − 1, and with `overlapping` also b_{i+1}, its neighbour's first. b begins with 0
     and ends with the length; its increments are ⌊α⌋ or ⌈α⌉, or 1 and 2 where α = length / regions < 2. Agrees with
     `tf.nn.fractional_max_pool` given the sequences that it returns. The gradient goes to the first of equal pixels.
-    Raises ValueError for an unknown number of boundaries or, in lists and NumPy arrays, boundaries that break this: the
-    values of a tensor may be unknown.
+
+    Raises:
+        ValueError: The number of boundaries is unknown, or boundaries in a list or NumPy array break these rules. The
+            values of tensors are not checked, because they may be unknown.
     """
     for boundaries, axis in zip((rows, columns), axes, strict=True):
         boundaries, widest = _checked(boundaries, images.shape[axis], axis)
@@ -50,45 +56,49 @@ def fractional_max_pool(images, rows, columns, *, overlapping=True, axes=(1, 2))
     return images
 
 
-def _checked(boundaries, length, axis):
-    """`boundaries`, and the largest number of pixels that a region may have."""
-    given = not ops.is_tensor(boundaries)
-    boundaries = np.asarray(boundaries, "int32") if given else boundaries
+def _checked(boundaries: Tensor, length: int, axis: int) -> tuple[Tensor, int]:
+    """Return `boundaries`, and the largest number of pixels that a region may have."""
+    known = not ops.is_tensor(boundaries)
+    boundaries = np.asarray(boundaries, "int32") if known else boundaries
     if boundaries.shape[0] is None:
         raise ValueError(
             f"fractional_max_pool: the number of boundaries along axis {axis} must be known, got the shape "
             f"{boundaries.shape}; set it, with tf.ensure_shape in TensorFlow."
         )
     widest = max(2, math.ceil(length / (boundaries.shape[0] - 1)))
-    steps = np.diff(boundaries) if given else None
-    if given and (boundaries[0] != 0 or boundaries[-1] != length or steps.min() < 1 or steps.max() > widest):
-        raise ValueError(
-            f"fractional_max_pool: boundaries along axis {axis} rise from 0 to {length} in steps of 1 to {widest}, "
-            f"got {boundaries.tolist()}."
-        )
+    if known:
+        steps = np.diff(boundaries)
+        if boundaries[0] != 0 or boundaries[-1] != length or steps.min() < 1 or steps.max() > widest:
+            raise ValueError(
+                f"fractional_max_pool: boundaries along axis {axis} must rise from 0 to {length} in steps of 1 to "
+                f"{widest}, got {boundaries.tolist()}."
+            )
     return boundaries, widest
 
 
-def _pool(boundaries, axis, overlapping, widest):
-    """x → the maxima of its regions along `axis`, with a gradient that gathers: a scatter is several times slower."""
+def _pool(boundaries: Tensor, axis: int, overlapping: bool, widest: int) -> Callable[[Tensor], Tensor]:
+    """Return the function from x to the maxima of its regions along `axis`.
+
+    Its gradient gathers, because a scatter is several times slower.
+    """
     first, end = boundaries[:-1], boundaries[1:]
 
     @ops.custom_gradient
-    def pool(x):
+    def pool(x: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
         length = x.shape[axis]
         places = [first, *(ops.minimum(first + i, end - 1) for i in range(1, widest - 1)), end - 1]
         candidates = [ops.take(x, index, axis=axis) for index in places]
         largest = own = functools.reduce(ops.maximum, candidates)
-        if overlapping:
-            shared = ops.take(x, ops.minimum(end, length - 1), axis=axis)
+        shared = ops.take(x, ops.minimum(end, length - 1), axis=axis) if overlapping else None
+        if shared is not None:
             largest = ops.maximum(own, shared)
 
-        def gradient(*args, upstream=None):
+        def gradient(*args: Any, upstream: Tensor = None) -> Tensor:
             upstream = args[0] if upstream is None else upstream
             zero = ops.zeros_like(upstream)
             begins = ops.any(ops.expand_dims(first, 1) == ops.arange(length, dtype=first.dtype), axis=0)
             region = ops.cumsum(ops.cast(begins, "int32")) - 1
-            to_own = ops.where(own >= shared, upstream, zero) if overlapping else upstream
+            to_own = upstream if shared is None else ops.where(own >= shared, upstream, zero)
             parts, left = [], to_own
             for candidate in candidates[:-1]:
                 parts.append(ops.where(candidate >= own, left, zero))
@@ -113,39 +123,58 @@ class FractionalMaxPooling2D(NoiseLayer):
     Training: one layout of rows and one of columns per call, "pseudorandom" (regular with a random phase) or "random"
     (any order of steps of 1 and 2). Inference: the pseudorandom layout of phase u = ½, always the same; the paper
     averages several random layouts, which is `monte_carlo`. Height and width must be known when the layer is built.
-    Raises ValueError for a ratio outside (1, 2), an unknown mode or an unknown image size.
 
-    Example: `FractionalMaxPooling2D(2 ** 0.5)`
+    Args:
+        ratio: the factor to shrink by, in (1, 2).
+        mode: "pseudorandom" or "random".
+        overlapping: let neighbouring regions share a row or column of pixels.
+        data_format: "channels_last" or "channels_first"; default: Keras's.
+        seed: an integer, or None for an arbitrary one.
+
+    Raises:
+        ValueError: `ratio` is outside (1, 2), `mode` is unknown, or the image size is unknown.
+
+    Example:
+        `FractionalMaxPooling2D(2 ** 0.5)`
     """
 
-    def __init__(self, ratio=1.44, *, mode="pseudorandom", overlapping=True, data_format=None, seed=None, **kwargs):
+    def __init__(
+        self,
+        ratio: float = 1.44,
+        *,
+        mode: str = "pseudorandom",
+        overlapping: bool = True,
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
         if isinstance(ratio, bool) or not isinstance(ratio, numbers.Real) or not 1 < ratio < 2:
-            raise ValueError(f"FractionalMaxPooling2D: ratio lies strictly between 1 and 2, got {ratio!r}.")
+            raise ValueError(f"FractionalMaxPooling2D: ratio must lie strictly between 1 and 2, got {ratio!r}.")
         if mode not in ("random", "pseudorandom"):
-            raise ValueError(f'FractionalMaxPooling2D: mode is "random" or "pseudorandom", got {mode!r}.')
+            raise ValueError(f'FractionalMaxPooling2D: mode must be "random" or "pseudorandom", got {mode!r}.')
         super().__init__(0.0, seed=seed, **kwargs)
         self.ratio, self.mode, self.overlapping = float(ratio), mode, bool(overlapping)
         self.data_format = keras.config.image_data_format() if data_format is None else data_format
         if self.data_format not in ("channels_last", "channels_first"):
-            raise ValueError(f'data_format is "channels_last" or "channels_first", got {data_format!r}.')
+            raise ValueError(f'data_format must be "channels_last" or "channels_first", got {data_format!r}.')
         self.axes = (1, 2) if self.data_format == "channels_last" else (2, 3)
         self.supports_masking = False
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 4 or any(input_shape[axis] is None for axis in self.axes):
             raise ValueError(
                 "FractionalMaxPooling2D takes images of four dimensions whose height and width are known; got the "
                 f"shape {tuple(input_shape)}. Give Input(shape=(height, width, channels))."
             )
 
-    def noisy(self, training):
+    def noisy(self, training: bool | None) -> bool:
         return bool(training or self.noise_on)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         boundaries = [self._boundaries(inputs.shape[axis], self.noisy(training)) for axis in self.axes]
         return fractional_max_pool(inputs, *boundaries, overlapping=self.overlapping, axes=self.axes)
 
-    def _boundaries(self, length, noisy):
+    def _boundaries(self, length: int, noisy: bool) -> Tensor:
         pooled = output_length(length, self.ratio)
         if not noisy:
             return pseudorandom_boundaries(length, pooled, (length + 1) // 2, np)  # a constant of the graph
@@ -154,16 +183,17 @@ class FractionalMaxPooling2D(NoiseLayer):
         offset = keras.random.randint((), 1, length + 1, seed=self.seed_generator)
         return pseudorandom_boundaries(length, pooled, offset)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         shape = list(input_shape)
         for axis in self.axes:
-            shape[axis] = None if shape[axis] is None else output_length(shape[axis], self.ratio)
+            length = shape[axis]
+            shape[axis] = None if length is None else output_length(length, self.ratio)
         return tuple(shape)
 
-    def describe(self):
+    def describe(self) -> str:
         return f"{self.mode} layout of pooling regions, per batch"
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         del config["rate"]
         own = ("ratio", "mode", "overlapping", "data_format")

@@ -1,7 +1,8 @@
-"""Batch normalization whose moving statistics do not move, whatever `trainable` says."""
+"""Freeze the moving statistics of batch normalization, independently of `trainable`."""
 
 import functools
 import inspect
+from typing import Any
 
 import keras
 from keras.layers import BatchNormalization
@@ -10,7 +11,7 @@ from keras.layers import BatchNormalization
 def freeze_batch_statistics(model: keras.Model) -> list[str]:
     """Make every BatchNormalization of `model`, nested ones included, run on its moving statistics, also in `fit`.
 
-    y = γ (x − μ) / √(σ² + ε) + β with the moving μ and σ², which then do not move. γ and β follow `trainable`.
+    y = γ (x − μ) / √(σ² + ε) + β with the moving μ and σ², which no longer change. γ and β follow `trainable`.
     The statistics stay frozen through `trainable = True`, `compile`, `clone_model` and saving, until
     `unfreeze_batch_statistics(model)`. Neither `base(x, training=False)`, which `fit` overrides inside a functional
     model, nor `trainable = False`, which the next `base.trainable = True` undoes, achieves this.
@@ -18,7 +19,8 @@ def freeze_batch_statistics(model: keras.Model) -> list[str]:
     The layers become `layers>FrozenBatchNormalization` (a subclass of their own class), so a saved model needs
     `import layers` before `keras.saving.load_model`. Compile afterwards, as after every change of `trainable`.
 
-    Returns: the names of the layers whose statistics are frozen.
+    Returns:
+        The names of the layers whose statistics are frozen.
 
     Example:
         layers.freeze_batch_statistics(base)
@@ -27,14 +29,17 @@ def freeze_batch_statistics(model: keras.Model) -> list[str]:
     """
     found = _normalizations(model)
     for layer in found:
-        set_class(layer, frozen_class(type(layer)))
+        set_class(layer, frozen_class(type(layer)))  # pyright: ignore[reportArgumentType]
     return [layer.name for layer in found]
 
 
 def unfreeze_batch_statistics(model: keras.Model) -> list[str]:
     """Undo `freeze_batch_statistics`: the moving statistics follow the batches again where the layer is trainable.
 
-    Compile afterwards. Returns: the names of the layers whose statistics were frozen.
+    Compile afterwards.
+
+    Returns:
+        The names of the layers whose statistics were frozen.
     """
     frozen = [layer for layer in _normalizations(model) if is_frozen(layer)]
     for layer in frozen:
@@ -42,21 +47,21 @@ def unfreeze_batch_statistics(model: keras.Model) -> list[str]:
     return [layer.name for layer in frozen]
 
 
-def is_frozen(layer) -> bool:
+def is_frozen(layer: keras.layers.Layer) -> bool:
     """Return whether `freeze_batch_statistics` has frozen the statistics of `layer`."""
     return hasattr(type(layer), "unfrozen")
 
 
-def set_class(layer, cls) -> None:
-    """Give `layer`, which every graph that it is part of goes on using, another class of the same attributes."""
+def set_class(layer: keras.layers.Layer, cls: type) -> None:
+    """Give `layer` another class of the same attributes; the graphs that contain the layer continue to use it."""
     object.__setattr__(layer, "__class__", cls)  # past Layer.__setattr__, which tracks state
 
 
-def _normalizations(model) -> list:
+def _normalizations(model: keras.Model) -> list[Any]:
     return [layer for layer in model._flatten_layers() if isinstance(layer, BatchNormalization)]
 
 
-@functools.cache
+@functools.cache  # pyright takes no class of Keras for hashable, hence the ignored rule at the calls
 def frozen_class(cls: type) -> type:
     """Return the subclass of `cls`, a BatchNormalization or a subclass of it, that runs in inference mode only."""
     if hasattr(cls, "unfrozen"):
@@ -64,42 +69,42 @@ def frozen_class(cls: type) -> type:
     signature = inspect.signature(cls.call)
 
     @functools.wraps(cls.call)
-    def call(self, *args, **kwargs):
+    def call(self, *args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(self, *args, **kwargs)
         bound.arguments["training"] = False
         return cls.call(*bound.args, **bound.kwargs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = cls.get_config(self)
         return config if cls is BatchNormalization else {**config, "unfrozen": _reference(cls)}
 
     members = {"call": call, "get_config": get_config, "from_config": classmethod(_from_config), "unfrozen": cls}
-    # Its name is that of `cls`, for .weights.h5 files name layers by it: they fit the frozen and the other layer.
+    # .weights.h5 files name layers by their class, so the name is that of `cls`: then they fit the frozen layer too.
     frozen = type(cls.__name__, (cls,), {**members, "__module__": __name__})
     register = keras.saving.register_keras_serializable("layers", "FrozenBatchNormalization")
     register(frozen)
     if cls is not BatchNormalization:
-        register(FrozenBatchNormalization)  # the one that files are read with; it makes the others
+        register(FrozenBatchNormalization)  # loading uses this class, which makes the others
     return frozen
 
 
 def _reference(cls: type) -> dict:
-    """Return how a configuration names a class; without a module where `__main__`, as Keras does."""
+    """Return the name of a class in a configuration; as in Keras, the module `__main__` is left out."""
     module = None if cls.__module__ == "__main__" else cls.__module__
     return {"module": module, "class_name": cls.__name__, "registered_name": keras.saving.get_registered_name(cls)}
 
 
-def _from_config(cls, config):
+def _from_config(cls: type, config: dict[str, Any]) -> BatchNormalization:
     config = dict(config)
     kind = config.pop("unfrozen", {"module": "keras.layers", "class_name": "BatchNormalization"})
     layer = keras.saving.deserialize_keras_object({"registered_name": None, **kind, "config": config})
     if not isinstance(layer, BatchNormalization):
         raise ValueError(
-            f"FrozenBatchNormalization is made of a BatchNormalization, got a {type(layer).__name__}; the file was not "
-            "written by freeze_batch_statistics."
+            f"FrozenBatchNormalization is made of a BatchNormalization, got a {type(layer).__name__}. "
+            "freeze_batch_statistics has not written this file."
         )
-    set_class(layer, frozen_class(type(layer)))
+    set_class(layer, frozen_class(type(layer)))  # pyright: ignore[reportArgumentType]
     return layer
 
 
-FrozenBatchNormalization = frozen_class(BatchNormalization)
+FrozenBatchNormalization = frozen_class(BatchNormalization)  # pyright: ignore[reportArgumentType]

@@ -1,24 +1,30 @@
-"""Marginalise over a model's noise: average many noisy predictions and say how much they disagree.
+"""Marginalise over a model's noise: average many noisy predictions and measure their disagreement.
 
 Gal, Ghahramani: Dropout as a Bayesian Approximation, ICML 2016; Houlsby et al.: Bayesian Active Learning, 2011 (BALD).
 """
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 
 from .noise import nested, noise_layers, training_mode
+from .tensors import ops, tree
 
 
 @dataclass(frozen=True)
 class MonteCarlo:
     """Predictive moments over the noise.
 
-    mean, std: (batch, …), of the model's outputs; std is the unbiased one.
-    mutual_information: (batch,) in nats, H(E p) − E H(p), what the samples disagree about; None where the outputs are
-    not probabilities over the last axis (one number per image, or a last axis of one, is the probability of "yes").
+    Attributes:
+        mean: (batch, …), mean of the model's outputs.
+        std: (batch, …), their unbiased standard deviation.
+        mutual_information: (batch,) in nats, H(E p) − E H(p), the disagreement of the samples. It is None if the
+            outputs are not probabilities over the last axis. One number per image, or a last axis of one, counts as
+            the probability of "yes".
     """
 
     mean: np.ndarray
@@ -26,15 +32,25 @@ class MonteCarlo:
     mutual_information: np.ndarray | None
 
 
-def monte_carlo(model, images, *, samples=20, batch_size=32) -> MonteCarlo:
+def monte_carlo(model: keras.Model, images: Any, *, samples: int = 20, batch_size: int = 32) -> MonteCarlo:
     """Predict `images` `samples` times with only the noise layers active, E_z f(x, z) ≈ 1/S Σ_s f(x, z_s).
 
     Noise layers are those that `describe_noise` lists. Everything else, BatchNormalization first, runs in inference
-    mode and is unchanged afterwards; so are the states of stateful layers, from which every batch starts. Works for any
-    Keras model with one input structure and one output.
-    Raises ValueError for fewer than two samples, no images, a model without noise or with several outputs.
+    mode and is unchanged afterwards. Every batch starts from the present states of stateful layers, which also stay
+    unchanged.
 
-    Example: `monte_carlo(model, images, samples=50).mutual_information.argsort()[-10:]`, the ten most ambiguous images
+    Args:
+        model: any Keras model with one input structure and one output.
+        images: an array, or the structure of arrays that the model takes.
+        samples: number of predictions per image.
+        batch_size: images per prediction.
+
+    Raises:
+        ValueError: `samples` is below 2, there are no images, or the model has no noise or several outputs.
+
+    Example:
+        The ten most ambiguous images:
+        `monte_carlo(model, images, samples=50).mutual_information.argsort()[-10:]`
     """
     if samples < 2:
         raise ValueError(f"monte_carlo: at least 2 samples are needed for a standard deviation, got {samples!r}.")
@@ -43,7 +59,7 @@ def monte_carlo(model, images, *, samples=20, batch_size=32) -> MonteCarlo:
             f"monte_carlo: model {model.name!r} has no noise layer with a rate above 0, so all samples are equal; "
             "see set_dropout, add_stochastic_depth and add_drop_connect."
         )
-    length = len(keras.tree.flatten(images)[0])
+    length = len(tree.flatten(images)[0])
     if not length:
         raise ValueError("monte_carlo: there are no images.")
     with training_mode(model):
@@ -52,11 +68,11 @@ def monte_carlo(model, images, *, samples=20, batch_size=32) -> MonteCarlo:
     return MonteCarlo(mean, std, None if np.isnan(information).any() else information)
 
 
-def _slice(images, start, stop):
-    return keras.tree.map_structure(lambda array: array[start:stop], images)
+def _slice(images: Any, start: int, stop: int) -> Any:
+    return tree.map_structure(lambda array: array[start:stop], images)
 
 
-def _moments(model, batch, samples):
+def _moments(model: keras.Model, batch: Any, samples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     draws = []
     for _ in range(samples):
         with _restored_states(model):
@@ -66,11 +82,11 @@ def _moments(model, batch, samples):
 
 
 @contextlib.contextmanager
-def _restored_states(model):
-    """Leave the states of stateful recurrent layers as they were."""
+def _restored_states(model: keras.Model) -> Iterator[None]:
+    """Restore the states of stateful recurrent layers at the end."""
     stateful = [layer for layer in nested(model) if isinstance(layer, keras.layers.RNN) and layer.stateful]
-    states = [keras.tree.flatten(layer.states or ()) for layer in stateful]
-    before = [[keras.ops.convert_to_numpy(state).copy() for state in each] for each in states]
+    states = [tree.flatten(layer.states or ()) for layer in stateful]
+    before = [[ops.convert_to_numpy(state).copy() for state in each] for each in states]
     yield
     for layer, variables, values in zip(stateful, states, before, strict=True):
         if not variables:  # the call has built the layer
@@ -79,18 +95,21 @@ def _restored_states(model):
             variable.assign(value)
 
 
-def _prediction(model, batch):
-    outputs = keras.tree.flatten(model(batch, training=False))
+def _prediction(model: keras.Model, batch: Any) -> np.ndarray:
+    outputs = tree.flatten(model(batch, training=False))
     if len(outputs) != 1:
         raise ValueError(
-            f"monte_carlo: model {model.name!r} has {len(outputs)} outputs; give one at a time, "
+            f"monte_carlo: model {model.name!r} has {len(outputs)} outputs; pass one at a time, "
             "keras.Model(model.inputs, model.outputs[0])."
         )
-    return keras.ops.convert_to_numpy(outputs[0]).astype("float64")
+    return ops.convert_to_numpy(outputs[0]).astype("float64")
 
 
-def _mutual_information(draws):
-    """Of draws (samples, batch, …, classes) or (samples, batch); NaN where they are no probabilities."""
+def _mutual_information(draws: np.ndarray) -> np.ndarray:
+    """Return the mutual information of draws (samples, batch, …, classes) or (samples, batch).
+
+    It is NaN if the draws are not probabilities.
+    """
     if draws.ndim == 2:
         draws = draws[..., None]
     if draws.shape[-1] == 1:
@@ -101,5 +120,5 @@ def _mutual_information(draws):
     return np.maximum(information.reshape(len(information), -1).mean(axis=1), 0)
 
 
-def _entropy(p):
+def _entropy(p: np.ndarray) -> np.ndarray:
     return -np.sum(p * np.log(np.maximum(p, 1e-300)), axis=-1)

@@ -1,16 +1,26 @@
-"""What every noise layer shares: a rate, a seed, and being on or off independently of the rest of the model."""
+"""The base of all noise layers: a rate, a seed, and a switch that is independent of the rest of the model."""
 
 import contextlib
 import functools
 import inspect
 import numbers
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
 
 import keras
 
-# Noise of other houses, known by class name so that their packages need not be imported (keras.applications' ConvNeXt
-# has a StochasticDepth of its own; keras-cv has DropPath, StochasticDepth and DropBlock2D).
+from .tensors import Shape, Tensor, ops, tree
+
+# Noise layers of other packages, recognised by class name so that their packages need not be imported: the ConvNeXt of
+# keras.applications has its own StochasticDepth; keras-cv has DropPath, StochasticDepth and DropBlock2D.
 FOREIGN = {"StochasticDepth", "DropPath", "DropBlock2D"}
-RATE_NAMES = ("rate", "drop_path_rate", "drop_prob", "drop_rate", "stddev")  # what they and Keras's layers call it
+RATE_NAMES = (
+    "rate",
+    "drop_path_rate",
+    "drop_prob",
+    "drop_rate",
+    "stddev",
+)  # the names that they and Keras's layers use
 BUILT_IN = (
     keras.layers.Dropout,
     keras.layers.AlphaDropout,
@@ -22,11 +32,14 @@ BUILT_IN = (
 class NoiseLayer(keras.layers.Layer):
     """A layer y = f(x, z) with noise z in training and its expectation over z in inference.
 
-    `rate` in [0, 1) is the probability of dropping. The draws are a function of `seed` and of the number of calls.
-    `noise_on = True` draws also in inference; `monte_carlo` sets it, and BatchNormalization does not notice.
+    The draws are a function of `seed` and of the number of calls.
+
+    Attributes:
+        rate: The probability of dropping, in [0, 1).
+        noise_on: Draw in inference too. `monte_carlo` sets this switch, which does not affect BatchNormalization.
     """
 
-    def __init__(self, rate, *, seed=None, **kwargs):
+    def __init__(self, rate: float, *, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.rate = check_rate(rate, type(self).__name__)
         self.seed = seed
@@ -34,92 +47,95 @@ class NoiseLayer(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
 
-    def noisy(self, training) -> bool:
-        """Whether this call draws noise."""
+    def noisy(self, training: bool | None) -> bool:
+        """Return whether this call draws noise."""
         return bool(training or self.noise_on) and self.rate > 0
 
-    def keep_mask(self, shape, dtype="float32"):
-        """1 with probability 1 − rate, else 0."""
+    def keep_mask(self, shape: Sequence[Any], dtype: str = "float32") -> Tensor:
+        """Draw a tensor of 1 with probability 1 − rate, else 0."""
         return keep_mask(shape, self.rate, self.seed_generator, dtype)
 
     def describe(self) -> str:
-        """What is dropped; `describe_noise` prints it."""
+        """Return what is dropped, for `describe_noise`."""
         return "activations"
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
 
 
 def _of_wrapped(name: str) -> property:
-    """An attribute that is the wrapped layer's, and absent where that has none."""
+    """Return a property that reads and writes an attribute of the wrapped layer; it is absent if the layer has none."""
     return property(lambda self: getattr(self.layer, name), lambda self, value: setattr(self.layer, name, value))
 
 
 class NoiseWrapper(NoiseLayer):
-    """A noise layer around another, which builds itself and casts its inputs and variables as if it stood alone."""
+    """A noise layer around another layer, which builds and casts its inputs and variables as if it stood alone."""
 
-    # what keras.layers.Bidirectional reads and sets
+    # keras.layers.Bidirectional reads and sets these.
     go_backwards = _of_wrapped("go_backwards")
     return_sequences, return_state = _of_wrapped("return_sequences"), _of_wrapped("return_state")
     stateful, states, reset_state = _of_wrapped("stateful"), _of_wrapped("states"), _of_wrapped("reset_state")
     zero_output_for_mask = _of_wrapped("zero_output_for_mask")
 
-    def __init__(self, layer, rate, *, seed=None, **kwargs):
+    def __init__(self, layer: keras.layers.Layer, rate: float, *, seed: int | None = None, **kwargs: Any):
         if not isinstance(layer, keras.layers.Layer):
             raise TypeError(f"{type(self).__name__} wraps a keras.layers.Layer, got {layer!r}.")
         kwargs.setdefault("dtype", layer.dtype_policy)
         super().__init__(rate, seed=seed, autocast=False, **kwargs)
-        self.layer = layer
+        self.layer: Any = layer  # of any class; subclasses use its attributes
 
-    def __call__(self, *args, **kwargs):
-        if not self.layer.built:  # here, where every argument is known; `build` sees the shape of the first alone
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.layer.built:  # `build` would only see the shape of the first argument
             self._trace(*args, **kwargs)
         return super().__call__(*args, **kwargs)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         default = getattr(self.layer.build, "_is_default", False)  # such a layer counts as built without its variables
         if default or not self.layer.built:
-            self._trace(keras.tree.map_shape_structure(keras.KerasTensor, input_shape))
+            self._trace(tree.map_shape_structure(keras.KerasTensor, input_shape))
 
-    def _trace(self, *args, **kwargs):
+    def _trace(self, *args: Any, **kwargs: Any) -> None:
         """Build the wrapped layer by a symbolic call, as Keras does, so that layers without `build` are built too."""
 
-        def symbolic(x):
+        def symbolic(x: Tensor) -> Any:
             return keras.KerasTensor(x.shape, keras.backend.standardize_dtype(x.dtype)) if hasattr(x, "shape") else x
 
-        self.layer(*keras.tree.map_structure(symbolic, args), **keras.tree.map_structure(symbolic, kwargs))
+        self.layer(*tree.map_structure(symbolic, args), **tree.map_structure(symbolic, kwargs))
 
-    def compute_output_shape(self, input_shape):
-        inputs = keras.tree.map_shape_structure(keras.KerasTensor, input_shape)
-        return keras.tree.map_structure(lambda x: x.shape, self.layer.compute_output_spec(inputs))
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        inputs = tree.map_shape_structure(keras.KerasTensor, input_shape)
+        return tree.map_structure(lambda x: x.shape, self.layer.compute_output_spec(inputs))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
         config = dict(config)
         inner = config.pop("layer")
-        if "go_backwards" in config:  # where keras.layers.Bidirectional sets it to turn a layer around
+        if "go_backwards" in config:  # keras.layers.Bidirectional sets it to reverse a layer
             inner = {**inner, "config": {**inner["config"], "go_backwards": config.pop("go_backwards")}}
         layer = keras.saving.deserialize_keras_object(inner, custom_objects=custom_objects)
         return cls(layer, config.pop("rate"), **config)
 
 
-def check_rate(rate, owner: str) -> float:
-    """`rate` as a float; a ValueError naming `owner` unless 0 ≤ rate < 1."""
+def check_rate(rate: float, owner: str) -> float:
+    """Return `rate` as a float; raise a ValueError that names `owner` unless 0 ≤ rate < 1."""
     if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not 0 <= rate < 1:
-        raise ValueError(f"{owner}: rate is the probability of dropping, a number in [0, 1); got {rate!r}.")
+        raise ValueError(f"{owner}: rate must be the probability of dropping, a number in [0, 1); got {rate!r}.")
     return float(rate)
 
 
-def keep_mask(shape, rate, seed, dtype="float32"):
-    """1 with probability 1 − rate, else 0; drawn in float32, where a small rate does not round to another one."""
-    return keras.ops.cast(keras.random.uniform(shape, dtype="float32", seed=seed) >= rate, dtype)
+def keep_mask(shape: Sequence[Any], rate: float, seed: keras.random.SeedGenerator, dtype: str = "float32") -> Tensor:
+    """Draw a tensor of 1 with probability 1 − rate, else 0.
+
+    The draws are in float32, because a small rate would be rounded in 16 bits.
+    """
+    return ops.cast(keras.random.uniform(shape, dtype="float32", seed=seed) >= rate, dtype)
 
 
-def noise_rate(layer) -> float | None:
-    """The rate (for Gaussian noise its standard deviation) at which `layer` injects noise; None if it injects none."""
+def noise_rate(layer: keras.layers.Layer) -> float | None:
+    """Return the rate (for Gaussian noise the standard deviation) of the noise of `layer`; None if it has no noise."""
     if isinstance(layer, (NoiseLayer, *BUILT_IN)) or type(layer).__name__ in FOREIGN:
         return next((getattr(layer, name) for name in RATE_NAMES if hasattr(layer, name)), None)
     if isinstance(layer, keras.layers.Attention):
@@ -128,8 +144,8 @@ def noise_rate(layer) -> float | None:
     return max(rates, default=0) or None
 
 
-def noise_layers(model) -> list:
-    """The layers of `model`, nested ones included, that inject noise in training, in the order of the model."""
+def noise_layers(model: keras.Model) -> list:
+    """Return the layers of `model`, nested ones included, that inject noise in training, in the order of the model."""
     return [
         layer
         for layer in nested(model)
@@ -137,8 +153,8 @@ def noise_layers(model) -> list:
     ]
 
 
-def nested(layer, seen=None):
-    """`layer` and all that it holds, but for the cells of recurrent layers: these draw when their owner does."""
+def nested(layer: keras.layers.Layer, seen: set[int] | None = None) -> Iterator[Any]:
+    """Yield `layer` and all layers inside it except the cells of recurrent layers, which draw when their owner does."""
     seen = set() if seen is None else seen
     if id(layer) not in seen:
         seen.add(id(layer))
@@ -150,10 +166,10 @@ def nested(layer, seen=None):
                 yield from nested(inner, seen)
 
 
-def _cells(layer) -> list:
-    """The cells of a recurrent layer, stacked ones included; none of other layers."""
+def _cells(layer: keras.layers.Layer) -> list:
+    """Return the cells of a recurrent layer, stacked ones included; other layers have none."""
 
-    def flat(cell):
+    def flat(cell: Any) -> list[Any]:
         return [cell, *(inner for each in getattr(cell, "cells", ()) for inner in flat(each))]
 
     if not isinstance(layer, keras.layers.RNN):
@@ -162,8 +178,8 @@ def _cells(layer) -> list:
 
 
 @contextlib.contextmanager
-def training_mode(model):
-    """Run the noise layers of `model`, and none of the layers they hold, in training mode, whatever the call's mode."""
+def training_mode(model: keras.Model) -> Iterator[None]:
+    """Run the noise layers of `model`, but not the layers inside them, in training mode in every call."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(untraced(model))
         for layer in noise_layers(model):
@@ -176,8 +192,8 @@ def training_mode(model):
 
 
 @contextlib.contextmanager
-def untraced(model):
-    """Let `model` and all it holds run as Python what they have as `tf.function`, whose trace keeps its first mode."""
+def untraced(model: keras.Model) -> Iterator[None]:
+    """Run every `tf.function` of `model` and its layers as Python, because a trace keeps the mode of its first call."""
     with contextlib.ExitStack() as stack:
         for layer in nested(model):
             owners = (layer, *type(layer).__mro__)
@@ -188,26 +204,27 @@ def untraced(model):
 
 
 @contextlib.contextmanager
-def replaced(layer, name, method):
-    """Give `layer` another method; set past Layer.__setattr__, which tracks state: this is none."""
-    own = {name: vars(layer)[name]} if name in vars(layer) else {}
+def replaced(layer: keras.layers.Layer, name: str, method: Callable[..., Any]) -> Iterator[None]:
+    """Replace a method of `layer` for the duration, without Layer.__setattr__, which would track it as state."""
+    attributes: dict[str, Any] = layer.__dict__
+    own = {name: attributes[name]} if name in attributes else {}
     object.__setattr__(layer, name, method)
     try:
         yield
     finally:
         object.__delattr__(layer, name)
-        vars(layer).update(own)
+        attributes.update(own)
 
 
-def in_training(layer):
-    """`layer.call` with its argument `training` replaced by True.
+def in_training(layer: keras.layers.Layer) -> Callable[..., Any]:
+    """Return `layer.call` with its argument `training` replaced by True.
 
-    What it passes on to layers of its own, Keras would keep as the mode of all layers that come after: so it is reset.
+    Keras would keep the mode that the call passes to its inner layers for all layers that come later, so it is reset.
     """
     call, signature = layer.call, inspect.signature(layer.call)
 
     @functools.wraps(call)
-    def training_call(*args, **kwargs):
+    def training_call(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
         bound.arguments["training"] = True
         context = layer._get_call_context()
@@ -220,15 +237,20 @@ def in_training(layer):
     return training_call
 
 
-def describe_noise(model, print_fn=print) -> None:
+def describe_noise(model: keras.Model, print_fn: Callable[[str], object] = print) -> None:
     """Print one line per layer that injects noise: its name, its class, its rate and what it drops.
 
-    Example: `describe_noise(model)` prints
+    Args:
+        model: any Keras model.
+        print_fn: called with each line.
 
-        block_2_add_stochastic_depth  StochasticDepth  0.067  residual branch, per example
-        dropout                       Dropout          0.2    activations
+    Example:
+        `describe_noise(model)` prints
+
+            block_2_add_stochastic_depth  StochasticDepth  0.067  residual branch, per example
+            dropout                       Dropout          0.2    activations
     """
-    rows = [(layer.name, type(layer).__name__, _rate(layer), _what(layer)) for layer in noise_layers(model)]
+    rows = [(layer.name, type(layer).__name__, _rate(layer), _dropped(layer)) for layer in noise_layers(model)]
     if not rows:
         print_fn(f"{model.name}: no layer injects noise.")
         return
@@ -237,23 +259,23 @@ def describe_noise(model, print_fn=print) -> None:
         print_fn("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def drops_branches(layer) -> bool:
-    """Whether `layer` multiplies a whole residual branch by one draw, per example or per batch."""
+def drops_branches(layer: keras.layers.Layer) -> bool:
+    """Return whether `layer` multiplies a whole residual branch by one draw, per example or per batch."""
     named = type(layer).__name__ in {"StochasticDepth", "StochasticResidual", "DropPath"}
     return named or is_whole_branch(getattr(layer, "noise_shape", None))
 
 
-def is_whole_branch(noise_shape) -> bool:
-    """Whether dropout of this `noise_shape` draws once per example or per batch."""
+def is_whole_branch(noise_shape: Sequence[int | None] | None) -> bool:
+    """Return whether dropout of this `noise_shape` draws once per example or per batch."""
     return bool(noise_shape) and all(n == 1 for n in noise_shape[1:])
 
 
-def _rate(layer) -> str:
+def _rate(layer: keras.layers.Layer) -> str:
     rate = noise_rate(layer)
     return f"{rate:.3g}" if rate else "-"
 
 
-def _what(layer) -> str:
+def _dropped(layer: keras.layers.Layer) -> str:
     if isinstance(layer, NoiseLayer):
         return layer.describe()
     if drops_branches(layer):

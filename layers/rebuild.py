@@ -1,22 +1,34 @@
-"""Run a functional model's graph anew, with some layers replaced and some inserted."""
+"""Rebuild a functional model from its graph, with some layers replaced and some inserted."""
 
 import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 
 from .residual import graph_of
+from .tensors import Tensor, tree
 
 
-def rebuild(model, replaced, inserted, copy) -> keras.Model:
-    """`model` with other layers in some places; inference and weights as they were, shared with `model` or copied.
+def rebuild(
+    model: keras.Model,
+    replaced: Mapping[int, Callable[[Any], keras.Operation]],
+    inserted: Mapping[tuple[int, int], Mapping[int, keras.layers.Layer]],
+    copy: bool,
+) -> keras.Model:
+    """Return `model` with other layers in some places, and with the same weights and inference.
 
-    replaced: {id(operation): function from that operation, or its copy, to what takes its place}. A layer of the
-    operation's own class gets the operation's weights.
-    inserted: {(id(network), call number): {index of an input: layer to put before it}}.
+    Args:
+        model: a functional model.
+        replaced: {id(operation): function from that operation, or its copy, to its replacement}. A layer of the
+            operation's own class gets the operation's weights.
+        inserted: {(id(network), call number): {index of an input: layer to put before it}}.
+        copy: copy the layers and weights instead of sharing them with `model`.
     """
-    made, moved = {}, []
+    made: dict[int, Any] = {}
+    moved: list[tuple[Any, Any]] = []
 
-    def make(operation):
+    def make(operation: keras.Operation) -> keras.Operation:
         if graph_of(operation) is not None:
             return clone(graph_of(operation), operation.name)
         is_layer = isinstance(operation, keras.layers.Layer)
@@ -27,10 +39,10 @@ def rebuild(model, replaced, inserted, copy) -> keras.Model:
             moved.append((operation, target))
         return final
 
-    def clone(network, name):
+    def clone(network: keras.Model, name: str) -> keras.Model:
         numbers = itertools.count()
 
-        def call(operation, *args, **kwargs):
+        def call(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
             args, kwargs = _with_inserted(inserted.get((id(network), next(numbers)), {}), args, kwargs)
             if id(operation) not in made:
                 made[id(operation)] = make(operation)
@@ -52,19 +64,19 @@ def rebuild(model, replaced, inserted, copy) -> keras.Model:
     return rebuilt
 
 
-def _with_inserted(layers, args, kwargs):
-    """The arguments of a call with `layers[i]` applied to their tensor number i."""
+def _with_inserted(layers: Mapping[int, keras.layers.Layer], args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Return the arguments of a call after `layers[i]` is applied to their tensor number i."""
     numbers = itertools.count()
 
-    def insert(x):
+    def insert(x: Tensor) -> Any:
         layer = layers.get(next(numbers)) if isinstance(x, keras.KerasTensor) else None
         return x if layer is None else layer(x)
 
-    return keras.tree.map_structure(insert, (args, kwargs))
+    return tree.map_structure(insert, (args, kwargs))
 
 
-def _share_variables(old, new):
-    """Let `new`, a layer built like `old`, use `old`'s weights."""
+def _share_variables(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+    """Make `new`, a layer built like `old`, use the weights of `old`."""
     for source, target in zip(old._flatten_layers(), new._flatten_layers(), strict=True):
         if source is target:
             continue

@@ -1,12 +1,15 @@
 """Find the residual branches of a functional model from its graph, not from names."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
 from .noise import drops_branches
 from .stochastic_depth import StochasticResidual
+from .tensors import tree
 
 SUMS = {"Add", "CustomScaleLayer"}
 FAR = (math.inf, 0)
@@ -14,62 +17,77 @@ FAR = (math.inf, 0)
 
 @dataclass(frozen=True)
 class Branch:
-    """One f(x) of a sum x + f(x): the call number of the sum in its model's graph, which of its inputs f(x) is, the
-    operations that drop the whole of f(x) already, and the numbers of the calls that f(x) consists of."""
+    """One f(x) of a sum x + f(x).
+
+    Attributes:
+        call: The number of the sum's call in its model's graph.
+        index: The index of f(x) among the inputs of the sum.
+        droppers: The operations that drop the whole of f(x) already.
+        own: The numbers of the calls that f(x) consists of.
+    """
 
     call: int
     index: int
-    droppers: tuple
-    own: frozenset = frozenset()
+    droppers: tuple[keras.Operation, ...]
+    own: frozenset[int] = frozenset()
 
 
-def calls(model):
-    """(operation, inputs, outputs) of every call in `model`'s graph, in the order in which `clone_model` goes."""
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call in the graph of a model."""
+
+    operation: Any  # a keras.Operation, whose private methods are used too
+    inputs: list[keras.KerasTensor]
+    outputs: list[keras.KerasTensor]
+
+
+def calls(model: keras.Model) -> list[Call]:
+    """Return every call in `model`'s graph, in the order of `clone_model`."""
     return _run(model)[0]
 
 
-def _run(model):
-    """`calls`, and the outputs that `model` has in this run of its graph."""
-    recorded = []
+def _run(model: keras.Model) -> tuple[list[Call], list[keras.KerasTensor]]:
+    """Return `calls`, and the outputs of `model` in this run of its graph."""
+    recorded: list[Call] = []
 
-    def record(operation, *args, **kwargs):
+    def record(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
         outputs = operation.compute_output_spec(*args, **kwargs)
-        tensors = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
-        recorded.append((operation, tensors, keras.tree.flatten(outputs)))
+        tensors = [x for x in tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
+        recorded.append(Call(operation, tensors, tree.flatten(outputs)))
         return outputs
 
     outputs = model._run_through_graph(model.inputs, call_fn=record)
-    return recorded, keras.tree.flatten(outputs)
+    return recorded, tree.flatten(outputs)
 
 
-def graph_of(operation):
-    """The functional model that `operation` is, or, a built Sequential, holds; None if it has no graph."""
+def graph_of(operation: keras.Operation) -> keras.Model | None:
+    """Return `operation` if it is a functional model, or the one inside a built Sequential; None without a graph."""
     if isinstance(operation, keras.Sequential):
         return operation._functional
     return operation if isinstance(operation, keras.Model) and hasattr(operation, "_run_through_graph") else None
 
 
-def residual_branches(model) -> list[Branch]:
-    """Every f(x) of a sum x + f(x), or x + f(x) + g(x), of tensors of one shape, in the order of the graph.
+def residual_branches(model: keras.Model) -> list[Branch]:
+    """Return every f(x) of a sum x + f(x), or x + f(x) + g(x), of tensors of one shape, in the order of the graph.
 
-    The shortcut is the summand that the other is computed from, or else the one that is nearest to what both come from:
-    by no layer with a kernel, or by the one of a projection where the shape changes. A branch is farther, and what it
-    computes on the way is used nowhere else (a feature pyramid's stages are). Sums of two like towers, or of functions
-    of different inputs, are no residual sums.
+    The shortcut is the summand that the other one is computed from. Otherwise it is the summand that is nearest to
+    their common origin: it passes no layer with a kernel, or only a projection where the shape changes. A branch is
+    farther from the origin, and nothing else uses what it computes on the way (a feature pyramid does use its stages).
+    Sums of two similar towers, or of functions of different inputs, are not residual sums.
     """
     graph, found = _Graph(model), []
-    for number, (operation, inputs, _) in enumerate(graph.calls):
-        if isinstance(operation, StochasticResidual):
-            found.append(Branch(number, 0, (operation,)))
-        elif _is_sum(operation, inputs):
-            candidates = [_branches_beside(graph, number, inputs, shortcut) for shortcut in range(len(inputs))]
+    for number, call in enumerate(graph.calls):
+        if isinstance(call.operation, StochasticResidual):
+            found.append(Branch(number, 0, (call.operation,)))
+        elif _is_sum(call):
+            candidates = [_branches_beside(graph, number, shortcut) for shortcut in range(len(call.inputs))]
             found.extend(max(candidates, key=len))
     return found
 
 
-def _branches_beside(graph, number, summands, shortcut):
-    """The summands of call `number` that are residual branches if `shortcut` is the shortcut."""
-    branches = []
+def _branches_beside(graph: "_Graph", number: int, shortcut: int) -> list[Branch]:
+    """Return the summands of call `number` that are residual branches beside the shortcut at that index."""
+    branches, summands = [], graph.calls[number].inputs
     for index, tensor in enumerate(summands):
         way, short = graph.way(tensor), graph.way(summands[shortcut])
         distance, short_distance = graph.distance(tensor, way - short), graph.distance(summands[shortcut], short - way)
@@ -81,67 +99,75 @@ def _branches_beside(graph, number, summands, shortcut):
 
 
 class _Graph:
-    """A model's calls and what each needs. Calls are numbered from 0, the model's inputs from -1 downwards."""
+    """The calls of a model and their dependencies. Calls are numbered from 0, the model's inputs from -1 downwards."""
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model):
         self.calls, self.outputs = _run(model)
         self.producer = {id(x): -1 - i for i, x in enumerate(model.inputs)}
         self.ways = {-1 - i: frozenset({-1 - i}) for i in range(len(model.inputs))}
-        self.consumers = {}
-        for number, (_, inputs, outputs) in enumerate(self.calls):
-            self.ways[number] = frozenset({number}).union(*map(self.way, inputs))
-            for x in inputs:
+        self.consumers: dict[int, set[int]] = {}
+        for number, call in enumerate(self.calls):
+            self.ways[number] = frozenset({number}).union(*map(self.way, call.inputs))
+            for x in call.inputs:
                 self.consumers.setdefault(self.producer[id(x)], set()).add(number)
-            self.producer.update((id(x), number) for x in outputs)
+            self.producer.update((id(x), number) for x in call.outputs)
 
-    def way(self, tensor):
-        """The calls and inputs that `tensor` is computed from, its own call included."""
+    def way(self, tensor: keras.KerasTensor) -> frozenset[int]:
+        """Return the calls and inputs that `tensor` is computed from, its own call included."""
         return self.ways[self.producer[id(tensor)]]
 
-    def distances(self, own, without=None):
-        """{call of `own`: fewest layers with kernels on a path to it from outside `own`} for those that have a path,
-        none through `without`. The model's inputs have none."""
-        found = {}
+    def distances(self, own: frozenset[int], without: int | None = None) -> dict[int, int]:
+        """Return, for each call of `own` with a path from outside `own`, the fewest layers with kernels on such a path.
+
+        No path leads through the call `without`. The model's inputs have no path.
+        """
+        found: dict[int, int] = {}
         for number in sorted(number for number in own if number >= 0 and number != without):
-            operation, inputs, _ = self.calls[number]
-            before = [found.get(self.producer[id(x)]) if self.producer[id(x)] in own else 0 for x in inputs]
+            call = self.calls[number]
+            before = [found.get(self.producer[id(x)]) if self.producer[id(x)] in own else 0 for x in call.inputs]
             if any(d is not None for d in before):
-                found[number] = _kernels(operation) + min(d for d in before if d is not None)
+                found[number] = _kernels(call.operation) + min(d for d in before if d is not None)
         return found
 
-    def distance(self, tensor, own):
-        """(fewest layers with kernels on a path to `tensor` through `own`, those in `own`); `FAR` without a path."""
+    def distance(self, tensor: keras.KerasTensor, own: frozenset[int]) -> tuple[float, int]:
+        """Return the fewest layers with kernels on a path to `tensor` through `own`, and their number in `own`.
+
+        The result is `FAR` if there is no path.
+        """
         if self.producer[id(tensor)] not in own:
             return 0, 0
         fewest = self.distances(own).get(self.producer[id(tensor)])
-        return FAR if fewest is None else (fewest, sum(_kernels(self.calls[i][0]) for i in own if i >= 0))
+        return FAR if fewest is None else (fewest, sum(_kernels(self.calls[i].operation) for i in own if i >= 0))
 
-    def is_closed(self, own, number):
-        """Whether only `own` and call `number` use what `own` computes from outside."""
+    def is_closed(self, own: frozenset[int], number: int) -> bool:
+        """Return whether only `own` and call `number` use what `own` computes from outside."""
         return all(self.consumers.get(i, set()) <= own | {number} for i in self.distances(own))
 
-    def droppers(self, tensor, own):
-        """The operations in `own`, nested models searched too, that drop all that comes to `tensor` from outside."""
+    def droppers(self, tensor: keras.KerasTensor, own: frozenset[int]) -> Iterator[keras.Operation]:
+        """Yield the operations in `own`, also in nested models, that drop all that `tensor` gets from outside `own`."""
         for number in sorted(self.distances(own)):
-            operation, inputs, outputs = self.calls[number]
+            call = self.calls[number]
             if self.producer[id(tensor)] != number and self.producer[id(tensor)] in self.distances(own, number):
                 continue  # there is a way around it
-            if graph_of(operation) is not None and len(outputs) == 1:
-                inner = _Graph(graph_of(operation))
+            nested = graph_of(call.operation)
+            if nested is not None and len(call.outputs) == 1:
+                inner = _Graph(nested)
                 (output,) = inner.outputs
                 yield from inner.droppers(output, frozenset(i for i in inner.way(output) if i >= 0))
-            elif drops_branches(operation) and not isinstance(operation, StochasticResidual) and len(inputs) == 1:
-                yield operation
+            elif isinstance(call.operation, StochasticResidual) or len(call.inputs) != 1:
+                continue
+            elif drops_branches(call.operation):
+                yield call.operation
 
 
-def _is_sum(operation, inputs):
-    """Tensors of one shape, added: a layer Add, an operation +, or InceptionResNet's scaled sum."""
-    distinct = len(inputs) > 1 and len({id(x) for x in inputs}) == len(inputs)
-    return distinct and len({tuple(x.shape) for x in inputs}) == 1 and type(operation).__name__ in SUMS
+def _is_sum(call: Call) -> bool:
+    """Return whether tensors of one shape are added: by a layer Add, an operation + or InceptionResNet's scaled sum."""
+    distinct = len(call.inputs) > 1 and len({id(x) for x in call.inputs}) == len(call.inputs)
+    return distinct and len({tuple(x.shape) for x in call.inputs}) == 1 and type(call.operation).__name__ in SUMS
 
 
-def _kernels(operation):
-    """How many of the layers that `operation` consists of have a weight of two dimensions or more, a kernel."""
-    layers = operation._flatten_layers() if isinstance(operation, keras.layers.Layer) else ()
+def _kernels(operation: keras.Operation) -> int:
+    """Return how many layers of `operation` have a kernel: a weight of two dimensions or more."""
+    layers = operation._flatten_layers() if isinstance(operation, keras.layers.Layer) else []
     own = ([*layer._trainable_variables, *layer._non_trainable_variables] for layer in layers)
     return sum(any(len(variable.shape) > 1 for variable in variables) for variables in own)

@@ -1,7 +1,9 @@
-"""Put noise into a model that exists: same weights, bit-identical inference, noisier training."""
+"""Add noise to an existing model: same weights, bit-identical inference, noisier training."""
 
 import warnings
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import keras
 
@@ -16,7 +18,7 @@ from .noise import (
     noise_rate,
 )
 from .rebuild import rebuild
-from .residual import calls, graph_of, residual_branches
+from .residual import Branch, calls, graph_of, residual_branches
 from .stochastic_depth import StochasticDepth, linear_rates
 
 ACTIVATION_DROPOUT = (
@@ -29,17 +31,25 @@ ACTIVATION_DROPOUT = (
 )
 
 
-def add_stochastic_depth(model, rate, *, copy=False) -> keras.Model:
-    """A model whose residual branches are dropped at rates that rise linearly to `rate` at the last one.
+def add_stochastic_depth(model: keras.Model, rate: float, *, copy: bool = False) -> keras.Model:
+    """Return a model whose residual branches are dropped at rates that rise linearly to `rate` at the last one.
 
-    Branches are found from the graph, also in nested models, and with a projection on the shortcut. Where the branch
-    already ends in such noise (EfficientNet, ConvNeXt with drop_path_rate) its rate is set instead.
-    `copy=False`: the layers, and so the weights, are shared with `model`; `copy=True`: independent ones of equal value.
-    `model` keeps its rates. Compile the result. Warns of one such layer shared by several branches: it has one rate.
-    Raises ValueError for a bad rate, TypeError for a model without a graph, ValueError for one without branches or for
-    such noise whose configuration has no rate.
+    Branches are found from the graph, also in nested models, and with a projection on the shortcut. If a branch
+    already ends in such noise (EfficientNet, ConvNeXt with drop_path_rate), its rate is set instead. `model` keeps its
+    rates. Compile the result. Warns if several branches share one such layer, which has a single rate.
 
-    Example: `model = add_stochastic_depth(keras.applications.ResNet50V2(), 0.2)`
+    Args:
+        model: a functional or built Sequential model.
+        rate: probability of dropping the last branch, in [0, 1).
+        copy: copy the layers and weights, instead of sharing them with `model`.
+
+    Raises:
+        ValueError: `rate` is outside [0, 1), the model has no branches, or existing noise has no rate in its
+            configuration.
+        TypeError: The model has no graph.
+
+    Example:
+        `model = add_stochastic_depth(keras.applications.ResNet50V2(), 0.2)`
     """
     rate = check_rate(rate, "add_stochastic_depth")
     model = _functional(model, "add_stochastic_depth")
@@ -56,25 +66,37 @@ def add_stochastic_depth(model, rate, *, copy=False) -> keras.Model:
                 if id(dropper) in replaced:
                     warnings.warn(
                         f"add_stochastic_depth: {dropper.name!r} drops several branches, which all get the rate of the "
-                        "last one; give each a layer of its own for rates that rise.",
+                        "last one. For rising rates, use a separate layer for each branch.",
                         stacklevel=2,
                     )
                 replaced[id(dropper)] = partial(_with_rate, rate=branch_rate)
             if not branch.droppers:
-                name = names.new(f"{calls(network)[branch.call][0].name}_stochastic_depth")
+                name = names.new(f"{calls(network)[branch.call].operation.name}_stochastic_depth")
                 layer = StochasticDepth(branch_rate, name=name)
                 inserted.setdefault((id(network), branch.call), {})[branch.index] = layer
     return rebuild(model, replaced, inserted, copy)
 
 
-def add_drop_connect(model, rate, *, where=None, copy=False) -> keras.Model:
-    """A model in which the layers that `where(layer)` selects, every Dense by default, are wrapped in DropConnect.
+def add_drop_connect(
+    model: keras.Model, rate: float, *, where: Callable[[keras.layers.Layer], bool] | None = None, copy: bool = False
+) -> keras.Model:
+    """Return a model in which selected layers, every Dense by default, are wrapped in DropConnect.
 
     Existing DropConnect gets the new rate. A wrapper is called `…_drop_connect`, but at an output of the model it has
-    the name of its layer, so that losses by name still find it. `copy` as in `add_stochastic_depth`.
-    Raises ValueError for a bad rate and where no layer is selected, TypeError for a model without a graph.
+    the name of its layer, so that losses by name still find it.
 
-    Example: `add_drop_connect(model, 0.5, where=lambda layer: layer.name == "predictions")`
+    Args:
+        model: a functional or built Sequential model.
+        rate: probability of dropping a weight, in [0, 1).
+        where: function that returns whether a layer is wrapped; default: every Dense.
+        copy: copy the layers and weights, instead of sharing them with `model`.
+
+    Raises:
+        ValueError: `rate` is outside [0, 1), or no layer is selected.
+        TypeError: The model has no graph.
+
+    Example:
+        `add_drop_connect(model, 0.5, where=lambda layer: layer.name == "predictions")`
     """
     rate = check_rate(rate, "add_drop_connect")
     model = _functional(model, "add_drop_connect")
@@ -92,16 +114,25 @@ def add_drop_connect(model, rate, *, where=None, copy=False) -> keras.Model:
     return rebuild(model, replaced, {}, copy)
 
 
-def set_dropout(model, rate, *, copy=False) -> keras.Model:
-    """A model whose dropout drops at `rate`; if it has none, one is put before its last Dense layer off the branches.
+def set_dropout(model: keras.Model, rate: float, *, copy: bool = False) -> keras.Model:
+    """Return a model whose dropout has this rate; a model without dropout gets one before its last Dense layer.
 
     Dropout is every Dropout layer and what recurrent and attention layers drop themselves (`dropout`,
-    `recurrent_dropout`), also inside of other layers. Dropout of whole residual branches is `add_stochastic_depth`'s
-    and stays. `copy` as in `add_stochastic_depth`.
-    Warns of dropout inside a layer whose configuration does not show it: that keeps its rate.
-    Raises ValueError for a bad rate and a model with neither Dropout nor such a Dense, TypeError for one with no graph.
+    `recurrent_dropout`), also inside other layers. Dropout of whole residual branches, which `add_stochastic_depth`
+    sets, does not change. A new Dropout is never inserted into a residual branch. Warns if dropout inside a layer keeps
+    its rate because the layer's configuration does not contain it.
 
-    Example: `model = set_dropout(keras.applications.MobileNetV2(), 0.5)`
+    Args:
+        model: a functional or built Sequential model.
+        rate: probability of dropping, in [0, 1).
+        copy: copy the layers and weights, instead of sharing them with `model`.
+
+    Raises:
+        ValueError: `rate` is outside [0, 1), or the model has neither Dropout nor a Dense outside residual branches.
+        TypeError: The model has no graph.
+
+    Example:
+        `model = set_dropout(keras.applications.MobileNetV2(), 0.5)`
     """
     rate = check_rate(rate, "set_dropout")
     model = _functional(model, "set_dropout")
@@ -112,59 +143,61 @@ def set_dropout(model, rate, *, copy=False) -> keras.Model:
     dense = [place for place in off_branches if isinstance(_wrapped(place[2]), keras.layers.Dense)]
     if not dense:
         raise ValueError(
-            f"set_dropout: model {model.name!r} has neither a Dropout to set nor, off its residual branches, a Dense "
-            "to put one before."
+            f"set_dropout: model {model.name!r} has no Dropout, and no Dense off its residual branches where one could "
+            "be inserted."
         )
     network, number, last = dense[-1]
     dropout = keras.layers.Dropout(rate, name=_Names(model).new(f"{_wrapped(last).name}_dropout"))
     return rebuild(model, {}, {(id(network), number): {0: dropout}}, copy)
 
 
-def _functional(model, caller):
+def _functional(model: keras.Model, caller: str) -> keras.Model:
     if graph_of(model) is None:
         raise TypeError(
-            f"{caller} needs a model with a graph, Functional or a built Sequential; got {type(model).__name__}. In a "
-            "subclassed model put StochasticDepth, DropConnect and Dropout where they belong."
+            f"{caller} needs a model with a graph, Functional or a built Sequential; got {type(model).__name__}. Add "
+            "StochasticDepth, DropConnect and Dropout in the code of a subclassed model."
         )
     if isinstance(model, keras.Sequential):
         return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     return model
 
 
-def _operations(network, off_branches=False):
-    """(network, call number, operation) of `network` and the networks nested in it, in the order of the graph."""
+def _operations(network: keras.Model, off_branches: bool = False) -> Iterator[tuple[keras.Model, int, keras.Operation]]:
+    """Yield (network, call number, operation) of `network` and its nested networks, in the order of the graph."""
     skipped = frozenset().union(*(branch.own for branch in residual_branches(network))) if off_branches else ()
-    for number, (operation, _, _) in enumerate(calls(network)):
+    for number, call in enumerate(calls(network)):
         if number in skipped:
             continue
-        if graph_of(operation) is None:
-            yield network, number, operation
+        inner = graph_of(call.operation)
+        if inner is None:
+            yield network, number, call.operation
         else:
-            yield from _operations(graph_of(operation), off_branches)
+            yield from _operations(inner, off_branches)
 
 
-def _sums(network, seen):
-    """(network, branches) of every residual sum of `network` and of the networks nested in it, each network once."""
+def _sums(network: keras.Model, seen: set[int]) -> Iterator[tuple[keras.Model, list[Branch]]]:
+    """Yield (network, branches) of every residual sum of `network` and its nested networks, each network once."""
     if id(network) in seen:
         return
     seen.add(id(network))
-    found = {}
+    found: dict[int, list[Branch]] = {}
     for branch in residual_branches(network):
         found.setdefault(branch.call, []).append(branch)
-    for number, (operation, _, _) in enumerate(calls(network)):
+    for number, call in enumerate(calls(network)):
+        inner = graph_of(call.operation)
         if number in found:
             yield network, found[number]
-        elif graph_of(operation) is not None:
-            yield from _sums(graph_of(operation), seen)
+        elif inner is not None:
+            yield from _sums(inner, seen)
 
 
 class _Names:
-    """Names that no operation of a model has."""
+    """A source of names that no operation of a model has."""
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model):
         self.taken = {operation.name for _, _, operation in _operations(model)}
 
-    def new(self, name):
+    def new(self, name: str) -> str:
         number, free = 0, name
         while free in self.taken:
             number += 1
@@ -173,12 +206,12 @@ class _Names:
         return free
 
 
-def _wrapped(layer):
+def _wrapped(layer: keras.Operation) -> keras.Operation:
     return layer.layer if isinstance(layer, DropConnect) else layer
 
 
-def _with_rate(layer, rate):
-    """A layer like `layer` at another rate; what it wraps is shared."""
+def _with_rate(layer: keras.layers.Layer, rate: float) -> keras.layers.Layer:
+    """Return a copy of `layer` at another rate; a wrapped layer is shared."""
     config = layer.get_config()
     names = [name for name in RATE_NAMES if name in config]
     if not names:
@@ -189,12 +222,13 @@ def _with_rate(layer, rate):
     config[names[0]] = rate
     if isinstance(layer, NoiseWrapper):
         del config["layer"]
-        return type(layer)(layer.layer, config.pop("rate"), **config)
+        wrapper: Any = type(layer)  # each subclass has a constructor of its own
+        return wrapper(layer.layer, config.pop("rate"), **config)
     return type(layer).from_config(config)
 
 
-def _dropout_in(operation) -> list:
-    """The layers in `operation`, itself included, that drop activations."""
+def _dropout_in(operation: keras.Operation) -> list:
+    """Return the layers in `operation`, itself included, that drop activations."""
     if isinstance(operation, ACTIVATION_DROPOUT):
         return [] if drops_branches(operation) else [operation]
     inside = noise_layers(operation) if isinstance(operation, keras.layers.Layer) else []
@@ -202,22 +236,22 @@ def _dropout_in(operation) -> list:
     return [layer for layer in inside if isinstance(layer, kinds) and not drops_branches(layer)]
 
 
-def _with_dropout(layer, rate):
-    """A layer like `layer` whose dropout, wherever its configuration shows it, is at `rate`."""
+def _with_dropout(layer: keras.layers.Layer, rate: float) -> keras.layers.Layer:
+    """Return a copy of `layer` with `rate` for all dropout in its configuration."""
     config = _retuned({"class_name": type(layer).__name__, "config": layer.get_config()}, rate)["config"]
     fresh = type(layer).from_config(config)
     missed = [inner.name for inner in _dropout_in(fresh) if noise_rate(inner) != rate]
     if missed:
         warnings.warn(
             f"set_dropout: {missed} in {type(layer).__name__} {layer.name!r} keep their rate, which is not in the "
-            "layer's configuration; set it where the layer is made.",
+            "layer's configuration. Set it where the layer is created.",
             stacklevel=2,
         )
     return fresh
 
 
-def _retuned(config, rate):
-    """A serialised layer, or a part of one, with `rate` for every rate of dropout above 0."""
+def _retuned(config: Any, rate: float) -> Any:
+    """Return a serialised layer, or a part of one, with `rate` for every rate of dropout above 0."""
     if isinstance(config, (list, tuple)):
         return type(config)(_retuned(part, rate) for part in config)
     if not isinstance(config, dict):

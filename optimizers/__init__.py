@@ -1,12 +1,13 @@
 """Keras optimizers, schedules and full-batch minimisers, from SGD with momentum to L-BFGS."""
 
 from .averaging import PolyakAveraging, UniformAveraging
-from .descent import Minimum, minimize_function
+from .descent import minimize_function
 from .discriminative import Discriminative, layerwise_decay
 from .first_order import AdaGrad, Adam, Momentum, Nesterov, RMSProp
 from .full_batch import minimize
 from .linear import LinearFit, fit_linear, fit_linear_path
 from .losses import multiclass_hinge, softmax_cross_entropy
+from .minimum import Minimum
 from .sam import sharpness_aware
 from .schedules import (
     Cosine,

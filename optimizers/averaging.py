@@ -1,4 +1,8 @@
-"""Averages of the weights along the path of training: what is evaluated and saved in place of the last ones."""
+"""Averages of the weights during training, which are evaluated and saved instead of the last weights."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import keras
 
@@ -7,42 +11,47 @@ from .weight_average import AveragingOptimizer, WeightAverage
 
 
 class WeightAveraging(keras.callbacks.Callback):
-    """Keeps an average of the weights; puts it in their place while the model is evaluated, at epoch ends and after
-    training.
+    """A callback that averages the weights, and evaluates and saves the average.
 
-    The average is part of the compiled training step: during `fit` the model's optimizer is wrapped, and every update
-    of the weights updates the average, exactly. Put the callback first, so that `ModelCheckpoint`, `BackupAndRestore`
-    and `EarlyStopping` see the average. Weights and backups saved by Keras hold both the average and the raw weights,
-    so that a resumed run (same callbacks) goes on exactly as an uninterrupted one; a saved `.keras` file opens as the
-    plain averaged model. A later `fit` with the callback goes on from the raw weights, unless the model was compiled
-    again or its weights were changed since: then from the model as it is, with a new average.
+    The average replaces the weights during evaluation, at the ends of epochs and after training. It is part of the
+    compiled training step: during `fit` the model's optimizer is wrapped, and every update of the weights updates the
+    average. Put the callback first, so that `ModelCheckpoint`, `BackupAndRestore` and `EarlyStopping` see the average.
 
-    The moving statistics of batch normalisation, averages themselves, stay those of the raw weights, or are
-    re-estimated for the averaged ones with `data`.
+    Weights and backups saved by Keras contain the average and the raw weights, so a resumed run with the same callbacks
+    equals an uninterrupted one. A saved `.keras` file opens as the plain averaged model. A later `fit` with the
+    callback continues from the raw weights. If the model was compiled again or its weights were changed since, it
+    starts from the present weights with a new average.
+
+    The moving statistics of batch normalisation are averages themselves: they stay those of the raw weights, unless
+    `data` is given to re-estimate them for the averaged weights.
 
     Args:
         data: one array of images, or an iterable of batches (inputs, or tuples that begin with inputs), to re-estimate
-            batch statistics from. It is read again at every evaluation, so it must be finite and no generator.
+            batch statistics from. It is read at every evaluation, so it must be finite and not a generator.
 
-    Raises: ValueError for other data; at the start of `fit`, for batches that the model cannot take.
+    Raises:
+        ValueError: `data` is something else; at the start of `fit`: the model cannot take its batches.
     """
 
-    def __init__(self, *, data=None):
+    state: WeightAverage  # set by `set_model`, which Keras calls before everything else
+    statistics: list[keras.Variable]
+
+    def __init__(self, *, data: Any = None):
         super().__init__()
         if data is not None:
             check_reestimation_data(data)
-        self.data = data
+        self.data, self._evaluating = data, False
 
-    def average(self, variables) -> WeightAverage:
-        """A new average of these variables."""
+    def average(self, variables: Sequence[Any]) -> WeightAverage:
+        """Return a new average of these variables."""
         raise NotImplementedError(f"{type(self).__name__} defines no average(variables).")
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         optimizer = getattr(model, "optimizer", None)
         if optimizer is None:
-            raise ValueError(f"{type(self).__name__} averages the weights that an optimizer moves: compile the model.")
-        if isinstance(optimizer, AveragingOptimizer):  # a fit that ended with an exception
+            raise ValueError(f"{type(self).__name__} needs a model with an optimizer: compile the model.")
+        if isinstance(optimizer, AveragingOptimizer):  # an earlier fit ended with an exception
             optimizer = optimizer.optimizer
         variables = model.trainable_variables
         state = getattr(model, "weight_average", None)
@@ -54,101 +63,109 @@ class WeightAveraging(keras.callbacks.Callback):
             model.optimizer.build(variables)
         self.statistics = [v for layer in trainable_normalisations(model) for v in layer.non_trainable_variables]
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._swap_out()
         if self.data is not None:
-            check_batches(self.model, self.data)
+            model: Any = self.model
+            check_batches(model, self.data)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._swap_out()
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._evaluating = self._swap_in()
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         if self._evaluating:
             self._swap_out()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._swap_in()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._swap_in()
-        _set_optimizer(self.model, self.model.optimizer.optimizer)
+        model: Any = self.model
+        _set_optimizer(model, model.optimizer.optimizer)
 
     def _swap_in(self) -> bool:
-        model = self.model  # on JAX the property copies the trainer's state into the variables
+        model: Any = self.model  # on JAX the property copies the trainer's state into the variables
         if not self.state.swap_in(self.statistics):
             return False
         if self.data is not None:
             reestimate(model, self.data)
         return True
 
-    def _swap_out(self):
+    def _swap_out(self) -> None:
         _ = self.model
         self.state.swap_out(self.statistics)
 
 
 class PolyakAveraging(WeightAveraging):
-    """The lecture's moving average, x_test ← decay · x_test + (1 − decay) · x after every update.
+    """The moving average x_test ← decay · x_test + (1 − decay) · x after every update.
 
-    From x_test = 0 and with the bias of that start divided out, as Adam does: the share of the newest weights after t
-    updates is (1 − decay) / (1 − decayᵗ), and after the first the average is the weights.
+    It starts at x_test = 0, and the bias of that start is divided out, as in Adam. The share of the newest weights
+    after t updates is (1 − decay) / (1 − decayᵗ), and the average after the first update equals the weights.
 
     Args:
         decay: in [0, 1); 0.995 remembers about 200 updates.
-        data: of `WeightAveraging`.
+        data: see `WeightAveraging`.
+
+    Raises:
+        ValueError: `decay` is outside [0, 1), or `data` cannot be used.
 
     Source: Polyak and Juditsky, 1992; Kingma and Ba, 2015, section 7.2.
 
-    Example: `model.fit(x, y, callbacks=[optimizers.PolyakAveraging()])`
+    Example:
+        `model.fit(x, y, callbacks=[optimizers.PolyakAveraging()])`
     """
 
-    def __init__(self, decay: float = 0.995, *, data=None):
+    def __init__(self, decay: float = 0.995, *, data: Any = None):
         super().__init__(data=data)
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be in [0, 1). Got {decay}.")
         self.decay = decay
 
-    def average(self, variables):
+    def average(self, variables: Sequence[Any]) -> WeightAverage:
         return WeightAverage(variables, decay=self.decay)
 
 
 class UniformAveraging(WeightAveraging):
     """The mean of the weights after updates start + every, start + 2 · every, …
 
-    Stochastic weight averaging (Izmailov et al., 2018) with `every` the updates of an epoch or of a cycle.
+    This is stochastic weight averaging (Izmailov et al., 2018) if `every` is the length of an epoch or cycle.
 
     Args:
         start: the number of the optimizer's updates after which the average begins.
-        every: updates between two weights that count.
-        data: of `WeightAveraging`.
+        every: updates between two weights of the average.
+        data: see `WeightAveraging`.
 
-    Example: `UniformAveraging(start=30 * n, every=n, data=images[:64])`, n updates an epoch.
+    Raises:
+        ValueError: `start` or `every` is not a whole number in its range, or `data` cannot be used.
+
+    Example:
+        `UniformAveraging(start=30 * n, every=n, data=images[:64])` with n updates per epoch.
     """
 
-    def __init__(self, start: int, *, every: int = 1, data=None):
+    def __init__(self, start: int, *, every: int = 1, data: Any = None):
         super().__init__(data=data)
-        # Of 2.5 updates none would ever count: the average is taken where (updates − start) % every is 0.
+        # The average is updated where (updates − start) % every is 0, which never happens for every = 2.5.
         if start < 0 or start % 1:
             raise ValueError(f"start must be a whole number of updates that is not negative. Got {start}.")
         if every < 1 or every % 1:
             raise ValueError(f"every must be a whole number of updates and at least 1. Got {every}.")
         self.start, self.every = int(start), int(every)
 
-    def average(self, variables):
+    def average(self, variables: Sequence[Any]) -> WeightAverage:
         return WeightAverage(variables, start=self.start, every=self.every)
 
 
-def _scope(model):
-    """Where variables are made: under a tf.distribute strategy, one copy for each replica."""
-    from contextlib import nullcontext
-
+def _scope(model: keras.Model) -> AbstractContextManager[Any]:
+    """Return the context in which to create variables: under a tf.distribute strategy, each replica has a copy."""
     strategy = getattr(model, "distribute_strategy", None)
     return strategy.scope() if strategy is not None else nullcontext()
 
 
-def _set_optimizer(model, optimizer):
-    """Past Keras's tracking, which would save it, and the compiled step anew."""
-    vars(model)["optimizer"] = optimizer
+def _set_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    """Set the optimizer without Keras's tracking, which would save it, and have the training step compiled again."""
+    model.__dict__["optimizer"] = optimizer
     model.train_function = None

@@ -1,68 +1,84 @@
-"""The lecture's update rules, exactly: SGD with momentum, Nesterov, AdaGrad, RMSProp, Adam.
+"""First-order update rules in their published form: SGD with momentum, Nesterov, AdaGrad, RMSProp, Adam.
 
 Keras's built-in optimizers of these names differ in details that decide whether a published recipe carries over; each
-docstring says where. Every rule is a pure function of tensors, (gradient, slots, …) → (change, new slots), with
+docstring lists them. Every rule is a pure function of tensors, (gradient, slots, …) → (change, new slots), with
 x ← x − change; the classes wrap it for `model.fit` on all Keras backends.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
-from keras import ops
 
 from .multi_tensor import MultiTensorOptimizer
+from .tensors import LearningRate, Tensor, ops
 
 register = keras.saving.register_keras_serializable("optimizers")
 
 
-def momentum_update(g, v, *, rate, rho):
-    """v ← ρv + g; change = αv. Returns (change, v)."""
+def momentum_update(g: Tensor, v: Tensor, *, rate: Any, rho: float) -> tuple[Tensor, Tensor]:
+    """Return (change, v) of v ← ρv + g; change = αv."""
     v = rho * v + g
     return rate * v, v
 
 
-def nesterov_update(g, v, *, rate, rho):
-    """v' = ρv − αg; change = ρv − (1 + ρ)v', written without cancellation as αg − ρv'. Returns (change, v')."""
+def nesterov_update(g: Tensor, v: Tensor, *, rate: Any, rho: float) -> tuple[Tensor, Tensor]:
+    """Return (change, v') of v' = ρv − αg; change = ρv − (1 + ρ)v', written without cancellation as αg − ρv'."""
     v = rho * v - rate * g
     return rate * g - rho * v, v
 
 
-def adagrad_update(g, s, *, rate, epsilon):
-    """s ← s + g²; change = αg / (√s + ε). Returns (change, s)."""
+def adagrad_update(g: Tensor, s: Tensor, *, rate: Any, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Return (change, s) of s ← s + g²; change = αg / (√s + ε)."""
     s = s + g * g
     return rate * g / (ops.sqrt(s) + epsilon), s
 
 
-def rmsprop_update(g, s, *, rate, rho, epsilon):
-    """s ← ρs + (1 − ρ)g²; change = αg / (√s + ε). Returns (change, s)."""
+def rmsprop_update(g: Tensor, s: Tensor, *, rate: Any, rho: float, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Return (change, s) of s ← ρs + (1 − ρ)g²; change = αg / (√s + ε)."""
     s = _moving_average(s, g * g, rho)
     return rate * g / (ops.sqrt(s) + epsilon), s
 
 
-def adam_update(g, m, s, *, step, rate, beta_1, beta_2, epsilon, bias_correction=True):
-    """m ← β₁m + (1 − β₁)g; s ← β₂s + (1 − β₂)g²; change = α m̂ / (√ŝ + ε), where m̂ = m / (1 − β₁ᵗ) and
-    ŝ = s / (1 − β₂ᵗ), or m̂ = m and ŝ = s without bias correction. Returns (change, m, s)."""
+def adam_update(
+    g: Tensor,
+    m: Tensor,
+    s: Tensor,
+    *,
+    step: Tensor,
+    rate: Any,
+    beta_1: float,
+    beta_2: float,
+    epsilon: Tensor,
+    bias_correction: bool = True,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (change, m, s) of m ← β₁m + (1 − β₁)g; s ← β₂s + (1 − β₂)g²; change = α m̂ / (√ŝ + ε).
+
+    m̂ = m / (1 − β₁ᵗ) and ŝ = s / (1 − β₂ᵗ), or m̂ = m and ŝ = s without bias correction.
+    """
     m = _moving_average(m, g, beta_1)
     s = _moving_average(s, g * g, beta_2)
-    if bias_correction:  # of the scalars: α m̂ / (√ŝ + ε) = α' m / (√s + ε')
+    if bias_correction:  # applied to the scalars: α m̂ / (√ŝ + ε) = α' m / (√s + ε')
         correction = ops.sqrt(_one_minus_power(beta_2, step))
         rate, epsilon = rate * correction / _one_minus_power(beta_1, step), epsilon * correction
     return rate * m / (ops.sqrt(s) + epsilon), m, s
 
 
-def _moving_average(average, value, decay):
-    """decay · average + (1 − decay) · value.
+def _moving_average(average: Tensor, value: Any, decay: float) -> Tensor:
+    """Return decay · average + (1 − decay) · value.
 
-    For a decay of at least 1/2 in the form whose steady state is exactly `value`, although 1 − decay is rounded. For a
-    smaller one that form would cancel: an average of 1e8 would swallow a value of 1e-6 even where decay is 0.
+    For a decay of at least 1/2, the form is the one whose steady state is exactly `value`, although 1 − decay is
+    rounded. For a smaller decay that form would cancel: an average of 1e8 would absorb a value of 1e-6 even if decay
+    is 0.
     """
     if decay < 0.5:
         return decay * average + (1 - decay) * value
     return average + (1 - decay) * (value - average)
 
 
-def _one_minus_power(beta, step):
-    """1 − βᵗ without the cancellation that costs float32 half its digits at β = 0.999 and small t."""
+def _one_minus_power(beta: float, step: Tensor) -> Tensor:
+    """Return 1 − βᵗ without the cancellation that costs float32 half its digits at β = 0.999 and small t."""
     return -ops.expm1(step * math.log(beta)) if beta > 0 else ops.ones_like(step)
 
 
@@ -70,9 +86,9 @@ def _one_minus_power(beta, step):
 class Momentum(MultiTensorOptimizer):
     """Stochastic gradient descent with momentum: v ← ρv + g, x ← x − αv.
 
-    The rate scales the step, not the velocity, as in the lecture and in `torch.optim.SGD`. Keras's `SGD(momentum=ρ)`
-    keeps v ← ρv − αg: under a schedule its velocity goes on at the old rate for about 1 / (1 − ρ) steps after every
-    change. `rho=0` is plain SGD. Source: Polyak, 1964; Sutskever et al., 2013.
+    The rate scales the step, not the velocity, as in `torch.optim.SGD`. Keras's `SGD(momentum=ρ)` uses v ← ρv − αg:
+    under a schedule its velocity continues at the old rate for about 1 / (1 − ρ) steps after every change. `rho=0` is
+    plain SGD. Source: Polyak, 1964; Sutskever et al., 2013.
 
     Args:
         learning_rate: α.
@@ -83,26 +99,35 @@ class Momentum(MultiTensorOptimizer):
 
     slots = ("velocity",)
 
-    def __init__(self, learning_rate=0.01, rho=0.9, *, weight_decay=None, decay_biases=False, **options):
+    def __init__(
+        self,
+        learning_rate: LearningRate = 0.01,
+        rho: float = 0.9,
+        *,
+        weight_decay: float | None = None,
+        decay_biases: bool = False,
+        **options: Any,
+    ):
         super().__init__(learning_rate, weight_decay=weight_decay, decay_biases=decay_biases, **options)
         self.rho = _fraction("rho", rho)
 
-    def rule(self, gradient, slots, rate, step):
+    def rule(
+        self, gradient: Tensor, slots: Sequence[Tensor], rate: Any, step: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
         change, *slots = momentum_update(gradient, *slots, rate=rate, rho=self.rho)
         return change, slots
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rho": self.rho}
 
 
 @register
 class Nesterov(Momentum):
-    """Nesterov's accelerated gradient in the lecture's change of variables: v' = ρv − αg, x ← x − ρv + (1 + ρ)v'.
+    """Nesterov's accelerated gradient after a change of variables: v' = ρv − αg, x ← x − ρv + (1 + ρ)v'.
 
-    The stored x is the look-ahead point, where the gradient is taken. The same as Keras's `SGD(nesterov=True)`; as
-    there the rate is inside the velocity. `torch.optim.SGD(nesterov=True)` has it outside: equal while the rate is
-    constant.
-    Source: Nesterov, 1983; Bengio et al., 2013.
+    The stored x is the look-ahead point, where the gradient is computed. The rule equals Keras's `SGD(nesterov=True)`,
+    with the rate inside the velocity. `torch.optim.SGD(nesterov=True)` has the rate outside, which is equal while the
+    rate is constant. Source: Nesterov, 1983; Bengio et al., 2013.
 
     Args:
         learning_rate: α.
@@ -111,10 +136,20 @@ class Nesterov(Momentum):
     Example: `model.compile(optimizers.Nesterov(0.01), loss)`
     """
 
-    def __init__(self, learning_rate=0.01, rho=0.9, *, weight_decay=None, decay_biases=False, **options):
+    def __init__(
+        self,
+        learning_rate: LearningRate = 0.01,
+        rho: float = 0.9,
+        *,
+        weight_decay: float | None = None,
+        decay_biases: bool = False,
+        **options: Any,
+    ):
         super().__init__(learning_rate, rho, weight_decay=weight_decay, decay_biases=decay_biases, **options)
 
-    def rule(self, gradient, slots, rate, step):
+    def rule(
+        self, gradient: Tensor, slots: Sequence[Tensor], rate: Any, step: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
         change, *slots = nesterov_update(gradient, *slots, rate=rate, rho=self.rho)
         return change, slots
 
@@ -135,15 +170,25 @@ class AdaGrad(MultiTensorOptimizer):
 
     slots = ("squares",)
 
-    def __init__(self, learning_rate=0.01, epsilon=1e-7, *, weight_decay=None, decay_biases=False, **options):
+    def __init__(
+        self,
+        learning_rate: LearningRate = 0.01,
+        epsilon: float = 1e-7,
+        *,
+        weight_decay: float | None = None,
+        decay_biases: bool = False,
+        **options: Any,
+    ):
         super().__init__(learning_rate, weight_decay=weight_decay, decay_biases=decay_biases, **options)
         self.epsilon = _positive("epsilon", epsilon)
 
-    def rule(self, gradient, slots, rate, step):
+    def rule(
+        self, gradient: Tensor, slots: Sequence[Tensor], rate: Any, step: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
         change, *slots = adagrad_update(gradient, *slots, rate=rate, epsilon=self.epsilon)
         return change, slots
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon}
 
 
@@ -152,7 +197,7 @@ class RMSProp(MultiTensorOptimizer):
     """RMSProp, the leaky AdaGrad: s ← ρs + (1 − ρ)g², x ← x − αg / (√s + ε).
 
     Keras's `RMSprop` puts ε inside the root, √(s + ε): with its default 1e-7 that stalls gradients below 3e-4.
-    `torch.optim.RMSprop(alpha=ρ)` is the same as here. Source: Tieleman and Hinton, 2012.
+    `torch.optim.RMSprop(alpha=ρ)` equals this rule. Source: Tieleman and Hinton, 2012.
 
     Args:
         learning_rate: α.
@@ -165,17 +210,19 @@ class RMSProp(MultiTensorOptimizer):
     slots = ("squares",)
 
     def __init__(
-        self, learning_rate=1e-3, rho=0.99, epsilon=1e-8, *,
-        weight_decay=None, decay_biases=False, **options,
+        self, learning_rate: LearningRate=1e-3, rho: float=0.99, epsilon: float=1e-8, *,
+        weight_decay: float | None=None, decay_biases: bool=False, **options: Any,
     ):  # fmt: skip
         super().__init__(learning_rate, weight_decay=weight_decay, decay_biases=decay_biases, **options)
         self.rho, self.epsilon = _fraction("rho", rho), _positive("epsilon", epsilon)
 
-    def rule(self, gradient, slots, rate, step):
+    def rule(
+        self, gradient: Tensor, slots: Sequence[Tensor], rate: Any, step: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
         change, *slots = rmsprop_update(gradient, *slots, rate=rate, rho=self.rho, epsilon=self.epsilon)
         return change, slots
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rho": self.rho, "epsilon": self.epsilon}
 
 
@@ -184,17 +231,17 @@ class Adam(MultiTensorOptimizer):
     """Adam: momentum and RMSProp with bias correction.
 
     m ← β₁m + (1 − β₁)g, s ← β₂s + (1 − β₂)g², x ← x − α m̂ / (√ŝ + ε), m̂ = m / (1 − β₁ᵗ), ŝ = s / (1 − β₂ᵗ).
-    `bias_correction=False` is the lecture's "almost": m̂ = m, ŝ = s, whose first steps are about 3α. Keras's `Adam`
-    adds ε to √s before correcting: an ε that is 1 / √(1 − β₂ᵗ) times larger at step t, 32 times at the first. With
-    `weight_decay` this is AdamW, as `torch.optim.AdamW` but for the spared biases. Source: Kingma and Ba, 2015;
-    Loshchilov and Hutter, 2019.
+    With `bias_correction=False`, m̂ = m and ŝ = s, and the first steps are about 3α. Keras's `Adam` adds ε to √s before
+    the correction: its ε is 1 / √(1 − β₂ᵗ) times larger at step t, 32 times at the first. With `weight_decay` this is
+    AdamW, equal to `torch.optim.AdamW` except that biases have no decay. Source: Kingma and Ba, 2015; Loshchilov and
+    Hutter, 2019.
 
     Args:
         learning_rate: α.
         beta_1: β₁ in [0, 1), decay of the mean of gradients.
         beta_2: β₂ in [0, 1), decay of the mean of squares.
         epsilon: ε.
-        bias_correction: divide out the start from zero.
+        bias_correction: divide out the bias of the start from zero.
 
     Example: `model.compile(optimizers.Adam(optimizers.Warmup(optimizers.Cosine(1e-3, 900), 100)), loss)`
     """
@@ -202,34 +249,36 @@ class Adam(MultiTensorOptimizer):
     slots = ("mean", "squares")
 
     def __init__(
-        self, learning_rate=1e-3, beta_1=0.9, beta_2=0.999, epsilon=1e-8, *,
-        bias_correction=True, weight_decay=None, decay_biases=False, **options,
+        self, learning_rate: LearningRate=1e-3, beta_1: float=0.9, beta_2: float=0.999, epsilon: float=1e-8, *,
+        bias_correction: bool=True, weight_decay: float | None=None, decay_biases: bool=False, **options: Any,
     ):  # fmt: skip
         super().__init__(learning_rate, weight_decay=weight_decay, decay_biases=decay_biases, **options)
         self.beta_1, self.beta_2 = _fraction("beta_1", beta_1), _fraction("beta_2", beta_2)
         self.epsilon, self.bias_correction = _positive("epsilon", epsilon), bias_correction
 
-    def rule(self, gradient, slots, rate, step):
+    def rule(
+        self, gradient: Tensor, slots: Sequence[Tensor], rate: Any, step: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
         change, *slots = adam_update(
             gradient, *slots, step=step, rate=rate, beta_1=self.beta_1, beta_2=self.beta_2,
             epsilon=self.epsilon, bias_correction=self.bias_correction,
         )  # fmt: skip
         return change, slots
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         own = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
         return {**super().get_config(), **own, "bias_correction": self.bias_correction}
 
 
-def _fraction(name, value):
+def _fraction(name: str, value: Any) -> float:
     if not 0 <= value < 1:
-        raise ValueError(f"{name} must be in [0, 1): at 1 the past is never forgotten. Got {name}={value}.")
+        raise ValueError(f"{name} must be in [0, 1): at 1 old gradients never decay. Got {name}={value}.")
     return value
 
 
-def _positive(name, value):
+def _positive(name: str, value: Any) -> float:
     if not value > 0:
         raise ValueError(
-            f"{name} must be positive: it keeps a zero gradient from dividing by zero. Got {name}={value}."
+            f"{name} must be positive, to avoid a division by zero at a zero gradient. Got {name}={value}."
         )
     return value

@@ -7,17 +7,20 @@ import numpy as np
 
 
 class LBFGS:
-    """The inverse Hessian as told by the last `memory` pairs s = Δx, y = Δgradient (Nocedal, 1980: two-loop recursion).
+    """An inverse Hessian from the last `memory` pairs s = Δx, y = Δgradient (Nocedal, 1980: two-loop recursion).
 
     Args:
-        memory: pairs kept.
-        preconditioner: v → P v, P a fixed symmetric positive definite approximation of the inverse Hessian, from which
-            the recursion starts; the identity by default. The same as minimising over P^(-1/2) x.
-        dtype: of the pairs; float32 halves their memory and costs nothing but very tight tolerances.
+        memory: number of pairs.
+        preconditioner: v → P v with P a fixed symmetric positive definite approximation of the inverse Hessian, from
+            which the recursion starts; default: the identity. It is equivalent to minimising over P^(-1/2) x.
+        dtype: type of the pairs; float32 halves their memory, and only very tight tolerances need float64.
     """
 
     def __init__(
-        self, memory: int = 10, preconditioner: Callable[[np.ndarray], np.ndarray] | None = None, dtype=np.float64
+        self,
+        memory: int = 10,
+        preconditioner: Callable[[np.ndarray], np.ndarray] | None = None,
+        dtype: type = np.float64,
     ):
         if memory < 1:
             raise ValueError(f"memory must be at least 1 pair. Got {memory}.")
@@ -25,12 +28,13 @@ class LBFGS:
         self.pairs: deque = deque(maxlen=memory)
         self.dtype, self.scale = np.dtype(dtype), 1.0
 
-    def reset(self):
+    def reset(self) -> None:
+        """Forget all pairs."""
         self.pairs.clear()
         self.scale = 1.0
 
-    def update(self, s: np.ndarray, y: np.ndarray):
-        """Learn from a step; one that shows no positive curvature is skipped."""
+    def update(self, s: np.ndarray, y: np.ndarray) -> None:
+        """Learn from a step; skip one without positive curvature."""
         curvature = s @ y
         if curvature > 1e-12 * np.linalg.norm(s) * np.linalg.norm(y):
             s, y = s.astype(self.dtype), y.astype(self.dtype)
@@ -38,7 +42,10 @@ class LBFGS:
             self.scale = self.dtype.type(curvature / (y @ self.preconditioner(y)))
 
     def direction(self, x: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, float]:
-        """−H · gradient, and the first step to try: 1, or in ignorance of all scales one of unit L1 length at most."""
+        """Return −H · gradient, and the first step to try.
+
+        The step is 1, or, before any curvature pair exists, a step of at most unit L1 norm.
+        """
         q = gradient.astype(self.dtype)
         weights = []
         for s, y, inverse in reversed(self.pairs):

@@ -1,4 +1,4 @@
-"""How far to go along a direction: a step that satisfies the strong Wolfe conditions."""
+"""Find a step along a direction that satisfies the strong Wolfe conditions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """The function at x = start + step · direction; slope is the derivative by the step."""
+    """The function at x = start + step · direction; `slope` is the derivative by the step."""
 
     step: float
     value: float
@@ -27,25 +27,28 @@ def strong_wolfe(
     noise: float = 0.0,
     max_evaluations: int = 25,
 ) -> Point | None:
-    """A point with φ(α) ≤ φ(0) + c₁ α φ'(0) and |φ'(α)| ≤ c₂ |φ'(0)|; None where `max_evaluations` find none.
+    """Return a point with φ(α) ≤ φ(0) + c₁ α φ'(0) and |φ'(α)| ≤ c₂ |φ'(0)|; None if `max_evaluations` find none.
 
-    An interval is first widened until it holds such a point, then narrowed by cubic interpolation (Nocedal and Wright,
-    2006, algorithms 3.5 and 3.6). Values that differ by less than `noise`, their rounding error, count as equal; then
-    the slopes decide, as in the approximate Wolfe conditions of Hager and Zhang (2005).
+    An interval is first widened until it contains such a point, then narrowed by cubic interpolation (Nocedal and
+    Wright, 2006, algorithms 3.5 and 3.6). Values that differ by less than `noise`, their rounding error, count as
+    equal. Then the slopes decide, as in the approximate Wolfe conditions of Hager and Zhang (2005).
 
     Args:
-        evaluate: the `Point` at a step.
-        start: the point at step 0, of negative slope.
-        step: the first step tried.
+        evaluate: step → `Point`.
+        start: the point at step 0, with a negative slope.
+        step: the first step to try.
         decrease: c₁.
         curvature: c₂, in (c₁, 1).
         noise: absolute error of a value.
+        max_evaluations: largest number of evaluations.
 
-    Raises: ValueError where the direction does not descend.
+    Raises:
+        ValueError: The slope at the start is not negative.
     """
     if not start.slope < 0:
         raise ValueError(f"The line search needs a direction of descent; the slope along it is {start.slope:.3g}.")
-    low, high = start, None
+    low: Point = start
+    high: Point | None = None
     for _ in range(max_evaluations):
         point = evaluate(step)
         bound = start.value + decrease * step * start.slope + noise
@@ -54,12 +57,13 @@ def strong_wolfe(
         elif abs(point.slope) <= -curvature * start.slope:
             return point
         else:
-            onwards = point.step - low.step if high is None else high.step - low.step
             if high is None and point.slope < 0:
                 step = _beyond(low, point)
                 low = point
                 continue
-            high, low = (low, point) if point.slope * onwards >= 0 else (high, point)
+            if high is None or point.slope * (high.step - low.step) >= 0:
+                high = low
+            low = point
         step = _between(low, high, noise)
         if step in (low.step, high.step):
             return None
@@ -67,14 +71,14 @@ def strong_wolfe(
 
 
 def _beyond(low: Point, point: Point) -> float:
-    """A step past `point`: where the slope would vanish, at least 1.1 and at most 4 intervals on."""
+    """Return a step past `point`: where the slope would vanish, but 1.1 to 4 intervals farther."""
     width = point.step - low.step
     growth = point.slope / (low.slope - point.slope) if point.slope > low.slope else 4.0
     return point.step + width * float(np.clip(growth, 1.1, 4.0))
 
 
 def _between(low: Point, high: Point, noise: float) -> float:
-    """A step inside the interval, a tenth of it away from the ends: the cubic's minimum."""
+    """Return the step of the cubic's minimum, at least a tenth of the interval away from its ends."""
     width = high.step - low.step
     if not np.isfinite(high.value) or not np.isfinite(high.slope):
         return low.step + 0.1 * width
@@ -83,7 +87,10 @@ def _between(low: Point, high: Point, noise: float) -> float:
 
 
 def _cubic_minimum(rise: float, slope_0: float, slope_1: float, noise: float) -> float:
-    """Where on [0, 1] the cubic of this rise and these end slopes is least; if the rise is noise, the secant's root."""
+    """Return where on [0, 1] the cubic of this rise and these end slopes is least.
+
+    If the rise is only noise, return the root of the secant of the slopes.
+    """
     if abs(rise) <= 2 * noise and slope_1 > slope_0:
         return -slope_0 / (slope_1 - slope_0)
     mean = slope_0 + slope_1 - 3 * rise

@@ -1,15 +1,20 @@
 """Mean loss of a linear classifier over weighted rows, and its gradient, in chunks that stay in the cache."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
+
+from .minimum import Function
 
 LOSSES = ("softmax", "hinge")
 CHUNK = 1024  # rows
 
 
 class LinearObjective:
-    """Σ wᵢ loss(xᵢ · kernel + bias, yᵢ) / Σ wᵢ + l2/2 · Σ kernel² over flat (channels + 1, classes) weights; the last
-    row is the bias.
+    """Σ wᵢ loss(xᵢ · kernel + bias, yᵢ) / Σ wᵢ + l2/2 · Σ kernel² over flat weights.
 
+    The weights are (channels + 1, classes); the last row is the bias.
     Args:
         features: (n, channels) of any real type; read in chunks.
         targets: (n,) integer classes, or for softmax (n, classes) probabilities.
@@ -18,25 +23,28 @@ class LinearObjective:
         loss: "softmax" or "hinge".
     """
 
-    def __init__(self, features, targets, weights, classes: int, loss: str):
+    def __init__(self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray, classes: int, loss: str):
         self.features, self.targets, self.weights = features, targets, weights
         self.shape = (features.shape[1] + 1, classes)
         self.loss = loss
 
-    def chunks(self, dtype=np.float32):
-        """(rows, weights), contiguous, in `dtype`."""
+    def chunks(self, dtype: type = np.float32) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (rows, weights), contiguous, in `dtype`."""
         for at in range(0, len(self.features), CHUNK):
             yield np.ascontiguousarray(self.features[at : at + CHUNK], dtype), self.weights[at : at + CHUNK]
 
-    def value_and_gradient(self, l2: float, dtype):
-        """flat weights → (value, gradient), matrices multiplied in `dtype` and summed over chunks in float64."""
+    def value_and_gradient(self, l2: float, dtype: type) -> Function:
+        """Return the function flat weights → (value, gradient).
 
+        Matrices are multiplied in `dtype` and summed over chunks in float64.
+        """
         loss = {"softmax": _softmax, "hinge": _hinge}[self.loss]
 
-        def function(flat):
+        def function(flat: np.ndarray) -> tuple[float, np.ndarray]:
             weights = flat.reshape(self.shape)
             kernel, bias = weights[:-1].astype(dtype), weights[-1].astype(dtype)
-            total, gradient = 0.0, np.zeros(self.shape)
+            total: Any = 0.0
+            gradient = np.zeros(self.shape)
             for i, (x, weight) in enumerate(self.chunks(dtype)):
                 scores = x @ kernel
                 scores += bias
@@ -51,9 +59,11 @@ class LinearObjective:
 
         return function
 
-    def loss_and_curvature(self, weights):
-        """The mean softmax loss, and the mean of its second derivatives by the scores, p (1 − p)."""
-        weights, total, curvature = weights.astype(np.float32), 0.0, 0.0
+    def loss_and_curvature(self, weights: np.ndarray) -> tuple[float, float]:
+        """Return the mean softmax loss, and the mean of its second derivatives by the scores, p (1 − p)."""
+        weights = weights.astype(np.float32)
+        total: Any = 0.0
+        curvature: Any = 0.0
         for i, (x, weight) in enumerate(self.chunks()):
             targets = self.targets[i * CHUNK : i * CHUNK + len(x)]
             values, p = _softmax(x @ weights[:-1] + weights[-1], targets)
@@ -66,10 +76,10 @@ class LinearObjective:
         return total / len(self.features), curvature / len(self.features)
 
 
-def _softmax(scores, targets):
-    """(−Σ t log softmax(scores) (m,), its gradient by the scores, written over them).
+def _softmax(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return −Σ t log softmax(scores) (m,), and its gradient by the scores, which overwrites them.
 
-    Of the exponentials the largest is 1: summed in float64 they keep the digits of a small loss, log(1 + rest).
+    The largest of the exponentials is 1. Their sum in float64 preserves the digits of a small loss, log(1 + rest).
     """
     rows, hard = np.arange(len(scores)), targets.ndim == 1
     scores -= scores.max(1, keepdims=True)
@@ -85,8 +95,8 @@ def _softmax(scores, targets):
     return weight * np.log(totals) - picked, scores
 
 
-def _hinge(scores, targets):
-    """(Σ_{j≠y} max(0, s_j − s_y + 1) (m,), a subgradient by the scores)."""
+def _hinge(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return Σ_{j≠y} max(0, s_j − s_y + 1) (m,), and a subgradient by the scores."""
     rows = np.arange(len(scores))
     scores -= scores[rows, targets][:, None] - 1
     scores[rows, targets] = 0

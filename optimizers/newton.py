@@ -1,37 +1,44 @@
-"""Newton's method without its matrix, by conjugate gradients on Hessian-vector products; and BFGS, which has one."""
+"""Newton's method by conjugate gradients on Hessian-vector products, and BFGS, which stores a matrix."""
 
 from collections.abc import Callable
 
 import numpy as np
 
+from .minimum import Function
+
 LARGEST_MATRIX = 5_000
-"""Parameters. BFGS beyond it would hold more than 200 MB."""
+"""Largest number of parameters: beyond it BFGS would need more than 200 MB."""
 
 
 class NewtonCG:
-    """Truncated Newton: ∇²f d = −∇f by conjugate gradients, only as exactly as the gradient is large.
+    """Truncated Newton: solve ∇²f d = −∇f by conjugate gradients, more exactly for smaller gradients.
 
-    Stops at ‖residual‖ ≤ min(½, √‖∇f‖) ‖∇f‖, which makes convergence superlinear, or at a direction of negative
-    curvature (Nocedal and Wright, 2006, algorithm 7.1). One product costs one hessian_product, or two gradients.
+    The inner iteration stops at ‖residual‖ ≤ min(½, √‖∇f‖) ‖∇f‖, which makes convergence superlinear, or at a direction
+    of negative curvature (Nocedal and Wright, 2006, algorithm 7.1). One product costs one hessian_product, or two
+    gradients.
 
     Args:
         function: x → (f, ∇f).
         hessian_product: (x, v) → ∇²f(x) v; by default central differences of the gradient.
-        max_products: limit per step.
-        relative_step: of the differences; the cube root of the gradient's rounding error.
+        max_products: largest number of products per step.
+        relative_step: step of the differences; the cube root of the gradient's rounding error.
     """
 
     def __init__(
-        self, function, hessian_product: Callable | None = None, max_products: int = 200, relative_step: float = 6e-6
+        self,
+        function: Function,
+        hessian_product: Callable | None = None,
+        max_products: int = 200,
+        relative_step: float = 6e-6,
     ):
         self.product = hessian_product or (lambda x, v: _differences(function, x, v, relative_step))
         self.max_products = max_products
 
-    def reset(self):
-        """Nothing is remembered between steps."""
+    def reset(self) -> None:
+        """Do nothing: this model has no memory."""
 
-    def update(self, s, y):
-        """Nothing is remembered between steps."""
+    def update(self, s: np.ndarray, y: np.ndarray) -> None:
+        """Do nothing: this model has no memory."""
 
     def direction(self, x: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, float]:
         residual, solution = gradient.copy(), np.zeros_like(x)
@@ -52,28 +59,28 @@ class NewtonCG:
         return solution, 1.0
 
 
-def _differences(function, x, v, relative_step):
-    """∇²f(x) v by central differences; the step balances truncation and rounding."""
+def _differences(function: Function, x: np.ndarray, v: np.ndarray, relative_step: float) -> np.ndarray:
+    """Return ∇²f(x) v by central differences; the step balances truncation and rounding."""
     h = relative_step * (1 + np.linalg.norm(x)) / np.linalg.norm(v)
     return (function(x + h * v)[1] - function(x - h * v)[1]) / (2 * h)
 
 
 class BFGS:
-    """The whole inverse Hessian estimate, n × n (Broyden, Fletcher, Goldfarb, Shanno, 1970)."""
+    """An n × n estimate of the inverse Hessian (Broyden, Fletcher, Goldfarb, Shanno, 1970)."""
 
     def __init__(self, size: int):
         if size > LARGEST_MATRIX:
             raise ValueError(
-                f"method='bfgs' keeps a {size:,} × {size:,} matrix; up to {LARGEST_MATRIX:,} parameters are allowed. "
+                f"method='bfgs' needs a {size:,} × {size:,} matrix; up to {LARGEST_MATRIX:,} parameters are allowed. "
                 "Use method='lbfgs'."
             )
         self.size = size
-        self.reset()
+        self.inverse: np.ndarray | None = None
 
-    def reset(self):
+    def reset(self) -> None:
         self.inverse = None
 
-    def update(self, s: np.ndarray, y: np.ndarray):
+    def update(self, s: np.ndarray, y: np.ndarray) -> None:
         curvature = s @ y
         if curvature <= 1e-12 * np.linalg.norm(s) * np.linalg.norm(y):
             return

@@ -1,55 +1,66 @@
 """OWL-QN: L-BFGS under an L1 penalty, one orthant at a time."""
 
+from typing import Any
+
 import numpy as np
 
 from .lbfgs import LBFGS
+from .line_search import Point
+from .minimum import CountedFunction, Minimum, Stopping
 
 
 def pseudo_gradient(x: np.ndarray, gradient: np.ndarray, l1: np.ndarray) -> np.ndarray:
-    """The steepest one-sided slope of f + Σ l1ᵢ|xᵢ|; 0 where neither side leads down (Andrew and Gao, 2007, eq. 4)."""
+    """Return the steepest one-sided slope of f + Σ l1ᵢ|xᵢ|; 0 where neither side leads down.
+
+    Source: Andrew and Gao, 2007, equation 4.
+    """
     at_zero = np.sign(gradient) * np.maximum(np.abs(gradient) - l1, 0)
     return np.where(x == 0, at_zero, gradient + l1 * np.sign(x))
 
 
-def owlqn(function, x, value, gradient, model: LBFGS, l1, tolerance, max_iterations, precision):
-    """Minimise f(x) + Σ l1ᵢ|xᵢ| from x, where f and ∇f are `value` and `gradient`.
+def owlqn(function: CountedFunction, at: Point, model: LBFGS, l1: np.ndarray, stopping: Stopping) -> Minimum:
+    """Minimise f(x) + Σ l1ᵢ|xᵢ| from the point `at`, whose value and gradient are those of f.
 
-    A step never leaves the orthant it starts in: components that would change sign become exactly 0.
-    Returns (x, penalised value, largest |pseudo-gradient|, iterations, message).
+    A step never leaves its orthant: components that would change sign become exactly 0.
     """
-    total, fresh = value + (l1 * np.abs(x)).sum(), True
-    for iteration in range(max_iterations + 1):
-        steepest = pseudo_gradient(x, gradient, l1)
-        norm = np.abs(steepest).max(initial=0.0)
-        if norm <= tolerance:
-            return x, total, norm, iteration, f"converged: pseudo-gradient {norm:.1e} ≤ tolerance {tolerance:.1e}"
-        if iteration == max_iterations:
+    at = Point(at.step, at.value + (l1 * np.abs(at.x)).sum(), at.slope, at.x, at.gradient)
+    iteration, fresh = 0, True
+    while True:
+        steepest = pseudo_gradient(at.x, at.gradient, l1)
+        norm = float(np.abs(steepest).max(initial=0.0))
+        if norm <= stopping.tolerance:
+            message = f"converged: pseudo-gradient {norm:.1e} ≤ tolerance {stopping.tolerance:.1e}"
             break
-        found = _backtrack(function, x, total, steepest, model, l1, precision)
+        if iteration >= stopping.max_iterations:
+            message = f"stopped at max_iterations={stopping.max_iterations}, pseudo-gradient {norm:.1e}"
+            break
+        found = _backtrack(function, at, steepest, model, l1, stopping.precision)
         if found is None and not fresh:
             model.reset()
-            found = _backtrack(function, x, total, steepest, model, l1, precision)
+            found = _backtrack(function, at, steepest, model, l1, stopping.precision)
         if found is None:
-            return x, total, norm, iteration, f"no step lowers the loss measurably (pseudo-gradient {norm:.1e})"
-        new, total, new_gradient = found
-        model.update(new - x, new_gradient - gradient)
-        x, gradient, fresh = new, new_gradient, False
-    return x, total, norm, max_iterations, f"stopped at max_iterations={max_iterations}, pseudo-gradient {norm:.1e}"
+            message = f"no step lowers the loss measurably (pseudo-gradient {norm:.1e})"
+            break
+        model.update(found.x - at.x, found.gradient - at.gradient)
+        at, fresh, iteration = found, False, iteration + 1
+    return Minimum(float(at.value), norm, iteration, function.calls, norm <= stopping.tolerance, message, at.x)
 
 
-def _backtrack(function, x, total, steepest, model, l1, precision):
-    """(x, penalised value, gradient) after the first of the steps 1, ½, ¼, … that lowers the penalised value enough."""
-    direction, step = model.direction(x, steepest)
+def _backtrack(
+    function: CountedFunction, at: Point, steepest: np.ndarray, model: LBFGS, l1: np.ndarray, precision: float
+) -> Point | None:
+    """Return the point, with its penalised value, after the first step of 1, ½, ¼, … that lowers the value enough."""
+    direction, step = model.direction(at.x, steepest)
     penalised = l1 > 0
     direction[penalised & (direction * steepest >= 0)] = 0.0
-    orthant = np.where(x == 0, -np.sign(steepest), np.sign(x))
+    orthant = np.where(at.x == 0, -np.sign(steepest), np.sign(at.x))
     for _ in range(30):
-        new = x + step * direction
-        new[penalised & (new * orthant < 0)] = 0.0
-        value, gradient = function(new)
-        new_total = value + (l1 * np.abs(new)).sum()
-        expected = steepest @ (new - x)
-        if expected < 0 and new_total <= total + 1e-4 * expected + precision * abs(total):
-            return new, new_total, gradient
+        x = at.x + step * direction
+        x[penalised & (x * orthant < 0)] = 0.0
+        value, gradient = function(x)
+        total = value + (l1 * np.abs(x)).sum()
+        expected: Any = steepest @ (x - at.x)  # NumPy's stubs take the product of two vectors for an array
+        if expected < 0 and total <= at.value + 1e-4 * expected + precision * abs(at.value):
+            return Point(step, total, expected / step, x, gradient)
         step *= 0.5
     return None

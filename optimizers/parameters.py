@@ -1,25 +1,28 @@
-"""Facts about variables and gradients that several optimizers share."""
+"""Properties of variables and gradients that several optimizers need."""
+
+from typing import Any
 
 import keras
-from keras import ops
+
+from .tensors import Tensor, ops
 
 _UNPENALISED = ("bias", "gamma", "beta")
 
 
 def is_kernel(variable: keras.Variable) -> bool:
-    """Whether `variable` is a kernel, and not a bias, a normalisation's scale or offset, or another vector or scalar.
+    """Return whether `variable` is a kernel, and not a bias, a normalisation parameter, or another vector or scalar.
 
-    A bias shifts and a normalisation parameter rescales: shrinking them does not make the function smoother. Attention
-    has biases of two axes, hence the name counts as well as the shape.
+    A bias shifts and a normalisation parameter rescales, so shrinking them does not make the function smoother.
+    Attention has biases of two axes, so the name counts as well as the shape.
     """
     return len(variable.shape) > 1 and variable.name.rsplit("/", 1)[-1] not in _UNPENALISED
 
 
-def dense(gradient):
+def dense(gradient: Any) -> Tensor:
     """Return a gradient as a dense tensor of its variable's shape; None stays None.
 
     The gradient of an embedding is sparse: `tf.IndexedSlices` on TensorFlow (also after a gather), BCOO on JAX, and a
-    sparse tensor on torch. Rows that occur several times in a batch are added up.
+    sparse tensor on torch. Rows that occur several times in a batch are summed.
     """
     if gradient is None:
         return None

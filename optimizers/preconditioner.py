@@ -1,28 +1,40 @@
 """An approximate inverse Hessian of linear classifiers, from the leading principal axes of their features."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
-RANK = 32  # axes kept; 16 to 128 make little difference on features of networks
+Preconditioner: TypeAlias = Callable[[np.ndarray], np.ndarray]  # v (n,) → P v, P an approximate inverse Hessian
+
+RANK = 32  # number of axes; 16 to 128 make little difference on features of networks
 OVERSAMPLING = 8
-RIDGE = 1e-4  # of the mean variance: bounds the inverse where features have no variance and there is no penalty
-CURVATURE = 0.1  # of a softmax with equal probabilities: what fitted ones, far from equal, leave of it
+RIDGE = 1e-4  # share of the mean variance; it bounds the inverse if features have no variance and there is no penalty
+CURVATURE = 0.1  # typical curvature of a fitted softmax, as a share of that with equal probabilities
 
 
 @dataclass(frozen=True, eq=False)
 class PrincipalAxes:
-    """mean (d,), orthonormal axes (d, r) with their variances (r,), and `rest`, the mean variance along all others."""
+    """The leading principal axes of features.
+
+    Attributes:
+        mean: (d,).
+        axes: (d, r), orthonormal.
+        variances: (r,), along the axes.
+        rest: The mean variance along all other axes.
+    """
 
     mean: np.ndarray
     axes: np.ndarray
     variances: np.ndarray
     rest: float
 
-    def inverse_hessian(self, curvature: float, l2: float, classes: int):
-        """v → P v, (d + 1, classes) flat, the last row the bias; P is the inverse of c · second moments + l2.
+    def inverse_hessian(self, curvature: float, l2: float, classes: int) -> Preconditioner:
+        """Return v → P v with P the inverse of c · second moments + l2.
 
-        The covariance of x with the bias is eliminated exactly: of (kernel, bias + mean · kernel) it is 0.
+        v is (d + 1, classes) flat, and its last row is the bias. The covariance of x with the bias is eliminated
+        exactly, because it is 0 for (kernel, bias + mean · kernel).
         """
         mean_variance = (self.variances.sum() + self.rest * (len(self.mean) - len(self.variances))) / len(self.mean)
         floor = l2 + curvature * RIDGE * mean_variance + 1e-30
@@ -30,7 +42,7 @@ class PrincipalAxes:
         along = (1 / (curvature * self.variances + floor) - isotropic).astype(np.float32)[:, None]
         bias = np.float32(1 / curvature)
 
-        def apply(flat):
+        def apply(flat: np.ndarray) -> np.ndarray:
             v = flat.reshape(-1, classes).astype(np.float32)
             kernel = v[:-1] - np.outer(self.mean, v[-1])
             kernel = self.axes @ (along * (self.axes.T @ kernel)) + isotropic * kernel
@@ -39,15 +51,14 @@ class PrincipalAxes:
         return apply
 
 
-def principal_axes(chunks, channels: int) -> PrincipalAxes:
-    """The leading axes of weighted rows by a randomised range finder.
+def principal_axes(chunks: Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]], channels: int) -> PrincipalAxes:
+    """Return the leading axes of weighted rows by a randomised range finder with a fixed seed.
 
     Args:
         chunks: a function → the chunks (rows (m, channels) float32, weights (m,) of mean 1 over all rows).
         channels: d.
 
     Source: Halko, Martinsson and Tropp, Finding structure with randomness, 2011, algorithm 5.3 on the covariance.
-    The same seed always.
     """
     mean, total, squares = np.zeros(channels), 0.0, 0.0
     for x, weight in chunks():

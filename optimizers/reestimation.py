@@ -1,73 +1,79 @@
-"""Batch statistics for averaged weights: the data they come from, and their mean over its batches."""
+"""Re-estimate batch statistics for averaged weights, and check the data for it."""
+
+from collections.abc import Iterator
+from typing import Any
 
 import keras
-from keras import ops
+
+from .tensors import ops, tree
 
 BATCH = 32  # images of one array at a time
 
 
-def check_reestimation_data(data):
+def check_reestimation_data(data: Any) -> None:
     """Raise ValueError for data that cannot be read at every evaluation.
 
-    Accepted are one array of images, a `PyDataset`, a finite `tf.data.Dataset`, and every other iterable of batches
-    that can be read more than once.
+    Data may be one array of images, a `PyDataset`, a finite `tf.data.Dataset`, or any other iterable of batches that
+    can be read more than once.
     """
-    wanted = "`data` must be one array of images or an iterable of batches that can be read again and again"
+    wanted = "`data` must be one array of images or an iterable of batches that can be read more than once"
     if hasattr(data, "shape"):
         if not len(data.shape) or not data.shape[0]:
             raise ValueError(f"{wanted}. Got an array of shape {tuple(data.shape)}, which has no images.")
     elif hasattr(data, "__next__"):
         raise ValueError(
-            f"{wanted}. Got a {type(data).__name__}, which is empty after the first evaluation: give a list of batches."
+            f"{wanted}. Got a {type(data).__name__}, which is empty after the first evaluation. Pass a list of batches."
         )
     elif isinstance(data, (str, bytes, dict)) or not (hasattr(data, "__iter__") or _is_py_dataset(data)):
         raise ValueError(f"{wanted}. Got a {type(data).__name__}.")
     elif isinstance(data, (list, tuple)) and not data:
         raise ValueError(f"{wanted}. Got an empty {type(data).__name__}.")
+    elif isinstance(data, (list, tuple)):
+        return
     elif hasattr(data, "cardinality") and int(data.cardinality()) == -1:
-        raise ValueError(f"{wanted}. Got a dataset without an end: say how many batches count, `data.take(50)`.")
+        raise ValueError(f"{wanted}. Got a dataset without an end. Limit the number of batches, `data.take(50)`.")
 
 
-def check_batches(model, data):
-    """Raise ValueError for batches that `model` cannot take, before hours of training.
+def check_batches(model: keras.Model, data: Any) -> None:
+    """Raise ValueError, before hours of training, for batches that `model` cannot take.
 
-    One example of the first batch goes through the model; of a list, one example of every shape that occurs.
+    One example of the first batch goes through the model; for a list, one example of every shape in it.
     """
     if not trainable_normalisations(model):
         return
     tried = set()
     for inputs in _batches(data):
-        shapes = tuple(tuple(getattr(part, "shape", ())) for part in keras.tree.flatten(inputs))
+        shapes = tuple(tuple(getattr(part, "shape", ())) for part in tree.flatten(inputs))
         form = tuple(shape[1:] for shape in shapes)
         if form not in tried:
             try:
-                model(keras.tree.map_structure(lambda part: part[:1], inputs), training=False)
+                model(tree.map_structure(lambda part: part[:1], inputs), training=False)
             except Exception as error:
                 got = " and ".join(map(str, shapes))
                 raise ValueError(
-                    f"The model cannot take a batch of shape {got} of `data`, from which batch statistics are to be "
-                    "re-estimated. Give one array of images, or an iterable of batches of inputs as for "
-                    f"`model.predict`. The model said: {error}"
+                    f"The model cannot take a batch of shape {got} of `data`, from which batch statistics are "
+                    "re-estimated. Pass one array of images, or an iterable of batches of inputs as for "
+                    f"`model.predict`. The model raised: {error}"
                 ) from error
             tried.add(form)
         if not isinstance(data, (list, tuple)):
             break
     if not tried:
-        raise ValueError("`data`, from which batch statistics are to be re-estimated, has no batches.")
+        raise ValueError("`data`, from which batch statistics are re-estimated, has no batches.")
 
 
-def reestimate(model, data):
-    """Set moving statistics to the mean over the batches of `data`, weighted by size, under the present weights."""
+def reestimate(model: keras.Model, data: Any) -> None:
+    """Set moving statistics to the mean over the batches of `data`, weighted by size, with the present weights."""
     layers = trainable_normalisations(model)
     if not layers:
         return
     momenta = [layer.momentum for layer in layers]
     others = [v for v in model.non_trainable_variables if not any(v is s for layer in layers for s in layer.variables)]
-    held = [ops.copy(variable.value) for variable in others]
+    saved = [ops.copy(variable.value) for variable in others]
     seen = 0
     try:
         for inputs in _batches(data):
-            size = len(keras.tree.flatten(inputs)[0])
+            size = len(tree.flatten(inputs)[0])
             for layer in layers:
                 layer.momentum = seen / (seen + size)
             model(inputs, training=True)
@@ -75,11 +81,12 @@ def reestimate(model, data):
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
-        for variable, value in zip(others, held, strict=True):  # the seeds of dropout, which training goes on with
+        for variable, value in zip(others, saved, strict=True):  # training continues with the same seeds of dropout
             variable.assign(value)
 
 
-def trainable_normalisations(model):
+def trainable_normalisations(model: keras.Model) -> list[Any]:
+    """Return the trainable BatchNormalization layers of `model`."""
     return [
         layer
         for layer in model._flatten_layers()
@@ -87,7 +94,7 @@ def trainable_normalisations(model):
     ]
 
 
-def _batches(data):
+def _batches(data: Any) -> Iterator[Any]:
     if hasattr(data, "shape"):
         batches = (data[i : i + BATCH] for i in range(0, len(data), BATCH))
     elif _is_py_dataset(data):  # iterating over one need not end
@@ -97,5 +104,5 @@ def _batches(data):
     return (batch[0] if isinstance(batch, tuple) else batch for batch in batches)
 
 
-def _is_py_dataset(data):
+def _is_py_dataset(data: Any) -> bool:
     return isinstance(data, keras.utils.PyDataset)

@@ -1,18 +1,21 @@
 """Learning rates as functions of the number of updates t, for any Keras optimizer."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
-from keras import ops
+
+from .tensors import Tensor, ops
 
 register = keras.saving.register_keras_serializable("optimizers")
 
 
-def current_rate(optimizer: keras.optimizers.Optimizer):
-    """The optimizer's learning rate now. A schedule is read at the number of updates.
+def current_rate(optimizer: keras.optimizers.Optimizer) -> Any:
+    """Return the optimizer's present learning rate. A schedule is evaluated at the number of updates.
 
-    Keras reads it at the number of batches, which is n times too far under `gradient_accumulation_steps=n`.
+    Keras evaluates it at the number of batches, which is n times too large under `gradient_accumulation_steps=n`.
     """
     rate = optimizer._learning_rate
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
@@ -21,23 +24,23 @@ def current_rate(optimizer: keras.optimizers.Optimizer):
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate α(t); t counts updates from 0. Subclasses keep their arguments as attributes of the same name.
+    """A learning rate α(t); t counts updates from 0. Subclasses store their arguments as attributes of the same name.
 
-    Under `gradient_accumulation_steps` the optimizers here and those inside of `Discriminative` give the number of
-    updates; any other of Keras's gives the number of batches, so multiply its schedule's lengths by the steps.
+    Under `gradient_accumulation_steps`, the optimizers of this package and those inside `Discriminative` count updates.
+    Other Keras optimizers count batches, so multiply the lengths of their schedules by the steps.
     """
 
     arguments: tuple[str, ...] = ()
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         return self.rate(ops.cast(step, "float32"))
 
-    def rate(self, t):
-        """α(t), t a float32 tensor."""
+    def rate(self, t: Tensor) -> Tensor:
+        """Return α(t); t is a float32 tensor."""
         raise NotImplementedError(f"{type(self).__name__} defines no rate(t).")
 
-    def plot(self, steps: int, axes=None):
-        """Draw α(t) for t = 0 … steps − 1; returns the matplotlib axes."""
+    def plot(self, steps: int, axes: Any = None) -> Any:
+        """Draw α(t) for t = 0 … steps − 1, and return the matplotlib axes."""
         import matplotlib.pyplot as plt
 
         axes = axes or plt.subplots(figsize=(6, 3), layout="constrained")[1]
@@ -46,7 +49,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         axes.set(xlabel="updates", ylabel="learning rate")
         return axes
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.arguments}
 
 
@@ -59,17 +62,21 @@ class StepDecay(Schedule):
         boundaries: increasing numbers of updates.
         factor: in (0, 1].
 
-    Example: `StepDecay(0.1, boundaries=[30 * n, 60 * n, 90 * n])`, n updates an epoch.
+    Raises:
+        ValueError: `initial` is not positive, or `boundaries` do not increase.
+
+    Example:
+        `StepDecay(0.1, boundaries=[30 * n, 60 * n, 90 * n])` with n updates per epoch.
     """
 
     arguments = ("initial", "boundaries", "factor")
 
-    def __init__(self, initial, boundaries, factor=0.1):
+    def __init__(self, initial: float, boundaries: Sequence[int], factor: float = 0.1):
         self.initial, self.boundaries, self.factor = _positive("initial", initial), list(boundaries), factor
         if self.boundaries != sorted(set(self.boundaries)):
             raise ValueError(f"boundaries must increase strictly. Got {self.boundaries}.")
 
-    def rate(self, t):
+    def rate(self, t: Tensor) -> Tensor:
         reached = sum(ops.cast(t >= boundary, "float32") for boundary in self.boundaries)
         return self.initial * self.factor**reached
 
@@ -81,34 +88,34 @@ class ExponentialDecay(Schedule):
     Args:
         initial: α₀.
         k: the decay per period.
-        period: updates; the number of updates an epoch makes t count epochs, as in the lecture.
+        period: updates per unit of t; with the number of updates per epoch, the unit is an epoch.
     """
 
     arguments = ("initial", "k", "period")
 
-    def __init__(self, initial, k, period=1):
+    def __init__(self, initial: float, k: float, period: float = 1):
         self.initial, self.k, self.period = _positive("initial", initial), k, _positive("period", period)
 
-    def rate(self, t):
+    def rate(self, t: Tensor) -> Tensor:
         return self.initial * ops.exp(-self.k * t / self.period)
 
 
 @register
 class InverseTimeDecay(Schedule):
-    """α(t) = α₀ / (1 + k t / period); Σα diverges and Σα² converges, as Robbins and Monro (1951) ask.
+    """α(t) = α₀ / (1 + k t / period); Σα diverges and Σα² converges, the conditions of Robbins and Monro (1951).
 
     Args:
         initial: α₀.
         k: the decay per period.
-        period: updates; the number of updates an epoch makes t count epochs, as in the lecture.
+        period: updates per unit of t; with the number of updates per epoch, the unit is an epoch.
     """
 
     arguments = ("initial", "k", "period")
 
-    def __init__(self, initial, k, period=1):
+    def __init__(self, initial: float, k: float, period: float = 1):
         self.initial, self.k, self.period = _positive("initial", initial), k, _positive("period", period)
 
-    def rate(self, t):
+    def rate(self, t: Tensor) -> Tensor:
         return self.initial / (1 + self.k * t / self.period)
 
 
@@ -126,10 +133,10 @@ class Cosine(Schedule):
 
     arguments = ("initial", "steps", "minimum")
 
-    def __init__(self, initial, steps, minimum=0.0):
+    def __init__(self, initial: float, steps: int, minimum: float = 0.0):
         self.initial, self.steps, self.minimum = _positive("initial", initial), _positive("steps", steps), minimum
 
-    def rate(self, t):
+    def rate(self, t: Tensor) -> Tensor:
         return _cosine(self.initial, self.minimum, ops.minimum(t / self.steps, 1.0))
 
 
@@ -148,34 +155,34 @@ class CosineRestarts(Schedule):
 
     arguments = ("initial", "period", "multiplier", "minimum")
 
-    def __init__(self, initial, period, multiplier=1, minimum=0.0):
+    def __init__(self, initial: float, period: float, multiplier: float = 1, minimum: float = 0.0):
         self.initial, self.period = _positive("initial", initial), _positive("period", period)
         self.multiplier, self.minimum = multiplier, minimum
         if multiplier < 1:
-            raise ValueError(f"multiplier must be at least 1: cycles may not shrink to nothing. Got {multiplier}.")
+            raise ValueError(f"multiplier must be at least 1, so that cycles do not shrink. Got {multiplier}.")
 
-    def rate(self, t):
+    def rate(self, t: Tensor) -> Tensor:
         if self.multiplier == 1:
             return _cosine(self.initial, self.minimum, ops.mod(t, self.period) / self.period)
         growth = 1 + t * (self.multiplier - 1) / self.period
         cycle = ops.floor(ops.log(growth) / math.log(self.multiplier))
-        # The logarithm may round to the wrong side of a restart; the cycle's own ends, whole numbers, decide.
+        # The logarithm may round to the wrong side of a restart, so the whole ends of the cycle decide.
         cycle = ops.where(t >= self._start(cycle + 1), cycle + 1, cycle)
         cycle = ops.where(t < self._start(cycle), cycle - 1, cycle)
         return _cosine(self.initial, self.minimum, (t - self._start(cycle)) / (self.period * self.multiplier**cycle))
 
-    def _start(self, cycle):
+    def _start(self, cycle: Tensor) -> Tensor:
         starts = self.period * (self.multiplier**cycle - 1) / (self.multiplier - 1)
         return ops.round(starts) if isinstance(self.period * self.multiplier, int) else starts
 
 
 @register
 class Cyclic(Schedule):
-    """`cycles` cosines of ⌈steps / cycles⌉ updates: a network is saved at the end of each for a snapshot ensemble.
+    """`cycles` cosines of ⌈steps / cycles⌉ updates, for a snapshot ensemble of the networks at their ends.
 
     Args:
         initial: α₀.
-        steps: updates of the whole training.
+        steps: updates of the complete training.
         cycles: number of snapshots.
 
     Source: Huang et al., Snapshot ensembles, 2017, equation 2.
@@ -183,7 +190,7 @@ class Cyclic(Schedule):
 
     arguments = ("initial", "steps", "cycles")
 
-    def __init__(self, initial, steps, cycles):
+    def __init__(self, initial: float, steps: int, cycles: int):
         self.initial, self.steps, self.cycles = _positive("initial", initial), _positive("steps", steps), cycles
         if not 1 <= cycles <= steps:
             raise ValueError(f"cycles must be from 1 to steps={steps}. Got {cycles}.")
@@ -193,7 +200,7 @@ class Cyclic(Schedule):
         """Updates in a cycle; snapshots are due after updates period, 2 · period, …"""
         return math.ceil(self.steps / self.cycles)
 
-    def rate(self, t):
+    def rate(self, t: Tensor) -> Tensor:
         return _cosine(self.initial, 0.0, ops.mod(t, self.period) / self.period)
 
 
@@ -201,7 +208,7 @@ class Cyclic(Schedule):
 class Warmup(Schedule):
     """Linear warm-up: α(t) = α₀ (t + 1) / (steps + 1) for t < steps, then `schedule` from its own t = 0.
 
-    The first update is not lost to a rate of 0, and the ramp reaches α₀ = schedule(0) at t = steps.
+    The first update has a rate above 0, and the ramp reaches α₀ = schedule(0) at t = steps.
 
     Args:
         schedule: any schedule, or a float for a constant rate.
@@ -210,20 +217,20 @@ class Warmup(Schedule):
     Source: Goyal et al., Accurate, large minibatch SGD, 2017, section 2.2.
     """
 
-    def __init__(self, schedule, steps):
+    def __init__(self, schedule: Any, steps: int):
         self.schedule, self.steps = schedule, _positive("steps", steps)
 
-    def rate(self, t):
+    def rate(self, t: Tensor) -> Tensor:
         if not callable(self.schedule):
             return self.schedule * ops.minimum((t + 1) / (self.steps + 1), 1.0)
         after = self.schedule(ops.maximum(t - self.steps, 0.0))
         return after * ops.minimum((t + 1) / (self.steps + 1), 1.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"schedule": keras.saving.serialize_keras_object(self.schedule), "steps": self.steps}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["steps"])
 
 
@@ -236,34 +243,36 @@ class Then(Schedule):
         steps: updates of the first.
         second: a schedule.
 
-    Raises: ValueError for what is no schedule.
+    Raises:
+        ValueError: `first` or `second` is not a schedule.
 
-    Example: `Then(Cosine(0.1, 800), 800, CosineRestarts(0.03, 100))`, the learning rate of fast geometric ensembling.
+    Example:
+        The learning rate of fast geometric ensembling: `Then(Cosine(0.1, 800), 800, CosineRestarts(0.03, 100))`.
     """
 
-    def __init__(self, first, steps, second):
+    def __init__(self, first: Callable[[Tensor], Tensor], steps: int, second: Callable[[Tensor], Tensor]):
         if not (callable(first) and callable(second)):
-            raise ValueError(f"first and second must be schedules, such as Cosine; got {first!r} and {second!r}")
+            raise ValueError(f"first and second must be schedules, such as Cosine. Got {first!r} and {second!r}.")
         self.first, self.steps, self.second = first, _positive("steps", steps), second
 
-    def rate(self, t):
+    def rate(self, t: Tensor) -> Tensor:
         return ops.where(t < self.steps, self.first(t), self.second(ops.maximum(t - self.steps, 0.0)))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         first, second = map(keras.saving.serialize_keras_object, (self.first, self.second))
         return {"first": first, "steps": self.steps, "second": second}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         first, second = (keras.saving.deserialize_keras_object(config[name]) for name in ("first", "second"))
         return cls(first, config["steps"], second)
 
 
-def _cosine(start, end, fraction):
+def _cosine(start: float, end: float, fraction: Tensor) -> Tensor:
     return end + (start - end) * 0.5 * (1 + ops.cos(math.pi * fraction))
 
 
-def _positive(name, value):
+def _positive(name: str, value: Any) -> Any:
     if not value > 0:
         raise ValueError(f"{name} must be positive. Got {name}={value}.")
     return value

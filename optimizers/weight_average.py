@@ -1,57 +1,63 @@
-"""An average of weights that the training step itself keeps, and what of it must be saved."""
+"""An average of weights that the training step updates, with the state to save."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from keras.src.saving.keras_saveable import KerasSaveable
 
+from .tensors import Tensor, ops
 from .wrapper import Wrapper
 
 
 class WeightAverage(KerasSaveable):
     """The average of `variables` after updates start + every, start + 2 · every, …, all in one float32 vector.
 
-    average ← average + share · (weights − average), where the share of the n-th weights is (1 − decay) / (1 − decayⁿ),
-    a moving average without the bias of its start, or 1 / n without decay, the mean. While the average is in the
-    model's variables, `raw` holds the weights that training goes on with, on the host.
+    average ← average + share · (weights − average). The share of the n-th weights is (1 − decay) / (1 − decayⁿ), for a
+    moving average without the bias of its start, or 1 / n without decay, for the mean. While the model's variables
+    contain the average, `raw` stores the weights from which training continues, in the memory of the host.
 
-    As a model's attribute Keras saves it with the weights, and ignores it where the model has no such attribute.
+    Keras saves it with the weights as an attribute of the model, and ignores it if the model has no such attribute.
     """
 
-    def __init__(self, variables, *, decay: float | None = None, start: int = 0, every: int = 1):
-        self.variables, self.rule, self.optimizer = list(variables), (decay, start, every), None
+    def __init__(self, variables: Sequence[Any], *, decay: float | None = None, start: int = 0, every: int = 1):
+        self.variables = list(variables)
+        self.decay, self.start, self.every = decay, start, every
+        self.optimizer: keras.optimizers.Optimizer | None = None
         size = sum(math.prod(v.shape) for v in self.variables)
         options = {"initializer": "zeros", "trainable": False, "aggregation": "only_first_replica"}
         self.count = keras.Variable(shape=(), dtype="float32", name="average_count", **options)
         self.average = keras.Variable(shape=(size,), dtype="float32", name="weight_average", **options)
-        self.raw = None
+        self.raw: np.ndarray | None = None
 
-    def belongs_to(self, optimizer, variables) -> bool:
-        """Whether it is about these very variables, moved by this very optimizer."""
+    def belongs_to(self, optimizer: keras.optimizers.Optimizer, variables: Sequence[Any]) -> bool:
+        """Return whether it averages exactly these variables, updated by exactly this optimizer."""
         return self.optimizer is optimizer and [id(v) for v in self.variables] == [id(v) for v in variables]
 
-    def update(self, before, after):
-        """Blend the weights in, where the count of updates has gone from `before` to an `after` that is due."""
-        decay, start, every = self.rule
-        due = ops.logical_and(ops.greater(after, before), ops.greater(after, start))
-        due = ops.cast(ops.logical_and(due, ops.equal(ops.mod(after - start, every), 0)), "float32")
+    def update(self, before: Tensor, after: Tensor) -> None:
+        """Add the weights to the average if the count of updates rose from `before` to an `after` that is due."""
+        decay = self.decay
+        due = ops.logical_and(ops.greater(after, before), ops.greater(after, self.start))
+        due = ops.cast(ops.logical_and(due, ops.equal(ops.mod(after - self.start, self.every), 0)), "float32")
         count = self.count + due
         n = ops.maximum(count, 1.0)
-        # expm1: 1 − decayⁿ would cancel to half the digits of a float32.
+        # expm1, because 1 − decayⁿ would cancel half the digits of a float32.
         share = (1 - decay) / -ops.expm1(n * math.log(decay)) if decay else 1.0 if decay == 0 else 1 / n
         weights = ops.concatenate([ops.cast(ops.reshape(v, (-1,)), "float32") for v in self.variables])
-        if decay is not None and decay < 0.5:  # there the form below would cancel after large weights
+        if decay is not None and decay < 0.5:  # the form below would cancel after large weights
             average = (1 - share) * self.average + share * weights
             self.average.assign(ops.where(due > 0, average, self.average.value))
         else:
             self.average.assign(self.average + due * share * (weights - self.average))
         self.count.assign(count)
 
-    def swap_in(self, statistics) -> bool:
-        """The average into the variables; `statistics` are kept with the raw weights. False where there is nothing to
-        do."""
+    def swap_in(self, statistics: Sequence[keras.Variable]) -> bool:
+        """Assign the average to the variables, and store `statistics` with the raw weights.
+
+        Return False if there is no average, or if the variables contain it already.
+        """
         if self.raw is not None or not ops.convert_to_numpy(self.count):
             return False
         self.raw = _read([*self.variables, *statistics])
@@ -59,8 +65,8 @@ class WeightAverage(KerasSaveable):
             variable.assign(value)
         return True
 
-    def swap_out(self, statistics):
-        """The raw weights back; not over weights that are no longer the average, which begins anew from them."""
+    def swap_out(self, statistics: Sequence[keras.Variable]) -> None:
+        """Restore the raw weights, unless the variables no longer contain the average; then start a new average."""
         if self.raw is None:
             return
         raw, self.raw = self.raw, None
@@ -76,44 +82,46 @@ class WeightAverage(KerasSaveable):
         ):
             variable.assign(part)
 
-    def _averages(self):
-        """In the shapes and dtypes of the variables."""
+    def _averages(self) -> list[Tensor]:
+        """Return the averages in the shapes and dtypes of the variables."""
         parts = _parts(ops.convert_to_numpy(self.average), self.variables)
         return [ops.cast(part, variable.dtype) for part, variable in zip(parts, self.variables, strict=True)]
 
-    def _obj_type(self):
-        return "Operation"  # Keras saves objects of the kinds it knows; this is the plainest
+    def _obj_type(self) -> str:
+        return "Operation"  # the plainest of the kinds of objects that Keras saves
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         store["count"] = ops.convert_to_numpy(self.count)
         store["average"] = ops.convert_to_numpy(self.average)
         if self.raw is not None:
             store["raw"] = self.raw
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         stored = set(store.keys())
-        if {"count", "average"} <= stored:  # else saved before there was an average
+        if {"count", "average"} <= stored:  # otherwise it was saved before there was an average
             self.count.assign(np.array(store["count"]))
             self.average.assign(np.array(store["average"]))
             self.raw = np.array(store["raw"]) if "raw" in stored else None
 
 
 class AveragingOptimizer(Wrapper):
-    """The optimizer of a model during `fit` with a `WeightAveraging` callback; saves and loads as the one inside."""
+    """The optimizer of a model during `fit` with a `WeightAveraging` callback; it saves and loads the inner one."""
 
-    def __init__(self, optimizer, average: WeightAverage):
+    def __init__(self, optimizer: keras.optimizers.Optimizer, average: WeightAverage):
         super().__init__(optimizer, "averaging")
-        vars(self)["weight_average"] = average  # the model saves it
+        self.__dict__["weight_average"] = average  # without Keras's tracking, because the model saves it
         average.optimizer = optimizer
         for variable in (average.count, average.average):
             self._track_variable(variable)
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         before = self.optimizer.iterations + 0  # a copy: torch counts in place
         super().apply(grads, trainable_variables)
         self.weight_average.update(before, ops.convert_to_tensor(self.optimizer.iterations))
 
-    def stateless_apply(self, optimizer_variables, grads, trainable_variables):
+    def stateless_apply(
+        self, optimizer_variables: Sequence[Tensor], grads: Sequence[Any], trainable_variables: Sequence[Any]
+    ) -> tuple[Any, Any]:
         trainable, new = super().stateless_apply(optimizer_variables, grads, trainable_variables)
         with keras.StatelessScope(state_mapping=zip(self.variables, optimizer_variables, strict=True)):
             before = self.optimizer.iterations + 0  # a copy: torch counts in place
@@ -122,20 +130,20 @@ class AveragingOptimizer(Wrapper):
             self.weight_average.update(before, ops.convert_to_tensor(self.optimizer.iterations))
         return trainable, [scope.get_current_value(variable) for variable in self.variables]
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         self.optimizer.save_own_variables(store)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         self.optimizer.load_own_variables(store)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return self.optimizer.get_config()
 
 
-def _read(variables):
+def _read(variables: Sequence[Any]) -> np.ndarray:
     return np.concatenate([ops.convert_to_numpy(v).ravel() for v in variables], dtype=np.float32)
 
 
-def _parts(flat, variables):
+def _parts(flat: np.ndarray, variables: Sequence[Any]) -> list[np.ndarray]:
     ends = np.cumsum([math.prod(v.shape) for v in variables])
     return [part.reshape(v.shape) for part, v in zip(np.split(flat, ends[:-1]), variables, strict=True)]

@@ -280,7 +280,7 @@ def test_the_cache_refuses_beyond_its_limit_with_the_figure():
 
 def test_the_cache_says_when_the_disk_is_the_limit(monkeypatch):
     monkeypatch.setattr("augment.cache.shutil.disk_usage", lambda folder: types.SimpleNamespace(free=1000))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="limit of 900 bytes, 90 % of what the disk"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="limit of 900 bytes, 90 % of the free space"):
         list(augment.pipeline(stream(), POLICY, batch_size=4, cache="decoded"))
 
 

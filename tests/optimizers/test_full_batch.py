@@ -203,7 +203,7 @@ def test_mistakes_are_named():
         optimizers.minimize(classifier(), ((x, y) for _ in range(1)), loss=CROSS_ENTROPY)
     with pytest.raises(ValueError, match="whole class numbers"):
         optimizers.minimize(classifier(), x, y + 0.5, CROSS_ENTROPY)
-    with pytest.raises(ValueError, match="as many examples"):
+    with pytest.raises(ValueError, match="equally many examples"):
         optimizers.minimize(classifier(keras.layers.Dropout(0.1)), x, y[:9], CROSS_ENTROPY)
     with pytest.raises(ValueError, match="third element"):
         optimizers.minimize(classifier(), [(x, y)], loss=CROSS_ENTROPY, sample_weight=np.ones(20))

@@ -1,0 +1,11 @@
+"""Names for what Keras leaves untyped."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import keras
+
+Tensor: TypeAlias = Any  # of any backend: Keras has no type for it
+LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule | Callable[[], Any]
+ops: Any = keras.ops  # pyright infers None for the results of most of its functions
+tree: Any = keras.tree  # pyright infers unions that fit nowhere
