@@ -44,7 +44,7 @@ def test_one_array_a_stage_and_a_view(look, data):
 
 def test_a_second_look_is_free_in_any_order(look, data, cache, monkeypatch):
     first = look(data, prints(data), mirrored=False)
-    assert "kept in" in first.origin and first.image_seconds > 0
+    assert "saved in" in first.origin and first.image_seconds > 0
     monkeypatch.setattr(Extractor, "_run", lambda *_: pytest.fail("the network was run again"))
     order = np.random.default_rng(0).permutation(len(data))
     again = look(data.subset(order), [prints(data)[i] for i in order], mirrored=False)
