@@ -1,18 +1,18 @@
-"""The errors that a user can mend: every error of `recipes` that is not a bug is one of these."""
+"""The exceptions of `recipes`. Each reports a mistake that a user can correct; other exceptions are bugs."""
 
 
 class RecipesError(ValueError):
     """Base of all errors: the message says what was wrong, what was expected, and what to do.
 
     Args:
-        message: The message for a person. It may change between versions.
-        code: A stable name of the mistake for programs, such as "table.no_labels"; default: that of the class.
-        **facts: What the message is about, by name (`path`, `field`, `value`, …). Each becomes an attribute.
+        message: The message for a person; it may change between versions.
+        code: Stable name of the mistake for programs, such as "table.no_labels"; by default the code of the class.
+        **facts: The values in the message by name (`path`, `field`, `value`, …). Each becomes an attribute.
     """
 
     code = "recipes"
 
-    def __init__(self, message: object = "", *, code: str | None = None, **facts: object):
+    def __init__(self, message: object = "", *, code: str | None = None, **facts: object) -> None:
         super().__init__(message)
         self.code = code or type(self).code
         for name, value in facts.items():
@@ -32,7 +32,7 @@ class BackboneError(RecipesError):
 
 
 class RecipeError(RecipesError):
-    """A recipe or another argument of a job is unknown, out of range, or contradicts another."""
+    """A recipe or another argument of a job is unknown, out of range, or contradicts another one."""
 
     code = "recipe"
 
@@ -54,18 +54,18 @@ class PeerLost(ClusterError):
 
     code = "cluster.peer_lost"
 
-    def __init__(self, what: str):
-        super().__init__(f"{what}: give the same command again on every host, and they go on from the last state")
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: run the same command again on every host to resume from the last saved state")
 
 
 class OutputError(RecipesError):
-    """The output folder cannot be written, holds something else, or is no run."""
+    """The output folder cannot be written, holds other files, or is not a run."""
 
     code = "output"
 
 
 class UnsafeFileError(RecipesError):
-    """A file is damaged, or loading it would run code, read other files, or use unbounded memory."""
+    """A file is damaged, or loading it would run code, read other files or use unbounded memory."""
 
     code = "unsafe_file"
 
@@ -77,6 +77,6 @@ class WorkerError(RecipesError):
 
 
 class ProofError(RecipesError):
-    """An exported model answers differently from the Result."""
+    """The predictions of an exported model differ from those of the Result."""
 
     code = "proof"

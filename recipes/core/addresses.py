@@ -1,9 +1,11 @@
-"""Network addresses, host:port."""
+"""Network addresses of the form host:port."""
 
 import re
 
+_ADDRESS = re.compile(r"(?:[^\s:/,\[\]]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})")
 
-def port_of(address) -> int | None:
-    """The port of host:port, name:port or [IPv6]:port; None where it is none of these."""
-    told = re.fullmatch(r"(?:[^\s:/,\[\]]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})", address if isinstance(address, str) else "")
-    return int(told[1]) if told and 0 < int(told[1]) < 2**16 else None
+
+def port_of(address: object) -> int | None:
+    """Return the port of host:port, name:port or [IPv6]:port, and None for anything else."""
+    match = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
+    return int(match[1]) if match and 0 < int(match[1]) < 2**16 else None

@@ -1,4 +1,4 @@
-"""The time that a job may take, and every question about it."""
+"""The time limit of a job."""
 
 import math
 import time
@@ -29,11 +29,12 @@ class Budget:
 
     @property
     def limited(self) -> bool:
+        """Whether there is a limit."""
         return math.isfinite(self.end)
 
     @property
     def left(self) -> float:
-        """Seconds left: negative once the time is up, infinite without a limit."""
+        """Seconds left; negative once the time is up, infinite without a limit."""
         return self.end - time.monotonic()
 
     @property
@@ -46,7 +47,7 @@ class Budget:
         return seconds <= self.left
 
     def share(self, fraction: float) -> "Budget":
-        """Return the budget of a part of the job that may take this fraction of the time that is left."""
+        """Return the budget of a part of the job that may take `fraction` of the remaining time."""
         return Budget.of(self.left * fraction) if self.limited else self
 
 

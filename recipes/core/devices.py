@@ -1,7 +1,8 @@
-"""What the machine offers: the device that Keras's backend trains on, its memory, and the precision it is made for."""
+"""The devices that Keras's backend trains on, their free memory, and the precision that suits them."""
 
 import logging
 import os
+import re
 import subprocess
 from typing import NamedTuple
 
@@ -12,15 +13,19 @@ logger = logging.getLogger(__name__)
 
 
 class Devices(NamedTuple):
-    """What the backend trains on, the CPU aside: "GPU", "TPU" or None, and the compute capability of each (None where
-    it is not known, as of AMD's)."""
+    """The accelerators that the backend trains on.
+
+    Attributes:
+        kind: "GPU", "TPU", or None if there is only a CPU.
+        capabilities: Compute capability of each device; None if it is unknown, as for AMD's GPUs.
+    """
 
     kind: str | None
     capabilities: tuple[tuple[int, int] | None, ...] = ()
 
     @property
     def policy(self) -> str:
-        """The dtype policy that all of them are fast in: the oldest one decides."""
+        """Dtype policy that is fast on all devices; the oldest one decides."""
         if self.kind == "TPU":
             return "mixed_bfloat16"
         oldest = min((capability or (7, 0) for capability in self.capabilities), default=(0, 0))
@@ -28,12 +33,15 @@ class Devices(NamedTuple):
 
 
 def prepare_devices() -> str:
-    """Make the devices ready and choose the precision; returns the dtype policy in words.
+    """Configure the devices and choose the precision.
 
-    On TPUs and GPUs of compute capability 8.0 and more it is mixed bfloat16, on GPUs from 7.0 on (tensor cores), and on
-    those of unknown capability, mixed float16; float32 on older ones and on CPUs, where reduced precision is slower. A
-    dtype policy other than float32 that the caller has set stays. TensorFlow takes GPU memory as it needs it. Where
-    another backend trains, TensorFlow only reads images, and leaves the GPUs to that backend.
+    The policy is mixed bfloat16 on TPUs and on GPUs of compute capability 8.0 and above, mixed float16 on GPUs from 7.0
+    (tensor cores) and on GPUs of unknown capability. It is float32 on older GPUs and on CPUs, where reduced precision
+    is slower. A dtype policy other than float32 that the caller has set stays. TensorFlow allocates GPU memory as
+    needed. If another backend trains, TensorFlow only reads images and leaves the GPUs to that backend.
+
+    Returns:
+        The name of Keras's dtype policy.
     """
     if keras.backend.backend() == "tensorflow":
         _grow_as_needed()
@@ -46,12 +54,13 @@ def prepare_devices() -> str:
 
 
 def accelerator() -> str | None:
-    """The kind of device that Keras's backend trains on: "GPU", "TPU"; None where there is only a CPU."""
+    """Return the kind of device that Keras's backend trains on: "GPU" or "TPU"; None if there is only a CPU."""
     return _devices().kind
 
 
 def _devices() -> Devices:
-    return {"tensorflow": _tensorflow_devices, "jax": _jax_devices, "torch": _torch_devices}[keras.backend.backend()]()
+    find = {"tensorflow": _tensorflow_devices, "jax": _jax_devices, "torch": _torch_devices}
+    return find[keras.backend.backend()]()
 
 
 def _tensorflow_devices() -> Devices:
@@ -65,9 +74,14 @@ def _jax_devices() -> Devices:
 
     devices = jax.local_devices()
     kind = devices[0].platform.upper()
-    capabilities = (str(getattr(device, "compute_capability", "")).split(".") for device in devices)
-    known = (tuple(map(int, c)) if len(c) == 2 and all(map(str.isdecimal, c)) else None for c in capabilities)
-    return Devices(kind, tuple(known)) if kind in ("GPU", "TPU") else Devices(None)
+    if kind not in ("GPU", "TPU"):
+        return Devices(None)
+    return Devices(kind, tuple(_capability(str(getattr(device, "compute_capability", ""))) for device in devices))
+
+
+def _capability(text: str) -> tuple[int, int] | None:
+    match = re.fullmatch(r"(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def _torch_devices() -> Devices:
@@ -91,22 +105,23 @@ def _keep_tensorflow_off() -> None:
         tf.config.set_visible_devices([], "GPU")
     elif not os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH"):
         logger.info(
-            f"TensorFlow has taken the GPU's memory before Keras's backend {keras.backend.backend()} could: call "
-            "recipes before TensorFlow computes anything, or set TF_FORCE_GPU_ALLOW_GROWTH=true"
+            f"TensorFlow has already reserved the GPU's memory, which Keras's backend {keras.backend.backend()} needs. "
+            "Call recipes before TensorFlow computes anything, or set TF_FORCE_GPU_ALLOW_GROWTH=true."
         )
 
 
 def _initialised() -> bool:
-    """Whether TensorFlow has created its devices, after which neither memory growth nor visibility can be set."""
+    """Return whether TensorFlow has created its devices; memory growth and visibility are fixed afterwards."""
     from tensorflow.python.eager import context
 
-    return context.context()._initialized
+    return context.context()._initialized  # pyright: ignore[reportOptionalMemberAccess]  # creates the context
 
 
 def free_memory() -> int | None:
-    """Bytes free on the device that trains: of the fullest GPU, else the machine's (Linux); None if it is not known."""
+    """Return the free bytes of the fullest GPU, or of the machine (Linux) without a GPU; None if unknown."""
     if accelerator():
-        return {"tensorflow": _told_by_driver, "jax": _left_to_jax, "torch": _left_to_torch}[keras.backend.backend()]()
+        free = {"tensorflow": _free_for_tensorflow, "jax": _free_for_jax, "torch": _free_for_torch}
+        return free[keras.backend.backend()]()
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             lines = dict(line.split(":") for line in file)
@@ -115,25 +130,25 @@ def free_memory() -> int | None:
         return None
 
 
-def _told_by_driver() -> int | None:
+def _free_for_tensorflow() -> int | None:
     query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
-    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):  # nvidia-smi sees the others, too
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):  # nvidia-smi lists hidden GPUs, too
         query.append(f"--id={visible}")
     try:
-        told = subprocess.run(query, capture_output=True, text=True, check=True).stdout
-        return min(map(int, told.split())) * 2**20 + _taken_and_free()
+        answer = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+        return min(map(int, answer.split())) * 2**20 + _reserved_by_tensorflow()
     except (OSError, subprocess.CalledProcessError, ValueError):
         return None
 
 
-def _taken_and_free() -> int:
-    """Bytes that TensorFlow has taken of every GPU, never gives back, and will use again, at least."""
+def _reserved_by_tensorflow() -> int:
+    """Return the unused bytes that TensorFlow holds on every GPU and will use again, at least."""
     pools = [tf.config.experimental.get_memory_info(gpu.name) for gpu in tf.config.list_logical_devices("GPU")]
     return min((pool["peak"] - pool["current"] for pool in pools), default=0)
 
 
-def _left_to_jax() -> int | None:
-    """JAX takes most of the memory when it starts: what counts is what is left of that."""
+def _free_for_jax() -> int | None:
+    """Return the free part of the memory that JAX reserves when it starts."""
     import jax
 
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
@@ -141,7 +156,7 @@ def _left_to_jax() -> int | None:
     return min(each["bytes_limit"] - each["bytes_in_use"] for each in stats) if known else None
 
 
-def _left_to_torch() -> int:
+def _free_for_torch() -> int:
     import torch
 
     return min(torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count()))

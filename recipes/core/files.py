@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, at whatever instant the process or the machine stops."""
+"""Atomic writes: a file is complete or absent, whenever the process or the machine stops."""
 
 import os
 from collections.abc import Callable
@@ -9,11 +9,15 @@ from recipes.errors import OutputError
 
 
 def write_whole(path: Path, write: Callable[[Path], object], older: Path | None = None) -> None:
-    """`write` to a hidden neighbour of the same ending, synced to the disk, then renamed to `path`.
+    """Write a file atomically: to a hidden temporary file beside it, synced to the disk, then renamed.
 
-    older: what the file that is there becomes; None: it is replaced.
+    Args:
+        path: The file to write.
+        write: Function that writes the file at the path that it is given.
+        older: New name of an existing file at `path`; None replaces that file.
 
-    Raises: OSError as `write` does; the neighbour is gone then.
+    Raises:
+        OSError: If writing fails. The temporary file is deleted.
     """
     temporary = path.with_name(f".new-{path.name}")
     try:
@@ -37,14 +41,22 @@ def _sync(path: Path) -> None:
 
 
 def check_writable(directory: Path) -> None:
-    """Make the folder; OutputError where that, or a file in it, is impossible."""
+    """Create the folder if necessary and check that files can be created in it.
+
+    Raises:
+        OutputError: If the folder or a file in it cannot be created.
+    """
     probe = directory / ".writable"
     try:
         directory.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise OutputError(f"{directory} cannot be written: {error.strerror}; choose another folder") from error
+        raise OutputError(
+            f"{directory} cannot be written: {error.strerror}; choose another folder.",
+            code="output.not_writable",
+            path=directory,
+        ) from error
 
 
 def check_utf8(path: Path) -> None:

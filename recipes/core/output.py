@@ -1,7 +1,7 @@
-"""What a person sees: log records rendered as text, and streams whose failures never end a run.
+"""Log records rendered as text, and standard streams whose failures never end a run.
 
 The library reports through the logger "recipes" and its children. While a public function runs, `safe_output` renders
-their records: on the terminal, or in a notebook.
+their records on the terminal or in a notebook.
 """
 
 import codecs
@@ -9,7 +9,9 @@ import html
 import logging
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 REPLACE = "recipes.replace"  # name of the codec error handler below
 _PLAIN = {"×": "x", "±": "+/-", "−": "-", "–": "-", "—": "-", "…": "...", "→": "->", "▶": ">", "·": "*", "√": "sqrt ",
@@ -17,7 +19,7 @@ _PLAIN = {"×": "x", "±": "+/-", "−": "-", "–": "-", "—": "-", "…": "..
 
 
 def _replacement(error: UnicodeError) -> tuple[str, int]:
-    """Codec error handler: a plain character of the same meaning, or an escape."""
+    """Replace each character by a plain one of the same meaning, or by an escape (a codec error handler)."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(_PLAIN.get(c) or _escaped(c) for c in error.object[error.start : error.end]), error.end
@@ -27,7 +29,7 @@ codecs.register_error(REPLACE, _replacement)
 
 
 def _escaped(character: str) -> str:
-    r"""\uNNNN, or \xNN for a byte of a file name that is not UTF-8."""
+    r"""Return \uNNNN, or \xNN for a byte of a file name that is not UTF-8."""
     if "\udc80" <= character <= "\udcff":
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("ascii", "backslashreplace").decode("ascii")
@@ -44,27 +46,29 @@ def printable(text: str, encoding: str = "utf-8") -> str:
 class SafeStream:
     """A text stream whose `write` and `flush` never raise.
 
-    Characters that the stream's encoding lacks are replaced. What cannot be written at all is dropped: the reader of a
-    pipe has gone, the disk is full, the stream is closed, or there is no stream (`None`, as under pythonw).
+    Characters that the stream's encoding lacks are replaced. Text that cannot be written is dropped: if the reader of
+    a pipe has left, the disk is full, the stream is closed, or there is no stream (`None`, as under pythonw).
 
     Args:
         stream: The stream to write to. An object with `write` alone is enough.
     """
 
-    def __init__(self, stream):
+    def __init__(self, stream: Any) -> None:  # Any: streams of the caller may have `write` alone
         self._stream, self._warned = stream, False
 
     @property
     def encoding(self) -> str:
+        """Encoding of the stream; UTF-8 if the stream has none."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
+        """Write `text` and return its length, also if it is dropped."""
         if not isinstance(text, str):
             raise TypeError(f"write() takes a str, got {type(text).__name__}")
         if self._stream is not None:
             try:
                 self._write(text)
-            except Exception as error:  # whatever a stream of the caller's own raises, the run goes on
+            except Exception as error:  # a stream of the caller may raise anything; the run goes on
                 self._warn(error)
         return len(text)
 
@@ -84,11 +88,13 @@ class SafeStream:
                 continue
         self._stream.write(printable(text, "ascii"))
 
-    def writelines(self, lines) -> None:
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write each of the `lines`."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
+        """Flush the stream if it has a buffer."""
         if hasattr(self._stream, "flush"):
             try:
                 self._stream.flush()
@@ -96,35 +102,40 @@ class SafeStream:
                 self._warn(error)
 
     def isatty(self) -> bool:
+        """Return whether the stream is a terminal."""
         try:
             return bool(self._stream.isatty())
-        except (AttributeError, ValueError):  # there is no such method or no stream, or it is closed
+        except (AttributeError, ValueError):  # the stream has no such method, is missing or closed
             return False
 
-    def __getattr__(self, name: str):
-        if name == "_stream":  # a copy that is being made has none yet
+    def __getattr__(self, name: str) -> Any:
+        if name == "_stream":  # not set yet while `copy` makes a copy
             raise AttributeError(name)
         return getattr(self._stream, name)
 
     def _warn(self, error: Exception) -> None:
-        """Log the first failure, unless the reader of a pipe left, which is its right."""
+        """Log the first failure, unless the reader of a pipe left, which is normal."""
         if not self._warned and not isinstance(error, BrokenPipeError):
             self._warned = True
-            logging.getLogger("recipes").warning("output is lost, the run goes on: %s: %s", type(error).__name__, error)
+            logging.getLogger("recipes").warning(
+                "Output is lost, but the run goes on: %s: %s", type(error).__name__, error
+            )
 
 
 class TerminalRenderer(logging.Handler):
-    """Print log records without a prefix: errors on stderr, everything else on stdout."""
+    """Prints log records without a prefix: errors on stderr, everything else on stdout."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Print the record."""
         print(self.format(record), file=sys.stderr if record.levelno >= logging.ERROR else sys.stdout, flush=True)
 
 
 class NotebookRenderer(TerminalRenderer):
-    """Show tables and other texts of several lines in a block that scrolls, so that their columns stay aligned."""
+    """Shows tables and other texts of several lines in a scrolling block, so that their columns stay aligned."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        from IPython.display import display
+        """Show the record."""
+        from IPython.display import display  # pyright: ignore[reportMissingImports]  # only notebooks have it
 
         text = self.format(record)
         if "\n" not in text:
@@ -144,28 +155,28 @@ _verbose = True
 
 
 def is_verbose() -> bool:
-    """Return whether progress is shown: not inside of a call with `verbose=False`."""
+    """Return whether progress is shown; it is not inside a call with `verbose=False`."""
     return _verbose
 
 
 @contextmanager
-def safe_output(verbose: bool = True):
-    """Render the log, and make `sys.stdout` and `sys.stderr` a `SafeStream` each, for the duration; also a decorator.
+def safe_output(verbose: bool = True) -> Iterator[None]:
+    """Render the log and make `sys.stdout` and `sys.stderr` safe streams for the duration; also a decorator.
 
-    Every public function that reports, or shows a progress bar, is decorated with it: its log records, progress bars of
-    Keras and rich, and prints of the caller's callbacks all go through these two names. A stream with strict errors
-    stays lenient afterwards, so that the caller's own `print(result)` does not fail at the end of a run either.
+    Every public function that reports or shows a progress bar is decorated with it. Its log records, the progress
+    bars of Keras and rich, and prints of the caller's callbacks all go through these two names. A stream with strict
+    errors stays lenient afterwards, so that the caller's `print(result)` does not fail at the end of a run either.
 
     Args:
-        verbose: Whether to render the log. Without, the records only reach the handlers that the caller has attached.
-            Calls inside of a quiet one are quiet, too.
+        verbose: Whether to render the log. If False, the records only reach handlers that the caller has attached.
+            Calls inside a quiet call are quiet, too.
     """
     with _safe_streams(), _rendered_log(verbose):
         yield
 
 
 @contextmanager
-def _rendered_log(verbose: bool):
+def _rendered_log(verbose: bool) -> Iterator[None]:
     global _verbose
     logger, before = logging.getLogger("recipes"), _verbose
     level = logger.level
@@ -191,7 +202,7 @@ def _rendered_log(verbose: bool):
 
 
 @contextmanager
-def _safe_streams():
+def _safe_streams() -> Iterator[None]:
     before = sys.stdout, sys.stderr
     safe = [stream if isinstance(stream, SafeStream) else SafeStream(_lenient(stream)) for stream in before]
     sys.stdout, sys.stderr = safe
@@ -204,20 +215,20 @@ def _safe_streams():
             sys.stderr = before[1]
 
 
-def _lenient(stream):
-    """Return `stream`, which from now on replaces characters that its encoding lacks, where it raised."""
+def _lenient(stream: Any) -> Any:
+    """Return `stream`, changed to replace characters that its encoding lacks if it raised on them."""
     if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
         try:
             stream.reconfigure(errors=REPLACE)
         except (OSError, ValueError):
-            return stream  # it is closed, or nobody reads it: `SafeStream` drops what is written
+            return stream  # closed or without a reader: `SafeStream` drops the text
     return stream
 
 
 def discard_unwritable() -> None:
-    """Point standard streams that cannot be written to the null device.
+    """Redirect standard streams that cannot be written to the null device.
 
-    Python flushes them when it ends; where that fails, the exit code would be 120.
+    Python flushes them when it exits; if that failed, the exit code would be 120.
     """
     for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
         try:
@@ -226,5 +237,5 @@ def discard_unwritable() -> None:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, stream.fileno())
             os.close(null)
-        except ValueError:  # closed already
+        except ValueError:  # already closed
             continue

@@ -1,6 +1,7 @@
-"""From logits to the classifier that is handed out: mirror images, temperature, crops, each measured first."""
+"""From logits to the final classifier: mirror images, temperature and crops, each measured first."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import keras
@@ -12,21 +13,28 @@ from recipes.data.images import ImageData
 from recipes.evaluation.ledger import BETTER, TELLING, Gain, compared
 from recipes.evaluation.metrics import Evaluation, score, temperature, with_floor
 from recipes.evaluation.predictions import Judged
-from recipes.evaluation.test_time import averaged, lecture_scales, ways
+from recipes.evaluation.selection import ALL, Rows, random_folds
+from recipes.evaluation.test_time import averaged, lecture_scales, make_crops
 from recipes.networks.classifier import with_probabilities
 from recipes.planning.recipe import Recipe
 
-_FOLDS = 5
 _CHI_SQUARED = 3.84  # its 95 % quantile at one degree of freedom
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the temperature, fitted on n validation images, does to them; "after" is cross-fitted: every image is judged
-    at a temperature that the others chose.
+    """The effect of the temperature that n validation images selected.
 
-    ece: expected calibration error.  nll: negative log-likelihood of the true class, nats.  ece_floor: see
-    `Evaluation`, of the probabilities after.
+    The values "after" are cross-fitted: the temperature of every image is fitted to the other images.
+
+    Attributes:
+        temperature: Divisor of the logits.
+        ece_before: Expected calibration error without the temperature.
+        ece_after: Expected calibration error with it.
+        nll_before: Negative log-likelihood of the true class without it, nats.
+        nll_after: Negative log-likelihood of the true class with it, nats.
+        n: Number of validation images.
+        ece_floor: The part of `ece_after` that chance explains, see `Evaluation`.
     """
 
     temperature: float
@@ -47,14 +55,15 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """What was decided on the validation images, before they joined the training images, where they did.
+    """The decisions on the validation images, made before these may join the training images.
 
-    recipe:      with `mirror`, `crops` and `scales` decided.
-    validation:  of the classifier, each image at a temperature that the others chose.
-    calibration: None where no temperature was fitted.
-    rows:        of the ledger.
-    probabilities: (n, classes) of the validation images.
-    judged:      the same that `validation` is made of.
+    Attributes:
+        recipe: The recipe with `mirror`, `crops` and `scales` decided.
+        validation: Quality of the classifier, cross-fitted.
+        calibration: None if no temperature is used.
+        rows: Rows of the ledger.
+        probabilities: Probabilities of the validation images, (n, classes).
+        judged: The cross-fitted predictions that `validation` scores.
     """
 
     recipe: Recipe
@@ -64,60 +73,99 @@ class Finished:
     probabilities: np.ndarray
     judged: Judged
 
-    def classifier(self, models) -> keras.Model:
-        """Images → probabilities, of models of logits."""
-        at = self.calibration.temperature if self.calibration else 1.0
-        return with_probabilities(models, mirror=self.recipe.mirror, temperature=at)
+    def classifier(self, models: keras.Model | Sequence[keras.Model]) -> keras.Model:
+        """Return the model from images to probabilities, made of one or several models of logits."""
+        divisor = self.calibration.temperature if self.calibration else 1.0
+        return with_probabilities(models, mirror=bool(self.recipe.mirror), temperature=divisor)
+
+
+@dataclass(frozen=True, eq=False)
+class _MirrorChoice:
+    """The choice whether to average over mirror images.
+
+    Attributes:
+        straight: Logits without mirror images, (views, n, classes).
+        both: Logits with mirror images, (views, n, classes).
+        labels: Integer labels, (n,).
+        gained: Whether mirror images gained on the training images, by the linear classifier.
+    """
+
+    straight: np.ndarray
+    both: np.ndarray
+    labels: np.ndarray
+    gained: bool
+
+    def row(self, rows: Rows = ALL) -> Gain:
+        """Return the row of the ledger by the images at `rows`."""
+        straight, both = (softmax(logits[:, rows], -1).mean(0) for logits in (self.straight, self.both))
+        row = compared("mirror images", straight, both, self.labels[rows], cost=2.0)
+        row = replace(row, kept=len(self.labels) >= TELLING and row.verdict == BETTER)
+        upper_ends = [interval[1] for interval in (row.interval, row.nats_interval) if interval]
+        if self.gained and not row.kept and min(upper_ends) >= 0:
+            note = (
+                "significant gain of the linear classifier (cross-validated), no significant loss on these images: on"
+            )
+            row = replace(row, kept=True, note=note)
+        return row
+
+    def logits(self, rows: Rows) -> np.ndarray:
+        """Return the logits that the images at `rows` select."""
+        return self.both if self.row(rows).kept else self.straight
 
 
 def finish(
-    models, recipe: Recipe, validation: ImageData, logits=None, *, crops: int = 10, mirrors_gain: bool = False
+    models: keras.Model | Sequence[keras.Model],
+    recipe: Recipe,
+    validation: ImageData,
+    logits: np.ndarray | None = None,
+    *,
+    crops: int = 10,
+    mirrors_gain: bool = False,
 ) -> Finished:
     """Decide on the validation images how the models' logits become probabilities.
 
-    models: a model of logits, or several that are averaged.
-    logits: (views, n, classes) of the images and, if recipe.mirror is not False, of their mirror images; None: these
-            are looked at here.
-    crops:  how many to measure; 0: none.
-    mirrors_gain: whether mirror images were seen to gain on the training images, by the linear classifier: then they
-            are averaged unless they lose beyond the noise here.
+    Args:
+        models: A model of logits, or several whose probabilities are averaged.
+        recipe: The recipe of the training.
+        validation: The validation images.
+        logits: Logits (views, n, classes) of the images and, unless `recipe.mirror` is False, of their mirror images;
+            None: they are computed.
+        crops: Number of crops to measure; 0 measures none.
+        mirrors_gain: Whether mirror images gained on the training images, by the linear classifier. Then they are
+            averaged unless they lose significantly on the validation images.
     """
     models, labels = models if isinstance(models, list | tuple) else [models], validation.labels
     if logits is None:
-        logits = _looked(models, validation, recipe)
-    looks = logits[: len(logits) // 2] if len(logits) > len(models) else logits, logits  # without mirror images, with
-    rows, choice = [], None
-    if recipe.mirror is None:
-
-        def choice(images=slice(None)) -> Gain:
-            seen = (look[:, images] for look in looks)
-            return _mirror_row(*seen, labels[images], mirrors_gain, telling=len(labels) >= TELLING)
-
-        rows = [choice()]
+        logits = _logits(models, validation, recipe)
+    straight = logits[: len(logits) // 2] if len(logits) > len(models) else logits
+    choice = _MirrorChoice(straight, logits, labels, mirrors_gain) if recipe.mirror is None else None
+    rows = []
+    if choice:
+        rows = [choice.row()]
         recipe = replace(recipe, mirror=rows[0].kept)
     elif recipe.mirror:
-        found = (softmax(look, -1).mean(0) for look in looks)
-        note = "not chosen by these images: on"
-        rows = [compared("mirror images", *found, labels, cost=2.0, kept=True, note=note)]
-    logits, calibration = looks[recipe.mirror], None
+        without, with_it = (softmax(views, -1).mean(0) for views in (straight, logits))
+        note = "not selected by these images: on"
+        rows = [compared("mirror images", without, with_it, labels, cost=2.0, kept=True, note=note)]
+    used, calibration = logits if recipe.mirror else straight, None
     if recipe.calibrate and len(labels) >= TELLING:
-        calibration, row = calibrated(logits, labels)
+        calibration, row = calibrated(used, labels)
         rows.append(row)
         calibration = calibration if row.kept else None
-    found = softmax(logits / (calibration.temperature if calibration else 1.0), -1).mean(0)
-    judged = _cross_fitted(logits, labels, looks if choice else (), choice, bool(calibration))
-    finished = Finished(recipe, score(judged, labels), calibration, tuple(rows), found,
-                        Judged(labels, judged.astype(np.float32)))  # fmt: skip
-    if len(labels) < TELLING or not crops:
-        why = f"{len(labels)} validation images could not tell" if len(labels) < TELLING else "no time was left"
-        count = recipe.crops * len(recipe.scales or (1,)) if recipe.asks_for_crops else crops or 10
-        row = Gain(f"{count} crop{'s' * (count > 1)}", None, kept=recipe.asks_for_crops, note=f"not measured: {why}")
-        return replace(finished, rows=(*rows, row))
-    return _with_crops(finished, models, validation, found, crops)
+    probabilities = softmax(used / (calibration.temperature if calibration else 1.0), -1).mean(0)
+    unbiased = _cross_fitted(used, labels, choice, calibrate=bool(calibration))
+    judged = Judged(labels, unbiased.astype(np.float32))
+    finished = Finished(recipe, score(unbiased, labels), calibration, tuple(rows), probabilities, judged)
+    if len(labels) >= TELLING and crops:
+        return _with_crops(finished, models, validation, crops)
+    reason = "no time was left" if len(labels) >= TELLING else f"{len(labels)} validation images are too few"
+    count = recipe.crops * len(recipe.scales or (1,)) if recipe.asks_for_crops else crops or 10
+    row = Gain(f"{count} crop{'s' * (count > 1)}", None, kept=recipe.asks_for_crops, note=f"not measured: {reason}")
+    return replace(finished, rows=(*rows, row))
 
 
-def _looked(models, data: ImageData, recipe: Recipe) -> np.ndarray:
-    """Logits (views, n, classes): all models' of the images, then all models' of the mirror images, if they count."""
+def _logits(models: Sequence[keras.Model], data: ImageData, recipe: Recipe) -> np.ndarray:
+    """Return logits (views, n, classes): all models' of the images, then of the mirror images, if these count."""
     mirrored = recipe.mirror is not False
     rows = [[] for _ in range(len(models) * (1 + mirrored))]
     for images, _ in evaluation_batches(data, recipe.evaluation_policy, recipe.batch_size).as_numpy_iterator():
@@ -127,77 +175,102 @@ def _looked(models, data: ImageData, recipe: Recipe) -> np.ndarray:
     return np.stack([np.concatenate(row) for row in rows]).astype(np.float64)
 
 
-def tempered(probabilities: np.ndarray, labels) -> np.ndarray:
-    """(n, classes) probabilities at temperatures that, for each image, other images chose."""
+def tempered(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return probabilities (n, classes) with the temperature of each image fitted to other images."""
     return _cross_fitted(np.log(np.maximum(probabilities, 1e-12))[None], labels)
 
 
-def _cross_fitted(logits: np.ndarray, labels, looks=(), choice=None, temper: bool = True) -> np.ndarray:
-    """(n, classes) probabilities of each image at a temperature, if `temper`, and with or without its mirror image, if
-    there is a `choice`, that the other images chose."""
-    fold = np.random.default_rng(0).permutation(len(labels)) % _FOLDS  # those of `choice.cross_fitted`
-    found = np.empty(logits.shape[1:])
-    for k in np.unique(fold):
-        inside, outside = fold != k, fold == k
-        look = looks[choice(inside).kept] if choice and inside.any() else logits
-        at = temperature(look[:, inside], labels[inside]) if temper else 1.0
-        found[outside] = softmax(look[:, outside] / at, -1).mean(0)
-    return found
+def _cross_fitted(
+    logits: np.ndarray, labels: np.ndarray, choice: _MirrorChoice | None = None, calibrate: bool = True
+) -> np.ndarray:
+    """Return probabilities (n, classes), with the temperature and the choice of each image made by other images."""
+    fold_of = random_folds(len(labels))
+    probabilities = np.empty(logits.shape[1:])
+    for fold in np.unique(fold_of):
+        inside, outside = fold_of != fold, fold_of == fold
+        used = choice.logits(inside) if choice and inside.any() else logits
+        divisor = temperature(used[:, inside], labels[inside]) if calibrate else 1.0
+        probabilities[outside] = softmax(used[:, outside] / divisor, -1).mean(0)
+    return probabilities
 
 
-def _mirror_row(straight: np.ndarray, both: np.ndarray, labels, mirrors_gain: bool, telling: bool) -> Gain:
-    """The ledger's row of mirror images, by logits (views, n, classes) without and with them.
+def calibrated(logits: np.ndarray, labels: np.ndarray) -> tuple[Calibration, Gain]:
+    """Return the temperature that fits the validation images, and its cross-fitted row of the ledger.
 
-    telling: whether the validation images, of which these may be a part, are enough to decide.
+    A temperature costs nothing, so it is used if it differs significantly from 1 (likelihood-ratio test, 5 %).
+
+    Args:
+        logits: Logits of the validation images, (views, n, classes).
+        labels: Integer labels, (n,).
     """
-    row = compared("mirror images", softmax(straight, -1).mean(0), softmax(both, -1).mean(0), labels, cost=2.0)
-    row = replace(row, kept=telling and row.verdict == BETTER)
-    if mirrors_gain and not row.kept and min(row.interval[1], row.nats_interval[1]) >= 0:
-        note = "the linear classifier gains by them beyond its noise (cross-validated), no loss beyond it here: on"
-        row = replace(row, kept=True, note=note)
-    return row
-
-
-def calibrated(logits: np.ndarray, labels) -> tuple[Calibration, Gain]:
-    """The temperature of the validation images and its row, whose images are judged at the others' temperature.
-
-    It costs nothing, so it is on where it differs from 1 beyond the noise, by the likelihood-ratio test (5 %).
-    """
-    at, plain, after = temperature(logits, labels), softmax(logits, -1).mean(0), _cross_fitted(logits, labels)
-    before, judged = score(plain, labels), score(after, labels)
-    calibration = Calibration(at, before.ece, judged.ece, before.nll, judged.nll, len(labels),
-                              judged.ece_floor)  # fmt: skip
-    ratio = 2 * len(labels) * (before.nll - score(softmax(logits / at, -1).mean(0), labels).nll)
+    divisor, plain, after = temperature(logits, labels), softmax(logits, -1).mean(0), _cross_fitted(logits, labels)
+    before, unbiased = score(plain, labels), score(after, labels)
+    calibration = Calibration(
+        divisor, before.ece, unbiased.ece, before.nll, unbiased.nll, len(labels), unbiased.ece_floor
+    )
+    ratio = 2 * len(labels) * (before.nll - score(softmax(logits / divisor, -1).mean(0), labels).nll)
     row = compared("calibration", plain, after, labels, kept=ratio > _CHI_SQUARED)
-    return calibration, replace(row, note=f"{calibration}: {'on' if row.kept else 'not beyond its noise: off'}")
+    return calibration, replace(row, note=f"{calibration}: {'on' if row.kept else 'not significant: off'}")
 
 
-def _with_crops(finished: Finished, models, validation: ImageData, single: np.ndarray, crops: int) -> Finished:
-    """`finished` with so many crops at one scale, or the crops asked for, measured against the single one."""
-    classifier, recipe = finished.classifier(models), finished.recipe
+def _with_crops(finished: Finished, models: Sequence[keras.Model], validation: ImageData, crops: int) -> Finished:
+    """Return `finished` with the row of so many crops, or of the requested ones, against the single crop."""
+    classifier, recipe, single = finished.classifier(models), finished.recipe, finished.probabilities
     if recipe.asks_for_crops:
         row = crop_gain(classifier, validation, recipe, single, recipe.crops, recipe.scales)
-        row = replace(row, kept=True, note=f"asked for; {row.note}")
+        row = replace(row, kept=True, note=f"requested; {row.note}")
         return replace(finished, rows=(*finished.rows, row))
     row = crop_gain(classifier, validation, recipe, single, crops)
     recipe = replace(recipe, crops=crops if row.kept else 1, scales=None)
     return replace(finished, recipe=recipe, rows=(*finished.rows, row))
 
 
-def crop_gain(classifier, data: ImageData, recipe: Recipe, single, crops: int, scales=None, level=0.95) -> Gain:
-    """The ledger's row of a crop set against the single crop's probabilities."""
-    looks = ways(classifier, recipe, crops, scales)
+def crop_gain(
+    classifier: keras.Model, data: ImageData, recipe: Recipe, single: np.ndarray, crops: int,
+    scales: Sequence[int] | None = None, level: float = 0.95,
+) -> Gain:  # fmt: skip
+    """Return the row of a set of crops against the single crop.
+
+    Args:
+        classifier: Model from images to probabilities.
+        data: Labelled images.
+        recipe: The recipe of the classifier.
+        single: Probabilities of the images by the single crop, (n, classes).
+        crops: Number of crops per scale.
+        scales: Short sides, pixels; None: one scale.
+        level: Confidence level of the intervals.
+    """
+    views = make_crops(classifier, recipe, crops, scales)
     began = time.monotonic()
-    found = averaged(classifier, data, looks, recipe.batch_size)
-    row = compared(f"{crops * len(scales or (1,))} crops", single, found, data.labels, cost=looks.cost, level=level)
-    return replace(row, seconds=time.monotonic() - began, note=f"{looks}; {row.note}")
+    probabilities = averaged(classifier, data, views, recipe.batch_size)
+    name = f"{crops * len(scales or (1,))} crops"
+    row = compared(name, single, probabilities, data.labels, cost=views.cost, level=level)
+    return replace(row, seconds=time.monotonic() - began, note=f"{views}; {row.note}")
+
+
+@dataclass(frozen=True)
+class MeasuredCrops:
+    """A set of crops and its row of the ledger.
+
+    Attributes:
+        crops: Number of crops per scale.
+        scales: Short sides, pixels; None: one scale.
+        row: The gain over the single crop.
+    """
+
+    crops: int
+    scales: tuple[int, ...] | None
+    row: Gain
 
 
 def crop_sets(recipe: Recipe, alike: bool) -> list[tuple[int, tuple[int, ...] | None]]:
-    """(crops, scales) of the lecture's: 5, 10, and these at five scales; each look once, cheapest first.
+    """Return the lecture's sets of crops as (crops, scales), the cheapest first: 5, 10, and these at five scales.
 
-    A classifier that averages over mirror images by itself makes ten crops of five. No mirror images are shown where
-    they are not `alike`, for they lose their class.
+    Each crop is used once: a classifier that averages over mirror images by itself makes ten crops of five.
+
+    Args:
+        recipe: The recipe of the classifier.
+        alike: Whether mirror images keep their class; otherwise there are no mirrored crops.
     """
     most = 10 if alike else 5
     counts = (most,) if recipe.mirror else dict.fromkeys((5, most))
@@ -205,10 +278,17 @@ def crop_sets(recipe: Recipe, alike: bool) -> list[tuple[int, tuple[int, ...] | 
 
 
 def crop_gains(
-    classifier, data: ImageData, recipe: Recipe, single, alike: bool
-) -> list[tuple[int, tuple[int, ...] | None, Gain]]:
-    """(crops, scales, row) of the `crop_sets`, in joint intervals (Bonferroni)."""
+    classifier: keras.Model, data: ImageData, recipe: Recipe, single: np.ndarray, alike: bool
+) -> list[MeasuredCrops]:
+    """Measure all `crop_sets` with joint intervals (Bonferroni); see `crop_gain`."""
     sets = crop_sets(recipe, alike)
     level = 1 - 0.05 / len(sets)
-    rows = [crop_gain(classifier, data, recipe, single, crops, scales, level) for crops, scales in sets]
-    return [(*each, row) for each, row in zip(sets, rows, strict=True)]
+    return [
+        MeasuredCrops(crops, scales, crop_gain(classifier, data, recipe, single, crops, scales, level))
+        for crops, scales in sets
+    ]
+
+
+def cheapest_gain(measured: Sequence[MeasuredCrops]) -> tuple[int, tuple[int, ...] | None]:
+    """Return (crops, scales) of the first set that gains significantly, or of the single crop."""
+    return next(((each.crops, each.scales) for each in measured if each.row.kept), (1, None))

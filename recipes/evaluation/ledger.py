@@ -1,30 +1,36 @@
-"""What each trick was worth: its gain on held-out images with an interval, and what it costs."""
+"""The ledger: the gain of each trick on held-out images with its interval, and its cost."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
-TELLING = 50  # images, below which the gain of a trick would drown in noise
-_DRAWS, _MANY = 2000, 10_000
+TELLING = 50  # images below which the gain of a trick would drown in noise
+_DRAWS = 2000  # of the bootstrap
+_MANY = 10_000  # images from which the normal interval replaces the bootstrap
 BETTER, WORSE, NO_DIFFERENCE = "better", "worse", "no significant difference"
 
 
 @dataclass(frozen=True)
 class Gain:
-    """One row of the ledger: a trick, and what it is worth on held-out images against doing without it.
+    """A row of the ledger: the gain of a trick on held-out images.
 
-    accuracy: with the trick; None where it was not measured.
-    gain, interval: of accuracy, and its 95 % interval (paired bootstrap over the images; it says nothing of the noise
-        of a second training). None for what there is nothing to compare with.
-    nats, nats_interval: likewise of the mean log-likelihood of the true class.
-    seconds:  that it adds to the training.
-    cost:     of a prediction with the trick, in predictions without it.
-    kept:     whether the result uses it by default.
-    note:     why, in words.
-    epoch:    of the training whose weights these are, or are made of; None for what is no training.
+    Attributes:
+        trick: Name of the trick.
+        accuracy: Accuracy with the trick; None if it was not measured.
+        gain: Gain of accuracy over the classifier without the trick; None if there is no such classifier.
+        interval: 95 % interval of `gain` (paired bootstrap over the images; it does not include the noise of a second
+            training).
+        nats: Gain of the mean log-likelihood of the true class, nats.
+        nats_interval: 95 % interval of `nats`.
+        seconds: Seconds that the trick adds to the training.
+        cost: Cost of a prediction with the trick, in predictions without it.
+        kept: Whether the result uses the trick by default.
+        note: The reason.
+        epoch: Epoch of the training from which the weights come; None if nothing was trained.
     """
 
     trick: str
@@ -41,14 +47,14 @@ class Gain:
 
     @property
     def verdict(self) -> str:
-        """BETTER, WORSE or NO_DIFFERENCE, see `verdict`."""
+        """BETTER, WORSE or NO_DIFFERENCE; see the function `verdict`."""
         return verdict(*(interval for interval in (self.interval, self.nats_interval) if interval))
 
     def __str__(self) -> str:
         parts = [self.trick + ":"]
         if self.accuracy is not None:
             parts.append(f"{self.accuracy:.1%}")
-        if self.gain is not None:
+        if self.gain is not None and self.interval is not None and self.nats is not None:
             low, high = (100 * end for end in self.interval)
             parts.append(f"({100 * self.gain:+.1f} points, {low:+.1f} to {high:+.1f}; {self.nats:+.3f} nats)")
         parts += [f"in {self.seconds:.1f} s"] if self.seconds else []
@@ -57,10 +63,13 @@ class Gain:
 
 
 def verdict(*intervals: tuple[float, float]) -> str:
-    """Return what paired intervals of the gains in accuracy and likelihood, in this order, say together.
+    """Return BETTER, WORSE or NO_DIFFERENCE for the paired intervals of the gains in accuracy and likelihood.
 
-    BETTER where one lies above 0 and none below; WORSE where that of accuracy lies below 0, or the other does and that
-    of accuracy does not lie above 0; else NO_DIFFERENCE.
+    BETTER: one interval lies above 0 and none below. WORSE: the interval of accuracy lies below 0, or that of
+    likelihood does and that of accuracy does not lie above 0. NO_DIFFERENCE: any other case.
+
+    Args:
+        *intervals: The interval of accuracy, then that of likelihood.
     """
     if intervals and intervals[0][1] < 0:
         return WORSE
@@ -70,35 +79,52 @@ def verdict(*intervals: tuple[float, float]) -> str:
     return BETTER if gained else WORSE
 
 
-_SAID = {BETTER: "significant gain", WORSE: "significantly worse", NO_DIFFERENCE: "no significant gain"}
+_WORDS = {BETTER: "significant gain", WORSE: "significantly worse", NO_DIFFERENCE: "no significant gain"}
 
 
 def training_outcome(row: Gain) -> str:
-    """Return in words whether a finetuning gained, and whether its weights were kept.
+    """Return in words whether finetuning gained, and whether its weights were kept.
 
-    They are kept from a gain of one standard error on, if accuracy and likelihood are both no lower, see
-    `choice.better`: that needs less than significance.
+    They are kept from a gain of one standard error on if neither accuracy nor likelihood is lower; see
+    `selection.better`. That is less than significance.
     """
     if not row.kept:
         lower = " in one of accuracy and likelihood, but the other is lower" if row.verdict == BETTER else ""
-        return f"{_SAID[row.verdict]}{lower}; reverted to the linear classifier"
+        return f"{_WORDS[row.verdict]}{lower}; reverted to the linear classifier"
     if row.verdict == BETTER:
-        return f"{_SAID[BETTER]}: kept"
+        return f"{_WORDS[BETTER]}: kept"
     return "gain of more than one standard error, not significant at 95 %: kept"
 
 
-def compared(trick: str, without, with_it, labels, **fields) -> Gain:
-    """The row of a trick from the probabilities (n, classes) of the same images without and with it.
+def compared(trick: str, without: np.ndarray, with_it: np.ndarray, labels: np.ndarray, **fields: Any) -> Gain:
+    """Return the row of a trick, whose note and `kept` follow from its intervals unless they are among the fields.
 
-    Its note says what its intervals say, and `kept` follows them, where they are not among the fields.
+    Args:
+        trick: Name of the trick.
+        without: Probabilities of the images without the trick, (n, classes).
+        with_it: Probabilities of the same images with the trick, (n, classes).
+        labels: Integer labels, (n,).
+        **fields: Further fields of `Gain`, and `level` of `gain_over`.
     """
     return gain_over(trick, [without], with_it, labels, **fields)
 
 
-def gain_over(trick: str, others, found, labels, *, level: float = 0.95, **fields) -> Gain:
-    """`compared` to the average over several classifiers' probabilities `others`, with intervals of that level."""
+def gain_over(
+    trick: str, others: Iterable[np.ndarray], probabilities: np.ndarray, labels: np.ndarray, *, level: float = 0.95,
+    **fields: Any,
+) -> Gain:  # fmt: skip
+    """Return the row of a trick against the average over several classifiers; see `compared`.
+
+    Args:
+        trick: Name of the trick.
+        others: Probabilities of the images by each of the other classifiers, (n, classes).
+        probabilities: Probabilities of the same images with the trick, (n, classes).
+        labels: Integer labels, (n,).
+        level: Confidence level of the intervals.
+        **fields: Further fields of `Gain`.
+    """
     before = [np.mean(each, 0) for each in zip(*(_right_and_nats(p, labels) for p in others), strict=True)]
-    after = _right_and_nats(found, labels)
+    after = _right_and_nats(probabilities, labels)
     (gain, interval), (nats, nats_interval) = (
         paired_bootstrap(b - a, level=level) for a, b in zip(before, after, strict=True)
     )
@@ -106,14 +132,21 @@ def gain_over(trick: str, others, found, labels, *, level: float = 0.95, **field
     if "kept" in fields:
         return row
     if len(labels) < TELLING:
-        return replace(row, kept=False, note=row.note or f"{len(labels)} images could not tell: off")
+        return replace(row, kept=False, note=row.note or f"{len(labels)} images are too few to measure a gain: off")
     kept = row.verdict == BETTER
-    return replace(row, kept=kept, note=row.note or f"{_SAID[row.verdict]}: {'on' if kept else 'off'}")
+    return replace(row, kept=kept, note=row.note or f"{_WORDS[row.verdict]}: {'on' if kept else 'off'}")
 
 
 def paired_bootstrap(differences: np.ndarray, seed: int = 0, level: float = 0.95) -> tuple[float, tuple[float, float]]:
-    """The mean of paired differences (n,) and its percentile interval over resampled images (Efron 1979); of 10,000
-    and more the normal one, mean ± z σ / √n, which the percentiles tend to: it costs nothing, draws would take seconds.
+    """Return the mean of paired differences and its percentile interval over resampled images (Efron 1979).
+
+    From 10,000 images on, return the normal interval, mean ± z σ / √n, which the percentiles approach: it costs
+    nothing, while draws would take seconds.
+
+    Args:
+        differences: One difference per image, (n,).
+        seed: Seed of the resampling.
+        level: Confidence level of the interval.
     """
     n, mean = len(differences), float(differences.mean())
     if n >= _MANY:
@@ -125,14 +158,14 @@ def paired_bootstrap(differences: np.ndarray, seed: int = 0, level: float = 0.95
     return mean, (float(low), float(high))
 
 
-def _right_and_nats(probabilities: np.ndarray, labels) -> tuple[np.ndarray, np.ndarray]:
-    """Per image: 1 where the most probable class is right, and the log-likelihood of the true class."""
+def _right_and_nats(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return whether each image is right, as 1 or 0, and the log-likelihood of its true class."""
     p = np.asarray(probabilities, np.float64)
     return (p.argmax(1) == labels).astype(float), np.log(np.maximum(p[np.arange(len(p)), labels], 1e-12))
 
 
 def table(rows: Sequence[Gain]) -> str:
-    """The ledger as aligned text; nothing of nothing."""
+    """Return the ledger as aligned text; an empty string without rows."""
     if not rows:
         return ""
     heads = ("trick", "accuracy", "gain, points", "95 % interval", "nats", "training, s", "prediction", "")

@@ -1,23 +1,29 @@
 """Accuracy with its uncertainty, from probabilities and labels."""
 
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.special import log_softmax, logsumexp
+
+from recipes.errors import DataError, RecipesError
+
+BINS = 15  # of confidence, in calibration errors and reliability diagrams
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a classifier is worth on `n` labelled images.
+    """The quality of a classifier on `n` labelled images.
 
-    accuracy:       share of images whose most probable class is right.
-    interval:       its 95 % Wilson score interval.
-    macro_accuracy: mean over the classes (those with images) of the accuracy within the class.
-    nll:            mean negative log-likelihood of the true class, in nats.
-    ece:            expected calibration error: Σ_b n_b / n · |accuracy_b − confidence_b| over 15 equal-width bins.
-    ece_floor:      what `ece` would be, on average, on as many images if every confidence were true: what chance makes
-                    of it, below which no difference is told. None: a run saved before this was measured.
-    confusion:      `confusion[i][j]` images of class i were taken for class j.
+    Attributes:
+        accuracy: Share of images whose most probable class is right.
+        interval: 95 % Wilson score interval of the accuracy.
+        macro_accuracy: Mean over the classes that have images of the accuracy within the class.
+        nll: Mean negative log-likelihood of the true class, nats.
+        ece: Expected calibration error: Σ_b n_b / n · |accuracy_b − confidence_b| over 15 equal-width bins.
+        n: Number of images.
+        ece_floor: Mean `ece` of a perfectly calibrated classifier on as many images, which is the part that chance
+            explains. None for a run saved by a version that did not measure it.
+        confusion: `confusion[i][j]` images of class i were classified as class j.
     """
 
     accuracy: float
@@ -38,52 +44,61 @@ class Evaluation:
         )
 
 
-def wilson_interval(right: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """The Wilson score interval of a proportion: honest near 0 and 1 and for small n (Wilson 1927).
+def wilson_interval(right: int, n: int) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of the proportion right / n, reliable near 0 and 1 and for small n."""
+    from scipy.stats import binomtest
 
-    (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n)
-    """
     if n == 0:
         return 0.0, 1.0
-    p = right / n
-    centre = p + z * z / (2 * n)
-    spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
+    interval = binomtest(right, n).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
-def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error over equal-width bins (Guo et al. 2017)."""
-    gaps = np.bincount(_bin_of(confidence, bins), right - confidence.astype(float))
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Return the expected calibration error over equal-width bins (Guo et al. 2017).
+
+    Args:
+        confidence: Probability of the most probable class, (n,).
+        right: Whether that class is the true one, (n,).
+    """
+    gaps = np.bincount(bin_of(confidence), right - confidence.astype(float))
     return float(np.abs(gaps).sum() / len(right))
 
 
-def calibration_floor(confidence: np.ndarray, bins: int = 15, draws: int = 200) -> float:
-    """The mean `calibration_error` of these confidences where they are true: of `draws` seeded draws of what is right.
+def calibration_floor(confidence: np.ndarray, draws: int = 200) -> float:
+    """Return the mean `calibration_error` of these confidences if they are true, over seeded draws of right answers.
 
-    An absolute value has no mean of 0: a perfectly calibrated classifier with 70 % right shows about 3 % on 1,000
-    images, 7 % on 200.
+    A mean of absolute values is positive by chance: a perfectly calibrated classifier with 70 % accuracy shows about
+    3 % on 1,000 images and 7 % on 200.
+
+    Args:
+        confidence: Probability of the most probable class, (n,).
+        draws: Number of draws.
     """
     random = np.random.default_rng(0)
-    drawn = [calibration_error(confidence, random.random(len(confidence)) < confidence, bins) for _ in range(draws)]
+    drawn = [calibration_error(confidence, random.random(len(confidence)) < confidence) for _ in range(draws)]
     return float(np.mean(drawn))
 
 
-def _bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
+def bin_of(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """Return the index of the equal-width bin of each confidence (n,)."""
     return np.minimum((confidence * bins).astype(int), bins - 1)
 
 
 def with_floor(error: float, floor: float | None) -> str:
-    """A calibration error beside what chance alone makes of it."""
+    """Return a calibration error as text, with the part that chance explains."""
     return f"{error:.1%}" if floor is None else f"{error:.1%} (perfect calibration: {floor:.1%} by chance)"
 
 
-def temperature(logits: np.ndarray, labels) -> float:
-    """The T > 0 that minimises the negative log-likelihood of softmax(logits / T) (Guo et al. 2017).
+def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the T > 0 that minimises the negative log-likelihood of softmax(logits / T) (Guo et al. 2017).
 
-    logits: (n, classes), or (views, n, classes), of whose softmax the mean over the views is taken.
+    One average image is added for which every class is the true one with equal probability. Without it, images that are
+    all classified correctly would give T = 0, a certainty that no number of images supports (after Platt 1999).
 
-    One more image counts, an average one of which every class is the true one with equal probability: images that are
-    all classified rightly would ask for T = 0, a certainty that no number of images can vouch for (after Platt 1999).
+    Args:
+        logits: (n, classes), or (views, n, classes), whose probabilities are averaged over the views.
+        labels: Integer labels, (n,).
     """
     from scipy.optimize import minimize_scalar
 
@@ -93,33 +108,48 @@ def temperature(logits: np.ndarray, labels) -> float:
         log_p = _log_probabilities(logits / np.exp(log_t))
         return -log_p[np.arange(n), labels].sum() - log_p.mean()
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+    best = minimize_scalar(loss, bounds=(-3, 3), method="bounded")
+    return float(np.exp(best.x))  # pyright: ignore[reportAttributeAccessIssue]  # SciPy does not declare its result
 
 
-def calibrated_nll(logits: np.ndarray, labels) -> np.ndarray:
-    """Per image, nats: what a classifier's logits (n, classes) say of the true class, at their best temperature.
+def calibrated_nll(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the negative log-likelihood of each image at the best temperature of the logits, nats, (n,).
 
-    Classifiers of different confidence, trained with label smoothing or not, can be compared by it.
+    It compares classifiers of different confidence, for example trained with label smoothing or without.
+
+    Args:
+        logits: (n, classes).
+        labels: Integer labels, (n,).
     """
     logits = np.asarray(logits, np.float64)
     return -_log_probabilities(logits / temperature(logits, labels))[np.arange(len(labels)), labels]
 
 
 def _log_probabilities(logits: np.ndarray) -> np.ndarray:
-    """(n, classes), of the mean over the views where there are several."""
-    from scipy.special import log_softmax, logsumexp
-
+    """Return log-probabilities (n, classes), averaged over the views if there are several."""
     log_p = log_softmax(logits, -1)
     return log_p if log_p.ndim == 2 else logsumexp(log_p, 0) - np.log(len(log_p))
 
 
 def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
-    """`Evaluation` of probabilities (n, classes) against integer labels (n,)."""
+    """Return the `Evaluation` of probabilities against labels.
+
+    Args:
+        probabilities: (n, classes).
+        labels: Integer labels, (n,).
+
+    Raises:
+        DataError: If there are no images.
+        RecipesError: If a probability is infinite or NaN.
+    """
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     if len(labels) == 0:
-        raise ValueError("nothing to evaluate: the dataset has no images")
+        raise DataError("The dataset has no images, so nothing can be evaluated.", code="evaluation.no_images")
     if not np.isfinite(probabilities).all():
-        raise ValueError("the probabilities are not finite: does the network overflow? Its weights, or its precision")
+        raise RecipesError(
+            "The probabilities are not finite: the network overflows. Check its weights and the dtype policy.",
+            code="evaluation.not_finite",
+        )
     guesses = probabilities.argmax(1)
     right, confidence = guesses == labels, probabilities.max(1)
     confusion = np.zeros(probabilities.shape[1:] * 2, int)

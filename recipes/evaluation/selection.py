@@ -1,4 +1,4 @@
-"""Which of several classifiers to keep, by validation images, and what that choice is honestly worth."""
+"""The selection of a classifier by validation images, and its accuracy without the bias of that selection."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +8,24 @@ from scipy.special import log_softmax, logsumexp
 
 from recipes.evaluation.metrics import calibrated_nll, wilson_interval
 
+Rows = slice | np.ndarray  # which images: all, or a boolean mask (n,)
+ALL = slice(None)
+FOLDS = 5
+
+
+def random_folds(n: int) -> np.ndarray:
+    """Return the fold of each of n validation images, (n,), always the same for one n."""
+    return np.random.default_rng(0).permutation(n) % FOLDS
+
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """What a classifier says of the true classes of n validation images.
+    """The quality of a classifier on each of n validation images.
 
-    losses:  (n,) negative log-likelihood at the best temperature, nats: a finer measure than whether the most probable
-             class is right.
-    right:   (n,) whether it is.
-    weights: (n,), summing to 1.
+    Attributes:
+        losses: Negative log-likelihood at the best temperature, nats, (n,): a finer measure than `right`.
+        right: Whether the most probable class is the true one, (n,).
+        weights: Weight of each image, (n,), summing to 1.
     """
 
     losses: np.ndarray
@@ -24,31 +33,40 @@ class Score:
     weights: np.ndarray
 
     @classmethod
-    def of(cls, logits: np.ndarray, labels, weights: np.ndarray) -> "Score":
+    def of(cls, logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> "Score":
+        """Return the score of logits (n, classes)."""
         return cls(calibrated_nll(logits, labels), logits.argmax(1) == labels, weights)
 
     @property
     def loss(self) -> float:
+        """Weighted mean loss, nats."""
         return float(self.weights @ self.losses)
 
     @property
     def accuracy(self) -> float:
+        """Weighted accuracy."""
         return min(1.0, float(self.weights @ self.right))
 
-    def __getitem__(self, rows) -> "Score":
+    def __getitem__(self, rows: Rows) -> "Score":
+        """Return the score of the images at `rows`."""
         weights = self.weights[rows]
         return Score(self.losses[rows], self.right[rows], weights / weights.sum())
 
 
 def averaged_logits(logits: Sequence[np.ndarray]) -> np.ndarray:
-    """(n, classes) log of the mean of the models' probabilities."""
+    """Return the logarithm of the mean of the models' probabilities, (n, classes)."""
     return logsumexp(log_softmax(np.asarray(logits, np.float64), -1), 0) - np.log(len(logits))
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What a validation accuracy is worth that `candidates` classifiers were compared by: the accuracy, with its 95 %
-    interval, on images none of which judges a choice that it took part in (see `cross_fitted`)."""
+    """A validation accuracy without the bias of having selected the best of several classifiers; see `cross_fitted`.
+
+    Attributes:
+        candidates: Number of classifiers that were compared.
+        accuracy: Accuracy by nested cross-validation of the selection.
+        interval: 95 % interval of the accuracy.
+    """
 
     candidates: int
     accuracy: float
@@ -56,65 +74,63 @@ class Selection:
 
     @classmethod
     def of(cls, right: np.ndarray, candidates: int) -> "Selection":
+        """Return the selection among `candidates` from whether each image is right, (n,)."""
         return cls(candidates, float(right.mean()), wilson_interval(int(right.sum()), len(right)))
 
     def __str__(self) -> str:
         low, high = self.interval
         many = "1 candidate" if self.candidates == 1 else f"{self.candidates} candidates"
         return (
-            f"these images chose among {many}; where no image judges a choice that it took part "
-            f"in, the accuracy is {self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%})"
+            f"this accuracy is slightly optimistic, because the same images selected the best of {many}; "
+            f"cross-validation of the selection gives {self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%})"
         )
 
 
-def image_weights(labels, classes: int, balanced: bool) -> np.ndarray:
-    """(n,) summing to 1: every image counts alike, or `balanced` every class."""
+def image_weights(labels: np.ndarray, classes: int, balanced: bool) -> np.ndarray:
+    """Return weights (n,) that sum to 1 and are equal for all images, or in total for all classes if `balanced`."""
     counts = np.bincount(labels, minlength=classes)
     weights = 1 / counts[labels] if balanced else np.ones(len(labels))
     return weights / weights.sum()
 
 
 def gain(start: Score, other: Score) -> tuple[float, float]:
-    """What `other` takes off the loss of `start`, and the standard error of that: the images are the same."""
+    """Return by how much the loss of `other` is below that of `start`, and the standard error, nats (paired images)."""
     return _paired(start.losses - other.losses, start.weights)
 
 
 def gained_accuracy(start: Score, other: Score) -> tuple[float, float]:
-    """What `other` adds to the accuracy of `start`, and the standard error of that (McNemar: of the images that one
-    alone has right)."""
+    """Return by how much the accuracy of `other` is above that of `start`, and the standard error (McNemar)."""
     return _paired(other.right.astype(float) - start.right, start.weights)
 
 
 def _paired(difference: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     mean, squares = float(weights @ difference), float(weights @ weights)
-    if squares > 1 - 1e-9:  # one image tells no spread
+    if squares > 1 - 1e-9:  # one image has no spread
         return mean, float("inf")
     return mean, float(np.sqrt((weights**2) @ (difference - mean) ** 2 / (1 - squares)))
 
 
 def better(start: Score, other: Score) -> bool:
-    """Whether `other` gains likelihood or accuracy beyond the noise, which is one standard error, and loses neither."""
+    """Return whether `other` gains likelihood or accuracy by more than one standard error and loses neither."""
     gains = gain(start, other), gained_accuracy(start, other)
     return all(mean >= 0 for mean, _ in gains) and any(mean > error for mean, error in gains)
 
 
 def choose(start: Score, others: Sequence[Score]) -> int | None:
-    """Position of the candidate of the lowest loss, None where it is not `better` than the start."""
+    """Return the position of the candidate with the lowest loss, or None if it is not `better` than the start."""
     best = int(np.argmin([other.loss for other in others]))
     return best if better(start, others[best]) else None
 
 
-ALL = slice(None)
-
-
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """What a training leaves to choose from, in the order in which that is done.
+    """The classifiers that a training produced, in the order in which they are selected.
 
-    epochs:  its weights after each epoch (or its averaged snapshots): the last that is as good as any, see `latest`.
-    between: weights between its start's and those (WiSE-FT), which are taken where they are `better`.
-    larger:  the weights taken so far on larger images, in ascending order: the largest whose loss is within one
-             standard error of the lowest, for random crops show things larger than whole images do.
+    Attributes:
+        epochs: Weights after each epoch, or averaged snapshots: the last one within the noise of the best (`latest`).
+        between: Weights between those of the start and of that epoch (WiSE-FT), used if they are `better`.
+        larger: The weights selected so far on larger images, in ascending order: the largest size whose loss is within
+            one standard error of the lowest, because random crops show things larger than whole images do.
     """
 
     epochs: tuple[Score, ...]
@@ -124,40 +140,43 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.epochs) + len(self.between) + len(self.larger)
 
-    def taken(self, rows=ALL) -> Score:
-        """The candidate that the images at `rows` choose: one of the epochs, where that is another than all choose, of
-        whose best epoch the others were made."""
-        found = self._epoch(rows)
-        if found is not self._epoch():
-            return found
+    def best(self, rows: Rows = ALL) -> Score:
+        """Return the candidate that the images at `rows` select.
+
+        It is one of the epochs if that differs from the epoch that all images select, because the other candidates
+        were made from the latter.
+        """
+        best = self._epoch(rows)
+        if best is not self._epoch():
+            return best
         if self.between:
-            at = choose(found[rows], [score[rows] for score in self.between])
-            found = found if at is None else self.between[at]
-        sizes = (found, *self.larger)
+            at = choose(best[rows], [score[rows] for score in self.between])
+            best = best if at is None else self.between[at]
+        sizes = (best, *self.larger)
         return sizes[latest(sizes, rows)]
 
-    def kept(self, start: Score | None, rows=ALL) -> Score:
-        """That candidate where it is `better` than the start, else the one between them that is, else the start."""
-        found = self.taken(rows)
-        if start is None or better(start[rows], found[rows]):
-            return found
-        made_of_it = self.between and self._epoch(rows) is self._epoch()
-        at = choose(start[rows], [score[rows] for score in self.between]) if made_of_it else None
+    def select(self, start: Score | None, rows: Rows = ALL) -> Score:
+        """Return the best candidate if it is `better` than the start, else one between them that is, else the start."""
+        best = self.best(rows)
+        if start is None or better(start[rows], best[rows]):
+            return best
+        comparable = self.between and self._epoch(rows) is self._epoch()
+        at = choose(start[rows], [score[rows] for score in self.between]) if comparable else None
         return start if at is None else self.between[at]
 
-    def _epoch(self, rows=ALL) -> Score:
+    def _epoch(self, rows: Rows = ALL) -> Score:
         return self.epochs[latest(self.epochs, rows)]
 
 
-def latest(scores: Sequence[Score], rows=ALL) -> int:
-    """Position of the last score whose loss is within one standard error of the lowest.
+def latest(scores: Sequence[Score], rows: Rows = ALL) -> int:
+    """Return the position of the last score whose loss is within one standard error of the lowest.
 
-    A few hundred images tell two neighbouring epochs apart by luck alone; where they cannot, the schedule is the better
-    witness: weights gain as the learning rate falls, and by being averaged.
+    A few hundred images rank two neighbouring epochs by luck alone. The schedule is the better evidence then: weights
+    improve as the learning rate falls and as they are averaged.
     """
-    seen = [score[rows] for score in scores]
-    lowest = min(seen, key=lambda score: score.loss)
-    return max(i for i, score in enumerate(seen) if _within_noise(lowest, score))
+    parts = [score[rows] for score in scores]
+    lowest = min(parts, key=lambda score: score.loss)
+    return max(i for i, score in enumerate(parts) if _within_noise(lowest, score))
 
 
 def _within_noise(lowest: Score, other: Score) -> bool:
@@ -165,22 +184,25 @@ def _within_noise(lowest: Score, other: Score) -> bool:
     return -mean <= error
 
 
-def cross_fitted(start: Score | None, candidates: Candidates, finished: Score | None = None, folds: int = 5) -> Score:
-    """How each image is classified by the candidate that the other images keep.
+def cross_fitted(start: Score | None, candidates: Candidates, finished: Score | None = None) -> Score:
+    """Return the score of each image by the candidate that the other images select.
 
-    Validation images that choose among candidates flatter the one that they choose; no image here judges a choice that
-    it took part in (nested cross-validation of the choice).
+    The accuracy on the images that selected a candidate is optimistic. In this nested cross-validation of the
+    selection, no image is used to select the candidate that classifies it.
 
-    finished: how the candidate that all images keep classifies in the end, with mirror images and at its temperature;
-              None: as it did when it was chosen.
+    Args:
+        start: The score before training, if it competes.
+        candidates: The candidates.
+        finished: The final score of the candidate that all images select, with mirror images and at its temperature;
+            None: its score when it was selected.
     """
-    kept = candidates.kept(start)
+    selected = candidates.select(start)
     n = len(candidates.epochs[0].right)
-    fold_of = np.random.default_rng(0).permutation(n) % folds
+    fold_of = random_folds(n)
     losses, right = np.zeros(n), np.zeros(n, bool)
-    for fold in range(min(folds, n)):
+    for fold in np.unique(fold_of):
         inside, outside = fold_of != fold, fold_of == fold
-        found = candidates.kept(start, inside) if inside.any() else start or candidates.epochs[0]
-        found = finished if finished and found is kept else found
-        losses[outside], right[outside] = found.losses[outside], found.right[outside]
+        used = candidates.select(start, inside) if inside.any() else start or candidates.epochs[0]
+        used = finished if finished and used is selected else used
+        losses[outside], right[outside] = used.losses[outside], used.right[outside]
     return Score(losses, right, candidates.epochs[0].weights)

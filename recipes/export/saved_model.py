@@ -9,7 +9,7 @@ import tensorflow as tf
 import augment
 from recipes.core.output import printable
 from recipes.data.header_ops import refusal, why_undecodable
-from recipes.evaluation.test_time import Crops, ways
+from recipes.evaluation.test_time import Crops, make_crops
 from recipes.networks.embedding import features_model
 from recipes.networks.fully_convolutional import dense_model, stride
 from recipes.runs.record import Record
@@ -172,7 +172,7 @@ class ServedModel(tf.Module):
 def looks(result: Record, crops, mode: str = "auto") -> Crops | None:
     """How the images are looked at; None for the one plain crop."""
     crops, scales = result.crop_set(crops, None)
-    return None if crops == 1 and scales is None else ways(result.model, result.recipe, crops, scales, mode)
+    return None if crops == 1 and scales is None else make_crops(result.model, result.recipe, crops, scales, mode)
 
 
 def _named(image_bytes, error, dropped):

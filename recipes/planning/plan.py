@@ -1,10 +1,11 @@
-"""The lecture's 2×2 table as a pure function: how much data × how similar to ImageNet → what to train."""
+"""The lecture's 2 × 2 table as a pure function: amount of data × similarity to ImageNet → recipe."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
-import numpy as np
-
 from recipes.auditing.rules import IMBALANCED
+from recipes.errors import RecipeError
+from recipes.planning.evidence import ProbeEvidence, mirrors_gain, mirrors_keep_class, similar, uncertain
 from recipes.planning.recipe import (
     FEWEST_EPOCHS,
     MOST_EPOCHS,
@@ -14,112 +15,111 @@ from recipes.planning.recipe import (
     finetune_all,
     finetune_few,
     from_scratch,
+    images_to_show,
     linear_probe,
-    shown_in_all,
 )
 from recipes.planning.summary import Summary
 
-CHECKABLE = 30  # held-out images, below which no gain of finetuning could be told from noise
-TRAINABLE = 400  # training images, below which data similar to ImageNet is left to the linear classifier
-NEARLY_FULLY = 0.9  # accuracy of the linear classifier on the last stage, from which data is similar to ImageNet
-SOLVED = 0.98  # accuracy of the linear classifier beyond which nothing is left to gain
-LARGE = 5_000_000  # weights, from which a network is worth regularising by stochastic depth
-WHOLE = 0.6  # least share of the image that a crop shows where mirror images lose their class
-_TRAINING = {"few": 2.0, "all": 3.5}  # cost of a training step, in forward passes
-_TO_BEAT = "trained, and the linear classifier is what they have to beat"
-_MEMORY_SHARE = 0.5  # of the free memory that one batch's activations may take
+CHECKABLE = 30  # held-out images below which a gain of finetuning cannot be measured
+TRAINABLE = 400  # training images below which data similar to ImageNet keeps the linear classifier
+SOLVED = 0.98  # accuracy of the linear classifier above which finetuning has nothing to gain
+LARGE = 5_000_000  # weights above which a network is regularised by stochastic depth
+WHOLE = 0.6  # smallest area of a crop, as a share of the image, if mirror images lose their class
+_STEP_COST = {"few": 2.0, "all": 3.5}  # of a training step, in forward passes
+_BASELINE = "trained, with the linear classifier as the baseline"
+_ONLY_LINEAR = "so only the linear classifier is fitted"
+_MEMORY_SHARE = 0.5  # of the free memory that the activations of one batch may take
 
 
-def plan(summary: Summary, probe) -> Recipe:
-    """The recipe for a dataset, read off the lecture's 2×2 table and the probe.
+def plan(summary: Summary, probe: ProbeEvidence | None) -> Recipe:
+    """Return the recipe for a dataset, read off the lecture's 2 × 2 table and the probe.
 
-    Little or a lot is `images per class` against 200. Similar to ImageNet is where the last stage, the one most
-    specialised on ImageNet, separates the classes best and nearly fully. Little (below 400 images) and similar data
-    keeps the linear classifier; otherwise different data trains all stages, similar data the deepest ones, and
-    `finetune` keeps the result or the linear classifier, as the held-out images say. Where they could not tell, or
-    nothing is left to gain, only the linear classifier is made.
+    200 images per class and more are a lot of data. Data is similar to ImageNet if the last stage, the one most
+    specialised on ImageNet, separates the classes best and nearly fully. Similar data with fewer than 400 images keeps
+    the linear classifier. Otherwise all stages are trained on different data and the deepest stages on similar data,
+    and `finetune` keeps the result or the linear classifier, depending on the held-out images. If these are too few to
+    decide, or if nothing is left to gain, only the linear classifier is fitted.
+
+    Args:
+        summary: Facts about the dataset, the network and the machine.
+        probe: The probe of the training images; None if the backbone carries no trained weights.
+
+    Returns:
+        The recipe, with a reason for every decision.
+
+    Raises:
+        RecipeError: If there is no probe of trained weights.
     """
     if not summary.pretrained:
-        return _fitted(
-            from_scratch(summary.size, summary.images).because("the backbone carries no trained weights"), summary
-        )
+        scratch = from_scratch(summary.size, summary.images)
+        return _fitted(scratch.because("the backbone carries no trained weights"), summary)
+    if probe is None:
+        raise RecipeError("The plan for trained weights needs a probe, got None.", code="plan.no_probe")
     stop = _not_worth_training(summary, probe)
     if stop:
-        return _fitted(
-            _measured(linear_probe(summary.size).because(*_seen(summary, probe), stop), probe), summary, probe
-        )
+        linear = linear_probe(summary.size).because(*_findings(summary, probe), stop)
+        return _fitted(_measured(linear, probe), summary, probe)
     return _trained("few" if similar(probe) else "all", summary, probe)
 
 
-def candidates(summary: Summary, probe) -> tuple[Recipe, ...]:
-    """`plan`, and where the evidence for it is thin the recipe that is nearest to it, for `compare` to decide."""
+def candidates(summary: Summary, probe: ProbeEvidence | None) -> tuple[Recipe, ...]:
+    """Return `plan` and, if its evidence is uncertain, the nearest other recipe, for `compare` to decide."""
     chosen = plan(summary, probe)
-    if chosen.name not in ("few", "all") or not _thin(probe):
+    if probe is None or chosen.name not in ("few", "all") or not uncertain(probe):
         return (chosen,)
     return _comparable(chosen, _trained("all" if chosen.name == "few" else "few", summary, probe))
 
 
 def _comparable(chosen: Recipe, *others: Recipe) -> tuple[Recipe, ...]:
-    """All of them, or the first where time or the user left one no gradient steps."""
+    """Return all recipes, or the first one if the time or the user leaves one without gradient steps."""
     return (chosen, *others) if all(each.epochs for each in (chosen, *others)) else (chosen,)
 
 
-def _trained(name: str, summary: Summary, probe) -> Recipe:
-    ready, what = {"few": (finetune_few, "the deepest stages are"), "all": (finetune_all, "all stages are")}[name]
-    told = f"{what} {_TO_BEAT}"
-    return _fitted(_measured(ready(summary.size, summary.images).because(*_seen(summary, probe), told), probe), summary,
-                   probe)  # fmt: skip
+def _trained(name: str, summary: Summary, probe: ProbeEvidence) -> Recipe:
+    make, stages = {"few": (finetune_few, "the deepest stages are"), "all": (finetune_all, "all stages are")}[name]
+    recipe = make(summary.size, summary.images).because(*_findings(summary, probe), f"{stages} {_BASELINE}")
+    return _fitted(_measured(recipe, probe), summary, probe)
 
 
-def _seen(summary: Summary, probe) -> tuple[str, str]:
+def _findings(summary: Summary, probe: ProbeEvidence) -> tuple[str, str]:
     last, head = probe.last, probe.head
-    seen = f"a linear classifier on the frozen network reaches {last.accuracy:.1%} on its last stage"
+    accuracies = f"a linear classifier on the frozen network reaches {last.accuracy:.1%} on its last stage"
     if head is not last:
-        seen += f" and {head.accuracy:.1%} on {head.name}"
+        accuracies += f" and {head.accuracy:.1%} on {head.name}"
     return (
-        f"{seen} (cross-validated): the data {'is similar to' if similar(probe) else 'differs from'} ImageNet",
+        f"{accuracies} (cross-validated): the data {'is similar to' if similar(probe) else 'differs from'} ImageNet",
         f"{int(summary.per_class)} images per class is {'a lot of' if summary.a_lot else 'little'} data",
     )
 
 
-def similar(probe) -> bool:
-    """Whether the network's last stage, the one most specialised on ImageNet, separates the classes as well as any (to
-    within the noise) and nearly fully (by the upper end of its interval)."""
-    return probe.head is probe.last and probe.last.interval[1] >= NEARLY_FULLY
-
-
-def _thin(probe) -> bool:
-    """Whether `similar` could as well be otherwise: by the other end of the interval, or by twice the noise."""
-    low, high = probe.last.interval
-    return high >= NEARLY_FULLY and (low < NEARLY_FULLY or probe.head is not probe.last) and not _clearly_better(probe)
-
-
-def _clearly_better(probe) -> bool:
-    gain = probe.last.losses - probe.head.losses
-    return gain.mean() > 2 * gain.std() / np.sqrt(len(gain))
-
-
-def _not_worth_training(summary: Summary, probe) -> str:
+def _not_worth_training(summary: Summary, probe: ProbeEvidence) -> str:
+    """Return the reason why only the linear classifier is fitted, or an empty string."""
     if summary.held_out is not None and summary.held_out < CHECKABLE:
         return (
-            f"with {summary.held_out} held-out images no gain of finetuning could be told from noise, so the linear "
-            "classifier is what you get; recipe='all' trains all the same"
+            f"{summary.held_out} held-out images are too few to measure a gain of finetuning, {_ONLY_LINEAR}; "
+            "recipe='all' trains anyway"
         )
     if similar(probe) and summary.images < TRAINABLE:
         return (
-            f"{summary.images} images would move a network little that suits them already, so the linear classifier is "
-            "what you get; recipe='few' trains all the same"
+            f"{summary.images} images are too few to improve a network that already suits them, {_ONLY_LINEAR}; "
+            "recipe='few' trains anyway"
         )
     if probe.head.accuracy >= SOLVED:
-        return "nothing is left to gain by finetuning, so the linear classifier is what you get"
+        return f"finetuning has nothing left to gain, {_ONLY_LINEAR}"
     return ""
 
 
-def options(recipe, summary: Summary, probe) -> tuple[Recipe, ...]:
-    """The Recipe that `finetune(recipe=...)` means, for data of which `summary` and `probe` (or None) tell; two of them
-    where "auto" leaves open which.
+def options(recipe: Recipe | Adjusted | str, summary: Summary, probe: ProbeEvidence | None) -> tuple[Recipe, ...]:
+    """Return the recipe that `finetune(recipe=...)` means for a dataset, or two if "auto" is undecided.
 
-    A Recipe as it is, an Adjusted one with its changes made, "auto" by `candidates`, or a ready-made one by name.
+    Args:
+        recipe: A Recipe, which stays as it is; an Adjusted one, whose changes are applied; "auto" for `candidates`; or
+            the name of a ready-made recipe.
+        summary: Facts about the dataset, the network and the machine.
+        probe: The probe of the training images, if there is one.
+
+    Returns:
+        One recipe, or two for `compare`.
     """
     if isinstance(recipe, Adjusted):
         # Time and memory are those of the changed recipe.
@@ -128,79 +128,83 @@ def options(recipe, summary: Summary, probe) -> tuple[Recipe, ...]:
     if recipe == "auto":
         return candidates(summary, probe)
     if not isinstance(recipe, Recipe):
-        ready = {"few": finetune_few, "all": finetune_all, "scratch": from_scratch}
-        asked = linear_probe(summary.size) if recipe == "probe" else ready[recipe](summary.size, summary.images)
-        return (_fitted(_measured(asked.because("asked for"), probe), summary, probe),)
-    if probe and not probe.mirrors.alike and recipe.epochs and recipe.policy.flip:
+        make = {"few": finetune_few, "all": finetune_all, "scratch": from_scratch}
+        named = linear_probe(summary.size) if recipe == "probe" else make[recipe](summary.size, summary.images)
+        return (_fitted(_measured(named.because("requested"), probe), summary, probe),)
+    if probe and not mirrors_keep_class(probe) and recipe.epochs and recipe.policy.flip:
         recipe = recipe.because(
-            f"its policy draws mirror images, though they lose their class here (a linear classifier is right on "
-            f"{probe.mirrors.straight:.0%} of the images, on {probe.mirrors.mirrored:.0%} of their mirror images)"
+            "its policy draws mirror images, although they lose their class in this dataset (a linear classifier is "
+            f"right on {probe.mirrors.straight:.0%} of the images, on {probe.mirrors.mirrored:.0%} of their mirror "
+            "images)"
         )
     return (recipe,)
 
 
-def _adjusted(recipe: Recipe, changes: dict, summary: Summary, probe) -> Recipe:
-    """`recipe` with the changes, fitted to the memory and the time that is left."""
+def _adjusted(recipe: Recipe, changes: dict, summary: Summary, probe: ProbeEvidence | None) -> Recipe:
+    """Return `recipe` with the changes, fitted to the free memory and the remaining time."""
     if not recipe.epochs and changes.get("epochs") and not changes.get("unfreeze"):
         recipe = recipe.because(
-            f"epochs = {changes.pop('epochs')}: not taken, for the linear classifier is solved to its optimum without "
-            "them; recipe='all' or 'few' trains the network"
+            f"epochs = {changes.pop('epochs')} is ignored: the linear classifier is solved to its optimum without "
+            "epochs; use recipe='all' or 'few' to train the network"
         )
     snapshots = changes.pop("snapshots", 0)
     if changes:
-        shown = ", ".join(f"{name} = {value}" for name, value in changes.items())
-        recipe = _without_explanations(changed(recipe, changes), recipe, changes).because(f"{shown}: asked for")
+        assignments = ", ".join(f"{name} = {value}" for name, value in changes.items())
+        updated = _without_explanations(changed(recipe, changes), recipe, changes)
+        recipe = updated.because(f"{assignments}: requested")
     recipe = with_snapshots(recipe, snapshots) if snapshots else recipe
     recipe = recipe if "accumulate" in changes else _in_memory(recipe, summary)
     return in_time(recipe, summary, probe)
 
 
 def with_snapshots(recipe: Recipe, snapshots: int) -> Recipe:
-    """`recipe` with as many cycles as were asked for, or half its epochs."""
+    """Return `recipe` with the requested number of cycles, or with half its epochs if these are fewer."""
     if not recipe.epochs:
         return recipe.because("no gradient steps are taken, so there are no snapshots")
     possible = max(1, min(snapshots, recipe.epochs // 2))
-    told = f"{possible} snapshots: asked for"
+    reason = f"{possible} snapshots: requested"
     if possible < snapshots:
-        told = f"{possible} instead of {snapshots} snapshots: {recipe.epochs} epochs have room for no more"
-    return replace(recipe, snapshots=possible).because(told)
+        reason = f"{possible} instead of {snapshots} snapshots: {recipe.epochs} epochs have room for no more"
+    return replace(recipe, snapshots=possible).because(reason)
 
 
-def _measured(recipe: Recipe, probe) -> Recipe:
-    """`recipe` with what the probe measured beside the accuracy: where to classify from, and what mirror images do."""
+def _measured(recipe: Recipe, probe: ProbeEvidence | None) -> Recipe:
+    """Return `recipe` with the stages to classify from and the use of mirror images that the probe suggests."""
     if probe is None:
         return recipe
     if probe.head is not probe.last:
         # A training reads all stages: from an earlier one alone it could not move those behind it.
         taps = probe.stages[-1].taps if recipe.epochs else probe.head.taps
         recipe = replace(recipe, taps=taps).because(
-            f"{probe.head.name} tells more than the last stage alone (cross-validated negative log-likelihood "
+            f"{probe.head.name} predicts better than the last stage alone (cross-validated negative log-likelihood "
             f"{probe.head.nll:.3f} against {probe.last.nll:.3f}): the classifier reads "
             f"{'all stages' if recipe.epochs else probe.head.name}"
         )
-    if not probe.mirrors.alike:
-        right, mirrored = probe.mirrors.straight, probe.mirrors.mirrored
+    if not mirrors_keep_class(probe):
         policy = replace(recipe.policy, flip=0.0, area=recipe.policy.area and (WHOLE, 1.0))
         return replace(recipe, policy=policy, mirror=False).because(
-            f"a linear classifier is right on {right:.0%} of the images but on {mirrored:.0%} of their mirror images: "
-            "no mirror images are drawn, and no crops of small parts, for these are signs more than views"
+            f"a linear classifier is right on {probe.mirrors.straight:.0%} of the images but on "
+            f"{probe.mirrors.mirrored:.0%} of their mirror images: mirror images and crops of small parts are not "
+            "drawn, because the images resemble signs more than views"
         )
     if recipe.epochs:
         return recipe
-    gain, error = probe.head.mirror_gain
-    recipe = replace(recipe, mirror=gain > 2 * error)
+    recipe = replace(recipe, mirror=mirrors_gain(probe))
     if not recipe.mirror:
         return recipe
+    gain, error = probe.head.mirror_gain
     return recipe.because(
-        f"averaging over an image and its mirror image gains {gain:.3f} ± {error:.3f} nats (cross-validated): done"
+        f"averaging over an image and its mirror image gains {gain:.3f} ± {error:.3f} nats (cross-validated), so "
+        "predictions use both"
     )
 
 
-def _fitted(recipe: Recipe, summary: Summary, probe=None) -> Recipe:
-    """`recipe` fitted to the imbalance of the classes, the network, the memory and the time that is left."""
+def _fitted(recipe: Recipe, summary: Summary, probe: ProbeEvidence | None = None) -> Recipe:
+    """Return `recipe` fitted to the imbalance of the classes, the network, the memory and the remaining time."""
     if summary.imbalance >= IMBALANCED:
         recipe = replace(recipe, balanced=True).because(
-            f"the largest class has {summary.imbalance:.1f} times the images of the smallest: every class counts alike"
+            f"the largest class has {summary.imbalance:.1f} times the images of the smallest, so every class has the "
+            "same weight"
         )
     if not recipe.epochs:
         return recipe
@@ -210,85 +214,80 @@ def _fitted(recipe: Recipe, summary: Summary, probe=None) -> Recipe:
         )
     if recipe.unfreeze == -1 and recipe.warm_start and summary.weights >= LARGE:
         recipe = replace(recipe, stochastic_depth=0.1).because(
-            f"{summary.weights / 1e6:.0f} million weights are trained: with stochastic depth, where the network has "
-            "residual branches"
+            f"{summary.weights / 1e6:.0f} million weights are trained, so stochastic depth is applied to residual "
+            "branches, if there are any"
         )
     return in_time(_in_memory(recipe.because(*_explanations(recipe).values()), summary), summary, probe)
 
 
 def _explanations(recipe: Recipe) -> dict[tuple[str, ...], str]:
-    """Fields of a ready-made recipe → why they are as they are."""
+    """Return the explanation of the fields of a ready-made recipe, by the names of these fields."""
     times = 1 if recipe.warm_start else 2
-    told = {
-        (
-            "epochs",
-            "size",
-        ): f"{recipe.epochs} epochs: of {times * FEWEST_EPOCHS} to {times * MOST_EPOCHS} those that show "
-        f"nearest to {times * shown_in_all(recipe.size):,} images in all"
-    }
+    epochs = (
+        f"{recipe.epochs} epochs, the number from {times * FEWEST_EPOCHS} to {times * MOST_EPOCHS} that shows closest "
+        f"to {times * images_to_show(recipe.size):,} images in all"
+    )
     if not recipe.warm_start:
-        return told
-    return told | {
-        (
-            "layer_decay",
-        ): f"the learning rate falls by {recipe.layer_decay:g} from each stage to the one before it, which "
-        "is the more general",
-        ("averaging", "policy"): "against overfitting images are varied lightly, and the weights kept are a running "
-        f"average (decay {recipe.averaging:g}), which smooths the noise of the steps",
-    }
+        return {("epochs", "size"): epochs}
+    decay = (
+        f"the learning rate falls by a factor of {recipe.layer_decay:g} from each stage to the one before it, whose "
+        "features are more general"
+    )
+    overfitting = (
+        "to limit overfitting, images are augmented lightly and the weights are a running average (decay "
+        f"{recipe.averaging:g}), which smooths the noise of the steps"
+    )
+    return {("epochs", "size"): epochs, ("layer_decay",): decay, ("averaging", "policy"): overfitting}
 
 
-def _without_explanations(recipe: Recipe, planned: Recipe, changed=()) -> Recipe:
-    """`recipe` without those of the plan's explanations that tell of fields which are otherwise now, or of a training
-    where there is none."""
+def _without_explanations(recipe: Recipe, planned: Recipe, changes: Collection[str] = ()) -> Recipe:
+    """Return `recipe` without the explanations of changed fields, or without all of them if nothing is trained."""
     trained = bool(recipe.epochs)
-    untrue = {told for names, told in _explanations(planned).items() if not trained or set(names) & set(changed)}
-    kept = (told for told in recipe.reasons if told not in untrue and (trained or not told.endswith(_TO_BEAT)))
-    return replace(recipe, reasons=tuple(kept))
+    outdated = {text for names, text in _explanations(planned).items() if not trained or set(names) & set(changes)}
+    reasons = (text for text in recipe.reasons if text not in outdated and (trained or not text.endswith(_BASELINE)))
+    return replace(recipe, reasons=tuple(reasons))
 
 
 def _in_memory(recipe: Recipe, summary: Summary) -> Recipe:
-    """Gradient accumulation where a batch's activations, kept for the backward pass, would not fit."""
+    """Return `recipe` with gradient accumulation if the activations of a whole batch do not fit the memory."""
     if not summary.memory or not summary.activations or not recipe.epochs:
         return recipe
+    needed = 2 * summary.activations * recipe.batch_size  # kept for the backward pass
     parts = 1
-    while (
-        2 * summary.activations * recipe.batch_size / parts > _MEMORY_SHARE * summary.memory
-        and recipe.batch_size % (2 * parts) == 0
-    ):
+    while needed / parts > _MEMORY_SHARE * summary.memory and recipe.batch_size % (2 * parts) == 0:
         parts *= 2
     if parts == 1:
         return recipe
-    needed, free = 2 * summary.activations * recipe.batch_size / 2**30, summary.memory / 2**30
     return replace(recipe, accumulate=parts).because(
-        f"a batch of {recipe.batch_size} needs about {needed:.1f} GiB of {free:.1f} GiB: computed in {parts} parts"
+        f"a batch of {recipe.batch_size} images needs about {needed / 2**30:.1f} GiB and "
+        f"{summary.memory / 2**30:.1f} GiB are free, so it is computed in {parts} parts"
     )
 
 
 def epoch_seconds(recipe: Recipe, images: float, held_out: float, image_seconds: float) -> float:
-    """Of training on `images` and looking at the `held_out` ones."""
-    return image_seconds * (images * _TRAINING.get(recipe.name, _TRAINING["all"]) + held_out)
+    """Return the seconds of an epoch: training on `images` and evaluating the `held_out` images."""
+    return image_seconds * (images * _STEP_COST.get(recipe.name, _STEP_COST["all"]) + held_out)
 
 
-def in_time(recipe: Recipe, summary: Summary, probe) -> Recipe:
-    """As many epochs as the time limit has room for; none, and so the linear classifier, below three."""
+def in_time(recipe: Recipe, summary: Summary, probe: ProbeEvidence | None) -> Recipe:
+    """Return `recipe` with the epochs that the time limit allows, or the linear classifier if these are below three."""
     if not recipe.epochs or summary.seconds_left is None or not summary.image_seconds:
         return recipe
     epoch = epoch_seconds(recipe, summary.images, summary.held_out or 0, summary.image_seconds)
     room = int(0.7 * summary.seconds_left / epoch)  # the rest: tracing, evaluation, the last training on all images
     if room >= recipe.epochs:
         return recipe
-    told = f"an epoch takes about {epoch:.0f} s and {max(0, summary.seconds_left):.0f} s of the time limit are left"
+    time = f"an epoch takes about {epoch:.0f} s and {max(0, summary.seconds_left):.0f} s of the time limit are left"
     if room < 3 and recipe.warm_start:
         linear = _without_explanations(_linear(recipe, probe), recipe)
-        return linear.because(f"{told}: no time to finetune, so the linear classifier is what you get")
+        return linear.because(f"{time}: no time to finetune, {_ONLY_LINEAR}")
     epochs = max(1, room)
     shorter = replace(recipe, epochs=epochs, snapshots=min(recipe.snapshots, epochs))
-    return shorter.because(f"{told}: {epochs} instead of {recipe.epochs} epochs")
+    return shorter.because(f"{time}: {epochs} instead of {recipe.epochs} epochs")
 
 
-def _linear(recipe: Recipe, probe) -> Recipe:
-    """The linear classifier in place of the training, with what of `recipe` concerns it."""
-    taps = probe.head.taps if recipe.taps == probe.stages[-1].taps else recipe.taps
+def _linear(recipe: Recipe, probe: ProbeEvidence | None) -> Recipe:
+    """Return the recipe of the linear classifier with the fields of `recipe` that concern it."""
+    taps = probe.head.taps if probe and recipe.taps == probe.stages[-1].taps else recipe.taps
     names = ("balanced", "mirror", "calibrate", "crops", "scales", "refit", "reasons")
     return replace(linear_probe(recipe.size), taps=taps, **{name: getattr(recipe, name) for name in names})

@@ -1,8 +1,10 @@
-"""A recipe: everything that decides a training, as a frozen dataclass, and the four ready-made ones."""
+"""Recipes: everything that decides a training, as a frozen dataclass, and four ready-made ones."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -17,45 +19,46 @@ TEST_SIZES = (1.125, 1.25)  # × the training crops' side
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a training, and why. Change a field with `dataclasses.replace`.
+    """Everything that decides a training, with the reasons. Change a field with `dataclasses.replace`.
 
-    name:            "probe" | "few" | "all" | "scratch".
-    size:            side of the training crops in pixels.
-    test_size:       side of the images that the classifier is made for; None: the largest of size and `TEST_SIZES` ×
-                     size whose validation loss is within one standard error of the lowest, where the network takes
-                     several sizes and the training crops are of random area: such crops show things larger than whole
-                     images do (Touvron et al., FixRes, 2019).
-    unfreeze:        how many of the backbone's stages are trained, counted from the output; -1 is all of them.
-    epochs:          passes over the training images; the best one by validation loss is kept.
-    policy:          training augmentation.
-    taps:            positions of the stages (0 is the shallowest) whose pooled features are classified, concatenated;
-                     None is the network's own end.
-    batch_size:      images per update.
-    accumulate:      parts that a batch is computed in, where it does not fit the memory; a divisor of batch_size.
-    learning_rate:   peak, of the head and the deepest stage. The default, 0.001, peaks lower in a training from the
-                     linear classifier of fewer than 100 updates; others are taken as they are, see `schedule.peak`.
-    layer_decay:     factor on the learning rate from each stage to the one before it.
-    weight_decay:    decoupled, as a fraction of the weights per update at learning rate 1.
-    label_smoothing: probability mass spread over all classes.
-    dropout:         rate before the linear classifier; off unless it is asked for.
-    stochastic_depth: rate of the deepest residual branch, growing linearly from 0 at the shallowest.
-    averaging:       decay of the Polyak average of the weights, which is what is evaluated and kept; 0 is off.
-    patience:        epochs without a better validation loss before training stops.
-    warm_start:      begin with the backbone's weights and the linear classifier that is optimal on them; False: all
-                     weights are drawn anew, whatever the backbone carries.
-    interpolate:     the weights kept may lie between the linear classifier's and the finetuned ones (WiSE-FT), where
-                     that is better on the validation images by more than the noise.
-    balanced:        every class counts alike, however few images it has (logit adjustment); False: every image does.
-    mirror:          predictions are means over the image and its mirror image; None: where that gains likelihood on
-                     held-out images beyond its noise, and mirror images keep their class.
-    calibrate:       divide the logits by the temperature of the highest likelihood of the validation images.
-    snapshots:       cycles of the learning rate, see `cycle_ends`; the predictions at the ends of the last ones, as
-                     many as the validation images want, are averaged. 0 or 1: one cycle, one model.
-    crops, scales:   of `Result.evaluate(crops="auto")`. 1 and None: the cheapest that gain on the validation images
-                     beyond their noise; others stay as they are.
-    refit:           after all choices, a validation part that was split off the training images joins them, and the
-                     training is done once more.
-    reasons:         one sentence per decision.
+    Attributes:
+        name: "probe", "few", "all" or "scratch".
+        size: Side of the training crops, pixels.
+        unfreeze: Number of the backbone's stages that are trained, counted from the output; -1 trains all.
+        epochs: Passes over the training images; the best one by validation loss counts.
+        policy: Training augmentation.
+        test_size: Side of the images that the classifier is made for. None: the largest of `size` and `TEST_SIZES` ×
+            `size` whose validation loss is within one standard error of the lowest, if the network takes several sizes
+            and the training crops have random area: such crops show things larger than whole images do (Touvron et
+            al., FixRes, 2019).
+        taps: Positions of the stages (0 is the shallowest) whose pooled features are concatenated and classified;
+            None: the network's last stage.
+        batch_size: Images per update.
+        accumulate: Number of parts in which a batch is computed to save memory; a divisor of `batch_size`.
+        learning_rate: Peak for the head and the deepest stage. A training from the linear classifier with fewer than
+            `schedule.ENOUGH` = 100 updates peaks lower, see `schedule.peak`.
+        layer_decay: Factor on the learning rate from each stage to the one before it.
+        weight_decay: Decoupled, as a fraction of the weights per update at learning rate 1.
+        label_smoothing: Probability mass that is spread over all classes.
+        dropout: Rate before the linear classifier; 0 by default.
+        stochastic_depth: Rate of the deepest residual branch, growing linearly from 0 at the shallowest.
+        averaging: Decay of the Polyak average of the weights, which is evaluated and saved; 0 turns it off.
+        patience: Epochs without a better validation loss before training stops.
+        warm_start: Start from the backbone's weights and the linear classifier that is optimal on them; False draws all
+            weights at random, even if the backbone carries trained ones.
+        interpolate: Allow weights between the linear classifier's and the finetuned ones (WiSE-FT), if they are better
+            on the validation images by more than the noise.
+        balanced: Give every class the same weight (logit adjustment); False gives every image the same weight.
+        mirror: Average predictions over the image and its mirror image. None: if that gains likelihood on held-out
+            images beyond the noise, and mirror images keep their class.
+        calibrate: Divide the logits by the temperature of the highest likelihood of the validation images.
+        snapshots: Cycles of the learning rate, see `cycle_ends`. The predictions at the ends of the last ones are
+            averaged; the validation images decide how many. 0 or 1: one cycle, one model.
+        crops: Crops of `Result.evaluate(crops="auto")`. With 1 crop and scales None, the validation images choose the
+            cheapest set that gains beyond the noise; other values stay.
+        scales: Scales of these crops, pixels of the short side.
+        refit: After all choices, add a validation part that was split off the training images to them and train again.
+        reasons: One sentence per decision.
     """
 
     name: str
@@ -86,23 +89,24 @@ class Recipe:
     refit: bool = True
     reasons: tuple[str, ...] = field(default=())
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.name not in NAMES:
-            raise RecipeError(f"Recipe.name is {self.name!r}; expected one of {NAMES}")
+            raise _invalid("name", self.name, f"one of {NAMES}")
         if not isinstance(self.policy, augment.Policy):
-            raise RecipeError(f"Recipe.policy is a {type(self.policy).__name__}; expected an augment.Policy")
+            raise _invalid("policy", type(self.policy).__name__, "an augment.Policy")
         self._make_plain()
         self._check_numbers()
         if not self.warm_start and not self.epochs:
-            raise RecipeError("Recipe.epochs is 0 and its weights are random: nothing would be learned; set epochs")
+            raise _invalid("epochs", 0, "at least 1, because random weights learn nothing without training")
         if self.policy.size != self.size:
             raise RecipeError(
-                f"Recipe.size is {self.size}, but its policy crops {self.policy.size}; replace both: "
-                f"replace(recipe, size={self.size}, policy=replace(recipe.policy, size={self.size}))"
-            )
+                f"Recipe.size is {self.size}, but its policy crops {self.policy.size} pixels; replace both: "
+                f"replace(recipe, size={self.size}, policy=replace(recipe.policy, size={self.size}))",
+                code="recipe.policy_size", field="size", value=self.size,
+            )  # fmt: skip
 
-    def _make_plain(self):
-        """Python's own numbers and tuples, whatever numbers and sequences they came as."""
+    def _make_plain(self) -> None:
+        """Convert all numbers and sequences to Python's own types."""
         for name in _WHOLE:
             value = getattr(self, name)
             if name != "test_size" or value is not None:
@@ -110,56 +114,56 @@ class Recipe:
         for name in _REAL:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-                raise RecipeError(f"Recipe.{name} is {value!r}; expected a finite number")
+                raise _invalid(name, value, "a finite number")
             object.__setattr__(self, name, float(value))
         for name in _SWITCHES:
             value = getattr(self, name)
             if not (isinstance(value, bool | np.bool_) or (name == "mirror" and value is None)):
-                expected = "True, False or None" if name == "mirror" else "True or False"
-                raise RecipeError(f"Recipe.{name} is {value!r}; expected {expected}")
+                raise _invalid(name, value, "True, False or None" if name == "mirror" else "True or False")
             object.__setattr__(self, name, value if value is None else bool(value))
-        for name in ("taps", "scales"):
+        for name in _LEAST:
             object.__setattr__(self, name, _several(name, getattr(self, name)))
 
-    def _check_numbers(self):
+    def _check_numbers(self) -> None:
         for name in ("size", "test_size", "batch_size", "accumulate", "learning_rate", "layer_decay"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise RecipeError(f"Recipe.{name} is {value}; expected a positive number")
+                raise _invalid(name, value, "a positive number")
         for name, least in (("epochs", 0), ("unfreeze", -1), ("patience", 0), ("weight_decay", 0)):
             if getattr(self, name) < least:
-                raise RecipeError(f"Recipe.{name} is {getattr(self, name)}; expected at least {least}")
+                raise _invalid(name, getattr(self, name), f"at least {least}")
         for name in ("label_smoothing", "dropout", "stochastic_depth", "averaging"):
             if not 0 <= getattr(self, name) < 1:
-                raise RecipeError(f"Recipe.{name} is {getattr(self, name)}; expected a number in [0, 1)")
+                raise _invalid(name, getattr(self, name), "a number in [0, 1)")
         if not 0 <= self.snapshots <= max(1, self.epochs):
-            raise RecipeError(f"Recipe.snapshots is {self.snapshots}; expected 0 to epochs = {self.epochs}")
+            raise _invalid("snapshots", self.snapshots, f"0 to epochs = {self.epochs}")
         if self.crops not in CROPS:
-            raise RecipeError(f"Recipe.crops is {self.crops}; expected one of {CROPS}")
+            raise _invalid("crops", self.crops, f"one of {CROPS}")
         if self.batch_size % self.accumulate:
-            raise RecipeError(
-                f"Recipe.accumulate is {self.accumulate}; expected a divisor of batch_size {self.batch_size}"
-            )
+            raise _invalid("accumulate", self.accumulate, f"a divisor of batch_size {self.batch_size}")
 
     @property
     def evaluation_policy(self) -> augment.Policy:
-        """The plain centre crop at the size that the classifier is made for."""
+        """The centre crop at the size that the classifier is made for."""
         return augment.Policy.none(self.test_size or self.size)
 
     @property
     def noise_policy(self) -> augment.Policy:
-        """The draws of the training, fit for test images: no mixing; `Policy.light` where there were none."""
+        """The training augmentation without mixing, for test images; `Policy.light` if nothing was trained."""
         return replace(self.policy, mixup=0.0, cutmix=0.0) if self.epochs else augment.Policy.light(self.size)
 
     @property
     def asks_for_crops(self) -> bool:
-        """Whether `crops` and `scales` are to stay as they are."""
+        """Whether `crops` and `scales` are fixed."""
         return self.crops != 1 or self.scales is not None
 
     @property
     def cycle_ends(self) -> tuple[int, ...]:
-        """Epochs after which a cycle of the learning rate ends, a snapshot each: the others share a third of the
-        epochs, an epoch each at least, and the first takes the rest (Garipov et al. 2018)."""
+        """Epochs after which a cycle of the learning rate ends and a snapshot is taken.
+
+        The first cycle takes two thirds of the epochs, the others share the rest and last at least one epoch each
+        (Garipov et al. 2018).
+        """
         period = max(1, self.epochs // (3 * max(1, self.snapshots - 1)))
         return tuple(self.epochs - i * period for i in reversed(range(max(1, self.snapshots))))
 
@@ -176,6 +180,7 @@ class Recipe:
         return f"{stages} trained {start}, up to {self.epochs} epochs at learning rate {self.learning_rate:g}"
 
     def because(self, *reasons: str) -> "Recipe":
+        """Return the recipe with further reasons."""
         return replace(self, reasons=(*self.reasons, *reasons))
 
 
@@ -185,96 +190,110 @@ _SWITCHES = ("warm_start", "interpolate", "balanced", "mirror", "calibrate", "re
 _LEAST = {"taps": 0, "scales": 1}
 
 
-def _whole(name: str, value) -> int:
+def _invalid(field: str, value: object, expected: str) -> RecipeError:
+    message = f"Recipe.{field} is {value!r}; expected {expected}"
+    return RecipeError(message, code="recipe.value", field=field, value=value)
+
+
+def _whole(name: str, value: Any) -> int:  # Any: the numeric tower is unknown to type checkers
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise RecipeError(f"Recipe.{name} is {value!r}; expected a whole number")
+        raise _invalid(name, value, "a whole number")
     return int(value)
 
 
-def _several(name: str, values) -> tuple[int, ...] | None:
-    """Different whole numbers."""
+def _several(name: str, values: object) -> tuple[int, ...] | None:
+    """Return distinct whole numbers as a tuple."""
     if values is None:
         return None
     if not isinstance(values, tuple | list) or not values:
-        raise RecipeError(f"Recipe.{name} is {values!r}; expected whole numbers such as (1, 2), or None")
-    values, least = tuple(_whole(name, value) for value in values), _LEAST[name]
-    if min(values) < least or len(set(values)) < len(values):
-        raise RecipeError(f"Recipe.{name} is {values}; expected different numbers of at least {least}")
-    return values
+        raise _invalid(name, values, "whole numbers such as (1, 2), or None")
+    numbers, least = tuple(_whole(name, value) for value in values), _LEAST[name]
+    if min(numbers) < least or len(set(numbers)) < len(numbers):
+        raise _invalid(name, numbers, f"different numbers of at least {least}")
+    return numbers
 
 
 @dataclass(frozen=True)
 class Adjusted:
-    """A recipe by name with some fields replaced as soon as the data has decided the others; see `adjusted`."""
+    """A ready-made recipe by name, with fields to replace once the data has decided the others; see `adjusted`."""
 
     recipe: str
-    changes: tuple[tuple[str, object], ...]
+    changes: tuple[tuple[str, Any], ...]
 
 
-def adjusted(recipe: str = "auto", **changes) -> Adjusted:
-    """`finetune(recipe=adjusted("all", epochs=3))`: the named recipe with these fields of Recipe replaced.
+def adjusted(recipe: str = "auto", **changes: Any) -> Adjusted:
+    """Return a ready-made recipe with some fields replaced.
 
-    size and policy belong together: of one alone the other follows.
+    Args:
+        recipe: "auto" or the name of a ready-made recipe.
+        **changes: Fields of `Recipe` and their values. If only one of `size` and `policy` is given, the other follows.
 
-    Raises: RecipeError for another name, a field that Recipe does not have, and a value that it cannot have.
+    Raises:
+        RecipeError: For an unknown name, an unknown field or an invalid value.
+
+    Example:
+        >>> finetune(recipe=adjusted("all", epochs=3))
     """
-    if recipe not in ("auto", *NAMES):
-        raise RecipeError(f"recipe is {recipe!r}; expected one of {('auto', *NAMES)}")
+    names = ("auto", *NAMES)
+    if recipe not in names:
+        raise RecipeError(f"recipe is {recipe!r}; expected one of {names}", code="recipe.unknown", value=recipe)
     known = {field.name for field in fields(Recipe)} - {"name", "reasons", "warm_start"}
-    if set(changes) - known:
-        raise RecipeError(f"Recipe has no fields {sorted(set(changes) - known)} to adjust; it has {sorted(known)}")
+    if unknown := sorted(set(changes) - known):
+        raise RecipeError(
+            f"Recipe has no fields {unknown} to adjust; it has {sorted(known)}", code="recipe.field", fields=unknown
+        )
     if isinstance(changes.get("policy"), augment.Policy):
         changes.setdefault("size", changes["policy"].size)
     size = changes.get("size", 224)
     if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
-        raise RecipeError(f"size is {size!r}; expected a positive number of pixels")
+        raise _invalid("size", size, "a positive number of pixels")
     ready = {"probe": linear_probe, "scratch": from_scratch}.get(recipe, finetune_all)(int(size))
     changed(ready, {name: value for name, value in changes.items() if name != "snapshots"})
     if _whole("snapshots", changes.get("snapshots", 0)) < 0:
-        raise RecipeError(f"Recipe.snapshots is {changes['snapshots']}; expected at least 0")
+        raise _invalid("snapshots", changes["snapshots"], "at least 0")
     return Adjusted(recipe, tuple(changes.items()))
 
 
-def changed(recipe: Recipe, changes: dict) -> Recipe:
-    """`recipe` with these fields replaced, its policy resized where only the size is."""
+def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """Return `recipe` with these fields replaced; its policy is resized if only the size changes."""
     size = changes.get("size", recipe.size)
     return replace(recipe, **{"policy": recipe.policy.resized(size), **changes})
 
 
 def linear_probe(size: int = 224) -> Recipe:
-    """Only the linear classifier, solved to its optimum on frozen features: for little data similar to ImageNet."""
+    """Return the recipe of the linear classifier on frozen features, for few images similar to ImageNet."""
     return Recipe("probe", size, unfreeze=0, epochs=0, policy=augment.Policy.none(size))
 
 
 def finetune_few(size: int = 224, images: int = 1000) -> Recipe:
-    """The linear classifier, then it and the two deepest stages together."""
+    """Return the recipe that fits the linear classifier, then trains it with the two deepest stages."""
     return _finetuned("few", 2, size, images, patience=5, layer_decay=0.5)
 
 
 def finetune_all(size: int = 224, images: int = 1000) -> Recipe:
-    """The linear classifier, then it and all stages together."""
-    return _finetuned("all", -1, size, images, patience=budget(size, images) // 2, layer_decay=0.7)
+    """Return the recipe that fits the linear classifier, then trains it with all stages."""
+    return _finetuned("all", -1, size, images, patience=default_epochs(size, images) // 2, layer_decay=0.7)
 
 
 def from_scratch(size: int = 224, images: int = 1000) -> Recipe:
-    """All weights from a random start: what the data alone can teach, and the baseline of the others."""
-    epochs = 2 * budget(size, images)
+    """Return the recipe that trains all weights from a random start: the baseline of the other recipes."""
+    epochs = 2 * default_epochs(size, images)
     return Recipe(
         "scratch", size, unfreeze=-1, epochs=epochs, policy=augment.Policy.light(size), warm_start=False,
         patience=epochs, refit=False,
     )  # fmt: skip
 
 
-def _finetuned(name: str, unfreeze: int, size: int, images: int, **fields) -> Recipe:
-    return Recipe(name, size, unfreeze, budget(size, images), augment.Policy.light(size), averaging=0.99, **fields)
+def _finetuned(name: str, unfreeze: int, size: int, images: int, **fields: Any) -> Recipe:
+    epochs = default_epochs(size, images)
+    return Recipe(name, size, unfreeze, epochs, augment.Policy.light(size), averaging=0.99, **fields)
 
 
-def budget(size: int, images: int) -> int:
-    """Epochs such that a small dataset still gets some hundred updates and a large one is not seen without end; images
-    below 128 pixels, which take less time, are seen as much more often."""
-    return int(min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(shown_in_all(size) / images))))
+def default_epochs(size: int, images: int) -> int:
+    """Return the epochs that give a small dataset some hundred updates and limit the training on a large one."""
+    return int(min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(images_to_show(size) / images))))
 
 
-def shown_in_all(size: int) -> int:
-    """Images that a training is to see."""
+def images_to_show(size: int) -> int:
+    """Return the images that a training shows in all; crops below 128 pixels are faster, so they get more."""
     return round(10_000 * max(1.0, (128 / size) ** 2))

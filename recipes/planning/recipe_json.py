@@ -1,39 +1,43 @@
-"""A Recipe as JSON values."""
+"""Recipes as JSON values."""
 
 import json
+import os
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from augment import Policy
 from recipes.planning.recipe import Recipe
 
-EXTRA_NOT_SAVED = "the policy's extra layer"  # how the reason for that begins
+EXTRA_NOT_SAVED = "the policy's extra layer"  # prefix of the reason that reports it
 
 
-def recipe_facts(recipe: Recipe) -> dict:
-    """A recipe as JSON values, of which `recipe_of` makes it again."""
+def recipe_facts(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as JSON values, from which `recipe_of` restores it."""
     return asdict(_without_extra(recipe))
 
 
 def _without_extra(recipe: Recipe) -> Recipe:
-    """A policy's `extra` layer took part in the training alone, and code is not written to disk."""
+    """Drop the policy's `extra` layer: only the training uses it, and code is not written to disk."""
     if recipe.policy.extra is None:
         return recipe
-    said = recipe.because(f"{EXTRA_NOT_SAVED} {recipe.policy.extra!r} is not saved with the run")
-    return replace(said, policy=replace(recipe.policy, extra=None))
+    explained = recipe.because(f"{EXTRA_NOT_SAVED} {recipe.policy.extra!r} is not saved with the run")
+    return replace(explained, policy=replace(recipe.policy, extra=None))
 
 
-def _tuples(value):
+def _tuples(value: Any) -> Any:  # Any: values of a JSON file
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def recipe_of(told: dict) -> Recipe:
-    policy = Policy(**{name: _tuples(value) for name, value in told["policy"].items()})
-    return Recipe(**{**told, "policy": policy, "reasons": tuple(told["reasons"]), "taps": _tuples(told["taps"]),
-                     "scales": _tuples(told["scales"])})  # fmt: skip
+def recipe_of(facts: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that `recipe_facts` wrote."""
+    policy = Policy(**{name: _tuples(value) for name, value in facts["policy"].items()})
+    sequences = {"reasons": tuple(facts["reasons"]), "taps": _tuples(facts["taps"]), "scales": _tuples(facts["scales"])}
+    return Recipe(**{**facts, "policy": policy, **sequences})
 
 
-def save_recipe(recipe: Recipe, path) -> None:
-    """Write `recipe`; a policy's `extra` layer is code and is left out, which the reasons say."""
+def save_recipe(recipe: Recipe, path: str | os.PathLike[str]) -> None:
+    """Write `recipe` as JSON; a policy's `extra` layer is code, so it is left out and a reason reports that."""
     text = json.dumps(recipe_facts(recipe), indent=1, default=lambda number: number.item())
     Path(path).write_text(text + "\n", encoding="utf-8")

@@ -1,12 +1,13 @@
-"""The arguments of a job, checked before anything long begins."""
+"""The arguments of a job, checked before any long computation."""
 
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,10 +20,10 @@ from recipes.planning.recipe import NAMES, Adjusted, Recipe
 
 
 def seconds(limit: float | str | None) -> float | None:
-    """Return the seconds in 90, "90", "90s", "10m", "2h" or "1h30m"; None for None.
+    """Return the seconds of a time limit such as 90, "90", "90s", "10m", "2h" or "1h30m"; None for None.
 
     Raises:
-        RecipeError: For anything else.
+        RecipeError: For any other value.
     """
     if limit is None:
         return None
@@ -32,82 +33,113 @@ def seconds(limit: float | str | None) -> float | None:
     parts = [float(part or 0) for part in match.groups()] if match else []
     total = math.fsum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
     if total <= 0:
-        raise RecipeError(f"time_limit is {limit!r}; expected seconds, or a text such as '90s', '10m' or '1h30m'")
+        raise _invalid("time_limit", limit, "seconds, or a text such as '90s', '10m' or '1h30m'")
     return total
 
 
-def _name(recipe) -> str:
+def _invalid(field: str, value: object, expected: str) -> RecipeError:
+    return RecipeError(f"{field} is {value!r}; expected {expected}", code=f"request.{field}", field=field, value=value)
+
+
+def _name(recipe: Adjusted | str) -> str:
     return recipe.recipe if isinstance(recipe, Adjusted) else recipe
 
 
-def _asked(recipe, name: str):
-    return dict(recipe.changes).get(name) if isinstance(recipe, Adjusted) else getattr(recipe, name, None)
+def _requested(recipe: Recipe | Adjusted | str, field: str) -> Any:
+    return dict(recipe.changes).get(field) if isinstance(recipe, Adjusted) else getattr(recipe, field, None)
 
 
-def asked_size(recipe) -> int | None:
-    return _asked(recipe, "size")
+def requested_size(recipe: Recipe | Adjusted | str) -> int | None:
+    """Return the image size that the user requested, pixels; None if the plan decides."""
+    return _requested(recipe, "size")
 
 
-def asked_taps(recipe) -> tuple[int, ...] | None:
-    return _asked(recipe, "taps")
+def requested_taps(recipe: Recipe | Adjusted | str) -> tuple[int, ...] | None:
+    """Return the stages that the user wants to classify from; None if the plan decides."""
+    return _requested(recipe, "taps")
 
 
-def check_recipe(recipe) -> None:
+def check_recipe(recipe: object) -> None:
+    """Check that `recipe` is a Recipe, an Adjusted one, or the name of one.
+
+    Raises:
+        RecipeError: If it is anything else.
+    """
     names = ("auto", *NAMES)
-    if not isinstance(recipe, Recipe) and _name(recipe) not in names:
-        raise RecipeError(
-            f"recipe is {recipe!r}; expected one of {names}, one of these adjusted, or a Recipe, such as "
-            "recipes.load(folder).recipe"
+    name = recipe.recipe if isinstance(recipe, Adjusted) else recipe
+    if not isinstance(recipe, Recipe) and name not in names:
+        raise _invalid(
+            "recipe", recipe, f"one of {names}, one of these adjusted, or a Recipe, such as recipes.load(folder).recipe"
         )
 
 
-def needs_probe(recipe, network: Backbone) -> bool:
-    """Whether training starts from the linear classifier on the network as it is."""
+def needs_probe(recipe: Recipe | Adjusted | str, network: Backbone) -> bool:
+    """Return whether training starts from the linear classifier on the pretrained network.
+
+    Raises:
+        RecipeError: If the recipe needs trained weights and those of the network are random.
+    """
     if isinstance(recipe, Recipe):
         return recipe.warm_start
     if not network.pretrained and _name(recipe) not in ("auto", "scratch"):
         raise RecipeError(
             f"recipe {_name(recipe)!r} builds on trained weights, but those of {network.name} are random: "
-            "use recipe='scratch', or leave weights=None out"
+            "use recipe='scratch', or omit weights=None",
+            code="request.random_weights",
+            recipe=_name(recipe),
+            backbone=network.name,
         )
     return network.pretrained and _name(recipe) != "scratch"
 
 
-def check_fits(network: Backbone, recipe, size: int) -> None:
-    """That the network takes images of the sizes that were asked for, and has the stages.
+def check_fits(network: Backbone, recipe: Recipe | Adjusted | str, size: int) -> None:
+    """Check that the network accepts the requested image sizes and has the requested stages.
 
-    Raises: BackboneError, RecipeError.
+    Args:
+        network: The backbone.
+        recipe: The recipe that the user requested.
+        size: Side of the training images, pixels.
+
+    Raises:
+        BackboneError: If the network does not accept images of a requested size.
+        RecipeError: If the network lacks a requested stage, or a test scale is smaller than the images.
     """
-    test_size, taps, scales = (_asked(recipe, name) for name in ("test_size", "taps", "scales"))
-    side = network.fixed_size
-    for name, pixels in {"size": size, "test_size": test_size or size}.items():
-        if side not in (None, pixels):
+    test_size, taps, scales = (_requested(recipe, field) for field in ("test_size", "taps", "scales"))
+    for field, pixels in {"size": size, "test_size": test_size or size}.items():
+        if network.fixed_size not in (None, pixels):
             raise BackboneError(
-                f"{network.name} takes only images of {side} × {side} pixels; the recipe's {name} is {pixels}"
+                f"{network.name} only accepts images of {network.fixed_size} × {network.fixed_size} pixels; the "
+                f"recipe's {field} is {pixels}",
+                code="backbone.fixed_size",
+                field=field,
+                value=pixels,
             )
         try:
             network.activations(pixels)
         except ValueError as error:
             raise BackboneError(
-                f"{network.name} takes no images of {pixels} × {pixels} pixels, the recipe's {name}: {error}"
+                f"{network.name} accepts no images of {pixels} × {pixels} pixels, the recipe's {field}: {error}",
+                code="backbone.size",
+                field=field,
+                value=pixels,
             ) from error
     if scales and min(scales) < (test_size or size):
-        raise RecipeError(f"Recipe.scales is {scales}; expected at least the images' side, {test_size or size}")
+        raise _invalid("scales", scales, f"at least the images' side, {test_size or size}")
     if taps and max(taps) >= (stages := len(feature_tensors(network.network, size))):
-        raise RecipeError(f"Recipe.taps is {taps}; {network.name} has the stages 0 to {stages - 1}")
+        raise _invalid("taps", taps, f"stages of {network.name}, which has the stages 0 to {stages - 1}")
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """The arguments of `finetune` that decide what is computed; see there.
+    """The arguments of `finetune` that decide what is computed; see `finetune`.
 
     Raises:
-        RecipeError: For a recipe, seed, time limit, number of snapshots or callback that is none.
+        RecipeError: For an invalid recipe, seed, time limit, number of snapshots or callback.
     """
 
     dataset: object = None
     backbone: object = "auto"
-    recipe: object = "auto"
+    recipe: Recipe | Adjusted | str = "auto"
     validation: object = None
     time_limit: float | str | None = None
     seed: int = 0
@@ -115,7 +147,7 @@ class Request:
     strict: bool = False
     callbacks: Sequence[keras.callbacks.Callback] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_recipe(self.recipe)
         seconds(self.time_limit)
         for name, checked in (
@@ -136,21 +168,25 @@ class Request:
         return self.dataset is None or (isinstance(self.dataset, str) and self.dataset == "digits")
 
     @cached_property
-    def command(self) -> dict:
-        """The arguments as JSON values: another command on the same output folder is rejected."""
+    def command(self) -> dict[str, Any]:
+        """The arguments as JSON values; an output folder rejects a second command with other values."""
         names = ("dataset", "backbone", "recipe", "validation", "time_limit")
-        words = {name: _in_words(getattr(self, name)) for name in names} | {"seed": self.seed}
-        return words | ({"snapshots": self.snapshots} if self.snapshots else {})
+        values = {name: _json_value(getattr(self, name)) for name in names} | {"seed": self.seed}
+        return values | ({"snapshots": self.snapshots} if self.snapshots else {})
 
 
-def checked_snapshots(snapshots) -> int:
-    """Raises: RecipeError unless it is a whole number of at least 0."""
+def checked_snapshots(snapshots: object) -> int:
+    """Return the number of snapshots.
+
+    Raises:
+        RecipeError: Unless it is a whole number of at least 0.
+    """
     if isinstance(snapshots, bool) or not isinstance(snapshots, int | np.integer) or snapshots < 0:
-        raise RecipeError(f"snapshots is {snapshots!r}; expected how many, such as 5, or 0")
+        raise _invalid("snapshots", snapshots, "a number of snapshots, such as 5, or 0")
     return int(snapshots)
 
 
-def _in_words(value):
+def _json_value(value: object) -> object:
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, Path):
@@ -160,11 +196,11 @@ def _in_words(value):
     return f"{type(value).__name__} {_digest(value)}"
 
 
-def _digest(value) -> str:
-    """Twelve hexadecimal digits of what an argument in memory holds, so that other data is another command."""
+def _digest(value: Any) -> str:
+    """Return 12 hexadecimal digits of the content of an argument, so that other data makes another command."""
     digest = hashlib.blake2b(digest_size=6)
     if not isinstance(value, keras.Model):
-        value = getattr(value, "model", value)  # of a Result that is the backbone
+        value = getattr(value, "model", value)  # a Result as the backbone
     if isinstance(value, keras.Model):
         value = value.get_weights()
     elif isinstance(value, Splits):
@@ -172,7 +208,7 @@ def _digest(value) -> str:
     elif isinstance(value, ImageData):
         value = [value.labels, value.images]
     elif not isinstance(value, list | tuple):
-        return "?"  # a stream, which cannot be looked at without reading it
+        return "?"  # a stream, whose content is unknown until it is read
     for part in value:
         if isinstance(part, np.ndarray) and part.dtype != object:
             digest.update(np.ascontiguousarray(part).tobytes())
@@ -181,20 +217,35 @@ def _digest(value) -> str:
     return digest.hexdigest()
 
 
-def checked_seed(seed) -> int:
+def checked_seed(seed: object) -> int:
+    """Return the seed.
+
+    Raises:
+        RecipeError: Unless it is a whole number from 0 to 2³² − 1.
+    """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        raise RecipeError(f"seed is {seed!r}; expected an integer from 0 to 2³² − 1")
+        raise _invalid("seed", seed, "an integer from 0 to 2³² − 1")
     return int(seed)
 
 
-def checked_callbacks(callbacks) -> list[keras.callbacks.Callback]:
+def checked_callbacks(
+    callbacks: keras.callbacks.Callback | Iterable[keras.callbacks.Callback],
+) -> list[keras.callbacks.Callback]:
+    """Return the callbacks as a list.
+
+    Raises:
+        RecipeError: For other objects, and for callbacks that set the learning rate.
+    """
     callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.ReduceLROnPlateau | keras.callbacks.LearningRateScheduler):
             raise RecipeError(
                 f"{type(callback).__name__} cannot be used: the learning rate follows the recipe's warm-up and cosine; "
-                "leave it out, or change the rate by recipes.adjusted(..., learning_rate=...)"
+                "omit it, or change the rate by recipes.adjusted(..., learning_rate=...)",
+                code="request.callbacks",
+                field="callbacks",
+                value=callback,
             )
         if not isinstance(callback, keras.callbacks.Callback):
-            raise RecipeError(f"callbacks hold a {type(callback).__name__}; expected Keras callbacks")
+            raise _invalid("callbacks", callback, "Keras callbacks")
     return callbacks

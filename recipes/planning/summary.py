@@ -1,24 +1,26 @@
-"""What the plan needs to know of a dataset, of the network and of the machine."""
+"""The facts about a dataset, a network and a machine that the plan needs."""
 
 from dataclasses import dataclass
 
-A_LOT = 200  # images per class from which the lecture's "a lot of data" begins
+A_LOT = 200  # images per class from which the lecture speaks of a lot of data
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the plan needs to know of a dataset, of the network and of the machine.
+    """The facts about a dataset, a network and a machine that the plan needs.
 
-    images, classes: of the training part.
-    size:            image size that the probe was run at, pixels.
-    pretrained:      whether the backbone carries trained weights.
-    held_out:        validation images, on which finetuning is compared with the linear classifier; None: enough.
-    imbalance:       images of the largest class / of the smallest.
-    weights:         number of the backbone's.
-    activations:     bytes of all its layers' outputs for one image.
-    memory:          bytes free on the device that trains; None where it is not known.
-    image_seconds:   one forward pass of one image; 0 where it is not known.
-    seconds_left:    of the time limit; None without one.
+    Attributes:
+        images: Number of training images.
+        classes: Number of classes.
+        size: Image size of the probe, pixels.
+        pretrained: Whether the backbone carries trained weights.
+        held_out: Number of validation images that compare finetuning with the linear classifier; None: enough.
+        imbalance: Images of the largest class divided by images of the smallest class.
+        weights: Number of weights of the backbone.
+        activations: Bytes of all layers' outputs for one image.
+        memory: Free bytes on the device that trains; None if unknown.
+        image_seconds: Seconds of one forward pass of one image; 0 if unknown.
+        seconds_left: Remaining seconds of the time limit; None without a limit.
     """
 
     images: int
@@ -35,8 +37,10 @@ class Summary:
 
     @property
     def per_class(self) -> float:
+        """Mean number of images per class."""
         return self.images / self.classes
 
     @property
     def a_lot(self) -> bool:
+        """Whether the lecture would call this a lot of data."""
         return self.per_class >= A_LOT

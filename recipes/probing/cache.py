@@ -1,4 +1,4 @@
-"""Features on disk, so that a second probe of the same images by the same network is free."""
+"""Features on disk, which make a second probe of the same images by the same network free."""
 
 import hashlib
 import os
@@ -11,22 +11,35 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-LIMIT = 4 * 2**30  # bytes of all features together; those used longest ago give way
+LIMIT = 4 * 2**30  # bytes of all features together; the least recently used ones are deleted first
 _FORMAT = 1
 
 
 def folder() -> Path:
-    """$RECIPES_CACHE, else keras-recipes in $XDG_CACHE_HOME or ~/.cache."""
+    """Return $RECIPES_CACHE, or else keras-recipes in $XDG_CACHE_HOME or ~/.cache."""
     given = os.environ.get("RECIPES_CACHE")
     return Path(given or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "keras-recipes").expanduser()
 
 
-def key(model: keras.Model, fingerprints: Sequence[str], *how) -> str:
-    """Of everything that features depend on: architecture and weights, the images' contents in their order, `how` they
-    are cut, and the libraries' versions."""
+def key(model: keras.Model, fingerprints: Sequence[str], *options: object) -> str:
+    """Return a digest of everything that features depend on.
+
+    Args:
+        model: The network, whose architecture and weights count.
+        fingerprints: Digests of the images' contents, in order.
+        *options: How the images are cropped.
+    """
     digest = hashlib.blake2b(digest_size=16)
     backend = keras.backend.backend()
-    parts = (_FORMAT, backend, keras.__version__, tf.__version__, keras.config.dtype_policy().name, *how, *fingerprints)
+    parts = (
+        _FORMAT,
+        backend,
+        keras.__version__,
+        tf.__version__,
+        keras.config.dtype_policy().name,
+        *options,
+        *fingerprints,
+    )
     digest.update(repr(parts).encode("utf-8", "surrogateescape"))
     for layer in model._flatten_layers():
         digest.update(repr((type(layer).__name__, _settings(layer))).encode())
@@ -35,31 +48,40 @@ def key(model: keras.Model, fingerprints: Sequence[str], *how) -> str:
     return digest.hexdigest()
 
 
-def _settings(layer) -> dict:
+def _settings(layer: keras.layers.Layer) -> dict[str, object]:
     return {k: v for k, v in vars(layer).items() if isinstance(v, str | int | float | tuple) and k[0] != "_"
             and k != "name"}  # fmt: skip
 
 
-def remembered(name: str, compute: Callable[[], list[np.ndarray]]) -> tuple[list[np.ndarray], str]:
-    """The arrays that were kept under `name`, or those that `compute` makes, and in words where they come from."""
+def cached(name: str, compute: Callable[[], list[np.ndarray]]) -> tuple[list[np.ndarray], str]:
+    """Return arrays from the cache, or compute and save them.
+
+    Args:
+        name: Name of the arrays in the cache, see `key`.
+        compute: Function that computes the arrays.
+
+    Returns:
+        The arrays, and a text that says where they come from or are saved.
+    """
     path = folder() / f"{name}.npz"
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            arrays = [kept[f"arr_{i}"] for i in range(len(kept.files))]
+        with np.load(path, allow_pickle=False) as saved:
+            arrays = [saved[f"arr_{i}"] for i in range(len(saved.files))]
         os.utime(path)
         return arrays, f"features from {path}"
     except (FileNotFoundError, NotADirectoryError):
-        said = ""
+        note = ""
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        said = f"; {path} was damaged ({error}) and is made anew"
+        note = f"; {path} was damaged ({error}) and is computed again"
     arrays = compute()
-    return arrays, _keep(path, arrays) + said
+    return arrays, _save(path, arrays) + note
 
 
-def _keep(path: Path, arrays) -> str:
+def _save(path: Path, arrays: Sequence[np.ndarray]) -> str:
+    """Save the arrays if there is room, and return a text that reports it."""
     size = sum(array.nbytes for array in arrays)
     if size > LIMIT // 2:
-        return f"features not kept: {size:,} bytes are more than {LIMIT // 2:,}"
+        return f"features not saved: {size:,} bytes are more than {LIMIT // 2:,}"
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,12 +91,12 @@ def _keep(path: Path, arrays) -> str:
             held -= others[0].stat().st_size
             others.pop(0).unlink()
         if shutil.disk_usage(path.parent).free < 2 * size:
-            return f"features not kept: {path.parent} has too little space"
+            return f"features not saved: {path.parent} has too little space"
         with open(temporary, "wb") as file:
             np.savez(file, *arrays)
         os.replace(temporary, path)
     except OSError as error:
         if temporary.is_file():
             temporary.unlink()
-        return f"features not kept: {error.strerror}: {path.parent} (RECIPES_CACHE names another folder)"
-    return f"features kept in {path}"
+        return f"features not saved: {error.strerror}: {path.parent} (set RECIPES_CACHE to another folder)"
+    return f"features saved in {path}"

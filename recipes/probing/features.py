@@ -1,8 +1,9 @@
-"""Features of the frozen backbone: one pass over the images, every stage pooled."""
+"""Features of the frozen backbone: one pass over the images, with every stage pooled."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,29 +21,38 @@ from recipes.probing import cache as feature_cache
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What the frozen network makes of the images at each stage, shallow to deep.
+    """Features of the images at each stage of the frozen network, shallow to deep.
 
-    stages:        float32 (views, n, channels) per stage: view 0 the images, view 1, if any, their mirror images.
-    image_seconds: seconds per image and view of the pass that made them.
-    origin:        where they come from or are kept, in words.
+    Attributes:
+        stages: float32 (views, n, channels) per stage. View 0 holds the images, view 1, if any, their mirror images.
+        image_seconds: Seconds per image and view of the pass that computed them.
+        origin: Text that says where they come from or are saved.
     """
 
     stages: list[np.ndarray]
     image_seconds: float
     origin: str
 
-    def __getitem__(self, rows) -> "Features":
-        """Of the images at `rows`."""
+    def __getitem__(self, rows: np.ndarray) -> "Features":
+        """Return the features of the images at `rows`."""
         return Features([stage[:, rows] for stage in self.stages], self.image_seconds, self.origin)
 
     def tapped(self, taps: Sequence[int]) -> np.ndarray:
-        """(views, n, channels) of the stages at these positions, concatenated."""
+        """Return the concatenated features (views, n, channels) of the stages at these positions."""
         chosen = [self.stages[i] for i in taps]
         return chosen[0] if len(chosen) == 1 else np.concatenate(chosen, -1)
 
 
 def stage_model(backbone: Backbone, size: int) -> tuple[keras.Model, list[str]]:
-    """0..255 RGB → the pooled features (batch, channels) of every stage, and the stages' names, shallow to deep."""
+    """Return a model of the pooled features of every stage, and the names of the stages, shallow to deep.
+
+    Args:
+        backbone: The network.
+        size: Side of the images, pixels.
+
+    Returns:
+        A model from images (batch, size, size, 3) of 0..255 to features (batch, channels) per stage, and the names.
+    """
     tensors = feature_tensors(backbone.network, size)
     names = [f"stage {i}" for i in range(1, len(tensors) + 1)]
     names[-1] += " (last)"
@@ -52,43 +62,54 @@ def stage_model(backbone: Backbone, size: int) -> tuple[keras.Model, list[str]]:
 
 
 class Extractor:
-    """The frozen network with an output at every stage, ready to look at images of one size."""
+    """The frozen network with an output at every stage, for images of one size.
 
-    def __init__(self, backbone: Backbone, size: int):
+    Args:
+        backbone: The network.
+        size: Side of the images, pixels.
+    """
+
+    def __init__(self, backbone: Backbone, size: int) -> None:
         self.model, self.names = stage_model(backbone, size)
         self.policy = augment.Policy.none(size)
-        self._steps = {}
+        self._steps: dict[bool, Callable[[Any], list[Any]]] = {}
 
-    def __call__(self, data: ImageData, fingerprints, *, mirrored: bool) -> Features:
-        """The features of `data` (and of its mirror images: the one augmentation that costs a frozen network nothing in
-        accuracy), kept on disk, whatever order the images come in."""
+    def __call__(self, data: ImageData, fingerprints: Sequence[str], *, mirrored: bool) -> Features:
+        """Return the features of images, from the cache on disk if possible, whatever the order of the images.
+
+        Args:
+            data: The images.
+            fingerprints: Digests of their contents.
+            mirrored: Add the mirror images as a second view: the one augmentation that costs a frozen network no
+                accuracy.
+        """
         order = np.argsort(np.asarray(fingerprints), kind="stable")
 
-        def compute():
+        def compute() -> list[np.ndarray]:
             began = time.monotonic()
             arrays = self._run(data.subset(order), mirrored)
             seconds = (time.monotonic() - began) / (len(data) * (1 + mirrored))
             return [*arrays, np.array(seconds)]
 
-        name = feature_cache.key(self.model, [fingerprints[i] for i in order], self.policy, mirrored)
-        (*arrays, seconds), origin = feature_cache.remembered(name, compute)
+        name = feature_cache.key(self.model, [fingerprints[int(i)] for i in order], self.policy, mirrored)
+        (*arrays, seconds), origin = feature_cache.cached(name, compute)
         back = np.argsort(order)
         return Features([array[:, back] for array in arrays], float(seconds), origin)
 
     def seconds_of(self, data: ImageData) -> float:
-        """Per image of a pass over some images of `data`, once the step is compiled."""
-        some, seen, began = data.subset(np.arange(min(len(data), 128))), 0, 0.0
+        """Return the seconds per image of a pass over some images of `data`, without the time to compile."""
+        sample, count, began = data.subset(np.arange(min(len(data), 128))), 0, 0.0
         step = self._step(False)
-        for images in images_alone(some, self.policy, 32).repeat().take(5):
+        for images in images_alone(sample, self.policy, 32).repeat().take(5):
             step(images)
-            seen = seen + len(images) if began else 0
+            count = count + len(images) if began else 0
             began = began or time.monotonic()
-        return (time.monotonic() - began) / seen
+        return (time.monotonic() - began) / count
 
-    def _step(self, mirrored: bool):
-        """Images (batch, size, size, 3) → per stage (views, batch, channels), traced once."""
+    def _step(self, mirrored: bool) -> Callable[[Any], list[Any]]:
+        """Return the traced function from images (batch, size, size, 3) to (views, batch, channels) per stage."""
 
-        def views(images):
+        def views(images: Any) -> list[Any]:  # Any: tensors of the backend
             both = ops.concatenate([images, ops.flip(images, 2)], 0) if mirrored else images
             outputs = self.model(both, training=False)
             outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
@@ -99,13 +120,12 @@ class Extractor:
         return self._steps[mirrored]
 
     def _run(self, data: ImageData, mirrored: bool) -> list[np.ndarray]:
-        arrays, at, n, step = None, 0, len(data), self._step(mirrored)
+        at, n, step = 0, len(data), self._step(mirrored)
+        arrays = [np.empty((1 + mirrored, n, output.shape[-1]), np.float32) for output in self.model.outputs]
         with Progress(transient=True, disable=n < 500) as progress:
             task = progress.add_task("features of the frozen network", total=n)
             for images in images_alone(data, self.policy, 32):
                 parts = [part[:, : n - at] for part in step(images)]
-                if arrays is None:
-                    arrays = [np.empty((1 + mirrored, n, part.shape[-1]), np.float32) for part in parts]
                 for array, part in zip(arrays, parts, strict=True):
                     array[:, at : at + part.shape[1]] = part
                 at += parts[0].shape[1]

@@ -1,4 +1,4 @@
-"""Labels that are probably wrong, by classifiers that had not seen the image."""
+"""Labels that are probably wrong, according to classifiers that were not trained on the image."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,20 @@ from recipes.data.images import ImageData, joined
 from recipes.probing.features import Features
 from recipes.probing.probe import Probe
 
-_SURE = 0.8
-_IMPROBABLE = 0.3  # of what the images with that label have on average
+_SURE = 0.8  # probability that always counts as confident
+_IMPROBABLE = 0.3  # × the mean probability of the images with that label
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """An image whose label is doubtful: what it is labelled, what it looks like, and the probability of that."""
+    """An image whose label is doubtful.
+
+    Attributes:
+        file: Name of the image.
+        label: Its class name.
+        suggested: The class that it looks like.
+        probability: Probability of the suggested class.
+    """
 
     file: str
     label: str
@@ -28,16 +35,20 @@ class Suspect:
 
 
 def find_suspects(probe: Probe, features: Features, train: ImageData, validation: ImageData) -> tuple[Suspect, ...]:
-    """Suspected label errors among the images, the most probable first.
+    """Return the suspected label errors among the images, the most probable first.
 
-    The probabilities are those of the probe's linear classifier, out of fold for training images; no classifier here
-    has seen the image that it judges.
+    The probabilities are those of the probe's linear classifier. They are out of fold for training images, so no
+    classifier was trained on the image that it classifies.
 
-    features: of the training and validation images, in that order.
+    Args:
+        probe: The probe of the training images.
+        features: Features of the training and validation images, in that order.
+        train: The training images.
+        validation: The validation images.
     """
     head = probe.head
-    later = head.classifier.logits(features.tapped(head.taps)[0, len(train) :])
-    probabilities = np.concatenate([head.out_of_fold, softmax(later.astype(np.float64), -1)])
+    logits = head.classifier.logits(features.tapped(head.taps)[0, len(train) :])
+    probabilities = np.concatenate([head.out_of_fold, softmax(logits.astype(np.float64), -1)])
     data = joined(train, validation)
     return tuple(
         Suspect(
@@ -48,12 +59,18 @@ def find_suspects(probe: Probe, features: Features, train: ImageData, validation
 
 
 def label_errors(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
-    """(position, suggested class) of suspected label errors, by confident learning (Northcutt et al. 2021).
+    """Return suspected label errors by confident learning (Northcutt et al. 2021).
 
-    An image counts as an example of class j when its probability of j reaches t_j, the mean probability of j among the
-    images that are labelled j, or 0.8 where that is less; of several such classes, the most probable. It is suspected
-    when that is not its label i, and its probability of i is below 0.3 t_i. Ordered by the probability of the label,
-    the least first.
+    An image counts as an example of class j if its probability of j reaches t_j, the mean probability of j among the
+    images with label j, or 0.8 if that is less. If several classes qualify, the most probable one counts. The image is
+    suspected if that class is not its label i, and its probability of i is below 0.3 t_i.
+
+    Args:
+        probabilities: (n, classes).
+        labels: Integer labels, (n,).
+
+    Returns:
+        (position, suggested class) of each suspect, in ascending order of the probability of the label.
     """
     labels = np.asarray(labels)
     classes = probabilities.shape[1]

@@ -1,6 +1,7 @@
-"""Multinomial logistic regression on features, its L2 penalty chosen by cross-validation."""
+"""Multinomial logistic regression on features, with the L2 penalty chosen by cross-validation."""
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -13,45 +14,68 @@ from optimizers import fit_linear_path
 from recipes.errors import DataError
 
 L2_PATH = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-_COARSE = 3e-4  # gradient at which a classifier is good enough to compare penalties by
-_CHUNK = 4096  # rows that are in float64 at once
-SMALL = 8_000_000  # numbers; below it BLAS threads cost more in waiting for each other than they save
-_AT_ONCE = 3  # penalties between two looks at whether the best is passed
+_COARSE = 3e-4  # gradient that is small enough to compare penalties
+_CHUNK = 4096  # rows that are converted to float64 at once
+SMALL = 8_000_000  # numbers below which BLAS threads cost more than they save
+_AT_ONCE = 3  # penalties that are fitted before the next check whether the best one is passed
 
 
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """A linear classifier: logits = features · kernel + bias; `l2` is the penalty it was fitted with."""
+    """A linear classifier: logits = features · kernel + bias.
+
+    Attributes:
+        kernel: (channels, classes).
+        bias: (classes,).
+        l2: The penalty of the fit.
+    """
 
     kernel: np.ndarray
     bias: np.ndarray
     l2: float
 
     def logits(self, features: np.ndarray) -> np.ndarray:
+        """Return the logits (…, classes) of features (…, channels)."""
         return features @ self.kernel + self.bias
 
 
 def channel_scale(features: np.ndarray) -> np.ndarray:
-    """By which each channel of (views, n, channels) is divided so that one path of penalties suits every network.
+    """Return the divisor of each channel that makes one path of penalties suit every network, (channels,).
 
-    √((v + v̄ / 10) / 1.1), with the channel's variance v and the mean v̄ of all channels': the weak channels of shallow
-    stages count, and those that are nearly constant are not blown up.
+    √((v + v̄ / 10) / 1.1), with the channel's variance v and the mean v̄ of all variances. The weak channels of shallow
+    stages count, and nearly constant channels are not amplified.
+
+    Args:
+        features: (views, n, channels).
     """
     rows = features.reshape(-1, features.shape[-1])
     mean = rows.mean(0, dtype=np.float64)
-    chunks = (rows[at : at + _CHUNK] for at in range(0, len(rows), _CHUNK))  # all at once they would fill the memory
-    variance = sum(np.square(chunk - mean).sum(0) for chunk in chunks) / len(rows)
+    squares = np.zeros_like(mean)
+    for at in range(0, len(rows), _CHUNK):  # in chunks to save memory
+        squares += np.square(rows[at : at + _CHUNK] - mean).sum(0)
+    variance = squares / len(rows)
     typical = variance.mean() or 1.0
     return np.sqrt((variance + 0.1 * typical) / 1.1).astype(np.float32)
 
 
 def fit_path(
-    features: np.ndarray, labels, classes: int, l2_path=L2_PATH, start: Linear | None = None, tolerance: float = 1e-5
-) -> list[Linear]:
-    """Logistic regressions from strong to weak L2 penalty, each started at the one before (the first at `start`).
+    features: np.ndarray, labels: np.ndarray, classes: int, l2_path: Sequence[float] = L2_PATH,
+    start: Linear | None = None, tolerance: float = 1e-5,
+) -> list[Linear]:  # fmt: skip
+    """Fit logistic regressions from strong to weak L2 penalty, each from the solution of the one before.
 
-    Minimises mean cross-entropy + l2/2 · Σ kernel² over the views of features (views, n, channels), each channel
-    divided by its `channel_scale`. The classifiers returned are for the features as they are.
+    Minimises mean cross-entropy + l2/2 · Σ kernel² over all views, with each channel divided by its `channel_scale`.
+
+    Args:
+        features: (views, n, channels).
+        labels: Integer labels, (n,).
+        classes: Number of classes.
+        l2_path: The penalties.
+        start: Classifier from which the first fit starts.
+        tolerance: Gradient at which a fit stops.
+
+    Returns:
+        One classifier per penalty, for features that are not scaled.
     """
     scale = channel_scale(features)
     rows = features.reshape(-1, features.shape[-1]) / scale
@@ -68,31 +92,43 @@ def fit_path(
     return path
 
 
-def held_out_logits(features: np.ndarray, asked: np.ndarray, labels, classes: int, folds) -> np.ndarray:
-    """Logits (penalties, views, n, classes) for `asked` (views, n, channels), each by a classifier that saw the other
-    folds.
+def held_out_logits(
+    features: np.ndarray, inputs: np.ndarray, labels: np.ndarray, classes: int, folds: np.ndarray
+) -> np.ndarray:
+    """Return logits of `inputs` by classifiers that were fitted to the other folds of `features`.
 
-    The path goes on from strong to weak penalties until the held-out likelihood of the first view has passed its best.
-    The folds of `SMALL` features are fitted side by side, a core each.
+    The penalties weaken until the held-out likelihood of the first view has passed its best. The folds of small
+    features are fitted in parallel, one core each.
+
+    Args:
+        features: Features to fit, (views, n, channels).
+        inputs: Features of the same images to classify, (views, n, channels).
+        labels: Integer labels, (n,).
+        classes: Number of classes.
+        folds: Fold of each image, (n,).
+
+    Returns:
+        Logits (penalties, views, n, classes).
     """
-    logits, losses, last, every = [], [], {}, np.unique(folds)
-    side_by_side = features.size < SMALL
+    logits, losses, every = [], [], np.unique(folds)
+    last: dict[int, Linear] = {}
+    parallel = features.size < SMALL
 
-    def fitted(fold, penalties) -> list[Linear]:
+    def fit_fold(fold: int, penalties: Sequence[float]) -> list[Linear]:
         inside = folds != fold
         return fit_path(features[:, inside], labels[inside], classes, penalties, last.get(fold), _COARSE)
 
     with (
-        threadpool_limits(1 if side_by_side else None, "blas"),
-        ThreadPoolExecutor(os.cpu_count() if side_by_side else 1) as pool,
+        threadpool_limits(1 if parallel else None, "blas"),
+        ThreadPoolExecutor(os.cpu_count() if parallel else 1) as pool,
     ):
         for begin in range(0, len(L2_PATH), _AT_ONCE):
             penalties = L2_PATH[begin : begin + _AT_ONCE]
-            block = np.zeros((len(penalties), len(asked), len(labels), classes), np.float32)
-            for fold, path in zip(every, pool.map(partial(fitted, penalties=penalties), every), strict=True):
+            block = np.zeros((len(penalties), len(inputs), len(labels), classes), np.float32)
+            for fold, path in zip(every, pool.map(partial(fit_fold, penalties=penalties), every), strict=True):
                 last[fold], outside = path[-1], folds == fold
                 for i, linear in enumerate(path):
-                    block[i][:, outside] = linear.logits(asked[:, outside])
+                    block[i][:, outside] = linear.logits(inputs[:, outside])
             logits += list(block)
             losses += [cross_entropy(one[0], labels).mean() for one in block]
             if np.argmin(losses) < len(losses) - 1:
@@ -100,25 +136,38 @@ def held_out_logits(features: np.ndarray, asked: np.ndarray, labels, classes: in
     return np.stack(logits)
 
 
-def cross_entropy(logits: np.ndarray, labels) -> np.ndarray:
-    """Per image −log softmax(logits)[label], nats."""
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return −log softmax(logits)[label] of each image, nats, (n,)."""
     return -log_softmax(np.asarray(logits, np.float64), 1)[np.arange(len(labels)), labels]
 
 
-def content_folds(labels, fingerprints, *, folds: int = 5, seed: int = 0) -> np.ndarray:
-    """Fold number of every image: stratified by class, copies of one picture in one fold.
+def content_folds(
+    labels: np.ndarray, fingerprints: Sequence[str] | np.ndarray, *, folds: int = 5, seed: int = 0
+) -> np.ndarray:
+    """Return the fold of every image, (n,), stratified by class, with copies of one picture in one fold.
 
-    Raises: DataError for a class with one distinct picture.
+    Args:
+        labels: Integer labels, (n,).
+        fingerprints: Names of the pictures, equal for copies, (n,).
+        folds: Number of folds, at most the distinct pictures of the smallest class.
+        seed: Seed of the shuffling.
+
+    Raises:
+        DataError: For a class with one distinct picture.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
     groups = np.unique(fingerprints, return_inverse=True)[1]
     distinct = {c: len(np.unique(groups[labels == c])) for c in np.unique(labels)}
-    smallest = min(distinct.values())
-    if smallest < 2:
-        raise DataError(f"class {min(distinct, key=distinct.get)} has one distinct training picture; two are needed")
+    rarest = min(distinct, key=distinct.__getitem__)
+    if distinct[rarest] < 2:
+        raise DataError(
+            f"class {rarest} has one distinct training picture; two are needed",
+            code="data.one_picture",
+            label=int(rarest),
+        )
     fold_of = np.zeros(len(labels), int)
-    splitter = StratifiedGroupKFold(max(2, min(folds, smallest)), shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(max(2, min(folds, distinct[rarest])), shuffle=True, random_state=seed)
     for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
         fold_of[held_out] = fold
     return fold_of

@@ -1,24 +1,29 @@
-"""LogME: how well a network's features suit a dataset, without fitting a classifier."""
+"""LogME: a score of how well a network's features suit a dataset, without fitting a classifier."""
 
 import numpy as np
 
-_CHUNK = 4096  # rows that are in float64 at once
+_CHUNK = 4096  # rows that are converted to float64 at once
 
 
-def logme(features: np.ndarray, labels, classes: int) -> float:
-    """Logarithm of maximum evidence of features (n, channels) for integer labels (n,), per image, mean over classes.
+def logme(features: np.ndarray, labels: np.ndarray, classes: int) -> float:
+    """Return the logarithm of maximum evidence of features for labels, per image, averaged over the classes.
 
     For each class, with targets y in {0, 1}: max over α, β of log p(y | F, α, β) / n, the evidence of Bayesian linear
-    regression y ~ N(F w, 1/β), w ~ N(0, 1/α). Higher is better; it ranks networks on one dataset and is no accuracy.
-    Cost: one eigendecomposition of min(n, channels)². Source: You et al., LogME, 2021.
+    regression y ~ N(F w, 1/β), w ~ N(0, 1/α). It ranks networks on one dataset: higher is better.
+    The cost is one eigendecomposition of size min(n, channels). Source: You et al., LogME, 2021.
+
+    Args:
+        features: (n, channels).
+        labels: Integer labels, (n,).
+        classes: Number of classes.
     """
     targets = np.eye(classes)[labels]
     n, channels = features.shape
     if n < channels:
         rows = np.asarray(features, np.float64)
         variances, axes = np.linalg.eigh(rows @ rows.T)
-        kept = variances > 1e-10 * variances[-1]
-        variances, along = variances[kept], axes[:, kept].T @ targets
+        nonzero = variances > 1e-10 * variances[-1]
+        variances, along = variances[nonzero], axes[:, nonzero].T @ targets
     else:
         products, with_targets = np.zeros((channels, channels)), np.zeros((channels, classes))
         for at in range(0, n, _CHUNK):
@@ -26,18 +31,18 @@ def logme(features: np.ndarray, labels, classes: int) -> float:
             products += rows.T @ rows
             with_targets += rows.T @ targets[at : at + _CHUNK]
         variances, axes = np.linalg.eigh(products)
-        kept = variances > 1e-10 * variances[-1]
-        variances = variances[kept]
-        along = (axes[:, kept].T @ with_targets) / np.sqrt(variances)[:, None]
+        nonzero = variances > 1e-10 * variances[-1]
+        variances = variances[nonzero]
+        along = (axes[:, nonzero].T @ with_targets) / np.sqrt(variances)[:, None]
     square = (targets**2).sum(0)
     evidence = [_evidence(variances, along[:, c] ** 2, square[c], n, channels) for c in range(classes)]
     return float(np.mean(evidence))
 
 
-def _evidence(variances, along, square: float, n: int, channels: int) -> float:
-    """Evidence per image of one class at the fixed point of MacKay's updates of α and β."""
-    beyond = max(square - along.sum(), 0.0)  # what no linear function of the features explains
-    alpha = beta = 1.0
+def _evidence(variances: np.ndarray, along: np.ndarray, square: float, n: int, channels: int) -> float:
+    """Return the evidence per image of one class at the fixed point of MacKay's updates of α and β."""
+    beyond = max(square - along.sum(), 0.0)  # not explained by any linear function of the features
+    alpha, beta, residual, weights = 1.0, 1.0, 0.0, 0.0
     for _ in range(100):
         ratio = alpha / beta
         effective = (variances / (variances + ratio)).sum()

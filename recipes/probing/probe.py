@@ -1,8 +1,10 @@
-"""What the frozen backbone already knows: a linear classifier on every stage's features, chosen by cross-validation."""
+"""The probe: a cross-validated linear classifier on the features of every stage of the frozen backbone."""
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -32,25 +34,28 @@ from recipes.probing.logme import logme
 
 logger = logging.getLogger(__name__)
 
-MIRRORED_BELOW = 10_000  # images; from there on mirror images double the cost and add nothing
-_MIRROR_SAMPLE = 2_000
+MIRRORED_BELOW = 10_000  # images above which mirror images double the cost and add nothing
+_MIRROR_SAMPLE = 2_000  # images for the mirror test of a larger dataset
 
 
 @dataclass(frozen=True, eq=False)
 class StageResult:
-    """A linear classifier on one stage (or on all of them, concatenated), judged by cross-validation.
+    """A cross-validated linear classifier on one stage, or on all of them concatenated.
 
-    name, features: of the stage, and how many channels it has.
-    accuracy:       cross-validated, with its 95 % interval.
-    nll:            cross-validated negative log-likelihood, mean in nats.
-    seconds:        that the fits took.
-    logme:          the cheap ranking, see `recipes.probing.logme`.
-    taps:           positions of the stages that it reads.
-    classifier:     fitted on all training images.
-    out_of_fold:    (n, classes) probabilities by classifiers that had not seen the image.
-    losses:         (n,) negative log-likelihood of each image, out of fold.
-    mirror_gain:    mean and standard error, in nats, of what averaging over the image and its mirror image takes off,
-                    against one of them chosen at random.
+    Attributes:
+        name: Name of the stage.
+        features: Number of channels.
+        accuracy: Cross-validated accuracy.
+        interval: 95 % interval of the accuracy.
+        seconds: Seconds of the fits.
+        nll: Cross-validated negative log-likelihood, mean, nats.
+        logme: A cheap score for ranking, see `recipes.probing.logme`.
+        taps: Positions of the stages that it reads.
+        classifier: Fitted to all training images.
+        out_of_fold: Probabilities by classifiers that were not fitted to the image, (n, classes).
+        losses: Negative log-likelihood of each image, out of fold, (n,).
+        mirror_gain: Mean and standard error of the loss that averaging over the image and its mirror image saves,
+            compared with one of them chosen at random, nats.
     """
 
     name: str
@@ -69,7 +74,13 @@ class StageResult:
 
 @dataclass(frozen=True)
 class MirrorTest:
-    """Cross-validated accuracy on images and on their mirror images, of a classifier that has seen no mirror image."""
+    """Cross-validated accuracy of a classifier that was fitted without mirror images.
+
+    Attributes:
+        straight: Accuracy on images.
+        mirrored: Accuracy on their mirror images.
+        alike: Whether mirror images keep their class.
+    """
 
     straight: float
     mirrored: float
@@ -78,15 +89,14 @@ class MirrorTest:
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """One `StageResult` per stage, shallow to deep, then one of all stages concatenated.
+    """The linear classifiers on all stages of a frozen network.
 
-    best:    the highest accuracy.
-    last:    the network's own end.
-    head:    where to classify from: the lowest cross-validated likelihood loss, unless the network's own end is as good
-             to within the noise (one standard error of the paired difference).
-    mirrors: whether a mirror image has the class of its original; measured, see `mirror_test`.
-    image_seconds: per image and pass of the network, when the features were made.
-    origin:  where the features are kept.
+    Attributes:
+        stages: One `StageResult` per stage, shallow to deep, then one of all stages concatenated.
+        seconds: Seconds of the probe.
+        mirrors: Whether mirror images keep their class, see `mirror_test`.
+        image_seconds: Seconds per image of a pass of the network, when the features were computed.
+        origin: Text that says where the features are saved.
     """
 
     stages: tuple[StageResult, ...]
@@ -97,19 +107,27 @@ class Probe:
 
     @property
     def best(self) -> StageResult:
+        """The stage of the highest accuracy."""
         return max(self.stages, key=lambda stage: (stage.accuracy, -stage.nll))
 
     @property
     def last(self) -> StageResult:
+        """The last stage of the network."""
         return [stage for stage in self.stages if len(stage.taps) == 1][-1]
 
     @property
     def head(self) -> StageResult:
+        """The stage to classify from.
+
+        It has the lowest cross-validated loss, unless the last stage is as good within one standard error of the paired
+        difference.
+        """
         best, last = min(self.stages, key=lambda stage: stage.nll), self.last
         gain = last.losses - best.losses
         return best if gain.mean() > gain.std() / np.sqrt(len(gain)) else last
 
     def table(self) -> Table:
+        """Return the stages as a table."""
         table = Table("stage", "features", "accuracy", "95 % interval", "LogME", "seconds",
                       title="linear classifier on the frozen network, cross-validated")  # fmt: skip
         for stage in self.stages:
@@ -127,42 +145,59 @@ class Probe:
 
 
 @safe_output()
-def probe(dataset, *, backbone="auto", seed: int = 0) -> Probe:
-    """How well a linear classifier on each stage of the frozen backbone separates the classes of `dataset`.
+def probe(dataset: Any, *, backbone: Any = "auto", seed: int = 0) -> Probe:  # Any: all forms that `finetune` takes
+    """Measure how well linear classifiers on the stages of the frozen backbone separate the classes of a dataset.
 
-    One pass of the network over the training images (and their mirror images), kept on disk so that a second call is
-    free; then per stage and for all stages concatenated a multinomial logistic regression whose L2 penalty and accuracy
-    come from stratified cross-validation within the training images. Prints the table that it returns.
+    One pass of the network over the training images and their mirror images gives the features, which are saved on disk
+    so that a second call is free. For each stage and for all stages concatenated, a multinomial logistic regression is
+    fitted. Its L2 penalty and accuracy come from stratified cross-validation within the training images.
 
-    Raises: DataError, BackboneError.
+    Args:
+        dataset: Labelled images in any form that `finetune` takes.
+        backbone: The network, in any form that `finetune` takes.
+        seed: Seed of the folds.
+
+    Returns:
+        The probe, whose table is printed, too.
+
+    Raises:
+        DataError: If the dataset cannot be used.
+        BackboneError: If the backbone cannot be loaded.
     """
     splits = load(dataset)
     for note in splits.notes:
         logger.info(note)
     splits, facts = usable(splits, audit(splits))
     network = resolve(backbone)
-    look = Extractor(network, natural_size(network, splits.train))
-    told = probe_backbone(look, splits.train, facts, seed)
-    logger.info(told)
-    return told
+    extractor = Extractor(network, natural_size(network, splits.train))
+    result = probe_backbone(extractor, splits.train, facts, seed)
+    logger.info(result)
+    return result
 
 
 def probe_backbone(
-    look: Extractor, data: ImageData, facts: Audit, seed: int = 0, features: Features | None = None
+    extractor: Extractor, data: ImageData, facts: Audit, seed: int = 0, features: Features | None = None
 ) -> Probe:
-    """`probe` of training images by a network at one size; `features`, where they have been extracted already.
+    """Probe training images by a network at one size.
 
-    No picture, nor a nearly equal one, is held out from a classifier that has seen it.
+    Copies and near-copies of a picture are in one fold, so that no classifier is tested on a picture of its fit.
+
+    Args:
+        extractor: The network.
+        data: The training images.
+        facts: Their audit.
+        seed: Seed of the folds.
+        features: Their features, if these have been extracted already.
     """
     began, fingerprints = time.monotonic(), facts.fingerprints["train"]
     if features is None:
-        features = look(data, fingerprints, mirrored=len(data) < MIRRORED_BELOW)
+        features = extractor(data, fingerprints, mirrored=len(data) < MIRRORED_BELOW)
     folds = content_folds(data.labels, facts.pictures(data), folds=_folds(len(data)), seed=seed)
     classes = len(data.class_names)
     numbers = sum(stage.size for stage in features.stages)
     with threadpool_limits(1 if numbers < SMALL else None, "blas"):
-        mirrors = _mirrors(look, data, fingerprints, features, folds, seed)
-        names, taps = look.names, [(i,) for i in range(len(look.names))]
+        mirrors = _mirrors(extractor, data, fingerprints, features, folds, seed)
+        names, taps = extractor.names, [(i,) for i in range(len(extractor.names))]
         if len(names) > 1:
             names, taps = [*names, "all stages"], [*taps, tuple(range(len(taps)))]
         results = [
@@ -173,27 +208,35 @@ def probe_backbone(
 
 
 def _folds(images: int) -> int:
-    """Every image is held out once; with many images fewer folds tell as much."""
+    """Return the number of folds: many images need fewer for the same precision."""
     return 5 if images < 2_000 else 3 if images < 10_000 else 2
 
 
-def _mirrors(look: Extractor, data, fingerprints, features: Features, folds, seed) -> MirrorTest:
-    """`mirror_test` of the network's end, on a sample of the images where they have no mirrored view yet."""
+def _mirrors(
+    extractor: Extractor, data: ImageData, fingerprints: Sequence[str], features: Features, folds: np.ndarray, seed: int
+) -> MirrorTest:
+    """Return the `mirror_test` of the last stage, on a sample of the images if they have no mirrored view yet."""
     last, labels = features.stages[-1], data.labels
     if len(last) == 1:
         rows = np.sort(np.random.default_rng(seed).permutation(len(data))[:_MIRROR_SAMPLE])
-        prints = [fingerprints[i] for i in rows]
-        last = look(data.subset(rows), prints, mirrored=True).stages[-1]
+        prints = [fingerprints[int(i)] for i in rows]
+        last = extractor(data.subset(rows), prints, mirrored=True).stages[-1]
         labels, folds = labels[rows], folds[rows]
     return mirror_test(last, labels, len(data.class_names), folds)
 
 
-def mirror_test(features: np.ndarray, labels, classes: int, folds) -> MirrorTest:
-    """Whether mirror images keep their class: a photo of an ant does, a handwritten 2 does not.
+def mirror_test(features: np.ndarray, labels: np.ndarray, classes: int, folds: np.ndarray) -> MirrorTest:
+    """Test whether mirror images keep their class: a photo of an ant does, a handwritten 2 does not.
 
-    A linear classifier that was fitted on images alone is asked about held-out images and their mirror images
-    (features (2, n, channels)). Unlike, if it is right on significantly more images than mirror images: McNemar's
-    test, (b − c) / √(b + c) > 2.58, where b images are right only straight and c only mirrored (p = 0.005).
+    A linear classifier that was fitted without mirror images classifies held-out images and their mirror images. Mirror
+    images lose their class if it is right on significantly fewer of them: McNemar's test, (b − c) / √(b + c) > 2.58,
+    where b images are right only straight and c only mirrored (p = 0.005).
+
+    Args:
+        features: Features of the images and of their mirror images, (2, n, channels).
+        labels: Integer labels, (n,).
+        classes: Number of classes.
+        folds: Fold of each image, (n,).
     """
     logits = held_out_logits(features[:1], features, labels, classes, folds)
     best = int(np.argmin([cross_entropy(one[0], labels).mean() for one in logits]))
@@ -203,7 +246,10 @@ def mirror_test(features: np.ndarray, labels, classes: int, folds) -> MirrorTest
     return MirrorTest(float(right[0].mean()), float(right[1].mean()), bool(alike))
 
 
-def _stage(name: str, features: np.ndarray, taps, labels, classes: int, folds, mirrored: bool) -> StageResult:
+def _stage(
+    name: str, features: np.ndarray, taps: tuple[int, ...], labels: np.ndarray, classes: int, folds: np.ndarray,
+    mirrored: bool,
+) -> StageResult:  # fmt: skip
     began = time.monotonic()
     features = features if mirrored else features[:1]
     logits = held_out_logits(features, features, labels, classes, folds)
@@ -215,7 +261,16 @@ def _stage(name: str, features: np.ndarray, taps, labels, classes: int, folds, m
     averaged = -np.log(np.maximum(probabilities.mean(0)[np.arange(len(labels)), labels], 1e-300))
     gain = np.mean([cross_entropy(view, labels) for view in logits[best]], 0) - averaged
     return StageResult(
-        name, features.shape[-1], right / len(labels), wilson_interval(right, len(labels)), time.monotonic() - began,
-        float(losses[best].mean()), logme(features[0] / channel_scale(features), labels, classes), tuple(taps),
-        classifier, probabilities[0], losses[best], (float(gain.mean()), float(gain.std() / np.sqrt(len(gain)))),
-    )  # fmt: skip
+        name=name,
+        features=features.shape[-1],
+        accuracy=right / len(labels),
+        interval=wilson_interval(right, len(labels)),
+        seconds=time.monotonic() - began,
+        nll=float(losses[best].mean()),
+        logme=logme(features[0] / channel_scale(features), labels, classes),
+        taps=taps,
+        classifier=classifier,
+        out_of_fold=probabilities[0],
+        losses=losses[best],
+        mirror_gain=(float(gain.mean()), float(gain.std() / np.sqrt(len(gain)))),
+    )

@@ -19,12 +19,14 @@ from recipes.data.images import ImageData, Splits
 from recipes.data.sources import load as load_data
 from recipes.data.sources import unlabelled
 from recipes.errors import DataError, RecipeError
-from recipes.evaluation.calibrate import Calibration, crop_gains
+from recipes.evaluation.calibrate import Calibration, cheapest_gain, crop_gains
 from recipes.evaluation.ledger import Gain, table
 from recipes.evaluation.metrics import Evaluation, score
+from recipes.evaluation.noise import noisy
 from recipes.evaluation.predictions import Judged
 from recipes.evaluation.selection import Selection
-from recipes.evaluation.test_time import averaged, check_looks, noisy, ways
+from recipes.evaluation.test_time import averaged, check_crops, make_crops
+from recipes.planning.evidence import mirrors_keep_class
 from recipes.planning.recipe import CROPS, Recipe
 from recipes.probing.label_errors import Suspect
 from recipes.probing.probe import Probe
@@ -110,13 +112,13 @@ class Record:
         data = data if isinstance(data, ImageData) else unlabelled(data)
         if not len(data):
             return np.zeros((0, len(self.class_names)), np.float32)
-        check_looks(scales, mode, average)
+        check_crops(scales, mode, average)
         crops, scales = self.crop_set(crops, scales)
         with _naming_bad_images(data):
             if crops == 1 and scales is None and mode != "dense":
                 images = images_alone(data, self.recipe.evaluation_policy, self.recipe.batch_size)
                 return self.model.predict(images, verbose=0)[: len(data)]
-            looks = ways(self.model, self.recipe, crops, scales, mode, average)
+            looks = make_crops(self.model, self.recipe, crops, scales, mode, average)
             return averaged(self.model, data, looks, self.recipe.batch_size)
 
     def crop_set(self, crops, scales) -> tuple[int, tuple[int, ...] | None]:
@@ -136,7 +138,7 @@ class Record:
                  array (n, height, width, 3). An image is a path, encoded bytes, an open binary file, a Pillow image, or
                  an array (height, width, 3) of 0..255 RGB.
         crops:   1, 5, 10 or "auto", see `evaluate`.
-        samples: 0, or average over so many draws of the training's noise, see `test_time.noisy`: predictions then carry
+        samples: 0, or average over so many draws of the training's noise, see `noise.noisy`: predictions then carry
                  their `spread` and `mutual_information`.
         abstain: no class name where the probability is below this number in [0, 1].
 
@@ -209,12 +211,12 @@ class Record:
         class, 5 and 25 crops; where the model averages over them by itself, 10 and 50."""
         data = self.evaluable(dataset)
         single = self.probabilities(data)
-        alike = not self.probe or self.probe.mirrors.alike
-        rows = crop_gains(self.model, data, self.recipe, single, alike)
-        chosen = next(((crops, scales) for crops, scales, row in rows if row.kept), (1, None))
-        self.recipe = replace(self.recipe, crops=chosen[0], scales=chosen[1])
+        alike = mirrors_keep_class(self.probe)
+        measured = crop_gains(self.model, data, self.recipe, single, alike)
+        crops, scales = cheapest_gain(measured)
+        self.recipe = replace(self.recipe, crops=crops, scales=scales)
         others = [gain for gain in self.ledger if "crops" not in gain.trick]
-        self.ledger = (*others, *(row for *_, row in rows))
+        self.ledger = (*others, *(each.row for each in measured))
 
     @safe_output()
     def evaluable(self, dataset) -> ImageData:

@@ -12,7 +12,7 @@ from recipes.auditing.audit import Audit
 from recipes.core.budget import Budget
 from recipes.core.output import safe_output
 from recipes.errors import RecipeError
-from recipes.evaluation.calibrate import crop_gains, crop_sets, tempered
+from recipes.evaluation.calibrate import cheapest_gain, crop_gains, crop_sets, tempered
 from recipes.evaluation.ledger import TELLING, Gain, compared, table
 from recipes.planning.plan import options
 from recipes.planning.recipe import Recipe
@@ -223,8 +223,8 @@ class _Study:
             return
         single = self.base.finished.probabilities
         measured = crop_gains(self.base.model, self.validation, self.base.recipe, single, alike)
-        self.rows += [row for *_, row in measured]
-        crops, scales = next(((crops, scales) for crops, scales, row in measured if row.kept), (1, None))
+        self.rows += [each.row for each in measured]
+        crops, scales = cheapest_gain(measured)
         self.recipe = replace(self.recipe, crops=crops, scales=scales)
 
     def _result(self, trained: Trained) -> Result:

@@ -69,8 +69,8 @@ class Fitted:
     @property
     def best(self) -> Score:
         """The finetuned candidate: the best epoch, or an interpolation where that was better."""
-        kept = self.candidates.kept(self.start if self.rival else None)
-        return self.candidates.taken() if kept is self.start else kept
+        kept = self.candidates.select(self.start if self.rival else None)
+        return self.candidates.best() if kept is self.start else kept
 
     @property
     def better(self) -> bool:
@@ -133,7 +133,7 @@ def fit(
     and cosine, the recipe's augmentation and Polyak average. The weights of the latest epoch whose validation loss is
     within the noise of the lowest stay in the model; with a warm start those between them and the initial ones, where
     these are better beyond the noise, or the initial ones, unless training was `Fitted.better`. See
-    `choice.Candidates`.
+    `selection.Candidates`.
 
     start: how what training has to beat classifies the validation images; None: the model as it is.
     With snapshots: the ends of the last cycles, kept apart.
@@ -181,7 +181,7 @@ class _BestEpoch:
         model.set_weights(_between(self.initial, keep.best_weights, share))
         larger = _at_larger_sizes(model, recipe, watch, self.stop, watch.score)
         candidates = Candidates(tuple(watch.scores), tuple(between.values()), tuple(larger.values()))
-        kept = candidates.kept(start if recipe.warm_start else None)
+        kept = candidates.select(start if recipe.warm_start else None)
         share = 0.0 if kept is start else next((s for s, score in between.items() if score is kept), share)
         model.set_weights(_between(self.initial, keep.best_weights, share))
         test_size = next((s for s, score in larger.items() if score is kept), recipe.test_size or recipe.size)
@@ -213,7 +213,7 @@ class _Snapshots:
 
         larger = _at_larger_sizes(model, recipe, watch, self.stop, score, models=len(snapshots))
         candidates = Candidates(scores, larger=tuple(larger.values()))
-        kept = candidates.kept(start if recipe.warm_start else None)
+        kept = candidates.select(start if recipe.warm_start else None)
         if kept is start:
             model.set_weights(self.initial)  # the linear classifier's network is the one that was trained
             snapshots = ()

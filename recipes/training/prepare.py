@@ -22,7 +22,7 @@ from recipes.networks.backbones import Backbone, resolve
 from recipes.planning.lecture_table import table
 from recipes.planning.plan import in_time, options
 from recipes.planning.recipe import Recipe
-from recipes.planning.request import Request, asked_size, asked_taps, check_fits, needs_probe
+from recipes.planning.request import Request, check_fits, needs_probe, requested_size, requested_taps
 from recipes.planning.summary import Summary
 from recipes.probing.features import Extractor, Features
 from recipes.probing.probe import MIRRORED_BELOW, Probe, probe_backbone
@@ -76,7 +76,7 @@ def prepare(
         split_here = splits.validation is None
         if split_here:
             splits, facts = _split(splits, facts, 0.2 if validation is None else validation, seed)
-    size = asked_size(recipe) or natural_size(network, splits.train)
+    size = requested_size(recipe) or natural_size(network, splits.train)
     check_fits(network, recipe, size)
     measured, features, pace = None, None, 0.0
     if needs_probe(recipe, network):
@@ -92,7 +92,7 @@ def prepare(
     marked = table(summary, measured) if measured else ""
     if marked:
         logger.info(marked)
-    start = Start(network, splits, measured, features, pace, taps_given=asked_taps(recipe) is not None)
+    start = Start(network, splits, measured, features, pace, taps_given=requested_taps(recipe) is not None)
     chosen, *rivals = options(recipe, summary, measured)
     if rivals:
         with clock("comparison"):

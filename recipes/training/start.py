@@ -8,6 +8,7 @@ from recipes.core.budget import Budget
 from recipes.data.images import Splits, joined
 from recipes.networks.backbones import Backbone
 from recipes.networks.classifier import copied
+from recipes.planning.evidence import mirrors_gain, mirrors_keep_class
 from recipes.planning.recipe import Recipe
 from recipes.probing.features import Features
 from recipes.probing.logistic import Linear, fit_path
@@ -56,14 +57,13 @@ class Start:
 
     @property
     def mirrors_alike(self) -> bool:
-        """Whether mirror images keep their class, as far as anybody measured it."""
-        return not self.measured or self.measured.mirrors.alike
+        """Whether mirror images keep their class; True if it was not measured."""
+        return mirrors_keep_class(self.measured)
 
     @property
     def mirrors_gain(self) -> bool:
         """Whether averaging over mirror images gains likelihood beyond its noise, by the linear classifier."""
-        gain, error = self.measured.head.mirror_gain if self.measured else (0.0, 0.0)
-        return self.measured is not None and self.measured.mirrors.alike and gain > 2 * error
+        return mirrors_gain(self.measured)
 
     def crops_to_measure(self, recipe: Recipe, budget: Budget) -> int:
         """What was asked for, or the lecture's ten; without mirror images where these lose their class; none where no

@@ -53,7 +53,7 @@ def train(
     measure_crops: see whether ten gain on the validation images.
     kept:          where the trainings "first" and "again" have got to.
     """
-    if recipe.mirror and start.measured and not start.measured.mirrors.alike:
+    if recipe.mirror and not start.mirrors_alike:
         recipe = recipe.because("mirror images are averaged, as asked for, though they lose their class here")
     if recipe.epochs:
         return _by_gradient(start, recipe, seed, budget, callbacks, measure_crops, kept)
@@ -90,7 +90,7 @@ def _by_gradient(
 ) -> Trained:
     quiet = start.network if recipe.warm_start else start.network.with_network(fresh(start.network.network))
     noisy, recipe = _with_stochastic_depth(quiet, recipe)
-    if recipe.mirror is None and start.measured and not start.measured.mirrors.alike:
+    if recipe.mirror is None and not start.mirrors_alike:
         recipe = replace(recipe, mirror=False)
     options = dict(taps=recipe.taps, dropout=recipe.dropout, seed=seed)
     model, splits, rival = logits_model(noisy, start.classes, recipe.size, **options), start.splits, None

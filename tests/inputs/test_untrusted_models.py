@@ -191,12 +191,12 @@ def test_weights_that_are_refused(tmp_path, name):
 
 
 ARCHIVES = {
-    "no archive": (lambda path: path.write_bytes(b"not a zip"), "damaged or no archive"),
-    "empty": (lambda path: path.write_bytes(b""), "damaged or no archive"),
+    "no archive": (lambda path: path.write_bytes(b"not a zip"), "damaged or not an archive"),
+    "empty": (lambda path: path.write_bytes(b""), "damaged or not an archive"),
     "no weights": (lambda path: zipfile.ZipFile(path, "w").writestr("config.json", "{}"), "holds|damaged"),
-    "assets": (lambda path: archive(path, network(DENSE), extra={"assets/x.txt": "x"}), "in other folders"),
-    "path out of it": (lambda path: archive(path, network(DENSE), extra={"../evil.txt": "x"}), "other folders"),
-    "absolute path": (lambda path: archive(path, network(DENSE), extra={"/tmp/evil": "x"}), "other folders"),
+    "assets": (lambda path: archive(path, network(DENSE), extra={"assets/x.txt": "x"}), "members in folders"),
+    "path out of it": (lambda path: archive(path, network(DENSE), extra={"../evil.txt": "x"}), "members in folders"),
+    "absolute path": (lambda path: archive(path, network(DENSE), extra={"/tmp/evil": "x"}), "members in folders"),
     "another member": (lambda path: archive(path, network(DENSE), extra={"evil.py": "x"}), "and nothing else"),
     "decompression bomb": (
         lambda path: archive(path, b" " * 10**8, compression=zipfile.ZIP_DEFLATED), "unpacks from .* bytes"),
@@ -218,7 +218,7 @@ def test_archive_that_is_refused(tmp_path, name):
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_two_members_of_one_name(tmp_path):
     archive(tmp_path / "odd.keras", network(DENSE), extra={"config.json": "{}"})
-    with pytest.raises(UnsafeFileError, match="members of one name"):
+    with pytest.raises(UnsafeFileError, match="members of the same name"):
         load_model(tmp_path / "odd.keras")
 
 

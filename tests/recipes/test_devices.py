@@ -1,5 +1,6 @@
 """The precision, the default network and the free memory follow the device that Keras's backend trains on."""
 
+import logging
 import os
 from types import SimpleNamespace
 
@@ -106,7 +107,7 @@ def test_the_default_network_follows_the_backends_device(machine, backend):
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 @pytest.mark.parametrize(("initialised", "forced"), [(False, False), (True, False), (True, True)])
-def test_tensorflow_leaves_the_gpus_to_another_backend(machine, monkeypatch, capsys, backend, initialised, forced):
+def test_tensorflow_leaves_the_gpus_to_another_backend(machine, monkeypatch, caplog, backend, initialised, forced):
     machine(backend, (9, 0))
     hidden = []
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: ["GPU:0"])
@@ -115,9 +116,10 @@ def test_tensorflow_leaves_the_gpus_to_another_backend(machine, monkeypatch, cap
     monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
     if forced:
         monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    devices.prepare_devices()
+    with caplog.at_level(logging.INFO, "recipes"):
+        devices.prepare_devices()
     assert hidden == ([] if initialised else [([], "GPU")])
-    assert ("TF_FORCE_GPU_ALLOW_GROWTH=true" in capsys.readouterr().out) == (initialised and not forced)
+    assert ("TF_FORCE_GPU_ALLOW_GROWTH=true" in caplog.text) == (initialised and not forced)
 
 
 @pytest.mark.parametrize("initialised", [False, True])

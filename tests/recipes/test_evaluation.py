@@ -2,16 +2,24 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binom, binomtest
+from scipy.stats import binom, norm
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, log_loss
 
+from recipes.errors import DataError
 from recipes.evaluation.metrics import score, temperature, wilson_interval
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 5), (3, 7), (90, 100), (100, 100)])
-def test_wilson_interval_agrees_with_scipy(right, n):
-    theirs = binomtest(right, n).proportion_ci(method="wilson")
-    np.testing.assert_allclose(wilson_interval(right, n), (theirs.low, theirs.high), atol=1e-12)
+def test_wilson_interval_agrees_with_its_equation(right, n):
+    """(p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n)"""
+    z, p = norm.ppf(0.975), right / n
+    centre, spread = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    expected = (centre - spread) / (1 + z**2 / n), (centre + spread) / (1 + z**2 / n)
+    np.testing.assert_allclose(wilson_interval(right, n), expected, atol=1e-12)
+
+
+def test_wilson_interval_without_images():
+    assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
 def test_score_agrees_with_scikit_learn():
@@ -60,5 +68,6 @@ def test_temperature_of_images_that_are_all_right_claims_no_more_than_their_numb
 
 
 def test_nothing_to_evaluate():
-    with pytest.raises(ValueError, match="no images"):
+    with pytest.raises(DataError) as caught:
         score(np.zeros((0, 2)), np.zeros(0, int))
+    assert caught.value.code == "evaluation.no_images"

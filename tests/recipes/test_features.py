@@ -44,7 +44,7 @@ def test_one_array_a_stage_and_a_view(look, data):
 
 def test_a_second_look_is_free_in_any_order(look, data, cache, monkeypatch):
     first = look(data, prints(data), mirrored=False)
-    assert "kept in" in first.origin and first.image_seconds > 0
+    assert "saved in" in first.origin and first.image_seconds > 0
     monkeypatch.setattr(Extractor, "_run", lambda *_: pytest.fail("the network was run again"))
     order = np.random.default_rng(0).permutation(len(data))
     again = look(data.subset(order), [prints(data)[i] for i in order], mirrored=False)
@@ -75,16 +75,16 @@ def test_a_damaged_cache_is_made_anew_and_said_so(look, data, cache):
 def test_a_cache_that_cannot_be_written_is_said(look, data, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("RECIPES_CACHE", str(tmp_path / "file"))
-    assert "not kept" in look(data, prints(data), mirrored=False).origin
+    assert "not saved" in look(data, prints(data), mirrored=False).origin
 
 
 def test_what_was_used_longest_ago_gives_way(cache, monkeypatch):
     one = np.zeros(1000, np.float32)
     monkeypatch.setattr(feature_cache, "LIMIT", 10_000)
     for i in range(4):
-        feature_cache.remembered(f"{i}", lambda: [one])
+        feature_cache.cached(f"{i}", lambda: [one])
     assert sorted(file.stem for file in cache.glob("*.npz")) == ["2", "3"]
-    assert "not kept" in feature_cache.remembered("big", lambda: [np.zeros(2000, np.float32)])[1]
+    assert "not saved" in feature_cache.cached("big", lambda: [np.zeros(2000, np.float32)])[1]
 
 
 @pytest.mark.parametrize(("n", "channels"), [(60, 8), (30, 50)])

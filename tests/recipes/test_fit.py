@@ -75,16 +75,16 @@ def scored(losses, right=None):
 def test_what_a_training_leaves_is_chosen_step_by_step():
     noise = np.random.default_rng(0).normal(0, 0.1, 100)
     start, early, late = scored(1 + noise), scored(0.9 + noise), scored(0.8 + noise)
-    assert Candidates((early, late)).taken() is late
+    assert Candidates((early, late)).best() is late
     slightly, clearly = scored(0.799 + noise[::-1]), scored(0.7 + noise)
-    assert Candidates((early, late), (slightly,)).taken() is late  # lower, but not beyond the noise
-    assert Candidates((early, late), (slightly, clearly)).taken() is clearly
+    assert Candidates((early, late), (slightly,)).best() is late  # lower, but not beyond the noise
+    assert Candidates((early, late), (slightly, clearly)).best() is clearly
     as_good, worse = scored(0.801 + noise[::-1]), scored(0.9 + noise)
-    assert Candidates((late,), (), (as_good, worse)).taken() is as_good  # the largest within the noise of the lowest
-    assert Candidates((late,)).kept(start) is late
+    assert Candidates((late,), (), (as_good, worse)).best() is as_good  # the largest within the noise of the lowest
+    assert Candidates((late,)).select(start) is late
     ruined, between = scored(1.1 + noise), scored(0.95 + noise)
-    assert Candidates((ruined,)).kept(start) is start
-    assert Candidates((ruined,), (between,)).kept(start) is between
+    assert Candidates((ruined,)).select(start) is start
+    assert Candidates((ruined,), (between,)).select(start) is between
 
 
 def test_the_nested_estimate_does_not_flatter_a_choice_among_many():

@@ -1,4 +1,4 @@
-"""What a recipe cannot have is refused at once; what only the network can tell, before anything long begins."""
+"""Invalid values of a recipe are rejected at once; values that the network does not support, before the probe."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ import recipes
 from augment import Policy
 from recipes import BackboneError, RecipeError, adjusted
 from recipes.networks.backbones import resolve
-from recipes.planning.request import asked_size, check_fits
+from recipes.planning.request import check_fits, requested_size
 from recipes.probing.features import Extractor
 
 
@@ -35,47 +35,52 @@ from recipes.probing.features import Extractor
     ],
 )
 def test_values_that_no_recipe_can_have(changes, message):
-    with pytest.raises(RecipeError, match=message):
+    (field, value), *_ = changes.items()
+    with pytest.raises(RecipeError, match=message) as caught:
         adjusted("all", **changes)
+    assert (caught.value.field, caught.value.value) == (field, value)
     if set(changes) & {"snapshots", "size"}:
         return
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(RecipeError, match=message) as caught:
         replace(recipes.finetune_all(32), **changes)
+    assert (caught.value.code, caught.value.field) == ("recipe.value", field)
 
 
 def test_names_that_no_recipe_has():
-    with pytest.raises(RecipeError, match="zzz"):
-        replace(recipes.finetune_all(32), name="zzz")
-    with pytest.raises(RecipeError, match="'best'; expected one of"):
-        adjusted("best", epochs=1)
-    with pytest.raises(RecipeError, match="nothing would be learned"):
-        adjusted("scratch", epochs=0)
-    with pytest.raises(RecipeError, match="learning_rate"):
-        adjusted("all", learningrate=1)
+    for code, make in (
+        ("recipe.value", lambda: replace(recipes.finetune_all(32), name="zzz")),
+        ("recipe.unknown", lambda: adjusted("best", epochs=1)),
+        ("recipe.value", lambda: adjusted("scratch", epochs=0)),
+        ("recipe.field", lambda: adjusted("all", learningrate=1)),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            make()
+        assert caught.value.code == code
 
 
 def test_numbers_of_numpy_and_the_size_of_a_policy_are_understood():
-    assert asked_size(adjusted("all", policy=Policy.light(48))) == 48
+    assert requested_size(adjusted("all", policy=Policy.light(48))) == 48
     given = dict(epochs=np.int64(3), learning_rate=np.float32(0.5), taps=[np.int64(1)], balanced=np.bool_(True))
     assert replace(recipes.finetune_all(32), **given).taps == (1,)
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "message"),
+    ("changes", "error", "code"),
     [
-        (dict(taps=(0, 99)), RecipeError, "stages 0 to 2"),
-        (dict(test_size=3), BackboneError, "test_size is 3"),
-        (dict(size=48), BackboneError, "size is 48"),
-        (dict(scales=(5,)), RecipeError, "at least the images' side, 32"),
+        (dict(taps=(0, 99)), RecipeError, "request.taps"),
+        (dict(test_size=3), BackboneError, "backbone.fixed_size"),
+        (dict(size=48), BackboneError, "backbone.fixed_size"),
+        (dict(scales=(5,)), RecipeError, "request.scales"),
     ],
 )
-def test_what_the_network_does_not_have(changes, error, message):
-    with pytest.raises(error, match=message):
+def test_values_that_the_network_does_not_support(changes, error, code):
+    with pytest.raises(error) as caught:
         check_fits(resolve("glyphs"), adjusted("all", **changes), changes.get("size", 32))
+    assert (caught.value.code, caught.value.field) == (code, next(iter(changes)))
 
 
-def test_the_network_is_asked_before_it_looks_at_an_image(monkeypatch):
-    """The audit, which tells the size that is asked for, has looked at all by then."""
+def test_the_network_is_checked_before_the_probe(monkeypatch):
+    """The audit, which finds the size of the images, has read all of them by then."""
     monkeypatch.setattr(Extractor, "__call__", lambda *_, **__: pytest.fail("the network was shown images"))
     with pytest.raises(RecipeError, match="stages 0 to 2"):
         recipes.finetune(backbone="glyphs", recipe=adjusted("all", taps=(99,)))

@@ -14,7 +14,8 @@ from layers import StochasticDepth
 from recipes import DataError, RecipeError
 from recipes.data.sources import load
 from recipes.evaluation.calibrate import crop_sets
-from recipes.evaluation.test_time import Crops, averaged, noisy, ways
+from recipes.evaluation.noise import noisy
+from recipes.evaluation.test_time import Crops, averaged, make_crops
 from recipes.networks.backbones import resolve
 from recipes.networks.fully_convolutional import dense_model
 
@@ -119,24 +120,25 @@ def test_images_of_many_shapes_keep_their_order(result, tmp_path):
 def test_auto_takes_the_cheaper_of_dense_and_crops(result):
     size = result.recipe.evaluation_policy.size
     scales = recipes.lecture_scales(size)
-    looks = ways(result.model, result.recipe, 10, scales)
+    looks = make_crops(result.model, result.recipe, 10, scales)
     assert (
         looks.dense == tuple(4 * round(s / 4) for s in scales[:2]) and looks.grid.scales == scales[2:] and looks.mirror
     )
-    assert ways(result.model, result.recipe, 1, scales).dense == ()
+    assert make_crops(result.model, result.recipe, 1, scales).dense == ()
     fixed = keras.Model(*(lambda x: (x, result.model(x)))(keras.Input((size, size, 3))))
-    assert ways(fixed, result.recipe, 10).dense == ()
-    with pytest.raises(RecipeError, match="mode='dense' shows the network whole images"):
-        ways(fixed, result.recipe, 10, mode="dense")
+    assert make_crops(fixed, result.recipe, 10).dense == ()
+    with pytest.raises(RecipeError) as caught:
+        make_crops(fixed, result.recipe, 10, mode="dense")
+    assert caught.value.code == "crops.dense"
 
 
 def test_a_model_that_mirrors_by_itself_is_not_shown_mirror_images(result, photos):
     data = load(photos).train
     mirroring = replace(result.recipe, mirror=True)
-    assert len(ways(result.model, mirroring, 10, mode="crops").grid) == 5
-    ten = averaged(result.model, data, ways(result.model, result.recipe, 10, mode="crops"))
+    assert len(make_crops(result.model, mirroring, 10, mode="crops").grid) == 5
+    ten = averaged(result.model, data, make_crops(result.model, result.recipe, 10, mode="crops"))
     twice = recipes.networks.classifier.with_probabilities(with_logits(result.model), mirror=True)
-    np.testing.assert_allclose(averaged(twice, data, ways(twice, mirroring, 10, mode="crops")), ten, atol=1e-4)
+    np.testing.assert_allclose(averaged(twice, data, make_crops(twice, mirroring, 10, mode="crops")), ten, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_no_crop_set_is_measured_twice(result, mirror, alike, looks):
     """Nor mirror images where they lose their class, or the model averages over them by itself."""
     recipe = replace(result.recipe, mirror=mirror)
     sets = crop_sets(recipe, alike)
-    assert [len(ways(result.model, recipe, *each, mode="crops").grid) for each in sets] == looks
+    assert [len(make_crops(result.model, recipe, *each, mode="crops").grid) for each in sets] == looks
 
 
 def with_logits(model):
@@ -164,7 +166,7 @@ def test_cost_counts_pixels(result):
 def test_the_crops_that_gain_are_chosen(photos, tmp_path):
     found = recipes.finetune(photos, backbone=small_network(), recipe=PROBE)
     found.choose_crops(photos)
-    assert all("24 images could not tell" in row.note for row in found.ledger if "crops" in row.trick)
+    assert all("24 images are too few" in row.note for row in found.ledger if "crops" in row.trick)
     assert found.recipe.crops == 1
     found.choose_crops(folder(tmp_path, per_class=17))
     tricks = [row for row in found.ledger if "crops" in row.trick]

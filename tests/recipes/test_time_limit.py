@@ -79,4 +79,4 @@ def test_crops_and_mirror_images_that_were_asked_for_stay():
     assert result.recipe.mirror and "though they lose their class" in str(result.recipe)
     assert (result.recipe.crops, result.recipe.scales) == (5, (40,))
     (row,) = (row for row in result.ledger if row.trick == "5 crops")
-    assert row.kept and row.note.startswith("asked for")
+    assert row.kept and row.note.startswith("requested")
