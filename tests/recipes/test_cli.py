@@ -13,7 +13,7 @@ import typer
 from makers import folder, small_network
 
 import recipes.cli
-from recipes.cli.options import listed
+from recipes.cli.options import read_csv
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,7 +65,7 @@ def test_predict_writes_a_csv_with_the_damaged_file_named(place, told):
 
 
 def test_evaluate_export_report_audit_probe(place, told):
-    assert "images were trained on or chosen by here" in (printed := told("evaluate", "run", "photos"))
+    assert "images were used for training or model selection" in (printed := told("evaluate", "run", "photos"))
     assert "95 % interval" in printed
     assert "next:   recipes serve" in told("export", "run", "serving/1")
     assert (place / "serving" / "1" / "saved_model.pb").is_file()
@@ -139,7 +139,7 @@ def test_a_csv_may_lead_elsewhere_wherever_images_are_asked_for(place, told, cap
         told("preview", "lists/all.csv", "--size", "16")
     assert "preview.png" in told("preview", "lists/all.csv", "--size", "16", "--within", ".")
     capsys.readouterr()
-    assert [listed(given, place) for given in ("photos", 0.2, None)] == ["photos", 0.2, None]
+    assert [read_csv(given, place) for given in ("photos", 0.2, None)] == ["photos", 0.2, None]
     assert capsys.readouterr().err == "--within only applies to CSV files; ignored for photos.\n"
 
 
@@ -151,7 +151,7 @@ def test_columns_are_chosen_on_the_command_line(place, told):
     (place / "chosen" / "list.csv").write_text("photo,class,kind,patient\n" + "".join(rows))
     chosen = [f"--column={each}" for each in ("label=kind", "folder=photos", "ignore=patient")]
     assert "label: 'kind' (chosen)" in told("audit", "chosen/list.csv", *chosen)
-    assert listed("chosen/list.csv", None, ["label=kind", "folder=photos"]).train.class_names == (
+    assert read_csv("chosen/list.csv", None, ["label=kind", "folder=photos"]).train.class_names == (
         "blue",
         "green",
         "red",
@@ -159,10 +159,11 @@ def test_columns_are_chosen_on_the_command_line(place, told):
     cyrillic = "".join(f"{photo.name},\u043a\u043e\u0442\n" for photo in (place / "photos" / "red").glob("*.jpg"))
     (place / "chosen" / "cyrillic.csv").write_text(cyrillic, "cp1251")
     named = ["encoding=cp1251", "folder=photos/red"]
-    assert listed("chosen/cyrillic.csv", None, named).train.class_names == ("\u043a\u043e\u0442",)
-    for wrong, message in ((["kind"], "expected image=NAME"), (["label=a", "label=b"], "given twice")):
-        with pytest.raises(recipes.DataError, match=message):
-            listed("chosen/list.csv", None, wrong)
+    assert read_csv("chosen/cyrillic.csv", None, named).train.class_names == ("\u043a\u043e\u0442",)
+    for wrong, code in ((["kind"], "cli.column"), (["label=a", "label=b"], "cli.column_twice")):
+        with pytest.raises(recipes.DataError) as error:
+            read_csv("chosen/list.csv", None, wrong)
+        assert (error.value.code, error.value.value) == (code, wrong[-1])
 
 
 def test_warnings_of_this_library_show_no_line_of_code(capsys):
