@@ -174,7 +174,7 @@ def test_snapshots_are_averaged(photos):
 
 @pytest.mark.parametrize("snapshots", [0, 2])
 def test_a_training_that_is_undone_leaves_the_network_as_it_was(photos, held_out, monkeypatch, snapshots):
-    """What is told of the linear classifier is true of the model that is handed out."""
+    """The reported accuracy of the linear classifier is that of the returned model."""
     monkeypatch.setattr("recipes.evaluation.selection.better", lambda start, other: False)
     options = dict(size=32, test_size=32, epochs=4, learning_rate=0.05, refit=False, calibrate=False, mirror=False)
     recipe = recipes.adjusted("all", **options)

@@ -104,9 +104,9 @@ def test_every_section_is_there_and_linked_at_the_top(result, page):
     page = Page(page)
     assert list(page.sections) == SECTIONS
     assert [a["href"] for a in page.all("a")] == [f"#{name}" for name in SECTIONS]
-    told = result.validation
-    for words in (f"{100 * told.accuracy:.1f}", "95 % interval", "recipes.finetune(", "tensorflow", "label_smoothing",
-                  "this dataset", "broken.jpg", f"{told.n} validation images"):  # fmt: skip
+    evaluation = result.validation
+    for words in (f"{100 * evaluation.accuracy:.1f}", "95 % interval", "recipes.finetune(", "tensorflow",
+                  "label_smoothing", "this dataset", "broken.jpg", f"{evaluation.n} validation images"):  # fmt: skip
         assert words in page.text, words
     assert len([a for a in page.all("img") if a["src"].startswith("data:image/jpeg;base64,")]) > 10
 
@@ -235,26 +235,26 @@ def test_results_without_predictions_history_or_probe_have_no_empty_section(resu
 
 
 def test_the_command_of_a_run_is_as_it_was_typed():
-    asked = dict(dataset="my photos", backbone="auto", recipe="auto", validation=None, time_limit="5m", seed=3)
-    assert commands(asked) == ["recipes finetune 'my photos' --time-limit 5m --seed 3"]
-    shorter = asked | {"recipe": repr(recipes.adjusted("few", epochs=2))}
+    typed = dict(dataset="my photos", backbone="auto", recipe="auto", validation=None, time_limit="5m", seed=3)
+    assert commands(typed) == ["recipes finetune 'my photos' --time-limit 5m --seed 3"]
+    shorter = typed | {"recipe": repr(recipes.adjusted("few", epochs=2))}
     assert commands(shorter) == ["recipes finetune 'my photos' --recipe few --time-limit 5m --seed 3 --epochs 2"]
-    smaller = asked | {"recipe": repr(recipes.adjusted("few", size=64)), "time_limit": None}
+    smaller = typed | {"recipe": repr(recipes.adjusted("few", size=64)), "time_limit": None}
     assert commands(smaller) == ["recipes.finetune('my photos', recipe=recipes.adjusted('few', size=64), seed=3)"]
-    whole = commands(asked | {"recipe": repr(recipes.finetune_few(size=32)), "time_limit": None})[0]
+    whole = commands(typed | {"recipe": repr(recipes.finetune_few(size=32)), "time_limit": None})[0]
     given = eval(whole[whole.index("recipe=") + 7 : whole.rindex(", seed")], {"recipes": recipes, "augment": augment})
     assert given == recipes.finetune_few(size=32)
     memory = dict(dataset="tuple 0123456789ab", recipe="auto", seed=0)
     assert commands(memory) == ["recipes.finetune(<tuple 0123456789ab>, seed=0)"]
-    asked_pretrain = dict(dataset="my photos", backbone="Functional 0123456789ab", recipe=None, seed=0)
+    pretrain = dict(dataset="my photos", backbone="Functional 0123456789ab", recipe=None, seed=0)
     for changes, command in (
         ({"size": 32, "epochs": 3}, "recipes pretrain 'my photos' --seed 0 --size 32 --epochs 3"),
         ({"size": 32, "dropout": 0.5}, "recipes.pretrain('my photos', recipe=recipes.adjusted('scratch', size=32, "
          "dropout=0.5), seed=0)"),
     ):  # fmt: skip
-        asked_pretrain["recipe"] = repr(recipes.adjusted("scratch", **changes))
-        assert commands(asked_pretrain, "convnet") == [command]
-    assert commands({"soup": [asked, asked]})[1:] == [*commands(asked), "recipes.soup([…])  # of these 2 runs"]
+        pretrain["recipe"] = repr(recipes.adjusted("scratch", **changes))
+        assert commands(pretrain, "convnet") == [command]
+    assert commands({"soup": [typed, typed]})[1:] == [*commands(typed), "recipes.soup([…])  # of these 2 runs"]
 
 
 @pytest.fixture(scope="module")
@@ -279,10 +279,10 @@ def written(page, tmp_path_factory):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_in_a_browser(browser, written, tmp_path, width, height, scheme):
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-    problems, asked = [], []
+    problems, requested = [], []
     page.on("console", lambda message: problems.append(message.text))
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: requested.append(request.url))
     page.goto(written.as_uri())
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
@@ -290,7 +290,7 @@ def test_in_a_browser(browser, written, tmp_path, width, height, scheme):
     assert heights and min(heights) >= 11  # readable
     assert page.evaluate(CONTRAST) >= 4.5
     page.screenshot(path=tmp_path / f"{width}_{scheme}.png", full_page=True)
-    assert problems == [] and all(url == written.as_uri() or url.startswith("data:") for url in asked)
+    assert problems == [] and all(url == written.as_uri() or url.startswith("data:") for url in requested)
     page.close()
 
 
@@ -325,8 +325,8 @@ def test_tables_are_sorted_by_mouse_and_by_keyboard(browser, written):
     assert names == sorted(names)
     gains = page.locator("#ledger table")
     gains.locator("thead th", has_text="gain").get_by_role("button").click()
-    told = gains.locator("tbody td:nth-child(3)").all_inner_texts()
-    assert told == sorted(told, key=lambda text: (text == "", float(text or 0)))  # what has no value comes last
+    shown = gains.locator("tbody td:nth-child(3)").all_inner_texts()
+    assert shown == sorted(shown, key=lambda text: (text == "", float(text or 0)))  # what has no value comes last
     page.close()
 
 
@@ -381,7 +381,7 @@ def test_the_page_of_a_search(browser, tmp_path):
 def losses(points) -> Search:
     """A search whose trials have these (x, y, loss)."""
     done = tuple(Trial(i, {"x": x, "y": y}, 0.5, loss, "complete") for i, (x, y, loss) in enumerate(points))
-    return replace(trials(1), trials=done, coarse=0)
+    return replace(trials(5), trials=done, coarse=0)
 
 
 def test_a_contour_needs_an_area_and_different_losses():
