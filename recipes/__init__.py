@@ -1,6 +1,6 @@
 """Finetune an ImageNet-pretrained network on your own photos.
 
-`recipes.finetune("photos/")` returns a `Result`: a measured plan, a trained classifier, its accuracy with interval.
+`recipes.finetune("photos/")` returns a `Result`: a measured plan, a trained classifier, and its accuracy with interval.
 """
 
 import importlib.util
@@ -9,17 +9,21 @@ from pathlib import Path
 
 
 def _check_siblings() -> None:
-    """`layers`, `optimizers` and `augment` are common names: make sure that those found are ours."""
-    here = Path(__file__).resolve().parent.parent
+    """Check that the packages `layers`, `optimizers` and `augment`, which are common names, are those of this project.
+
+    Raises:
+        ImportError: If another package or nothing has such a name.
+    """
+    root = Path(__file__).resolve().parent.parent
     for name in ("layers", "optimizers", "augment"):
         loaded = sys.modules.get(name)
         spec = None if loaded else importlib.util.find_spec(name)
         file = getattr(loaded, "__file__", None) or (spec and spec.origin)
-        if file is None or Path(file).resolve() != here / name / "__init__.py":
+        if file is None or Path(file).resolve() != root / name / "__init__.py":
             raise ImportError(
-                f"recipes needs its own package {name!r} from {here / name}, but Python finds "
-                f"{file or 'a folder without __init__.py, or nothing'}, which shadows it: rename or move that, "
-                "or start Python in another folder (sys.path is searched in order)",
+                f"recipes needs its own package {name!r} from {root / name}, but Python finds "
+                f"{file or 'a folder without __init__.py, or nothing'}, which shadows it. Rename or move that, "
+                "or start Python in another folder (sys.path is searched in order).",
                 name=name,
             )
 

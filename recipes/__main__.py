@@ -1,4 +1,4 @@
-"""`python -m recipes` is the command `recipes`."""
+"""Run the command line as `python -m recipes`."""
 
 from recipes.cli import main
 

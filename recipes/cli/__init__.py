@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 import warnings
+from types import FrameType
+from typing import TextIO
 
 import typer
 from rich.console import Console
@@ -24,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_COMMANDS = (  # as --help lists them
+_COMMANDS = (  # in the order of --help
     cli_train.finetune,
     cli_train.pretrain,
     cli_data.audit,
@@ -48,20 +50,26 @@ for _command in _COMMANDS:
     app.command(_command.__name__.replace("_", "-"))(_command)
 
 
-def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    """Print a warning of `recipes` as one sentence; others as Python does, with the line of code they come from."""
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None,
+    line: str | None = None,
+) -> None:  # fmt: skip
+    """Print a warning of `recipes` as one sentence, and others as Python does, with their line of code."""
     if issubclass(category, UserWarning) and f"{os.sep}recipes{os.sep}" in filename:
         print(f"warning: {printable(str(message))}", file=file or sys.stderr)
     else:
         print(warnings.formatwarning(message, category, filename, lineno, line), end="", file=file or sys.stderr)
 
 
-def _terminated(number, frame):
+def _terminate(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
 def main() -> None:
-    """Run the command line: exit code 0 done, 2 wrong use or wrong data, 130 or 143 stopped by a signal."""
+    """Run the command line.
+
+    The exit code is 0 for success, 2 for wrong use or wrong data, and 130 or 143 after a signal.
+    """
     try:
         _run()
     finally:
@@ -70,15 +78,16 @@ def main() -> None:
 
 @safe_output()
 def _run() -> None:
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, _terminate)
     warnings.showwarning = _show_warning
-    # Each network of a search or an ensemble is traced for itself, which TensorFlow takes for a mistake.
+    # TensorFlow warns of retracing because a search or an ensemble has several networks.
     logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())
     try:
         app()
     except recipes.PeerLost as error:
-        print(f"{error}. This one does so by itself", file=sys.stderr)
-        sys.stdout.flush(), sys.stderr.flush()
+        print(f"{error}. Restarting this worker automatically.", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     except (recipes.RecipesError, augment.PolicyError) as error:
         console = Console(stderr=True, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The commands that look at images, and bring them to where they are trained on."""
+"""The commands that inspect images, and prepare them for training."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ from recipes.cli.options import (
     SeedOption,
     WithinOption,
     check_picture,
-    listed,
+    read_csv,
 )
 from recipes.data.images import ImageData
 from recipes.data.sources import load
@@ -29,15 +29,15 @@ POLICIES = {"none": Policy.none, "light": Policy.light, "resnet": Policy.resnet,
 
 def audit(
     dataset: DatasetArgument,
-    strict: Annotated[bool, typer.Option("--strict", help="Findings are an error: exit code 2.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat findings as an error: exit code 2.")] = False,
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Write every finding to this file, one row per file.")
     ] = None,
     within: WithinOption = None,
     column: ColumnOption = None,
-):
-    """Look at every image once: what is damaged, what is odd, what occurs twice, and what becomes of it."""
-    found = recipes.audit(listed(dataset, within, column))
+) -> None:
+    """Check every image once: report damaged and unusual images, duplicates, and how each is handled."""
+    found = recipes.audit(read_csv(dataset, within, column))
     if csv is not None:
         found.to_csv(csv)
     if strict:
@@ -53,12 +53,14 @@ def preview(
     seed: SeedOption = 0,
     within: WithinOption = None,
     column: ColumnOption = None,
-):
-    """Draw some images and what an augmentation policy makes of them."""
+) -> None:
+    """Draw some images and their augmentations by a policy."""
     if policy not in POLICIES:
-        raise recipes.RecipeError(f"policy is {policy!r}; expected one of {list(POLICIES)}")
+        raise recipes.RecipeError(
+            f"policy is {policy!r}; expected one of {list(POLICIES)}", code="cli.policy", field="policy", value=policy
+        )
     check_picture(output)
-    splits = load(listed(dataset, within, column))
+    splits = load(read_csv(dataset, within, column))
     for note in splits.notes:
         print(note)
     spread = _decodable(splits.train, 4)
@@ -90,25 +92,25 @@ def _decodable(data: ImageData, most: int) -> ImageData:
 
 def pack(
     dataset: DatasetArgument,
-    out: Annotated[Path, typer.Argument(help="Folder for the pack: a dataset like the one that it is made of.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the pack, which is a dataset like the original.")],
     shards: Annotated[
-        int | None, typer.Option(help="Files for the training images; default: of 256 MiB each.", min=1)
+        int | None, typer.Option(help="Number of files for the training images; default: files of 256 MiB.", min=1)
     ] = None,
     within: WithinOption = None,
     column: ColumnOption = None,
-):
-    """Write a dataset into few large files with checksums. Stopped? Run it again."""
-    print(f"{recipes.pack(listed(dataset, within, column), out, shards=shards)}")
+) -> None:
+    """Write a dataset into a few large files with checksums. Run it again to resume it."""
+    print(f"{recipes.pack(read_csv(dataset, within, column), out, shards=shards)}")
     print(f"pack:   {out}\nnext:   recipes finetune {out}")
 
 
 def input_worker(
     host: Annotated[
-        str | None, typer.Option(help="By which trainings reach this machine.", show_default="its own name")
+        str | None, typer.Option(help="Host name at which trainings reach this machine.", show_default="its own name")
     ] = None,
-    port: Annotated[int, typer.Option(help="This one and the next; 0: two free ones.", min=0, max=65534)] = PORT,
-):
-    """Read and augment images for trainings elsewhere (finetune --input-workers), in a network that you trust."""
+    port: Annotated[int, typer.Option(help="Port, with the next one; 0: two free ports.", min=0, max=65534)] = PORT,
+) -> None:
+    """Read and augment images for trainings on other machines (finetune --input-workers) in a trusted network."""
     from recipes.training.input.server import serve
 
     serve(host, port)

@@ -1,20 +1,23 @@
-"""Arguments and options that several commands take."""
+"""Arguments and options that several commands share."""
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 import recipes
 from recipes.core.files import check_writable
+from recipes.data.images import Splits
 from recipes.data.tables.reader import TABLE_SUFFIXES
+
+Dataset = TypeVar("Dataset")
 
 DatasetArgument = Annotated[
     str,
     typer.Argument(
         help="A folder of class folders (or of train/, val/, test/ above them), a CSV of path,label, tfds:NAME, "
-        "what `recipes pack` wrote, or digits (embedded).",
+        "a pack that `recipes pack` wrote, or digits (embedded).",
     ),
 ]
 RunArgument = Annotated[Path, typer.Argument(help="The folder that `recipes finetune --output` wrote.")]
@@ -27,55 +30,77 @@ BackboneOption = Annotated[
 ]
 WithinOption = Annotated[
     Path | None,
-    typer.Option(help="Of a CSV: the folder that its paths may not leave; default: the one it lies in."),
+    typer.Option(help="For a CSV: the folder that its paths must not leave; default: the folder of the CSV."),
 ]
 ColumnOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="How to read a CSV where it does not say so itself: image=NAME, label=NAME, split=NAME, ignore=NAME, "
-        "folder=PATH, where its paths start, or encoding=NAME of its text. May be given several times.",
+        help="How to read a CSV whose header is not clear: image=NAME, label=NAME, split=NAME, ignore=NAME, "
+        "folder=PATH (the folder of relative paths), or encoding=NAME of its text. May be given several times.",
     ),
 ]
 CropsOption = Annotated[
-    str, typer.Option(help="Predictions averaged over: 1 (centre), 5 (and corners), 10 (and mirror images), or auto.")
+    str,
+    typer.Option(help="Number of crops to average: 1 (centre), 5 (and corners), 10 (and mirror images), or auto."),
 ]
 PICTURES = ".png, .jpg, .svg or .pdf"
 PictureOption = Annotated[Path, typer.Option(help=f"The picture to write: {PICTURES}.")]
-SeedOption = Annotated[int, typer.Option(help="Of all that is drawn: with one seed two CPU runs give the same.")]
+SeedOption = Annotated[int, typer.Option(help="Random seed; on a CPU, one seed gives the same result each time.")]
 
 
-def listed(dataset, within: Path | None, column: list[str] | None = None):
-    """Return a CSV as `recipes.from_csv` reads it with these options, anything else as it is."""
-    given = [name for name, value in (("--within", within), ("--column", column)) if value]
-    if not given or not isinstance(dataset, str | os.PathLike):
+def read_csv(dataset: Dataset, within: Path | None, column: list[str] | None = None) -> Dataset | Splits:
+    """Return a CSV as `recipes.from_csv` reads it with these options, and any other dataset unchanged."""
+    options = [name for name, value in (("--within", within), ("--column", column)) if value]
+    if not options or not isinstance(dataset, str | os.PathLike):
         return dataset
     if not str(dataset).lower().endswith(TABLE_SUFFIXES):
-        typer.echo(f"{' and '.join(given)} only applies to CSV files; ignored for {dataset}.", err=True)
+        typer.echo(f"{' and '.join(options)} only applies to CSV files; ignored for {dataset}.", err=True)
         return dataset
-    return recipes.from_csv(dataset, within=within, **_columns(column or []))
+    ignored, chosen = _columns(column or [])
+    return recipes.from_csv(dataset, within=within, ignore=ignored, **chosen)
 
 
-def _columns(given: list[str]) -> dict:
-    options = {"ignore": []}
-    for each in given:
-        role, _, name = each.partition("=")
+def _columns(values: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the columns to ignore and the other keywords of `recipes.from_csv`, from the values of --column.
+
+    Raises:
+        DataError: For a value of another form, or a role that is given twice.
+    """
+    ignored: list[str] = []
+    chosen: dict[str, str] = {}
+    for value in values:
+        role, _, name = value.partition("=")
         if role not in ("image", "label", "split", "ignore", "folder", "encoding") or not name:
             raise recipes.DataError(
-                f"--column is {each!r}; expected image=NAME, label=NAME, split=NAME, ignore=NAME, folder=PATH or "
-                "encoding=NAME"
-            )
-        if role != "ignore" and role in options:
-            raise recipes.DataError(f"--column {role}=… is given twice; a table has one of it")
-        options[role] = [*options["ignore"], name] if role == "ignore" else name
-    return options
+                f"--column is {value!r}; expected image=NAME, label=NAME, split=NAME, ignore=NAME, folder=PATH or "
+                "encoding=NAME",
+                code="cli.column", field="--column", value=value,
+            )  # fmt: skip
+        if role == "ignore":
+            ignored.append(name)
+        elif role in chosen:
+            raise recipes.DataError(
+                f"--column {role}=… is given twice; expected it at most once", code="cli.column_twice",
+                field="--column", value=value,
+            )  # fmt: skip
+        else:
+            chosen[role] = name
+    return ignored, chosen
 
 
-def crops_asked(crops: str) -> int | str:
+def parse_crops(crops: str) -> int | str:
     return int(crops) if crops.isdecimal() else crops
 
 
 def check_picture(path: Path) -> None:
-    """Before anything long begins."""
+    """Check that a picture can be written to `path`, before anything long begins.
+
+    Raises:
+        RecipeError: For a suffix that is not a picture's.
+        OutputError: If the folder cannot be written.
+    """
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".svg", ".pdf"):
-        raise recipes.RecipeError(f"output is {str(path)!r}; expected a picture: {PICTURES}")
+        raise recipes.RecipeError(
+            f"output is {str(path)!r}; expected a picture: {PICTURES}", code="cli.picture", field="output", path=path
+        )
     check_writable(path.absolute().parent)

@@ -1,5 +1,6 @@
-"""The commands that train a network, or find out how to."""
+"""The commands that train networks, and those that compare ways to train."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -7,10 +8,10 @@ from typing import Annotated
 import typer
 
 import recipes
-from recipes.cli.options import BackboneOption, ColumnOption, DatasetArgument, SeedOption, WithinOption, listed
+from recipes.cli.options import BackboneOption, ColumnOption, DatasetArgument, SeedOption, WithinOption, read_csv
 from recipes.core.files import check_writable
 from recipes.distributed.peers import leads
-from recipes.planning.recipe import NAMES
+from recipes.planning.recipe import NAMES, Adjusted, Recipe
 from recipes.runs.recipe_file import load_recipe
 from recipes.runs.resume import saved_in_the_end
 
@@ -30,26 +31,27 @@ def finetune(
         str | None,
         typer.Option(help="A fraction of the training images, or a dataset; default: its own split, else a fifth."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Instead of what the recipe says.", min=0)] = None,
-    time_limit: Annotated[str | None, typer.Option(help="Stop in time with the best weights: 90s, 10m, 1h30m.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs; default: that of the recipe.", min=0)] = None,
+    time_limit: Annotated[str | None, typer.Option(help="Return the best weights in this time: 90s, 1h30m.")] = None,
     seed: SeedOption = 0,
     within: WithinOption = None,
     column: ColumnOption = None,
-    snapshots: Annotated[int, typer.Option(help="Cycles of the learning rate whose ends are averaged.", min=0)] = 0,
-    strict: Annotated[bool, typer.Option("--strict", help="What the audit finds is an error: exit code 2.")] = False,
+    snapshots: Annotated[int, typer.Option(help="Learning-rate cycles whose models are averaged.", min=0)] = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat audit findings as an error: exit code 2.")] = False,
     devices: Annotated[
-        str | None, typer.Option(help="That train together: how many, or GPU:0,GPU:1; default: all GPUs.")
+        str | None, typer.Option(help="Devices that train together: a number, or GPU:0,GPU:1; default: all GPUs.")
     ] = None,
     input_workers: Annotated[
-        str | None, typer.Option(help="host:port,host:port of `recipes input-worker`: they augment the images.")
+        str | None,
+        typer.Option(help="host:port,host:port of `recipes input-worker`, which augment the images."),
     ] = None,
-):
-    """Train the best classifier for labelled images, and say why it is made as it is. Stopped? Run it again."""
+) -> None:
+    """Train the best classifier for labelled images, and explain each decision. Run it again to resume it."""
     result = recipes.finetune(
-        listed(dataset, within, column),
+        read_csv(dataset, within, column),
         backbone=backbone,
         recipe=_recipe(recipe, epochs),
-        validation=listed(_fraction(validation), within, column),
+        validation=read_csv(_fraction(validation), within, column),
         time_limit=time_limit,
         seed=seed,
         output=output,
@@ -62,28 +64,28 @@ def finetune(
         print(f"worker 0 has written the run: {output}")
         return
     output = saved_in_the_end(result, output)
-    _tell(result, output)
+    _report(result, output)
     print(f"next:   recipes predict {output} FOLDER    recipes export {output} serving")
 
 
 def pretrain(
     dataset: DatasetArgument,
     output: Annotated[Path, typer.Option(help="Folder for the run and its backbone.keras.")] = Path("base"),
-    epochs: Annotated[int | None, typer.Option(help="Instead of what the recipe says.", min=1)] = None,
-    size: Annotated[int, typer.Option(help="Side of the images that the network takes, pixels.", min=16)] = 32,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs; default: that of the recipe.", min=1)] = None,
+    size: Annotated[int, typer.Option(help="Side of the images that the network takes, in pixels.", min=16)] = 32,
     seed: SeedOption = 0,
     within: WithinOption = None,
     column: ColumnOption = None,
-):
-    """Train a compact network from nothing on a large dataset, to finetune it elsewhere."""
+) -> None:
+    """Train a compact network from scratch on a large dataset, to finetune it on others."""
     changes = {"size": size} if epochs is None else {"size": size, "epochs": epochs}
     recipe = recipes.adjusted("scratch", **changes)
-    result = recipes.pretrain(listed(dataset, within, column), recipe=recipe, output=output, seed=seed)
-    _tell(result, output)
+    result = recipes.pretrain(read_csv(dataset, within, column), recipe=recipe, output=output, seed=seed)
+    _report(result, output)
     print(f"next:   recipes finetune PHOTOS --backbone {output / 'backbone.keras'}")
 
 
-def _tell(result, output: Path) -> None:
+def _report(result: recipes.Result, output: Path) -> None:
     result.report(output / "report.html")
     print(f"\n{result}\n\nrun:    {output}\nreport: {output / 'report.html'}")
 
@@ -94,9 +96,9 @@ def probe(
     seed: SeedOption = 0,
     within: WithinOption = None,
     column: ColumnOption = None,
-):
-    """How well each stage of the frozen network separates the classes."""
-    recipes.probe(listed(dataset, within, column), backbone=backbone, seed=seed)
+) -> None:
+    """Measure how well each stage of the frozen network separates the classes."""
+    recipes.probe(read_csv(dataset, within, column), backbone=backbone, seed=seed)
 
 
 def rank(
@@ -105,9 +107,9 @@ def rank(
     seed: SeedOption = 0,
     within: WithinOption = None,
     column: ColumnOption = None,
-):
-    """Which of several networks to finetune: each looks at the images once."""
-    ranking = recipes.rank(listed(dataset, within, column), backbones, seed=seed)
+) -> None:
+    """Rank several networks for finetuning; each processes the images once."""
+    ranking = recipes.rank(read_csv(dataset, within, column), backbones, seed=seed)
     print(f"{ranking}\n\nnext:   recipes finetune {dataset} --backbone '{ranking.best.name}'")
 
 
@@ -122,9 +124,9 @@ def ensemble(
     validation: HeldOutOption = None,
     within: WithinOption = None,
     column: ColumnOption = None,
-):
+) -> None:
     """Average the predictions of several runs into one."""
-    _join(recipes.ensemble, runs, output, listed(validation, within, column))
+    _join(recipes.ensemble, runs, output, read_csv(validation, within, column))
 
 
 def soup(
@@ -133,15 +135,15 @@ def soup(
     validation: HeldOutOption = None,
     within: WithinOption = None,
     column: ColumnOption = None,
-):
+) -> None:
     """Average the weights of several runs of one architecture: the cost of one model."""
-    _join(recipes.soup, runs, output, listed(validation, within, column))
+    _join(recipes.soup, runs, output, read_csv(validation, within, column))
 
 
-def _join(how, runs, output: Path, validation) -> None:
-    joint = how([recipes.load(run) for run in runs], validation)
+def _join(join: Callable[..., recipes.Result], runs: list[Path], output: Path, validation: object) -> None:
+    joint = join([recipes.load(run) for run in runs], validation)
     joint.save(output)
-    _tell(joint, output)
+    _report(joint, output)
     print(f"next:   recipes predict {output} FOLDER    recipes export {output} serving")
 
 
@@ -149,15 +151,15 @@ def ablate(
     dataset: DatasetArgument,
     backbone: BackboneOption = "auto",
     recipe: RecipeOption = "auto",
-    trick: Annotated[list[str] | None, typer.Option(help="One --trick each; default: all.")] = None,
-    time_limit: Annotated[str | None, typer.Option(help="No training is begun that would end later: 10m, 2h.")] = None,
+    trick: Annotated[list[str] | None, typer.Option(help="A trick; may be repeated; default: all.")] = None,
+    time_limit: Annotated[str | None, typer.Option(help="No training begins that would end later: 10m, 2h.")] = None,
     seed: SeedOption = 0,
     within: WithinOption = None,
     column: ColumnOption = None,
-):
-    """Measure what each trick of the training is worth on a dataset."""
+) -> None:
+    """Measure the gain of each trick of the training on a dataset."""
     recipes.ablate(
-        listed(dataset, within, column),
+        read_csv(dataset, within, column),
         backbone=backbone,
         recipe=_recipe(recipe, None),
         tricks=trick,
@@ -173,22 +175,22 @@ def search(
     ] = Path("search"),
     backbone: BackboneOption = "auto",
     recipe: RecipeOption = "auto",
-    trials: Annotated[int, typer.Option(help="Of all processes together.", min=1)] = 30,
+    trials: Annotated[int, typer.Option(help="Number of trials of all processes together.", min=1)] = 30,
     storage: Annotated[
-        str | None, typer.Option(help="sqlite:///search.db or another optuna storage: processes share the trials.")
+        str | None, typer.Option(help="sqlite:///search.db or another Optuna storage: processes share the trials.")
     ] = None,
     time_limit: Annotated[str | None, typer.Option(help="No trial begins that would end later: 10m, 2h.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Instead of what the recipe says.", min=1)] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs; default: that of the recipe.", min=1)] = None,
     sampler: Annotated[str, typer.Option(help="tpe (coarse at random, then fine), or random for all.")] = "tpe",
     pruner: Annotated[str, typer.Option(help="Which trials stop early: median, hyperband, or none.")] = "median",
     seed: SeedOption = 0,
     within: WithinOption = None,
     column: ColumnOption = None,
-):
+) -> None:
     """Search the recipe's hyperparameters at random, coarse to fine; the winner is a recipe for finetune."""
     check_writable(output)
     found = recipes.search(
-        listed(dataset, within, column),
+        read_csv(dataset, within, column),
         backbone=backbone, recipe=_recipe(recipe, epochs), trials=trials, storage=storage,
         time_limit=time_limit, sampler=sampler, pruner=pruner, seed=seed,
     )  # fmt: skip
@@ -197,31 +199,40 @@ def search(
     print(f"next:   recipes finetune {dataset} --backbone '{backbone}' --recipe {output / 'recipe.json'}")
 
 
-def _recipe(recipe: str, epochs: int | None):
+def _recipe(recipe: str, epochs: int | None) -> str | Adjusted | Recipe:
+    """Return the recipe of --recipe and --epochs.
+
+    Raises:
+        RecipeError: For something that is neither a name nor a recipe file.
+    """
     if recipe in RECIPES:
         return recipe if epochs is None else recipes.adjusted(recipe, epochs=epochs)
     if not recipe.endswith(".json") and not Path(recipe).exists():
         raise recipes.RecipeError(
-            f"--recipe is {recipe!r}, which is no file or folder; expected one of {RECIPES}, the folder of a run or a "
-            "search, or a recipe.json"
-        )
+            f"--recipe is {recipe!r}, which does not exist; expected one of {RECIPES}, the folder of a run or a "
+            "search, or a recipe.json",
+            code="cli.recipe", field="--recipe", value=recipe,
+        )  # fmt: skip
     loaded = load_recipe(recipe)
     if epochs is not None:
         return replace(loaded, epochs=epochs).because(f"epochs = {epochs}: requested")
     if loaded.epochs or loaded.name == "probe":
         return loaded
     return loaded.because(
-        f"{recipe} kept the linear classifier, so its recipe takes no gradient steps; --epochs trains the network on "
-        "the same stages"
+        f"the run in {recipe} returned the linear classifier, so its recipe takes no gradient steps; --epochs trains "
+        "the network on the same stages"
     )
 
 
-def _fraction(validation: str | None):
+def _fraction(validation: str | None) -> str | float | None:
+    """Return --validation as a number if it is one."""
     try:
         return validation if validation is None else float(validation)
     except ValueError:
         return validation
 
 
-def _devices(devices: str | None):
-    return devices if devices is None else int(devices) if devices.isdecimal() else devices.split(",")
+def _devices(devices: str | None) -> int | list[str] | None:
+    if devices is None:
+        return None
+    return int(devices) if devices.isdecimal() else devices.split(",")

@@ -1,51 +1,56 @@
-"""One self-contained HTML page about a run: what was done and why, what came out, and what to look at."""
+"""One self-contained HTML page about a run: its plan, its results, its mistakes, and how to reproduce it."""
 
+import os
 import re
+from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 
 from recipes.core.text import short
 from recipes.data.images import ImageData
+from recipes.errors import BackboneError
+from recipes.evaluation.ledger import Gain
 from recipes.evaluation.predictions import Judged
-from recipes.reports import photos as pictures
-from recipes.reports import svg as figures
+from recipes.reports import photos, svg
 from recipes.reports.command_line import commands, configuration, members_of
 from recipes.reports.page import filled, save
 from recipes.runs.record import Record
 
 _PHOTOS, _ROWS, _FILES, _CLASSES, _MATRIX = 24, 100, 30, 1000, 20  # at most so many, so that any page stays small
-_HEATED = 3  # right and wrong images each
+_HEAT_MAPS = 3  # correct and wrong images each
 
 
-def write(result: Record, path) -> None:
-    """Write the page; it needs no network and stays under 5 MB. What is left out for that is told in it.
+def write(result: Record, path: str | os.PathLike) -> None:
+    """Write the page; it needs no network and stays under 5 MB, and says what it leaves out for that.
 
-    Raises: OutputError when `path` cannot be written.
+    Raises:
+        OutputError: If `path` cannot be written.
     """
     save(render(result), path)
 
 
 def render(result: Record) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     judged, held_out = result.judged, result.held_out
     if judged is None or (held_out is not None and len(held_out) != len(judged.labels)):
         held_out = None
     headline = result.test or result.validation
-    chosen = next(((row.epoch, row.accuracy) for row in result.ledger if row.epoch), None)
+    chosen = next(((row.epoch, row.accuracy) for row in result.ledger if row.epoch and row.accuracy is not None), None)
     return filled(
         "report.html.jinja", result=result, headline=headline, split="test" if result.test else "validation",
-        grid=_grid(result.table), images=_images(result), curves=figures.curves(result.history, chosen),
+        grid=_grid(result.table), images=_images(result), curves=svg.curves(result.history, chosen),
         stages=_stages(result), ledger=_ledger(result), confusion=headline and _confusion(result, headline.confusion),
         classes=headline and _class_rows(result, headline.confusion), judged=judged,
-        reliability=judged and figures.reliability(judged.reliability()),
+        reliability=judged and svg.reliability(judged.reliability()),
         mistakes=judged and _mistakes(result, judged, held_out), suspects=_suspects(result),
-        looked=_looked(result, judged, held_out), varied=_varied(result, held_out), files=_FILES,
+        heat_maps=_heat_maps(result, judged, held_out), augmented=_augmented(result, held_out), files=_FILES,
         commands=commands(result.command, result.backbone), configuration=configuration(result.recipe),
     )  # fmt: skip
 
 
 def _grid(table: str) -> list[tuple[str, list[tuple[str, bool]]]]:
-    """(how much data, [(what to do, whether that is this dataset)]) of the lecture's table; empty where it has none."""
+    """Return (amount of data, [(advice, whether it is this dataset's)]) per row of the table; [] without a table."""
     rows = [(line[:14].strip(), re.split(r" {2,}", line[14:].strip())) for line in table.splitlines()[1:]]
     if [len(cells) for _, cells in rows] != [2, 2]:
         return []
@@ -54,21 +59,23 @@ def _grid(table: str) -> list[tuple[str, list[tuple[str, bool]]]]:
 
 def _images(result: Record) -> dict[str, int]:
     prints = result.audit.fingerprints
-    if members_of(result.command):  # whose splits overlap
-        return {"trained on or chosen by": len({*prints.get("train", ()), *prints.get("validation", ())})}
+    if members_of(result.command):  # the splits of the members overlap
+        return {"for training or model selection": len({*prints.get("train", ()), *prints.get("validation", ())})}
     counts = {split: len(each) for split, each in prints.items()}
     if result.judged and "validation" not in counts and "train" in counts:
         counts["train"] -= len(result.judged.labels)
-        counts["validation, split off the training images"] = len(result.judged.labels)
+        counts["validation, held out of the training images"] = len(result.judged.labels)
     return counts
 
 
 def _stages(result: Record) -> list[dict]:
-    stages = result.probe.stages if result.probe else ()
+    if result.probe is None:
+        return []
+    best, stages = result.probe.best, result.probe.stages
     ends = [end for stage in stages for end in stage.interval]
     return [
-        {"stage": stage, "best": stage is result.probe.best,
-         "figure": figures.interval(stage.interval[0], stage.accuracy, stage.interval[1], (min(ends), max(ends)))}
+        {"stage": stage, "best": stage is best,
+         "figure": svg.interval(stage.interval[0], stage.accuracy, stage.interval[1], (min(ends), max(ends)))}
         for stage in stages
     ]  # fmt: skip
 
@@ -76,15 +83,17 @@ def _stages(result: Record) -> list[dict]:
 def _ledger(result: Record) -> list[dict]:
     ends = [end for row in result.ledger if row.interval for end in row.interval]
     axis = (min([0.0, *ends]), max([0.0, *ends]))
-    return [
-        {"row": row, "figure": row.interval and figures.interval(row.interval[0], row.gain, row.interval[1], axis,
-                                                                 on=row.kept)}
-        for row in result.ledger
-    ]  # fmt: skip
+    return [{"row": row, "figure": _gain_figure(row, axis)} for row in result.ledger]
 
 
-def _confusion(result: Record, confusion) -> dict:
-    """The matrix of the classes with the most mistakes, and of many classes the commonest mistakes too."""
+def _gain_figure(row: Gain, axis: tuple[float, float]) -> Markup | None:
+    if row.interval is None or row.gain is None:
+        return None
+    return svg.interval(row.interval[0], row.gain, row.interval[1], axis, on=row.kept)
+
+
+def _confusion(result: Record, confusion: Sequence[Sequence[int]]) -> dict:
+    """Return the matrix of the classes with the most mistakes and, for many classes, the most frequent mistakes."""
     matrix = np.array(confusion)
     wrong = matrix - np.diag(np.diag(matrix))
     shown = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")[:_MATRIX])
@@ -99,8 +108,8 @@ def _confusion(result: Record, confusion) -> dict:
     }
 
 
-def _class_rows(result: Record, confusion) -> list[dict]:
-    """Per class: images, recall, precision, and what it was most often taken for; the least recalled where too many."""
+def _class_rows(result: Record, confusion: Sequence[Sequence[int]]) -> list[dict]:
+    """Return images, recall, precision and frequent mistakes per class, of at most the classes of lowest recall."""
     matrix = np.array(confusion)
     images, taken, right = matrix.sum(1), matrix.sum(0), np.diag(matrix)
     recall = np.where(images > 0, right / np.maximum(1, images), np.inf)
@@ -119,8 +128,8 @@ def _class_rows(result: Record, confusion) -> list[dict]:
 def _mistakes(result: Record, judged: Judged, held_out: ImageData | None) -> dict:
     wrong = judged.mistakes()
     cards = [
-        {"photo": pictures.photo(held_out, i), "file": held_out.names[i] if held_out else "",
-         "label": result.class_names[judged.labels[i]], "named": result.class_names[judged.predicted[i]],
+        {"photo": photos.photo(held_out, i), "file": held_out.names[i] if held_out else "",
+         "label": result.class_names[judged.labels[i]], "predicted": result.class_names[judged.predicted[i]],
          "confidence": float(judged.confidence[i]), "own": float(judged.probabilities[i, judged.labels[i]])}
         for i in wrong[:_PHOTOS]
     ]  # fmt: skip
@@ -129,7 +138,7 @@ def _mistakes(result: Record, judged: Judged, held_out: ImageData | None) -> dic
 
 def _suspects(result: Record) -> dict:
     rows = [
-        {"suspect": suspect, "photo": pictures.photo_called(suspect.file, result.held_out) if i < _PHOTOS else None}
+        {"suspect": suspect, "photo": photos.photo_named(suspect.file, result.held_out) if i < _PHOTOS else None}
         for i, suspect in enumerate(result.suspects[:_ROWS])
     ]
     first = rows[:_PHOTOS]
@@ -137,25 +146,30 @@ def _suspects(result: Record) -> dict:
             "missing": sum(row["photo"] is None for row in first)}  # fmt: skip
 
 
-def _looked(result: Record, judged: Judged | None, held_out: ImageData | None) -> dict | None:
-    """Grad-CAM of the worst mistakes and of right images of several classes; None where no image is at hand."""
-    if held_out is None:
+def _heat_maps(result: Record, judged: Judged | None, held_out: ImageData | None) -> dict | None:
+    """Return Grad-CAMs of the worst mistakes and of correct images of several classes; None without readable images."""
+    if held_out is None or judged is None:
         return None
     wrong, right = judged.mistakes()[:_PHOTOS], np.flatnonzero(judged.predicted == judged.labels)
     right = right[np.unique(judged.labels[right], return_index=True)[1]]  # one of each class
-    chosen = [i for some in (wrong, right[:_PHOTOS]) for i in pictures.at_hand(held_out, some)[:_HEATED]]
+    chosen = [i for some in (wrong, right[:_PHOTOS]) for i in photos.readable(held_out, some)[:_HEAT_MAPS]]
     if not chosen:
         return None
-    data, found = held_out.subset(chosen), result.probabilities(held_out.subset(chosen))
-    asked = [list(dict.fromkeys((int(judged.predicted[i]), int(judged.labels[i])))) for i in chosen]
-    rows, why = pictures.heat_maps(result, data, asked)
+    data = held_out.subset(chosen)
+    probabilities = result.probabilities(data)
+    classes = [list(dict.fromkeys((int(judged.predicted[i]), int(judged.labels[i])))) for i in chosen]
+    try:
+        rows = photos.heat_maps(result, data, classes)
+    except BackboneError as error:
+        return {"cards": [], "why": str(error)}
     cards = [
-        {"crop": row[0], "label": result.class_names[data.labels[i]],
-         "maps": [(url, result.class_names[c], float(found[i, c])) for url, c in zip(row[1:], asked[i], strict=True)]}
-        for i, row in enumerate(rows)
+        {"crop": crop, "label": result.class_names[data.labels[i]],
+         "maps": [(url, result.class_names[c], float(probabilities[i, c]))
+                  for url, c in zip(maps, classes[i], strict=True)]}
+        for i, (crop, *maps) in enumerate(rows)
     ]  # fmt: skip
-    return {"cards": cards, "why": why}
+    return {"cards": cards, "why": ""}
 
 
-def _varied(result: Record, held_out: ImageData | None) -> list:
-    return pictures.variations(held_out, result.recipe.policy) if held_out is not None and result.history else []
+def _augmented(result: Record, held_out: ImageData | None) -> list[list[tuple[str, str]]]:
+    return photos.augmented(held_out, result.recipe.policy) if held_out is not None and result.history else []

@@ -1,8 +1,8 @@
-"""What each trick of a training is worth on a dataset: the same training without it, or with it, judged alike."""
+"""Measures the gain of each trick of a training on a dataset: the same training with it and without it."""
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import keras
@@ -11,6 +11,7 @@ import augment
 from recipes.auditing.audit import Audit
 from recipes.core.budget import Budget
 from recipes.core.output import safe_output
+from recipes.data.images import ImageData
 from recipes.errors import RecipeError
 from recipes.evaluation.calibrate import cheapest_gain, crop_gains, crop_sets, tempered
 from recipes.evaluation.ledger import TELLING, Gain, compared, table
@@ -18,17 +19,29 @@ from recipes.planning.plan import options
 from recipes.planning.recipe import Recipe
 from recipes.planning.request import Request
 from recipes.result import Result
-from recipes.studies.ensemble import judged_by_halves
+from recipes.studies.ensemble import cross_selected
 from recipes.training.callbacks import Quiet
 from recipes.training.prepare import Prepared, loaded, prepare
+from recipes.training.start import Start
 from recipes.training.train import Trained, train
 
 logger = logging.getLogger(__name__)
 
+_SOUP = "soup of the runs"
+_CUT = "the time limit ended its training"
+_NO_TIME = "not measured: the time limit leaves no room"
+
 
 @dataclass(frozen=True)
 class Trick:
-    """A trick of the training: whether a recipe uses it, and the recipe with and without it."""
+    """A trick of the training.
+
+    Attributes:
+        name: Its name in the ledger.
+        used: Whether a recipe uses it.
+        on: Returns a recipe with it.
+        off: Returns a recipe without it.
+    """
 
     name: str
     used: Callable[[Recipe], bool]
@@ -36,7 +49,7 @@ class Trick:
     off: Callable[[Recipe], Recipe]
 
 
-def _field(name: str, field: str, on) -> Trick:
+def _field(name: str, field: str, on: float) -> Trick:
     zero = type(on)(0)
     return Trick(
         name,
@@ -47,7 +60,7 @@ def _field(name: str, field: str, on) -> Trick:
 
 
 def _policy_field(name: str, field: str, on: float) -> Trick:
-    def with_value(recipe, value):
+    def with_value(recipe: Recipe, value: float) -> Recipe:
         return replace(recipe, policy=replace(recipe.policy, **{field: value}))
 
     return Trick(
@@ -74,7 +87,7 @@ TRICKS = (
 
 @dataclass(frozen=True)
 class Ablation:
-    """The ledger of an ablation, and the recipe with every trick as its row says."""
+    """The ledger of an ablation, and the recipe with every trick on or off as its row says."""
 
     rows: tuple[Gain, ...]
     recipe: Recipe
@@ -85,74 +98,95 @@ class Ablation:
 
 @safe_output()
 def ablate(
-    dataset=None, *, backbone="auto", recipe="auto", tricks=None, validation=None, time_limit=None, seed: int = 0
-) -> Ablation:
-    """Measure what each of `TRICKS` is worth: train once by the recipe, then once without (or with) each trick.
+    dataset: object = None, *, backbone: object = "auto", recipe: object = "auto", tricks: Iterable[str] | None = None,
+    validation: object = None, time_limit: float | str | None = None, seed: int = 0,
+) -> Ablation:  # fmt: skip
+    """Measure the gain of each of `TRICKS`: train with the recipe, then once without (or with) each trick.
 
-    All trainings start alike, with one seed, and are judged on the same validation images, none of which is trained
-    on; a soup of all runs and the lecture's crop sets follow. The intervals are those of a paired bootstrap over the
-    images: they do not hold the noise between two trainings. Of a time limit the plan gives each training an equal
-    share; rows for which it leaves no room say so.
+    All trainings start from the same weights with one seed, and are evaluated on the same validation images, which none
+    is trained on. A soup of all runs and the lecture's crop sets follow. The intervals are those of a paired bootstrap
+    over the images; they do not include the noise between two trainings. The plan gives each training an equal share of
+    the time limit; a row for which it leaves no room says so. A recipe without gradient steps has no such tricks: its
+    rows are the crop sets.
 
-    tricks: names of those of `TRICKS` to measure, such as ("MixUp", "Polyak averaging"); None: all.
+    Args:
+        dataset: As `finetune` takes it.
+        backbone: As `finetune` takes it.
+        recipe: As `finetune` takes it.
+        tricks: Names of the tricks to measure, such as ("MixUp", "Polyak averaging"); default: all.
+        validation: As `finetune` takes it.
+        time_limit: As `finetune` takes it.
+        seed: As `finetune` takes it.
 
-    The other arguments are those of `finetune`. A recipe without gradient steps has no such tricks: its rows are the
-    crop sets.
+    Returns:
+        The ledger, and the recipe with the tricks that gained.
 
-    Example: `recipes.finetune("photos/", recipe=recipes.ablate("photos/", time_limit="1h").recipe)`
+    Raises:
+        RecipeError: For an unknown trick, and as `finetune`.
+
+    Example:
+        `recipes.finetune("photos/", recipe=recipes.ablate("photos/", time_limit="1h").recipe)`
     """
     began = time.monotonic()
     request = Request(dataset, backbone, recipe, validation, time_limit, seed)
     known = {trick.name: trick for trick in TRICKS}
-    unknown = set(tricks or ()) - set(known)
-    if unknown:
-        raise RecipeError(f"tricks are {sorted(unknown)}; expected some of {sorted(known)}")
+    names = list(known) if tricks is None else list(tricks)
+    if unknown := sorted(set(names) - set(known)):
+        raise RecipeError(
+            f"tricks are {unknown}; expected some of {sorted(known)}", code="recipe.tricks", field="tricks",
+            value=unknown,
+        )  # fmt: skip
     budget = Budget.of(request.seconds, began)
-    trainings = 1 + len(tricks or known)
-    ready = prepare(request, loaded(request), budget, trainings=trainings)
+    ready = prepare(request, loaded(request), budget, trainings=1 + len(names or known))
     if not ready.recipe.epochs:
-        why = ready.recipe.reasons[-1] if budget.limited else "'all' has tricks"
+        why = ready.recipe.reasons[-1] if budget.limited else "use recipe 'all' to measure tricks"
         logger.info(f"the recipe {ready.recipe.name!r} takes no gradient steps, so only crops are measured; {why}")
     study = _Study(ready.start, replace(ready.recipe, refit=False), seed, budget)
-    for name in (tricks or known) if ready.recipe.epochs else ():
+    for name in (names or known) if ready.recipe.epochs else ():
         study.measure(known[name])
     if len(study.runs) > 1:
-        study.soup()
-    study.crops()
-    result = Ablation(tuple(study.rows), _in_full(replace(study.recipe, refit=ready.recipe.refit), recipe, ready))
+        study.rows.append(study.soup_row())
+    study.measure_crops()
+    recommended = replace(study.recipe, refit=ready.recipe.refit)
+    result = Ablation(tuple(study.rows), _with_planned_epochs(recommended, recipe, ready))
     logger.info(result)
     return result
 
 
-def _in_full(found: Recipe, asked, ready: Prepared) -> Recipe:
-    """`found` with as many epochs as the plan has for one training without a time limit."""
-    planned = options(asked, replace(ready.summary, seconds_left=None), ready.start.measured)
-    epochs = next((each.epochs for each in planned if each.name == found.name), found.epochs)
-    if epochs == found.epochs:
-        return found
-    return replace(found, epochs=epochs).because(
-        f"{epochs} epochs, of which the time limit of the study left each of its trainings {found.epochs}"
+def _with_planned_epochs(recipe: Recipe, requested: object, ready: Prepared) -> Recipe:
+    """Return `recipe` with the epochs that the plan gives to one training without a time limit."""
+    planned = options(requested, replace(ready.summary, seconds_left=None), ready.start.measured)
+    epochs = next((each.epochs for each in planned if each.name == recipe.name), recipe.epochs)
+    if epochs == recipe.epochs:
+        return recipe
+    return replace(recipe, epochs=epochs).because(
+        f"{epochs} epochs; the time limit of the study reduced each of its trainings to {recipe.epochs}"
     )
 
 
-_CUT = "the time limit ended its training"
-
-
-def _cut(trained: Trained) -> bool:
+def _was_cut(trained: Trained) -> bool:
     return bool(trained.fitted and trained.fitted.cut)
 
 
+def _unmeasured(name: str, note: str, *, kept: bool = False) -> Gain:
+    return Gain(name, None, kept=kept, note=note)
+
+
 class _Study:
-    def __init__(self, start, recipe: Recipe, seed: int, budget: Budget):
-        self.start, self.seed, self.budget, self.validation = start, seed, budget, start.splits.validation
-        self.base, self.base_seconds = self._run(recipe)
-        self.asked, self.recipe, self.runs = recipe, recipe, [self.base]
+    """The trainings of an ablation, its rows, and the recipe with the tricks that gained so far."""
+
+    def __init__(self, start: Start, recipe: Recipe, seed: int, budget: Budget):
+        assert start.splits.validation is not None  # `prepare` holds images out
+        self.start, self.seed, self.budget = start, seed, budget
+        self.validation: ImageData = start.splits.validation
+        self.base, self.base_seconds = self._train(recipe)
+        self.original, self.recipe, self.runs = recipe, recipe, [self.base]
         accuracy = self.base.finished.validation.accuracy
-        others = [row for row in self.base.finished.rows if "crops" not in row.trick]  # those are measured last
-        note = _CUT if _cut(self.base) else ""
+        others = [row for row in self.base.finished.rows if "crops" not in row.trick]  # crops are measured last
+        note = _CUT if _was_cut(self.base) else ""
         self.rows = [Gain(f"recipe {recipe.name!r}", accuracy, seconds=self.base_seconds, note=note), *others]
 
-    def _run(self, recipe: Recipe) -> tuple[Trained, float]:
+    def _train(self, recipe: Recipe) -> tuple[Trained, float]:
         began = time.monotonic()
         keras.utils.set_random_seed(self.seed)
         quiet = [Quiet()] if recipe.epochs else []
@@ -160,66 +194,60 @@ class _Study:
         return trained, time.monotonic() - began
 
     def measure(self, trick: Trick) -> None:
-        used = trick.used(self.asked)
+        """Train without the trick if the recipe uses it, with it otherwise, and add its row."""
+        used = trick.used(self.original)
+        row = self._row(trick, used)
+        self.rows.append(row)
+        if row.kept != used:
+            self.recipe = trick.on(self.recipe) if row.kept else trick.off(self.recipe)
+
+    def _row(self, trick: Trick, used: bool) -> Gain:
         if not self.budget.allows(self.base_seconds):
-            self.rows.append(Gain(trick.name, None, kept=used, note="not measured: the time limit leaves no room"))
-            return
+            return _unmeasured(trick.name, _NO_TIME, kept=used)
         try:
-            other = trick.off(self.asked) if used else trick.on(self.asked)
+            other = trick.off(self.original) if used else trick.on(self.original)
         except RecipeError as error:
-            self.rows.append(Gain(trick.name, None, kept=used, note=f"not measured: {error}"))
-            return
-        trained, spent = self._run(other)
+            return _unmeasured(trick.name, f"not measured: {error}", kept=used)
+        trained, spent = self._train(other)
         accuracy = f"{trained.finished.validation.accuracy:.1%}"
         logger.info(f"trained {'without' if used else 'with'} {trick.name}: {accuracy}, {spent:.1f} s")
-        if _cut(trained):
-            self.rows.append(Gain(trick.name, None, kept=used, note=f"not measured: {_CUT}"))
-            return
-        if trick.used(trained.recipe) == used:
-            note = f"not measured: {'; '.join(set(trained.recipe.reasons) - set(self.base.recipe.reasons))}"
-            self.rows.append(Gain(trick.name, None, kept=used, note=note))
-            return
+        if _was_cut(trained):
+            return _unmeasured(trick.name, f"not measured: {_CUT}", kept=used)
+        if trick.used(trained.recipe) == used:  # the training reported why it could not change that
+            reasons = "; ".join(set(trained.recipe.reasons) - set(self.base.recipe.reasons))
+            return _unmeasured(trick.name, f"not measured: {reasons}", kept=used)
         self.runs.append(trained)
         before, after = self.base.finished.probabilities, trained.finished.probabilities
         without, with_it = (after, before) if used else (before, after)
         row = compared(trick.name, without, with_it, self.validation.labels)
-        more = (self.base_seconds - spent) if used else (spent - self.base_seconds)
+        extra = (self.base_seconds - spent) if used else (spent - self.base_seconds)
         if len(self.validation) < TELLING:
-            row = replace(row, kept=used, note=f"{len(self.validation)} images could not tell: as it was")
-        note = f"{'in' if used else 'not in'} the recipe; {row.note}"
-        self.rows.append(replace(row, seconds=more, note=note))
-        if row.kept != used:
-            self.recipe = trick.on(self.recipe) if row.kept else trick.off(self.recipe)
+            row = replace(row, kept=used, note=f"{len(self.validation)} images are too few to decide: unchanged")
+        return replace(row, seconds=extra, note=f"{'in' if used else 'not in'} the recipe; {row.note}")
 
-    def soup(self) -> None:
-        """Greedy, of all runs that have weights of the base's shapes; both sides at temperatures of other images."""
+    def soup_row(self) -> Gain:
+        """Return the row of the greedy soup of all runs whose weights have the shapes of the first one."""
         shapes = [tuple(w.shape) for w in self.base.model.weights]
         alike = [run for run in self.runs if [tuple(w.shape) for w in run.model.weights] == shapes]
         if len(alike) < 2:
-            self.rows.append(
-                Gain("soup of the runs", None, kept=False, note="not measured: no two runs have the same weights")
-            )
-            return
+            return _unmeasured(_SOUP, "not measured: no two runs have weights of the same shapes")
         if not self.base.recipe.warm_start:
-            note = "not measured: weights that begin at random have no meaningful mean"
-            self.rows.append(Gain("soup of the runs", None, kept=False, note=note))
-            return
-        looks = 2 * len(alike)  # every half: each alone, then each averaged in
-        if not self.start.time_for(looks, self.budget):
-            self.rows.append(Gain("soup of the runs", None, kept=False, note="not measured: the time limit"))
-            return
-        found = judged_by_halves([self._result(run) for run in alike], self.validation)
+            return _unmeasured(_SOUP, "not measured: weights of independent random starts have no meaningful mean")
+        passes = 2 * len(alike)  # each half of the images: each run alone, then each one averaged in
+        if not self.start.time_for(passes, self.budget):
+            return _unmeasured(_SOUP, _NO_TIME)
         labels = self.validation.labels
-        single, found = (tempered(p, labels) for p in (self.base.finished.probabilities, found))
-        row = compared("soup of the runs", single, found, labels)
-        self.rows.append(replace(row, seconds=self.base_seconds * (len(alike) - 1)))
+        probabilities = cross_selected([self._result(run) for run in alike], self.validation)
+        single, mixed = (tempered(p, labels) for p in (self.base.finished.probabilities, probabilities))
+        row = compared(_SOUP, single, mixed, labels)
+        return replace(row, seconds=self.base_seconds * (len(alike) - 1))
 
-    def crops(self) -> None:
+    def measure_crops(self) -> None:
+        """Add the rows of the lecture's crop sets, and let the recipe use the cheapest one that gains."""
         alike = self.start.mirrors_alike
-        looks = [crops * len(scales or (1,)) for crops, scales in crop_sets(self.base.recipe, alike)]
-        if not self.start.time_for(sum(looks), self.budget):
-            name = f"{', '.join(map(str, looks))} crops"
-            self.rows.append(Gain(name, None, kept=False, note="not measured: the time limit"))
+        passes = [crops * len(scales or (1,)) for crops, scales in crop_sets(self.base.recipe, alike)]
+        if not self.start.time_for(sum(passes), self.budget):
+            self.rows.append(_unmeasured(f"{', '.join(map(str, passes))} crops", _NO_TIME))
             return
         single = self.base.finished.probabilities
         measured = crop_gains(self.base.model, self.validation, self.base.recipe, single, alike)

@@ -1,6 +1,7 @@
-"""Which of several networks suits a dataset best: all probed on the same images and the same folds."""
+"""Ranks pretrained networks for a dataset: all are probed on the same images and the same folds."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -30,8 +31,10 @@ class Ranked:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Networks from best to worst, by the cross-validated likelihood of the linear classifier that each would be
-    finetuned from. `best.name` is what `finetune(backbone=...)` takes."""
+    """Networks from best to worst, by the cross-validated likelihood of a linear classifier on their features.
+
+    Finetuning starts from that classifier; `best.name` is what `finetune(backbone=...)` takes.
+    """
 
     networks: tuple[Ranked, ...]
 
@@ -40,6 +43,7 @@ class Ranking:
         return self.networks[0]
 
     def table(self) -> Table:
+        """Return the ranking as a table for a terminal."""
         table = Table("network", "accuracy", "95 % interval", "nats", "LogME", "weights", "px", "seconds",
                       title="linear classifiers on frozen networks, cross-validated")  # fmt: skip
         for ranked in self.networks:
@@ -58,30 +62,46 @@ class Ranking:
 
 
 @safe_output()
-def rank(dataset, backbones, *, seed: int = 0) -> Ranking:
-    """Which of `backbones` (each as `finetune` takes it) to finetune on `dataset`.
+def rank(dataset: object, backbones: Iterable[object], *, seed: int = 0) -> Ranking:
+    """Rank `backbones` by how well linear classifiers on their frozen features separate the classes of `dataset`.
 
-    Every network looks at the training images once (kept on disk, so that asking again, or finetuning, is free) and is
-    judged by the linear classifier on its features, with LogME beside it.
+    Every network processes the training images once. The features are cached on disk, so that ranking again, or
+    finetuning, does not process them again.
 
-    Raises: DataError, BackboneError.
+    Args:
+        dataset: As `finetune` takes it.
+        backbones: The networks, each as `finetune` takes it.
+        seed: Of the cross-validation.
 
-    Example: `rank("photos/", ["MobileNetV3Small", "EfficientNetV2B0", "ResNet50V2"]).best.name`
+    Returns:
+        The networks from best to worst, with their LogME.
+
+    Raises:
+        DataError: As `finetune`.
+        BackboneError: As `finetune`, and for no network or one with random weights.
+
+    Example:
+        `rank("photos/", ["MobileNetV3Small", "EfficientNetV2B0", "ResNet50V2"]).best.name`
     """
-    backbones = list(backbones) if not isinstance(backbones, str) else [backbones]
+    backbones = [backbones] if isinstance(backbones, str) else list(backbones)
     if not backbones:
-        raise BackboneError("backbones is empty; name at least one, such as 'EfficientNetV2B0'")
+        raise BackboneError(
+            "backbones is empty; name at least one, such as 'EfficientNetV2B0'", code="backbone.none", field="backbones"
+        )
     networks = [resolve(backbone) for backbone in backbones]
     random = [network.name for network in networks if not network.pretrained]
     if random:
-        raise BackboneError(f"the weights of {', '.join(random)} are random: there is nothing to rank them by")
+        raise BackboneError(
+            f"the weights of {', '.join(random)} are random, so their features rank nothing; use pretrained weights",
+            code="backbone.random_weights", value=random,
+        )  # fmt: skip
     splits = load(dataset)
     for note in splits.notes:
         logger.info(note)
     splits, facts = usable(splits, audit(splits))
-    found = []
+    ranked = []
     for network in networks:
-        look = Extractor(network, natural_size(network, splits.train))
-        told = probe_backbone(look, splits.train, facts, seed)
-        found.append(Ranked(network.name, told, network.network.count_params(), look.policy.size))
-    return Ranking(tuple(sorted(found, key=lambda ranked: ranked.probe.head.nll)))
+        extractor = Extractor(network, natural_size(network, splits.train))
+        probe = probe_backbone(extractor, splits.train, facts, seed)
+        ranked.append(Ranked(network.name, probe, network.network.count_params(), extractor.policy.size))
+    return Ranking(tuple(sorted(ranked, key=lambda each: each.probe.head.nll)))

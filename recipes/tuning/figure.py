@@ -1,105 +1,176 @@
-"""A search as a picture: what mattered, where was looked, and what was found there."""
+"""The figure of a search: importance of the fields, the trials over two fields, and the loss over the same two."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recipes.reports.svg import logarithmic
+from recipes.tuning.record import SearchRecord, Trial
 
-ENOUGH = 4  # complete trials, to say what mattered and to draw a contour
-
-
-def figure(found):
-    """A matplotlib Figure of a `Search`: importance of the fields, the layout of the trials, a contour of the loss."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
-    shares = importance(found)
-    drawn = Figure(figsize=(13, 4), layout="constrained")
-    bars, layout, contour = drawn.subplots(1, 3)
+MIN_COMPLETE = 4  # complete trials for importances and for a contour
+_MAX_DRAWN = 1000  # trials per panel
+
+
+class NotDrawable(ValueError):
+    """A panel has too little data; the message says which."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Complete trials over two fields, lowest loss first, and the triangles (n, 3) between them."""
+
+    pair: tuple[str, str]
+    trials: Sequence[Trial]
+    triangles: np.ndarray
+
+
+def figure(search: SearchRecord) -> "Figure":
+    """Return a matplotlib Figure with the importances, the trials, and the contour of the loss."""
+    from matplotlib.figure import Figure
+
+    shares = importance(search)
     names = list(shares)
+    drawn = Figure(figsize=(13, 4), layout="constrained")
+    bars, trials, contour = drawn.subplots(1, 3)
     bars.barh(names[::-1], [shares[name] for name in names[::-1]])
     bars.set(title="importance", xlabel="share (PED-ANOVA)")
-    _layout(layout, found, names)
-    _contour(contour, found, names)
+    trials.set_title("trials" + (": coarse (ringed), then fine" if search.coarse else ""))
+    contour.set_title("loss of the selection images")
+    numbers = numeric(search, names)
+    with _message_instead(trials):
+        draw_trials(trials, search, (numbers * 2)[:2])
+    with _message_instead(contour):
+        draw_contour(contour, surface(search, names), search)
     return drawn
 
 
-def importance(found) -> dict[str, float]:
-    """PED-ANOVA (Watanabe et al. 2023) where enough trials came to their end, otherwise none is told."""
+@contextmanager
+def _message_instead(axes: "Axes") -> Iterator[None]:
+    """Write the reason into a panel that cannot be drawn."""
+    try:
+        yield
+    except NotDrawable as problem:
+        axes.text(0.5, 0.5, str(problem), ha="center", va="center", wrap=True, transform=axes.transAxes)
+        axes.set_axis_off()
+
+
+def importance(search: SearchRecord) -> dict[str, float]:
+    """Return each field's share in what separates good trials (PED-ANOVA; Watanabe et al. 2023), largest first.
+
+    All shares are 0 where too few trials are complete.
+    """
     import optuna
 
-    complete = [trial for trial in found.trials if trial.state == "complete"]
-    names = [name for name, value in found.best.values.items()]
-    if len(complete) < ENOUGH:
-        return dict.fromkeys(names, 0.0)
-    return optuna.importance.get_param_importances(found.study)
+    if sum(trial.complete for trial in search.trials) < MIN_COMPLETE or not isinstance(search.study, optuna.Study):
+        return dict.fromkeys(search.best.values, 0.0)
+    return optuna.importance.get_param_importances(search.study)
 
 
-def numeric(found, names) -> list[str]:
-    values = found.best.values
-    return [name for name in names if isinstance(values.get(name), int | float)]
+def numeric(search: SearchRecord, names: Iterable[str]) -> list[str]:
+    """Return those of the fields whose values are numbers."""
+    return [name for name in names if isinstance(search.best.values.get(name), int | float)]
 
 
-def _scaled(axes, found, names) -> None:
-    from matplotlib.ticker import NullFormatter
-
-    for axis, set_scale, name in zip((axes.xaxis, axes.yaxis), (axes.set_xscale, axes.set_yscale), names, strict=False):
-        values = [trial.values[name] for trial in found.trials if name in trial.values]
-        if logarithmic(values):
-            set_scale("log")
-            axis.set_minor_formatter(NullFormatter())  # the powers of ten are labelled, and would be overwritten
-        axis.set_label_text(name)
+def few_trials(search: SearchRecord) -> str:
+    complete = sum(trial.complete for trial in search.trials)
+    return f"it needs {MIN_COMPLETE} complete trials, this search has {complete}"
 
 
-def _layout(axes, found, names) -> None:
-    pair = (numeric(found, names) * 2)[:2]
-    axes.set_title("where was looked: coarse (ringed), then fine")
-    if not pair:
-        return axes.set_axis_off()
-    coarse = found.coarse
-    shades = [trial.accuracy for trial in found.trials if trial.accuracy is not None]
-    shared = {"vmin": min(shades), "vmax": max(max(shades), min(shades) + 0.01)}  # one scale, also where all are equal
-    for trials, style in (
-        (found.trials[:coarse], {"s": 90, "edgecolors": "tab:red", "linewidths": 1.5}),
-        (found.trials[coarse:], {"s": 40}),
-    ):
-        seen = [trial for trial in trials if trial.accuracy is not None and set(pair) <= set(trial.values)]
-        x, y = ([trial.values[name] for trial in seen] for name in pair)
-        if not seen:
-            continue
-        points = axes.scatter(x, y, c=[t.accuracy for t in seen], **shared, **style)
-    axes.figure.colorbar(points, ax=axes, label="accuracy on the images that choose")
-    _scaled(axes, found, pair)
-    return None
+def surface(search: SearchRecord, names: Iterable[str]) -> Surface:
+    """Return the data of a contour over the first two numeric fields of `names`.
+
+    Raises:
+        NotDrawable: For fewer than two numeric fields, too few complete trials, or trials on one line.
+    """
+    from matplotlib.tri import Triangulation
+
+    first, *more = numeric(search, names) or [""]
+    if not more:
+        raise NotDrawable("it needs two numeric fields")
+    pair = (first, more[0])
+    trials = sorted((t for t in search.trials if t.complete and set(pair) <= set(t.values)), key=lambda t: t.rank)
+    if len(trials) < MIN_COMPLETE:
+        raise NotDrawable(few_trials(search))
+    if len(trials) > _MAX_DRAWN:
+        trials = [trials[i] for i in np.linspace(0, len(trials) - 1, _MAX_DRAWN).astype(int)]
+    if not trials[0].rank < trials[-1].rank:
+        raise NotDrawable("all complete trials have the same loss")
+    try:
+        triangles = Triangulation(*(_positions(column(trials, name)) for name in pair)).triangles
+    except (RuntimeError, ValueError):
+        raise NotDrawable("the trials lie on one line") from None
+    return Surface(pair, trials, triangles)
 
 
-def grounds(found, names) -> tuple[list[str], list]:
-    """The two numeric fields that mattered most, and the complete trials, which a contour is drawn over and through."""
-    pair = numeric(found, names)[:2]
-    return pair, [trial for trial in found.trials if trial.state == "complete" and set(pair) <= set(trial.values)]
+def column(trials: Iterable[Trial], name: str) -> np.ndarray:
+    """Return the values of a numeric field."""
+    return np.array([trial.values[name] for trial in trials], np.float64)
 
 
-def _even(values) -> np.ndarray:
-    """As they lie on their axis, from 0 to 1: a triangle's neighbours are those of the eye."""
-    scaled = np.log10(values) if logarithmic(values) else values
+def _logarithmic(values: np.ndarray) -> bool:
+    """Return whether an axis of these values is logarithmic: positive ones that span more than a factor of ten."""
+    return bool(values.min() > 0 and values.max() > 10 * values.min())
+
+
+def _positions(values: np.ndarray) -> np.ndarray:
+    """Return positions along the axis from 0 to 1, so that triangles join points that lie close in the figure."""
+    scaled = np.log10(values) if _logarithmic(values) else values
     return (scaled - scaled.min()) / (np.ptp(scaled) or 1.0)
 
 
-def _contour(axes, found, names) -> None:
+def draw_trials(axes: "Axes", search: SearchRecord, pair: Sequence[str]) -> None:
+    """Draw a disc per trial over two fields, coloured by accuracy; the trials of the coarse phase are ringed.
+
+    Raises:
+        NotDrawable: For no numeric field, or no trial with an accuracy.
+    """
+    shown = [
+        (trial, trial.accuracy) for trial in search.trials
+        if trial.accuracy is not None and pair and set(pair) <= set(trial.values)
+    ][:_MAX_DRAWN]  # fmt: skip
+    if not shown:
+        raise NotDrawable("no trial has an accuracy and numeric fields")
+    trials, accuracies = [trial for trial, _ in shown], [accuracy for _, accuracy in shown]
+    rings = {trial.number for trial in search.trials[: search.coarse]}
+    coarse = [trial.number in rings for trial in trials]
+    points = axes.scatter(
+        column(trials, pair[0]), column(trials, pair[1]), c=accuracies, vmin=min(accuracies),
+        vmax=max(max(accuracies), min(accuracies) + 0.01),  # a scale also where all are equal
+        s=[90 if ring else 40 for ring in coarse], edgecolors=["tab:red" if ring else "tab:gray" for ring in coarse],
+        linewidths=1.5, clip_on=False,
+    )  # fmt: skip
+    _finish(axes, search, pair, points, "accuracy on the selection images")
+
+
+def draw_contour(axes: "Axes", shape: Surface, search: SearchRecord) -> None:
+    """Draw the loss, linear between the complete trials, which are dots."""
     from matplotlib.tri import Triangulation
 
-    pair, seen = grounds(found, names)
-    axes.set_title("loss of the images that choose")
-    if len(pair) < 2 or len(seen) < ENOUGH:
-        axes.text(0.5, 0.5, "too few complete trials\nor numeric fields", ha="center", va="center")
-        return axes.set_axis_off()
-    x, y = (np.array([trial.values[name] for trial in seen]) for name in pair)
-    try:
-        triangles = Triangulation(_even(x), _even(y)).triangles
-        filled = axes.tricontourf(x, y, triangles, [trial.loss for trial in seen], levels=12, cmap="viridis_r")
-    except (RuntimeError, ValueError):  # all on one line
-        axes.text(0.5, 0.5, "the trials span no area", ha="center", va="center", transform=axes.transAxes)
-        return axes.set_axis_off()
-    axes.plot(x, y, "k.", markersize=4)
-    axes.plot(found.best.values[pair[0]], found.best.values[pair[1]], "r*", markersize=14)
-    axes.figure.colorbar(filled, ax=axes, label="negative log-likelihood, nats")
-    _scaled(axes, found, pair)
-    return None
+    x, y = (column(shape.trials, name) for name in shape.pair)
+    losses = [trial.rank for trial in shape.trials]
+    triangulation = Triangulation(x, y, shape.triangles)
+    filled = axes.tricontourf(triangulation, losses, levels=12, cmap="viridis_r")
+    axes.plot(x, y, "k.", markersize=4, clip_on=False)
+    _finish(axes, search, shape.pair, filled, "negative log-likelihood, nats")
+
+
+def _finish(axes: "Axes", search: SearchRecord, pair: Sequence[str], colours: "ScalarMappable", label: str) -> None:
+    """Mark the best trial with a star, add the colour bar, and scale and name the axes."""
+    from matplotlib.ticker import NullFormatter
+
+    axes.plot(*(column([search.best], name) for name in pair), "r*", markersize=14, clip_on=False)
+    root = axes.get_figure(root=True)
+    assert root is not None  # these axes were made by a figure
+    root.colorbar(colours, ax=axes, label=label)
+    for axis, set_scale, name in zip((axes.xaxis, axes.yaxis), (axes.set_xscale, axes.set_yscale), pair, strict=True):
+        if _logarithmic(column((trial for trial in search.trials if name in trial.values), name)):
+            set_scale("log")
+            axis.set_minor_formatter(NullFormatter())  # labels between the powers of ten would overlap
+        axis.set_label_text(name)

@@ -1,78 +1,89 @@
-"""The page about a hyperparameter search: the winner, what mattered, where was looked, and all trials."""
+"""The page about a hyperparameter search: the winner, the importances, the trials and the contour of the loss."""
 
+import os
 from collections import Counter
 from itertools import combinations
+from typing import TYPE_CHECKING
 
-import numpy as np
+from markupsafe import Markup
 
-from recipes.reports import svg as figures
+from recipes.reports import svg
 from recipes.reports.command_line import configuration
 from recipes.reports.page import filled, save
-from recipes.tuning.figure import ENOUGH, grounds, importance, numeric
+from recipes.tuning.figure import (
+    NotDrawable,
+    column,
+    draw_contour,
+    draw_trials,
+    few_trials,
+    importance,
+    numeric,
+    surface,
+)
+from recipes.tuning.record import SearchRecord
 
-_TRIALS, _DRAWN, _FIELDS = 500, 1000, 3
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MAX_ROWS, _MAX_FIELDS = 500, 3  # rows of the table of trials; fields that the figures of the trials combine
 
 
-def write(found, path) -> None:
-    """Write the page of a `Search`, in the manner of a run's; see `recipes.reports.report`.
+def write(search: SearchRecord, path: str | os.PathLike) -> None:
+    """Write the page of a search as one self-contained HTML file.
 
-    Raises: OutputError when `path` cannot be written.
+    Raises:
+        OutputError: If `path` cannot be written.
     """
-    save(render(found), path)
+    save(render(search), path)
 
 
-def render(found) -> str:
-    """The page as HTML."""
-    mattered = importance(found)
-    ordered = sorted(found.trials, key=lambda trial: np.inf if trial.loss is None else trial.loss)
+def render(search: SearchRecord) -> str:
+    """Return the page as HTML."""
+    shares = importance(search)
+    names = list(shares)
     return filled(
-        "search.html.jinja", found=found, states=Counter(trial.state for trial in found.trials),
-        importance=mattered if any(mattered.values()) else {}, names=list(mattered), shown=ordered[:_TRIALS],
-        layouts=_layouts(found, numeric(found, list(mattered))[:_FIELDS]), contour=_contour(found, list(mattered)),
-        few=_few(found), configuration=configuration(found.recipe),
+        "search.html.jinja", search=search, states=Counter(trial.state for trial in search.trials),
+        importance=shares if any(shares.values()) else {}, names=names,
+        shown=sorted(search.trials, key=lambda trial: trial.rank)[:_MAX_ROWS],
+        trials=_trials(search, numeric(search, names)[:_MAX_FIELDS]), contour=_contour(search, names),
+        few=few_trials(search), configuration=configuration(search.recipe),
     )  # fmt: skip
 
 
-def _few(found) -> str:
-    complete = sum(trial.state == "complete" for trial in found.trials)
-    return f"it takes {ENOUGH} trials that came to their end, here {complete} did"
+def _panel() -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(4.4, 3.2), layout="constrained")
 
 
-def _layouts(found, names) -> list:
-    """The trials over each two of the fields that mattered most."""
-    seen = [(i, trial) for i, trial in enumerate(found.trials) if trial.accuracy is not None][:_DRAWN]
-    accuracies = [trial.accuracy for _, trial in seen]
-    if not seen or len(names) < 2:
-        return []
-    low, span = min(accuracies), (max(accuracies) - min(accuracies)) or 1
-    drawn = []
+def _trials(search: SearchRecord, names: list[str]) -> list[Markup]:
+    """Return the trials over each two of the most important fields."""
+    figures = []
     for pair in combinations(names, 2):
-        points = [
-            (*(trial.values[name] for name in pair), (trial.accuracy - low) / span, i < found.coarse,
-             trial == found.best)
-            for i, trial in seen if set(pair) <= set(trial.values)
-        ]  # fmt: skip
-        told = f"{len(points)} trials over {pair[0]} and {pair[1]}; the best at " + " and ".join(
-            f"{found.best.values[name]:.3g}" for name in pair
-        )
-        drawn.append(figures.scatter(points, pair, told))
-    return drawn
+        best = " and ".join(f"{name} {column([search.best], name)[0]:.3g}" for name in pair)
+        with svg.page_colours():
+            drawn = _panel()
+            try:
+                draw_trials(drawn.subplots(), search, pair)
+            except NotDrawable:
+                continue
+            figures.append(svg.inline(drawn, f"The trials over {pair[0]} and {pair[1]}; the best at {best}"))
+    return figures
 
 
-def _contour(found, names) -> dict:
-    """The loss of the images that choose over the two fields that mattered most; in words where it cannot be drawn."""
-    pair, seen = grounds(found, names)
-    if len(pair) < 2:
-        return {"why": "it takes two numeric fields"}
-    if len(seen) < ENOUGH:
-        return {"why": _few(found)}
-    seen = sorted(seen, key=lambda trial: trial.loss)
-    drawn = seen if len(seen) <= _DRAWN else [seen[i] for i in np.linspace(0, len(seen) - 1, _DRAWN).astype(int)]
+def _contour(search: SearchRecord, names: list[str]) -> dict[str, str]:
+    """Return the contour of the loss and its description, or why it cannot be drawn."""
+    try:
+        shape = surface(search, names)
+    except NotDrawable as reason:
+        return {"why": str(reason)}
     low, high = (
-        f"{trial.loss:.3f} nats at {pair[0]} {trial.values[pair[0]]:.3g}, {pair[1]} {trial.values[pair[1]]:.3g}"
-        for trial in (seen[0], seen[-1])
+        f"{trial.rank:.3f} nats at " + ", ".join(f"{name} {column([trial], name)[0]:.3g}" for name in shape.pair)
+        for trial in (shape.trials[0], shape.trials[-1])
     )
-    told = f"Loss over {pair[0]} and {pair[1]}, between {len(drawn)} complete trials: lowest {low}; highest {high}"
-    points = [(*(trial.values[name] for name in pair), trial.loss) for trial in drawn]
-    figure = figures.contour(points, pair, told)
-    return {"pair": pair, "figure": figure, "told": told} if figure else {"why": "the trials span no area"}
+    first, second = shape.pair
+    text = f"Loss over {first} and {second}, between {len(shape.trials)} complete trials: lowest {low}; highest {high}"
+    with svg.page_colours():
+        drawn = _panel()
+        draw_contour(drawn.subplots(), shape, search)
+        return {"figure": svg.inline(drawn, text), "description": text}

@@ -1,11 +1,14 @@
-"""Hyperparameter search, coarse to fine, at random and not on a grid: optuna over the fields of a Recipe."""
+"""Hyperparameter search, coarse to fine, at random and not on a grid: Optuna over the fields of a Recipe."""
 
 import csv
 import hashlib
 import logging
+import os
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -14,6 +17,7 @@ from recipes.core.budget import NO_LIMIT, Budget
 from recipes.core.files import check_writable
 from recipes.core.output import safe_output
 from recipes.data.evaluation_batches import images_alone
+from recipes.data.images import ImageData
 from recipes.errors import RecipeError, TrainingError
 from recipes.evaluation.metrics import Evaluation, score
 from recipes.planning.plan import options
@@ -22,70 +26,44 @@ from recipes.planning.recipe_json import save_recipe
 from recipes.planning.request import Request
 from recipes.probing.logistic import content_folds
 from recipes.training.callbacks import Quiet
+from recipes.training.fit import Fitted
 from recipes.training.prepare import Prepared, loaded, prepare
 from recipes.training.start import Start
-from recipes.training.train import train
+from recipes.training.train import Trained, train
 from recipes.tuning import study as shared_study
-from recipes.tuning.space import SPACE, _check_values, _checked_space, _drawn, _shown
-from recipes.tuning.study import claimed
+from recipes.tuning.record import SearchRecord, Trial, best_trial, trials_text
+from recipes.tuning.space import SPACE, Range, check_values, checked_space, formatted, suggest
+
+if TYPE_CHECKING:
+    import optuna
+    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
-_FOLDS = 5  # one of them chooses, the others are trained on
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One training: the fields of the recipe that were drawn, and how well it classified the images that choose.
-
-    number: among the trials that were to be done, from 0; optuna's own counts those that were begun twice.
-    state:  "complete", "pruned" (stopped early, for others were better by then) or "failed".
-    """
-
-    number: int
-    values: dict[str, object]
-    accuracy: float | None
-    loss: float | None
-    state: str
+_FOLDS = 5  # one of them are the selection images, the trials are trained on the others
 
 
 @dataclass(frozen=True, eq=False)
-class Search:
-    """What a search found.
+class Search(SearchRecord):
+    """The outcome of `search`: the winner's recipe, its accuracy, and all trials.
 
-    recipe:     the winner's, which `finetune` takes.
-    accuracy:   of the winner on the validation images, which took no part in choosing it.
-    chosen_by:  how many training images, held out of all trials, chose; none of them was trained on.
-    trials:     all of them, in their order.
-    coarse:     how many of them were drawn from the whole space before the others; 0: all were.
-    study:      optuna's, for its own tools.
+    See `SearchRecord` for its attributes.
     """
-
-    recipe: Recipe
-    accuracy: Evaluation
-    chosen_by: int
-    trials: tuple[Trial, ...]
-    coarse: int
-    study: object = field(repr=False)
-
-    @property
-    def best(self) -> Trial:
-        return min((trial for trial in self.trials if trial.state == "complete"), key=lambda trial: trial.loss)
 
     def __str__(self) -> str:
         states = [trial.state for trial in self.trials]
-        told = ", ".join(f"{states.count(state)} {state}" for state in ("complete", "pruned", "failed"))
-        shown = ", ".join(f"{name} {_shown(value)}" for name, value in self.best.values.items())
+        counts = ", ".join(f"{states.count(state)} {state}" for state in ("complete", "pruned", "failed"))
         return (
-            f"{_trials(len(states))} ({told}); the best, number {self.best.number + 1}: {shown}\n"
-            f"on the {self.chosen_by} images that chose it: {self.best.accuracy:.1%}\n"
-            f"on the validation images, which did not: {self.accuracy}\n{self.recipe.reasons[-1]}"
+            f"{trials_text(len(states))} ({counts}); best trial {self.best.number + 1}: {formatted(self.best.values)}\n"
+            f"accuracy on the {self.chosen_by} selection images: {self.best.accuracy:.1%}\n"
+            f"accuracy on the validation images: {self.accuracy}\n{self.recipe.reasons[-1]}"
         )
 
-    def save(self, directory) -> None:
+    def save(self, directory: str | os.PathLike) -> None:
         """Write recipe.json (for `recipes finetune --recipe`), trials.csv, search.svg and report.html.
 
-        Raises: OutputError where the folder cannot be written.
+        Raises:
+            OutputError: If the folder cannot be written.
         """
         directory = Path(directory)
         check_writable(directory)
@@ -99,14 +77,18 @@ class Search:
         self.figure().savefig(directory / "search.svg")
         self.report(directory / "report.html")
 
-    def figure(self):
-        """A matplotlib Figure: importance, the random layout, and the contour of the two most important fields."""
+    def figure(self) -> "Figure":
+        """Return a matplotlib Figure: importances, trials, and the contour of the two most important fields."""
         from recipes.tuning.figure import figure
 
         return figure(self)
 
-    def report(self, path) -> None:
-        """Write one self-contained HTML page: the winner, what mattered, where was looked, and the trials."""
+    def report(self, path: str | os.PathLike) -> None:
+        """Write one self-contained HTML page: the winner, the importances, the trials and the contour.
+
+        Raises:
+            OutputError: If `path` cannot be written.
+        """
         from recipes.tuning.report import write
 
         write(self, path)
@@ -114,160 +96,201 @@ class Search:
 
 @safe_output()
 def search(
-    dataset=None, *, backbone="auto", recipe="auto", space=None, trials: int = 30, storage: str | None = None,
-    time_limit=None, sampler: str = "tpe", pruner: str | None = "median", validation=None, seed: int = 0,
+    dataset: object = None, *, backbone: object = "auto", recipe: object = "auto",
+    space: Mapping[str, Range] | None = None, trials: int = 30, storage: str | None = None,
+    time_limit: float | str | None = None, sampler: str = "tpe", pruner: str | None = "median",
+    validation: object = None, seed: int = 0,
 ) -> Search:  # fmt: skip
-    """Find the recipe's best hyperparameters by training it again and again on a part of the training images.
+    """Find the recipe's best hyperparameters by training it repeatedly on a part of the training images.
 
-    The first third of the trials is drawn at random from the whole space (coarse); the others come from where the good
-    ones were, by a tree-structured Parzen estimator (fine; Bergstra et al. 2011). Each is stopped early where, at the
-    same epoch, the median of those before was better. A fifth of the training images is held out of all trials and
-    chooses; the winner is then judged on the validation images. The test split is never looked at.
+    The first third of the trials is drawn at random from the whole space (coarse). The others are drawn near the good
+    trials by a tree-structured Parzen estimator (fine; Bergstra et al. 2011). A fifth of the training images is held
+    out of all trials; these selection images rank the trials. The winner is then evaluated on the validation images.
+    The test split is not used. Each trial is logged in one line: accuracy, values, (i / n).
 
-    recipe:     what to vary: a Recipe with epochs, or a name; "all" where "auto" would take no gradient steps.
-    space:      field of Recipe → (low, high), (low, high, "log") or a list of values; None: learning rate, weight
-                decay, layer decay, label smoothing.
-    trials:     of all processes together.
-    storage:    None, or an optuna storage such as "sqlite:///search.db", "postgresql://…": processes and hosts that
-                call `search` with the same arguments share the trials, and a search that was stopped goes on. A trial
-                whose process dies is run again by another, once it has been silent for a minute.
-    time_limit: seconds, or "90s", "10m", "2h". No trial begins that would, at the pace of the slowest before it, end
-                later; the winner's second training, by which it is judged, is counted in. A trial that has begun is
-                never cut off, so the first one, or a slower one than all before, may end later: that is told.
-    sampler:    "tpe", or "random" for all trials.
-    pruner:     which trials are stopped early, after an epoch: "median", those whose loss is above the median of the
-                others' at that epoch; "hyperband", all but the best third at epochs 1, 3, 9, … of brackets that differ
-                in where that begins (Li et al. 2018); None, or "none": no trial.
+    Args:
+        dataset: As `finetune` takes it.
+        backbone: As `finetune` takes it.
+        recipe: The recipe to vary: a Recipe with epochs, or a name; "all" where "auto" would take no gradient steps.
+        space: Field of Recipe → (low, high), (low, high, "log") or a list of values; default: learning rate, weight
+            decay, layer decay, label smoothing.
+        trials: Number of trials of all processes together.
+        storage: None, or an Optuna storage such as "sqlite:///search.db", "postgresql://…": processes and hosts that
+            call `search` with the same arguments share the trials, and a search that was stopped resumes. A trial whose
+            process dies is restarted by another process after a minute without a heartbeat.
+        time_limit: Seconds, or "90s", "10m", "2h". No trial begins that would end later at the pace of the slowest one
+            so far; the evaluation of the winner, which trains it again, is included. No training is cut off, so the
+            first trial, or one that is slower than all before, may exceed the limit; the excess is logged.
+        sampler: "tpe", or "random" for all trials.
+        pruner: Which trials stop early, after an epoch: "median", those whose loss is above the median of the others
+            at that epoch; "hyperband", all but the best third at epochs 1, 3, 9, … of brackets that begin at different
+            epochs (Li et al. 2018); None or "none", no trial.
+        validation: As `finetune` takes it.
+        seed: Of splits, weights and augmentation; without a storage also of the values that are drawn.
 
-    validation: as `finetune` takes it; its images judge the winner.
-    seed:       of splits, weights and augmentation; without a storage, of what is drawn, too.
+    Returns:
+        The winner's recipe and all trials.
 
-    Prints a line per trial, as the lecture's table: accuracy, values, (i / n).
+    Raises:
+        RecipeError: For an invalid space or option.
+        DataError: As `finetune`.
+        BackboneError: As `finetune`.
+        TrainingError: If no trial was completed.
 
-    Raises: RecipeError for a bad space, DataError and BackboneError as `finetune`, TrainingError where no trial ended.
-
-    Example: `recipes.finetune("photos/", recipe=recipes.search("photos/", trials=30).recipe)`
+    Example:
+        `recipes.finetune("photos/", recipe=recipes.search("photos/", trials=30).recipe)`
     """
     began = time.monotonic()
     request = Request(dataset, backbone, recipe, validation, time_limit, seed)
-    space, seed = _checked_space(SPACE if space is None else space), request.seed
-    if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
-        raise RecipeError(f"trials is {trials!r}; expected a positive number")
-    if sampler not in ("tpe", "random"):
-        raise RecipeError(f"sampler is {sampler!r}; expected 'tpe' or 'random'")
+    limits = checked_space(SPACE if space is None else space)
     pruner = None if pruner == "none" else pruner
-    if pruner not in shared_study.PRUNERS:
-        raise RecipeError(f"pruner is {pruner!r}; expected 'median', 'hyperband' or None")
+    _check_options(trials, sampler, pruner)
     budget = Budget.of(request.seconds, began)
-    place = shared_study.opened(storage)
-    ready = prepare(request, loaded(request), NO_LIMIT)  # the limit is for the whole search
-    base = _trainable(ready, space, recipe)
-    _check_values(base, space)
-    part = _choosing(ready, seed)
-    name = _name(base, space, ready, seed)
-    study = shared_study.study(place, name, sampler, trials, seed, pruner)
-    sizes = len(part.splits.train), len(part.splits.validation)
-    longest = max(end for end in space.get("epochs", [base.epochs]) if end != "log")
-    logger.info(f"{_trials(trials)} of up to {longest} epochs on {sizes[0]} images; {sizes[1]} others choose")
-    shared_study.run(study, _Objective(part, base, space, seed, trials), trials, budget)
-    found = _found(study, part, base, ready, seed, shared_study.coarse(trials) if sampler == "tpe" else 0)
+    opened = shared_study.open_storage(storage)
+    ready = prepare(request, loaded(request), NO_LIMIT)  # the time limit is that of the whole search
+    base = _varied_recipe(ready, limits, recipe)
+    check_values(base, limits)
+    contest = _Contest(_selection_fold(ready, request.seed), base, limits, request.seed, trials)
+    study = shared_study.create_study(opened, contest.name(ready), sampler, trials, request.seed, pruner)
+    longest = max(end for end in limits.get("epochs", [base.epochs]) if end != "log")
+    logger.info(
+        f"{trials_text(trials)} of up to {longest} epochs on {len(contest.start.splits.train)} training images, "
+        f"ranked by {len(contest.selection_images)} others"
+    )
+    shared_study.run_trials(study, contest.train_trial, trials, budget)
+    found = _outcome(study, contest, ready, shared_study.coarse_count(trials) if sampler == "tpe" else 0)
     if budget.overrun:
-        logger.info(f"the time limit was exceeded by {budget.overrun:.0f} s: no training is cut off")
+        logger.info(f"the time limit was exceeded by {budget.overrun:.0f} s, because no training is cut off")
     return found
 
 
-class _Objective:
-    """Trains one trial; the loss of the choosing images."""
+def _check_options(trials: int, sampler: str, pruner: str | None) -> None:
+    positive = isinstance(trials, int) and not isinstance(trials, bool) and trials > 0
+    for name, value, expected, valid in (
+        ("trials", trials, "a positive number", positive),
+        ("sampler", sampler, "'tpe' or 'random'", sampler in ("tpe", "random")),
+        ("pruner", pruner, "'median', 'hyperband' or None", pruner in shared_study.PRUNERS),
+    ):
+        if not valid:
+            raise RecipeError(
+                f"{name} is {value!r}; expected {expected}", code=f"recipe.{name}", field=name, value=value
+            )
 
-    def __init__(self, part: Start, base: Recipe, space, seed: int, trials: int):
-        self.part, self.base, self.space, self.seed, self.trials = part, base, space, seed, trials
 
-    def __call__(self, trial) -> float:
-        slot = claimed(trial)
-        recipe = replace(self.base, **{name: _drawn(trial, name, ends) for name, ends in self.space.items()})
-        values = ", ".join(f"{name}: {_shown(value)}" for name, value in trial.params.items())
-        told = f"{values}, ({slot + 1} / {self.trials})"
+@dataclass(frozen=True, eq=False)
+class _Contest:
+    """What all trials share: the images, the recipe that is varied, its space, the seed, and the number of trials."""
+
+    start: Start
+    base: Recipe
+    space: dict[str, Range]
+    seed: int
+    trials: int
+
+    @property
+    def selection_images(self) -> ImageData:
+        return _validation(self.start)
+
+    def name(self, ready: Prepared) -> str:
+        """Return the name of the study, which jobs with the same images, network, recipe, space and seed share."""
+        prints = ready.audit.fingerprints
+        base = replace(self.base, accumulate=1)  # it depends on the memory of the machine and does not change results
+        network = ready.start.network.name
+        key = repr((base, sorted(self.space.items()), prints["train"], prints["validation"], network, self.seed))
+        return "recipes-" + hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+
+    def train(self, recipe: Recipe, *callbacks: keras.callbacks.Callback) -> tuple[Trained, Fitted]:
+        """Train on a copy of the network, with a seed of its own."""
         keras.utils.set_random_seed(self.seed)
-        watch = [_Prune(trial, told), Quiet()]
-        trained = train(self.part.copy(), recipe, self.seed, None, watch, measure_crops=False)
-        found = trained.fitted.best  # whether or not it beats the linear classifier: that is the winner's business
-        trial.set_user_attr("accuracy", found.accuracy)
-        logger.info(f"val_acc: {found.accuracy:.4f}, {told}")
-        return found.loss
+        trained = train(self.start.copy(), recipe, self.seed, NO_LIMIT, [*callbacks, Quiet()], measure_crops=False)
+        assert trained.fitted is not None, "the recipe of a search has epochs"
+        return trained, trained.fitted
+
+    def train_trial(self, trial: "optuna.Trial", slot: int) -> float:
+        """Train a trial and return the loss of the selection images."""
+        recipe = replace(self.base, **{name: suggest(trial, name, limits) for name, limits in self.space.items()})
+        label = f"{formatted(trial.params, ': ')}, ({slot + 1} / {self.trials})"
+        _, fitted = self.train(recipe, _Prune(trial, label))
+        best = fitted.best  # also where it does not beat the linear classifier: that is reported of the winner alone
+        trial.set_user_attr("accuracy", best.accuracy)
+        logger.info(f"val_acc: {best.accuracy:.4f}, {label}")
+        return best.loss
 
 
 class _Prune(keras.callbacks.Callback):
-    def __init__(self, trial, told: str):
-        super().__init__()
-        self.trial, self.told = trial, told
+    """Report each epoch to Optuna, and stop the trial where its pruner says so."""
 
-    def on_epoch_end(self, epoch, logs=None):
+    def __init__(self, trial: "optuna.Trial", label: str):
+        super().__init__()
+        self.trial, self.label = trial, label
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         import optuna
 
+        assert logs is not None  # the training evaluates after every epoch
         self.trial.report(logs["val_loss"], epoch + 1)
         if self.trial.should_prune():
             self.trial.set_user_attr("accuracy", logs["val_accuracy"])
-            after = f"stopped after {epoch + 1} epochs, others were better by then"
-            logger.info(f"val_acc: {logs['val_accuracy']:.4f}, {self.told}: {after}")
+            logger.info(f"val_acc: {logs['val_accuracy']:.4f}, {self.label}: pruned after {epoch + 1} epochs")
             raise optuna.TrialPruned
 
 
-def _trainable(ready: Prepared, space: dict, asked) -> Recipe:
-    """What is varied, without what would cost every trial and tell nothing: a second training on all images."""
+def _validation(start: Start) -> ImageData:
+    assert start.splits.validation is not None  # `prepare` and `fold` both hold images out
+    return start.splits.validation
+
+
+def _varied_recipe(ready: Prepared, space: Mapping[str, Range], requested: object) -> Recipe:
+    """Return the recipe to vary, without the second training on all images, which no trial needs."""
     recipe = ready.recipe
     if not recipe.epochs:
-        instead = Adjusted("all", asked.changes) if isinstance(asked, Adjusted) else "all"
+        instead = Adjusted("all", requested.changes) if isinstance(requested, Adjusted) else "all"
         recipe = options(instead, ready.summary, ready.start.measured)[0]
-        logger.info(f"the plan is {ready.recipe.name!r}, which takes no gradient steps: the recipe 'all' is varied")
-    whole = {"accumulate": 1} if "batch_size" in space else {}
-    return replace(recipe, refit=False, reasons=(), **whole)
+        logger.info(f"the plan {ready.recipe.name!r} takes no gradient steps, so the recipe 'all' is varied instead")
+    whole_batch = {"accumulate": 1} if "batch_size" in space else {}
+    return replace(recipe, refit=False, reasons=(), **whole_batch)
 
 
-def _choosing(ready: Prepared, seed: int) -> Start:
-    """Four fifths of the training images to train on, one to choose by; near-copies are never parted."""
+def _selection_fold(ready: Prepared, seed: int) -> Start:
+    """Split the training images into four fifths for training and a fifth for selection; near-copies stay together."""
     data = ready.start.splits.train
     folds = content_folds(data.labels, ready.audit.pictures(data), folds=_FOLDS, seed=seed)
     return ready.start.fold(np.flatnonzero(folds), np.flatnonzero(folds == 0))
 
 
-def _found(study, part: Start, base: Recipe, ready: Prepared, seed: int, coarse: int) -> Search:
-    told = tuple(_told(trial) for trial in shared_study.finished(study))
-    complete = [trial for trial in told if trial.state == "complete"]
-    if not told:
-        raise TrainingError("the time limit left no room for a single trial; give more time, or fewer epochs")
-    if not complete:
-        raise TrainingError(f"none of {len(told)} trials came to its end; try smaller learning rates, or more time")
-    best = min(complete, key=lambda trial: trial.loss)
-    shown = ", ".join(f"{name} {_shown(value)}" for name, value in best.values.items())
-    winner = replace(base, **best.values)
-    keras.utils.set_random_seed(seed)
-    logger.info("the best trial's recipe is trained once more, for the validation images to judge")
-    trained = train(part.copy(), winner, seed, None, [Quiet()], measure_crops=False)
-    validation = ready.start.splits.validation
-    images = images_alone(validation, trained.recipe.evaluation_policy, winner.batch_size)
-    judged = score(trained.model.predict(images, verbose=0)[: len(validation)], validation.labels)
+def _outcome(study: "optuna.Study", contest: _Contest, ready: Prepared, coarse: int) -> Search:
+    """Train the winner again, evaluate it on the validation images, and return the finished search."""
+    trials = tuple(_trial(slot, finished) for slot, finished in shared_study.finished_trials(study).items())
+    if not trials:
+        raise TrainingError(
+            "the time limit left no room for a single trial; give more time, or fewer epochs", code="training.no_trial"
+        )
+    if not any(trial.complete for trial in trials):
+        raise TrainingError(
+            f"none of {len(trials)} trials was completed; try smaller learning rates, or more time",
+            code="training.no_complete_trial", trials=len(trials),
+        )  # fmt: skip
+    best = best_trial(trials)
+    winner = replace(contest.base, **best.values)
+    logger.info("training the best trial's recipe again, to evaluate it on the validation images")
+    trained, fitted = contest.train(winner)
+    accuracy = _evaluated(trained, _validation(ready.start), winner.batch_size)
+    count = len(contest.selection_images)
     recipe = replace(winner, refit=ready.recipe.refit).because(
-        f"a search of {_trials(len(told))} chose {shown}: {best.accuracy:.1%} on the {len(part.splits.validation)} "
-        f"images that chose, {judged.accuracy:.1%} on the validation images"
-        + ("" if trained.fitted.better else ", by the linear classifier, which it did not beat")
+        f"a search of {trials_text(len(trials))} selected {formatted(best.values)}: {best.accuracy:.1%} on the {count} "
+        f"selection images, {accuracy.accuracy:.1%} on the validation images"
+        + ("" if fitted.better else " by the linear classifier, which the training did not beat")
     )
-    found = Search(recipe, judged, len(part.splits.validation), told, min(coarse, len(told)), study)
+    found = Search(recipe, accuracy, count, trials, min(coarse, len(trials)), study)
     logger.info(found)
     return found
 
 
-def _told(trial) -> Trial:
+def _evaluated(trained: Trained, data: ImageData, batch_size: int) -> Evaluation:
+    images = images_alone(data, trained.recipe.evaluation_policy, batch_size)
+    return score(trained.model.predict(images, verbose=0)[: len(data)], data.labels)
+
+
+def _trial(slot: int, trial: "optuna.trial.FrozenTrial") -> Trial:
     state = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed")
-    return Trial(shared_study.slot(trial), dict(trial.params), trial.user_attrs.get("accuracy"), trial.value, state)
-
-
-def _trials(count: int) -> str:
-    return "1 trial" if count == 1 else f"{count} trials"
-
-
-def _name(base: Recipe, space, ready: Prepared, seed: int) -> str:
-    """Of the study: the same images, network, recipe and space share it."""
-    prints = ready.audit.fingerprints
-    base = replace(base, accumulate=1)  # it follows the memory of the machine, and changes nothing
-    told = repr((base, sorted(space.items()), prints["train"], prints["validation"], ready.start.network.name, seed))
-    return "recipes-" + hashlib.blake2b(told.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    return Trial(slot, dict(trial.params), trial.user_attrs.get("accuracy"), trial.value, state)

@@ -1,179 +1,214 @@
-"""An optuna study that several processes and hosts share: no trial is lost, none is run twice."""
+"""An Optuna study that several processes and hosts share: no trial is lost, none is run twice.
+
+Optuna's heartbeat detects trials whose process has died (`fail_stale_trials`). This module restarts and counts trials
+itself, because Optuna's callbacks would lose three guarantees:
+
+- `MaxTrialsCallback` counts finished trials after each one, so P processes would train up to P − 1 trials too many.
+- `RetryHeartbeatStaleTrialCallback` (the successor of `RetryFailedTrialCallback`, which is deprecated) runs for stale
+  trials only. A trial stopped by Ctrl-C fails at once and is not retried. Neither is a trial if the process that marks
+  it as failed dies before it runs the callback.
+- A trial whose process dies before its first heartbeat never becomes stale, and would be waited for forever.
+"""
 
 import logging
 import time
 import warnings
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
 
 from recipes.core.budget import Budget
 from recipes.errors import RecipeError, TrainingError
 
+if TYPE_CHECKING:
+    import optuna
+
 logger = logging.getLogger(__name__)
 
-_HEARTBEAT = 20  # seconds; a trial whose process has been silent for three of them is given to another
+Objective = Callable[["optuna.Trial", int], float]  # of the trial and its slot
+
+_HEARTBEAT = 20  # seconds; a trial whose process is silent for three of them is restarted by another process
 PRUNERS = ("median", "hyperband", None)
-_SLOT, _SURPLUS, _DIVERGED = "slot", "surplus", "diverged"
+_SLOT, _SURPLUS, _DIVERGED = "slot", "surplus", "diverged"  # user attributes of the trials in the storage
 
 
 class Surplus(Exception):
-    """A trial that another one has done, or is doing."""
+    """Another Optuna trial has filled this trial's slot, or is filling it."""
 
 
-def opened(storage: str | None):
-    """optuna's storage; None: memory.
+def open_storage(storage: str | None) -> "optuna.storages.RDBStorage | None":
+    """Return Optuna's storage at an address; None, which keeps a study in memory, for None.
 
-    Raises: RecipeError for one that cannot be opened.
+    Raises:
+        RecipeError: If the storage cannot be opened.
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # failed trials are told here in words
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # failed trials are logged below, without a traceback
     if storage is None:
         return None
     options = {"connect_args": {"timeout": 60}} if str(storage).startswith("sqlite") else None
     try:
-        with warnings.catch_warnings():  # that heartbeats are experimental
+        with warnings.catch_warnings():  # heartbeats are experimental
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.storages.RDBStorage(
                 storage, heartbeat_interval=_HEARTBEAT, grace_period=3 * _HEARTBEAT, engine_kwargs=options
             )
-    except Exception as error:  # of SQLAlchemy, of a driver, of its absence
+    except Exception as error:  # of SQLAlchemy, of a database driver, or a missing driver
         raise RecipeError(
-            f"storage {storage!r} cannot be opened ({type(error).__name__}: {error}); expected a database's address, "
-            "such as 'sqlite:///search.db'"
-        ) from error
+            f"storage {storage!r} cannot be opened ({type(error).__name__}: {error}); expected the address of a "
+            "database, such as 'sqlite:///search.db'",
+            code="recipe.storage", field="storage", value=storage,
+        ) from error  # fmt: skip
 
 
-def study(storage, name: str, sampler: str, trials: int, seed: int, pruner: str | None = "median"):
-    """The optuna study of that name in an `opened` storage, with a waiting trial for every one that is to be done.
+def create_study(
+    storage: "optuna.storages.RDBStorage | None", name: str, sampler: str, trials: int, seed: int,
+    pruner: str | None = "median",
+) -> "optuna.Study":  # fmt: skip
+    """Return the study of that name, with a waiting trial for each requested trial that is not done.
 
-    Trials wait in the storage before they are run: a process takes one by turning it from waiting to running, which the
-    storage lets only one do.
+    Trials wait in the storage before they run. A process takes one by changing its state from waiting to running, which
+    the storage allows one process only.
+
+    Args:
+        storage: As `open_storage` returns it.
+        name: Of the study; an existing study of that name is continued.
+        sampler: "tpe" or "random".
+        trials: Number of requested trials of all processes together.
+        seed: Of the sampler, for a study in memory. Processes that share a storage must not draw the same values.
+        pruner: One of `PRUNERS`.
     """
     import optuna
 
-    seed = None if storage else seed  # or two processes would draw the same values
+    sampler_seed = None if storage else seed
     if sampler == "random":
-        drawn = optuna.samplers.RandomSampler(seed)
+        chosen = optuna.samplers.RandomSampler(sampler_seed)
     else:
-        drawn = optuna.samplers.TPESampler(n_startup_trials=coarse(trials), multivariate=True, seed=seed)
-    found = optuna.create_study(
-        storage=storage, study_name=name, sampler=drawn, direction="minimize", load_if_exists=True,
+        chosen = optuna.samplers.TPESampler(n_startup_trials=coarse_count(trials), multivariate=True, seed=sampler_seed)
+    study = optuna.create_study(
+        storage=storage, study_name=name, sampler=chosen, direction="minimize", load_if_exists=True,
         pruner=_pruner(pruner, trials),
     )  # fmt: skip
-    _queue(found, trials)
-    return found
+    _queue(study, trials)
+    return study
 
 
-def _pruner(name: str | None, trials: int):
+def _pruner(name: str | None, trials: int) -> "optuna.pruners.BasePruner":
     import optuna
 
     if name is None:
         return optuna.pruners.NopPruner()
-    if name == "hyperband":  # how many epochs there are it reads off the first trial that ends
+    if name == "hyperband":  # it reads the number of epochs from the first trial that ends
         return optuna.pruners.HyperbandPruner(min_resource=1, max_resource="auto", reduction_factor=3)
-    return optuna.pruners.MedianPruner(n_startup_trials=min(5, coarse(trials)), n_warmup_steps=2)
+    return optuna.pruners.MedianPruner(n_startup_trials=min(5, coarse_count(trials)), n_warmup_steps=2)
 
 
-def coarse(trials: int) -> int:
-    """How many trials are drawn from the whole space, before the good ones are looked around."""
+def coarse_count(trials: int) -> int:
+    """Return how many trials are drawn from the whole space before the search narrows."""
     return max(1, trials // 3)
 
 
-def _queue(found, trials: int) -> None:
-    """A waiting trial for each that is not done, under way or waiting: one that was stopped waits again, as it was."""
+def _queue(study: "optuna.Study", trials: int) -> None:
+    """Queue a trial for each empty slot; a trial that was stopped is queued with the values that it had."""
     from optuna.trial import TrialState
 
-    held, stopped = set(), {}
-    for trial in found.get_trials(deepcopy=False):
+    filled, stopped = set(), {}
+    for trial in study.get_trials(deepcopy=False):
         if trial.state != TrialState.FAIL or trial.user_attrs.get(_DIVERGED):
-            held.add(slot(trial))
+            filled.add(_slot(trial))
         elif not trial.user_attrs.get(_SURPLUS):
-            stopped[slot(trial)] = trial.params
-    for free in sorted({*range(trials)} - held):
-        found.enqueue_trial(stopped.get(free, {}), user_attrs={_SLOT: free})
+            stopped[_slot(trial)] = trial.params
+    for empty in sorted({*range(trials)} - filled):
+        study.enqueue_trial(stopped.get(empty, {}), user_attrs={_SLOT: empty})
 
 
-def slot(trial) -> int | None:
-    """Which of the trials that are to be done an optuna trial is, from 0."""
+def _slot(trial: "optuna.Trial | optuna.trial.FrozenTrial") -> int | None:
+    """Return the index of the requested trial that this Optuna trial fills; None for one of somebody else's."""
     return trial.user_attrs.get(_SLOT)
 
 
-def claimed(trial) -> int:
-    """The `slot` of a trial that begins.
+def _claim(trial: "optuna.Trial") -> int:
+    """Return the slot of a trial that begins; two processes may both have queued a trial for it.
 
-    Raises: Surplus where another one has done it or is at it: two processes may both have queued it.
+    Raises:
+        Surplus: If another Optuna trial has filled it or is filling it.
     """
     from optuna.trial import TrialState
 
-    mine = slot(trial)
-    rivals = [other for other in trial.study.get_trials(deepcopy=False) if slot(other) == mine]
-    done = any(
+    slot = _slot(trial)
+    rivals = [other for other in trial.study.get_trials(deepcopy=False) if _slot(other) == slot]
+    taken = any(
         other.state in (TrialState.COMPLETE, TrialState.PRUNED)
         or (other.state == TrialState.RUNNING and other.number < trial.number)
         for other in rivals if other.number != trial.number
     )  # fmt: skip
-    if mine is None or done:
+    if slot is None or taken:
         trial.set_user_attr(_SURPLUS, True)
         raise Surplus
-    return mine
+    return slot
 
 
-def run(found, objective: Callable, trials: int, budget: Budget) -> None:
-    """Trials until all are done, those of other processes too; what these leave undone is taken on from them.
+def _evaluate(objective: Objective, trial: "optuna.Trial") -> float:
+    slot = _claim(trial)
+    try:
+        return objective(trial, slot)
+    except TrainingError as error:
+        trial.set_user_attr(_DIVERGED, True)
+        logger.warning(f"trial {slot + 1} failed: {error}")
+        raise
 
-    With a time limit, as long as there is room for one more trial and the winner's judging.
+
+def run_trials(study: "optuna.Study", objective: Objective, trials: int, budget: Budget) -> None:
+    """Run trials until all are done, including those of other processes, and restart those of dead processes.
+
+    No trial begins for which the budget leaves no room, together with the evaluation of the winner.
     """
     import optuna
     from optuna.trial import TrialState
 
-    def tried(trial):
-        try:
-            return objective(trial)
-        except TrainingError as error:
-            trial.set_user_attr(_DIVERGED, True)
-            logger.warning(f"trial {slot(trial) + 1} failed: {error}")
-            raise
-
     while True:
-        _give_up_stale(found)
-        _queue(found, trials)
-        told = found.get_trials(deepcopy=False)
-        spans = [trial.duration.total_seconds() for trial in told if trial.state == TrialState.COMPLETE]
-        late = not budget.allows(2 * max(spans, default=0.0))
-        states = {trial.state for trial in told}
+        _fail_dead_trials(study)
+        _queue(study, trials)
+        current = study.get_trials(deepcopy=False)
+        complete = [trial.duration for trial in current if trial.state == TrialState.COMPLETE]
+        slowest = max((duration.total_seconds() for duration in complete if duration is not None), default=0.0)
+        states = {trial.state for trial in current}
         if not states & {TrialState.WAITING, TrialState.RUNNING}:
             return
-        if late:
+        if not budget.allows(2 * slowest):
             logger.info("the time limit leaves no room for another trial")
             return
         if TrialState.WAITING not in states:
             time.sleep(1)
             continue
         try:
-            found.optimize(tried, n_trials=1, catch=(TrainingError, Surplus))
+            study.optimize(partial(_evaluate, objective), n_trials=1, catch=(TrainingError, Surplus))
         except optuna.exceptions.UpdateFinishedTrialError:
-            logger.warning("this process was silent for so long that another one has taken its trial on")
+            logger.warning("another process restarted this trial, because this process sent no heartbeat for too long")
 
 
-def _give_up_stale(found) -> None:
-    """Trials whose process is silent fail, and so do those that none has come to begin."""
+def _fail_dead_trials(study: "optuna.Study") -> None:
+    """Mark trials as failed whose process sends no heartbeat, or has sent none since the trial was claimed."""
     import optuna
     from optuna.trial import TrialState
 
-    with warnings.catch_warnings():  # that it is experimental, of which no user can make anything
+    with warnings.catch_warnings():  # heartbeats are experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        optuna.storages.fail_stale_trials(found)
-    long_ago = datetime.now() - timedelta(seconds=3 * _HEARTBEAT)
-    for trial in found.get_trials(deepcopy=False):
-        if trial.state == TrialState.RUNNING and not trial.params and trial.datetime_start < long_ago:
-            found.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        optuna.storages.fail_stale_trials(study)
+    latest = datetime.now() - timedelta(seconds=3 * _HEARTBEAT)
+    for trial in study.get_trials(deepcopy=False):
+        began = trial.datetime_start
+        if trial.state == TrialState.RUNNING and not trial.params and began is not None and began < latest:
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
-def finished(found) -> list:
-    """One finished optuna trial for each that was to be done: of one that was stopped, the one that took its place."""
-    last = {}
-    for trial in found.get_trials(deepcopy=False):
-        if trial.state.is_finished() and slot(trial) is not None and not trial.user_attrs.get(_SURPLUS):
-            last[slot(trial)] = trial
-    return [last[place] for place in sorted(last)]
+def finished_trials(study: "optuna.Study") -> dict[int, "optuna.trial.FrozenTrial"]:
+    """Return the finished Optuna trial of each slot, in order: the last one, where a trial was restarted."""
+    last = {
+        slot: trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state.is_finished() and (slot := _slot(trial)) is not None and not trial.user_attrs.get(_SURPLUS)
+    }
+    return dict(sorted(last.items()))

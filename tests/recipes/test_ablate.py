@@ -22,18 +22,21 @@ def test_every_trick_has_its_row(photos, monkeypatch):
     starts, train = [], recipes.studies.ablate.train
     monkeypatch.setattr("recipes.studies.ablate.train", lambda *a, **k: starts.append(a[0]) or train(*a, **k))
     recipe = recipes.adjusted("scratch", size=32, epochs=2, label_smoothing=0.1)
-    asked = ("label smoothing", "MixUp", "stochastic depth", "snapshot ensemble")
-    told = recipes.ablate(photos, backbone=small_network(), recipe=recipe, tricks=asked)
-    rows = {row.trick: row for row in told.rows}
-    assert {*asked, "5 crops", "10 crops", "50 crops", "soup of the runs"} <= set(rows)
+    tricks = ("label smoothing", "MixUp", "stochastic depth", "snapshot ensemble")
+    ablation = recipes.ablate(photos, backbone=small_network(), recipe=recipe, tricks=tricks)
+    rows = {row.trick: row for row in ablation.rows}
+    assert {*tricks, "5 crops", "10 crops", "50 crops", "soup of the runs"} <= set(rows)
     assert "no residual branches" in rows["stochastic depth"].note
     assert "epochs = 2" in rows["snapshot ensemble"].note
     assert rows["label smoothing"].note.startswith("in the recipe") and rows["MixUp"].note.startswith("not in")
     for trick in TRICKS:
         if trick.name in rows and rows[trick.name].interval:
-            assert trick.used(told.recipe) == rows[trick.name].kept
-    assert "label smoothing" in str(told)
-    assert "6 images could not tell: as it was" in rows["label smoothing"].note and told.recipe.label_smoothing == 0.1
+            assert trick.used(ablation.recipe) == rows[trick.name].kept
+    assert "label smoothing" in str(ablation)
+    assert (
+        "6 images are too few to decide: unchanged" in rows["label smoothing"].note
+        and ablation.recipe.label_smoothing == 0.1
+    )
     first, *others = (start.network.network for start in starts)
     assert len(others) == 3
     for other in others:
@@ -43,22 +46,23 @@ def test_every_trick_has_its_row(photos, monkeypatch):
 
 
 def test_an_unknown_trick(photos):
-    with pytest.raises(RecipeError, match="tricks are \\['magic'\\]; expected some of"):
+    with pytest.raises(RecipeError) as error:
         recipes.ablate(photos, tricks=("magic",))
+    assert (error.value.code, error.value.value) == ("recipe.tricks", ["magic"])
 
 
 def test_the_time_limit_leaves_rows_unmeasured(photos):
-    told = recipes.ablate(
+    ablation = recipes.ablate(
         photos, backbone=small_network(), recipe=recipes.adjusted("scratch", size=32, epochs=1), time_limit=0.1
     )
-    assert all("not measured" in row.note for row in told.rows if row.trick in {trick.name for trick in TRICKS})
-    assert told.rows[0].note == "the time limit ended its training"
-    assert not any(row.interval for row in told.rows if row.trick.endswith(("crops", "soup of the runs")))
+    assert all("not measured" in row.note for row in ablation.rows if row.trick in {trick.name for trick in TRICKS})
+    assert ablation.rows[0].note == "the time limit ended its training"
+    assert not any(row.interval for row in ablation.rows if row.trick.endswith(("crops", "soup of the runs")))
 
 
 def test_without_gradient_steps_there_are_only_crops(photos, monkeypatch):
     """Without mirror images where these lose their class."""
     monkeypatch.setattr(Start, "mirrors_alike", False)
-    told = recipes.ablate(photos, backbone=small_network(), recipe=PROBE)
-    assert not {trick.name for trick in TRICKS} & {row.trick for row in told.rows}
-    assert [row.trick for row in told.rows if "crops" in row.trick] == ["5 crops", "25 crops"]
+    ablation = recipes.ablate(photos, backbone=small_network(), recipe=PROBE)
+    assert not {trick.name for trick in TRICKS} & {row.trick for row in ablation.rows}
+    assert [row.trick for row in ablation.rows if "crops" in row.trick] == ["5 crops", "25 crops"]

@@ -14,7 +14,7 @@ import typer
 from makers import folder, small_network
 
 import recipes.cli
-from recipes.cli.options import listed
+from recipes.cli.options import read_csv
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,8 +39,8 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture
-def told(place, monkeypatch, capsys):
-    """told("predict", …): what a command prints that does well, in this process, standing in `place`."""
+def output_of(place, monkeypatch, capsys):
+    """Return a function that runs a command in this process, in the folder `place`, and returns what it prints."""
     monkeypatch.chdir(place)
 
     def run_here(*arguments) -> str:
@@ -50,32 +50,32 @@ def told(place, monkeypatch, capsys):
     return run_here
 
 
-def test_predict_writes_a_csv_with_the_damaged_file_named(place, told):
+def test_predict_writes_a_csv_with_the_damaged_file_named(place, output_of):
     (place / "new").mkdir(exist_ok=True)
     content = (place / "photos" / "red" / "024.jpg").read_bytes()
     (place / "new" / "a.jpg").write_bytes(content)
     (place / "new" / "b.jpg").write_bytes(content[:300])
-    assert "1 images classified, 1 unreadable" in told("predict", "run", "new", "--output", "out.csv")
+    assert "1 images classified, 1 unreadable" in output_of("predict", "run", "new", "--output", "out.csv")
     rows = list(csv.DictReader((place / "out.csv").open(encoding="utf-8")))
     assert [row["class_name"] for row in rows] == ["red", ""]
     assert "truncated jpeg" in rows[1]["error"]
     assert sum(float(rows[0][name]) for name in ("blue", "green", "red")) == pytest.approx(1, abs=1e-5)
-    told("predict", "run", "new", "--output", "out.csv", "--samples", "3")
+    output_of("predict", "run", "new", "--output", "out.csv", "--samples", "3")
     rows = list(csv.DictReader((place / "out.csv").open(encoding="utf-8")))
     assert float(rows[0]["spread"]) > 0 <= float(rows[0]["mutual_information"]) and rows[1]["spread"] == ""
 
 
-def test_evaluate_export_report_audit_probe(place, told):
-    assert "images were trained on or chosen by here" in (printed := told("evaluate", "run", "photos"))
+def test_evaluate_export_report_audit_probe(place, output_of):
+    assert "images were used for training or model selection" in (printed := output_of("evaluate", "run", "photos"))
     assert "95 % interval" in printed
-    assert "next:   recipes serve" in told("export", "run", "serving/1")
+    assert "next:   recipes serve" in output_of("export", "run", "serving/1")
     assert (place / "serving" / "1" / "saved_model.pb").is_file()
-    told("report", "run", "page.html")
-    assert "run/report.html" in told("report", "run")
+    output_of("report", "run", "page.html")
+    assert "run/report.html" in output_of("report", "run")
     assert "<script src" not in (place / "page.html").read_text(encoding="utf-8")
-    assert "nothing odd" in told("audit", "photos", "--csv", "findings.csv")
+    assert "nothing odd" in output_of("audit", "photos", "--csv", "findings.csv")
     assert (place / "findings.csv").read_text().splitlines() == ["finding,file,detail,action,excluded"]
-    assert "stage 2 (last)" in told("probe", "photos", "--backbone", "small.keras")
+    assert "stage 2 (last)" in output_of("probe", "photos", "--backbone", "small.keras")
 
 
 @pytest.mark.parametrize(
@@ -117,31 +117,31 @@ def test_a_run_is_a_recipe_for_the_next(place, monkeypatch, given):
     assert longer.epochs == 3 and longer.taps == first.taps
 
 
-def test_seeds_by_the_first_runs_recipe_make_a_soup(place, told):
-    told("finetune", "photos", "--backbone", "small.keras", "--recipe", "run", "--seed", "1", "--output", "run-1")
+def test_seeds_by_the_first_runs_recipe_make_a_soup(place, output_of):
+    output_of("finetune", "photos", "--backbone", "small.keras", "--recipe", "run", "--seed", "1", "--output", "run-1")
     assert recipes.load(place / "run-1").recipe.taps == recipes.load(place / "run").recipe.taps
-    assert "soup" in told("soup", "run", "run-1", "--output", "soup")
+    assert "soup" in output_of("soup", "run", "run-1", "--output", "soup")
 
 
-def test_a_picture_is_of_the_kind_that_its_name_says(place, told):
+def test_a_picture_is_of_the_kind_that_its_name_says(place, output_of):
     for name, begin in (("a.png", b"\x89PNG"), ("a.jpg", b"\xff\xd8\xff"), ("a.svg", b"<?xml"), ("a.pdf", b"%PDF")):
-        assert name in told("preview", "photos", "--size", "16", "--output", name)
+        assert name in output_of("preview", "photos", "--size", "16", "--output", name)
         assert (place / name).read_bytes().startswith(begin)
 
 
-def test_a_preview_skips_what_cannot_be_decoded_and_says_why(place, told, tmp_path):
+def test_a_preview_skips_what_cannot_be_decoded_and_says_why(place, output_of, tmp_path):
     shutil.copytree(place / "photos", tmp_path / "odd")
     first, *_ = sorted((tmp_path / "odd").rglob("*.jpg"))
     first.write_bytes(b"P6 4 4 255\n" + bytes(48))
-    printed = told("preview", str(tmp_path / "odd"), "--size", "16", "--output", str(tmp_path / "a.png"))
+    printed = output_of("preview", str(tmp_path / "odd"), "--size", "16", "--output", str(tmp_path / "a.png"))
     assert f"skipped {first}: format not supported: PPM, PGM or PBM" in printed and (tmp_path / "a.png").is_file()
     for file in (tmp_path / "odd").rglob("*.jpg"):
         file.write_bytes(b"no image")
     with pytest.raises(recipes.DataError, match="images can be decoded; the last error: not an image"):
-        told("preview", str(tmp_path / "odd"), "--size", "16", "--output", str(tmp_path / "b.png"))
+        output_of("preview", str(tmp_path / "odd"), "--size", "16", "--output", str(tmp_path / "b.png"))
 
 
-def test_a_csv_may_lead_elsewhere_wherever_images_are_asked_for(place, told, capsys):
+def test_a_csv_may_lead_elsewhere_wherever_images_are_asked_for(place, output_of, capsys):
     for name, command in typer.main.get_command(recipes.cli.app).commands.items():
         options = {parameter.name for parameter in command.params}
         assert {"within", "column"} <= options or not options & {"dataset", "validation", "proof"}, name
@@ -149,22 +149,22 @@ def test_a_csv_may_lead_elsewhere_wherever_images_are_asked_for(place, told, cap
     rows = [f"../{photo.relative_to(place)},{photo.parent.name}\n" for photo in (place / "photos").rglob("*.jpg")]
     (place / "lists" / "all.csv").write_text("".join(rows))
     with pytest.raises(recipes.DataError, match="--within on the command line"):
-        told("preview", "lists/all.csv", "--size", "16")
-    assert "preview.png" in told("preview", "lists/all.csv", "--size", "16", "--within", ".")
+        output_of("preview", "lists/all.csv", "--size", "16")
+    assert "preview.png" in output_of("preview", "lists/all.csv", "--size", "16", "--within", ".")
     capsys.readouterr()
-    assert [listed(given, place) for given in ("photos", 0.2, None)] == ["photos", 0.2, None]
+    assert [read_csv(given, place) for given in ("photos", 0.2, None)] == ["photos", 0.2, None]
     assert capsys.readouterr().err == "--within only applies to CSV files; ignored for photos.\n"
 
 
-def test_columns_are_chosen_on_the_command_line(place, told):
+def test_columns_are_chosen_on_the_command_line(place, output_of):
     (place / "chosen").mkdir()
     rows = [
         f"{photo.parent.name}/{photo.name},x,{photo.parent.name},1\n" for photo in (place / "photos").rglob("*.jpg")
     ]
     (place / "chosen" / "list.csv").write_text("photo,class,kind,patient\n" + "".join(rows))
     chosen = [f"--column={each}" for each in ("label=kind", "folder=photos", "ignore=patient")]
-    assert "label: 'kind' (chosen)" in told("audit", "chosen/list.csv", *chosen)
-    assert listed("chosen/list.csv", None, ["label=kind", "folder=photos"]).train.class_names == (
+    assert "label: 'kind' (chosen)" in output_of("audit", "chosen/list.csv", *chosen)
+    assert read_csv("chosen/list.csv", None, ["label=kind", "folder=photos"]).train.class_names == (
         "blue",
         "green",
         "red",
@@ -172,10 +172,11 @@ def test_columns_are_chosen_on_the_command_line(place, told):
     cyrillic = "".join(f"{photo.name},\u043a\u043e\u0442\n" for photo in (place / "photos" / "red").glob("*.jpg"))
     (place / "chosen" / "cyrillic.csv").write_text(cyrillic, "cp1251")
     named = ["encoding=cp1251", "folder=photos/red"]
-    assert listed("chosen/cyrillic.csv", None, named).train.class_names == ("\u043a\u043e\u0442",)
-    for wrong, message in ((["kind"], "expected image=NAME"), (["label=a", "label=b"], "given twice")):
-        with pytest.raises(recipes.DataError, match=message):
-            listed("chosen/list.csv", None, wrong)
+    assert read_csv("chosen/cyrillic.csv", None, named).train.class_names == ("\u043a\u043e\u0442",)
+    for wrong, code in ((["kind"], "cli.column"), (["label=a", "label=b"], "cli.column_twice")):
+        with pytest.raises(recipes.DataError) as error:
+            read_csv("chosen/list.csv", None, wrong)
+        assert (error.value.code, error.value.value) == (code, wrong[-1])
 
 
 def test_warnings_of_this_library_show_no_line_of_code(capsys):

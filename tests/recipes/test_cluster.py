@@ -142,7 +142,7 @@ def assert_goes_on(job, killed: int):
     others = [number for number in range(len(job.addresses)) if number != killed]
     for process, number in [(again, killed), *((job.processes[number], number) for number in others)]:
         assert process.wait(300) == 0, job.log(number)[-3000:]
-    assert all("This one does so by itself" in job.log(number) for number in others)
+    assert all("Restarting this worker automatically" in job.log(number) for number in others)
     assert f"resuming the run in {job.name}" in job.log(0)
 
 
@@ -200,4 +200,4 @@ def test_memory_that_runs_out_at_another_worker_ends_all_with_the_reason(place, 
         assert [process.wait(300) for process in full.processes] == [2] * count, full.log(0)[-3000:]
     for number in range(count):
         assert "accumulate=2) computes each batch" in full.log(number), full.log(number)[-3000:]
-        assert "This one does so by itself" not in full.log(number)
+        assert "Restarting this worker automatically" not in full.log(number)

@@ -1,4 +1,4 @@
-"""Several results as one: means of predictions and of weights, snapshots, temperatures, and what each is worth."""
+"""Joint results: means of predictions and of weights, snapshots, temperatures, and their gains."""
 
 import dataclasses
 
@@ -54,7 +54,7 @@ def test_an_ensemble_predicts_the_mean_is_saved_and_comes_back(runs, photos, tmp
     assert joint.predict(photos / "red")[0].class_name in joint.class_names
     assert joint.evaluate(photos, crops=10).n == 24
     joint.report(tmp_path / "report.html")
-    assert "Not yet judged" in (tmp_path / "report.html").read_text()
+    assert "Not yet evaluated" in (tmp_path / "report.html").read_text()
 
 
 def test_members_of_other_image_sizes_see_images_of_their_size(runs, photos):
@@ -74,13 +74,13 @@ def test_the_ledger_of_an_ensemble(runs, held_out, tmp_path):
     mean = np.mean([rows(run, held_out) for run in runs], 0)
     assert row.accuracy == pytest.approx((mean.argmax(1) == labels).mean())
     assert row.gain == pytest.approx(row.accuracy - average.accuracy) and row.cost == 3
-    assert row.kept and row.note.endswith(": asked for")  # whether or not it gains
+    assert row.kept and row.note.endswith(": requested")  # whether or not it gains
     assert joint.validation.n == len(labels)
     turned = load(held_out).train.with_classes(("red", "green", "blue"))
     assert recipes.ensemble(runs, turned).validation.accuracy == joint.validation.accuracy
     joint.report(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert "What each trick was worth" in page and "trained on or chosen by" in page
+    assert "Gain of each trick" in page and "for training or model selection" in page
     assert "joined the training images" not in page  # nothing is trained on them
 
 
@@ -88,7 +88,7 @@ def test_a_soup_has_the_mean_of_the_weights(runs, photos, held_out):
     joint = recipes.soup(runs)
     for found, *each in zip(joint.model.get_weights(), *(run.model.get_weights() for run in runs), strict=True):
         np.testing.assert_allclose(found, np.mean(each, 0), atol=1e-6)
-    assert "all for want of validation images" in str(joint.recipe)
+    assert "without validation images" in str(joint.recipe)
     before = [run.model.get_weights() for run in runs]
     greedy = recipes.soup(runs, held_out)
     for run, kept in zip(runs, before, strict=True):
@@ -108,35 +108,41 @@ def test_a_greedy_soup_leaves_out_what_spoils_it(runs, held_out):
 def test_what_cannot_be_joined(runs, photos, tmp_path):
     other = recipes.finetune(folder(tmp_path, per_class=6, classes=2), backbone=small_network(), recipe=PROBE)
     for joined in (recipes.ensemble, recipes.soup):
-        with pytest.raises(RecipeError, match="at least two Results; got 1"):
-            joined(runs[:1])
-        with pytest.raises(RecipeError, match="the classes differ"):
-            joined([runs[0], other])
-        with pytest.raises(RecipeError, match=r"got \['str'\]"):
-            joined([runs[0], "run"])
+        for results, code, value in (
+            (runs[:1], "ensemble.results", 1),
+            ([runs[0], other], "ensemble.classes", list(other.class_names)),
+            ([runs[0], "run"], "ensemble.results", ["str"]),
+        ):
+            with pytest.raises(RecipeError) as error:
+                joined(results)
+            assert (error.value.code, error.value.value) == (code, value)
     narrower = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", size=32, taps=(0,)))
     message = (
         r"run 2 of 2 \(seed 0\) classifies from stage 1, but run 1 of 2 \(seed 0\) classifies from stages 1, 2"
         r".* --recipe RUN .*`recipes ensemble`"
     )
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(RecipeError, match=message) as error:
         recipes.soup([runs[0], narrower])
+    assert (error.value.code, error.value.run) == ("ensemble.architecture", 1)
     with pytest.raises(RecipeError, match=r"and with the same `--epochs`, if any\. Their recipes differ in taps \("):
         recipes.soup([runs[0], narrower])
     for repeated in ([runs[0], runs[0]], [runs[0], runs[1], runs[0]], [recipes.ensemble(runs[:2]), runs[1]]):
-        with pytest.raises(RecipeError, match=r"run 1 of . .*and run . of . .*share their weights"):
+        with pytest.raises(RecipeError) as error:
             recipes.ensemble(repeated)
+        assert error.value.code == "ensemble.shared_weights" and error.value.runs[0] == 0
     random = dataclasses.replace(runs[1], recipe=dataclasses.replace(runs[1].recipe, warm_start=False, epochs=1))
-    with pytest.raises(RecipeError, match="begins with random weights"):
+    with pytest.raises(RecipeError) as error:
         recipes.soup([runs[0], random])
+    assert (error.value.code, error.value.run) == ("ensemble.random_start", 1)
 
 
 def test_a_soup_of_other_pretrained_starts_is_refused_though_the_shapes_agree(photos, tmp_path):
     for seed in (0, 1):
         small_network(tmp_path / f"{seed}.keras", seed=seed)
     pair = [recipes.finetune(photos, backbone=tmp_path / f"{seed}.keras", recipe=PROBE) for seed in (0, 1)]
-    with pytest.raises(RecipeError, match=r"run 2 of 2 .* begins from .*1\.keras, but run 1 of 2 .*0\.keras"):
+    with pytest.raises(RecipeError) as error:
         recipes.soup(pair)
+    assert [text[-7:] for text in error.value.differing] == ["1.keras", "0.keras"]
     assert recipes.ensemble(pair).class_names == pair[0].class_names
 
 
@@ -174,7 +180,7 @@ def test_snapshots_are_averaged(photos):
 
 @pytest.mark.parametrize("snapshots", [0, 2])
 def test_a_training_that_is_undone_leaves_the_network_as_it_was(photos, held_out, monkeypatch, snapshots):
-    """What is told of the linear classifier is true of the model that is handed out."""
+    """The reported accuracy of the linear classifier is that of the returned model."""
     monkeypatch.setattr("recipes.evaluation.selection.better", lambda start, other: False)
     options = dict(size=32, test_size=32, epochs=4, learning_rate=0.05, refit=False, calibrate=False, mirror=False)
     recipe = recipes.adjusted("all", **options)

@@ -23,10 +23,10 @@ from recipes.networks.backbones import resolve
 from recipes.networks.classifier import logits_model, with_probabilities
 from recipes.probing.label_errors import Suspect
 from recipes.reports.command_line import commands
-from recipes.reports.photos import at_hand, photo, photo_called
+from recipes.reports.photos import photo, photo_named, readable
 from recipes.reports.report import render
-from recipes.reports.svg import contour
 from recipes.result import Result
+from recipes.tuning.figure import NotDrawable, surface
 from recipes.tuning.report import render as search_page
 from recipes.tuning.search import Search, Trial
 
@@ -100,13 +100,13 @@ def predictions(n: int, classes: int, seed: int = 0) -> Judged:
     return Judged(labels, (odds / odds.sum(1, keepdims=True)).astype(np.float32))
 
 
-def test_every_section_is_there_reached_from_the_top_and_told(result, page):
+def test_every_section_is_there_and_linked_at_the_top(result, page):
     page = Page(page)
     assert list(page.sections) == SECTIONS
     assert [a["href"] for a in page.all("a")] == [f"#{name}" for name in SECTIONS]
-    told = result.validation
-    for words in (f"{100 * told.accuracy:.1f}", "95 % interval", "recipes.finetune(", "tensorflow", "label_smoothing",
-                  "this dataset", "broken.jpg", f"{told.n} validation images"):  # fmt: skip
+    evaluation = result.validation
+    for words in (f"{100 * evaluation.accuracy:.1f}", "95 % interval", "recipes.finetune(", "tensorflow",
+                  "label_smoothing", "this dataset", "broken.jpg", f"{evaluation.n} validation images"):  # fmt: skip
         assert words in page.text, words
     assert len([a for a in page.all("img") if a["src"].startswith("data:image/jpeg;base64,")]) > 10
 
@@ -117,7 +117,7 @@ def test_pictures_have_a_text_alternative(page):
     assert page.all("svg") and all(figure["role"] == "img" and figure["aria-label"] for figure in page.all("svg"))
 
 
-def test_the_page_asks_for_nothing(page):
+def test_the_page_loads_nothing(page):
     assert re.findall(r"(?:src|href)=\"(?!data:|#)", page) == [] and "url(" not in page and "@import" not in page
     assert "default-src 'none'" in page
 
@@ -129,7 +129,7 @@ def test_mistakes_are_those_of_before_the_validation_images_were_trained_on(resu
     np.testing.assert_array_equal(judged.labels, result.held_out.labels)
     now = result.probabilities(result.held_out)
     assert np.abs(now - judged.probabilities).max() > 1e-3  # the classifier has seen them meanwhile
-    assert "judged before any of them joined the training images" in page
+    assert "predicted before any of them joined the training images" in page
 
 
 def test_the_worst_mistakes_come_first():
@@ -155,7 +155,7 @@ def test_a_saved_run_gives_the_same_page_until_its_photos_have_moved(result, pag
         page = Page(render(again))
     finally:
         moved.rename(photos)
-    assert page.all("img") == [] and "not at hand" in page.text
+    assert page.all("img") == [] and "not available" in page.text
     assert list(page.sections) == [name for name in SECTIONS if name not in ("looked", "varied")]
 
 
@@ -227,34 +227,34 @@ def test_results_without_predictions_history_or_probe_have_no_empty_section(resu
         audit=Audit((), {}), command={}, calibration=None, selection=None,
     )  # fmt: skip
     page = Page(render(bare))
-    assert list(page.sections) == ["plan", "audit", "again"] and "Not yet judged" in page.text
+    assert list(page.sections) == ["plan", "audit", "again"] and "Not yet evaluated" in page.text
     old = Page(render(replace(result, judged=None)))
     assert "earlier version" in old.text and "mistakes" not in old.sections
     both = recipes.ensemble([result, result], result.held_out)
     assert {"mistakes", "reliability", "looked"} <= set(Page(render(both)).sections)
 
 
-def test_a_run_is_told_as_it_is_typed():
-    asked = dict(dataset="my photos", backbone="auto", recipe="auto", validation=None, time_limit="5m", seed=3)
-    assert commands(asked) == ["recipes finetune 'my photos' --time-limit 5m --seed 3"]
-    shorter = asked | {"recipe": repr(recipes.adjusted("few", epochs=2))}
+def test_the_command_of_a_run_is_as_it_was_typed():
+    typed = dict(dataset="my photos", backbone="auto", recipe="auto", validation=None, time_limit="5m", seed=3)
+    assert commands(typed) == ["recipes finetune 'my photos' --time-limit 5m --seed 3"]
+    shorter = typed | {"recipe": repr(recipes.adjusted("few", epochs=2))}
     assert commands(shorter) == ["recipes finetune 'my photos' --recipe few --time-limit 5m --seed 3 --epochs 2"]
-    smaller = asked | {"recipe": repr(recipes.adjusted("few", size=64)), "time_limit": None}
+    smaller = typed | {"recipe": repr(recipes.adjusted("few", size=64)), "time_limit": None}
     assert commands(smaller) == ["recipes.finetune('my photos', recipe=recipes.adjusted('few', size=64), seed=3)"]
-    whole = commands(asked | {"recipe": repr(recipes.finetune_few(size=32)), "time_limit": None})[0]
+    whole = commands(typed | {"recipe": repr(recipes.finetune_few(size=32)), "time_limit": None})[0]
     given = eval(whole[whole.index("recipe=") + 7 : whole.rindex(", seed")], {"recipes": recipes, "augment": augment})
     assert given == recipes.finetune_few(size=32)
     memory = dict(dataset="tuple 0123456789ab", recipe="auto", seed=0)
     assert commands(memory) == ["recipes.finetune(<tuple 0123456789ab>, seed=0)"]
-    asked_pretrain = dict(dataset="my photos", backbone="Functional 0123456789ab", recipe=None, seed=0)
+    pretrain = dict(dataset="my photos", backbone="Functional 0123456789ab", recipe=None, seed=0)
     for changes, command in (
         ({"size": 32, "epochs": 3}, "recipes pretrain 'my photos' --seed 0 --size 32 --epochs 3"),
         ({"size": 32, "dropout": 0.5}, "recipes.pretrain('my photos', recipe=recipes.adjusted('scratch', size=32, "
          "dropout=0.5), seed=0)"),
     ):  # fmt: skip
-        asked_pretrain["recipe"] = repr(recipes.adjusted("scratch", **changes))
-        assert commands(asked_pretrain, "convnet") == [command]
-    assert commands({"soup": [asked, asked]})[1:] == [*commands(asked), "recipes.soup([…])  # of these 2 runs"]
+        pretrain["recipe"] = repr(recipes.adjusted("scratch", **changes))
+        assert commands(pretrain, "convnet") == [command]
+    assert commands({"soup": [typed, typed]})[1:] == [*commands(typed), "recipes.soup([…])  # of these 2 runs"]
 
 
 @pytest.fixture(scope="module")
@@ -279,10 +279,10 @@ def written(page, tmp_path_factory):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_in_a_browser(browser, written, tmp_path, width, height, scheme):
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-    problems, asked = [], []
+    problems, requested = [], []
     page.on("console", lambda message: problems.append(message.text))
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: requested.append(request.url))
     page.goto(written.as_uri())
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
@@ -290,7 +290,7 @@ def test_in_a_browser(browser, written, tmp_path, width, height, scheme):
     assert heights and min(heights) >= 11  # readable
     assert page.evaluate(CONTRAST) >= 4.5
     page.screenshot(path=tmp_path / f"{width}_{scheme}.png", full_page=True)
-    assert problems == [] and all(url == written.as_uri() or url.startswith("data:") for url in asked)
+    assert problems == [] and all(url == written.as_uri() or url.startswith("data:") for url in requested)
     page.close()
 
 
@@ -325,8 +325,8 @@ def test_tables_are_sorted_by_mouse_and_by_keyboard(browser, written):
     assert names == sorted(names)
     gains = page.locator("#ledger table")
     gains.locator("thead th", has_text="gain").get_by_role("button").click()
-    told = gains.locator("tbody td:nth-child(3)").all_inner_texts()
-    assert told == sorted(told, key=lambda text: (text == "", float(text or 0)))  # what has no value comes last
+    shown = gains.locator("tbody td:nth-child(3)").all_inner_texts()
+    assert shown == sorted(shown, key=lambda text: (text == "", float(text or 0)))  # what has no value comes last
     page.close()
 
 
@@ -338,28 +338,28 @@ def trials(count: int):
     study = optuna.create_study()
     space = {"learning_rate": optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True),
              "dropout": optuna.distributions.FloatDistribution(0.0, 0.5)}  # fmt: skip
-    told = []
+    done = []
     for i in range(count):
         values = {"learning_rate": float(10 ** random.uniform(-4, -1)), "dropout": float(random.uniform(0, 0.5))}
         loss = 0.2 + (np.log10(values["learning_rate"]) + 3) ** 2
         study.add_trial(optuna.trial.create_trial(params=values, distributions=space, value=loss))
         state = "pruned" if i % 5 == 4 else "complete"
-        told.append(Trial(i, values, float(np.exp(-loss)), None if state == "pruned" else float(loss), state))
+        done.append(Trial(i, values, float(np.exp(-loss)), None if state == "pruned" else float(loss), state))
     judged = predictions(100, 3)
     recipe = recipes.finetune_all(32).because("<b>a search</b>")
-    return Search(recipe, score(judged.probabilities, judged.labels), 40, tuple(told), 10, study)
+    return Search(recipe, score(judged.probabilities, judged.labels), 40, tuple(done), 10, study)
 
 
 def test_the_page_of_a_search(browser, tmp_path):
     found = trials(20)
     found.report(tmp_path / "search.html")
     text = (tmp_path / "search.html").read_text(encoding="utf-8")
-    told = Page(text)
-    assert list(told.sections) == ["winner", "importance", "layout", "contour", "trials"]
-    assert f"{100 * found.accuracy.accuracy:.1f}" in told.text and "<b>a search</b>" in told.text
-    assert "pruned" in told.text and len(told.all("circle")) == 20 + 16 + 1  # each trial, the complete ones, the best
-    assert f"lowest {found.best.loss:.3f} nats at learning_rate" in told.text and "label_smoothing" in told.text
-    assert len({dict(path).get("fill-opacity") for path in told.all("path")}) > 5
+    parsed = Page(text)
+    assert list(parsed.sections) == ["winner", "importance", "layout", "contour", "trials"]
+    assert f"{100 * found.accuracy.accuracy:.1f}" in parsed.text and "<b>a search</b>" in parsed.text
+    assert "pruned" in parsed.text and len(re.findall("stroke-width: 1.5", text)) == 20  # one disc per trial
+    assert f"lowest {found.best.loss:.3f} nats at learning_rate" in parsed.text and "label_smoothing" in parsed.text
+    assert "currentColor" in text and "#010203" not in text and re.findall(r'(?:src|href)="(?!data:|#)', text) == []
     page = browser.new_page(viewport={"width": 390, "height": 844})
     problems = []
     page.on("console", lambda message: problems.append(message.text))
@@ -370,27 +370,34 @@ def test_the_page_of_a_search(browser, tmp_path):
     assert len(cells) == 20 and cells == sorted(cells)
     page.screenshot(path=tmp_path / "search.png", full_page=True)
     page.close()
-    assert "ringed: the first 10," in told.text
+    assert "Red rings: the first 10," in parsed.text
     lone = Page(search_page(replace(trials(1), coarse=0)))
     assert list(lone.sections) == ["winner", "layout", "contour", "trials"] and "A search of 1 trial" in lone.text
-    assert "A search of 1 trials" not in lone.text and "ringed" not in lone.text
-    assert lone.text.count("it takes 4 trials that came to their end, here 1 did") == 2
+    assert "A search of 1 trials" not in lone.text and "rings" not in lone.text
+    assert lone.text.count("it needs 4 complete trials, this search has 1") == 2
     assert len(search_page(trials(3000)).encode()) < 1_000_000
 
 
-def test_a_contour_is_of_the_values():
-    """Bands of x, which are upright, the fuller the lower, and reach from the lowest to the highest."""
+def losses(points) -> Search:
+    """A search whose trials have these (x, y, loss)."""
+    done = tuple(Trial(i, {"x": x, "y": y}, 0.5, loss, "complete") for i, (x, y, loss) in enumerate(points))
+    return replace(trials(5), trials=done, coarse=0)
+
+
+def test_a_contour_needs_an_area_and_different_losses():
     ends = (0.0, 1.0)
-    drawn = contour([(x, y, 2 + 3 * x) for x in ends for y in ends], ("across", "up"), "told")
-    bands = re.findall(r'<path d="([^"]*)" class="band" fill-opacity="([^"]*)"', drawn)
-    spans = [[float(place.split()[0]) for place in re.findall(r"[\d.]+ [\d.]+", path)] for path, _ in bands]
-    lefts, rights, fills = [min(xs) for xs in spans], [max(xs) for xs in spans], [float(full) for _, full in bands]
-    np.testing.assert_allclose(lefts[1:], rights[:-1], atol=0.2)
-    assert len(bands) >= 5 and fills == sorted(fills, reverse=True) and lefts == sorted(lefts)
-    spots = [float(x) for x in re.findall(r'cx="([\d.]+)"', drawn)]
-    assert lefts[0] == min(spots) and rights[-1] == max(spots) and 'aria-label="told"' in drawn and "2.000" in drawn
-    assert contour([(x, x, x) for x in range(5)], ("a", "b"), "") is None  # on one line
-    assert contour([(x, y, 1.0) for x in ends for y in ends], ("a", "b"), "") is None  # flat
+    square = surface(losses([(x, y, 2 + 3 * x) for x in ends for y in ends]), ["x", "y"])
+    assert square.pair == ("x", "y") and square.triangles.shape == (2, 3)
+    assert [trial.loss for trial in square.trials] == [2, 2, 5, 5]
+    for points, names, reason in (
+        ([(x, x, x) for x in range(5)], ["x", "y"], "on one line"),
+        ([(x, y, 1.0) for x in ends for y in ends], ["x", "y"], "the same loss"),
+        ([(0.0, 0.0, 1.0)], ["x", "y"], "needs 4 complete trials, this search has 1"),
+        ([(x, y, x) for x in ends for y in ends], ["x"], "two numeric fields"),
+    ):
+        with pytest.raises(NotDrawable, match=reason):
+            surface(losses(points), names)
+        assert "The contour is not shown" in search_page(losses(points)) or names == ["x"]
 
 
 def test_photos_are_upright_small_and_of_any_kind(tmp_path):
@@ -401,8 +408,8 @@ def test_photos_are_upright_small_and_of_any_kind(tmp_path):
     names = tuple(str(tmp_path / name) for name in ("turned.jpg", "text.jpg", "gone.jpg"))
     data = ImageData(names, np.zeros(3, np.int64), ("a",), names)
     shown = [photo(data, i) for i in range(3)]
-    assert shown[1:] == [None, None] and at_hand(data, range(3)) == [0]
+    assert shown[1:] == [None, None] and readable(data, range(3)) == [0]
     pixels = tf.io.decode_jpeg(base64.b64decode(shown[0].split(",")[1])).numpy()
     assert pixels.shape == (160, 40, 3) and pixels[:60].min() > 240 and pixels[100:].max() < 15
     grey = ImageData(wide[None, :, :, :1], np.zeros(1, np.int64), ("a",), ("images[0]",))
-    assert photo(grey, 0) and photo_called("images[0]", grey) and photo_called("images[1]", grey) is None
+    assert photo(grey, 0) and photo_named("images[0]", grey) and photo_named("images[1]", grey) is None

@@ -1,4 +1,4 @@
-"""Hyperparameter search: what it draws, what it keeps apart, and that several processes share it."""
+"""Hyperparameter search: its draws, its splits, its report, and processes that share a study."""
 
 import contextlib
 import io
@@ -17,6 +17,7 @@ from makers import arrays, folder, small_network
 
 import recipes
 from recipes import RecipeError, TrainingError
+from recipes.core.budget import NO_LIMIT
 from recipes.runs.recipe_file import load_recipe
 from recipes.tuning import study as shared_study
 
@@ -27,20 +28,20 @@ SPACE = {"learning_rate": (1e-5, 1e-1, "log"), "weight_decay": (1e-5, 1e-1, "log
 
 
 class Searched(NamedTuple):
-    """What a search of four trials over 60 images found, printed, and trained on."""
+    """A search of four trials over 60 images: its outcome, its output, and the images of its trainings."""
 
     found: recipes.Search
-    told: str
+    output: str
     splits: list
 
 
 @pytest.fixture(scope="module")
 def searched():
-    told, splits, train = io.StringIO(), [], recipes.tuning.search.train
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(told):
+    output, splits, train = io.StringIO(), [], recipes.tuning.search.train
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
         patch.setattr("recipes.tuning.search.train", lambda *a, **k: splits.append(a[0].splits) or train(*a, **k))
         found = recipes.search(arrays(20), backbone=small_network(), recipe=BASE, trials=4, space=SPACE)
-    return Searched(found, told.getvalue(), splits)
+    return Searched(found, output.getvalue(), splits)
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_the_winner_is_a_recipe_for_finetune(found):
     assert result.recipe.learning_rate == best.values["learning_rate"]
 
 
-def test_the_winner_is_judged_by_images_that_did_not_choose_it(searched):
+def test_the_winner_is_evaluated_on_images_that_did_not_select_it(searched):
     assert len(searched.splits) == 5
     for splits in searched.splits:
         assert splits.test is None
@@ -67,14 +68,14 @@ def test_the_winner_is_judged_by_images_that_did_not_choose_it(searched):
 
 
 def test_a_line_for_every_trial_as_in_the_lecture(searched):
-    lines = [line for line in searched.told.splitlines() if line.startswith("val_acc: ")]
+    lines = [line for line in searched.output.splitlines() if line.startswith("val_acc: ")]
     assert [line[-7:] for line in lines] == ["(1 / 4)", "(2 / 4)", "(3 / 4)", "(4 / 4)"]
     assert "learning_rate: " in lines[0] and "weight_decay: " in lines[0]
-    assert "4 trials of up to 1 epochs on 38 images; 10 others choose" in searched.told
-    assert "s/step" not in searched.told  # nor Keras's lines, which would bury the table
+    assert "4 trials of up to 1 epochs on 38 training images, ranked by 10 others" in searched.output
+    assert "s/step" not in searched.output  # lines of Keras would bury the table
 
 
-def test_what_is_written(found, tmp_path):
+def test_saved_files(found, tmp_path):
     found.save(tmp_path / "search")
     assert load_recipe(tmp_path / "search" / "recipe.json") == found.recipe
     rows = (tmp_path / "search" / "trials.csv").read_text().splitlines()
@@ -91,18 +92,19 @@ def test_what_is_written(found, tmp_path):
             load_recipe(tmp_path / wrong)
 
 
-def test_the_picture(found):
+def test_the_figure(found):
     titles = [axes.get_title() for axes in found.figure().axes if axes.get_title()]
     assert len(titles) == 3 and titles[0] == "importance"
 
 
-def test_a_trial_that_is_stopped_early_has_its_line_too(capsys):
+def test_a_pruned_trial_has_its_line_too(caplog):
+    caplog.set_level("INFO", "recipes")
     trial = SimpleNamespace(report=lambda *_: None, should_prune=lambda: True, set_user_attr=lambda *_: None)
     with pytest.raises(optuna.TrialPruned):
         recipes.tuning.search._Prune(trial, "dropout: 0.5, (2 / 4)").on_epoch_end(
             2, {"val_loss": 1.0, "val_accuracy": 0.5}
         )
-    assert "val_acc: 0.5000, dropout: 0.5, (2 / 4): stopped after 3 epochs" in capsys.readouterr().out
+    assert "val_acc: 0.5000, dropout: 0.5, (2 / 4): pruned after 3 epochs" in caplog.text
 
 
 @pytest.mark.slow
@@ -113,20 +115,25 @@ def test_the_same_seed_draws_the_same_values(found):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "code", "field"),
     [
-        ({"space": {"magic": (0, 1)}}, "expected a dict of some of"),
-        ({"space": {"learning_rate": (1e-2, 1e-4)}}, r"space\['learning_rate'\] is \(0.01, 0.0001\)"),
-        ({"space": {"learning_rate": (0.0, 1.0, "log")}}, "0 < low"),
-        ({"space": {"dropout": (0.0, 1.5)}}, "Recipe.dropout is 1.5"),
-        ({"trials": 0}, "trials is 0"),
-        ({"pruner": "medium"}, "pruner is 'medium'; expected 'median', 'hyperband' or None"),
-        ({"time_limit": "soon"}, "time_limit is 'soon'; expected seconds"),
-        ({"sampler": "grid"}, "sampler is 'grid'; expected 'tpe' or 'random'"),
+        ({"space": {"magic": (0, 1)}}, "recipe.space", "space"),
+        ({"space": {"learning_rate": (1e-2, 1e-4)}}, "recipe.space_range", "learning_rate"),
+        ({"space": {"learning_rate": (0.0, 1.0, "log")}}, "recipe.space_range", "learning_rate"),
+        ({"trials": 0}, "recipe.trials", "trials"),
+        ({"pruner": "medium"}, "recipe.pruner", "pruner"),
+        ({"sampler": "grid"}, "recipe.sampler", "sampler"),
     ],
 )
-def test_what_cannot_be_searched(options, message):
-    with pytest.raises(RecipeError, match=message):
+def test_invalid_options(options, code, field):
+    with pytest.raises(RecipeError) as error:
+        recipes.search(arrays(8), backbone=small_network(), recipe=BASE, **options)
+    assert (error.value.code, error.value.field) == (code, field)
+
+
+@pytest.mark.parametrize("options", [{"space": {"dropout": (0.0, 1.5)}}, {"time_limit": "soon"}])
+def test_invalid_values_of_a_recipe_and_of_a_request(options):
+    with pytest.raises(RecipeError, match=next(iter(options["space"])) if "space" in options else "time_limit"):
         recipes.search(arrays(8), backbone=small_network(), recipe=BASE, **options)
 
 
@@ -139,18 +146,19 @@ def test_random_weights_and_epochs_are_searched_too(capsys):
 
 
 def test_no_time_and_no_storage():
-    with pytest.raises(TrainingError, match="no room for a single trial"):
+    with pytest.raises(TrainingError) as late:
         recipes.search(arrays(12), backbone=small_network(), recipe=BASE, trials=2, time_limit=0.1)
-    with pytest.raises(RecipeError, match="cannot be opened"):
+    assert late.value.code == "training.no_trial"
+    with pytest.raises(RecipeError) as wrong:
         recipes.search(arrays(12), backbone=small_network(), recipe=BASE, trials=2, storage="search.db")
+    assert (wrong.value.code, wrong.value.value) == ("recipe.storage", "search.db")
 
 
-def test_a_trial_that_was_stopped_waits_again_as_it_was(tmp_path):
+def test_a_trial_that_was_stopped_is_queued_again_with_its_values(tmp_path):
     """Ctrl-C in the second of three trials; the same call goes on."""
-    storage, seen = shared_study.opened(f"sqlite:///{tmp_path / 'search.db'}"), []
+    storage, seen = shared_study.open_storage(f"sqlite:///{tmp_path / 'search.db'}"), []
 
-    def objective(trial):
-        slot = shared_study.claimed(trial)
+    def objective(trial, slot):
         seen.append((slot, trial.suggest_float("x", 0, 1)))
         if len(seen) == 2:
             raise KeyboardInterrupt
@@ -159,28 +167,31 @@ def test_a_trial_that_was_stopped_waits_again_as_it_was(tmp_path):
         return seen[-1][1]
 
     with pytest.raises(KeyboardInterrupt):
-        shared_study.run(shared_study.study(storage, "s", "random", 3, 0), objective, 3, None)
-    again = shared_study.study(storage, "s", "random", 3, 0)
-    shared_study.run(again, objective, 3, None)
+        shared_study.run_trials(shared_study.create_study(storage, "s", "random", 3, 0), objective, 3, NO_LIMIT)
+    again = shared_study.create_study(storage, "s", "random", 3, 0)
+    shared_study.run_trials(again, objective, 3, NO_LIMIT)
     assert sorted(slot for slot, _ in seen) == [0, 1, 1, 2] and seen[1] in seen[2:]
-    assert [trial.state.name for trial in shared_study.finished(again)] == ["COMPLETE", "COMPLETE", "FAIL"]
+    assert [trial.state.name for trial in shared_study.finished_trials(again).values()] == [
+        "COMPLETE",
+        "COMPLETE",
+        "FAIL",
+    ]
 
 
 @pytest.mark.parametrize(("pruner", "stopped"), [("median", True), ("hyperband", True), (None, False)])
-def test_which_trials_are_stopped_early(pruner, stopped):
+def test_which_trials_are_pruned(pruner, stopped):
     """Nine epochs, of losses that are ever worse from trial to trial."""
-    study = shared_study.study(None, "s", "random", 12, 0, pruner)
+    study = shared_study.create_study(None, "s", "random", 12, 0, pruner)
 
-    def objective(trial):
-        slot = shared_study.claimed(trial)
+    def objective(trial, slot):
         for epoch in range(9):
             trial.report(slot + 1 / (1 + epoch), epoch)
             if trial.should_prune():
                 raise optuna.TrialPruned
         return float(slot)
 
-    shared_study.run(study, objective, 12, None)
-    states = [trial.state.name for trial in shared_study.finished(study)]
+    shared_study.run_trials(study, objective, 12, NO_LIMIT)
+    states = [trial.state.name for trial in shared_study.finished_trials(study).values()]
     assert len(states) == 12 and states[0] == "COMPLETE" and ("PRUNED" in states) == stopped
 
 
@@ -203,8 +214,8 @@ def test_two_processes_share_a_study_and_one_is_killed(tmp_path):
     first, second = (subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2))
     name = wait_for_a_trial(storage)
     first.send_signal(signal.SIGKILL)
-    told = second.communicate(timeout=300)[0]
-    assert second.returncode == 0, told
+    output = second.communicate(timeout=300)[0]
+    assert second.returncode == 0, output
     study = optuna.load_study(study_name=name, storage=storage)
     done = [t for t in study.trials if t.state.name in ("COMPLETE", "PRUNED") and not t.user_attrs.get("surplus")]
     assert sorted(trial.user_attrs["slot"] for trial in done) == list(range(3))

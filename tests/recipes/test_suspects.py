@@ -74,7 +74,7 @@ def test_suspects_and_excluded_files_are_saved_and_in_the_report(run):
     assert again.audit.excluded == {str(root / "photos" / "red" / "<cut>.jpg")}
     again.report(root / "page.html")
     page = (root / "page.html").read_text(encoding="utf-8")
-    assert "Labels to look at" in page and "lost.jpg" in page
+    assert "Labels to check" in page and "lost.jpg" in page
     assert "&lt;cut&gt;.jpg" in page and "<cut>" not in page
     assert "1 of these files was left out" in page
 

@@ -1,0 +1,71 @@
+"""What a hyperparameter search returns: its trials and its winner."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from recipes.evaluation.metrics import Evaluation
+from recipes.planning.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a search.
+
+    Attributes:
+        number: Position among the requested trials, from 0. Optuna's own numbers also count trials that were restarted.
+        values: The fields of the recipe that were drawn.
+        accuracy: On the selection images; None for a trial that failed.
+        loss: Negative log-likelihood of the selection images, in nats; None for a trial that failed.
+        state: "complete", "pruned" (stopped early, because others were better at the same epoch) or "failed".
+    """
+
+    number: int
+    values: dict[str, object]
+    accuracy: float | None
+    loss: float | None
+    state: str
+
+    @property
+    def complete(self) -> bool:
+        return self.state == "complete"
+
+    @property
+    def rank(self) -> float:
+        """The loss, infinite where there is none: the lowest is the best."""
+        return math.inf if self.loss is None else self.loss
+
+
+def best_trial(trials: Iterable[Trial]) -> Trial:
+    """Return the complete trial with the lowest loss."""
+    return min((trial for trial in trials if trial.complete), key=lambda trial: trial.rank)
+
+
+@dataclass(frozen=True, eq=False)
+class SearchRecord:
+    """The facts of a search, which its figures and its report show.
+
+    Attributes:
+        recipe: The winner's recipe, which `finetune` takes.
+        accuracy: Of the winner on the validation images, which had no part in its selection.
+        chosen_by: Number of selection images: training images that no trial was trained on.
+        trials: All trials in their order.
+        coarse: Number of trials that were drawn from the whole space before the others; 0 if all were.
+        study: The `optuna.Study`, for Optuna's own tools.
+    """
+
+    recipe: Recipe
+    accuracy: Evaluation
+    chosen_by: int
+    trials: tuple[Trial, ...]
+    coarse: int
+    study: object = field(repr=False)
+
+    @property
+    def best(self) -> Trial:
+        """The complete trial with the lowest loss."""
+        return best_trial(self.trials)
+
+
+def trials_text(count: int) -> str:
+    return "1 trial" if count == 1 else f"{count} trials"
