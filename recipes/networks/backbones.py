@@ -6,7 +6,6 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -212,10 +211,7 @@ def _missing_weights(call: str, error: str) -> BackboneError:
 
 
 def _copy(model: keras.Model) -> keras.Model:
-    """Return an independent copy, made through a .keras file.
-
-    The caller's model stays unchanged, and a model that could not be saved after the training is rejected before it.
-    """
+    """Return a copy, made through a .keras file: a model that could not be saved after training is rejected before."""
     if not getattr(model, "inputs", None):
         return model  # `_from_model` rejects it
     with tempfile.TemporaryDirectory() as folder:
@@ -274,7 +270,7 @@ def _check_input(model: keras.Model, name: str) -> None:
             f"backbone {name} must be a built functional keras.Model with one input of images",
             code="backbone.not_functional",
         )
-    shape: Sequence[int | None] = tuple(model.inputs[0].shape)
+    shape = tuple(model.inputs[0].shape)
     if len(shape) != 4 or shape[-1] != 3:
         expected = "(batch, height, width, 3)"
     elif shape[1] != shape[2]:
@@ -287,11 +283,7 @@ def _check_input(model: keras.Model, name: str) -> None:
 
 
 def _set_current_precision(model: keras.Model) -> None:
-    """Give `model` the current dtype policy, as a network of keras.applications has.
-
-    A loaded model has the policy under which it was built. A model whose layers differ is left as it is: that was
-    intended.
-    """
+    """Give `model` the current dtype policy in place of that under which it was built, unless its layers differ."""
     layers, usual = model._flatten_layers(include_self=False), ("float32", "mixed_float16", "mixed_bfloat16")
     rebuilt = keras.layers.InputLayer | keras.Model  # loading gives these the current policy
     layers = [layer for layer in layers if not isinstance(layer, rebuilt)]

@@ -122,10 +122,10 @@ def weight_gradients(loss: Callable, model: keras.Model) -> list[np.ndarray | No
     Returns:
         One array per variable; None (on JAX: zeros) where the loss does not depend on it.
     """
-    return weight_slopes(loss, model)()
+    return weight_gradient_function(loss, model)()
 
 
-def weight_slopes(loss: Callable, model: keras.Model) -> Callable[..., list[np.ndarray | None]]:
+def weight_gradient_function(loss: Callable, model: keras.Model) -> Callable[..., list[np.ndarray | None]]:
     """Return a function of the loss's arguments that returns the `weight_gradients` at the current weights.
 
     JAX compiles it once for each shape. In float16 small gradients would be 0 and large ones infinite: there the loss

@@ -2,7 +2,7 @@
 
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -16,8 +16,8 @@ _ARITHMETIC = {"Add", "Subtract", "Multiply", "Divide", "TrueDivide"}  # operati
 
 def constructors() -> dict[str, Callable[..., keras.Model]]:
     """Return the networks of keras.applications by name."""
-    members: dict[str, Any] = vars(keras.applications)
-    return {name: member for name, member in members.items() if name[0].isupper() and callable(member)}
+    members: Mapping[str, Any] = vars(keras.applications)
+    return {name: members[name] for name in members if name[0].isupper() and callable(members[name])}
 
 
 def constructor_of(model_name: str) -> Callable[..., keras.Model] | None:
