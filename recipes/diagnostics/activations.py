@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from recipes.diagnostics.checks import FEW, activation_advice, dead_share, gradient_advice, has_kernel, recorded
-from recipes.networks.compiled import weight_slopes
+from recipes.networks.compiled import weight_gradient_function
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Look:
 
     def __init__(self, model: keras.Model, inputs, labels):
         self.model, self.inputs, self.labels = model, inputs, labels
-        self._slopes = weight_slopes(self._loss, model)
+        self._slopes = weight_gradient_function(self._loss, model)
 
     def __call__(self) -> Inside:
         with recorded(self.model, _facts) as seen:

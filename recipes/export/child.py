@@ -1,4 +1,4 @@
-"""The process that `other_process` starts: it loads a run and writes one export of it on Keras's TensorFlow backend."""
+"""The process that `other_process` starts: it loads a run and exports it on Keras's TensorFlow backend."""
 
 import json
 from pathlib import Path
@@ -14,10 +14,10 @@ from recipes.runs.folder import load
 def main(folder: str) -> None:
     """Do the task that `folder` describes; write a RecipesError or OSError to error.json there."""
     task = json.loads(Path(folder, "task.json").read_text(encoding="utf-8"))
-    options = Options(**task["options"])
+    images = Path(folder, "calibration.npy")
     try:
-        run = load(Path(folder, "run"))
-        write(run, task["kind"], Path(task["path"]), options, lambda: np.load(Path(folder, "calibration.npy")))
+        calibration = np.load(images) if images.exists() else None
+        write(load(Path(folder, "run")), task["kind"], Path(task["path"]), Options(**task["options"]), calibration)
     except (RecipesError, OSError) as error:
-        content = json.dumps([isinstance(error, RecipesError), str(error)])
+        content = json.dumps({"code": getattr(error, "code", None), "message": str(error)})
         Path(folder, "error.json").write_text(content, encoding="utf-8")

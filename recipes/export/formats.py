@@ -2,8 +2,10 @@
 
 import importlib.util
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,50 +22,67 @@ _CALIBRATION = 100  # images
 
 
 def check_installed(kind: str) -> None:
-    """Raises RecipesError naming what is missing to write `kind` and to prove it."""
+    """Check that the packages that write and prove the format `kind` are installed.
+
+    Raises:
+        RecipesError: Some are missing.
+    """
     missing = [name for name in _NEEDED.get(kind, ()) if importlib.util.find_spec(name) is None]
     if missing:
-        raise RecipesError(f"format {kind!r} needs {', '.join(missing)}: pip install 'keras-recipes[{kind}]'")
+        raise RecipesError(
+            f"format {kind!r} needs {', '.join(missing)}: pip install 'keras-recipes[{kind}]'",
+            code="export.not_installed",
+            packages=missing,
+        )
 
 
-def write(result: Record, kind: str, path: Path, quantize: str | None, calibration) -> None:
+def write(result: Record, kind: str, path: Path, quantize: str | None, calibration: np.ndarray | None) -> None:
     """Write the network of `result` to the file `path`.
 
-    calibration: () → float32 (n, size, size, 3), images that int8 activations are scaled by.
+    Args:
+        result: The classifier.
+        kind: "keras", "onnx" or "litert".
+        path: The file.
+        quantize: None, "float16" or "int8"; for "litert".
+        calibration: float32 (n, size, size, 3), images that scale the int8 activations of LiteRT; otherwise unused.
 
-    Raises: RecipesError naming the formats that are left, when the network cannot be had in this one.
+    Raises:
+        RecipesError: The format cannot represent the network; the message names the other formats.
     """
-    writers = {"keras": _keras, "onnx": _onnx, "litert": _litert}
     try:
-        writers[kind](result, path, quantize, calibration)
+        if kind == "keras":
+            result.model.save(path)
+        elif kind == "onnx":
+            _onnx(result, path)
+        else:
+            _litert(result, path, quantize, calibration)
     except Exception as error:  # converters raise whatever they meet
         others = " and ".join(repr(name) for name in ("saved_model", "keras") if name != kind)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise RecipesError(
-            f"{result.backbone} cannot be written as {kind}: {reason}; it can be exported as {others}"
+            f"{result.backbone} cannot be written as {kind}: {reason}; it can be exported as {others}",
+            code="export.not_representable",
+            format=kind,
+            reason=reason,
         ) from error
 
 
-def _keras(result: Record, path: Path, quantize, calibration) -> None:
-    result.model.save(path)
-
-
-def _onnx(result: Record, path: Path, quantize, calibration) -> None:
+def _onnx(result: Record, path: Path) -> None:
     import onnx
     import tf2onnx
 
     function, spec = _pixel_function(result, batch=None)
     proto, _ = tf2onnx.convert.from_function(function, input_signature=[spec], opset=_OPSET)
-    given = [entry.name for entry in proto.graph.input]
-    if given != ["pixels"]:
-        raise ValueError(f"the converter left the constants {given[1:]} open")
-    onnx.checker.check_model(proto)  # of operations that it does not know, the converter only writes to its log
+    inputs = [entry.name for entry in proto.graph.input]
+    if inputs != ["pixels"]:
+        raise ValueError(f"the converter made inputs of the constants {inputs[1:]}")
+    onnx.checker.check_model(proto)  # the converter only logs operations that it does not know
     path.write_bytes(proto.SerializeToString())
 
 
-def _litert(result: Record, path: Path, quantize, calibration) -> None:
+def _litert(result: Record, path: Path, quantize: str | None, calibration: np.ndarray | None) -> None:
     function, _ = _pixel_function(result, batch=1)
-    module = tf.Module()
+    module: Any = tf.Module()
     module.weights = [variable.value for variable in result.model.variables]
     with tempfile.TemporaryDirectory(prefix="recipes-litert-") as folder:
         tf.saved_model.save(module, folder, signatures={"serving_default": function})
@@ -72,18 +91,18 @@ def _litert(result: Record, path: Path, quantize, calibration) -> None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if quantize == "float16":
             converter.target_spec.supported_types = [tf.float16]
-        elif quantize == "int8":
-            images = calibration()[:_CALIBRATION]
+        elif quantize == "int8" and calibration is not None:
+            images = calibration[:_CALIBRATION]
             converter.representative_dataset = lambda: ({"pixels": image[None]} for image in images)
         path.write_bytes(converter.convert())
 
 
-def _pixel_function(result: Record, batch: int | None):
+def _pixel_function(result: Record, batch: int | None) -> tuple[Any, tf.TensorSpec]:
     size = result.recipe.evaluation_policy.size
     spec = tf.TensorSpec((batch, size, size, 3), tf.float32, name="pixels")
 
     @tf.function(input_signature=[spec], autograph=False)
-    def probabilities(pixels):
+    def probabilities(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         with _constant_normalization(result.model):
             return {"probabilities": result.model(pixels, training=False)}
 
@@ -91,9 +110,11 @@ def _pixel_function(result: Record, batch: int | None):
 
 
 @contextmanager
-def _constant_normalization(model: keras.Model):
-    """The means and variances of Normalization layers as NumPy arrays, which are constants of a graph and not captured
-    from outside: converters would ask for the latter as inputs."""
+def _constant_normalization(model: keras.Model) -> Iterator[None]:
+    """Make the means and variances of Normalization layers NumPy arrays, which become constants of a traced graph.
+
+    As tensors they would be captured from outside the graph, and converters would make them inputs.
+    """
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Normalization)]
     before = [(layer.mean, layer.variance) for layer in layers]
     try:

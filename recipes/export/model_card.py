@@ -1,10 +1,11 @@
-"""What travels with an export: a model card, the figures behind it, and a schema of input and output."""
+"""The documents of an export: a model card, its figures as JSON, and a JSON schema of input and output."""
 
 import hashlib
 import json
 import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from recipes.core.output import printable
 from recipes.errors import BackboneError
 from recipes.evaluation.ledger import table
+from recipes.evaluation.metrics import Evaluation
 from recipes.export.proof import Proof
 from recipes.networks.backbones import parse_call
 from recipes.runs.record import Record
@@ -30,7 +32,7 @@ _LICENCES = (
 
 
 def describe(result: Record, kind: str, options: dict, proof: Proof) -> dict:
-    """The metadata: everything that a program may want to know, as JSON values, all text in UTF-8."""
+    """Return the metadata of an export as JSON values; all text can be encoded in UTF-8."""
     metadata = {
         "format": kind,
         "class_names": list(result.class_names),
@@ -50,8 +52,8 @@ def describe(result: Record, kind: str, options: dict, proof: Proof) -> dict:
     return _printable(metadata)
 
 
-def _printable(value):
-    """Every text in nested JSON values made `printable`."""
+def _printable(value: Any) -> Any:
+    """Make every text in nested JSON values `printable`."""
     if isinstance(value, dict):
         return {_printable(name): _printable(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -59,15 +61,13 @@ def _printable(value):
     return printable(value) if isinstance(value, str) else value
 
 
-def _figures(evaluation) -> dict:
-    return {
-        name: getattr(evaluation, name)
-        for name in ("accuracy", "interval", "macro_accuracy", "nll", "ece", "ece_floor", "n")
-    }
+def _figures(evaluation: Evaluation) -> dict:
+    names = ("accuracy", "interval", "macro_accuracy", "nll", "ece", "ece_floor", "n")
+    return {name: getattr(evaluation, name) for name in names}
 
 
 def weights_checksum(model: keras.Model) -> str:
-    """SHA-256 over the type, shape and bytes of every weight in order."""
+    """Return the SHA-256 of the type, shape and bytes of every weight in order."""
     digest = hashlib.sha256()
     for weight in model.weights:
         value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight.value))
@@ -77,17 +77,17 @@ def weights_checksum(model: keras.Model) -> str:
 
 
 def licence(backbone: str) -> str:
-    """Of the pretrained weights, as far as the backbone's name tells; the training's own are the user's.
+    """Return the licence of the pretrained weights, determined from the backbone's name.
 
-    Of an ensemble ("soup of 2: A, B(x=1, y=2)") those of all its members.
+    For an ensemble ("soup of 2: A, B(x=1, y=2)") it is the licences of all its members.
     """
     _, several, members = backbone.partition(": ")
     if several:
         return "; ".join(dict.fromkeys(licence(member) for member in re.split(r", (?![^(]*\))", members)))
     if backbone == "glyphs":
-        return "Apache-2.0 (trained from nothing by keras-recipes)"
+        return "Apache-2.0 (trained from random weights by keras-recipes)"
     if "weights=None" in backbone:
-        return "none used: trained from random weights"
+        return "no pretrained weights: trained from random weights"
     try:
         name, _ = parse_call(backbone.removeprefix("finetuned "))
     except BackboneError:
@@ -95,11 +95,11 @@ def licence(backbone: str) -> str:
     for families, terms in _LICENCES:
         if name.startswith(families):
             return f"{terms}; ImageNet weights of keras.applications.{name}, see https://keras.io/api/applications"
-    return f"unknown: ask whoever trained {backbone}"
+    return f"unknown: consult the source of {backbone}"
 
 
 def write(directory: Path, result: Record, metadata: dict) -> None:
-    """The three files, into `directory`/assets.extra, and the checksums of all files of the export."""
+    """Write the three documents to `directory`/assets.extra, with the checksums of all files of the export."""
     extra = directory / FOLDER
     extra.mkdir(exist_ok=True)
     (extra / CARD).write_text(printable(card(result, metadata)), encoding="utf-8")
@@ -111,7 +111,7 @@ def write(directory: Path, result: Record, metadata: dict) -> None:
 
 
 def schema(metadata: dict) -> dict:
-    """JSON Schema (2020-12) of a prediction by REST, or of the tensors of a format that is no SavedModel."""
+    """Return the JSON Schema (2020-12) of the REST predictions; for other formats than SavedModel, of the tensors."""
     names, size = metadata["class_names"], metadata["image_size"]
     row = {"type": "array", "items": {"type": ["number", "null"]}, "minItems": len(names), "maxItems": len(names)}
     if metadata["format"] != "saved_model":
@@ -159,12 +159,12 @@ def _list(items: dict) -> dict:
     return {"type": "array", "items": items}
 
 
-def _object(title: str, properties: dict, required=None) -> dict:
+def _object(title: str, properties: dict, required: list[str] | None = None) -> dict:
     return {"title": title, "type": "object", "properties": properties, "required": required or list(properties)}
 
 
 def card(result: Record, metadata: dict) -> str:
-    """The model card (Mitchell et al. 2019) as Markdown."""
+    """Return the model card (Mitchell et al. 2019) as Markdown."""
     names, recipe, options = metadata["class_names"], result.recipe, metadata["options"]
     rows = [
         f"# {result.backbone}: {len(names)} classes",
@@ -174,7 +174,7 @@ def card(result: Record, metadata: dict) -> str:
         "## Plan", _fenced(f"{result.table}\n{recipe}".strip()),
         "## Accuracy", *_accuracy(result),
     ]  # fmt: skip
-    rows += ["## Ledger", _fenced(table(result.ledger)) if result.ledger else "None: no trick was measured."]
+    rows += ["## Ledger", _fenced(table(result.ledger)) if result.ledger else "No trick was measured."]
     rows += ["## This export", *(f"- {name}: {value}" for name, value in options.items()), metadata["proof"]["summary"]]
     rows += ["## Limits", *_limits(metadata)]
     rows += ["## Versions", ", ".join(f"{name} {version}" for name, version in result.versions.items()) or "unknown"]
@@ -188,10 +188,10 @@ def _fenced(text: str) -> str:
 
 
 def _data(result: Record) -> list[str]:
-    told = {name: value for name, value in result.command.items() if value is not None}
-    rows = [f"- asked for: `{json.dumps(told, ensure_ascii=False, default=str)}`"]
+    arguments = {name: value for name, value in result.command.items() if value is not None}
+    rows = [f"- arguments: `{json.dumps(arguments, ensure_ascii=False, default=str)}`"]
     rows += [f"- {split}: {len(prints)} images" for split, prints in result.audit.fingerprints.items()]
-    rows += [f"- audit: {finding}" for finding in result.audit.findings] or ["- audit: nothing odd"]
+    rows += [f"- audit: {finding}" for finding in result.audit.findings] or ["- audit: no findings"]
     return rows
 
 
@@ -204,10 +204,11 @@ def _accuracy(result: Record) -> list[str]:
 
 def _limits(metadata: dict) -> list[str]:
     rows = [
-        "- It knows its classes alone, and names one of them for a picture of anything else"
+        "- It predicts one of its classes for a picture of anything else"
         + (" unless it abstains." if metadata["options"].get("abstain") else "; `abstain` was not set."),
-        "- The accuracy holds for pictures like those it was measured on: another camera, place or time can differ.",
-        "- A probability is the model's own belief; how far it can be trusted is the calibration error above.",
+        "- The accuracy is valid for pictures like those it was measured on; with another camera, place or time it can "
+        "differ.",
+        "- A probability is the model's own estimate; the calibration error above says how reliable it is.",
     ]
     if metadata["format"] == "saved_model":
         rows.append(
@@ -216,6 +217,6 @@ def _limits(metadata: dict) -> list[str]:
         )
     else:
         rows.append(
-            "- Decoding and cropping are not in this format: feed the crop that `recipes` makes, see the schema."
+            "- Decoding and cropping are not part of this format: its input is the crop that the schema describes."
         )
     return rows

@@ -1,11 +1,13 @@
-"""The proof of an export: a fresh process loads it and must answer what `Result` answers."""
+"""The proof of an export: a fresh process loads it, and its predictions must be those of `Result`."""
 
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,26 +22,30 @@ from recipes.networks.embedding import features_model
 from recipes.runs.record import Record
 
 TOLERANCE = 1e-4  # of a probability
-AGREEMENT = 0.9  # of the top classes of quantized weights, which cannot meet the tolerance,
-MEAN_DIFFERENCE = 0.05  # nor may an image's largest difference be more than this on average
-_TIE = 1e-6  # classes this close are both the top one: float32 knows no better
-_PIXELS = 2  # images that the signature `pixels` is asked about
+AGREEMENT = 0.9  # of the top classes with quantized weights, which cannot meet the tolerance
+MEAN_DIFFERENCE = 0.05  # with quantized weights: limit of an image's largest difference, on average
+_TIE = 1e-6  # classes this close are both the top one: float32 is not more precise
+_PIXELS = 2  # images for the signature `pixels`
 _CLIENT = Path(__file__).with_name("proof_client.py")
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What the fresh process answered.
+    """The comparison of the fresh process with `Result`.
 
-    images:     compared; `told` says which.
-    difference: largest of a probability; mean_difference: the mean over the images of their largest.
-    agreement:  share of images with the same top class.
-    features:   largest difference of a feature, relative to the largest feature; None where there are none.
-    tolerance:  of `difference`; None for quantized weights, of whose top classes `required` must agree.
+    Attributes:
+        images: Number of images compared.
+        description: Which images they are.
+        difference: Largest difference of a probability.
+        mean_difference: Mean over the images of their largest difference.
+        agreement: Share of images with the same top class.
+        features: Largest difference of a feature, relative to the largest feature; None without features.
+        tolerance: Limit of `difference`; None for quantized weights.
+        required: Limit of `agreement`.
     """
 
     images: int
-    told: str
+    description: str
     difference: float
     mean_difference: float
     agreement: float
@@ -54,60 +60,80 @@ class Proof:
         line = (
             f"proof: a fresh process agreed on the class of {self.agreement:.1%} of {self.images} images, "
             f"probabilities within {self.difference:.1e}, {self.mean_difference:.1e} on average (tolerance {bound}): "
-            f"{self.told}"
+            f"{self.description}"
         )
         return line if self.features is None else f"{line}; features within {self.features:.1e}"
 
     def as_dict(self) -> dict:
-        return asdict(self)
+        """Return the fields by their names in metadata.json."""
+        return {"told" if name == "description" else name: value for name, value in asdict(self).items()}
 
 
-def prove(result: Record, kind: str, path: Path, images: ProofImages, crops, quantize: str | None) -> Proof:
-    """Ask a fresh process about `images` and compare.
+def prove(result: Record, kind: str, path: Path, images: ProofImages, crops: Any, quantize: str | None) -> Proof:
+    """Compare the predictions of a fresh process for `images` with those of `result`.
 
-    kind: "saved_model", "keras", "onnx" or "litert", which is asked at `path`.
+    Args:
+        result: The classifier.
+        kind: Format of the export: "saved_model", "keras", "onnx" or "litert".
+        path: The export's folder or file.
+        images: Images to compare on.
+        crops: 1, 5, 10 or "auto", as `Result.predict` takes it.
+        quantize: None, "float16" or "int8".
 
-    Raises: ProofError when it answers otherwise, or not at all.
+    Raises:
+        ProofError: The predictions differ, or the process failed.
     """
     data = unlabelled(images.contents)
-    arrays, expected = _questions(result, kind, data, images, crops, quantize)
-    answers = ask(kind, path, arrays)
-    refused = [i for i, text in enumerate(answers.get("error", [])) if text]
-    if refused:
-        shown = "; ".join(f"{images.names[i]}: {answers['error'][i]}" for i in refused[:3])
+    arrays, expected = _inputs_and_expected(result, kind, data, images, crops, quantize)
+    answers = predict_in_new_process(kind, path, arrays)
+    rejected = [i for i, text in enumerate(answers.get("error", [])) if text]
+    if rejected:
+        shown = "; ".join(f"{images.names[i]}: {answers['error'][i]}" for i in rejected[:3])
         raise ProofError(
-            f"the export refuses {len(refused)} of {len(data)} images that the Result classifies: {shown}. For large "
-            "ones raise max_pixels, or give others as proof="
+            f"the export rejects {len(rejected)} of {len(data)} images that the Result classifies: {shown}. For large "
+            "ones raise max_pixels, or give others as proof=",
+            code="proof.rejected",
+            names=[images.names[i] for i in rejected],
         )
     pairs = [(expected[name], answers[name]) for name in expected if name != "features"]
     ours, theirs = (np.concatenate(rows) for rows in zip(*pairs, strict=True))
     features = None
     if "features" in expected:
         features = float(np.abs(answers["features"] - expected["features"]).max() / np.abs(expected["features"]).max())
-    at = np.arange(len(ours))
-    moved = np.abs(theirs - ours).max(1)
-    same = ours[at, theirs.argmax(1)] >= ours.max(1) - _TIE
+    differences = np.abs(theirs - ours).max(1)
+    same = ours[np.arange(len(ours)), theirs.argmax(1)] >= ours.max(1) - _TIE
     proof = Proof(
-        len(data), images.told, float(moved.max()), float(moved.mean()), float(same.mean()), features,
-        None if quantize else TOLERANCE, AGREEMENT if quantize else 1.0,
-    )  # fmt: skip
+        images=len(data),
+        description=images.description,
+        difference=float(differences.max()),
+        mean_difference=float(differences.mean()),
+        agreement=float(same.mean()),
+        features=features,
+        tolerance=None if quantize else TOLERANCE,
+        required=AGREEMENT if quantize else 1.0,
+    )
     _check(proof, ours, theirs, [*images.names, *(f"pixels {i}" for i in range(len(ours) - len(data)))])
     return proof
 
 
-def _check(proof: Proof, ours, theirs, names) -> None:
+def _check(proof: Proof, ours: np.ndarray, theirs: np.ndarray, names: Sequence[str]) -> None:
     close = proof.difference <= proof.tolerance if proof.tolerance else proof.mean_difference <= MEAN_DIFFERENCE
     if proof.agreement >= proof.required and close:
         return
     worst = int(np.nan_to_num(np.abs(theirs - ours).max(1), nan=np.inf).argmax())
     raise ProofError(
-        f"the export does not answer what the Result answers, so it was not written ({proof}). Worst is "
-        f"{names[worst]}: the Result says {np.round(ours[worst], 5)}, the export {np.round(theirs[worst], 5)}"
+        f"the export's predictions differ from the Result's, so it was not written ({proof}). The largest difference "
+        f"is at {names[worst]}: Result {np.round(ours[worst], 5)}, export {np.round(theirs[worst], 5)}",
+        code="proof.mismatch",
+        proof=proof,
+        name=names[worst],
     )
 
 
-def _questions(result: Record, kind: str, data: ImageData, images: ProofImages, crops, quantize):
-    """Arrays for the fresh process, and what `result` says to them."""
+def _inputs_and_expected(
+    result: Record, kind: str, data: ImageData, images: ProofImages, crops: Any, quantize: str | None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return arrays for the fresh process, and the predictions of `result` for them."""
     if kind != "saved_model":
         return {"crops": crops_of(result, data)}, {"probabilities": result.probabilities(data)}
     expected = {"probabilities": result.probabilities(data, crops=crops)}
@@ -116,7 +142,10 @@ def _questions(result: Record, kind: str, data: ImageData, images: ProofImages, 
     arrays = {"contents": whole, "ends": ends, "chunk": np.array(16)}
     embed = features_model(result.model)
     if embed is not None and not quantize:
-        expected["features"] = embed.predict(_batches(result, data), verbose=0)
+        expected["features"] = embed.predict(
+            _batches(result, data),
+            verbose=0,  # pyright: ignore[reportArgumentType] - Keras infers str from the default "auto"
+        )
     for i in np.unique(np.linspace(0, len(data) - 1, _PIXELS).astype(int)):
         pixels = augment.decode(tf.constant(images.contents[i])).numpy()[None]
         if crops != 1 and max(pixels.shape[1:3]) > 4 * min(pixels.shape[1:3]):
@@ -127,7 +156,7 @@ def _questions(result: Record, kind: str, data: ImageData, images: ProofImages, 
 
 
 def crops_of(result: Record, data: ImageData) -> np.ndarray:
-    """float32 (n, size, size, 3): what the network is shown of the images."""
+    """Return the centre crops that the network classifies, float32 (n, size, size, 3)."""
     return np.concatenate(list(_batches(result, data).as_numpy_iterator()))
 
 
@@ -136,18 +165,23 @@ def _batches(result: Record, data: ImageData) -> tf.data.Dataset:
     return batches.map(lambda images, label: images)
 
 
-def ask(kind: str, path: Path, arrays: dict) -> dict:
-    """What a fresh process that loads the export at `path` answers.
+def predict_in_new_process(kind: str, path: Path, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the predictions of a fresh process that loads the export at `path`.
 
-    Raises: ProofError with the end of what it wrote, when it fails.
+    Raises:
+        ProofError: The process failed; the message has the end of its error output.
     """
     with tempfile.TemporaryDirectory(prefix="recipes-proof-") as folder:
-        given, answer = Path(folder, "given.npz"), Path(folder, "answer.npz")
-        np.savez(given, **arrays)
-        command = [sys.executable, "-I", str(_CLIENT), kind, str(path), str(given), str(answer)]
+        inputs, outputs = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
+        np.savez(inputs, **arrays)
+        command = [sys.executable, "-I", str(_CLIENT), kind, str(path), str(inputs), str(outputs)]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
         if done.returncode:
             end = "\n".join(done.stderr.strip().splitlines()[-4:])
-            raise ProofError(f"a fresh process could not run the export (exit code {done.returncode}): {end}")
-        with np.load(answer, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            raise ProofError(
+                f"a fresh process could not run the export (exit code {done.returncode}): {end}",
+                code="proof.process",
+                exit_code=done.returncode,
+            )
+        with np.load(outputs, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}

@@ -2,63 +2,75 @@
 
     python proof_client.py FORMAT MODEL INPUT.npz OUTPUT.npz
 
-It loads what was exported as any other program would, and writes what it answers.
+It loads an export as any other program would, and writes the predictions.
 """
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 
-def main(kind: str, model: str, given: str, answer: str) -> None:
-    sys.modules.update(recipes=None, augment=None, layers=None, optimizers=None)  # importing one of them now fails
-    with np.load(given, allow_pickle=False) as arrays:
-        found = {"saved_model": saved_model, "keras": keras_file, "onnx": onnx, "litert": litert}[kind](model, arrays)
-    np.savez(answer, **found)
+def main(kind: str, model: str, inputs: str, outputs: str) -> None:
+    block("recipes", "augment", "layers", "optimizers")
+    predict: dict[str, Callable[[str, NpzFile], dict]] = {
+        "saved_model": saved_model, "keras": keras_file, "onnx": onnx, "litert": litert,
+    }  # fmt: skip
+    with np.load(inputs, allow_pickle=False) as arrays:
+        found = predict[kind](model, arrays)
+    np.savez(outputs, **found)
 
 
-def saved_model(directory: str, arrays) -> dict:
-    sys.modules.update(keras=None, tf_keras=None)
+def block(*packages: str) -> None:
+    """Make later imports of these packages fail."""
+    modules: dict[str, Any] = sys.modules
+    modules.update(dict.fromkeys(packages))
+
+
+def saved_model(directory: str, arrays: NpzFile) -> dict:
+    block("keras", "tf_keras")
     import tensorflow as tf
 
     signatures = tf.saved_model.load(directory).signatures
     ends = arrays["ends"]
     contents = [arrays["contents"][a:b].tobytes() for a, b in zip([0, *ends[:-1]], ends, strict=True)]
     chunk = int(arrays["chunk"])
-    found = {"probabilities": [], "error": [], "features": []}
+    rows = {"probabilities": [], "error": [], "features": []}
     for i in range(0, len(contents), chunk):
         batch = tf.constant(contents[i : i + chunk])
-        told = signatures["serving_default"](image_bytes=batch)
-        found["probabilities"].append(told["probabilities"].numpy())
-        found["error"].append(np.array([text.decode() for text in told["error"].numpy()]))
+        outputs = signatures["serving_default"](image_bytes=batch)
+        rows["probabilities"].append(outputs["probabilities"].numpy())
+        rows["error"].append(np.array([text.decode() for text in outputs["error"].numpy()]))
         if "features" in signatures:
-            found["features"].append(signatures["features"](image_bytes=batch)["features"].numpy())
-    found = {name: np.concatenate(rows) for name, rows in found.items() if rows}
+            rows["features"].append(signatures["features"](image_bytes=batch)["features"].numpy())
+    found = {name: np.concatenate(parts) for name, parts in rows.items() if parts}
     for name in arrays.files:
         if name.startswith("pixels"):
             found[name] = signatures["pixels"](pixels=tf.constant(arrays[name]))["probabilities"].numpy()
     return found
 
 
-def keras_file(path: str, arrays) -> dict:
+def keras_file(path: str, arrays: NpzFile) -> dict:
     import keras
 
-    model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    model: Any = keras.saving.load_model(path, compile=False, safe_mode=True)
     return {"probabilities": model.predict(arrays["crops"], batch_size=16, verbose=0)}
 
 
-def onnx(path: str, arrays) -> dict:
-    sys.modules.update(keras=None, tensorflow=None)
+def onnx(path: str, arrays: NpzFile) -> dict:
+    block("keras", "tensorflow")
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session: Any = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     crops = arrays["crops"]
     parts = [session.run(["probabilities"], {"pixels": crops[i : i + 16]})[0] for i in range(0, len(crops), 16)]
     return {"probabilities": np.concatenate(parts)}
 
 
-def litert(path: str, arrays) -> dict:
-    sys.modules.update(keras=None, tensorflow=None)
+def litert(path: str, arrays: NpzFile) -> dict:
+    block("keras", "tensorflow")
     from ai_edge_litert.interpreter import Interpreter
 
     run = Interpreter(model_path=path).get_signature_runner("serving_default")

@@ -1,7 +1,8 @@
-"""The encoded images that an export is proved with: held-out ones, and every way in which a picture can be stored."""
+"""The encoded images of an export's proof: held-out ones, and every way in which a picture can be stored."""
 
 import io
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,55 +12,65 @@ from recipes.data.images import ImageData
 from recipes.data.sources import load
 from recipes.errors import DataError
 
-LIMIT = 500  # held-out images, spread evenly, of which more would prove no more
+LIMIT = 500  # held-out images, evenly spaced; more would prove no more
 _SHAPES = ((17, 90), (200, 31), (1, 1))
 
 
 @dataclass(frozen=True, eq=False)
 class ProofImages:
-    """Encoded images, what to call them, how many of the first were held out, and a sentence that says which."""
+    """Encoded images.
+
+    Attributes:
+        contents: The images as files hold them.
+        names: A name for each image, for messages.
+        held_out: Number of held-out images, which come first.
+        description: Which images they are, for the proof.
+    """
 
     contents: list[bytes]
     names: list[str]
     held_out: int
-    told: str
+    description: str
 
 
-def proof_images(held_out: ImageData | None, class_names, dataset=None) -> ProofImages:
-    """Images of `dataset` or, if None, those that took no part in the training, then those that are made here.
+def proof_images(held_out: ImageData | None, class_names: Sequence[str], dataset: object = None) -> ProofImages:
+    """Return images of `dataset`, by default the held-out images, followed by generated ones.
 
-    Raises: DataError when `dataset` cannot be read.
+    Raises:
+        DataError: `dataset` cannot be read.
     """
     if dataset is not None:
         _, data = list(load(dataset, tuple(class_names)).given.items())[-1]
-        whose = "images given as proof"
+        source = "images given as proof"
     else:
-        data, whose = held_out, "validation images"
-    contents, names, gone = _read(data) if data is not None else ([], [], 0)
+        data, source = held_out, "validation images"
+    contents, names, unreadable = _read(data) if data is not None else ([], [], 0)
     if data is None:
-        told = "no validation images at hand"
+        description = "no validation images available"
     elif dataset is not None and not contents:
-        raise DataError("none of the images given as proof can be read")
+        raise DataError("none of the images given as proof can be read", code="proof.unreadable")
     else:
-        told = f"{len(contents)} {whose}"
-        told += f" of {len(data)}" if len(data) > LIMIT else ""
-        told += f" ({gone} more are no longer where they were)" if gone else ""
+        description = f"{len(contents)} {source}"
+        description += f" of {len(data)}" if len(data) > LIMIT else ""
+        description += f" ({unreadable} more cannot be read any longer)" if unreadable else ""
     made = made_images(next((c for c in contents if c.startswith(b"\xff\xd8\xff")), None))
     return ProofImages(
-        contents + [content for _, content in made], names + [name for name, _ in made], len(contents),
-        f"{told}, and {len(made)} made here (EXIF 1-8, PNG, BMP, GIF, odd shapes)",
-    )  # fmt: skip
+        contents=contents + [content for _, content in made],
+        names=names + [name for name, _ in made],
+        held_out=len(contents),
+        description=f"{description}, and {len(made)} generated images (EXIF 1-8, PNG, BMP, GIF, odd shapes)",
+    )
 
 
 def _read(data: ImageData) -> tuple[list[bytes], list[str], int]:
-    """Up to LIMIT images as files hold them, pixels as PNG, their names, and how many files are gone."""
+    """Return up to LIMIT images (pixels as PNG), their names, and the number of images that cannot be read."""
     at = np.unique(np.linspace(0, len(data) - 1, min(LIMIT, len(data))).astype(int))
     contents, names = [], []
     for i in at:
         try:
-            contents.append(_encoded(data.images[i]) if data.in_memory_pixels else data.encoded(i))
+            contents.append(_encoded(np.asarray(data.images[i])) if data.in_memory_pixels else data.encoded(i))
         except (OSError, DataError):
-            continue  # counted, and told
+            continue  # the caller reports the number of these
         names.append(data.names[i])
     return contents, names, len(at) - len(contents)
 
@@ -69,9 +80,12 @@ def _encoded(pixels: np.ndarray) -> bytes:
 
 
 def made_images(photo: bytes | None) -> list[tuple[str, bytes]]:
-    """(name, content): a picture as JPEG in all orientations, PNG (grey, alpha, 16 bits), GIF, BMP, and of odd shapes.
+    """Return the name and content of generated images.
 
-    photo: JPEG bytes to take the picture from; None: noise with a disc.
+    They show one picture as JPEG in all orientations, PNG (grey, alpha, 16 bits), GIF and BMP; others have odd shapes.
+
+    Args:
+        photo: The picture as JPEG bytes; None: noise with a disc.
     """
     picture = _pattern(120, 160) if photo is None else _shrunk(photo)
     jpeg = tf.io.encode_jpeg(picture, quality=90).numpy()
@@ -89,7 +103,7 @@ def made_images(photo: bytes | None) -> list[tuple[str, bytes]]:
 
 
 def _shrunk(photo: bytes) -> np.ndarray:
-    """The photo within 640 pixels, as uint8; its orientation is that of the copies."""
+    """Return the photo with sides of at most 640 pixels, as uint8, without its orientation."""
     pixels = tf.io.decode_jpeg(photo, channels=3)
     sides = np.array(pixels.shape[:2])
     size = np.maximum(1, sides * min(1.0, 640 / sides.max())).astype(int)
@@ -105,7 +119,7 @@ def _pattern(height: int, width: int) -> np.ndarray:
 
 
 def with_orientation(jpeg: bytes, orientation: int) -> bytes:
-    """`jpeg` with an EXIF segment that holds nothing but the orientation."""
+    """Return `jpeg` with an EXIF segment that holds only the orientation."""
     entry = struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0)
     tiff = b"MM\x00\x2a" + struct.pack(">IH", 8, 1) + entry + struct.pack(">I", 0)
     body = b"Exif\x00\x00" + tiff
@@ -113,7 +127,7 @@ def with_orientation(jpeg: bytes, orientation: int) -> bytes:
 
 
 def bmp(picture: np.ndarray) -> bytes:
-    """24-bit BMP of uint8 RGB."""
+    """Return a 24-bit BMP of uint8 RGB."""
     height, width = picture.shape[:2]
     rows = np.zeros((height, -(-3 * width // 4) * 4), np.uint8)
     rows[:, : 3 * width] = picture[::-1, :, ::-1].reshape(height, -1)
@@ -123,7 +137,7 @@ def bmp(picture: np.ndarray) -> bytes:
 
 
 def gif(picture: np.ndarray) -> bytes:
-    """GIF of uint8 RGB in 6 × 6 × 6 colours, uncompressed: 9-bit codes, cleared before the tables could grow."""
+    """Return a GIF of uint8 RGB in 6 × 6 × 6 colours, uncompressed: 9-bit codes, cleared before the tables grow."""
     height, width = picture.shape[:2]
     levels = np.arange(6) * 51
     palette = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3).astype(np.uint8)

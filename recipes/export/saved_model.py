@@ -1,6 +1,8 @@
 """The graph that is served: encoded bytes → decode, orient, resize, crop → network → probabilities and names."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,17 +18,20 @@ from recipes.runs.record import Record
 
 DAMAGED = "damaged: it is cut short, or holds what cannot be decoded"
 
+Weights = list[tuple[keras.Variable, Callable[[], tf.Tensor]]]  # a variable of the model, and how to read its value
+
 
 @dataclass(frozen=True)
 class Options:
-    """What is fixed at the export.
+    """The choices that are fixed at the export.
 
-    crops:      "auto", 1, 5 or 10, as `Result.predict` takes it.
-    top_k:      how many of the most probable classes are named.
-    abstain:    `class_name` is empty where the largest probability is below; None: never.
-    quantize:   None, "float16" or "int8": how the weights are stored.
-    max_pixels: height × width beyond which an image is refused by its header.
-    mode:       of several crops, as `Result.evaluate` takes it.
+    Attributes:
+        crops: "auto", 1, 5 or 10, as `Result.predict` takes it.
+        top_k: Number of most probable classes that are named.
+        abstain: `class_name` is empty where the largest probability is below it; None: never.
+        quantize: None, "float16" or "int8": how the weights are stored.
+        max_pixels: height × width beyond which an image is rejected by its header.
+        mode: How several crops are computed, as `Result.evaluate` takes it.
     """
 
     crops: int | str
@@ -44,21 +49,27 @@ class ServedModel(tf.Module):
         super().__init__()
         self._result, self._options = result, options
         self._policy = result.recipe.evaluation_policy
-        self._looks = looks(result, options.crops, options.mode)
-        if self._looks and self._looks.dense:
-            self._dense, self._step = dense_model(result.model, self._looks.size), stride(result.model)
+        self._crops = several_crops(result, options.crops, options.mode)
+        if self._crops and self._crops.dense:
+            self._dense, self._step = dense_model(result.model, self._crops.size), stride(result.model)
         self._features = features_model(result.model)
         self.weights, self._stored = _stored(result.model, options.quantize)
         self._names = np.array([printable(name).encode() for name in result.class_names])
 
-    def signatures(self) -> dict:
-        """serving_default and rows (without class_names, which has no row per image): image_bytes, a string vector;
-        pixels: uint8 (batch, height, width, 3); features: image_bytes → what the linear classifier sees."""
+    def signatures(self) -> dict[str, Any]:
+        """Return the functions of the SavedModel by name.
+
+        Returns:
+            serving_default: image_bytes, a string vector → the outputs of `rows` and class_names.
+            rows: The same without class_names, which has no row per image.
+            pixels: uint8 (batch, height, width, 3) → the outputs of serving_default.
+            features: image_bytes → the input of the linear classifier; absent if the model has no such layer.
+        """
         encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
         pixels = tf.TensorSpec([None, None, None, 3], tf.uint8, name="pixels")
         rows = tf.function(self._rows, input_signature=[encoded], autograph=False)  # traced once for both
 
-        def with_names(image_bytes):
+        def with_names(image_bytes: tf.Tensor) -> dict:
             return rows(image_bytes) | {"class_names": tf.constant(self._names)}
 
         found = {"serving_default": (with_names, encoded), "rows": (rows, encoded)}
@@ -69,48 +80,50 @@ class ServedModel(tf.Module):
             name: tf.function(call, input_signature=[spec], autograph=False) for name, (call, spec) in found.items()
         }
 
-    def _rows(self, image_bytes):
-        if self._looks is None:
+    def _rows(self, image_bytes: tf.Tensor) -> dict:
+        crops = self._crops
+        if crops is None:
             images, error = self._opened(image_bytes, self._centre, tf.zeros(self._crop_shape))
-            return self._told(self._run(self._result.model, images), error)
+            return self._outputs(self._run(self._result.model, images), error)
         nothing = tf.io.serialize_tensor(tf.zeros((8, 8, 3), tf.uint8))
-        opener = self._looks.opener
-        packed, error = self._opened(image_bytes, lambda x: tf.io.serialize_tensor(opener.open(x)), nothing)
-        return self._told(self._averaged(packed), error)
+        packed, error = self._opened(image_bytes, lambda x: tf.io.serialize_tensor(crops.opener.open(x)), nothing)
+        return self._outputs(self._averaged(crops, packed), error)
 
-    def _serve_pixels(self, pixels):
+    def _serve_pixels(self, pixels: tf.Tensor) -> dict:
+        crops = self._crops
         check = tf.debugging.assert_positive(tf.size(pixels), "pixels are empty; send at least one image")
         with tf.control_dependencies([check]):
             images = tf.data.Dataset.from_tensor_slices(pixels)
         count = tf.shape(pixels, tf.int64)[0]
-        if self._looks is None:
-            crops = images.map(self._centre, num_parallel_calls=tf.data.AUTOTUNE).batch(count).get_single_element()
-            found = self._run(self._result.model, crops)
+        if crops is None:
+            views = images.map(self._centre, num_parallel_calls=tf.data.AUTOTUNE).batch(count).get_single_element()
+            found = self._run(self._result.model, views)
         else:
-            opener = self._looks.opener
-            packed = images.map(lambda x: tf.io.serialize_tensor(opener.open(x))).batch(count).get_single_element()
-            found = self._averaged(packed)
+            packed = images.map(lambda x: tf.io.serialize_tensor(crops.opener.open(x)))
+            found = self._averaged(crops, packed.batch(count).get_single_element())
         error = tf.fill(tf.shape(found)[:1], "")
-        return self._told(found, error) | {"class_names": tf.constant(self._names)}
+        return self._outputs(found, error) | {"class_names": tf.constant(self._names)}
 
-    def _serve_features(self, image_bytes):
+    def _serve_features(self, image_bytes: tf.Tensor) -> dict:
         images, error = self._opened(image_bytes, self._centre, tf.zeros(self._crop_shape))
         features = self._run(self._features, images)
-        return {"features": _nan_where_refused(features, error), "error": error}
+        return {"features": _nan_where_rejected(features, error), "error": error}
 
     @property
-    def _crop_shape(self):
+    def _crop_shape(self) -> tuple[int, int, int]:
         return self._policy.size, self._policy.size, 3
 
-    def _centre(self, image):
+    def _centre(self, image: tf.Tensor) -> tf.Tensor:
         return augment.centre_crop(image, self._policy)
 
-    def _opened(self, image_bytes, prepare, nothing):
-        """`prepare` of every image, `nothing` where that cannot be done, and errors (batch,), empty where it can."""
+    def _opened(
+        self, image_bytes: tf.Tensor, prepare: Callable[[tf.Tensor], tf.Tensor], nothing: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return `prepare` of every image, or `nothing` where that fails, and errors (batch,), empty without one."""
         count = tf.size(image_bytes)
         check = tf.debugging.assert_positive(count, "image_bytes is empty; send at least one image")
 
-        def one(index, content):
+        def one(index: tf.Tensor, content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             why = refusal(content, self._options.max_pixels)
             return index, why, tf.cond(tf.equal(why, ""), lambda: prepare(content), lambda: nothing)
 
@@ -128,14 +141,15 @@ class ServedModel(tf.Module):
         )
         return tf.gather(prepared, at[:-1]), error
 
-    def _averaged(self, packed):
-        """(batch, classes): the mean over the crops of each image on its own, as `Result.probabilities` takes it."""
-        crops, model = self._looks, self._result.model
+    def _averaged(self, crops: Crops, packed: tf.Tensor) -> tf.Tensor:
+        """Return (batch, classes): the mean over the crops of each image, as `Result.probabilities` computes it."""
+        model = self._result.model
 
-        def one(content):
-            pixels = tf.io.parse_tensor(content, tf.uint8)
+        def one(content: tf.Tensor) -> tf.Tensor:
+            pixels: Any = tf.io.parse_tensor(content, tf.uint8)
             pixels.set_shape((None, None, 3))
-            total, weight = 0.0, 0.0
+            total: Any = 0.0
+            weight = 0.0
             if crops.grid:
                 share = len(crops.grid.scales)
                 total += share * tf.reduce_mean(self._run(model, crops.grid(pixels)), 0)
@@ -149,64 +163,67 @@ class ServedModel(tf.Module):
 
         return tf.map_fn(one, packed, fn_output_signature=tf.TensorSpec([len(self._names)], tf.float32))
 
-    def _run(self, model, images):
-        """`model` at the weights as they are stored."""
+    def _run(self, model: keras.Model, images: tf.Tensor) -> tf.Tensor:
+        """Call `model` with the weights as they are stored."""
         if not self._stored:
             return model(images, training=False)
         with keras.StatelessScope(state_mapping=[(variable, read()) for variable, read in self._stored]):
             return model(images, training=False)
 
-    def _told(self, probabilities, error):
+    def _outputs(self, probabilities: tf.Tensor, error: tf.Tensor) -> dict:
         top, best = tf.math.top_k(probabilities, self._options.top_k)
         names, good = tf.gather(tf.constant(self._names), best), tf.equal(error, "")
         sure = good if self._options.abstain is None else good & (top[:, 0] >= self._options.abstain)
         return {
-            "probabilities": _nan_where_refused(probabilities, error),
+            "probabilities": _nan_where_rejected(probabilities, error),
             "class_name": tf.where(sure, names[:, 0], ""),
             "top_names": tf.where(good[:, None], names, ""),
-            "top_probabilities": _nan_where_refused(top, error),
+            "top_probabilities": _nan_where_rejected(top, error),
             "error": error,
         }
 
 
-def looks(result: Record, crops, mode: str = "auto") -> Crops | None:
-    """How the images are looked at; None for the one plain crop."""
+def several_crops(result: Record, crops: int | str, mode: str = "auto") -> Crops | None:
+    """Return the crops whose predictions are averaged; None for the single centre crop."""
     crops, scales = result.crop_set(crops, None)
     return None if crops == 1 and scales is None else make_crops(result.model, result.recipe, crops, scales, mode)
 
 
-def _named(image_bytes, error, dropped):
-    """`error` with the names of formats that are not supported, among the images that could not be decoded."""
+def _named(image_bytes: tf.Tensor, error: tf.Tensor, dropped: tf.Tensor) -> tf.Tensor:
+    """Add the names of unsupported formats to the errors of the images that could not be decoded."""
     names = tf.map_fn(lambda content: why_undecodable(content, DAMAGED), tf.boolean_mask(image_bytes, dropped))
     return tf.tensor_scatter_nd_update(error, tf.where(dropped), names)
 
 
-def _nan_where_refused(rows, error):
+def _nan_where_rejected(rows: tf.Tensor, error: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.equal(error, "")[:, None], rows, tf.fill(tf.shape(rows), float("nan")))
 
 
-def _stored(model: keras.Model, quantize: str | None):
-    """The variables to write, and per model variable how to read it back; an empty list where they are its own.
+def _stored(model: keras.Model, quantize: str | None) -> tuple[list[tf.Variable], Weights]:
+    """Return the variables to write, and how to read the value of each variable of the model from them.
 
-    Kernels are stored as "float16", or as "int8" with one scale per output channel: w ≈ scale · q, |q| ≤ 127; biases
-    and batch statistics stay in float32.
+    Without `quantize` the variables are the model's own, and the second list is empty. Kernels are stored as "float16",
+    or as "int8" with one scale per output channel: w ≈ scale · q, |q| ≤ 127; biases and batch statistics stay in
+    float32.
     """
     if quantize is None:
         return [variable.value for variable in model.variables], []
-    kept, read = [], []
+    written: list[tf.Variable] = []
+    weights: Weights = []
+
+    def store(value: Any) -> tf.Variable:  # TensorFlow's stub lacks arrays
+        written.append(tf.Variable(value, trainable=False))
+        return written[-1]
+
     for variable in model.variables:
-        value = keras.ops.convert_to_numpy(variable.value)
+        value = np.asarray(keras.ops.convert_to_numpy(variable.value))
         if value.ndim < 2 or value.dtype != np.float32:
-            kept.append(tf.Variable(value, trainable=False))
-            read.append((variable, kept[-1].read_value))
+            weights.append((variable, store(value).read_value))
         elif quantize == "float16":
-            kept.append(tf.Variable(value.astype(np.float16), trainable=False))
-            read.append((variable, lambda half=kept[-1]: tf.cast(half, tf.float32)))
+            half = store(value.astype(np.float16))
+            weights.append((variable, lambda half=half: tf.cast(half, tf.float32)))
         else:
             scale = np.maximum(np.abs(value).max(tuple(range(value.ndim - 1)), keepdims=True), 1e-12) / 127
-            kept += [
-                tf.Variable(np.round(value / scale).astype(np.int8), trainable=False),
-                tf.Variable(scale.astype(np.float32), trainable=False),
-            ]
-            read.append((variable, lambda q=kept[-2], s=kept[-1]: tf.cast(q, tf.float32) * s))
-    return kept, read
+            q, s = store(np.round(value / scale).astype(np.int8)), store(scale.astype(np.float32))
+            weights.append((variable, lambda q=q, s=s: tf.cast(q, tf.float32) * s))
+    return written, weights

@@ -1,4 +1,4 @@
-"""Pretrained networks: found by name, with their preprocessing inside, and their stages read off the graph."""
+"""Pretrained networks by name, file, model or run, each with its preprocessing."""
 
 import ast
 import math
@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -17,17 +18,23 @@ from recipes.networks.data_format import channels_first_layer, channels_last
 from recipes.networks.heads import network_of_run, without_head
 from recipes.networks.keras_file import load_model
 from recipes.networks.preprocessing import constructors, plain, preprocessing, preprocessing_of, rescales
+from recipes.networks.stages import operation_nodes
+
+_SET_BY_THE_RECIPE = {"include_top", "input_shape", "input_tensor", "pooling", "classes", "include_preprocessing"}
+_FIXED_SIZES = {"NASNetMobile": 224, "NASNetLarge": 331}  # NASNet's cells fit only the size they are built at
+_NATURAL_SIZES = {"inceptionv3": 299, "inceptionresnetv2": 299, "xception": 299, "nasnetlarge": 331}
 
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A headless network and the layers that turn 0..255 RGB into what it expects.
+    """A headless network and the layers that turn 0..255 RGB into its input.
 
-    name:          how the user asked for it.
-    network:       (batch, height, width, 3) of preprocessed pixels → feature map or vector.
-    preprocessing: layers from 0..255 RGB to the network's input; empty where the network does it by itself.
-    size:          the natural image size in pixels, used where the recipe names none.
-    pretrained:    False where the weights are random (weights=None).
+    Attributes:
+        name: Name that the user gave.
+        network: (batch, height, width, 3) of preprocessed pixels → feature map or vector.
+        preprocessing: Layers from 0..255 RGB to the network's input; empty if the network contains them.
+        size: Natural image size in pixels, the default where the recipe sets none.
+        pretrained: False if the weights are random (weights=None).
     """
 
     name: str
@@ -39,49 +46,56 @@ class Backbone:
     def with_network(self, network: keras.Model) -> "Backbone":
         return replace(self, network=network)
 
-    def __call__(self, images, network: keras.Model | None = None):
-        """The outputs of `network` (this one's, or a model made of its layers) for 0..255 RGB."""
+    def __call__(self, images: Any, network: keras.Model | None = None) -> Any:  # tensors of any backend, symbolic ones
+        """Return the outputs of `network` (default: this backbone's) for 0..255 RGB."""
         for layer in self.preprocessing:
             images = layer(images)
         return (network or self.network)(images)
 
     def activations(self, size: int) -> int:
-        """Bytes of the outputs of all layers for one image, in float32."""
+        """Return the number of bytes of all layers' outputs for one image, in float32."""
         network = self.network
-        tensors = [tensor for node in _nodes(network) for tensor in node.output_tensors]
+        tensors = [tensor for node in operation_nodes(network) for tensor in node.output_tensors]
         shapes = keras.Model(network.inputs, tensors).compute_output_shape((1, size, size, 3))
         return 4 * sum(math.prod(shape) for shape in shapes)
 
     @property
     def fixed_size(self) -> int | None:
-        """The only image size that the network takes, None where it takes any."""
+        """The only image size that the network accepts; None if it accepts any."""
         return self.network.inputs[0].shape[1]
 
 
 def default_name() -> str:
-    """EfficientNetV2B0 where there is a GPU (or TPU), otherwise MobileNetV3Small."""
+    """Return EfficientNetV2B0 if there is a GPU (or TPU), otherwise MobileNetV3Small."""
     return "EfficientNetV2B0" if accelerator() else "MobileNetV3Small"
 
 
-def resolve(backbone) -> Backbone:
-    """The backbone that the user means.
+def resolve(backbone: object) -> Backbone:
+    """Return the backbone that the user means.
 
-    backbone: "auto", a keras.applications constructor call such as "MobileNetV2(alpha=0.35)" (parsed, never
-    evaluated), "glyphs", the path of a .keras file, a keras.Model (keras-cv backbones included), or a run: a Result,
-    its folder, or its model.keras. A keras.Model whose name is that of a keras.applications network gets that network's
-    preprocessing unless it rescales by itself; any other model must take 0..255 RGB. A classification head at its end
-    is cut off. Of a run its network is taken, with its preprocessing.
+    A classification head at its end is removed. A run contributes its network and preprocessing. A keras.Model named
+    like a keras.applications network gets that network's preprocessing unless it rescales its input; any other model
+    must accept 0..255 RGB.
 
-    Raises: BackboneError for an unknown name, weights that cannot be had, a model that takes no images, and one whose
-        preprocessing or whose features cannot be found.
+    Args:
+        backbone: "auto", a keras.applications constructor call such as "MobileNetV2(alpha=0.35)" (parsed, never
+            evaluated), "glyphs", the path of a .keras file, a keras.Model (keras-cv backbones included), or a run: a
+            Result, its folder, or its model.keras.
+
+    Raises:
+        BackboneError: The name is unknown, the weights are not available, the model's input is not images, or its
+            preprocessing or its features cannot be found.
     """
     if isinstance(backbone, keras.Model):
         return _from_model(_copy(backbone), backbone.name)
-    if isinstance(getattr(backbone, "model", None), keras.Model):  # a Result
-        return _from_model(_copy(backbone.model), f"finetuned {backbone.backbone.removeprefix('finetuned ')}")
+    model, name = getattr(backbone, "model", None), getattr(backbone, "backbone", "")
+    if isinstance(model, keras.Model):  # a Result
+        return _from_model(_copy(model), f"finetuned {name.removeprefix('finetuned ')}")
     if not isinstance(backbone, str | os.PathLike):
         raise BackboneError(
-            f"backbone is a {type(backbone).__name__}; expected a name, a .keras file, a run or a keras.Model"
+            f"backbone is a {type(backbone).__name__}; expected a name, a .keras file, a run or a keras.Model",
+            code="backbone.type",
+            value=backbone,
         )
     name = os.path.expanduser(os.fspath(backbone))
     if name == "auto":
@@ -93,7 +107,11 @@ def resolve(backbone) -> Backbone:
     if os.path.isdir(name) and name not in constructors():
         return _from_model(_load(_model_of_run(Path(name))), name)
     if os.sep in name and "(" not in name:
-        raise BackboneError(f"backbone {name!r} does not exist; expected a run's folder or a .keras file")
+        raise BackboneError(
+            f"backbone {name!r} does not exist; expected a run's folder or a .keras file",
+            code="backbone.missing",
+            path=name,
+        )
     return from_applications(name)
 
 
@@ -102,14 +120,26 @@ def _model_of_run(folder: Path) -> Path:
         return folder / "model.keras"
     raise BackboneError(
         f"backbone {str(folder)!r} is a folder, but not that of a finished run; give a run's folder or a .keras file, "
-        "such as backbone.keras of `pretrain`"
+        "such as backbone.keras of `pretrain`",
+        code="backbone.folder",
+        path=folder,
     )
 
 
-def parse_call(call: str) -> tuple[str, dict]:
-    """("MobileNetV2", {"alpha": 0.35}) from "MobileNetV2(alpha=0.35)"; arguments are keyword literals."""
+def parse_call(call: str) -> tuple[str, dict[str, object]]:
+    """Return the name and the keyword arguments, all literals, of a constructor call.
+
+    Example:
+        >>> parse_call("MobileNetV2(alpha=0.35)")
+        ('MobileNetV2', {'alpha': 0.35})
+
+    Raises:
+        BackboneError: The text is not such a call.
+    """
     wrong = BackboneError(
-        f"backbone {call!r} is no constructor call such as 'MobileNetV2(alpha=0.35)', no .keras file and not 'glyphs'"
+        f"backbone {call!r} is not a constructor call such as 'MobileNetV2(alpha=0.35)', a .keras file or 'glyphs'",
+        code="backbone.call",
+        value=call,
     )
     try:
         tree = ast.parse(call, mode="eval").body
@@ -119,61 +149,71 @@ def parse_call(call: str) -> tuple[str, dict]:
         return tree.id, {}
     if not (isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name)) or tree.args:
         raise wrong
+    arguments = {keyword.arg: keyword.value for keyword in tree.keywords if keyword.arg is not None}
+    if len(arguments) < len(tree.keywords):
+        raise wrong
     try:
-        return tree.func.id, {keyword.arg: ast.literal_eval(keyword.value) for keyword in tree.keywords}
+        return tree.func.id, {name: ast.literal_eval(value) for name, value in arguments.items()}
     except (ValueError, TypeError) as error:
         raise wrong from error
 
 
-_SET_HERE = {"include_top", "input_shape", "input_tensor", "pooling", "classes", "include_preprocessing"}
-
-
 def from_applications(call: str) -> Backbone:
-    """A keras.applications network with ImageNet weights, or those that the call's own `weights=` names."""
+    """Return a keras.applications network with ImageNet weights, or those that `weights=` in the call names.
+
+    Raises:
+        BackboneError: There is no such network, an argument is wrong, or the weights are not available.
+    """
     name, arguments = parse_call(call)
     known = constructors()
     if name not in known:
         close = [other for other in known if other.lower()[:5] == name.lower()[:5]]
-        raise BackboneError(f"keras.applications has no {name!r}; it has {close or sorted(known)}")
-    clash = sorted(
-        {"include_top", "input_shape", "input_tensor", "pooling", "classes", "include_preprocessing"} & set(arguments)
-    )
-    if clash:
-        raise BackboneError(f"{call}: {clash} are set by the recipe; leave them out")
+        raise BackboneError(
+            f"keras.applications has no {name!r}; it has {close or sorted(known)}",
+            code="backbone.unknown",
+            value=name,
+            close=close,
+        )
+    if clash := sorted(_SET_BY_THE_RECIPE & set(arguments)):
+        raise BackboneError(
+            f"{call}: {clash} are set by the recipe; leave them out", code="backbone.argument", fields=clash
+        )
     weights = arguments.pop("weights", "imagenet")
+    size = _FIXED_SIZES.get(name)
     try:
         with warnings.catch_warnings(), channels_last():
             warnings.filterwarnings("ignore", message=".*Weights for input shape.*")
-            # NASNet's cells fit only the size they are built at.
-            size = {"NASNetMobile": 224, "NASNetLarge": 331}.get(name)
             model = known[name](include_top=False, weights=weights, input_shape=(size, size, 3), **arguments)
     except (TypeError, ValueError, OSError) as error:
-        raise BackboneError(f"{call}: {error}") from error
+        raise BackboneError(f"{call}: {error}", code="backbone.argument", value=call) from error
     except Exception as error:  # keras raises a bare Exception when a download fails
         if "URL fetch failure" not in str(error):
             raise
-        raise BackboneError(_missing_weights(call, str(error))) from error
+        raise _missing_weights(call, str(error)) from error
     before = preprocessing(known[name], rescales=rescales(model))
     return Backbone(call, model, before, _natural_size(model), pretrained=weights is not None)
 
 
-def _missing_weights(call: str, error: str) -> str:
+def _missing_weights(call: str, error: str) -> BackboneError:
     url = re.search(r"https?://\S+?(?=:? None|:? \d{3}|$)", error)
     file = url.group().rstrip(":").rsplit("/", 1)[-1] if url else "the weights' file"
     folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
-    return (
+    return BackboneError(
         f"the ImageNet weights of {call} could not be downloaded ({error.splitlines()[0]}).\n"
         f"Keras looks for {file} in {folder}: put it there, or set KERAS_HOME to a folder that has it in models/.\n"
-        "Without a network: backbone='glyphs' (ships with recipes, for small drawings), a .keras file of your own, "
-        "or recipe='scratch' with backbone='" + call.split("(")[0] + "(weights=None)' to train from nothing."
+        "Without a network connection, use backbone='glyphs' (included in recipes, for small drawings), a .keras file "
+        f"of your own, or recipe='scratch' with backbone='{call.split('(')[0]}(weights=None)' to train from random "
+        "weights.",
+        code="backbone.weights",
+        file=file,
+        folder=folder,
     )
 
 
 def _copy(model: keras.Model) -> keras.Model:
-    """An independent copy through a .keras file: the caller's model is left as it is, and what could not be saved after
-    the training is refused before it."""
+    """Return a copy, made through a .keras file: a model that could not be saved after training is rejected before."""
     if not getattr(model, "inputs", None):
-        return model  # which is refused by name
+        return model  # `_from_model` rejects it
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "backbone.keras"
         try:
@@ -181,31 +221,30 @@ def _copy(model: keras.Model) -> keras.Model:
             return load_model(path)
         except Exception as error:  # whatever a layer's get_config or from_config raises
             raise BackboneError(
-                f"backbone {model.name} cannot be saved as .keras and loaded again safely: {error}"
+                f"backbone {model.name} cannot be saved as .keras and loaded again safely: {error}",
+                code="backbone.copy",
             ) from error
 
 
 def _load(path: Path) -> keras.Model:
     if not path.is_file():
-        raise BackboneError(f"backbone {path} does not exist")
+        raise BackboneError(f"backbone {path} does not exist", code="backbone.missing", path=path)
     try:
         return load_model(path)
     except (UnsafeFileError, OSError) as error:
-        raise BackboneError(f"backbone {path} is no .keras model that can be loaded safely: {error}") from error
+        raise BackboneError(
+            f"backbone {path} is not a .keras model that can be loaded safely: {error}", code="backbone.file", path=path
+        ) from error
 
 
 def _from_model(model: keras.Model, name: str) -> Backbone:
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None) or len(model.inputs) != 1:
-        raise BackboneError(f"backbone {name} must be a built functional keras.Model with one input of images")
-    shape = model.inputs[0].shape
-    if len(shape) != 4 or shape[-1] != 3:
-        raise BackboneError(f"backbone {name} takes {tuple(shape)}; expected (batch, height, width, 3)")
-    if shape[1] != shape[2]:
-        raise BackboneError(f"backbone {name} takes {tuple(shape)}; expected square images, or any size")
-    if name_of_first := channels_first_layer(model):
+    _check_input(model, name)
+    if first := channels_first_layer(model):
         raise BackboneError(
-            f"the layer {name_of_first} of backbone {name} computes channels first; expected channels last. Build the "
-            'network after keras.config.set_image_data_format("channels_last")'
+            f"the layer {first} of backbone {name} computes channels first; expected channels last. Build the "
+            'network after keras.config.set_image_data_format("channels_last")',
+            code="backbone.channels_first",
+            layer=first,
         )
     if run := network_of_run(model):
         model, before = run
@@ -214,59 +253,45 @@ def _from_model(model: keras.Model, name: str) -> Backbone:
         if isinstance(model, keras.Sequential):
             model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
         model = without_head(model)
-    if len(model.outputs[0].shape) not in (2, 4):
-        given = tuple(model.outputs[0].shape)
-        raise BackboneError(f"backbone {name} returns {given}; expected a feature map (batch, h, w, c) or (batch, c)")
-    _in_the_chosen_precision(model)
+    shape = tuple(model.outputs[0].shape)
+    if len(shape) not in (2, 4):
+        raise BackboneError(
+            f"backbone {name} returns {shape}; expected a feature map (batch, h, w, c) or (batch, c)",
+            code="backbone.output",
+            shape=shape,
+        )
+    _set_current_precision(model)
     return Backbone(name, model, before, _natural_size(model))
 
 
-def _in_the_chosen_precision(model: keras.Model) -> None:
-    """As a network of keras.applications is made in it: a model has that of the machine where it was made. One whose
-    layers differ was made so on purpose, and stays."""
+def _check_input(model: keras.Model, name: str) -> None:
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None) or len(model.inputs) != 1:
+        raise BackboneError(
+            f"backbone {name} must be a built functional keras.Model with one input of images",
+            code="backbone.not_functional",
+        )
+    shape = tuple(model.inputs[0].shape)
+    if len(shape) != 4 or shape[-1] != 3:
+        expected = "(batch, height, width, 3)"
+    elif shape[1] != shape[2]:
+        expected = "square images, or any size"
+    else:
+        return
+    raise BackboneError(
+        f"the input of backbone {name} is {shape}; expected {expected}", code="backbone.input", shape=shape
+    )
+
+
+def _set_current_precision(model: keras.Model) -> None:
+    """Give `model` the current dtype policy in place of that under which it was built, unless its layers differ."""
     layers, usual = model._flatten_layers(include_self=False), ("float32", "mixed_float16", "mixed_bfloat16")
-    made_anew = keras.layers.InputLayer | keras.Model  # with the policy of now, when they are loaded
-    layers = [layer for layer in layers if not isinstance(layer, made_anew)]
+    rebuilt = keras.layers.InputLayer | keras.Model  # loading gives these the current policy
+    layers = [layer for layer in layers if not isinstance(layer, rebuilt)]
     if len({layer.dtype_policy.name for layer in layers}) == 1 and layers[0].dtype_policy.name in usual:
         for layer in layers:
             layer.dtype_policy = keras.config.dtype_policy()
 
 
 def _natural_size(model: keras.Model) -> int:
-    sizes = {"inceptionv3": 299, "inceptionresnetv2": 299, "xception": 299, "nasnetlarge": 331}
-    usual = next((size for name, size in sizes.items() if plain(model.name).startswith(name)), 224)
+    usual = next((size for name, size in _NATURAL_SIZES.items() if plain(model.name).startswith(name)), 224)
     return model.inputs[0].shape[1] or usual
-
-
-_PADDING = keras.layers.ZeroPadding2D  # belongs to the convolution after it, which is the next stage's
-
-
-def stages(model: keras.Model, size: int) -> list[keras.KerasTensor]:
-    """The last tensor at each stride (2^k) that every path from input to output crosses, shallow to deep.
-
-    Found by sweeping the graph in topological order: when the only tensor still to be consumed is the one that was just
-    produced, every path goes through it.
-    """
-    produced, consumers = [], {}
-    for node in _nodes(model):
-        for tensor in node.input_tensors:
-            consumers[id(tensor)] = consumers.get(id(tensor), 0) + 1
-        produced += [(node, tensor) for tensor in node.output_tensors]
-    open_tensors, found = set(), {}
-    for node, tensor in produced:
-        for used in node.input_tensors:
-            consumers[id(used)] -= 1
-            if consumers[id(used)] == 0:
-                open_tensors.discard(id(used))
-        open_tensors.add(id(tensor))
-        if open_tensors == {id(tensor)} and len(tensor.shape) == 4 and not isinstance(node.operation, _PADDING):
-            found[id(tensor)] = tensor
-    crossed = list(found.values())
-    shapes = keras.Model(model.inputs, crossed).compute_output_shape((1, size, size, 3))
-    last = {round(math.log2(size / shape[1])): tensor for tensor, shape in zip(crossed, shapes, strict=True)}
-    return [tensor for stride, tensor in sorted(last.items()) if stride >= 1]
-
-
-def _nodes(model: keras.Model) -> list:
-    """The model's operation nodes, inputs before outputs."""
-    return [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]

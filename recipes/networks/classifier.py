@@ -1,4 +1,6 @@
-"""The network that is trained: backbone, pooling, linear classifier, in one graph that takes 0..255 RGB."""
+"""The network that is trained: backbone, pooling, linear classifier, in one graph that accepts 0..255 RGB."""
+
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -9,32 +11,33 @@ from recipes.networks.stages import feature_tensors, pooled
 
 
 def fresh(network: keras.Model) -> keras.Model:
-    """The same architecture with newly drawn weights and batch statistics that follow a short training.
+    """Return the same architecture with new random weights and batch statistics that follow a short training.
 
-    Batch normalisation momenta of 0.999, as some pretrained networks carry, would need thousands of steps; they are
-    lowered to 0.9. Statistics that `layers.freeze_batch_statistics` froze move again: they belong to the old weights.
+    Batch normalisation momenta of 0.999, as some pretrained networks have, would need thousands of steps; they are
+    lowered to 0.9. Statistics that `layers.freeze_batch_statistics` froze are updated again: they belong to the old
+    weights.
     """
-
-    def renew(layer):
-        config = layer.get_config()
-        if isinstance(layer, keras.layers.BatchNormalization):
-            config["momentum"] = min(0.9, config["momentum"])
-        return layer.__class__.from_config(config)
-
-    clone = keras.models.clone_model(network, clone_function=renew)
+    clone = keras.models.clone_model(network, clone_function=_reinitialised)
     unfreeze_batch_statistics(clone)
     return clone
 
 
+def _reinitialised(layer: keras.layers.Layer) -> keras.layers.Layer:
+    config = layer.get_config()
+    if isinstance(layer, keras.layers.BatchNormalization):
+        config["momentum"] = min(0.9, config["momentum"])
+    return layer.__class__.from_config(config)
+
+
 def copied(network: keras.Model) -> keras.Model:
-    """The same network with weights of its own."""
+    """Return the same network with weights of its own."""
     copy = keras.models.clone_model(network)
     _copy_weights(network, copy)
     return copy
 
 
 def _copy_weights(network: keras.Model, copy: keras.Model) -> None:
-    """By layers' names: a clone may hold its layers in another order, and names its inputs anew."""
+    """Copy weights by layer name: a clone may store its layers in another order, and renames its inputs."""
     for layer in network.layers:
         if not layer.weights:
             continue
@@ -46,12 +49,25 @@ def _copy_weights(network: keras.Model, copy: keras.Model) -> None:
 
 
 def logits_model(
-    backbone: Backbone, classes: int, size: int, *, taps=None, dropout: float = 0.0, seed: int = 0
+    backbone: Backbone,
+    classes: int,
+    size: int,
+    *,
+    taps: Sequence[int] | None = None,
+    dropout: float = 0.0,
+    seed: int = 0,
 ) -> keras.Model:
-    """(batch, height, width, 3) of 0..255 → (batch, classes) logits in float32, of any size that the network takes.
+    """Return a classifier: (batch, height, width, 3) of 0..255 → (batch, classes) logits in float32.
 
-    size: of the images that its stages are told by.
-    taps: positions of the stages whose pooled features are classified, concatenated; None is the network's end.
+    It accepts any image size that the network accepts.
+
+    Args:
+        backbone: The network and its preprocessing.
+        classes: Number of classes.
+        size: Image size in pixels from which the network's stages are determined.
+        taps: Positions of the stages whose pooled features are concatenated and classified; None: the network's end.
+        dropout: Dropout rate of the features.
+        seed: Seed of the linear classifier's initial weights and of the dropout.
     """
     network, side = backbone.network, backbone.fixed_size
     images = keras.Input((side, side, 3), name="images")
@@ -65,38 +81,48 @@ def logits_model(
     if dropout:
         features = keras.layers.Dropout(dropout, seed=seed, name="dropout")(features)
     initializer = keras.initializers.GlorotUniform(seed=seed)
-    logits = keras.layers.Dense(classes, kernel_initializer=initializer, dtype="float32", name="logits")(features)
-    return keras.Model(images, logits, name="classifier")
+    dense = keras.layers.Dense(
+        classes,
+        kernel_initializer=initializer,  # pyright: ignore[reportArgumentType] - Keras infers str from the default
+        dtype="float32",
+        name="logits",
+    )
+    return keras.Model(images, dense(features), name="classifier")
 
 
 def set_head(model: keras.Model, kernel: np.ndarray, bias: np.ndarray) -> None:
-    """Put a linear classifier (channels, classes), (classes,) into a `logits_model`."""
+    """Set the linear classifier (channels, classes), (classes,) of a `logits_model`."""
     model.get_layer("logits").set_weights([kernel, bias])
 
 
 def recalibrated(model: keras.Model, temperature: float) -> keras.Model:
-    """A model of probabilities p → softmax(log p / temperature)."""
-    floor = keras.layers.Rescaling(1.0, 1e-12, dtype="float32", name="floor")  # log 0 is no number
+    """Return a model of probabilities p → softmax(log p / temperature)."""
+    floor = keras.layers.Rescaling(1.0, 1e-12, dtype="float32", name="floor")  # avoids log 0
     logits = keras.ops.log(floor(model.outputs[0]))
     cooled = keras.layers.Rescaling(1 / temperature, dtype="float32", name="joint_temperature")(logits)
     probabilities = keras.layers.Softmax(dtype="float32", name="calibrated")(cooled)
     return keras.Model(model.inputs, probabilities, name="classifier")
 
 
-def with_probabilities(models, *, mirror: bool = False, temperature: float = 1.0) -> keras.Model:
-    """(batch, height, width, 3) of 0..255 → the mean of softmax(logits / temperature) in float32, sharing the weights.
+def with_probabilities(
+    models: keras.Model | Sequence[keras.Model], *, mirror: bool = False, temperature: float = 1.0
+) -> keras.Model:
+    """Return a model of the mean of softmax(logits / temperature) in float32, which shares the weights.
 
-    models: one model of logits, or several whose predictions are averaged; all take the same images.
-    mirror: average over the images and their mirror images too.
+    Args:
+        models: One model of logits, or several whose predictions are averaged; all accept the same images
+            (batch, height, width, 3) of 0..255.
+        mirror: Whether to average over the images and their mirror images too.
+        temperature: Divisor of the logits.
     """
-    models = models if isinstance(models, list | tuple) else [models]
+    models = [models] if isinstance(models, keras.Model) else models
     images = models[0].inputs[0]
     softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
     cooler = keras.layers.Rescaling(1 / temperature, dtype="float32", name="temperature")
     views = [images, keras.ops.flip(images, axis=2)] if mirror else [images]
     if len(models) == len(views) == 1:
         logits = [models[0].outputs[0]]
-    else:  # as layers of their own, or a copy of the whole would have each shared weight twice
+    else:  # as layers of their own: a copy of the whole graph would contain each shared weight twice
         members = [keras.Model(m.inputs, m.outputs[0], name=f"member_{i}") for i, m in enumerate(models)]
         logits = [member(view) for member in members for view in views]
     outputs = [softmax(cooler(x)) for x in logits]

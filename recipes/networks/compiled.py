@@ -1,18 +1,24 @@
-"""Calls and derivatives of Keras models, on whatever backend Keras runs."""
+"""Calls and gradients of Keras models, on whatever backend Keras runs.
+
+Tensors are annotated as `Any`: their type is that of Keras's backend.
+"""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 
-_SCALES = (2.0**15, 2.0**8, 1.0)  # of a loss in float16: the first at which no derivative overflows
+_SCALES = (2.0**15, 2.0**8, 1.0)  # of a loss in float16: the first without an overflow is used
 
 
 def compiled(function: Callable, model: keras.Model) -> Callable:
-    """`function` of one array of images, as NumPy arrays of what it returns; compiled for batches of any length.
+    """Return `function` compiled for batches of any length, with NumPy arrays as results.
 
-    function: images → tensors or a list of them, by calls of `model` and keras.ops, without gradients. What it changes
-        in the model's variables, such as the seeds of noise, is kept.
+    Args:
+        function: images → tensors or a list of them, by calls of `model` and keras.ops, without gradients. Its changes
+            of the model's variables, such as the seeds of noise, persist.
+        model: The model that `function` calls.
     """
     make = {"tensorflow": _traced, "jax": _jitted, "torch": _without_gradients}[keras.backend.backend()]
     run = make(function, model)
@@ -20,7 +26,7 @@ def compiled(function: Callable, model: keras.Model) -> Callable:
 
 
 def fused(function: Callable) -> Callable:
-    """A function of tensors and lists of them, as one where the backend compiles."""
+    """Return a function of tensors and lists of them, compiled on the backends that compile."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -32,12 +38,12 @@ def fused(function: Callable) -> Callable:
     return function
 
 
-def _traced(function, model):
+def _traced(function: Callable, model: keras.Model) -> Callable:
     import tensorflow as tf
 
     steps = {}
 
-    def call(images):
+    def call(images: np.ndarray) -> Any:
         shape = tuple(images.shape[1:])
         if shape not in steps:
             steps[shape] = tf.function(function, input_signature=[tf.TensorSpec((None, *shape))], autograph=False)
@@ -46,20 +52,20 @@ def _traced(function, model):
     return call
 
 
-def _jitted(function, model):
+def _jitted(function: Callable, model: keras.Model) -> Callable:
     import jax
 
     variables, changed = model.variables, []
 
     @jax.jit
-    def run(values, images):
+    def run(values: list, images: Any) -> tuple[Any, list]:
         with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))) as scope:
             outputs = function(images)
         after = [scope.get_current_value(variable) for variable in variables]
         changed[:] = [v for v, new, old in zip(variables, after, values, strict=True) if new is not old]
         return outputs, [new for new, old in zip(after, values, strict=True) if new is not old]
 
-    def call(images):
+    def call(images: np.ndarray) -> Any:
         outputs, new = run([v.value for v in variables], np.asarray(images))
         for variable, value in zip(changed, new, strict=True):
             variable.assign(value)
@@ -68,23 +74,23 @@ def _jitted(function, model):
     return call
 
 
-def _without_gradients(function, model):
+def _without_gradients(function: Callable, model: keras.Model) -> Callable:
     import torch
 
-    def call(images):
+    def call(images: np.ndarray) -> Any:
         with torch.no_grad():
             return function(keras.ops.convert_to_tensor(np.array(images)))
 
     return call
 
 
-def gradient(function: Callable, at):
-    """The derivative of a scalar function of one tensor, at an array."""
+def gradient(function: Callable, at: Any) -> Any:
+    """Return the gradient of a scalar function of one tensor at an array; None where it does not depend on it."""
     at = keras.ops.convert_to_tensor(at)
     return {"tensorflow": _tape, "jax": _grad, "torch": _graph}[keras.backend.backend()](function, at)
 
 
-def _tape(function, at):
+def _tape(function: Callable, at: Any) -> Any:
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
@@ -93,13 +99,13 @@ def _tape(function, at):
     return tape.gradient(value, at)
 
 
-def _grad(function, at):
+def _grad(function: Callable, at: Any) -> Any:
     import jax
 
     return jax.grad(function)(at)
 
 
-def _graph(function, at):
+def _graph(function: Callable, at: Any) -> Any:
     import torch
 
     at = at.detach().requires_grad_()
@@ -107,66 +113,76 @@ def _graph(function, at):
 
 
 def weight_gradients(loss: Callable, model: keras.Model) -> list[np.ndarray | None]:
-    """∂loss()/∂v of the model's trainable variables; None, or on JAX zeros, where the loss does not depend on one.
+    """Return ∂loss()/∂v for each of the model's trainable variables v.
 
-    loss: () → a scalar tensor, by calls of `model`.
+    Args:
+        loss: () → a scalar tensor, by calls of `model`.
+        model: The model whose variables the gradients are of.
+
+    Returns:
+        One array per variable; None (on JAX: zeros) where the loss does not depend on it.
     """
-    return weight_slopes(loss, model)()
+    return weight_gradient_function(loss, model)()
 
 
-def weight_slopes(loss: Callable, model: keras.Model) -> Callable:
-    """The same as a function of what the loss is one of, of the weights as they are when it is called: JAX compiles it
-    once for each shape.
+def weight_gradient_function(loss: Callable, model: keras.Model) -> Callable[..., list[np.ndarray | None]]:
+    """Return a function of the loss's arguments that returns the `weight_gradients` at the current weights.
 
-    In float16 small derivatives would be 0 and large ones infinite: there the loss is scaled on the way, as `fit` does.
+    JAX compiles it once for each shape. In float16 small gradients would be 0 and large ones infinite: there the loss
+    is scaled, as `fit` does.
 
-    loss: arrays → a scalar tensor, by calls of `model`.
+    Args:
+        loss: arrays → a scalar tensor, by calls of `model`.
+        model: The model whose variables the gradients are of.
     """
     by = {"tensorflow": _by_tape, "jax": _by_scope, "torch": _by_graph}[keras.backend.backend()]
-    found = by(lambda scale, *data: keras.ops.multiply(scale, loss(*data)), model)
+    scaled_gradients = by(lambda scale, *data: keras.ops.multiply(scale, loss(*data)), model)
     half = any(layer.compute_dtype == "float16" for layer in model._flatten_layers())
 
-    def slopes(*data):
+    def gradients(*data: Any) -> list[np.ndarray | None]:
+        parts = []
         for scale in _SCALES if half else (1.0,):
-            scaled = found(keras.ops.convert_to_tensor(scale, "float32"), *data)
-            parts = [None if g is None else keras.ops.convert_to_numpy(g) / np.float32(scale) for g in scaled]
+            scaled = scaled_gradients(keras.ops.convert_to_tensor(scale, "float32"), *data)
+            parts = [
+                None if g is None else np.asarray(keras.ops.convert_to_numpy(g)) / np.float32(scale) for g in scaled
+            ]
             if all(g is None or np.isfinite(g).all() for g in parts):
                 break
         return parts
 
-    return slopes
+    return gradients
 
 
-def _by_tape(loss, model):
+def _by_tape(loss: Callable, model: keras.Model) -> Callable:
     import tensorflow as tf
 
-    def found(*data):
+    def gradients(*data: Any) -> list:
         with tf.GradientTape() as tape:
             value = loss(*data)
-        slopes = tape.gradient(value, [v.value for v in model.trainable_variables])
-        return [None if g is None else tf.convert_to_tensor(g) for g in slopes]
+        found = tape.gradient(value, [v.value for v in model.trainable_variables])
+        return [None if g is None else tf.convert_to_tensor(g) for g in found]
 
-    return found
+    return gradients
 
 
-def _by_scope(loss, model):
+def _by_scope(loss: Callable, model: keras.Model) -> Callable:
     import jax
 
     variables, others = model.trainable_variables, model.non_trainable_variables
 
     @jax.jit
-    def slopes(values, rest, *data):
-        def of(values):
+    def gradients(values: list, rest: list, *data: Any) -> list:
+        def stateless_loss(values: list) -> Any:
             mapping = [*zip(variables, values, strict=True), *zip(others, rest, strict=True)]
             with keras.StatelessScope(state_mapping=mapping):
                 return loss(*data)
 
-        return jax.grad(of)(values)
+        return jax.grad(stateless_loss)(values)
 
-    return lambda *data: slopes([v.value for v in variables], [v.value for v in others], *data)
+    return lambda *data: gradients([v.value for v in variables], [v.value for v in others], *data)
 
 
-def _by_graph(loss, model):
+def _by_graph(loss: Callable, model: keras.Model) -> Callable:
     import torch
 
     return lambda *data: torch.autograd.grad(

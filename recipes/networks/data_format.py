@@ -1,5 +1,6 @@
-"""Images are channels last here, whatever `image_data_format` of keras.json says."""
+"""The data format: channels last, whatever `image_data_format` in keras.json is."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import keras
@@ -8,8 +9,8 @@ CHANNELS_LAST = "channels_last"
 
 
 @contextmanager
-def channels_last():
-    """Let layers that are made meanwhile, and state no data format, be channels last."""
+def channels_last() -> Iterator[None]:
+    """Make channels last the default format of the layers that are built inside the block."""
     before = keras.config.image_data_format()
     keras.config.set_image_data_format(CHANNELS_LAST)
     try:

@@ -1,15 +1,24 @@
-"""What the linear classifier at the end of a finished model sees: an embedding of the image."""
+"""An embedding of the image: the input of the linear classifier at the end of a finished model."""
+
+from typing import Any
 
 import keras
+from keras.src.ops.node import Node
 
-_FLIP = type(keras.ops.flip(keras.KerasTensor((1,)), 0)._keras_history.operation)  # Keras exports no name of it
+from recipes.networks.stages import operation_nodes
+
+_SAMPLE: Any = keras.ops.flip(keras.KerasTensor((1,)), 0)
+_FLIP = type(_SAMPLE._keras_history.operation)  # Keras does not export this class
 
 
 def features_model(model: keras.Model) -> keras.Model | None:
-    """Images → (batch, channels) that enter the layer "logits" of a classifier of `recipes`; sharing its weights.
+    """Return images → (batch, channels), the input of the layer "logits" of a classifier of `recipes`.
 
-    Of a mean over mirror images those of the image as it is; of a mean over several models those of all, concatenated.
-    None where there is no such layer.
+    It shares the weights. For a mean over mirror images, the features are those of the image itself. For a mean over
+    several models, the features of all are concatenated.
+
+    Returns:
+        The model; None if there is no layer "logits".
     """
     tensors = _inputs_of_logits(model)
     if not tensors:
@@ -18,15 +27,11 @@ def features_model(model: keras.Model) -> keras.Model | None:
     return keras.Model(model.inputs, joined, name="features")
 
 
-def _inputs_of_logits(model: keras.Model) -> list:
-    nodes = [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
-    direct = [
-        n.input_tensors[0]
-        for n in nodes
-        if isinstance(n.operation, keras.layers.Dense) and n.operation.name == "logits"
-    ]
-    if direct:
-        return direct[:1]
+def _inputs_of_logits(model: keras.Model) -> list[keras.KerasTensor]:
+    nodes = operation_nodes(model)
+    for node in nodes:
+        if isinstance(node.operation, keras.layers.Dense) and node.operation.name == "logits":
+            return [node.input_tensors[0]]
     found = []
     members = [operation for operation in model.operations if isinstance(operation, keras.Model)]
     for member in sorted(members, key=_number):
@@ -38,10 +43,10 @@ def _inputs_of_logits(model: keras.Model) -> list:
     return found
 
 
-def _mirrored(node) -> bool:
+def _mirrored(node: Node) -> bool:
     return any(isinstance(tensor._keras_history.operation, _FLIP) for tensor in node.input_tensors)
 
 
 def _number(member: keras.Model) -> int:
-    """3 of "member_3"."""
+    """Return 3 for "member_3"."""
     return int("0" + member.name.rpartition("_")[2]) if member.name[-1:].isdecimal() else 0

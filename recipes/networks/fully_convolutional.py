@@ -12,23 +12,23 @@ _LARGE = 1024  # pixels, a multiple of any network's stride
 
 
 def can_be_dense(model: keras.Model) -> bool:
-    """Whether the model takes images of any size and averages feature maps before its classifier."""
+    """Return whether the model accepts images of any size and averages feature maps before its classifier."""
     return all(side is None for side in model.inputs[0].shape[1:3]) and bool(_pools(model))
 
 
-@lru_cache(maxsize=2)  # tracing one takes seconds
+@lru_cache(maxsize=2)  # tracing takes seconds
 def dense_model(model: keras.Model, size: int) -> keras.Model:
-    """Images (batch, height, width, 3) → (batch, rows, columns, classes): `model`'s outputs at every window of
-    size × size pixels, as far apart as the cells of its deepest feature map, sharing its weights.
+    """Return images (batch, height, width, 3) → (batch, rows, columns, classes), sharing the weights of `model`.
 
-    The averages of whole feature maps become those of the windows (Sermanet et al., OverFeat, 2014). At size × size
-    there is one window, and its outputs are the model's. A size that is no multiple of the `stride` is rounded to one:
-    otherwise the windows of one map are not those of another.
+    The outputs are those of `model` at every window of size × size pixels; neighbouring windows are one cell of the
+    deepest feature map apart. The averages over whole feature maps become averages over the windows (Sermanet et al.,
+    OverFeat, 2014). An image of size × size has one window, and its outputs are the model's. `size` is rounded to a
+    multiple of the `stride`: otherwise the windows of one map would differ from those of another.
     """
     size = whole_cells(model, size)
     parents = {id(pool): parent for parent, pool in _pools(model)}  # ensembles have several of one name
 
-    def convert(layer):
+    def convert(layer: keras.layers.Layer) -> keras.layers.Layer:
         if parent := parents.get(id(layer)):
             step = stride(model) * _cells(parent, layer, _LARGE) // _LARGE
             return keras.layers.AveragePooling2D(
@@ -44,19 +44,21 @@ def dense_model(model: keras.Model, size: int) -> keras.Model:
 
 @lru_cache(maxsize=2)
 def stride(model: keras.Model) -> int:
-    """Pixels from one cell of the deepest averaged feature map to the next; images whose sides are multiples of it have
-    the same windows in all maps."""
+    """Return the pixels from one cell of the deepest averaged feature map to the next.
+
+    Images whose sides are multiples of it have the same windows in all maps.
+    """
     return _LARGE // min(_cells(parent, pool, _LARGE) for parent, pool in _pools(model))
 
 
 def whole_cells(model: keras.Model, size: float) -> int:
-    """The multiple of the `stride` nearest to `size` pixels, at least one."""
+    """Return the multiple of the `stride` nearest to `size` pixels, at least one stride."""
     step = stride(model)
     return step * max(1, math.floor(size / step + 0.5))
 
 
-def _pools(model) -> list[tuple[keras.Model, keras.layers.Layer]]:
-    """(the model or submodel that holds it, the layer) of every average before the classifier."""
+def _pools(model: keras.Model) -> list[tuple[keras.Model, keras.layers.Layer]]:
+    """Return every pooling layer before the classifier, each after the (nested) model that contains it."""
     found = []
     for layer in model.layers:
         if isinstance(layer, keras.Model):
@@ -66,6 +68,6 @@ def _pools(model) -> list[tuple[keras.Model, keras.layers.Layer]]:
     return found
 
 
-def _cells(parent: keras.Model, pool, size: int) -> int:
-    """Rows of the feature map that `pool` averages, of an image of size × size."""
+def _cells(parent: keras.Model, pool: keras.layers.Layer, size: int) -> int:
+    """Return the number of rows of the feature map that `pool` averages, for an image of size × size."""
     return keras.Model(parent.inputs, pool.input).compute_output_shape((1, size, size, 3))[1]

@@ -1,4 +1,7 @@
-"""Where a classifier looks: Grad-CAM on the last feature map of any network."""
+"""Grad-CAM on the last feature map of any network: where the classifier finds evidence for a class."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,50 +13,59 @@ from recipes.errors import BackboneError
 from recipes.networks.compiled import fused, gradient
 
 
-def grad_cam(model: keras.Model, images, classes) -> np.ndarray:
-    """Per pixel, how much the image speaks for a class by the last feature map A: relu(Σ_k α_k A_k), scaled to 0..1.
+def grad_cam(model: keras.Model, images: np.ndarray, classes: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return per pixel how much an image supports a class by the last feature map A: relu(Σ_k α_k A_k), scaled to 0..1.
 
-    α_k is the mean over the map's cells of ∂logit/∂A_k (Selvaraju et al. 2017). The map is enlarged bilinearly. Of
-    several models that are averaged the first one is looked at, on the image itself, not its mirror image.
+    α_k is the mean over the map's cells of ∂logit/∂A_k (Selvaraju et al. 2017). The map is enlarged bilinearly. For an
+    average of several models the first one is used, on the image itself, not its mirror image.
 
-    model:   the classifier of a Result.
-    images:  (n, height, width, 3) of 0..255 RGB.
-    classes: (n,) positions of the classes that are asked for.
+    Args:
+        model: The classifier of a Result.
+        images: (n, height, width, 3) of 0..255 RGB.
+        classes: (n,) position of a class for each image.
 
-    Returns float32 (n, height, width); zeros where nothing speaks for the class.
+    Returns:
+        float32 (n, height, width); zeros where nothing supports the class.
 
-    Raises: BackboneError for a network without feature maps.
+    Raises:
+        BackboneError: The network has no feature maps.
     """
     member = _member(model)
     if member is None:
-        raise BackboneError("the model has no layer 'logits'; expected the classifier of a Result")
-    images, rows = ops.convert_to_tensor(images, "float32"), np.asarray(classes)[:, None]
+        raise BackboneError(
+            "the model has no layer 'logits'; expected the classifier of a Result", code="backbone.no_logits"
+        )
+    tensor: Any = ops.convert_to_tensor(images, "float32")
+    rows = np.asarray(classes)[:, None]
 
-    def looked(images):
+    def map_and_gradient(images: Any) -> tuple[Any, Any] | None:
         maps, _ = _maps(member, images)
         if not maps:
             return None
         last = len(maps) - 1
 
-        def asked(change):
+        def score(change: Any) -> Any:
             logits = ops.cast(_maps(member, images, last, change)[1], "float32")
             return ops.sum(ops.take_along_axis(logits, rows, 1))
 
-        return maps[last], gradient(asked, ops.zeros_like(maps[last]))
+        return maps[last], gradient(score, ops.zeros_like(maps[last]))
 
-    found = (fused(looked) if keras.backend.backend() == "jax" else looked)(images)
+    found = (fused(map_and_gradient) if keras.backend.backend() == "jax" else map_and_gradient)(tensor)
     if found is None:
-        raise BackboneError("the network has no feature map: nothing tells where in the image it looks")
-    feature_map, slopes = (None if x is None else ops.convert_to_numpy(x).astype(np.float32) for x in found)
-    if slopes is None:
-        raise BackboneError("the network's classes do not depend on its last feature map")
-    speaks = np.maximum((slopes.mean((1, 2), keepdims=True) * feature_map).sum(-1, keepdims=True), 0)
-    heat = tf.image.resize(speaks, images.shape[1:3])[..., 0]
+        raise BackboneError(
+            "Grad-CAM needs a feature map: the network has no feature map", code="backbone.no_feature_map"
+        )
+    if found[1] is None:
+        raise BackboneError("the network's classes do not depend on its last feature map", code="backbone.no_gradient")
+    feature_map, slopes = (np.asarray(ops.convert_to_numpy(x)).astype(np.float32) for x in found)
+    evidence = np.maximum((slopes.mean((1, 2), keepdims=True) * feature_map).sum(-1, keepdims=True), 0)
+    heat: Any = tf.image.resize(evidence, tensor.shape[1:3])
+    heat = heat[..., 0]
     return tf.math.divide_no_nan(heat, tf.reduce_max(heat, (1, 2), keepdims=True)).numpy()
 
 
 def _member(model: keras.Model) -> keras.Model | None:
-    """Images → logits: the first such model within the classifier."""
+    """Return the first model of images → logits within the classifier."""
     for layer in model.layers:
         if layer.name == "logits":
             return keras.Model(model.inputs, layer.output)
@@ -62,16 +74,18 @@ def _member(model: keras.Model) -> keras.Model | None:
     return None
 
 
-def _maps(member: keras.Model, images, changed: int = -1, change=None):
-    """(all tensors (n, rows, columns, channels) of several cells that are smaller than the images, the logits), run
-    operation by operation; to the map at position `changed` something is added."""
+def _maps(member: keras.Model, images: Any, changed: int = -1, change: Any = None) -> tuple[list, Any]:
+    """Return all feature maps of several cells that are smaller than the images, and the logits.
+
+    The graph is run operation by operation; `change` is added to the map at position `changed`.
+    """
     maps = []
 
-    def spied(operation):
-        def run(*args, **kwargs):
+    def recorded(operation: Callable) -> Callable:
+        def run(*args: Any, **kwargs: Any) -> Any:
             graph = getattr(operation, "_functional", operation)  # that of a Sequential
             if isinstance(graph, Functional):
-                return graph._run_through_graph(args[0], operation_fn=spied)
+                return graph._run_through_graph(args[0], operation_fn=recorded)
             found = operation(*args, **kwargs)
             if ops.is_tensor(found) and len(found.shape) == 4 and 1 < found.shape[1] < images.shape[1]:
                 found = found + change if len(maps) == changed else found
@@ -80,5 +94,5 @@ def _maps(member: keras.Model, images, changed: int = -1, change=None):
 
         return run
 
-    logits = member._run_through_graph(images, operation_fn=spied)
+    logits = member._run_through_graph(images, operation_fn=recorded)
     return maps, logits

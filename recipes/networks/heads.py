@@ -1,6 +1,7 @@
-"""Where a classifier's features end and its head begins."""
+"""Separate a network's features from its classification head."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ from recipes.errors import BackboneError
 
 POOL = "pool_"  # name prefix of the layers that average feature maps for the classifier of a run
 _KERNELS = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Conv2D)
-_ALONG = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)  # weights of theirs do not make a head
+_ALONG = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)  # their weights do not make a head
 _GLOBAL = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
 _PROBABILITIES = {"softmax", "logsoftmax", "sparsemax"}  # activations, layers and operations
 _CUT_ALWAYS = (keras.layers.Softmax, keras.layers.Activation, keras.layers.Dropout)
@@ -20,29 +21,32 @@ FEW = 32  # channels, from which on a last layer that narrows may be an embeddin
 
 @dataclass(frozen=True)
 class _Place:
-    """A tensor of `model`, or of a model that is nested in it: then `nodes` are the calls that lead there."""
+    """A tensor of `model`, or of a model that is nested in it: then `nodes` are the calls that lead there.
+
+    Keras's graph is annotated as `Any`: its stubs lack the history of tensors and the type of nodes.
+    """
 
     model: keras.Model
-    tensor: keras.KerasTensor
-    nodes: tuple = ()
+    tensor: Any
+    nodes: tuple[Any, ...] = ()
 
     @property
-    def node(self):
+    def node(self) -> Any:
         operation, index, _ = self.tensor._keras_history
         return operation._inbound_nodes[index]
 
     @property
-    def operation(self):
+    def operation(self) -> Any:
         return self.node.operation
 
     @property
     def is_vector(self) -> bool:
-        """(batch, channels), or a feature map of one cell."""
+        """Whether the tensor is (batch, channels), or a feature map of one cell."""
         shape = tuple(self.tensor.shape)
         return len(shape) == 2 or (len(shape) == 4 and shape[1:3] == (1, 1))
 
     def before(self) -> "_Place | None":
-        """The only input of the operation that made this; None where there are several, or none."""
+        """Return the only input of the operation that made this tensor; None if there are several, or none."""
         if isinstance(self.operation, keras.layers.InputLayer):
             if not self.nodes:
                 return None
@@ -52,14 +56,14 @@ class _Place:
         return replace(self, tensor=tensors[0]).entered() if len(tensors) == 1 else None
 
     def entered(self) -> "_Place":
-        """The same tensor within the nested model that made it, if one did."""
+        """Return the same tensor within the nested model that made it, if one did."""
         inner = self.operation
         if not isinstance(inner, keras.Model) or len(getattr(inner, "outputs", ())) != 1 or len(inner.inputs) != 1:
             return self
         return replace(self, tensor=inner.outputs[0], nodes=(*self.nodes, self.node)).entered()
 
     def network(self) -> keras.Model:
-        """The model that ends here."""
+        """Return the model that ends in this tensor."""
         tensor = self.tensor
         for node in reversed(self.nodes):
             inner = node.operation
@@ -70,13 +74,17 @@ class _Place:
 def without_head(model: keras.Model) -> keras.Model:
     """Return `model` up to its features.
 
-    Cut off are, from the end, Dense layers (and convolutions of pooled feature maps) with what comes after them; if
-    there are none and the model ends in probabilities, the last layer with weights.
+    Dense layers (and convolutions of pooled feature maps) at the end are removed with the layers after them. If there
+    are none and the model ends in probabilities, the last layer with weights is removed.
 
-    Raises: BackboneError for several outputs, and for scores of classes that are not those of one layer on features.
+    Raises:
+        BackboneError: The model has several outputs, or scores of classes that are not those of one layer on features.
     """
     if len(model.outputs) != 1:
-        raise BackboneError(f"backbone {model.name} has {len(model.outputs)} outputs; expected one feature tensor")
+        raise BackboneError(
+            f"backbone {model.name} has {len(model.outputs)} outputs; expected one feature tensor",
+            code="backbone.outputs",
+        )
     end = _Place(model, model.outputs[0]).entered()
     cut = _without_dense(end) or _without_probabilities(end) or _without_activations(end)
     network = model if cut is end else cut.network()
@@ -127,7 +135,7 @@ def _tensors(network: keras.Model):
 
 
 def _last_with_weights(end: _Place) -> _Place | None:
-    """The last tensor that a layer with weights made, through operations that keep the channels; None without one."""
+    """Return the last tensor of a layer with weights, before operations that keep the channels; None without one."""
     place = end
     while place is not None and (isinstance(place.operation, _KEEPS_CHANNELS) or not _has_weights(place.operation)):
         place = place.before()
@@ -135,17 +143,21 @@ def _last_with_weights(end: _Place) -> _Place | None:
 
 
 def _few_scores(end: _Place) -> int:
-    """How many channels the last layer with weights makes of more; 0 where that is the first layer, or not linear."""
+    """Return the number of channels if the last layer with weights is linear and reduces them to few, otherwise 0.
+
+    It is 0 for the first layer, too.
+    """
     place = _last_with_weights(end)
-    before = place and place.before()
-    if before is None or _activation(place.operation) not in ("", "linear") or not before.network().weights:
+    if place is None or (before := place.before()) is None:
+        return 0
+    if _activation(place.operation) not in ("", "linear") or not before.network().weights:
         return 0
     channels, more = place.tensor.shape[-1], before.tensor.shape[-1]
     return channels if channels and more and channels < more and channels <= FEW else 0
 
 
 def _without_dense(end: _Place) -> _Place | None:
-    """Before the Dense layers at the end, as long as layers with weights are left; None without such layers."""
+    """Return the place before the Dense layers at the end, if layers with weights precede it; None without any."""
     cut, place = None, end
     while len(end.tensor.shape) == 2 and place.is_vector and (before := place.before()) is not None:
         if _scores_features(place):
@@ -161,7 +173,7 @@ def _without_dense(end: _Place) -> _Place | None:
 
 
 def _without_probabilities(end: _Place) -> _Place | None:
-    """Before the last layer with weights, where probabilities are made of its outputs; else None."""
+    """Return the place before the last layer with weights if its outputs become probabilities; otherwise None."""
     place, found = end, False
     while (before := place.before()) is not None:
         found = found or _makes_probabilities(place) or (place.is_vector and _is_sigmoid(place.operation))
@@ -172,20 +184,20 @@ def _without_probabilities(end: _Place) -> _Place | None:
 
 
 def _without_activations(end: _Place) -> _Place:
-    """Before the activations and the dropout at the end of a network without a head."""
+    """Return the place before the activations and the dropout at the end of a network without a head."""
     place = end
     while len(place.tensor.shape) == 2 and isinstance(place.operation, _CUT_ALWAYS) and (before := place.before()):
         place = before
     return place
 
 
-def _has_weights(operation) -> bool:
-    """Whether an operation has weights that make features or scores: a normalization's do neither."""
+def _has_weights(operation: Any) -> bool:
+    """Return whether an operation has weights that make features or scores: a normalization's do neither."""
     return bool(getattr(operation, "weights", None)) and not isinstance(operation, _ALONG)
 
 
 def _scores_features(place: _Place) -> bool:
-    """Whether a Dense layer, or the like on a pooled feature map of one cell, or a wrapper of one, made the tensor."""
+    """Return whether a Dense layer, its equivalent on a pooled map of one cell, or a wrapper made the tensor."""
     if not place.is_vector or not isinstance(getattr(place.operation, "layer", place.operation), _KERNELS):
         return False
     return len(place.tensor.shape) == 2 or _is_pooled(place)
@@ -203,16 +215,16 @@ def _makes_probabilities(place: _Place) -> bool:
     return not {_activation(place.operation), type(place.operation).__name__.lower()}.isdisjoint(_PROBABILITIES)
 
 
-def _is_sigmoid(operation) -> bool:
+def _is_sigmoid(operation: Any) -> bool:
     return "sigmoid" in (_activation(operation), type(operation).__name__.lower())
 
 
-def _activation(operation) -> str:
+def _activation(operation: Any) -> str:
     return getattr(getattr(operation, "activation", None), "__name__", "").replace("_", "")
 
 
 def _is_head(place: _Place) -> bool:
-    """Whether the tensor is scores of classes, or a mean, a sum or a choice of such."""
+    """Return whether the tensor is scores of classes, or a mean, a sum or a choice of such."""
     if _makes_probabilities(place) or _scores_features(place):
         return True
     if isinstance(place.operation, keras.layers.InputLayer) or _has_weights(place.operation):
@@ -223,17 +235,20 @@ def _is_head(place: _Place) -> bool:
 
 
 def network_of_run(model: keras.Model) -> tuple[keras.Model, tuple[keras.layers.Layer, ...]] | None:
-    """Return the network and the preprocessing of the classifier of a run; None of any other model.
+    """Return the network and the preprocessing of the classifier of a run; None for any other model.
 
-    Where the classifier reads stages of the network, the network ends at the deepest one of them.
+    If the classifier uses stages of the network, the network ends at the deepest one of them.
 
-    Raises: BackboneError for the mean of several networks.
+    Raises:
+        BackboneError: The classifier is the mean of several networks.
     """
     members = [layer for layer in model.layers if isinstance(layer, keras.Model) and layer.name.startswith("member_")]
     if len(members) > 1 and all(network_of_run(member) for member in members):
         raise BackboneError(
             f"backbone {model.name} is the mean of {len(members)} networks (snapshots, or an ensemble); expected one "
-            "network. Give one run of the ensemble, `recipes soup`, which is one network, or train without snapshots."
+            "network. Give one run of the ensemble, `recipes soup`, which is one network, or train without snapshots.",
+            code="backbone.ensemble",
+            members=len(members),
         )
     if len(members) == 1:
         return network_of_run(members[0])
@@ -249,7 +264,7 @@ def network_of_run(model: keras.Model) -> tuple[keras.Model, tuple[keras.layers.
 
 
 def _to_deepest(network: keras.Model) -> keras.Model:
-    """`network` up to its deepest output, before this was pooled."""
+    """Return `network` up to its deepest output, before the pooling."""
     ends = [x._keras_history.operation for x in network.outputs]
     maps = [end.input if end.name.startswith(POOL) else end.output for end in ends]
     bodies = [keras.Model(network.inputs[0], tensor, name=network.name) for tensor in maps]

@@ -1,7 +1,9 @@
-"""What a pretrained network expects of pixels, as layers that make it of 0..255 RGB."""
+"""A pretrained network's preprocessing, as layers from 0..255 RGB to its input."""
 
 import importlib
 import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,36 +11,35 @@ import numpy as np
 from recipes.errors import BackboneError
 from recipes.networks.data_format import CHANNELS_LAST
 
-_ARITHMETIC = {"Add", "Subtract", "Multiply", "Divide", "TrueDivide"}  # operations, of which layers are no instances
+_ARITHMETIC = {"Add", "Subtract", "Multiply", "Divide", "TrueDivide"}  # operations, not layers
 
 
-def constructors() -> dict[str, callable]:
-    """The networks of keras.applications by name."""
-    return {
-        name: member
-        for name, member in vars(keras.applications).items()
-        if name[0].isupper() and callable(member)
-    }  # fmt: skip
+def constructors() -> dict[str, Callable[..., keras.Model]]:
+    """Return the networks of keras.applications by name."""
+    members: Mapping[str, Any] = vars(keras.applications)
+    return {name: members[name] for name in members if name[0].isupper() and callable(members[name])}
 
 
-def constructor_of(model_name: str):
-    """The keras.applications constructor that names its models so ("mobilenetv2_0.35_224"), or None."""
+def constructor_of(model_name: str) -> Callable[..., keras.Model] | None:
+    """Return the keras.applications constructor of a model's name ("mobilenetv2_0.35_224"); None if there is none."""
     matches = [name for name in constructors() if plain(model_name).startswith(name.lower())]
     return constructors()[max(matches, key=len)] if matches else None
 
 
 def plain(model_name: str) -> str:
+    """Return the name's letters and digits, in lower case."""
     return re.sub(r"[^a-z0-9]", "", model_name.lower())
 
 
 def preprocessing_of(model: keras.Model) -> tuple[keras.layers.Layer, ...]:
-    """Return the layers from 0..255 RGB to what `model` expects; none where it rescales by itself or is not known.
+    """Return the layers from 0..255 RGB to the input of `model`; none if it rescales its input or is not known.
 
-    What counts is the network whose weights see the pixels first: `model`, or one nested in it. A network of
-    keras.applications is known by its name. One of keras-cv without `include_rescaling` takes 0..1.
+    The network whose weights process the pixels first determines them: `model`, or one nested in it. A network of
+    keras.applications is recognised by its name. A network of keras-cv without `include_rescaling` expects 0..1.
 
-    Raises: BackboneError for a network of KerasHub, whose preprocessing is in its preset alone, and for one of
-        keras.applications that was built without the preprocessing that belongs into it.
+    Raises:
+        BackboneError: The network is from KerasHub, whose preprocessing is only in its preset, or from
+            keras.applications but built without the preprocessing that is part of it.
     """
     if rescales(model):
         return ()
@@ -46,10 +47,11 @@ def preprocessing_of(model: keras.Model) -> tuple[keras.layers.Layer, ...]:
     package = _package(model)
     if package == "keras_hub":
         raise BackboneError(
-            f"backbone {model.name} is a {type(model).__name__} of KerasHub, which takes preprocessed images; expected "
-            "a model of 0..255 RGB. Put the preprocessing of its preset in front of it: converter = "
+            f"backbone {model.name} is a {type(model).__name__} of KerasHub, which expects preprocessed images; a "
+            "backbone must accept 0..255 RGB. Put the preprocessing of its preset in front of it: converter = "
             "keras_hub.layers.ImageConverter.from_preset(PRESET); images = keras.Input((None, None, 3)); backbone = "
-            "keras.Model(images, network(keras.layers.Rescaling(converter.scale, converter.offset)(images)))"
+            "keras.Model(images, network(keras.layers.Rescaling(converter.scale, converter.offset)(images)))",
+            code="backbone.keras_hub",
         )
     if package == "keras_cv":
         takes_0_to_1 = getattr(model, "include_rescaling", None) is False
@@ -61,8 +63,9 @@ def preprocessing_of(model: keras.Model) -> tuple[keras.layers.Layer, ...]:
     if not layers:
         raise BackboneError(
             f"backbone {model.name} has the name of keras.applications.{constructor.__name__}, but not its rescaling; "
-            "expected a model of 0..255 RGB. Build it with include_preprocessing=True, or give a model of your own "
-            "another name."
+            "a backbone must accept 0..255 RGB. Build it with include_preprocessing=True, or give a model of your own "
+            "another name.",
+            code="backbone.no_rescaling",
         )
     return layers
 
@@ -72,7 +75,7 @@ def _package(model: keras.Model) -> str:
 
 
 def _first_network(model: keras.Model) -> keras.Model:
-    """The network whose weights see the pixels first: `model`, or one nested in it."""
+    """Return the network whose weights process the pixels first: `model`, or one nested in it."""
     if _package(model) in ("keras_hub", "keras_cv"):
         return model
     first = next((layer for layer in model.layers if layer.weights), None)
@@ -80,7 +83,7 @@ def _first_network(model: keras.Model) -> keras.Model:
 
 
 def rescales(model: keras.Model) -> bool:
-    """Whether `model` changes the scale of the pixels before its first weights."""
+    """Return whether `model` changes the scale of the pixels before its first weights."""
     for operation in getattr(model, "operations", model.layers):
         is_layer = isinstance(operation, keras.layers.Layer)
         if isinstance(operation, keras.layers.Rescaling | keras.layers.Normalization):
@@ -94,17 +97,21 @@ def rescales(model: keras.Model) -> bool:
     return False
 
 
-def preprocessing(constructor, *, rescales: bool) -> tuple[keras.layers.Layer, ...]:
-    """Layers that do what the `preprocess_input` beside `constructor` does to 0..255 RGB.
+def preprocessing(constructor: Callable[..., keras.Model], *, rescales: bool) -> tuple[keras.layers.Layer, ...]:
+    """Return layers that compute the `preprocess_input` of the constructor's module on 0..255 RGB.
 
-    Every `preprocess_input` of keras.applications is affine in a pixel's RGB, x ↦ A x + b, so A and b are read off
-    four pixels: a Rescaling where A is diagonal, a fixed 3 × 3 Dense where it permutes channels, nothing for identity.
+    Every `preprocess_input` of keras.applications is affine in a pixel's RGB, x ↦ A x + b, so four pixels determine A
+    and b: a Rescaling if A is diagonal, a fixed 3 × 3 Dense if it permutes channels, nothing for the identity.
+
+    Args:
+        constructor: A function of keras.applications.
+        rescales: Whether the network rescales its input itself; then there are no layers.
     """
     module = importlib.import_module(constructor.__module__)
     pixels = np.concatenate([np.zeros((1, 3)), 255.0 * np.eye(3)])[None].astype("float32")
     images = module.preprocess_input(pixels.reshape(1, 2, 2, 3).copy(), data_format=CHANNELS_LAST)
     images = np.array(images, "float64").reshape(4, 3)
-    offset, matrix = images[0], (images[1:] - images[0]) / 255.0  # row i: the answer to channel i
+    offset, matrix = images[0], (images[1:] - images[0]) / 255.0  # row i: the effect of channel i
     if rescales or (np.allclose(matrix, np.eye(3)) and not offset.any()):
         return ()
     if np.allclose(matrix, np.diag(np.diag(matrix))):

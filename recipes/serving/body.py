@@ -1,4 +1,4 @@
-"""Images in the body of a request as they are: one image file, or a form as browsers and `curl -F` send it."""
+"""Image files in the body of a request: one file, or a form as browsers and `curl -F` send it."""
 
 import base64
 import binascii
@@ -14,7 +14,8 @@ _SIGNATURE = "signature_name"
 def is_image(body: bytes, content_type: str) -> bool:
     """Return whether a body is an image file.
 
-    Its first bytes say so, or its type does and it does not begin as JSON, or it is of a known format that is not read.
+    That is so if its first bytes are those of an image, if its type is and it does not begin as JSON, or if it has a
+    known format that is not supported.
     """
     if augment.file_kind(body):
         return True
@@ -36,10 +37,13 @@ def read_form(body: bytes, content_type: str, most: int) -> tuple[str, list[byte
     Splitting takes time and memory in proportion to the body, however many parts it claims to have.
 
     Args:
-        most: Number of files that are read at most.
+        body: The bytes of the body.
+        content_type: The Content-Type header, which has the boundary.
+        most: Maximum number of files.
 
     Raises:
-        ValueError: The body is no such form, has more files, or has a field that is no file and not `signature_name`.
+        ValueError: The body is not such a form, has more files, or has a field that is neither a file nor
+            `signature_name`.
     """
     boundary = _typed(content_type).get_boundary()
     if not boundary:

@@ -1,55 +1,87 @@
-"""HTTP connections that end when nothing is asked on them: uvicorn's timeout begins only after a first answer."""
+"""HTTP connections with a timeout and a maximum number, and the server that accepts them.
 
+uvicorn's own options do not replace these: its timeout begins after the first answer, and beyond its
+`limit_concurrency` it answers in plain text, without Retry-After. It does limit the size of headers.
+"""
+
+import asyncio
 import json
+import logging
 import socket
+from typing import Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+logger = logging.getLogger(__name__)
 
 
-def connection(idle: float, most: int) -> type[H11Protocol]:
-    """uvicorn's protocol in pure Python, which bounds the size of headers, with connections closed that spend between
-    `idle` and 2 · `idle` seconds without a complete request, whether they send nothing or a header byte by byte.
+class Connection(H11Protocol):
+    """A connection that is closed after `idle` to 2 · `idle` seconds without a complete request.
 
-    Beyond `most` connections, and for what is no HTTP, it answers in JSON as the application does.
+    That also holds for a client that sends a header byte by byte. Beyond `most` connections, and for data that is not
+    HTTP, it answers in JSON as the application does.
     """
 
-    class Connection(H11Protocol):
-        def connection_made(self, transport):
-            super().connection_made(transport)
-            # asyncio leaves this to sockets that name TCP as their protocol, and uvicorn's name none: an answer's body
-            # would wait for 40 ms until the other side has acknowledged its head.
-            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if len(self.connections) > most:
-                self.app = _too_many
-            self._cycle_then = None
-            self._watch = self.loop.call_later(idle, self._look)
+    idle = 15.0
+    most = 1024
 
-        def connection_lost(self, problem):
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._watched: RequestResponseCycle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        # asyncio does this only for sockets that name TCP as their protocol, which uvicorn's do not: an answer's body
+        # would wait for 40 ms until the client has acknowledged its head.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if len(self.connections) > self.most:
+            self.app = _too_many
+        self._watch = self.loop.call_later(self.idle, self._close_if_idle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._watch is not None:
             self._watch.cancel()
-            super().connection_lost(problem)
+        super().connection_lost(exc)
 
-        def send_400_response(self, message):
-            body = _json(message)
-            head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-            self.transport.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+    def send_400_response(self, msg: str) -> None:
+        body = _json(msg)
+        head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        self.transport.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+        self.transport.close()
+
+    def _close_if_idle(self) -> None:
+        waiting = self.cycle is None or self.cycle.response_complete
+        if waiting and self.cycle is self._watched and not self.transport.is_closing():
             self.transport.close()
+            return
+        self._watched = self.cycle
+        self._watch = self.loop.call_later(self.idle, self._close_if_idle)
 
-        def _look(self):
-            waiting = self.cycle is None or self.cycle.response_complete
-            if waiting and self.cycle is self._cycle_then and not self.transport.is_closing():
-                self.transport.close()
-                return
-            self._cycle_then = self.cycle
-            self._watch = self.loop.call_later(idle, self._look)
 
-    return Connection
+def connection(idle: float, most: int) -> type[Connection]:
+    """Return the class of connections with these limits."""
+    return type("Connection", (Connection,), {"idle": idle, "most": most})
+
+
+class Server(uvicorn.Server):
+    """A server that logs a message once it accepts connections."""
+
+    def __init__(self, config: uvicorn.Config, message: str):
+        super().__init__(config)
+        self._message = message
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        logger.info(self._message)
 
 
 def _json(message: str) -> bytes:
     return json.dumps({"error": message}).encode()
 
 
-async def _too_many(scope, receive, send) -> None:
+async def _too_many(scope: Any, receive: Any, send: Any) -> None:
     body = _json("too many connections; try again")
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(b"retry-after", b"1"), (b"connection", b"close")]

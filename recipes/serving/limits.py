@@ -1,4 +1,4 @@
-"""What a server takes at most."""
+"""The limits of a server."""
 
 import os
 from dataclasses import dataclass
@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server takes at most.
+    """The limits of a server; beyond them, requests are rejected.
 
-    batch:       images that the network sees at once.
-    workers:     batches at once.
-    queue:       images that wait; beyond, 503 with Retry-After.
-    body:        bytes of one request, 413 beyond.
-    bodies:      bytes of all requests that are being read or answered, 503 beyond.
-    idle:        seconds that a connection may stay without a request, and a body without a byte.
-    connections: open at once, 503 beyond.
+    Attributes:
+        batch: Maximum number of images in one call of the network.
+        workers: Number of batches that are computed at once.
+        queue: Maximum number of images that wait; beyond it, the answer is 503 with Retry-After.
+        body: Maximum number of bytes of one request; beyond it, 413.
+        bodies: Maximum number of bytes of all requests that are being read or answered; beyond it, 503.
+        idle: Seconds that a connection may stay without a request, and a body without a byte.
+        connections: Maximum number of open connections; beyond it, 503.
     """
 
     batch: int = 16

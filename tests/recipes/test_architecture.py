@@ -20,6 +20,7 @@ OPTIONAL = {  # modules that import optional or slow packages, each where it is 
     "recipes.training.engines.jax_parallel": "jax",
     "recipes.training.engines.torch": "torch",
     "recipes.serving.connection": "uvicorn",
+    "recipes.serving.routes": "starlette",
     "recipes.tuning.figure": "matplotlib",
     "recipes.tuning.report": "jinja2",
 }

@@ -159,7 +159,7 @@ def test_the_metadata_say_what_was_proved(exported):
     told = json.loads((extra / "metadata.json").read_text())
     assert told["class_names"] == result.class_names
     assert told["proof"]["tolerance"] == 1e-4 and told["proof"]["difference"] < 1e-4 and told["proof"]["agreement"] == 1
-    assert told["proof"]["told"].startswith("6 validation images, and 17 made here")  # of a run that was loaded
+    assert told["proof"]["told"].startswith("6 validation images, and 17 generated images")  # of a run that was loaded
     assert told["weights_sha256"] == recipes.export.model_card.weights_checksum(result.model)
     for name, checksum in told["files_sha256"].items():
         assert hashlib.sha256((directory / name).read_bytes()).hexdigest() == checksum
@@ -192,8 +192,9 @@ def test_another_preprocessing_is_not_exported(trained, tmp_path, monkeypatch):
     """The commonest failure: channels in another order. The proof refuses it and nothing is left behind."""
     straight = augment.centre_crop
     monkeypatch.setattr(saved_model.augment, "centre_crop", lambda image, policy: straight(image, policy)[..., ::-1])
-    with pytest.raises(ProofError, match="does not answer what the Result answers"):
+    with pytest.raises(ProofError) as caught:
         trained[0].export(tmp_path / "deep" / "serving")
+    assert caught.value.code == "proof.mismatch" and caught.value.proof.difference > 1e-4
     assert list(tmp_path.iterdir()) == []
 
 
@@ -204,8 +205,9 @@ def test_other_images_can_be_the_proof(trained, tmp_path):
     for name in ("red", "blue"):
         (tmp_path / "own" / name).mkdir(parents=True)
         (tmp_path / "own" / name / "a.png").write_bytes(png(picture((1, 2, 3), 5, (300, 300))))
-    with pytest.raises(ProofError, match="raise max_pixels"):
+    with pytest.raises(ProofError, match="raise max_pixels") as caught:
         result.export(tmp_path / "serving", proof=tmp_path / "own", max_pixels=80_000)
+    assert caught.value.code == "proof.rejected" and len(caught.value.names) == 2
     assert not (tmp_path / "serving").exists()
 
 
@@ -230,8 +232,9 @@ def test_what_a_format_cannot_hold_is_refused_before_a_file_is_written(trained, 
         return tf.numpy_function(lambda x: x, [images], tf.float32)
 
     monkeypatch.setattr(keras.layers.Rescaling, "call", unsupported)
-    with pytest.raises(RecipesError, match=r"cannot be written as onnx.*'saved_model' and 'keras'"):
+    with pytest.raises(RecipesError, match="'saved_model' and 'keras'") as caught:
         result.export(tmp_path / "serving", format="onnx")
+    assert (caught.value.code, caught.value.format) == ("export.not_representable", "onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -243,8 +246,9 @@ def test_an_operation_that_onnx_lacks_is_named(tmp_path):
     x = keras.layers.GlobalAveragePooling2D()(resized)
     model = keras.Model(images, keras.layers.Dense(2, activation="softmax", name="logits")(x))
     result = recipes.Result(model, ["a", "b"], recipes.linear_probe(32), {}, recipes.Audit((), {}), "small")
-    with pytest.raises(RecipesError, match=r"cannot be written as onnx.*ScaleAndTranslate.*'saved_model' and 'keras'"):
+    with pytest.raises(RecipesError, match="'saved_model' and 'keras'") as caught:
         result.export(tmp_path / "serving", format="onnx")
+    assert caught.value.code == "export.not_representable" and "ScaleAndTranslate" in caught.value.reason
     assert list(tmp_path.iterdir()) == []
 
 
@@ -258,33 +262,38 @@ def test_a_folder_that_is_not_utf_8_is_refused_before_anything_is_written(export
 
 def test_wrong_use(exported, tmp_path):
     result, directory = exported.result, exported.versions / "1"
-    with pytest.raises(OutputError, match=r"not empty; choose another version, such as .*2$"):
+    with pytest.raises(OutputError) as caught:
         result.export(directory)
+    assert (caught.value.code, caught.value.free) == ("output.exists", directory.with_name("2"))
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "a.txt").touch()
-    with pytest.raises(OutputError, match="no version"):
+    with pytest.raises(OutputError) as caught:
         result.export(tmp_path / "letters")
+    assert (caught.value.code, caught.value.path) == ("output.not_versions", tmp_path / "letters")
     (tmp_path / "file").touch()
     for bad in (tmp_path / "file", tmp_path / "file" / "1"):
         with pytest.raises(OutputError):
             result.export(bad)
-    for wrong, match in [
-        (dict(format="pickle"), "format is 'pickle'"),
-        (dict(crops=3), "crops is 3"),
-        (dict(format="onnx", crops=10), "takes crops, one by one"),
-        (dict(format="onnx", quantize="int8"), "quantize is 'int8'"),
-        (dict(format="keras", top_k=2), "top_k and max_pixels are of format 'saved_model'"),
-        (dict(format="keras", max_pixels=10), "top_k and max_pixels are of format 'saved_model'"),
-        (dict(quantize="int4"), "quantize is 'int4'"),
-        (dict(abstain=2), "abstain is 2"),
-        (dict(abstain="0.8"), "abstain is '0.8'"),
-        (dict(abstain=True), "abstain is True"),
-        (dict(top_k=True), "top_k is True"),
-        (dict(top_k=4), "top_k is 4"),
-        (dict(max_pixels=0), "max_pixels is 0"),
+    with pytest.raises(RecipesError):
+        result.export(tmp_path / "x", crops=3)
+    for wrong, field in [
+        (dict(format="pickle"), "format"),
+        (dict(format="onnx", crops=10), "crops"),
+        (dict(format="onnx", quantize="int8"), "quantize"),
+        (dict(format="keras", top_k=2), "top_k"),
+        (dict(format="keras", max_pixels=10), "max_pixels"),
+        (dict(quantize="int4"), "quantize"),
+        (dict(abstain=2), "abstain"),
+        (dict(abstain="0.8"), "abstain"),
+        (dict(abstain=True), "abstain"),
+        (dict(top_k=True), "top_k"),
+        (dict(top_k=4), "top_k"),
+        (dict(max_pixels=0), "max_pixels"),
     ]:
-        with pytest.raises(RecipesError, match=match):
+        with pytest.raises(RecipesError) as caught:
             result.export(tmp_path / "x", **wrong)
+        error = caught.value
+        assert (error.code, error.field, error.value) == ("export.option", field, wrong[field])
     assert not (tmp_path / "x").exists()
 
 
@@ -295,7 +304,7 @@ def test_an_ensemble_is_proved_by_the_images_that_judged_it(trained, tmp_path):
     joint = recipes.ensemble([result, replace(result, model=other)], photos)
     directory = joint.export(tmp_path / "serving", format="keras")
     told = json.loads((directory / "assets.extra" / "metadata.json").read_text())
-    assert told["proof"]["told"].startswith("36 validation images, and 17 made here")
+    assert told["proof"]["told"].startswith("36 validation images, and 17 generated images")
     assert "top_k" not in told["options"]
 
 
@@ -360,7 +369,7 @@ def test_three_families_of_networks_by_all_signatures_and_orientations(backbone,
     result = _classifier(backbone)
     directory = result.export(tmp_path / "serving")
     told = json.loads((directory / "assets.extra" / "metadata.json").read_text())
-    assert told["proof"]["told"].startswith("no validation images at hand")
+    assert told["proof"]["told"].startswith("no validation images available")
     files = _oriented(tmp_path)
     answer = ask(directory, files)
     ours = result.predict(files)

@@ -13,8 +13,9 @@ import recipes
 from recipes.core.budget import Budget
 from recipes.data.sources import load
 from recipes.evaluation.selection import Candidates, Score, better, choose, cross_fitted, gain, image_weights, latest
-from recipes.networks.backbones import resolve, stages
+from recipes.networks.backbones import resolve
 from recipes.networks.classifier import logits_model
+from recipes.networks.stages import stages
 from recipes.training.batches import training_batches
 from recipes.training.callbacks import KeepBest
 from recipes.training.fit import fit, fit_again

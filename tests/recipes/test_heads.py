@@ -189,11 +189,13 @@ def test_the_preprocessing_of_a_run_stays_outside_of_its_network():
 
 def test_several_networks_are_no_backbone(tmp_path):
     members = [logits_model(resolve(small_network(seed=seed)), 3, 32, seed=seed) for seed in range(2)]
-    with pytest.raises(BackboneError, match="mean of 2 networks"):
+    with pytest.raises(BackboneError) as caught:
         resolve(with_probabilities(members))
+    assert (caught.value.code, caught.value.members) == ("backbone.ensemble", 2)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BackboneError, match="not that of a finished run"):
+    with pytest.raises(BackboneError) as caught:
         resolve(tmp_path / "empty")
+    assert caught.value.code == "backbone.folder"
 
 
 def test_another_result_is_another_command(run):

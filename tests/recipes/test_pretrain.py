@@ -10,8 +10,9 @@ from augment import Policy
 from recipes import Recipe, adjusted, finetune, load
 from recipes.data.digits import digits
 from recipes.errors import RecipeError
-from recipes.networks.backbones import resolve, stages
+from recipes.networks.backbones import resolve
 from recipes.networks.convnet import convnet
+from recipes.networks.stages import stages
 from recipes.pretraining import network, pretrain
 from recipes.probing.logistic import fit_path
 

@@ -123,18 +123,18 @@ def test_wrong_requests_say_what_is_wrong(exported, server):
         ({"instances": instances, "inputs": instances}, "instances"),
         ({"instances": []}, "no images"),
         ({"instances": "abc"}, "no images"),
-        ({"instances": [17]}, "image 0 is no"),
-        ({"instances": [{"b64": "#"}]}, "no valid base64"),
-        ({"instances": [{"b64": None}]}, "image 0 is no"),
+        ({"instances": [17]}, "image 0 must be"),
+        ({"instances": [{"b64": "#"}]}, "not valid base64"),
+        ({"instances": [{"b64": None}]}, "image 0 must be"),
         ({"instances": instances, "signature_name": "classify"}, "this model has"),
         ({"instances": instances, "signature_name": ["rows"]}, "this model has"),
         ({"instances": [{"image": instances[0]}]}, "image 0 has ['image']; expected 'image_bytes'"),
         ({"inputs": {"pixels": instances}}, "inputs has ['pixels']; expected 'image_bytes'"),
         ({"inputs": instances[0]}, "no images"),
         ({"instances": instances * 257}, "at most 256"),
-        ({"instances": [[[[1, 2]]]], "signature_name": "pixels"}, "pixels are no"),
-        ({"instances": [[[[1, 2, 300]]]], "signature_name": "pixels"}, "pixels are no"),
-        ({"instances": [[[1], [1, 2]]], "signature_name": "pixels"}, "pixels are no"),
+        ({"instances": [[[[1, 2]]]], "signature_name": "pixels"}, "pixels must be a list"),
+        ({"instances": [[[[1, 2, 300]]]], "signature_name": "pixels"}, "pixels must be a list"),
+        ({"instances": [[[1], [1, 2]]], "signature_name": "pixels"}, "pixels must be a list"),
         ({"instances": b64(b"not an image")}, "not an image"),
         ({"instances": b64(good[: len(good) // 2])}, "damaged"),
         ({"instances": b64(b"")}, "zero bytes"),
@@ -315,10 +315,10 @@ def test_a_full_queue_says_so():
         import queue
 
         model._waiting = queue.Queue(3)
-        first = asyncio.ensure_future(model.ask("rows", [b"a", b"b"]))
+        first = asyncio.ensure_future(model.predict("rows", [b"a", b"b"]))
         await asyncio.sleep(0)
         with pytest.raises(Overloaded, match="2 images are waiting"):
-            await model.ask("rows", [b"c", b"d"])
+            await model.predict("rows", [b"c", b"d"])
         waiting = model._waiting
         model.start(2, 3)
         for item in list(waiting.queue):
@@ -344,14 +344,14 @@ def test_who_gives_up_while_being_answered_ends_no_thread():
 
     async def ask():
         model.start(2, 9)
-        task = asyncio.ensure_future(model.ask("rows", [b"a"]))
+        task = asyncio.ensure_future(model.predict("rows", [b"a"]))
         await asyncio.to_thread(asked.wait, 10)
-        waits = asyncio.ensure_future(model.ask("rows", [b"b"]))
+        waits = asyncio.ensure_future(model.predict("rows", [b"b"]))
         await asyncio.sleep(0)
         for given_up in (task, waits):
             given_up.cancel()
         goes_on.set()
-        rows = await model.ask("rows", [b"c"])
+        rows = await model.predict("rows", [b"c"])
         model.stop()
         return rows
 
@@ -363,8 +363,8 @@ def test_pixels_wait_in_the_queue_too():
 
     async def ask():
         model.start(4, 2)
-        asked = [model.ask_pixels(np.full((n, 2, 2, 3), n, np.int64)) for n in (1, 2)]
-        answers = await asyncio.gather(*asked, model.ask_pixels(np.zeros((1, 1, 1, 3))), return_exceptions=True)
+        asked = [model.predict_pixels(np.full((n, 2, 2, 3), n, np.int64)) for n in (1, 2)]
+        answers = await asyncio.gather(*asked, model.predict_pixels(np.zeros((1, 1, 1, 3))), return_exceptions=True)
         model.stop()
         return answers
 
@@ -374,11 +374,11 @@ def test_pixels_wait_in_the_queue_too():
 
 
 def test_too_much_at_once_is_told_to_come_again():
-    from recipes.serving.app import application
     from recipes.serving.limits import Limits
+    from recipes.serving.routes import application
 
     class Busy(LoadedModel):
-        async def ask(self, signature, contents):
+        async def predict(self, signature, contents):
             raise Overloaded("256 images are waiting; try again")
 
     model = Busy({"serving_default": None}, {"class_names": ["a"]}, "m", "1")
@@ -413,26 +413,25 @@ def test_changed_files_and_other_folders_are_not_served(exported, tmp_path):
 
     from recipes.serving.app import serve
 
-    with pytest.raises(recipes.OutputError, match="no SavedModel of recipes"):
-        load_model(tmp_path)
+    def code_of(error: type, function, *args, **options) -> str:
+        with pytest.raises(error) as caught:
+            function(*args, **options)
+        return caught.value.code
+
+    assert code_of(recipes.OutputError, load_model, tmp_path) == "serve.not_an_export"
     shutil.copytree(exported.versions, tmp_path / "flowers")
     shutil.copytree(exported.versions / "1", tmp_path / "flowers" / "10")
     assert load_model(tmp_path / "flowers").version == "10"
     assert load_model(tmp_path / "flowers" / "1").version == "1"
     with open(tmp_path / "flowers" / "10" / "variables" / "variables.data-00000-of-00001", "r+b") as file:
         file.write(b"?")
-    with pytest.raises(recipes.OutputError, match="not what was proved"):
-        load_model(tmp_path / "flowers")
+    assert code_of(recipes.OutputError, load_model, tmp_path / "flowers") == "serve.changed"
     (tmp_path / "flowers" / "10" / "assets.extra" / "metadata.json").write_text("{")
-    with pytest.raises(recipes.OutputError, match="is damaged: JSONDecodeError"):
-        load_model(tmp_path / "flowers")
-    with pytest.raises(recipes.OutputError, match="by --name"):
-        serve(exported.versions, name="a{b}")
-    with (
-        socket.create_server(("127.0.0.1", 0)) as taken,
-        pytest.raises(recipes.RecipesError, match="choose another --port"),
-    ):
-        serve(exported.versions, port=taken.getsockname()[1])
+    assert code_of(recipes.OutputError, load_model, tmp_path / "flowers") == "serve.damaged"
+    assert code_of(recipes.OutputError, serve, exported.versions, name="a{b}") == "serve.name"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert code_of(recipes.RecipesError, serve, exported.versions, port=port) == "serve.address"
 
 
 def test_a_signal_ends_it_after_what_was_asked(exported):

@@ -116,7 +116,7 @@ def test_the_server_reads_files_and_forms(exported, server):
         (b"", "image/png", 400, "zero bytes"),
         (form(), TYPE, 400, "no images in the form"),
         (form(content, signature_name="classify"), TYPE, 400, "this model has"),
-        (form(content, signature_name="pixels"), TYPE, 400, "pixels are no list"),
+        (form(content, signature_name="pixels"), TYPE, 400, "pixels must be a list"),
         (form(content, end=b""), TYPE, 400, "ends before"),
         (form(*[b""] * 300), TYPE, 400, "more than 256"),
         (form(bytes(2**20)), TYPE, 413, "larger than"),

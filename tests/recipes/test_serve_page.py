@@ -46,8 +46,9 @@ def test_a_photo_is_classified(browser, server, exported, tmp_path, width, heigh
 
 def test_class_names_are_texts_and_never_markup(browser, exported):
     """Whoever named the classes, or the model, writes nothing into the page but words; and no icon is missed."""
-    from recipes.serving.app import _POLICY, _page
     from recipes.serving.model import LoadedModel
+    from recipes.serving.routes import PAGE_POLICY
+    from recipes.serving.routes import page as page_of
 
     names = [
         "</script><script>alert(1)</script>",
@@ -55,7 +56,7 @@ def test_class_names_are_texts_and_never_markup(browser, exported):
         "Žluťoučký \u2028 kůň 🐎 `${alert(3)}`",
     ]
     model = LoadedModel({}, {"class_names": [*names, *"abcdefghi"]}, "m", "1")
-    content = _page(model, "a\"'<b>&amp;")
+    content = page_of(model, "a\"'<b>&amp;")
     row = {"probabilities": [0.2, 0.3, 0.4, *[0.01] * 7, 0.02, 0.01], "class_name": names[2]}
     page, problems, asked = browser.new_page(), [], []
     page.on("dialog", lambda dialog: (problems.append(dialog.message), dialog.dismiss()))
@@ -67,7 +68,7 @@ def test_class_names_are_texts_and_never_markup(browser, exported):
         if route.request.method == "POST":
             route.fulfill(json={"predictions": [row]})
         else:
-            route.fulfill(body=content, content_type="text/html", headers={"Content-Security-Policy": _POLICY})
+            route.fulfill(body=content, content_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
 
     page.route("**/*", answer)
     page.goto("http://model.test/")
