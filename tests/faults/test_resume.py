@@ -47,7 +47,7 @@ def test_signals_damaged_states_and_other_processes(victims, undisturbed):
     newest = (state / "first.npz").read_bytes()
     (state / "first.npz").write_bytes(newest[: len(newest) // 2])
     first = victims.start("stopped", at=(15, killed))
-    while "going on" not in victims.log("stopped").rsplit("the same command", 1)[-1]:
+    while "resuming" not in victims.log("stopped").rsplit("the same command", 1)[-1]:
         time.sleep(0.05)
     assert victims.run("stopped") == 1
     assert f"is being written by another process (pid {first.pid})" in victims.log("stopped")
