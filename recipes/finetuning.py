@@ -156,7 +156,7 @@ def _trained(request: Request, ready: Prepared, budget: Budget, run: RunState) -
         callbacks = [Babysitter(run.directory / LOGS, sample=sample), *callbacks]
     keras.utils.set_random_seed(request.seed)  # the same, whatever had to be computed before and what was at hand
     with clock("training"):
-        trained = train(start, chosen, request.seed, budget, callbacks, kept=run.training)
+        trained = train(start, chosen, request.seed, budget, callbacks, checkpoints=run.training)
     if run.spent:
         clock.seconds["before it was stopped"] = run.spent
     result = Result(

@@ -65,7 +65,7 @@ def main():
                 kept = Counted(Path(folder) / f"{turn}.npz") if side == "with" else Never()
                 watch = Stopwatch()
                 model.set_weights(weights)
-                Training(model, data, recipe, seed=0, kept=kept).run(recipe.epochs, [watch])
+                Training(model, data, recipe, seed=0, checkpoints=kept).run(recipe.epochs, [watch])
                 spent[side].append(watch.seconds)
                 if side == "with":
                     size = (Path(folder) / f"{turn}.npz").stat().st_size

@@ -16,7 +16,7 @@ from victim import LOSS, At, Poisoned, interrupted, spoil
 
 import recipes
 import recipes.evaluation.selection
-import recipes.training.loop.loop
+import recipes.training.loop.attempt
 from recipes.data.sources import unlabelled
 from recipes.diagnostics.activations import Look
 from recipes.networks.compiled import weight_gradients
@@ -94,14 +94,14 @@ def goes_on_after_faults() -> None:
     assert "memory ran out: batches of 8 images are computed in 2 parts from now on" in reasons
     reasons = finetuned(callbacks=[At(6, spoil)]).recipe.reasons
     assert any("with 1/2 of the learning rate" in reason for reason in reasons), reasons
-    recipes.training.loop.loss.AdjustedCrossentropy = Poisoned
+    recipes.training.loop.attempt.AdjustedCrossentropy = Poisoned
     try:
         finetuned()
         raise AssertionError("it was trained")
     except recipes.TrainingError as error:
         assert "largest gradients at the last good weights: " in str(error)
     finally:
-        recipes.training.loop.loss.AdjustedCrossentropy = LOSS
+        recipes.training.loop.attempt.AdjustedCrossentropy = LOSS
 
 
 def looked_inside() -> None:

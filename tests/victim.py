@@ -20,10 +20,10 @@ from makers import small_network
 import recipes
 import recipes.evaluation.selection
 import recipes.training.checkpoints
-import recipes.training.loop.loop
+import recipes.training.loop.attempt
 
 EPOCHS = 4
-LOSS = recipes.training.loop.loss.AdjustedCrossentropy
+LOSS = recipes.training.loop.attempt.AdjustedCrossentropy
 
 
 class At(keras.callbacks.Callback):
@@ -92,7 +92,7 @@ def main(
     os.dup2(file, 1), os.dup2(file, 2)
     os.environ["RECIPES_CACHE"] = str(cache)
     recipes.evaluation.selection.better = lambda start, other: True
-    recipes.training.loop.loss.AdjustedCrossentropy = loss
+    recipes.training.loop.attempt.AdjustedCrossentropy = loss
     if every_step:
         recipes.training.checkpoints.EVERY, recipes.training.checkpoints.SHARE = 0.0, 1e9
     if kill:

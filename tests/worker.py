@@ -16,7 +16,7 @@ import tensorflow as tf
 import recipes
 import recipes.cli
 import recipes.training.checkpoints
-import recipes.training.loop.loop
+import recipes.training.loop.attempt
 from recipes.distributed.peers import leads
 from recipes.training.engines.mirrored import MirroredEngine
 
@@ -65,8 +65,8 @@ if __name__ == "__main__":
     _, file, updates, *command = sys.argv
     recipes.training.checkpoints.EVERY, recipes.training.checkpoints.SHARE = 0.0, 1e9
     Path(os.environ["RECIPES_TEST_SEEN"]).unlink(missing_ok=True)
-    loop = recipes.training.loop.loop
-    loop.training_batches = recorded(loop.training_batches, os.environ["RECIPES_TEST_SEEN"])
+    attempt = recipes.training.loop.attempt
+    attempt.training_batches = recorded(attempt.training_batches, os.environ["RECIPES_TEST_SEEN"])
     if "RECIPES_TEST_MEMORY" in os.environ:
         MirroredEngine.step = _without_memory(MirroredEngine.step)
     if leads():

@@ -1,1 +1,1 @@
-"""Training by gradient steps, from the batches to the kept weights."""
+"""Training by gradient steps, from the batches to the chosen weights."""

@@ -1,6 +1,7 @@
-"""The batches of a training: every epoch of augmented images in one stream, whole or a slice of each for a worker."""
+"""The batches of a training: all epochs of augmented images in one stream, whole or a slice of each batch."""
 
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,19 +13,25 @@ from recipes.planning.recipe import Recipe
 from recipes.training.input.workers import WorkerImages
 
 
-def soft(labels, classes: int):
-    """One-hot of integer labels; labels that mixing has made soft already, as they are."""
+def soft(labels: Any, classes: int) -> Any:
+    """Return integer labels as one-hot vectors; labels that mixing has made soft are returned as they are."""
     return tf.one_hot(labels, classes) if labels.dtype.is_integer else labels
 
 
 def training_batches(
-    train: ImageData, recipe: Recipe, *, seed: int, start: int = 0, first_batch: int = 0, shard=(0, 1)
-) -> tf.data.Dataset:
-    """All epochs of augmented (images, labels) from batch `first_batch` of epoch `start` on, one stream without a stall
-    between epochs; the batches are those that are on the device at once.
+    train: ImageData, recipe: Recipe, *, seed: int, start: int = 0, first_batch: int = 0,
+    shard: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:  # fmt: skip
+    """Return the augmented (images, labels) of all epochs as one stream, without a pause between epochs.
 
-    shard: (index, count) of several: slices of the batches, an empty one where nothing of a last batch is left, and as
-        a third how many images the whole batch has.
+    Args:
+        train: The training images.
+        recipe: How to train; a batch of the stream is one of the `accumulate` parts of its batches.
+        seed: Seed of the shuffling and the augmentation.
+        start: Index of the first epoch.
+        first_batch: Index of the first batch in that epoch.
+        shard: (index, count) of one of several processes. The stream then holds a slice of each batch, which may be
+            empty, and, as a third element, the number of images of the whole batch.
     """
     part = recipe.batch_size // recipe.accumulate
     if isinstance(train, WorkerImages):
@@ -34,27 +41,27 @@ def training_batches(
         return batches.prefetch(tf.data.AUTOTUNE)
     source, classes = train.source(), len(train.class_names)
 
-    def one_epoch(epoch):
+    def one_epoch(epoch: Any) -> tf.data.Dataset:
         begin = tf.where(epoch == start, tf.constant(first_batch, tf.int64), 0)
         batches = augment.epoch(
-            source, recipe.policy, batch_size=part, seed=seed, epoch=epoch, first_batch=begin, classes=classes,
-            shard=shard,
+            source, recipe.policy, batch_size=part, seed=seed, epoch=epoch, classes=classes, shard=shard,
+            first_batch=begin,  # pyright: ignore[reportArgumentType]  a tensor is allowed
         )  # fmt: skip
         return batches if shard == (0, 1) else _counted(batches, len(train), part, begin)
 
     return tf.data.Dataset.range(start, recipe.epochs).flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)
 
 
-def _counted(slices: tf.data.Dataset, images: int, part: int, begin) -> tf.data.Dataset:
-    """(images, labels, size of the whole batch) for every batch of an epoch, also where there is no slice of it."""
+def _counted(slices: tf.data.Dataset, images: int, part: int, begin: Any) -> tf.data.Dataset:
+    """Return (images, labels, size of the whole batch) for every batch of an epoch, including those without a slice."""
     empty = tf.nest.map_structure(lambda spec: tf.zeros([n or 0 for n in spec.shape], spec.dtype), slices.element_spec)
     sizes = tf.data.Dataset.range(begin, math.ceil(images / part)).map(lambda k: tf.minimum(images - k * part, part))
-    slices = slices.concatenate(tf.data.Dataset.from_tensors(empty))  # one too many, where all have a slice
+    slices = slices.concatenate(tf.data.Dataset.from_tensors(empty))  # left over where all batches have a slice
     return tf.data.Dataset.zip(slices, sizes).map(lambda slice, size: (*slice, size))
 
 
 def shown(data: ImageData, recipe: Recipe) -> tf.data.Dataset:
-    """Batches of the images as they are shown to the classifier, kept in memory where they fit."""
+    """Return batches of the images as the classifier sees them, cached in memory where they fit."""
     policy = recipe.evaluation_policy
     images = images_alone(data, policy, recipe.batch_size)
     return images.cache() if _fits_memory(data, policy.size) else images

@@ -1,8 +1,9 @@
-"""What watches over a training: validation, the best weights, the clock. Each can be kept and taken up again."""
+"""Callbacks of a training: validation, the best weights, the time limit. Their state can be saved and restored."""
 
 import math
 import time
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,175 +13,219 @@ from recipes.core.budget import Budget
 from recipes.data.images import ImageData
 from recipes.errors import TrainingError
 from recipes.evaluation.selection import Score, latest
+from recipes.planning.recipe import Recipe
 from recipes.training.loop.failures import reading_failed
 
 SMALLER = "use a smaller learning rate: finetune(..., recipe=recipes.adjusted('all', learning_rate=1e-4))"
 
 
 class NotFinite(TrainingError):
-    """A loss or a weight is no longer a number."""
+    """A loss or a weight became NaN or infinite."""
+
+
+def _model(callback: keras.callbacks.Callback) -> keras.Model:
+    """Return the model, which Keras sets before it calls a callback."""
+    assert callback.model is not None
+    return callback.model
 
 
 class Validation(keras.callbacks.Callback):
     """Scores the validation images after every epoch and adds val_loss and val_accuracy to its logs.
 
     val_loss is the negative log-likelihood of the true classes at the logits' best temperature, so that trainings with
-    and without label smoothing compare. It stands for Keras's own validation, which would trace a second graph.
+    and without label smoothing compare. It replaces Keras's own validation, which would trace a second graph.
 
-    images:  batches of the images of `data` in its order; what follows them does not count.
-    weights: (n,), summing to 1: how much each image counts.
+    Args:
+        images: Batches of the images of `data`, in its order; what follows them is ignored.
+        data: The validation images.
+        weights: (n,) weight of each image; they sum to 1.
+
+    Attributes:
+        scores: One for each epoch.
+        logits: (n, classes) of the last prediction.
+        seconds: Duration of the last validation.
     """
 
-    def __init__(self, images, data: ImageData, weights: np.ndarray):
+    def __init__(self, images: tf.data.Dataset, data: ImageData, weights: np.ndarray) -> None:
         super().__init__()
         self.images, self.data, self.weights = images, data, weights
         self.scores: list[Score] = []
-        self.logits, self.seconds = None, 0.0
+        self.logits: np.ndarray | None = None
+        self.seconds = 0.0
 
-    def score(self) -> Score:
-        """Of the model's present weights, whose `logits` stay at hand."""
+    def predict(self) -> np.ndarray:
+        """Return the logits of the model's present weights, and set `logits`."""
         try:
-            self.logits = self.model.predict(self.images, verbose=0)[: len(self.data)]
+            logits = _model(self).predict(self.images, verbose=0)[: len(self.data)]  # pyright: ignore[reportArgumentType]
         except tf.errors.OpError as error:
             raise reading_failed(error, self.data) or error from None
-        return self.scored(self.logits)
+        self.logits = logits
+        return logits
 
-    def scored(self, logits) -> Score:
-        """Of logits (n, classes) of these images."""
+    def score(self) -> Score:
+        """Return the score of the model's present weights."""
+        return self.scored(self.predict())
+
+    def scored(self, logits: np.ndarray) -> Score:
+        """Return the score of logits (n, classes) of the validation images."""
         return Score.of(logits, self.data.labels, self.weights)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         began = time.monotonic()
         score = self.score()
         if not math.isfinite(score.loss):
             raise NotFinite(f"the validation loss became {score.loss}")
         self.scores.append(score)
-        logs["val_loss"], logs["val_accuracy"] = score.loss, score.accuracy
+        if logs is not None:
+            logs["val_loss"], logs["val_accuracy"] = score.loss, score.accuracy
         self.seconds = time.monotonic() - began
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         rows = [[score.losses, score.right] for score in self.scores]
         return {"scores": rows, "logits": self.logits, "seconds": self.seconds}
 
-    def restore(self, state: dict) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         self.scores = [Score(losses, right, self.weights) for losses, right in state["scores"]]
         self.logits, self.seconds = state["logits"], state["seconds"]
 
 
 class Quiet(keras.callbacks.ProgbarLogger):
-    """Takes the place of the one that prints a line for each epoch, where one for each training tells more."""
+    """A progress bar that prints nothing: it replaces Keras's own, which prints a line for each epoch."""
 
-    def set_params(self, params):
+    def set_params(self, params: dict[str, Any]) -> None:
         super().set_params(params | {"verbose": 0})
 
 
 class Logs(dict):
-    """Metrics of a step as numbers; the one that is looked at is waited for, and no other."""
+    """Metrics of a step as numbers; reading one waits for the device, and only for that metric."""
 
-    get, items, values, pop = MutableMapping.get, MutableMapping.items, MutableMapping.values, MutableMapping.pop
+    get: Any = MutableMapping.get
+    items: Any = MutableMapping.items
+    values: Any = MutableMapping.values
+    pop: Any = MutableMapping.pop
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> float:
         return float(super().__getitem__(name))
 
-    def __iter__(self):  # without one of its own, dict(logs) and **logs would not ask __getitem__
+    def __iter__(self) -> Iterator[str]:  # without this method, dict(logs) and **logs would bypass __getitem__
         return super().__iter__()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return repr(dict(self))
 
 
 class Bar(keras.callbacks.ProgbarLogger):
-    """Keras's own, but once a second: to show a metric, the host waits for the device."""
+    """Keras's progress bar, updated once a second, because the host waits for the device to show a metric."""
 
     _shown = 0.0
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if time.monotonic() - self._shown >= 1:
             super().on_train_batch_end(batch, logs)
             self._shown = time.monotonic()
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Ends with the weights of the latest epoch whose validation loss is within the noise of the lowest, see
-    `choice.latest`, and stops after `patience` epochs that are not.
+    """Restores the weights of the latest epoch whose validation loss is within the noise of the lowest.
 
-    validation: whose scores it goes by; to be called before this.
+    See `selection.latest`. It stops the training after `patience` epochs that are not.
+
+    Args:
+        patience: Number of epochs.
+        validation: Provides the scores; must be called before this callback.
     """
 
-    def __init__(self, patience: int, validation: Validation):
+    def __init__(self, patience: int, validation: Validation) -> None:
         super().__init__()
-        self.patience, self.validation, self.best_epoch, self.best_weights = patience, validation, 0, None
+        self.patience, self.validation, self.best_epoch = patience, validation, 0
+        self.best_weights: list[np.ndarray] = []
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if latest(self.validation.scores) == epoch:
-            self.best_epoch, self.best_weights = epoch + 1, self.model.get_weights()
+            self.best_epoch, self.best_weights = epoch + 1, _model(self).get_weights()
         elif epoch + 1 - self.best_epoch >= self.patience:
-            self.model.stop_training = True
+            _model(self).stop_training = True
 
-    def on_train_end(self, logs=None):
-        self.model.set_weights(self.best_weights)
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        _model(self).set_weights(self.best_weights)
 
-    def state(self) -> dict:
-        return {"epoch": self.best_epoch, "weights": self.best_weights}
+    def state(self) -> dict[str, Any]:
+        return {"epoch": self.best_epoch, "weights": self.best_weights or None}
 
-    def restore(self, state: dict) -> None:
-        self.best_epoch, self.best_weights = state["epoch"], state["weights"]
+    def restore(self, state: dict[str, Any]) -> None:
+        self.best_epoch, self.best_weights = state["epoch"], state["weights"] or []
 
 
 class CycleEnds(keras.callbacks.Callback):
-    """Collects the weights at the end of each cycle of the learning rate, or of a training that is ended before the
-    first, and the validation logits beside them.
+    """Collects the weights and the validation logits at the end of each cycle of the learning rate.
 
-    recipe: whose `cycle_ends` are collected.
+    If the training ends before the first cycle does, it collects those at the end of the training.
+
+    Args:
+        recipe: Its `cycle_ends` are the epochs at which cycles end.
+        validation: Provides the logits; must be called before this callback.
     """
 
-    def __init__(self, recipe, validation: Validation | None = None):
+    def __init__(self, recipe: Recipe, validation: Validation | None = None) -> None:
         super().__init__()
-        self.ends = recipe.cycle_ends
-        self.validation, self.weights, self.logits = validation, [], []
+        self.ends, self.validation = recipe.cycle_ends, validation
+        self.weights: list[list[np.ndarray]] = []
+        self.logits: list[np.ndarray] = []
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if epoch + 1 in self.ends:
             self._collect()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if not self.weights:
             self._collect()
 
-    def _collect(self):
-        self.weights.append(self.model.get_weights())
-        if self.validation:
+    def _collect(self) -> None:
+        self.weights.append(_model(self).get_weights())
+        if self.validation and self.validation.logits is not None:
             self.logits.append(self.validation.logits)
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         return {"weights": list(self.weights), "logits": list(self.logits)}
 
-    def restore(self, state: dict) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         self.weights, self.logits = list(state["weights"]), list(state["logits"])
 
 
 class StopAt(keras.callbacks.Callback):
-    """Stop a training before its time is up, leaving room for one more validation."""
+    """Stops a training before the time limit, so that one more validation fits.
 
-    def __init__(self, budget: Budget, validation: Validation | None = None):
+    Args:
+        budget: The time limit.
+        validation: Provides the duration of a validation; None: there is none.
+
+    Attributes:
+        reached: Whether the time limit stopped the training.
+        left_out: A sentence for each step that was left out for lack of time.
+    """
+
+    def __init__(self, budget: Budget, validation: Validation | None = None) -> None:
         super().__init__()
         self.budget, self.validation, self.reached = budget, validation, False
-        self.left_out: list[str] = []  # in words
+        self.left_out: list[str] = []
 
-    def on_train_batch_end(self, batch, logs=None):
-        if not self.budget.allows(self.validation.seconds if self.validation else 0):
-            self.reached = self.model.stop_training = True
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if not self.allows(1):
+            self.reached = _model(self).stop_training = True
 
-    def leaves_room(self, validations: float, what: str) -> bool:
-        """Whether that many looks at the validation images, to try `what`, still fit; otherwise it is `left_out`."""
-        seconds = self.validation.seconds if self.validation else 0
-        fits = self.budget.allows(validations * seconds)
-        if not fits:
+    def allows(self, validations: float) -> bool:
+        """Return whether that many validations end in time."""
+        return self.budget.allows(validations * self.validation.seconds if self.validation else 0)
+
+    def allows_trying(self, what: str, validations: float) -> bool:
+        """Return whether that many validations, to try `what`, end in time; note it in `left_out` if not."""
+        allowed = self.allows(validations)
+        if not allowed:
             self.left_out.append(f"no time was left to try {what}")
-        return fits
+        return allowed
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         return {"reached": self.reached}
 
-    def restore(self, state: dict) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         self.reached = state["reached"]

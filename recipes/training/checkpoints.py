@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,97 +15,112 @@ from recipes.errors import UnsafeFileError
 
 logger = logging.getLogger(__name__)
 
-SHARE = 1 / 50  # of the time that keeping states may take
-EVERY = 0.5  # seconds between two states at least
+SHARE = 1 / 50  # of the time that saving states may take
+EVERY = 0.5  # minimum number of seconds between two states
 
 
 class Checkpoints:
-    """The states of one training. A state is a tree of dicts, lists, numbers, texts and arrays.
+    """The states of one training. A state is a tree of dicts, lists, numbers, strings and arrays.
 
-    path: of the newest state, an .npz file without pickles whose members carry checksums; the one before it lies beside
-          it. None: the newest is held in memory alone.
-    tick: called after each state that was kept.
+    Args:
+        path: File of the newest state: an .npz file without pickles, with checksums. The state before it is saved
+            beside it. None: the newest state is held in memory only.
+        tick: Called after each state.
+
+    Attributes:
+        newest: The newest state; None where there is none yet.
+        full: Whether the last state could not be written.
     """
 
-    def __init__(self, path: Path | None = None, tick: Callable[[], None] = lambda: None):
+    def __init__(self, path: Path | None = None, tick: Callable[[], None] = lambda: None) -> None:
         self.path, self.tick, self.full = path, tick, False
-        self.newest: dict | None = None
+        self.newest: dict[str, Any] | None = None
         self._next = 0.0
 
     @property
     def due(self) -> bool:
-        """Whether keeping a state again would take less than `SHARE` of the time since the last one."""
+        """Whether saving a state now would take less than `SHARE` of the time since the last one."""
         return time.monotonic() >= self._next
 
-    def keep(self, state: Callable[[], dict], *, on_disk: bool = True) -> None:
-        """Remember what `state` gathers, on disk too; where that is full, training goes on, and it is told once."""
+    def keep(self, state: Callable[[], dict[str, Any]], *, on_disk: bool = True) -> None:
+        """Save what `state` returns; if the disk is full, warn once and keep it in memory.
+
+        Args:
+            state: Returns the state. The time that it takes counts for `due`.
+            on_disk: Whether to write it, too.
+        """
         began = time.monotonic()
         self.newest = state()
         if on_disk and self.path is not None:
             try:
                 arrays = packed(self.newest)
-                write_whole(self.path, lambda path: _save(path, arrays), self._older)
+                write_whole(self.path, lambda path: _save(path, arrays), _previous(self.path))
                 self.full = False
             except OSError as error:
                 if not self.full:
                     logger.warning(
-                        f"{self.path} cannot be written ({error.strerror or error}): the training goes on, and it is "
-                        "tried again; until then a stopped run goes back to the state kept before"
+                        f"{self.path} cannot be written ({error.strerror or error}). Training continues, and the next "
+                        "state is written again; until that succeeds, a stopped run resumes from an earlier state."
                     )
                 self.full = True
         self.tick()
         now = time.monotonic()
         self._next = now + max(EVERY, (now - began) / SHARE)
 
-    def load(self) -> dict | None:
-        """The newest state that is whole; None where none was kept."""
+    def load(self) -> dict[str, Any] | None:
+        """Read the newest undamaged state from the disk; None where there is none."""
         if self.path is None:
             return None
-        for path, instead in ((self.path, "the state before it is used"), (self._older, "the training begins anew")):
+        fallbacks = ((self.path, "the state before it is used"), (_previous(self.path), "training starts again"))
+        for path, fallback in fallbacks:
             if not path.exists():
                 continue
             try:
                 self.newest = unpacked(load_arrays(path))
                 return self.newest
             except (UnsafeFileError, KeyError, ValueError) as error:
-                logger.warning(f"{path} cannot be used, {instead}: {error}")
+                logger.warning(f"{path} cannot be used, {fallback}: {error}")
         return None
 
-    @property
-    def _older(self) -> Path:
-        return self.path.with_name(f"{self.path.stem}.before.npz")
+
+def _previous(path: Path) -> Path:
+    """Return the file of the state before the one in `path`."""
+    return path.with_name(f"{path.stem}.before.npz")
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with open(path, "wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]  no array is called allow_pickle
 
 
-def packed(tree) -> dict[str, np.ndarray]:
-    """A tree as named arrays: its own, and the rest as JSON in "tree"."""
-    arrays = {}
-
-    def lean(node):
-        if isinstance(node, np.ndarray):
-            name = f"array{len(arrays)}"
-            arrays[name] = node
-            return {"array": name}
-        if isinstance(node, dict):
-            return {key: lean(value) for key, value in node.items()}
-        if isinstance(node, list | tuple):
-            return [lean(value) for value in node]
-        return node.item() if isinstance(node, np.generic) else node
-
-    text = json.dumps(lean(tree))
+def packed(tree: Any) -> dict[str, np.ndarray]:
+    """Return a tree as named arrays: those that it holds, and the rest as JSON in "tree"."""
+    arrays: dict[str, np.ndarray] = {}
+    text = json.dumps(_without_arrays(tree, arrays))
     return {**arrays, "tree": np.frombuffer(text.encode(), np.uint8)}
 
 
-def unpacked(arrays: dict[str, np.ndarray]):
-    """The tree that `packed` took apart, tuples as lists."""
+def _without_arrays(node: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """Move the arrays of a tree to `arrays` and return JSON values with references to them."""
+    if isinstance(node, np.ndarray):
+        name = f"array{len(arrays)}"
+        arrays[name] = node
+        return {"array": name}
+    if isinstance(node, dict):
+        return {key: _without_arrays(value, arrays) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_without_arrays(value, arrays) for value in node]
+    return node.item() if isinstance(node, np.generic) else node
 
-    def whole(node):
-        if isinstance(node, dict):
-            return arrays[node["array"]] if set(node) == {"array"} else {k: whole(v) for k, v in node.items()}
-        return [whole(value) for value in node] if isinstance(node, list) else node
 
-    return whole(json.loads(arrays["tree"].tobytes()))
+def unpacked(arrays: dict[str, np.ndarray]) -> Any:
+    """Return the tree that `packed` was given, with tuples as lists."""
+    return _with_arrays(json.loads(arrays["tree"].tobytes()), arrays)
+
+
+def _with_arrays(node: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(node, dict):
+        if set(node) == {"array"}:
+            return arrays[node["array"]]
+        return {key: _with_arrays(value, arrays) for key, value in node.items()}
+    return [_with_arrays(value, arrays) for value in node] if isinstance(node, list) else node

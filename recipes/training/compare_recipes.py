@@ -1,4 +1,4 @@
-"""Where the probe leaves open which of two recipes to take: cross-validation on the training images."""
+"""The choice between two recipes by cross-validation on the training images, where the probe does not decide."""
 
 import logging
 import time
@@ -19,27 +19,35 @@ from recipes.training.train import train
 logger = logging.getLogger(__name__)
 
 FOLDS = 3
-_SHARE = 0.4  # of the time that is left, which the comparison may take
+_SHARE = 0.4  # share of the remaining time that the comparison may take
 
 
-def compare(start: Start, candidates: Sequence[Recipe], pictures, seed: int, budget: Budget) -> Recipe:
-    """The one of two recipes whose classifiers are likelier to be right about training images they have not seen.
+def compare(start: Start, candidates: Sequence[Recipe], pictures: Sequence[str], seed: int, budget: Budget) -> Recipe:
+    """Return the one of two recipes whose classifiers have the higher likelihood on held-out training images.
 
-    In every fold both are trained as `finetune` trains them, undone where they do not beat the linear classifier, and
-    judged by the negative log-likelihood of the images held out. No further fold is trained once the difference is
-    beyond two standard errors; without a time limit one fold has to do, which takes a third longer than the training
-    that it decides on. The second recipe has to be better by more than one standard error: the plan's own reasons
-    speak for the first. The validation images take no part.
+    In every fold, both are trained as `finetune` trains them, including the reversion if they do not beat the linear
+    classifier. They are compared by the negative log-likelihood of the held-out images. The comparison ends once the
+    difference exceeds two standard errors. Without a time limit, there is one fold, which takes a third longer than the
+    training that it decides about. The second recipe has to be better by more than one standard error, because the
+    plan's own rules prefer the first. The validation images are not used.
 
-    pictures: one name for all training images that are the same or nearly so: these are never parted.
+    Args:
+        start: The network, the images and the linear classifier.
+        candidates: Two recipes; the plan prefers the first.
+        pictures: For each training image, one name for all that are the same or nearly so. These are in the same fold.
+        seed: Seed of the folds and the trainings.
+        budget: Time limit of the job.
     """
     first, second = candidates
     logger.info(
-        f"the evidence between {first.name!r} and {second.name!r} is thin: both are trained on some of the images"
+        f"The probe does not decide between {first.name!r} and {second.name!r}, so both are trained on a part of the "
+        "images."
     )
     labels = start.splits.train.labels
     folds = content_folds(labels, pictures, folds=FOLDS, seed=seed)
-    gains, began, cut = np.full(len(labels), np.nan), time.monotonic(), []
+    gains, began = np.full(len(labels), np.nan), time.monotonic()
+    held_out, mean, error = gains[:0], 0.0, 0.0
+    cut: list[str] = []
     share = budget.share(_SHARE)
     costs = [_seconds(start, recipe) for recipe in candidates]
     for fold in range(FOLDS):
@@ -51,38 +59,43 @@ def compare(start: Start, candidates: Sequence[Recipe], pictures, seed: int, bud
         losses = []
         for i, recipe in enumerate(candidates):
             part = share.share(costs[i] / sum(costs[i:]))
-            found, ended = _losses(start, recipe, inside, outside, seed, part)
-            losses.append(found)
+            fold_losses, ended = _losses(start, recipe, inside, outside, seed, part)
+            losses.append(fold_losses)
             cut += [recipe.name] if ended else []
         gains[outside] = losses[0] - losses[1]
-        seen = gains[~np.isnan(gains)]
-        mean, error = float(seen.mean()), float(seen.std() / np.sqrt(len(seen)))
+        held_out = gains[~np.isnan(gains)]
+        mean, error = float(held_out.mean()), float(held_out.std() / np.sqrt(len(held_out)))
         if abs(mean) > 2 * error:
             break
-    if np.isnan(gains).all():
+    if not len(held_out):
         return first.because(
-            f"the evidence for {first.name!r} against {second.name!r} is thin, but no time was left to compare"
+            f"the probe does not decide between {first.name!r} and {second.name!r}, but no time was left to compare"
         )
     return (second if mean > error else first).because(
-        f"the evidence between {first.name!r} and {second.name!r} was thin: on {len(seen)} training images held out "
-        f"({time.monotonic() - began:.0f} s) {second.name!r} is {mean:+.3f} ± {error:.3f} nats likelier than "
-        f"{first.name!r}" + (f", though the time limit ended trainings of {sorted(set(cut))}" if cut else "")
+        f"the probe does not decide between {first.name!r} and {second.name!r}: on {len(held_out)} held-out training "
+        f"images ({time.monotonic() - began:.0f} s), the log-likelihood of {second.name!r} is {mean:+.3f} ± "
+        f"{error:.3f} nats above that of {first.name!r}"
+        + (f", although the time limit ended trainings of {sorted(set(cut))}" if cut else "")
     )
 
 
 def _seconds(start: Start, recipe: Recipe) -> float:
-    """That one fold is likely to take."""
+    """Estimate the duration of one fold."""
     images = len(start.splits.train)
     epoch = epoch_seconds(recipe, images * (1 - 1 / FOLDS), images / FOLDS, start.image_seconds)
     return recipe.epochs * epoch
 
 
-def _losses(start: Start, recipe: Recipe, inside, outside, seed: int, budget: Budget) -> tuple[np.ndarray, bool]:
-    """Negative log-likelihood of each image at `outside`, nats, at a temperature that the others there chose, and
-    whether the time limit ended the training."""
+def _losses(
+    start: Start, recipe: Recipe, inside: np.ndarray, outside: np.ndarray, seed: int, budget: Budget
+) -> tuple[np.ndarray, bool]:
+    """Return the negative log-likelihood in nats of each image at `outside`, and whether the time limit ended training.
+
+    Each image is evaluated at a temperature that the other images at `outside` chose.
+    """
     part, recipe = start.fold(inside, outside), replace(recipe, refit=False, calibrate=False)
     keras.utils.set_random_seed(seed)
-    trained, labels = train(part, recipe, seed, budget, (), measure_crops=False), part.splits.validation.labels
-    found = tempered(trained.finished.probabilities, labels)
-    losses = -np.log(np.maximum(found[np.arange(len(labels)), labels], 1e-12))
+    trained, labels = train(part, recipe, seed, budget, (), measure_crops=False), part.validation.labels
+    probabilities = tempered(trained.finished.probabilities, labels)
+    losses = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12))
     return losses, bool(trained.fitted and trained.fitted.cut)

@@ -1,10 +1,12 @@
-"""What comes before a training: data, audit, split, network, probe, plan."""
+"""The steps before a training: data, audit, split, network, probe, plan."""
 
 import logging
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Real
+from typing import Any
 
 import keras
 import numpy as np
@@ -32,11 +34,21 @@ from recipes.training.start import Start
 
 logger = logging.getLogger(__name__)
 
+_HELD_OUT = 0.2  # default fraction of validation images
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A start, the recipe that was chosen for it, what the audit met, the marked 2×2 table, the clock so far, and what
-    the plan was made from."""
+    """Outcome of `prepare`.
+
+    Attributes:
+        start: The network, the images and the linear classifier.
+        recipe: The recipe that was chosen.
+        audit: The findings of the audit.
+        table: The lecture's 2×2 table with a mark, as text; "" without a probe.
+        clock: Durations of the steps so far.
+        summary: The facts from which the plan was made.
+    """
 
     start: Start
     recipe: Recipe
@@ -53,14 +65,14 @@ def prepare(
     workers: InputWorkers | None = None,
     trainings: int = 1,
 ) -> Prepared:
-    """Do everything of `finetune` between loading the dataset and the first training. Sets all seeds.
+    """Do all steps of `finetune` between loading the dataset and the first training, and set all seeds.
 
     Args:
         request: The arguments of the job.
         splits: The dataset, as `loaded` returns it.
-        budget: The time for the whole job.
+        budget: Time limit of the whole job.
         workers: The machines that will augment, if any.
-        trainings: How many trainings share the time that is left after the probe.
+        trainings: Number of trainings that share the time that is left after the probe.
     """
     recipe, seed, validation = request.recipe, request.seed, request.validation
     backbone = "glyphs" if request.uses_digits and request.backbone == "auto" else request.backbone
@@ -75,7 +87,8 @@ def prepare(
         splits, facts = usable(splits, audit(splits, strict=request.strict))
         split_here = splits.validation is None
         if split_here:
-            splits, facts = _split(splits, facts, 0.2 if validation is None else validation, seed)
+            fraction: Any = _HELD_OUT if validation is None else validation  # a number, see `with_validation`
+            splits, facts = _split(splits, facts, fraction, seed)
     size = requested_size(recipe) or natural_size(network, splits.train)
     check_fits(network, recipe, size)
     measured, features, pace = None, None, 0.0
@@ -105,32 +118,34 @@ def prepare(
 
 
 def loaded(request: Request) -> Splits:
-    """Return the images as they were given, before a part is split off."""
+    """Load the dataset of a request, before a part is held out."""
     splits = with_validation(load("digits" if request.uses_digits else request.dataset), request.validation)
     if splits.validation is None:
         check_may_be_split(splits.table)
     return splits
 
 
-def _probe(look: Extractor, splits: Splits, facts, split_here: bool, seed) -> tuple[Probe, Features]:
-    """The probe of the training images, and the features of training and validation images in that order.
+def _probe(extractor: Extractor, splits: Splits, facts: Audit, split_here: bool, seed: int) -> tuple[Probe, Features]:
+    """Return the probe of the training images, and the features of training and validation images in that order.
 
-    What was one dataset before the split is looked at as one, in one pass.
+    If they were one dataset before the split, their features are computed in one pass.
     """
     train, validation = splits.train, splits.validation
+    assert validation is not None
     prints = [*facts.fingerprints["train"]], [*facts.fingerprints["validation"]]
     mirrored = len(train) + len(validation) < MIRRORED_BELOW
     if split_here:
-        both = look(joined(train, validation), [*prints[0], *prints[1]], mirrored=mirrored)
+        both = extractor(joined(train, validation), [*prints[0], *prints[1]], mirrored=mirrored)
     else:
-        parts = [look(data, p, mirrored=mirrored) for data, p in zip((train, validation), prints, strict=True)]
+        parts = [extractor(data, p, mirrored=mirrored) for data, p in zip((train, validation), prints, strict=True)]
         stages = [np.concatenate(pair, 1) for pair in zip(*(part.stages for part in parts), strict=True)]
         both = Features(stages, parts[0].image_seconds, parts[0].origin)
-    return probe_backbone(look, train, facts, seed, both[: len(train)]), both
+    return probe_backbone(extractor, train, facts, seed, both[: len(train)]), both
 
 
 def _summary(network: Backbone, splits: Splits, size: int, pace: float, budget: Budget) -> Summary:
     counts = splits.train.counts
+    assert splits.validation is not None
     return Summary(
         images=len(splits.train), classes=len(splits.train.class_names), size=size, pretrained=network.pretrained,
         held_out=len(splits.validation), imbalance=float(counts.max() / max(1, counts.min())),
@@ -140,40 +155,58 @@ def _summary(network: Backbone, splits: Splits, size: int, pace: float, budget: 
     )  # fmt: skip
 
 
-def with_validation(splits: Splits, validation) -> Splits:
+def with_validation(splits: Splits, validation: object) -> Splits:
+    """Return the splits with the validation images that were requested; None where they are still to be held out.
+
+    Args:
+        splits: A dataset.
+        validation: None (its own split, if any), a fraction to hold out, or another dataset.
+
+    Raises:
+        DataError: If the fraction is not between 0 and 1 (`code` "data.validation").
+    """
     if validation is None:
         return splits
     own = splits.validation
     if isinstance(validation, Real):
-        if not 0 < validation < 1:
-            raise DataError(f"validation is {validation}; expected a fraction between 0 and 1, or a dataset")
+        if not 0 < float(validation) < 1:
+            raise DataError(
+                f"validation is {validation}; expected a fraction between 0 and 1, or a dataset",
+                code="data.validation",
+                value=validation,
+            )
         if own is None:
             return splits
         logger.info(
-            f"the {len(own)} images of its validation split join the training images, of which a part is held out"
+            f"The {len(own)} images of the dataset's validation split are added to its training images, and a part of "
+            "these is held out."
         )
         return replace(splits, train=joined(splits.train, _renamed(own, splits.train)), validation=None)
     if own is not None:
-        logger.info(f"the {len(own)} images of its own validation split are not used, for another one was given")
+        logger.info(
+            f"The {len(own)} images of the dataset's own validation split are not used, because another was given."
+        )
     given = load(validation, splits.train.class_names)
     lost = [file for file in splits.unsupported if file.split != "validation"]
     lost += [replace(file, split="validation") for file in given.unsupported if file.split == "train"]
     splits = replace(splits, unread=(*splits.unread, *given.unread), unsupported=tuple(lost))
     if len(given.given) > 1:
         logger.info(
-            f"of the splits {list(given.given)} of the validation dataset the first is used; give another by itself"
+            f"The validation dataset has the splits {list(given.given)}, of which the first is used; to use another, "
+            "give its folder."
         )
     return replace(splits, validation=_renamed(given.train, splits.train))
 
 
 def _renamed(given: ImageData, train: ImageData) -> ImageData:
-    """With other names than the training images, for the audit tells images in memory apart by these."""
+    """Give the images other names than the training images, because the audit identifies images by their names."""
     if set(given.names).isdisjoint(train.names):
         return given
     return replace(given, names=tuple(f"validation {name}" for name in given.names))
 
 
-def _split(splits: Splits, facts, fraction: float, seed: int):
+def _split(splits: Splits, facts: Audit, fraction: float, seed: int) -> tuple[Splits, Audit]:
+    """Hold out a fraction of the training images as validation images."""
     prints = facts.fingerprints["train"]
     train = splits.train
     pictures = facts.pictures(train)
@@ -185,13 +218,13 @@ def _split(splits: Splits, facts, fraction: float, seed: int):
 
 
 class Clock:
-    """Wall-clock seconds by phase."""
+    """Wall-clock seconds by phase: `with clock("audit"): …`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def __call__(self, phase: str):
+    def __call__(self, phase: str) -> Iterator[None]:
         began = time.monotonic()
         yield
         self.seconds[phase] = time.monotonic() - began

@@ -8,12 +8,12 @@ import keras
 import optimizers
 from recipes.planning.recipe import Recipe
 
-ENOUGH = 100  # updates of a training from the linear classifier from which on it takes the default learning rate
-WARM_UP = 20  # updates that such a training warms up for, where it has twice as many
+ENOUGH = 100  # updates from which on a training from the linear classifier uses the default learning rate
+WARM_UP = 20  # updates of the warm-up of such a training, if it has twice as many
 
 
 def peak(recipe: Recipe, updates: int) -> float:
-    """Return the highest learning rate of a training by `recipe` of `updates` updates in all.
+    """Return the highest learning rate of a training of `updates` updates.
 
     A rate other than the default is taken as it is given, and so is that of a training from random weights. The default
     of a training that begins at the linear classifier is multiplied by min(1, (updates / ENOUGH)²). Adam's first steps
@@ -22,8 +22,8 @@ def peak(recipe: Recipe, updates: int) -> float:
     docs/performance.md has the measurements.
 
     Args:
-        recipe: whose `learning_rate` is the peak of a training of `ENOUGH` updates or more.
-        updates: epochs × batches of an epoch.
+        recipe: Its `learning_rate` is the peak of a training of `ENOUGH` updates or more.
+        updates: Number of updates of the whole training: epochs × batches of an epoch.
     """
     return _safe(updates) if _is_automatic(recipe) else recipe.learning_rate
 
@@ -52,8 +52,9 @@ def learning_rate(recipe: Recipe, updates: int, halvings: int = 0) -> keras.opti
     """Return the schedule of a training by `recipe`.
 
     Args:
-        updates: of an epoch.
-        halvings: how often the rate was halved after losses that were not finite.
+        recipe: How to train.
+        updates: Number of updates of an epoch.
+        halvings: How often the rate was halved after losses that were not finite.
     """
     highest = peak(recipe, updates * recipe.epochs) / 2**halvings
     return schedule(highest, updates, recipe.cycle_ends, least=WARM_UP if recipe.warm_start else 1)
@@ -62,18 +63,22 @@ def learning_rate(recipe: Recipe, updates: int, halvings: int = 0) -> keras.opti
 def schedule(
     highest: float, updates: int, ends: Sequence[int], least: int = 1
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warm-up over the first tenth of the updates (at most 100), then cosine decay to a hundredth.
+    """Return a linear warm-up over the first tenth of the updates (at most 100), then cosine decay to a hundredth.
 
-    updates: of an epoch.
-    least:   updates that the warm-up has at least, where these are not more than half of all.
-    ends:    epochs at which cycles end. Several: the first from half the peak, for no average smooths its steps; each
-             of the others a cosine from 0.3 of that, which does not undo what was learned.
+    With several cycles, the first has half the peak, because no average smooths its steps. Each of the others is a
+    cosine from 0.3 of that, which does not undo what was learned.
+
+    Args:
+        highest: The peak.
+        updates: Number of updates of an epoch.
+        ends: Epochs at which the cycles end.
+        least: Minimum number of updates of the warm-up, if these are at most half of all.
     """
     first, *others = ends
     if others:
         low, period = 0.15 * highest, updates * (others[0] - first)
-        again = optimizers.CosineRestarts(low, period, minimum=0.01 * low)
-        return optimizers.Then(schedule(highest / 2, updates, (first,), least), updates * first, again)
+        restarts = optimizers.CosineRestarts(low, period, minimum=0.01 * low)
+        return optimizers.Then(schedule(highest / 2, updates, (first,), least), updates * first, restarts)
     steps = updates * first
     warmup = max(1, min(100, steps // 10), min(least, steps // 2))
     if warmup >= steps:

@@ -1,23 +1,29 @@
-"""Which layers of a network a recipe trains, and at which learning rates."""
+"""Which layers of a network a recipe trains, and with which learning rates."""
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
 from recipes.planning.recipe import Recipe
 
 
-def unfreeze(model: keras.Model, network: keras.Model, recipe: Recipe, stage_tensors: Sequence) -> int:
-    """Make trainable what the recipe trains, whatever was trainable before; return how many of the network's layers
-    that is.
+def unfreeze(model: keras.Model, network: keras.Model, recipe: Recipe, stage_tensors: Sequence[Any]) -> int:
+    """Set which layers are trainable, as the recipe says; return the number of trainable layers of the network.
 
-    Batch normalization, its statistics included, stays as it is wherever the weights are pretrained.
+    Batch normalization, including its statistics, is frozen if the weights are pretrained.
+
+    Args:
+        model: The classifier.
+        network: The backbone in it.
+        recipe: How to train.
+        stage_tensors: The output of each stage of the network, shallow to deep.
     """
     _set_trainable(network, recipe.unfreeze != 0)
     if recipe.unfreeze > 0:
-        kept = max(0, len(stage_tensors) - recipe.unfreeze)
-        frozen = layers_before(network, stage_tensors[kept - 1]) if kept else set()
+        stages = max(0, len(stage_tensors) - recipe.unfreeze)
+        frozen = layers_before(network, stage_tensors[stages - 1]) if stages else set()
         for layer in network.layers:
             _set_trainable(layer, layer not in frozen)
     if recipe.warm_start and network.trainable:
@@ -28,15 +34,15 @@ def unfreeze(model: keras.Model, network: keras.Model, recipe: Recipe, stage_ten
 
 
 def _set_trainable(layer: keras.layers.Layer, value: bool) -> None:
-    """Set it of `layer` and all within: TensorFlow skips a value that the outermost layer has already."""
+    """Set `trainable` of a layer and of all inner ones: Keras skips those if the outer layer has the value already."""
     for each in layer._flatten_layers():
         each.trainable = value
 
 
 def stage_rates(
-    model: keras.Model, network: keras.Model, stage_tensors: Sequence, decay: float
+    model: keras.Model, network: keras.Model, stage_tensors: Sequence[Any], decay: float
 ) -> dict[str, float] | None:
-    """Multipliers of the learning rate: `decay` to the power of the number of stages above the variable's layer."""
+    """Return multipliers of the learning rate: `decay` to the power of the number of stages above the variable."""
     if decay == 1.0:
         return None
     trained, rates, seen = {id(v) for v in model.trainable_variables}, {}, set()
@@ -47,6 +53,6 @@ def stage_rates(
     return {**rates, ".*": 1.0}
 
 
-def layers_before(network: keras.Model, tensor) -> set:
-    """The layers of `network` that `tensor` depends on."""
+def layers_before(network: keras.Model, tensor: Any) -> set[keras.layers.Layer]:
+    """Return the layers of `network` that `tensor` depends on."""
     return set(keras.Model(network.inputs, tensor).layers)

@@ -27,7 +27,7 @@ def test_a_loss_that_is_not_finite_once(victims, undisturbed):
     assert victims.run("spoiled", at=(7, spoil)) == 0
     told = victims.told("spoiled")
     (reason,) = [reason for reason in told["reasons"] if "1/2 of the learning rate" in reason]
-    assert "at step 3 of epoch 2: the training goes on from the last good state" in reason
+    assert "at step 3 of epoch 2: training continues from the last good state" in reason
     assert len(told["history"]["loss"]) == 4 and all(map(math.isfinite, told["history"]["loss"]))
     assert told["history"]["loss"][0] == undisturbed["history"]["loss"][0]
 
@@ -49,7 +49,7 @@ def test_memory_that_runs_out(victims):
         process.join()
     small, parts = victims.told("small"), victims.told("parts")
     assert small["weights"] == parts["weights"] and small["history"] == parts["history"]
-    assert sum("memory ran out: batches of 8 images are computed in" in reason for reason in small["reasons"]) == 2
+    assert sum("memory ran out: batches of 8 images are now computed in" in reason for reason in small["reasons"]) == 2
 
 
 @pytest.mark.slow
@@ -58,8 +58,8 @@ def test_many_files_that_vanish(victims, undisturbed, photos):
     files = sorted(photos.glob("*/*.png"))
     contents = {file: file.read_bytes() for file in files}
     assert victims.run("many", dataset=str(photos), at=(7, partial(remove, files[::3]))) == 1
-    assert re.search(r"\d+ images are gone since the audit", victims.log("many"))
-    assert "put them back and give the same command again" in victims.log("many")
+    assert re.search(r"\d+ images have vanished since the audit", victims.log("many"))
+    assert "restore the files and run the same command again" in victims.log("many")
     assert victims.run("many", dataset=str(photos)) == 1
     assert "14 gone" in victims.log("many").rsplit("DataError", 1)[-1]
     for file, content in contents.items():
@@ -82,7 +82,7 @@ def test_a_full_disk(victims, undisturbed):
     """The training goes on, and what came out is in memory."""
     assert victims.run("full", at=(5, partial(fill_disk, 16_000))) == 0, victims.log("full")
     log = victims.log("full")
-    assert log.count("first.npz cannot be written (File too large): the training goes on") == 1
+    assert log.count("first.npz cannot be written (File too large). Training continues") == 1
     assert "result is in memory, result.save(folder) writes it" in log
     assert victims.told("full") == undisturbed
     assert (victims.root / "full" / ".state" / "first.npz").is_file()

@@ -19,7 +19,7 @@ KILLS = (
     {"kill": ("recipes.training.callbacks.Validation.score", 1)},
     {"at": (20, killed)},  # before the end of the training
     {"kill": ("recipes.training.train.finish", 1)},
-    {"kill": ("recipes.training.loop.loop.Training._state", 5)},  # in the training on all images
+    {"kill": ("recipes.training.loop.attempt.Attempt.state", 5)},  # in the training on all images
     {"kill": ("recipes.runs.folder._save_probe", 1)},  # the model is saved, the run is not
     {"kill": ("recipes.finetuning.find_suspects", 1)},  # it is, but for what follows
     {"kill": ("recipes.runs.resume._complete", 1)},
@@ -47,7 +47,7 @@ def test_signals_damaged_states_and_other_processes(victims, undisturbed):
     newest = (state / "first.npz").read_bytes()
     (state / "first.npz").write_bytes(newest[: len(newest) // 2])
     first = victims.start("stopped", at=(15, killed))
-    while "going on" not in victims.log("stopped").rsplit("the same command", 1)[-1]:
+    while "resuming" not in victims.log("stopped").rsplit("the same command", 1)[-1]:
         time.sleep(0.05)
     assert victims.run("stopped") == 1
     assert f"is being written by another process (pid {first.pid})" in victims.log("stopped")
@@ -129,7 +129,7 @@ def test_a_real_network_that_is_killed(victims, shared, tmp_path):
         {"at": (2, killed)},
         {"kill": ("recipes.core.files._sync", 9)},
         {"at": (11, killed)},
-        {"kill": ("recipes.training.loop.loop.Training._state", 5)},  # in the training on all images
+        {"kill": ("recipes.training.loop.attempt.Attempt.state", 5)},  # in the training on all images
     ):
         assert victims.run("resumed", **how, **kill) == -9, (kill, victims.log("resumed")[-3000:])
     assert victims.run("resumed", **how) == 0
@@ -151,7 +151,7 @@ def test_snapshots_that_are_killed(victims):
         {"kill": ("recipes.training.callbacks.Validation.score", 2)},
         {"at": (22, killed)},
         {"kill": ("recipes.training.train.finish", 1)},
-        {"kill": ("recipes.training.loop.loop.Training._state", 5)},  # in the training on all images
+        {"kill": ("recipes.training.loop.attempt.Attempt.state", 5)},  # in the training on all images
     ):
         assert victims.run("cut", **how, **kill) == -9, (kill, victims.log("cut")[-3000:])
     assert victims.run("cut", **how) == 0, victims.log("cut")[-3000:]

@@ -16,7 +16,7 @@ from makers import addresses, folder
 from worker import recorded
 
 import recipes
-import recipes.training.loop.loop
+import recipes.training.loop.attempt
 from recipes.planning.recipe import from_scratch
 from recipes.planning.recipe_json import save_recipe
 
@@ -92,8 +92,8 @@ def alone(place):
     """The weights that one process finds."""
     recipe = recipes.runs.recipe_file.load_recipe(place / "recipe.json")
     with pytest.MonkeyPatch.context() as patch:
-        noted = recorded(recipes.training.loop.loop.training_batches, place / "alone.0.seen")
-        patch.setattr(recipes.training.loop.loop, "training_batches", noted)
+        noted = recorded(recipes.training.loop.attempt.training_batches, place / "alone.0.seen")
+        patch.setattr(recipes.training.loop.attempt, "training_batches", noted)
         result = recipes.finetune(place / "photos", backbone=str(place / "plain.keras"), recipe=recipe)
     assert len(result.history["loss"]) == 2
     return result

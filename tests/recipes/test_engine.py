@@ -1,4 +1,4 @@
-"""What the training loop asks of the device and when: late looks at losses, and waits for images that are told."""
+"""When the training loop reads values from the device, and how it reports waits for images."""
 
 import json
 import math
@@ -14,22 +14,23 @@ from makers import arrays, small_network
 
 import augment
 import recipes.training.checkpoints
+import recipes.training.loop.attempt
 import recipes.training.loop.input_wait
-import recipes.training.loop.loop
 from layers import freeze_batch_statistics
 from recipes.core.budget import Budget
 from recipes.data.sources import load
 from recipes.networks.backbones import resolve
 from recipes.networks.classifier import logits_model
 from recipes.planning.recipe import Recipe
+from recipes.training.batches import training_batches
 from recipes.training.callbacks import Bar, Logs, StopAt
 from recipes.training.engines.tensorflow import TensorflowEngine
-from recipes.training.loop.input_wait import Waiting
-from recipes.training.loop.loop import Training, training_batches
+from recipes.training.loop.input_wait import InputWait
+from recipes.training.loop.loop import Training
 
 
 class Clock:
-    """Time that passes only when it is told to."""
+    """Time that passes only when the test says so."""
 
     def __init__(self, monkeypatch):
         self.now = 0.0
@@ -42,7 +43,7 @@ class Clock:
 
 
 class Loss:
-    """Tells when it is looked at: after how many steps."""
+    """Records after how many steps it is read."""
 
     def __init__(self, engine, value=1.0):
         self.engine, self.value, self.step, self.seen = engine, value, len(engine.losses), None
@@ -71,7 +72,7 @@ class Recorded(TensorflowEngine):
 
 @pytest.fixture
 def engines(monkeypatch):
-    monkeypatch.setattr(recipes.training.loop.loop, "engine_for", Recorded)
+    monkeypatch.setattr(recipes.training.loop.attempt, "engine_for", Recorded)
     monkeypatch.setattr(recipes.training.checkpoints, "EVERY", 1e9)
     monkeypatch.setattr(Recorded, "made", [])
     return Recorded.made
@@ -109,38 +110,38 @@ def test_the_logs_of_a_step_are_a_dict_of_numbers():
 def test_the_fault_is_that_of_the_step_whose_loss_it_was(engines, monkeypatch):
     monkeypatch.setattr(Recorded, "spoiled", True)
     done = training().run(1)
-    assert "the loss became nan at step 3 of epoch 1" in done.changes["told"][0]
+    assert "the loss became nan at step 3 of epoch 1" in done.adjustments.reasons[0]
     first, second = engines
     assert len(first.losses) == 7 and len(second.losses) == 8
 
 
 @pytest.mark.parametrize(
-    ("device", "share", "told"),
+    ("device", "share", "warning"),
     [
-        ("GPU", 0.4, "the GPU waits 40% of the time for images: raise input_workers"),
+        ("GPU", 0.4, "the GPU waits 40% of the time for images: use more input_workers"),
         ("GPU", 0.2, ""),
         ("CPU", 0.4, ""),
         ("CPU", 0.6, "the training waits 60% of the time for images, which are read and augmented on the same machine"),
     ],
 )
-def test_waiting_is_told(monkeypatch, device, share, told):
+def test_waiting_is_reported(monkeypatch, device, share, warning):
     clock = Clock(monkeypatch)
-    waiting, stream = Waiting(device), clock.stream(share)
+    waiting, stream = InputWait(device), clock.stream(share)
     for _ in range(40):
         waiting.next(stream)
         clock.now += 1 - share
         waiting.stepped()
-    assert waiting.verdict().startswith(told) and bool(told) == waiting.told
+    assert waiting.verdict().startswith(warning) and bool(warning) == waiting.reported
     for _ in range(100):
         waiting.next(stream)
         waiting.stepped()
-    assert not (told and waiting.verdict())  # once
+    assert not (warning and waiting.verdict())  # once
 
 
 def test_what_the_device_still_had_to_do_is_no_wait(monkeypatch):
     """A host that runs ahead: of eight steps of a second four are waited for at once, images take a fifth of one."""
     clock = Clock(monkeypatch)
-    waiting, stream = Waiting("GPU"), clock.stream(0.2)
+    waiting, stream = InputWait("GPU"), clock.stream(0.2)
 
     def finish():
         clock.now += 4.0
@@ -152,34 +153,35 @@ def test_what_the_device_still_had_to_do_is_no_wait(monkeypatch):
     assert not waiting.verdict()
 
 
-def test_of_few_steps_and_of_the_first_nothing_is_told(monkeypatch):
+def test_few_steps_and_the_first_give_no_verdict(monkeypatch):
     clock = Clock(monkeypatch)
-    waiting, slow, fast = Waiting("GPU"), clock.stream(0.9), clock.stream(0.0)
+    waiting, slow, fast = InputWait("GPU"), clock.stream(0.9), clock.stream(0.0)
     for stream in [clock.stream(1000.0)] + [slow] * 30 + [fast] * 100:
         waiting.next(stream)
         clock.now += 0.1
         waiting.stepped()
         few = stream is slow
         assert not (few and waiting.verdict())
-    assert not Waiting("GPU").verdict()
+    assert not InputWait("GPU").verdict()
 
 
-def test_a_training_that_waits_says_so(engines, monkeypatch, capsys):
+def test_a_training_that_waits_says_so(engines, monkeypatch, caplog):
+    caplog.set_level("INFO", "recipes")
     clock = Clock(monkeypatch)
     monkeypatch.setattr(Recorded, "stream", lambda self, batches: _slow(iter(batches), clock))
     monkeypatch.setattr(Recorded, "__init__", _on_a_gpu(Recorded.__init__))
     training(epochs=2, batch_size=1).run(2)
-    assert capsys.readouterr().out.count("the GPU waits 100% of the time for images") == 1
+    assert caplog.text.count("the GPU waits 100% of the time for images") == 1
 
 
 def test_where_hosts_prepare_their_own_images_no_input_workers_are_advised(monkeypatch):
     clock = Clock(monkeypatch)
-    waiting, stream = Waiting("GPU", alone=False), clock.stream(1.0)
+    waiting, stream = InputWait("GPU", alone=False), clock.stream(1.0)
     for _ in range(60):
         waiting.next(stream)
         waiting.stepped()
-    told = waiting.verdict()
-    assert told.startswith("the GPU waits 100% of the time for images") and "input_workers" not in told
+    warning = waiting.verdict()
+    assert warning.startswith("the GPU waits 100% of the time for images") and "input_workers" not in warning
 
 
 def test_at_a_terminal_metrics_are_looked_at_once_a_second(monkeypatch, capsys):
@@ -231,23 +233,24 @@ def test_the_diagnosis_is_of_the_whole_batch_though_a_process_has_a_slice_of_it(
     one = training(batch_size=6)
     freeze_batch_statistics(one.model)  # else they are those of what is computed at once
     one.run(1)
-    whole = one._diagnosis(0, 2)
+    state = one.checkpoints.newest
+    whole = one._attempt.diagnosis(0, 2, state)
     monkeypatch.setattr(Recorded, "shard", (1, 2))
     monkeypatch.setattr(Recorded, "replicas", 4)
-    images, _ = next(iter(training_batches(one.images, one._recipe, seed=0, first_batch=2)))
-    mine, *_ = next(iter(one._batches(1, 0, 2)))
+    images, _ = next(iter(training_batches(one.images, one.recipe, seed=0, first_batch=2)))
+    mine, *_ = next(iter(one._attempt.batches(1, 0, 2)))
     assert len(images) == 6 and len(mine) == 3
-    told = one._diagnosis(0, 2)
+    diagnosis = one._attempt.diagnosis(0, 2, state)
     at = one.images.source().index(tf.range(12, 18, dtype=tf.int64), tf.zeros((), tf.int64), seed=0, shuffle=True)
     names = [one.images.names[i] for i in at]
-    assert f"The batch: {', '.join(names)}. Its" in told
+    assert f"The batch: {', '.join(names)}. Its" in diagnosis
     numbers = lambda text: [float(n) for n in re.findall(r"\S+(?=,|$)", text.split("weights: ")[1])]  # noqa: E731
-    np.testing.assert_allclose(numbers(told), numbers(whole), rtol=1e-2)
+    np.testing.assert_allclose(numbers(diagnosis), numbers(whole), rtol=1e-2)
 
 
 def test_an_update_in_parts_is_never_kept_half_done():
     halves = training(epochs=2, batch_size=6, accumulate=2)
-    seen, begins = [], lambda batch, logs: seen.append(halves._between_updates())
+    seen, begins = [], lambda batch, logs: seen.append(halves._attempt.between_updates())
     halves.run(2, [keras.callbacks.LambdaCallback(on_train_batch_begin=begins)])
     assert seen == [True, False] * 10
-    assert halves._engine.updates == 2 * 5
+    assert halves._attempt.engine.updates == 2 * 5

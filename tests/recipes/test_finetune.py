@@ -167,7 +167,7 @@ def test_one_directory_per_split_keeps_its_validation(tmp_path, capsys):
     assert (result.validation.n, result.test.n) == (9, 6)
     joined = with_validation(load(tmp_path), 0.2)
     assert len(joined.train) == 24 + 9 and joined.validation is None and len(joined.test) == 6
-    assert "the 9 images of its validation split join" in capsys.readouterr().out
+    assert "The 9 images of the dataset's validation split are added" in capsys.readouterr().out
 
 
 def test_validation_as_fraction_and_as_dataset(photos, tmp_path):

@@ -18,7 +18,7 @@ from recipes.training.callbacks import StopAt
 from recipes.training.fit import Fitted, fit
 from recipes.training.prepare import loaded, prepare
 from recipes.training.start import Start
-from recipes.training.train import _told
+from recipes.training.train import _with_outcome
 
 SCORE = Score(np.zeros(4), np.ones(4, bool), np.full(4, 0.25))
 
@@ -52,17 +52,17 @@ def test_what_is_left_out_at_the_end_of_a_training_is_told():
     recipe = recipes.finetune_all(32)
     fitted = fit(model, images, images, recipe, seed=0, budget=Budget.of(0))
     assert fitted.cut and not fitted.candidates.between and not fitted.candidates.larger
-    assert [line.rpartition("to try ")[2] for line in fitted.told] == [
+    assert [line.rpartition("to try ")[2] for line in fitted.reasons] == [
         "weights between the linear classifier's and the finetuned ones", "larger images"
     ]  # fmt: skip
     stop = StopAt(Budget.of(1000))
-    assert stop.leaves_room(3, "anything") and not stop.left_out
+    assert stop.allows_trying("anything", 3) and not stop.left_out
 
 
 def test_only_sizes_that_were_compared_are_said_to_be_as_good_as_any():
     def told(**candidates):
         fitted = Fitted({"val_loss": [0.0]}, 1, SCORE, Candidates((SCORE,), **candidates), 1.0, 40, False, 4, 1.0)
-        return str(_told(replace(recipes.finetune_all(32), test_size=40), fitted))
+        return str(_with_outcome(replace(recipes.finetune_all(32), test_size=40), fitted))
 
     assert "classified as well as any" not in told()
     assert "images of 40 px are classified as well as any" in told(larger=(SCORE,))
@@ -76,7 +76,7 @@ def test_crops_and_mirror_images_that_were_asked_for_stay():
     data = images.astype(np.uint8), np.arange(120) % 2
     result = recipes.finetune(data, backbone=small_network(), recipe=recipe, validation=0.5)
     assert not result.probe.mirrors.alike
-    assert result.recipe.mirror and "though they lose their class" in str(result.recipe)
+    assert result.recipe.mirror and "although they change the class" in str(result.recipe)
     assert (result.recipe.crops, result.recipe.scales) == (5, (40,))
     (row,) = (row for row in result.ledger if row.trick == "5 crops")
     assert row.kept and row.note.startswith("requested")

@@ -1,4 +1,4 @@
-"""How one update is computed: what a training needs from the backend that Keras runs on."""
+"""The interface through which a training computes its updates, on whatever backend Keras runs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -21,11 +21,13 @@ class Engine(ABC):
         shard: (index, count) of the slice of every batch that this process prepares.
         replicas: Number of devices, on all hosts, that share a batch.
         updates: Number of planned updates; 0 where it is unknown.
+        drift: Largest difference between a weight of this process and the same weight of the process that leads.
     """
 
     shard: tuple[int, int] = (0, 1)
     replicas: int = 1
     updates: int = 0
+    drift: float = 0.0
 
     def __init__(self, model: keras.Model) -> None:
         self.model, self.device = model, accelerator() or "CPU"
@@ -43,13 +45,17 @@ class Engine(ABC):
         """Return an iterator over the batches that moves some of them to the device ahead of time."""
 
     @abstractmethod
-    def step(self, batch: Any) -> dict:
+    def step(self, batch: Any) -> dict[str, Any]:
         """Compute one update and return the metrics of the epoch so far, the loss included."""
 
-    def announce(self, task: dict) -> None:  # noqa: B027  (only engines with followers have someone to tell)
-        """Tell the processes that follow this one what is trained next."""
+    def announce(self, task: dict[str, Any]) -> None:  # noqa: B027  (only engines with followers send it)
+        """Send the description of the next training to the processes that follow this one."""
 
-    def settle(self) -> None:  # noqa: B027  (only engines that keep their state elsewhere have something to do)
+    def follow(self, stream: Iterator) -> None:
+        """Take part in the steps of the process that leads, until it ends the training."""
+        raise NotImplementedError(f"{type(self).__name__} trains in one process")
+
+    def settle(self) -> None:  # noqa: B027  (only engines that hold their state elsewhere implement it)
         """Write the result of the last step to the model's, optimizer's and metrics' variables.
 
         The next step starts from what the variables hold then.
@@ -65,8 +71,9 @@ class Engine(ABC):
     def make_variables(self, batches: tf.data.Dataset) -> None:
         """Create the variables of the optimizer and of the metrics."""
         self.model.optimizer.build(self.model.trainable_variables)
-        nothing = keras.ops.zeros((1, batches.element_spec[1].shape[-1]))
-        self.model.compute_metrics(None, nothing, nothing)
+        labels: Any = batches.element_spec[1]  # pyright: ignore[reportIndexIssue,reportArgumentType]  stubs: any nest
+        blank = keras.ops.zeros((1, labels.shape[-1]))
+        self.model.compute_metrics(None, blank, blank)
         self.model.reset_metrics()
 
     def for_transfer(self, batches: tf.data.Dataset) -> tf.data.Dataset:

@@ -1,4 +1,4 @@
-"""Which engine computes the updates: that of Keras's backend, and of the devices that train together."""
+"""The choice of the engine: by Keras's backend and by the devices that train together."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +12,7 @@ from recipes.training.engines.tensorflow import TensorflowEngine
 
 
 def engine_for(model: keras.Model) -> Engine:
-    """Return the engine of Keras's backend and of the devices that train together.
+    """Return the engine for Keras's backend and for the devices that train together.
 
     JAX and torch are imported only where they are the backend.
     """
@@ -21,8 +21,9 @@ def engine_for(model: keras.Model) -> Engine:
         return team.engine(model)
     if backend == "jax":
         from recipes.training.engines.jax import JaxEngine
+        from recipes.training.engines.jax_parallel import JaxTeam
 
-        return JaxEngine(model, team)
+        return JaxEngine(model, team if isinstance(team, JaxTeam) else None)
     if backend == "torch":
         from recipes.training.engines.torch import TorchEngine
 
@@ -33,7 +34,7 @@ def engine_for(model: keras.Model) -> Engine:
 def training_together(devices: int | str | Sequence[str] | None) -> AbstractContextManager:
     """Return a context in which `devices` train together, see `team.chosen_devices`.
 
-    The context does nothing where `devices` is the one device that trains anyway.
+    The context does nothing where `devices` is the one device that trains by default.
     """
     names = chosen_devices(devices)
     if names == chosen_devices(None)[:1]:

@@ -10,21 +10,23 @@ import tensorflow as tf
 from recipes.training.engines.base import Engine
 from recipes.training.engines.jax_parallel import JaxTeam
 
-_MANY = 2_000  # updates from which on choosing kernels by trial pays
+_MANY = 2_000  # updates from which on it pays to choose kernels by timing them
 _KINDS = ("trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables")
 
 
 class JaxEngine(Engine):
     """Updates of a compiled model on JAX, in Keras's own way, by one device or by a `JaxTeam`.
 
-    Between two calls of `settle` the numbers are in a state outside the variables, and each update reuses its memory.
+    Between two calls of `settle` the values are in a state outside the variables, and each update reuses its memory.
     The model holds a reference to that state, so that a callback that reads `self.model` sees current variables, as in
-    `model.fit`. A variable that a callback has kept from before is empty.
+    `model.fit`. The value of a variable that a callback has stored before an update is deleted by it.
     """
 
     def __init__(self, model: keras.Model, team: JaxTeam | None = None) -> None:
         super().__init__(model)
-        self._team, self._state = team, None
+        self._team = team
+        self._state: tuple | None = None
+        self._update: Callable[[tuple, Any], tuple[dict[str, Any], tuple]] = model.train_step
         self.replicas = team.replicas if team else 1
 
     def build(self, batches: tf.data.Dataset) -> None:
@@ -34,16 +36,16 @@ class JaxEngine(Engine):
         self._update = self._jitted(step) if self.model.jit_compile else step
 
     def stream(self, batches: tf.data.Dataset) -> Iterator:
-        """Return an iterator; JAX copies a batch to the device while it computes the steps before it."""
+        """Return an iterator over the batches; JAX copies one to the device while it computes the steps before it."""
         arrays = self.for_transfer(batches).as_numpy_iterator()
         if self._team is None:
             return map(jax.device_put, arrays)
         spread = self._team.spread
         return (tuple(map(spread, batch)) for batch in arrays)
 
-    def step(self, batch: Any) -> dict:
+    def step(self, batch: Any) -> dict[str, Any]:
         model = self.model
-        if self._state is None or model._jax_state_synced:  # a callback has read the variables, and may have set them
+        if self._state is None or model._jax_state_synced:  # a callback has read the variables and may have set them
             self._state = self._values()
         logs, self._state = self._update(self._state, batch)
         model._jax_state, model._jax_state_synced = dict(zip(_KINDS, self._state, strict=True)), False
@@ -57,19 +59,19 @@ class JaxEngine(Engine):
         self._state, self.model._jax_state, self.model._jax_state_synced = None, None, True
 
     def ran_out_of_memory(self, error: Exception) -> bool:
-        ours = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
-        return ours or super().ran_out_of_memory(error)
+        exhausted = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+        return exhausted or super().ran_out_of_memory(error)
 
     def _jitted(self, step: Callable) -> Callable:
         layout = {"out_shardings": self._team.everywhere} if self._team else {}
         return jax.jit(step, donate_argnums=0, compiler_options=self._options(), **layout)
 
     def _options(self) -> dict | None:
-        """A short training on a GPU takes kernels as they come: XLA times the candidates for a minute or more."""
+        """Switch the timing of kernels off for a short training on a GPU: it takes XLA a minute or more."""
         return {"xla_gpu_autotune_level": 0} if self.device == "GPU" and self.updates < _MANY else None
 
     def _values(self) -> tuple:
-        """The state of the variables, in the form that an update returns; another form would be compiled again."""
+        """Return the values of the variables in the form that an update returns; another would be compiled again."""
         model = self.model
         groups = (
             model.trainable_variables, model.non_trainable_variables, model.optimizer.variables,

@@ -1,4 +1,4 @@
-"""Several devices of one process on JAX: every batch lies on all of them, a slice on each."""
+"""Several devices of one process on JAX, each of which holds a slice of every batch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,15 +12,19 @@ from recipes.training.engines.team import DeviceTeam
 class JaxTeam(DeviceTeam):
     """Devices of this process that share every update, through Keras's `DataParallel`.
 
-    JAX computes what is written for the whole batch and sums over the devices where it must. Batch statistics that are
-    trained are therefore those of the whole batch, and noise is that of one device.
+    The program is written for the whole batch; JAX sums over the devices where necessary. Trained batch statistics are
+    therefore those of the whole batch, and noise is the same as on one device.
     """
 
     def __init__(self, devices: Sequence[str]) -> None:
         self.distribution = keras.distribution.DataParallel(devices=[name.lower() for name in devices])
-        self.replicas = len(devices)
+        self._devices = len(devices)
         whole = keras.distribution.TensorLayout((), self.distribution.device_mesh)
         self.everywhere = whole.backend_layout
+
+    @property
+    def replicas(self) -> int:
+        return self._devices
 
     def spread(self, array: Any) -> Any:
         """Return the array with a slice on each device, or whole on each where it does not divide."""

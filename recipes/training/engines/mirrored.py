@@ -1,7 +1,7 @@
-"""Several devices on TensorFlow: each has a slice of the batch, and their sum is what one device would compute."""
+"""Several devices on TensorFlow: each has a slice of the batch, and the sum is the update of one device."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,11 +11,11 @@ import tensorflow as tf
 from recipes.training.engines.base import Engine
 from recipes.training.engines.team import DeviceTeam
 
-_STRIDE = 0x9E3779B9  # between the seeds of two replicas' noise
+_STRIDE = 0x9E3779B9  # difference between the noise seeds of two consecutive replicas
 
 
 class MirroredTeam(DeviceTeam):
-    """Devices of this process on TensorFlow, and the strategy by which they reduce."""
+    """Devices of this process on TensorFlow, and the strategy that sums over them."""
 
     strategy: tf.distribute.Strategy
 
@@ -38,13 +38,17 @@ class MirroredEngine(Engine):
     Every replica computes the gradient of its slice's mean loss, times the slice's share of the batch; the sum over all
     replicas is the gradient of the whole batch, to the order of floating-point sums, however unevenly it divides. The
     weights are those of this process's first device: one set of variables is trained, averaged, saved and restored, and
-    the others get a copy with each step. Batch statistics that are trained are synchronised. Each replica draws noise
-    of its own.
+    the other devices get a copy with each step. Trained batch statistics are synchronised. Each replica draws different
+    noise.
     """
 
     def __init__(self, model: keras.Model, team: MirroredTeam) -> None:
         super().__init__(model)
-        self.team, self.replicas, self._there = team, team.replicas, []
+        self.team, self.replicas = team, team.replicas
+        self._state: list[keras.Variable] = []  # the variables that an update changes, besides weights and metrics
+        self._has_gradient: list[bool] = []  # for each trainable variable, set while the update is traced
+        self._compiled = False
+        self._step: Callable[[Any], dict[str, Any]] = model.train_step
 
     def build(self, batches: tf.data.Dataset) -> None:
         self.make_variables(batches)
@@ -58,50 +62,54 @@ class MirroredEngine(Engine):
     def stream(self, batches: tf.data.Dataset) -> Iterator:
         return iter(self._distributed(batches))
 
-    def step(self, batch: Any) -> dict:
+    def step(self, batch: Any) -> dict[str, Any]:
         return self._step(batch)
 
-    def _distributed(self, batches):
-        """A slice for each replica at a time; on its device ahead of time."""
+    def _distributed(self, batches: tf.data.Dataset) -> Any:
+        """Return a distributed dataset that gives each replica a slice at a time, on its device ahead of time."""
         devices = len(self.team.strategy.extended.worker_devices)
         slices = self.for_transfer(batches).flat_map(lambda *batch: _slices(*batch, count=devices))
         blank = tf.nest.map_structure(
             lambda spec: tf.zeros([n or 1 for n in spec.shape], spec.dtype), slices.element_spec
         )
-        endless = slices.concatenate(tf.data.Dataset.from_tensors(blank).repeat())  # else each step asks for the end
+        # Without an end: otherwise, every step would check on all devices whether the dataset has ended.
+        endless = slices.concatenate(tf.data.Dataset.from_tensors(blank).repeat())
         return self.team.strategy.distribute_datasets_from_function(lambda context: endless)
 
-    def _update(self, batch):
+    def _update(self, batch: Any) -> dict[str, Any]:
         model, strategy = self.model, self.team.strategy
         weights = _flat([variable.value for variable in model.trainable_variables])
         state = [tf.convert_to_tensor(variable.value) for variable in self._state]
-        scale = model.optimizer.scale_loss(tf.ones(()))  # here, for another device cannot read the optimizer's variable
+        scale = model.optimizer.scale_loss(tf.ones(()))  # replicas cannot read the optimizer's variable
         results = strategy.run(self._replica, args=(weights, state, scale, *batch))
         gradients, metrics, state = tf.nest.map_structure(
             lambda values: strategy.experimental_local_results(values)[0], results
         )
         gradients = iter(gradients)
-        model.optimizer.apply([next(gradients) if there else None for there in self._there], model.trainable_variables)
+        model.optimizer.apply(
+            [next(gradients) if exists else None for exists in self._has_gradient], model.trainable_variables
+        )
         for variable, value in zip(self._state, state, strict=True):
             variable.assign(value)
         for variable, value in zip(model.metrics_variables, metrics, strict=True):
             variable.assign(variable.value + value)
         return model.get_metrics_result()
 
-    def _replica(self, weights, state, scale, images, labels, share):
+    def _replica(self, weights: Any, state: Any, scale: Any, images: Any, labels: Any, share: Any) -> tuple:
+        """Return the summed gradients, the summed additions to the metrics, and this replica's state."""
         context = tf.distribute.get_replica_context()
         number = tf.convert_to_tensor(context.replica_id_in_sync_group)
         noisy = [_noise_of(number, v, value) for v, value in zip(self._state, state, strict=True)]
-        find = tf.function(self._gradients, jit_compile=True, autograph=False) if self._compiled else self._gradients
-        gradients, metrics, after = find(weights, noisy, scale, images, labels, share)
+        compute = tf.function(self._gradients, jit_compile=True, autograph=False) if self._compiled else self._gradients
+        gradients, metrics, after = compute(weights, noisy, scale, images, labels, share)
         after = [s + (a - n) if _is_seed(v) else a for v, s, n, a in zip(self._state, state, noisy, after, strict=True)]
-        self._there = [gradient is not None for gradient in gradients]
+        self._has_gradient = [gradient is not None for gradient in gradients]
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]
         total = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, *metrics])
         return total[: len(gradients)], total[len(gradients) :], after
 
-    def _gradients(self, weights, state, scale, images, labels, share):
-        """Of the slice's loss times its share of the batch; what it adds to the metrics; the state after it."""
+    def _gradients(self, weights: Any, state: Any, scale: Any, images: Any, labels: Any, share: Any) -> tuple:
+        """Return the gradients of share · loss of the slice, its additions to the metrics, and the state after it."""
         model, weights = self.model, _parts(weights, self.model.trainable_variables)
         metrics = model.metrics_variables
         variables = [*model.trainable_variables, *self._state, *metrics]
@@ -110,38 +118,44 @@ class MirroredEngine(Engine):
             tape.watch(weights)
             with keras.StatelessScope(list(zip(variables, values, strict=True))) as scope:
                 outputs = model(images, training=True)
-                undone = tf.fill(tf.shape(images)[:1], float(self.team.replicas))  # Keras divides by as many
-                loss = model.compute_loss(images, labels, outputs, undone, training=True)
+                factors = tf.fill(tf.shape(images)[:1], float(self.team.replicas))  # Keras divides by that number
+                loss: Any = model.compute_loss(images, labels, outputs, factors, training=True)
                 scaled = loss * tf.cast(share * scale, loss.dtype)
                 next(m for m in model.metrics if m.name == "loss").update_state(loss, tf.shape(images)[0])
                 model.compute_metrics(images, labels, outputs)
-        real = share > 0
-        added = [tf.where(real, scope.get_current_value(v), tf.zeros(v.shape, v.dtype)) for v in metrics]
+        is_real = share > 0
+        added = [tf.where(is_real, scope.get_current_value(v), tf.zeros(v.shape, v.dtype)) for v in metrics]
         return tape.gradient(scaled, weights), added, [scope.get_current_value(v) for v in self._state]
 
 
-def _slices(images, labels, whole=None, *, count: int) -> tf.data.Dataset:
-    """(images, labels, share of the batch) of each of `count` slices; a blank image of no share where there is none.
+def _slices(images: tf.Tensor, labels: tf.Tensor, total: Any = None, *, count: int) -> tf.data.Dataset:
+    """Split a batch into `count` slices (images, labels, share of the batch); an empty one becomes a blank image.
 
-    whole: how many images the batch has on all workers; default: these.
+    Args:
+        images: The images of the batch that this process has.
+        labels: Their labels.
+        total: Number of images of the batch on all workers; default: that of `images`.
+        count: Number of slices.
     """
-    n = tf.shape(images, tf.int64)[0]
-    whole = n if whole is None else whole
+    n: Any = tf.shape(images, tf.int64)[0]  # Any: the stubs lack operators of tensors
+    total = n if total is None else total
 
-    def one(index):
+    def one(index: Any) -> tuple:
         begin = index * (n // count) + tf.minimum(index, n % count)
         size = n // count + tf.cast(index < n % count, n.dtype)
         parts = [part[begin : begin + size] for part in (images, labels)]
         blank = [tf.zeros((1, *part.shape[1:]), part.dtype) for part in parts]
-        return *tf.cond(size > 0, lambda: parts, lambda: blank), tf.cast(size / whole, tf.float32)
+        return *tf.cond(size > 0, lambda: parts, lambda: blank), tf.cast(size / total, tf.float32)
 
     return tf.data.Dataset.range(count).map(tf.autograph.experimental.do_not_convert(one))
 
 
 @contextmanager
-def _synchronised(model: keras.Model):
-    """The layers whose batch statistics are trained, which reduce them over all replicas meanwhile; a model that was
-    saved so would be refused by other backends."""
+def _synchronised(model: keras.Model) -> Iterator[Sequence[keras.layers.Layer]]:
+    """Synchronise the trained batch statistics over all replicas; yield the layers that have such.
+
+    The setting is temporary because other backends refuse to load a model that was saved with it.
+    """
     layers = [
         layer for layer in model._flatten_layers()
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable and not layer.synchronized
@@ -155,32 +169,32 @@ def _synchronised(model: keras.Model):
             layer.synchronized = False
 
 
-def _is_seed(variable) -> bool:
+def _is_seed(variable: keras.Variable) -> bool:
     return variable.name == "seed_generator_state"
 
 
-def _noise_of(replica, variable, value):
-    """The seed of a replica's noise; anything else as it is."""
+def _noise_of(replica: Any, variable: keras.Variable, value: Any) -> Any:
+    """Return the seed of a replica's noise, or the value of a variable that is no seed."""
     if not _is_seed(variable):
         return value
     stride = tf.cast(tf.constant(_STRIDE, tf.int64), value.dtype)
     return value + tf.stack([tf.cast(replica, value.dtype) * stride, tf.zeros((), value.dtype)])
 
 
-def _flat(tensors) -> list[tf.Tensor]:
-    """One vector of each dtype, which travels to another device at once."""
+def _flat(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Concatenate the tensors of each dtype into one vector, which is copied to another device in one transfer."""
     return [tf.concat([tf.reshape(t, [-1]) for t in tensors if t.dtype == kind], 0) for kind in _kinds(tensors)]
 
 
-def _parts(flat, variables) -> list[tf.Tensor]:
-    """What `_flat` has put together."""
+def _parts(flat: Sequence[tf.Tensor], variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
+    """Undo `_flat`."""
     found = {}
     for vector in flat:
-        mine = [i for i, v in enumerate(variables) if v.value.dtype == vector.dtype]
-        parts = tf.split(vector, [math.prod(variables[i].shape) for i in mine])
-        found |= {i: tf.reshape(part, variables[i].shape) for i, part in zip(mine, parts, strict=True)}
+        indices = [i for i, v in enumerate(variables) if v.value.dtype == vector.dtype]
+        parts = tf.split(vector, [math.prod(variables[i].shape) for i in indices])
+        found |= {i: tf.reshape(part, variables[i].shape) for i, part in zip(indices, parts, strict=True)}
     return [found[i] for i in range(len(variables))]
 
 
-def _kinds(tensors) -> list:
+def _kinds(tensors: Sequence[tf.Tensor]) -> list[tf.DType]:
     return sorted({t.dtype for t in tensors}, key=str)

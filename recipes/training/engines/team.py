@@ -1,8 +1,9 @@
-"""Several devices that share every update: which devices they are, and which team trains at the moment."""
+"""Several devices that share every update: their names, and the team that trains at the moment."""
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
+from types import TracebackType
 from typing import Self
 
 import keras
@@ -22,25 +23,33 @@ class DeviceTeam(ABC):
         hosts: Number of hosts.
     """
 
-    replicas: int = 1
     hosts: int = 1
-    _token: Token
+    _token: Token["DeviceTeam | None"]
+
+    @property
+    @abstractmethod
+    def replicas(self) -> int: ...
 
     def __enter__(self) -> Self:
         self._token = _TEAM.set(self)
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         _TEAM.reset(self._token)
 
 
 def current_team() -> DeviceTeam | None:
-    """Return the team that trains here; None: one device."""
+    """Return the team that trains in this context; None: one device trains."""
     return _TEAM.get()
 
 
 def trainers() -> str:
-    """Return what trains here, such as "2 GPU": with another number of devices the weights differ in bits."""
+    """Return the number and kind of devices that train, such as "2 GPU".
+
+    With another number of devices, the weights differ in bits.
+    """
     team, kind = current_team(), accelerator() or "CPU"
     if team is None:
         return f"1 {kind}"
@@ -52,8 +61,8 @@ def listed_devices(kind: str) -> list[str]:
     if keras.backend.backend() == "tensorflow":
         return [":".join(device.name.split(":")[-2:]) for device in tf.config.list_logical_devices(kind)]
     if keras.backend.backend() == "jax":
-        there = keras.distribution.list_devices()  # GPUs, or TPUs, or the CPU's
-        return [name.upper() for name in there if name.startswith("cpu") == (kind == "CPU")]
+        names = keras.distribution.list_devices()  # GPUs, or TPUs, or the CPU's
+        return [name.upper() for name in names if name.startswith("cpu") == (kind == "CPU")]
     return [f"{kind}:0"] if (kind == "GPU") == (accelerator() == "GPU") else []  # torch trains on one
 
 
@@ -67,19 +76,23 @@ def chosen_devices(
         listed: Returns the names of the devices of a kind.
 
     Raises:
-        RecipeError: For devices that do not exist, for none, and for a device that is named twice.
+        RecipeError: If a device does not exist, if none is given, or if one is named twice (`code` "training.devices").
     """
     gpus = listed("GPU")
     available = gpus or listed("CPU")
     if devices is None:
         return tuple(gpus or available[:1])
-    if isinstance(devices, int) and not isinstance(devices, bool):
-        chosen = available[:devices] if 0 < devices <= len(available) else None
-    else:
-        chosen = [devices] if isinstance(devices, str) else list(devices) if isinstance(devices, list | tuple) else None
+    chosen: list[str] = []
+    if isinstance(devices, str):
+        chosen = [devices]
+    elif isinstance(devices, list | tuple):
+        chosen = list(devices)
+    elif isinstance(devices, int) and not isinstance(devices, bool) and 0 < devices <= len(available):
+        chosen = available[:devices]
     if not chosen or len({*chosen}) < len(chosen) or not {*chosen} <= {*available}:
         raise RecipeError(
-            f"devices is {devices!r}; expected a number, or names, of {available}, each once; None takes "
-            f"{'all of them' if gpus else 'the first'}"
-        )
+            f"devices is {devices!r}; expected a number of devices, or names from {available}, each at most once. None "
+            f"stands for {'all of them' if gpus else 'the first'}",
+            code="training.devices", value=devices, available=tuple(available),
+        )  # fmt: skip
     return tuple(chosen)

@@ -1,17 +1,22 @@
 """Updates on TensorFlow: one compiled function for each update."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from recipes.training.engines.base import Engine
 
-AHEAD = 2  # batches that are on the device before they are needed
+AHEAD = 2  # batches that are copied to the device before they are needed
 
 
 class TensorflowEngine(Engine):
     """Updates of a compiled model on TensorFlow, by one device."""
+
+    def __init__(self, model: keras.Model) -> None:
+        super().__init__(model)
+        self._step: Callable[[Any], dict[str, Any]] = model.train_step
 
     def build(self, batches: tf.data.Dataset) -> None:
         self.make_variables(batches)
@@ -26,5 +31,5 @@ class TensorflowEngine(Engine):
             batches = batches.apply(tf.data.experimental.prefetch_to_device(f"/{self.device}:0", AHEAD))
         return iter(batches)
 
-    def step(self, batch: Any) -> dict:
+    def step(self, batch: Any) -> dict[str, Any]:
         return self._step(batch)

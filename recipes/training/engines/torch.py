@@ -16,7 +16,7 @@ class TorchEngine(Engine):
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__(model)
-        self._learning = False
+        self._in_training_mode = False
 
     def build(self, batches: tf.data.Dataset) -> None:
         self.make_variables(batches)
@@ -24,22 +24,22 @@ class TorchEngine(Engine):
     def stream(self, batches: tf.data.Dataset) -> Iterator:
         return (tuple(map(self._put, batch)) for batch in self.for_transfer(batches).as_numpy_iterator())
 
-    def step(self, batch: Any) -> dict:
-        if not self._learning:
-            self.model.train()  # layers may hold modules of torch
-            self._learning = True
+    def step(self, batch: Any) -> dict[str, Any]:
+        if not self._in_training_mode:
+            self.model.train()  # layers may contain torch modules
+            self._in_training_mode = True
         return self.model.train_step(batch)
 
     def settle(self) -> None:
         self.model.eval()
-        self._learning = False
+        self._in_training_mode = False
 
     def ran_out_of_memory(self, error: Exception) -> bool:
-        ours = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        return ours or super().ran_out_of_memory(error)
+        exhausted = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        return exhausted or super().ran_out_of_memory(error)
 
     def _put(self, array: np.ndarray) -> torch.Tensor:
-        """Return the array on the device, through pinned memory, so that the host does not wait for earlier steps."""
+        """Copy the array to the device, through pinned memory, so that the host does not wait for earlier steps."""
         tensor = torch.from_numpy(np.array(array))
         if self.device == "CPU":
             return tensor

@@ -1,4 +1,4 @@
-"""A process that prepares images for trainings elsewhere: `recipes input-worker`, a tf.data service of its own."""
+"""A process that prepares images for trainings on other machines: `recipes input-worker`, a tf.data service."""
 
 import logging
 import os
@@ -19,20 +19,27 @@ PORT = 5050
 class InputWorker:
     """A dispatcher and a worker of tf.data service in this process, for as long as the object lives.
 
-    The work comes from the training, as a TensorFlow graph, and is done with what that graph may do: read and write the
-    files that this process may. Nobody is asked for a password, and both ports are open to whoever reaches the machine:
-    run it in a network of your own, as a user who may read the images and nothing else.
+    The training sends its work as a TensorFlow graph, which may read and write every file that this process may. There
+    is no password, and both ports are open to every machine that reaches this one. Therefore run it in a private
+    network, as a user who may read the images and nothing else.
 
-    host: the name by which the trainings reach this machine.
-    port: at which they ask; the images come from the next one. 0: two free ones.
+    Args:
+        host: Name by which the trainings reach this machine; default: its host name.
+        port: Port to which the trainings connect; the images come from the next port. 0: two free ports.
 
-    Raises: WorkerError when a port is taken, and for a host that is no name or address.
+    Raises:
+        WorkerError: If a port is in use, if `host` is neither a name nor an address, or if TensorFlow fails to start
+            the server (`code` "worker.port", "worker.host" and "worker.start").
     """
 
-    def __init__(self, host: str | None = None, port: int = PORT):
+    def __init__(self, host: str | None = None, port: int = PORT) -> None:
         service, self.host = tf.data.experimental.service, host or socket.gethostname()
         if port_of(f"{self.host}:1") is None:
-            raise WorkerError(f"host is {host!r}; expected this machine's name or address, IPv6 in brackets: [::1]")
+            raise WorkerError(
+                f"host is {host!r}; expected this machine's name or address, IPv6 in brackets: [::1]",
+                code="worker.host",
+                host=host,
+            )
         for needed in (port, port + 1) if port else ():
             _check_free(needed)
         try:
@@ -48,32 +55,37 @@ class InputWorker:
                 )
             )
         except (tf.errors.OpError, RuntimeError) as error:
-            raise WorkerError(f"no server could be started: {str(error).splitlines()[0]}") from error
+            raise WorkerError(
+                f"The server could not be started: {str(error).splitlines()[0]}", code="worker.start"
+            ) from error
 
     @property
     def address(self) -> str:
-        """What the training is given in `input_workers`."""
+        """The address of this worker, as `input_workers` expects it."""
         return f"{self.host}:{self.port}"
 
 
 def _check_free(port: int) -> None:
-    """gRPC would share the port with another process, which would get half of the questions."""
+    """Raise WorkerError if the port is in use: gRPC would share it, and the other process get half of the requests."""
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             trial.bind(("", port))
         except OSError as error:
-            raise WorkerError(f"port {port} cannot be had: {error.strerror}; choose another by --port") from error
+            raise WorkerError(
+                f"port {port} cannot be used: {error.strerror}; choose another one with --port",
+                code="worker.port",
+                port=port,
+            ) from error
 
 
 @safe_output()
 def serve(host: str | None = None, port: int = PORT) -> None:
-    """Work until a signal ends the process."""
+    """Run an input worker until a signal ends the process."""
     worker = InputWorker(host, port)
     logger.info(
-        f"input worker on {os.cpu_count()} cores; whoever reaches its ports can have it read and write files\n"
-        f"next:   recipes finetune FOLDER --input-workers {worker.address}",
-        flush=True,
+        f"input worker on {os.cpu_count()} cores; whoever reaches its ports can make it read and write files\n"
+        f"next:   recipes finetune FOLDER --input-workers {worker.address}"
     )
     while True:
         signal.pause()

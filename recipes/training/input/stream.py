@@ -1,30 +1,31 @@
-"""One stream of elements from one input worker, given up where the worker does not answer any more."""
+"""One stream of elements from one input worker, abandoned when the worker no longer answers."""
 
 import queue
 import threading
 import time
+from typing import Any, Self
 
 import tensorflow as tf
 
-_AHEAD = 2  # elements that wait here
-_SILENT = 5.0  # seconds without an element after which it is asked whether the worker lives
-_DEADLINE = 5.0  # seconds that it has to answer
-_ASK = "/tensorflow.data.DispatcherService/GetVersion"
+_AHEAD = 2  # elements that are fetched ahead of time
+_SILENT = 5.0  # seconds without an element after which the connection is checked
+_DEADLINE = 5.0  # seconds that a worker has to answer the check
+_VERSION_CALL = "/tensorflow.data.DispatcherService/GetVersion"
 _END = object()
 
 
 class Lost(Exception):
-    """The worker does not answer."""
+    """The worker does not answer, or sends no more elements."""
 
 
 def answers(address: str, tries: int = 3) -> bool:
-    """Whether an input worker answers there; a second's pause between the tries."""
+    """Return whether an input worker answers at an address; there is a pause of one second between the tries."""
     import grpc
 
     for left in reversed(range(tries)):
         with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
             try:
-                channel.unary_unary(_ASK)(b"", timeout=_DEADLINE if tries > 1 else 1.0)
+                channel.unary_unary(_VERSION_CALL)(b"", timeout=_DEADLINE if tries > 1 else 1.0)
                 return True
             except grpc.RpcError:
                 time.sleep(1.0 if left else 0.0)
@@ -32,14 +33,19 @@ def answers(address: str, tries: int = 3) -> bool:
 
 
 class Remote:
-    """The elements of a dataset as an input worker makes them, one after the other, by a thread of their own.
+    """Iterate over the elements of a dataset that an input worker computes; a thread fetches them.
 
-    TensorFlow's client would wait for an hour for a worker that died; the thread that asked it then is left to itself.
+    TensorFlow's client waits up to an hour for a worker that has died. In that case, the thread is abandoned.
+
+    Args:
+        address: The worker, as "host:port".
+        dataset: What it computes; sent to it as a graph.
     """
 
-    def __init__(self, address: str, dataset: tf.data.Dataset):
+    def __init__(self, address: str, dataset: tf.data.Dataset) -> None:
         self.address, self._dataset = address, dataset
-        self._elements, self._closed = queue.Queue(_AHEAD), threading.Event()
+        self._elements: queue.Queue[Any] = queue.Queue(_AHEAD)
+        self._closed = threading.Event()
         threading.Thread(target=self._pull, name=f"input worker {address}", daemon=True).start()
 
     def _pull(self) -> None:
@@ -52,10 +58,10 @@ class Remote:
                     if not self._put(element):
                         return
             self._put(_END)
-        except Exception as error:  # told to whoever asks for the next element
+        except Exception as error:  # `next` raises it
             self._put(error)
 
-    def _put(self, element) -> bool:
+    def _put(self, element: Any) -> bool:
         while not self._closed.is_set():
             try:
                 self._elements.put(element, timeout=0.2)
@@ -64,10 +70,15 @@ class Remote:
                 continue
         return False
 
-    def next(self, deadline: float = float("inf")):
-        """The next element; `deadline`: of time.monotonic(), until when it has to come.
+    def next(self, deadline: float = float("inf")) -> Any:
+        """Return the next element.
 
-        Raises: Lost; what the worker met, as tf.errors.OpError.
+        Args:
+            deadline: Until when it has to arrive, in seconds of `time.monotonic()`.
+
+        Raises:
+            Lost: If the worker does not answer, sends nothing in time, or has no more elements.
+            tf.errors.OpError: The error that the worker has met in computing the element.
         """
         while True:
             wait = min(_SILENT, max(0.0, deadline - time.monotonic()))
@@ -75,7 +86,7 @@ class Remote:
                 element = self._elements.get(timeout=wait)
             except queue.Empty:
                 if time.monotonic() >= deadline:
-                    raise Lost("no image came in time") from None
+                    raise Lost("it sent no image in time") from None
                 if not answers(self.address):
                     raise Lost("it does not answer") from None
                 continue
@@ -90,8 +101,8 @@ class Remote:
     def close(self) -> None:
         self._closed.set()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()

@@ -1,1 +1,1 @@
-"""One training: its steps, its state, its faults and its interruptions."""
+"""One training: its steps, its state, its faults and its signals."""

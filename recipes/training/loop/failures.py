@@ -1,7 +1,9 @@
-"""What a training says of a fault that it cannot get over, and which files are gone."""
+"""The errors for faults that end a training, and which files have vanished."""
 
 import os
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,65 +16,77 @@ from recipes.errors import DataError, RecipesError
 from recipes.networks.compiled import weight_gradients
 from recipes.training.input.workers import WorkerImages
 
-_SHARE, _FEW = 0.01, 3  # of the training images may vanish; and that many of a small dataset
-AGAIN = "put them back and give the same command again: it goes on from where it stopped"
+_SHARE, _FEW = 0.01, 3  # share of the training images that may vanish, and number of a small dataset
+_REMEDY = "restore the files and run the same command again; it resumes where it stopped"
 
 
 def vanished(data: ImageData) -> tuple[str, ...]:
-    """Names of the images whose files cannot be opened any more."""
+    """Return the names of the images whose files can no longer be opened."""
     if isinstance(data.images, Records):
         return tuple(data.names[i] for i in np.flatnonzero(data.images.lost()))
     if not data.on_disk:
         return ()
     pairs = zip(data.images, data.names, strict=True)
-    return tuple(name for image, name in pairs if not os.access(image, os.R_OK))
+    return tuple(name for image, name in pairs if not os.access(str(image), os.R_OK))
 
 
-def too_many(gone: int, images: int) -> bool:
-    """Whether so many vanished files are no accident to go on from."""
-    return gone > _FEW and gone > _SHARE * images
+def too_many(missing: int, images: int) -> bool:
+    """Return whether so many files have vanished that the training must not continue without them."""
+    return missing > _FEW and missing > _SHARE * images
 
 
 def reading_failed(error: tf.errors.OpError, *parts: ImageData) -> RecipesError | None:
-    """What a pipeline's error is called where it is about an image; None where it is something else."""
+    """Return the error to raise for a pipeline's error about an image of `parts`; None for another error."""
     for data in parts:
         if isinstance(data, WorkerImages) and data.workers.failure:
             return data.workers.failure
-    gone = [name for data in parts for name in vanished(data)]
-    if gone:
-        shown = ", ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
-        return DataError(printable(f"{len(gone)} images are gone since the audit ({shown}); {AGAIN}"))
-    told = re.search(r"cannot read .*?(?=\s*(?:\[Op:|\n|$))", error.message)
-    return told and DataError(printable(f"{told[0]}, though the audit could; {AGAIN}"))
+    names = [name for data in parts for name in vanished(data)]
+    if names:
+        listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        message = f"{len(names)} images have vanished since the audit ({listed}); {_REMEDY}"
+        return DataError(printable(message), code="data.vanished", paths=names)
+    found = re.search(r"cannot read .*?(?=\s*(?:\[Op:|\n|$))", error.message)
+    if found is None:
+        return None
+    return DataError(printable(f"{found[0]}, although the audit could; {_REMEDY}"), code="data.unreadable")
 
 
-def batch_names(data: ImageData, positions, *, epoch: int, seed: int) -> list[str]:
-    """What the images at these positions of an epoch are called."""
-    at = data.source().index(
+def batch_names(data: ImageData, positions: Sequence[int], *, epoch: int, seed: int) -> list[str]:
+    """Return the names of the images at these positions of an epoch."""
+    indices: Any = data.source().index(
         tf.constant(list(positions), tf.int64), tf.constant(epoch, tf.int64), seed=seed, shuffle=True
     )
-    return [data.names[int(index)] for index in at]
+    return [data.names[int(index)] for index in indices]
 
 
-def gradient_norms(model: keras.Model, images, labels, count: int = 3, at_once: int | None = None) -> str:
-    """The largest norms of the gradients of a batch's loss, in words.
+def gradient_norms(model: keras.Model, images: Any, labels: Any, count: int = 3, at_once: int | None = None) -> str:
+    """Return the largest norms of the gradients of a batch's loss, as text: "path norm, path norm, …".
 
-    at_once: of the images, whose gradients are added up; default: all.
+    Args:
+        model: The compiled model.
+        images: The images of the batch.
+        labels: Their soft labels.
+        count: Number of variables to list.
+        at_once: Number of images in one forward pass, whose gradients are added up; default: all.
     """
-    images, labels, total = np.asarray(images), np.asarray(labels), None
+    images, labels = np.asarray(images), np.asarray(labels)
+    variables = model.trainable_variables
+    total: list[np.ndarray | None] = [None] * len(variables)
     for start in range(0, len(images), at_once or len(images)):
         part = slice(start, start + (at_once or len(images)))
-        found, share = _slopes(model, images[part], labels[part]), len(images[part]) / len(images)
-        found = [None if g is None else share * g.astype(np.float32) for g in found]
-        total = found if total is None else [a if b is None else a + b for a, b in zip(total, found, strict=True)]
-    pairs = zip(total, model.trainable_variables, strict=True)
+        share = len(images[part]) / len(images)
+        for i, gradient in enumerate(_loss_gradients(model, images[part], labels[part])):
+            if gradient is not None:
+                scaled, before = share * gradient.astype(np.float32), total[i]
+                total[i] = scaled if before is None else before + scaled
+    pairs = zip(total, variables, strict=True)
     norms = [(float(np.linalg.norm(g)), v.path) for g, v in pairs if g is not None]
     norms.sort(key=lambda pair: -np.inf if np.isfinite(pair[0]) else -pair[0])
     return ", ".join(f"{path} {norm:.3g}" for norm, path in norms[:count])
 
 
-def _slopes(model: keras.Model, images, labels) -> list[np.ndarray | None]:
-    def loss():
+def _loss_gradients(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> list[np.ndarray | None]:
+    def loss() -> Any:
         return model.compute_loss(x=images, y=labels, y_pred=model(images, training=True), training=True)
 
     return weight_gradients(loss, model)

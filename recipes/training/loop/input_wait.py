@@ -1,33 +1,46 @@
-"""How long a training waits for images: whether it is bound by its input."""
+"""Whether a training is bound by its input: the share of the time in which it waits for images."""
 
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
-_EVERY = 8  # steps, one of which is timed: the device must have nothing left to do for that
-_ENOUGH = 5  # timed steps, to tell something by
-_LONG = {"CPU": 0.5}  # share of the time, from which it is told: on a CPU images and network share the cores
+_EVERY = 8  # one of so many steps is timed, because the device must finish all earlier work for that
+_ENOUGH = 5  # timed steps that a verdict needs
+_LONG = {"CPU": 0.5}  # share of the time from which on it is reported: on a CPU, images and network share the cores
 _LONG_OTHERWISE = 0.25
 
 
-class Waiting:
-    """Times the steps of a training; before those that are `timed` the device is let finish what it has to do, so that
-    a wait is the device's and not the host's, which runs ahead of it.
+class InputWait:
+    """Measures how long the steps of a training wait for images.
 
-    alone: whether no other host takes part; where some do, each prepares its own images, without input workers.
+    Before a timed step, the device finishes all earlier work. Otherwise the measured wait would be that of the host,
+    which runs ahead of the device.
+
+    Args:
+        device: Kind of device that trains.
+        alone: Whether this is the only host. Several hosts prepare their own images, without input workers.
+
+    Attributes:
+        reported: Whether a verdict has been given.
     """
 
-    def __init__(self, device: str, alone: bool = True):
-        self.device, self.alone, self.told, self._step = device, alone, False, 0
-        self._reset()
+    def __init__(self, device: str, alone: bool = True) -> None:
+        self.device, self.alone, self.reported = device, alone, False
+        self._step, self._began = 0, 0.0
+        self._waits: list[float] = []
+        self._seconds: list[float] = []
 
     @property
     def timed(self) -> bool:
-        """Whether the next step's wait counts. The first one's never does: the pipeline fills."""
+        """Whether the wait of the next step is timed; that of the first never is, because the pipeline fills."""
         return self._step % _EVERY == _EVERY - 1
 
-    def next(self, stream, finish=lambda: None):
-        """The next batch.
+    def next(self, stream: Iterator, finish: Callable[[], None] = lambda: None) -> Any:
+        """Return the next batch.
 
-        finish: waits until the device has nothing left to do; that time is of the step, but no wait for images.
+        Args:
+            stream: The batches.
+            finish: Waits until the device is idle. That time belongs to the step, but is no wait for images.
         """
         self._began = began = time.perf_counter()
         if self.timed:
@@ -39,20 +52,20 @@ class Waiting:
         return batch
 
     def stepped(self) -> None:
-        """The step with that batch is done, as far as the host is concerned."""
+        """Note that the host has finished the step with the last batch."""
         self._step += 1
         if self._step > 1:
             self._seconds.append(time.perf_counter() - self._began)
 
     def verdict(self) -> str:
-        """What there is to say of the steps since the last verdict; empty where all is well, or too few were timed."""
-        if self.told or len(self._waits) < _ENOUGH:
+        """Return a warning if the steps since the last verdict waited long; "" if not, or if too few were timed."""
+        if self.reported or len(self._waits) < _ENOUGH:
             return ""
         share = min(1.0, (sum(self._waits) / len(self._waits)) / (sum(self._seconds) / len(self._seconds)))
-        self._reset()
+        self._waits, self._seconds = [], []
         if share < _LONG.get(self.device, _LONG_OTHERWISE):
             return ""
-        self.told = True
+        self.reported = True
         if not self.alone:
             return (
                 f"the {self.device} waits {share:.0%} of the time for images, which each host reads and augments for "
@@ -63,7 +76,4 @@ class Waiting:
                 f"the training waits {share:.0%} of the time for images, which are read and augmented on the same "
                 "machine: input_workers on other machines would help, or smaller images"
             )
-        return f"the {self.device} waits {share:.0%} of the time for images: raise input_workers"
-
-    def _reset(self) -> None:
-        self._waits, self._seconds = [], []
+        return f"the {self.device} waits {share:.0%} of the time for images: use more input_workers"

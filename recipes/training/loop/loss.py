@@ -1,6 +1,7 @@
 """The loss of a training."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -9,15 +10,23 @@ import keras
 class AdjustedCrossentropy(keras.losses.Loss):
     """Cross-entropy of softmax(logits + log π) with label smoothing, π the share of each class in the training images.
 
-    The logits that minimise it are those of classes that are equally frequent (logit adjustment, Menon et al. 2021);
-    with a uniform π it is the usual cross-entropy.
+    The logits that minimise it are those of equally frequent classes (logit adjustment, Menon et al. 2021). With a
+    uniform π it is the usual cross-entropy.
+
+    Args:
+        shares: π, one value per class.
+        label_smoothing: ε: the labels become (1 − ε) · label + ε / classes.
+        name: Name of the loss.
+        **kwargs: Other arguments of `keras.losses.Loss`.
     """
 
-    def __init__(self, shares: Sequence[float], label_smoothing: float = 0.0, name="adjusted_crossentropy", **kwargs):
+    def __init__(
+        self, shares: Sequence[float], label_smoothing: float = 0.0, name: str = "adjusted_crossentropy", **kwargs: Any
+    ) -> None:
         super().__init__(name=name, **kwargs)
         self.shares, self.label_smoothing = [float(share) for share in shares], label_smoothing
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         if len(y_true.shape) < len(y_pred.shape):  # a user's `Babysitter(sample=(images, labels))`
             y_true = keras.ops.one_hot(keras.ops.cast(y_true, "int32"), y_pred.shape[-1])
         logits = y_pred + keras.ops.log(keras.ops.convert_to_tensor(self.shares, y_pred.dtype))
@@ -25,5 +34,5 @@ class AdjustedCrossentropy(keras.losses.Loss):
             y_true, logits, from_logits=True, label_smoothing=self.label_smoothing
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "shares": self.shares, "label_smoothing": self.label_smoothing}

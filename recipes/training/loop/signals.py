@@ -1,18 +1,20 @@
-"""SIGINT and SIGTERM while a training runs: its step is finished and its state is kept before the process ends."""
+"""SIGINT and SIGTERM during a training: the process ends after the present step, once its state is saved."""
 
 import os
 import signal
 import threading
+from types import FrameType
+from typing import Any, NoReturn, Self
 
 
 class Stop:
-    """Within `with`, the first signal is noted and the second acts as it would have outside."""
+    """Inside `with`, the first signal is noted as `number`; a second one acts as it would outside."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.number: int | None = None
-        self._before = {}
+        self._before: dict[int, Any] = {}
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 before = signal.getsignal(number)
@@ -20,21 +22,21 @@ class Stop:
                     self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self._restore()
 
-    def _note(self, number, frame):
+    def _note(self, number: int, frame: FrameType | None) -> None:
         self.number = number
         self._restore()
-        os.write(2, b"\nstopping after this step; again: at once\n")
+        os.write(2, b"\nstopping after this step; a second signal stops at once\n")
 
-    def _restore(self):
+    def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
 
-    def leave(self) -> None:
-        """End as the signal that was noted asks."""
+    def leave(self) -> NoReturn:
+        """Raise what the noted signal stands for: KeyboardInterrupt or SystemExit."""
         if self.number == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(128 + self.number)
+        raise SystemExit(128 + (self.number or 0))
