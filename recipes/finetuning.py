@@ -20,7 +20,7 @@ from recipes.data.finding import Finding
 from recipes.data.images import ImageData
 from recipes.diagnostics.babysitter import LOOKED_AT, Babysitter
 from recipes.distributed.cluster import Cluster
-from recipes.distributed.peers import job_of
+from recipes.distributed.job import job_of
 from recipes.distributed.roles import follow, share_result
 from recipes.errors import ClusterError
 from recipes.evaluation.ledger import Gain
@@ -126,14 +126,14 @@ def _run(
             return Result.of(done)
         workers = InputWorkers(input_workers) if input_workers else None
         budget = Budget.of(request.seconds, began - run.spent)
-        planned = run.plan(request.recipe)
+        planned = run.planned_recipe(request.recipe)
         try:
             splits = loaded(request)
             run.begin()
             if cluster:
                 cluster.check_data(splits)
             ready = prepare(replace(request, recipe=planned or request.recipe), splits, budget, workers)
-            changes = run.keep_plan(ready.recipe, _images(ready), versions() | {"devices": trainers()})
+            changes = run.record_plan(ready.recipe, _images(ready), versions() | {"devices": trainers()})
             ready = replace(ready, recipe=(planned or ready.recipe).because(*changes))
             return _trained(request, ready, budget, run)
         except tf.errors.OpError as error:
