@@ -1,6 +1,8 @@
-"""Step one of transfer learning: train a compact network on a large dataset that resembles the one to come."""
+"""Pretraining: train a compact network on a large dataset, as a backbone for smaller ones like it."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -13,50 +15,64 @@ from recipes.networks.convnet import convnet
 from recipes.planning.recipe import Adjusted, Recipe, adjusted
 from recipes.planning.request import checked_seed
 from recipes.result import Result
+from recipes.runs.record import Record
 
 SIZE = 32
 BACKBONE = "backbone.keras"
 
 
 @safe_output()
-def pretrain(dataset, *, recipe=None, output=None, seed: int = 0) -> Result:
-    """Train a compact residual ConvNet on `dataset` from random weights, to start other trainings from.
+def pretrain(
+    dataset: object,
+    *,
+    recipe: Recipe | Adjusted | None = None,
+    output: str | os.PathLike | None = None,
+    seed: int = 0,
+) -> Result:
+    """Train a compact residual ConvNet on `dataset` from random weights, as a backbone for other trainings.
 
-    dataset: anything that `finetune` takes; the more classes and images, and the more they resemble the images that
-             the network is for, the better.
-    recipe:  a Recipe without warm start, or `adjusted("scratch", ...)`; None: "scratch" at 32 pixels. Its size is that
-             of the only images that the network will take.
-    output:  a folder for the saved run, and in it backbone.keras: the trained network without its classifier.
-    seed:    two CPU runs with one seed give the same weights.
+    Args:
+        dataset: Any dataset that `finetune` takes. More classes and images help, and so does similarity to the images
+            that the network will be finetuned on.
+        recipe: A Recipe without warm start, or `adjusted("scratch", ...)`; None: "scratch" at 32 pixels. The network
+            will only take images of the recipe's size.
+        output: A folder for the saved run and for backbone.keras, the trained network without its classifier.
+        seed: Two CPU runs with one seed give the same weights.
 
-    Raises: RecipeError for a recipe that builds on trained weights; DataError and OutputError as `finetune` does.
+    Raises:
+        RecipeError: If the recipe builds on trained weights.
+        DataError: If the dataset cannot be used, see `finetune`.
+        OutputError: If the output folder cannot be written, see `finetune`.
 
     Example:
-        pretrain("many_drawings/", output="drawings")
-        finetune("my_few_drawings/", backbone="drawings/backbone.keras")
+        >>> pretrain("many_drawings/", output="drawings")
+        >>> finetune("my_few_drawings/", backbone="drawings/backbone.keras")
     """
     recipe = recipe or adjusted("scratch", size=SIZE)
-    if not _from_scratch(recipe):
+    if not _is_from_scratch(recipe):
         raise RecipeError(
             f"recipe is {recipe!r}; pretraining begins with random weights: "
-            "give a Recipe with warm_start=False, or adjusted('scratch', ...)"
+            "give a Recipe with warm_start=False, or adjusted('scratch', ...)",
+            code="recipe.not_from_scratch",
+            field="recipe",
+            value=recipe,
         )
-    size = recipe.size if isinstance(recipe, Recipe) else dict(recipe.changes).get("size", SIZE)
-    prepare_devices()  # before the network is made, which computes in the precision that is chosen here
-    keras.utils.set_random_seed(checked_seed(seed))  # the network is a part of the command that an output folder keeps
-    result = finetune(dataset, backbone=convnet(size), recipe=recipe, seed=seed, output=output)
+    changes: dict[str, Any] = {"size": recipe.size} if isinstance(recipe, Recipe) else dict(recipe.changes)
+    prepare_devices()  # sets the precision, in which the network is made
+    keras.utils.set_random_seed(checked_seed(seed))  # the random weights are a part of the run's command
+    result = finetune(dataset, backbone=convnet(changes.get("size", SIZE)), recipe=recipe, seed=seed, output=output)
     if output is not None:
         write_whole(Path(output) / BACKBONE, network(result).save)
     return result
 
 
-def _from_scratch(recipe) -> bool:
+def _is_from_scratch(recipe: object) -> bool:
     if isinstance(recipe, Adjusted):
         return recipe.recipe == "scratch"
     return isinstance(recipe, Recipe) and not recipe.warm_start and recipe.epochs > 0
 
 
-def network(result: Result):
-    """The trained network of a `pretrain` Result, without its classifier: 0..255 RGB → feature map."""
-    within = {layer.name: layer for layer in result.model.layers}
-    return within.get("member_0", result.model).get_layer("convnet")
+def network(result: Record) -> keras.Model:
+    """Return the trained network of a `pretrain` Result without its classifier: 0..255 RGB → feature map."""
+    layers = {layer.name: layer for layer in result.model.layers}
+    return layers.get("member_0", result.model).get_layer("convnet")

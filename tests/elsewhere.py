@@ -18,7 +18,7 @@ import recipes
 import recipes.evaluation.selection
 import recipes.training.loop.attempt
 from recipes.data.sources import unlabelled
-from recipes.diagnostics.activations import Look
+from recipes.diagnostics.activations import Inspector
 from recipes.networks.compiled import weight_gradients
 from recipes.networks.grad_cam import grad_cam
 from recipes.training.input.server import InputWorker
@@ -105,20 +105,20 @@ def goes_on_after_faults() -> None:
 
 
 def looked_inside() -> None:
-    """Compiled for the first look, on JAX, the second sees the weights as they are then."""
+    """Compiled for the first inspection, on JAX, the second measures the weights of its own moment."""
     calls = []
 
-    class Counted(Look):
+    class Counted(Inspector):
         def _loss(self, *data):
             calls.append(data)
             return super()._loss(*data)
 
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3, activation="softmax")])
     model.compile("sgd", "sparse_categorical_crossentropy")
-    look = Counted(model, np.random.default_rng(0).normal(size=(9, 6)).astype("float32"), np.arange(9) % 3)
-    first = look()
+    inspect = Counted(model, np.random.default_rng(0).normal(size=(9, 6)).astype("float32"), np.arange(9) % 3)
+    first = inspect()
     model.set_weights([np.zeros_like(w) for w in model.get_weights()])
-    second, fresh = look(), Look(model, look.inputs, look.labels)()
+    second, fresh = inspect(), Inspector(model, inspect.inputs, inspect.labels)()
     assert len(calls) == (1 if keras.backend.backend() == "jax" else 2)
     for name, norm in second.gradients.items():
         np.testing.assert_allclose(norm, fresh.gradients[name], rtol=1e-5)

@@ -17,7 +17,7 @@ import recipes
 import recipes.cli
 import recipes.training.checkpoints
 import recipes.training.loop.attempt
-from recipes.distributed.peers import leads
+from recipes.distributed.job import leads
 from recipes.training.engines.mirrored import MirroredEngine
 
 

@@ -10,10 +10,10 @@ import typer
 import recipes
 from recipes.cli.options import BackboneOption, ColumnOption, DatasetArgument, SeedOption, WithinOption, read_csv
 from recipes.core.files import check_writable
-from recipes.distributed.peers import leads
+from recipes.distributed.job import leads
 from recipes.planning.recipe import NAMES, Adjusted, Recipe
 from recipes.runs.recipe_file import load_recipe
-from recipes.runs.resume import saved_in_the_end
+from recipes.runs.resume import save_with_retries
 
 RECIPES = ("auto", *NAMES)
 RecipeOption = Annotated[
@@ -63,7 +63,7 @@ def finetune(
     if not leads():
         print(f"worker 0 has written the run: {output}")
         return
-    output = saved_in_the_end(result, output)
+    output = save_with_retries(result, output)
     _report(result, output)
     print(f"next:   recipes predict {output} FOLDER    recipes export {output} serving")
 

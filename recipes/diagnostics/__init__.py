@@ -1,1 +1,1 @@
-"""Watching a training: loss curves, update sizes, activations."""
+"""Diagnosis of a training: losses, sizes of updates, activations, gradients."""

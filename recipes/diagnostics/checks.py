@@ -1,8 +1,9 @@
-"""The lecture's babysitting, check by check: each measures one thing about a classifier and judges it."""
+"""The checks of a diagnosis: each measures one property of a classifier and compares it with what is usual."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ from keras import ops
 
 import layers
 import optimizers
-from recipes.diagnostics.subject import _BATCH, Subject, Verdict, redrawn
+from recipes.diagnostics.subject import BATCH, Subject, Verdict, redrawn
 from recipes.networks.compiled import weight_gradients
 
 FEW = 20  # images that any network must be able to learn by heart
@@ -19,37 +20,37 @@ _RANGE = (1e-6, 1.0)
 
 
 def initial_loss(subject: Subject) -> Verdict:
-    """With a new head the loss is that of knowing nothing: log(classes)."""
-    found = float(subject.loss(subject.with_new_head(), subject.images[:_BATCH], subject.labels[:_BATCH]))
+    """Check that the loss with a new head is that of a uniform guess, log(classes)."""
+    loss = float(subject.loss(subject.with_new_head(), subject.images[:BATCH], subject.labels[:BATCH]))
     expected = math.log(subject.classes)
-    well = math.isfinite(found) and abs(found - expected) < 0.5 * expected
+    well = math.isfinite(loss) and abs(loss - expected) < 0.5 * expected
     advice = "the head's first weights or the features are too large: draw smaller weights, or normalise the features"
-    measured = f"{found:.2f} nats with a new head, log({subject.classes}) = {expected:.2f}"
-    if subject.warm and math.isfinite(found):
-        return Verdict("initial loss", None, f"{measured}; this training began at a linear classifier's head instead")
+    measured = f"{loss:.2f} nats with a new head, log({subject.classes}) = {expected:.2f}"
+    if subject.warm and math.isfinite(loss):
+        return Verdict("initial loss", None, f"{measured}; this training began at a linear classifier instead")
     return Verdict("initial loss", well, measured, "" if well else advice)
 
 
 def regularisation(subject: Subject) -> Verdict:
-    """The penalties of the model's layers raise the loss, and do not drown it."""
+    """Check that the penalties of the model's layers raise the loss, but do not dominate it."""
     penalties = [float(loss) for loss in subject.model.losses]
     if not penalties:
         return Verdict(
             "regularisation", None, "no layer has a regularizer: a weight decay of the optimizer is not in the loss"
         )
-    data, added = float(subject.loss(subject.model, subject.images[:_BATCH], subject.labels[:_BATCH])), sum(penalties)
+    data, added = float(subject.loss(subject.model, subject.images[:BATCH], subject.labels[:BATCH])), sum(penalties)
     well = 0 < added < math.log(subject.classes)
     advice = (
-        "a penalty that is not positive cannot regularise: look at the regularizers"
+        "a penalty that is not positive cannot regularise: correct the regularizers"
         if added <= 0
-        else "the penalty outweighs the loss of knowing nothing: divide it by ten"
+        else "the penalty outweighs the loss of a uniform guess: divide it by ten"
     )
     return Verdict("regularisation", well, f"raises the loss from {data:.2f} to {data + added:.2f} nats",
                    "" if well else advice)  # fmt: skip
 
 
 def learns_by_heart(subject: Subject) -> Verdict:
-    """Twenty images, all noise and penalties off: the loss must go to nothing."""
+    """Check that the model can learn 20 images by heart, without noise and penalties."""
     rows = _some_of_each(subject.labels, FEW)
     images, labels, model = subject.images[rows], subject.labels[rows], subject.with_new_head()
     if not model.trainable_variables:
@@ -64,29 +65,34 @@ def learns_by_heart(subject: Subject) -> Verdict:
     right = float(np.mean(np.argmax(learner.predict_on_batch(images), -1) == labels))
     well = right == 1.0 and losses[-1] < 0.1 * math.log(subject.classes)
     measured = f"loss {losses[-1]:.3f}, {right:.0%} right after {len(losses)} steps on {len(rows)} images"
-    advice = "look at the order of the labels, the loss, the scale of the inputs, layers that are frozen"
+    advice = "check the order of the labels, the loss, the scale of the inputs, and frozen layers"
     return Verdict("learns 20 images by heart", well, measured, "" if well else advice, {"loss": losses}, "step")
 
 
 def activations(subject: Subject) -> Verdict:
-    """Standard deviation of every layer's outputs with random weights, and units that are always zero."""
+    """Check every layer's outputs with random weights: their standard deviation, and units that are always zero."""
     model = redrawn(subject.model)
     with recorded(model) as seen:
-        model(subject.images[:_BATCH], training=True)
+        model(subject.images[:BATCH], training=True)
     values = [float(out.std(dtype=np.float32)) for layer, out in seen.values() if has_kernel(layer)]
     dead = {name: share for name, (_, out) in seen.items() if (share := dead_share(out)) is not None}
     early, late = _ends(values)
     measured = (
         f"with random weights, standard deviation {early:.2g} in the first third of {len(values)} layers, {late:.2g} "
         f"in the last; at most {max(dead.values(), default=0.0):.0%} of a layer's units never fire on "
-        f"{min(_BATCH, len(subject.images))} images"
+        f"{min(BATCH, len(subject.images))} images"
     )
     advice = activation_advice(values, dead if len(subject.images) >= FEW else {})
     return Verdict("activations", not advice, measured, advice, {"standard deviation": values})
 
 
 def activation_advice(stds: list[float], dead: dict[str, float]) -> str:
-    """For the layers' standard deviations, in their order, and shares of dead units; empty where all is well."""
+    """Return advice about the activations; empty where they are as usual.
+
+    Args:
+        stds: Standard deviations of the layers' outputs, in the order of the layers.
+        dead: Name of a layer → share of its units that are dead.
+    """
     early, late = _ends(stds)
     ratio = late / early if early else math.inf
     if not np.isfinite(stds).all() or (early and ratio >= 1e2):
@@ -99,17 +105,17 @@ def activation_advice(stds: list[float], dead: dict[str, float]) -> str:
 
 
 def _ends(values: list[float]) -> tuple[float, float]:
-    """The medians of the first third and of the last."""
+    """Return the medians of the first third and of the last."""
     third = max(1, len(values) // 3)
     return (float(np.median(values[:third])), float(np.median(values[-third:]))) if values else (1.0, 1.0)
 
 
 def gradients(subject: Subject) -> Verdict:
-    """Norms of the loss's gradient, layer by layer, where training begins."""
+    """Check the norms of the gradient, layer by layer, where training begins."""
     model = subject.with_new_head()
     if not model.trainable_variables:
         return Verdict("gradients", None, "nothing in the model is trainable")
-    images, labels = subject.images[:_BATCH], subject.labels[:_BATCH]
+    images, labels = subject.images[:BATCH], subject.labels[:BATCH]
     slopes = weight_gradients(lambda: subject.loss(model, images, labels), model)
     norms = [0.0 if g is None else float(np.linalg.norm(g.astype(np.float32))) for g in slopes]
     kernels = [norm for norm, v in zip(norms, model.trainable_variables, strict=True) if len(v.shape) > 1]
@@ -121,46 +127,51 @@ def gradients(subject: Subject) -> Verdict:
 
 
 def gradient_advice(kernels: list[float]) -> str:
-    """For the norms of the kernels' gradients; empty where all is well."""
+    """Return advice about the norms of the kernels' gradients; empty where they are as usual."""
     if not np.isfinite(kernels).all() or max(kernels, default=0.0) >= 1e3 * math.sqrt(len(kernels)):
         return "gradients explode: clip them, or lower the learning rate"
     if not all(kernels):
-        return "weights without gradient learn nothing: is their path to the loss cut, are the units before them dead?"
+        return (
+            "weights without gradient learn nothing: is their path to the loss cut, or are the units before them dead?"
+        )
     return ""
 
 
 def update_ratio(subject: Subject) -> Verdict:
-    """‖update‖ / ‖weights‖ of every kernel at the recipe's learning rate; the lecture wants about 1e-3."""
+    """Check ‖update‖ / ‖weights‖ of every kernel at the recipe's learning rate; about 1e-3 is good."""
     model = subject.with_new_head()
     kernels = [v for v in model.trainable_variables if len(v.shape) > 1]
     if not kernels or subject.rate is None:
         why = "nothing in the model is trainable" if not kernels else "the recipe takes no gradient steps"
         return Verdict("update-to-weight ratio", None, why)
-    learner, ratios = _Learner(subject, model, subject.optimizer(subject.rate)), []
+    learner = _Learner(subject, model, subject.optimizer(subject.rate))
+    ratios: list[list[float]] = []
     for images, labels in subject.batches(_RATIO_STEPS):
-        before = [ops.convert_to_numpy(v) for v in kernels]
+        before = [np.asarray(ops.convert_to_numpy(v)) for v in kernels]
         learner.step(images, labels)
-        moved = [np.linalg.norm(ops.convert_to_numpy(v) - b) for v, b in zip(kernels, before, strict=True)]
+        after = [np.asarray(ops.convert_to_numpy(v)) for v in kernels]
+        moved = [np.linalg.norm(a - b) for a, b in zip(after, before, strict=True)]
         ratios.append([float(m / (np.linalg.norm(b) or 1.0)) for m, b in zip(moved, before, strict=True)])
     per_layer = np.median(ratios, 0)
     middle = float(np.median(per_layer))
     well = 1e-4 < middle < 1e-2
     advice = "raise the learning rate" if middle <= 1e-4 else "lower the learning rate" if middle >= 1e-2 else ""
     if not math.isfinite(middle):
-        advice = "the weights are no longer numbers: lower the learning rate"
+        advice = "the weights became NaN or infinite: lower the learning rate"
     spread = f"{per_layer.min():.1e} to {per_layer.max():.1e}"
     measured = f"{middle:.1e} in the median layer ({spread}) at learning rate {subject.rate:g}"
     return Verdict("update-to-weight ratio", well, measured, advice, {"update / weight": per_layer.tolist()})
 
 
 def rate_range(subject: Subject) -> Verdict:
-    """The loss while the learning rate grows exponentially from 1e-6 to 1 (Smith 2017)."""
+    """Measure the loss while the learning rate grows exponentially from 1e-6 to 1 (Smith 2017)."""
     model = subject.with_new_head()
     if not model.trainable_variables:
         return Verdict("learning rate range", None, "nothing in the model is trainable")
     optimizer = subject.optimizer(_RANGE[0])
     learner = _Learner(subject, model, optimizer)
-    rates, losses, smooth = np.geomspace(*_RANGE, _RANGE_STEPS), [], None
+    rates, smooth = np.geomspace(*_RANGE, _RANGE_STEPS), None
+    losses: list[float] = []
     for rate, (images, labels) in zip(rates, subject.batches(_RANGE_STEPS), strict=True):
         optimizer.learning_rate = float(rate)
         loss = learner.step(images, labels)
@@ -169,14 +180,14 @@ def rate_range(subject: Subject) -> Verdict:
         if not math.isfinite(smooth) or smooth > 3 * max(losses[0], math.log(subject.classes)):
             break
     if not math.isfinite(losses[0]):
-        return Verdict("learning rate range", False, "the loss is no number before the first update",
-                       "look at the scale of the inputs and at the labels")  # fmt: skip
+        return Verdict("learning rate range", False, "the loss is NaN or infinite before the first update",
+                       "check the scale of the inputs, and the labels")  # fmt: skip
     best = int(np.nanargmin(losses))
     suggested = float(rates[best]) / 3
     curves = {"rate": rates[: len(losses)].tolist(), "loss": losses}
     if subject.rate is None:
-        told = f"the loss falls until {rates[best]:.1e}: about {suggested:.1e} would suit"
-        return Verdict("learning rate range", None, told, curves=curves)
+        measured = f"the loss falls until {rates[best]:.1e}: about {suggested:.1e} would suit"
+        return Verdict("learning rate range", None, measured, curves=curves)
     well = suggested / 10 <= subject.rate <= float(rates[best])
     measured = f"the loss falls until {rates[best]:.1e}: about {suggested:.1e} suits, {subject.rate:g} is used"
     advice = "" if well else f"try a learning rate of {suggested:.1e}"
@@ -184,19 +195,25 @@ def rate_range(subject: Subject) -> Verdict:
 
 
 @contextmanager
-def recorded(model: keras.Model, kept: Callable = lambda layer, outputs: (layer, outputs)):
-    """name → (layer, its outputs), filled while `model` is called eagerly; of a layer called twice the last outputs.
+def recorded(
+    model: keras.Model, record: Callable[[keras.Layer, np.ndarray], Any] = lambda layer, outputs: (layer, outputs)
+) -> Iterator[dict[str, Any]]:
+    """Yield a dict that is filled while `model` is called eagerly: the name of each layer → its record.
 
-    kept: (layer, outputs) → what is kept of them.
+    Args:
+        model: The model; its layers are as before afterwards.
+        record: Returns the record of a layer and its outputs. A layer that is called twice has the record of the last
+            call.
     """
-    seen, calls = {}, {}
+    seen: dict[str, Any] = {}
+    calls: dict[keras.Layer, Callable] = {}
 
-    def recording(layer, call):
-        def wrapped(*args, **kwargs):
+    def recording(layer: keras.Layer, call: Callable) -> Callable:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
             outputs = call(*args, **kwargs)
             if ops.is_tensor(outputs) and len(outputs.shape) > 1:
                 name = layer.path or layer.name  # layers without weights have no path once they were cloned
-                seen[name] = kept(layer, ops.convert_to_numpy(outputs))
+                seen[name] = record(layer, np.asarray(ops.convert_to_numpy(outputs)))
             return outputs
 
         return wrapped
@@ -212,12 +229,13 @@ def recorded(model: keras.Model, kept: Callable = lambda layer, outputs: (layer,
             del layer.call
 
 
-def has_kernel(layer) -> bool:
+def has_kernel(layer: keras.Layer) -> bool:
+    """Return whether a layer has trainable weights with more than one dimension."""
     return layer.trainable and any(len(weight.shape) > 1 for weight in layer.trainable_weights)
 
 
 def dead_share(out: np.ndarray) -> float | None:
-    """Share of a layer's units that are zero for all images; None where its outputs are not rectified."""
+    """Return the share of a layer's units that are zero for all images; None where its outputs are not rectified."""
     zero = (out == 0).reshape(-1, out.shape[-1])
     if out.min() < 0 or not zero.any() or out.shape[-1] == 1:
         return None
@@ -225,26 +243,28 @@ def dead_share(out: np.ndarray) -> float | None:
 
 
 class _Learner(keras.Model):
-    """A model whose trainable variables are updated at the loss of its inference mode, penalties left out."""
+    """A model that is trained by the loss of its inference mode, without penalties."""
 
-    def __init__(self, subject: Subject, model: keras.Model, optimizer):
+    def __init__(self, subject: Subject, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
         super().__init__(name="learner", autocast=False)
         self.model, self.cross_entropy = model, subject.cross_entropy
         self.compile(optimizer, loss=None, auto_scale_loss=False)
 
-    def call(self, images):
+    def call(self, images: Any) -> Any:
         return self.model(images, training=False)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
         return self.cross_entropy(y, y_pred)
 
-    def step(self, images, labels) -> float:
-        """The loss before one update."""
+    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
+        """Compute one update and return the loss before it."""
         return float(self.train_on_batch(images, labels, return_dict=True)["loss"])
 
 
 def _some_of_each(labels: np.ndarray, count: int) -> np.ndarray:
-    """Positions of `count` images, of as many classes as there are."""
+    """Return the positions of `count` images, of as many classes as possible."""
     order = np.random.default_rng(0).permutation(len(labels))
     rank = np.zeros(len(labels), int)
     for c in np.unique(labels):

@@ -1,7 +1,9 @@
-"""Babysitting a training, as the lecture does it: what is looked at before and after, with verdicts in words."""
+"""Diagnosis of a classifier: checks before and after its training, with advice."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -18,9 +20,13 @@ from recipes.diagnostics.subject import Subject, Verdict
 from recipes.errors import DataError, RecipeError
 from recipes.runs.record import Record
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 logger = logging.getLogger(__name__)
 
-SAMPLE = 256  # training images that are looked at
+SAMPLE = 256  # training images that are used
 _GAP, _NOISY = 0.15, 0.05
 _CHECKS = (
     checks.initial_loss, checks.regularisation, checks.learns_by_heart, checks.activations, checks.gradients,
@@ -30,13 +36,13 @@ _CHECKS = (
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """The verdicts of all checks. `print(diagnosis)` tells them, `diagnosis.figure()` draws what was measured."""
+    """The verdicts of all checks. `print(diagnosis)` shows them, `diagnosis.figure()` draws the measurements."""
 
     verdicts: tuple[Verdict, ...]
 
     @property
     def well(self) -> bool:
-        """Whether no check asks for a look."""
+        """Whether no check has failed."""
         return all(verdict.well is not False for verdict in self.verdicts)
 
     def __getitem__(self, check: str) -> Verdict:
@@ -45,8 +51,8 @@ class Diagnosis:
     def __str__(self) -> str:
         return "\n".join(map(str, self.verdicts))
 
-    def figure(self):
-        """A matplotlib Figure with one plot for every check that has something to draw."""
+    def figure(self) -> "Figure":
+        """Return a matplotlib Figure with one plot for every check that has curves."""
         from matplotlib.figure import Figure
 
         drawn = [verdict for verdict in self.verdicts if verdict.curves]
@@ -60,12 +66,13 @@ class Diagnosis:
         return figure
 
 
-def _draw(ax, verdict: Verdict) -> None:
-    curves, look = dict(verdict.curves), verdict.well is False
+def _draw(ax: "Axes", verdict: Verdict) -> None:
+    curves, failed = dict(verdict.curves), verdict.well is False
     rates = curves.pop("rate", None)
     for name, values in curves.items():
         ax.plot(rates or range(1, len(values) + 1), values, ".-", label=name)
-    ax.set_title(f"{verdict.check}: look" if look else verdict.check, color="tab:red" if look else "black", fontsize=10)
+    title, color = (f"{verdict.check}: check", "tab:red") if failed else (verdict.check, "black")
+    ax.set_title(title, color=color, fontsize=10)
     ax.set_xlabel("learning rate" if rates else verdict.axis)
     if rates:
         ax.set_xscale("log")
@@ -76,27 +83,32 @@ def _draw(ax, verdict: Verdict) -> None:
 
 
 @safe_output()
-def diagnose(result_or_model, dataset) -> Diagnosis:
-    """What the lecture checks before it believes a training, on a sample of 256 training images of `dataset`.
+def diagnose(result_or_model: Record | keras.Model, dataset: object) -> Diagnosis:
+    """Check a classifier and its training on a sample of 256 training images of `dataset`, and print the verdicts.
 
-    The loss with a new head against log(classes); what penalties add to it; whether 20 images can be learned by heart;
-    the activations of the architecture with random weights (vanishing, exploding, dead units); gradients, layer by
-    layer; the ratio of updates to weights (about 1e-3); the range of useful learning rates; the gap between training
-    and validation; label noise. Everything is done to copies: the model stays as it is. Prints what it returns.
+    The checks are: the loss with a new head against log(classes); the share of the penalties in it; whether 20 images
+    can be learned by heart; the activations of the architecture with random weights (vanishing, exploding, dead units);
+    gradients, layer by layer; the ratio of updates to weights (about 1e-3); the range of useful learning rates; the gap
+    between training and validation; label noise. All checks use copies of the model.
 
-    result_or_model: a Result, or a keras.Model of 0..255 RGB to probabilities or logits (its learning rate is taken
-        from its optimizer, else 1e-3).
-    dataset:         labelled images in any form that `finetune` takes; of the same classes.
+    Args:
+        result_or_model: A Result, or a keras.Model of 0..255 RGB to probabilities or logits. The learning rate of a
+            model is that of its optimizer, else 1e-3.
+        dataset: Labelled images of the same classes, in any form that `finetune` takes.
 
-    Raises: DataError; RecipeError for a model without inputs.
+    Raises:
+        DataError: If the dataset cannot be used, or has another number of classes than the model.
+        RecipeError: If the model is no classifier of square RGB images.
 
-    Example: `recipes.diagnose(recipes.load("run"), "photos/").figure().savefig("diagnosis.png")`
+    Example:
+        >>> recipes.diagnose(recipes.load("run"), "photos/").figure().savefig("diagnosis.png")
     """
     result = result_or_model if isinstance(result_or_model, Record) else None
     model = result.model if result else result_or_model
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise RecipeError(
-            f"diagnose got a {type(model).__name__} without inputs; expected a Result or a built keras.Model"
+            f"diagnose got a {type(model).__name__} without inputs; expected a Result or a built keras.Model",
+            code="recipe.no_inputs",
         )
     _check_shapes(model)
     splits = load(dataset, tuple(result.class_names)) if result else load(dataset)
@@ -105,9 +117,9 @@ def diagnose(result_or_model, dataset) -> Diagnosis:
     splits, _ = usable(splits, audit(splits))
     subject = _subject(result, model, splits.train)
     verdicts = [check(subject) for check in _CHECKS]
-    told = Diagnosis((*verdicts, _gap(subject, result, splits), _label_noise(result)))
-    logger.info(told)
-    return told
+    diagnosis = Diagnosis((*verdicts, _gap(subject, result, splits), _label_noise(result)))
+    logger.info(diagnosis)
+    return diagnosis
 
 
 def _subject(result: Record | None, model: keras.Model, train: ImageData) -> Subject:
@@ -115,12 +127,17 @@ def _subject(result: Record | None, model: keras.Model, train: ImageData) -> Sub
     outputs = np.asarray(model.predict_on_batch(images[:8]), np.float64)
     classes = len(train.class_names)
     if outputs.shape[1:] != (classes,):
-        raise DataError(f"the model's outputs have shape {outputs.shape[1:]}; the dataset has {classes} classes")
+        raise DataError(
+            f"the model's outputs have shape {outputs.shape[1:]}; the dataset has {classes} classes",
+            code="data.other_classes",
+            classes=classes,
+        )
     logits = bool((outputs < 0).any() or (outputs > 1).any())
     if not logits and np.abs(outputs.sum(1) - 1).max() > 1e-2:
         raise RecipeError(
-            "the model's outputs are neither logits nor probabilities that sum to 1; diagnose looks at classifiers "
-            "whose classes exclude each other (softmax, not sigmoid)"
+            "the model's outputs are neither logits nor probabilities that sum to 1; diagnose expects a classifier "
+            "with exclusive classes (softmax, not sigmoid)",
+            code="recipe.not_exclusive",
         )
     warm = bool(result and result.recipe.warm_start)
     return Subject(model, images, labels, classes, logits, _rate(result, model), _optimizer(result, model), warm)
@@ -132,21 +149,23 @@ def _check_shapes(model: keras.Model) -> None:
     if len(shapes) != 2 or channels != 3 or height != width or len(shapes[1]) != 2:
         raise RecipeError(
             f"the model's inputs and outputs have shapes {shapes}; expected square RGB images (batch, side, side, 3) "
-            "and (batch, classes)"
+            "and (batch, classes)",
+            code="recipe.model_shapes",
+            shapes=shapes,
         )
 
 
-def _size(result: Record | None, model, train: ImageData) -> int:
+def _size(result: Record | None, model: keras.Model, train: ImageData) -> int:
     if result:
         return result.recipe.evaluation_policy.size
     return model.inputs[0].shape[1] or int(min(224, max(32, 32 * round(typical_side(train) / 32))))
 
 
-def _rate(result: Record | None, model) -> float | None:
-    """The peak of the schedule; 1e-3 where nothing is said."""
+def _rate(result: Record | None, model: keras.Model) -> float | None:
+    """Return the peak of the learning rate; 1e-3 for a model without an optimizer."""
     if result:
         return result.recipe.learning_rate if result.recipe.epochs else None
-    optimizer = _used(model)
+    optimizer = _inner_optimizer(model)
     if optimizer is None:
         return 1e-3
     schedule = optimizer._learning_rate
@@ -155,48 +174,48 @@ def _rate(result: Record | None, model) -> float | None:
     return float(optimizer.learning_rate)
 
 
-def _optimizer(result: Record | None, model):
-    """Learning rate → an optimizer such as trains the model."""
-    used = None if result else _used(model)
-    if used is None:
+def _optimizer(result: Record | None, model: keras.Model) -> Callable[[float], keras.optimizers.Optimizer]:
+    """Return a function from the learning rate to an optimizer like that of the model."""
+    own = None if result else _inner_optimizer(model)
+    if own is None:
         return optimizers.Adam
-    return lambda rate: type(used).from_config({**used.get_config(), "learning_rate": rate})
+    return lambda rate: type(own).from_config({**own.get_config(), "learning_rate": rate})
 
 
-def _used(model):
-    """The model's optimizer, without the loss scaling around it of mixed float16."""
+def _inner_optimizer(model: keras.Model) -> Any:
+    """Return the model's optimizer, without the loss scaling of mixed float16 around it."""
     optimizer = getattr(model, "optimizer", None)
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def _gap(subject: Subject, result: Record | None, splits: Splits) -> Verdict:
-    """Accuracy on training against validation images."""
+    """Compare the accuracies on training and validation images."""
     check, curves = "training and validation", {}
     if result and result.history.get("val_accuracy"):
         curves = {"training": result.history["accuracy"], "validation": result.history["val_accuracy"]}
     if result and result.validation:
-        training, validation = _right(subject, subject.images, subject.labels), result.validation.accuracy
+        training, validation = _accuracy(subject, subject.images, subject.labels), result.validation.accuracy
     elif splits.validation is not None:
-        training = _right(subject, subject.images, subject.labels)
-        validation = _right(subject, *some_images(splits.validation, subject.images.shape[1], SAMPLE))
+        training = _accuracy(subject, subject.images, subject.labels)
+        validation = _accuracy(subject, *some_images(splits.validation, subject.images.shape[1], SAMPLE))
     else:
         return Verdict(check, None, "the dataset has no validation split, the model no history")
     advice = ""
     if training - validation > _GAP:
-        advice = "it overfits: more augmentation, weight decay or dropout, fewer trained stages, or more images"
+        advice = "the model overfits: more augmentation, weight decay or dropout, fewer trained stages, or more images"
     elif training < 0.5 * (1 + 1 / subject.classes):
-        advice = "it underfits: train longer, more stages, at a higher learning rate, with less regularisation"
+        advice = "the model underfits: train longer, more stages, at a higher learning rate, with less regularisation"
     return Verdict(check, not advice, f"{training:.0%} and {validation:.0%} right", advice, curves, "epoch")
 
 
-def _right(subject: Subject, images, labels) -> float:
+def _accuracy(subject: Subject, images: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(subject.model.predict(images, verbose=0).argmax(1) == labels))
 
 
 def _label_noise(result: Record | None) -> Verdict:
     if not result or not result.probe:
-        return Verdict("label noise", None, "told by a Result's probe only")
+        return Verdict("label noise", None, "only measured for a Result with a probe")
     images = len(result.probe.stages[0].losses) + (result.validation.n if result.validation else 0)
     share = len(result.suspects) / images
-    advice = f"look at result.suspects: {result.suspects[0]}" if share > _NOISY else ""
+    advice = f"check result.suspects: {result.suspects[0]}" if share > _NOISY else ""
     return Verdict("label noise", share <= _NOISY, f"{len(result.suspects)} of {images} labels are doubtful", advice)

@@ -1,7 +1,8 @@
-"""What a diagnosis looks at, and what a check of it says."""
+"""The classifier and the images of a diagnosis, and the result of one check."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,17 +11,20 @@ from keras import ops
 import optimizers
 from recipes.networks.classifier import copied, fresh
 
-_BATCH = 32
+BATCH = 32
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one check found.
+    """The result of one check.
 
-    well:     None where there was nothing to judge, or it could not be measured.
-    measured: in words and numbers.
-    advice:   the lecture's; empty where all is well.
-    curves, axis: what to draw: name → values, along what; those along a learning rate carry a curve "rate".
+    Attributes:
+        check: Name of the check.
+        well: Whether the check passed; None where it does not apply or could not be measured.
+        measured: The measurement, in words and numbers.
+        advice: What to do; empty where the check passed.
+        curves: What to draw, name → values; those along a learning rate have it as the curve "rate".
+        axis: Label of the horizontal axis.
     """
 
     check: str
@@ -31,7 +35,7 @@ class Verdict:
     axis: str = "layer"
 
     def __str__(self) -> str:
-        mark = {True: "well", False: "LOOK", None: "-"}[self.well]
+        mark = {True: "ok", False: "CHECK", None: "-"}[self.well]
         return f"{mark:5} {self.check}: {self.measured}" + (f"; {self.advice}" if self.advice else "")
 
 
@@ -39,12 +43,15 @@ class Verdict:
 class Subject:
     """A classifier and a sample of its training images.
 
-    model:  0..255 RGB → probabilities, or logits.
-    images: float32 (n, height, width, 3).  labels: integers (n,).
-    logits: whether the model gives logits.
-    warm:   whether its training began at a linear classifier, and not at a new head.
-    rate:   the learning rate that it is, or will be, trained at; None: it is not trained by gradient steps.
-    optimizer: learning rate → the optimizer that trains it.
+    Attributes:
+        model: 0..255 RGB → probabilities, or logits.
+        images: float32 (n, height, width, 3).
+        labels: Integers (n,).
+        classes: Number of classes.
+        logits: Whether the model returns logits.
+        rate: Learning rate of the training; None without a training by gradient steps.
+        optimizer: Returns the optimizer of the training for a learning rate.
+        warm: Whether the training began at a linear classifier, and not at a new head.
     """
 
     model: keras.Model
@@ -56,44 +63,48 @@ class Subject:
     optimizer: Callable[[float], keras.optimizers.Optimizer] = optimizers.Adam
     warm: bool = False
 
-    def loss(self, model, images, labels, training: bool = False):
-        """Mean cross-entropy in nats; without the model's own penalties."""
+    def loss(self, model: keras.Model, images: np.ndarray, labels: np.ndarray, training: bool = False) -> Any:
+        """Return the mean cross-entropy in nats as a tensor, without the model's own penalties."""
         return self.cross_entropy(labels, model(images, training=training))
 
-    def cross_entropy(self, labels, outputs):
+    def cross_entropy(self, labels: Any, outputs: Any) -> Any:
+        """Return the mean cross-entropy of the model's outputs in nats, as a tensor."""
         outputs = ops.cast(outputs, "float32")
         return ops.mean(keras.losses.sparse_categorical_crossentropy(labels, outputs, from_logits=self.logits))
 
-    def batches(self, steps: int):
-        """(images, labels) of _BATCH, drawn again and again."""
+    def batches(self, steps: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `steps` batches of (images, labels), drawn at random."""
         random = np.random.default_rng(0)
         for _ in range(steps):
-            rows = random.integers(0, len(self.labels), min(_BATCH, len(self.labels)))
+            rows = random.integers(0, len(self.labels), min(BATCH, len(self.labels)))
             yield self.images[rows], self.labels[rows]
 
     def with_new_head(self) -> keras.Model:
-        """A copy whose heads, the Dense layers with a unit for each class, are drawn anew: where training begins."""
+        """Return a copy with random heads, which are the Dense layers with a unit for each class."""
         model = copied(self.model)
         dense = [layer for layer in model._flatten_layers() if type(layer) is keras.layers.Dense and layer.trainable]
         for head in (layer for layer in dense if layer.units == self.classes):
-            head.kernel.assign(keras.initializers.GlorotUniform(seed=0)(head.kernel.shape))
-            if head.use_bias:
+            kernel: Any = head.kernel  # a variable, for Keras's stubs perhaps a tensor or None
+            kernel.assign(keras.initializers.GlorotUniform(seed=0)(kernel.shape))
+            if head.bias is not None:
                 head.bias.assign(keras.ops.zeros(head.bias.shape))
         return model
 
 
 def redrawn(model: keras.Model) -> keras.Model:
-    """The architecture with random weights, whose batch statistics are those of the batch; what prepares the pixels
-    stays."""
+    """Return the architecture with random weights and with the preprocessing of the pixels as it is.
+
+    Its batch normalisation uses the statistics of the batch.
+    """
     new = fresh(model)
     for layer in new._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable = True  # frozen, it would run on means and variances that are of no weights
+            layer.trainable = True  # frozen, it would use means and variances that do not fit the random weights
     _keep_preprocessing(model, new)
     return new
 
 
-def _keep_preprocessing(model, new) -> None:
+def _keep_preprocessing(model: keras.Model, new: keras.Model) -> None:
     for layer in model.layers:
         twin = new.get_layer(layer.name)
         if isinstance(layer, keras.Model):

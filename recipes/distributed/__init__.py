@@ -1,1 +1,1 @@
-"""Trainings on several hosts."""
+"""Training on several hosts."""

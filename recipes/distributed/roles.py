@@ -1,7 +1,7 @@
-"""Several hosts: worker 0 does everything that one process would, and all of them take its gradient steps together.
+"""The roles on several hosts: worker 0 does the whole job, and the others take part in its gradient steps.
 
-Whatever is chosen, measured, timed or written is so by worker 0 alone: the others wait for trainings to take part in,
-decode their slices of its batches, and get its Result in the end. So nothing can be decided twice.
+Only worker 0 chooses, measures and writes. The others wait for trainings to take part in, decode their slices of the
+batches, and receive the Result at the end. Nothing is decided twice.
 """
 
 import base64
@@ -9,7 +9,6 @@ import io
 import logging
 import tarfile
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -18,8 +17,9 @@ import keras
 import numpy as np
 
 from recipes.data.images import ImageData, Splits, joined
-from recipes.distributed.cluster import Cluster, as_told, shapes
-from recipes.distributed.same_data import facts_of
+from recipes.distributed.cluster import Cluster, ClusterEngine
+from recipes.distributed.messages import error_from_message, shapes
+from recipes.distributed.same_data import data_facts
 from recipes.errors import ClusterError, PeerLost
 from recipes.planning.recipe_json import recipe_of
 from recipes.runs.folder import load, save
@@ -30,54 +30,60 @@ logger = logging.getLogger(__name__)
 
 
 def share_result(cluster: Cluster, result: Record) -> None:
-    """Send the result of worker 0, which has done all that one process would, to the workers that wait for it."""
+    """Send the result of worker 0 to the other workers, which wait for it."""
     try:
-        cluster.rest()
+        cluster.end_training()
         cluster.peers.send({"do": "end", "run": _packed(result)})
     except PeerLost:
         logger.warning("The run is complete, but a worker that has stopped did not receive the result.")
 
 
 def follow(cluster: Cluster, splits: Splits) -> Record:
-    """All that a worker but the first does: take part in the trainings of worker 0, which has loaded the same images;
-    returns its Result.
+    """Take part in the trainings of worker 0, as another worker, and return its result.
 
-    Raises: what ended worker 0.
+    Args:
+        cluster: This worker among its peers.
+        splits: The images, which worker 0 has loaded as well.
+
+    Raises:
+        RecipesError: What ended worker 0.
     """
     peers, everything = cluster.peers, reduce(joined, splits.given.values())
-    at = {name: i for i, name in enumerate(everything.names)}
-    peers.send({"data": facts_of(splits)})
-    logger.info(f"worker {cluster.workers[0]} of {cluster.workers[1]}: worker 0 leads, and says what it does")
+    rows = {name: i for i, name in enumerate(everything.names)}
+    peers.send({"data": data_facts(splits)})
+    number, count = cluster.shard
+    logger.info(f"worker {number} of {count}: taking part in the trainings of worker 0, which reports the results")
     while True:
-        told = peers.receive()
-        if told["do"] == "fail":
-            raise as_told(told)
-        if told["do"] == "end":
-            return _unpacked(told["run"])
-        if told["do"] == "train":
-            _take_part(cluster, told, lambda images: _images(images, everything, at))
+        message = peers.receive()
+        if message["do"] == "fail":
+            raise error_from_message(message)
+        if message["do"] == "end":
+            return _unpacked(message["run"])
+        if message["do"] == "train":
+            names = message["task"]["images"]["names"]
+            _take_part(number, message, everything.subset([rows[name] for name in names]))
 
 
-def _take_part(cluster: Cluster, told: dict, images_of: Callable) -> None:
-    task = told["task"]
-    model = keras.models.model_from_json(told["model"])
-    for layer, trainable in zip(model._flatten_layers(), told["trainable"], strict=True):
+def _take_part(number: int, message: dict, images: ImageData) -> None:
+    """Train the model of a message from worker 0 on `images`, of which this worker decodes its slices."""
+    task = message["task"]
+    model = keras.models.model_from_json(message["model"])
+    for layer, trainable in zip(model._flatten_layers(), message["trainable"], strict=True):
         layer.trainable = trainable
-    if shapes(model) != told["shapes"]:
-        raise ClusterError("the network of worker 0 is built otherwise here: are the libraries the same?")
-    data, recipe = images_of(task.pop("images")), recipe_of(task.pop("recipe"))
-    training = Training(model, data, recipe, seed=task.pop("seed"), rates=task.pop("rates"))
+    if shapes(model) != message["shapes"]:
+        raise ClusterError(
+            "the network has other weights than at worker 0; install the same versions of the libraries on every host",
+            code="cluster.other_network",
+        )
+    labels = task.pop("images")
+    images = replace(images, labels=np.array(labels["labels"]), class_names=tuple(labels["class_names"]))
+    recipe = recipe_of(task.pop("recipe"))
+    training = Training(model, images, recipe, seed=task.pop("seed"), rates=task.pop("rates"))
     engine = training.follow(**task)
+    assert isinstance(engine, ClusterEngine)  # inside of a Cluster there is no other
     logger.info(
-        f"worker {cluster.workers[0]}: the training is complete; its weights differ from worker 0's by at most "
-        f"{engine.drift:.1g}"
+        f"worker {number}: the training is complete; its weights differ from worker 0's by at most {engine.drift:.1g}"
     )
-
-
-def _images(told: dict, everything: ImageData, at: dict[str, int]) -> ImageData:
-    """The images of a training, by their names: `everything` that was loaded, and where in it they are."""
-    found = everything.subset([at[name] for name in told["names"]])
-    return replace(found, labels=np.array(told["labels"]), class_names=tuple(told["class_names"]))
 
 
 def _packed(result: Record) -> str:

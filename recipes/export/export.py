@@ -1,12 +1,11 @@
 """Export a classifier, after proving that its predictions are those of the Result."""
 
-import fcntl
 import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import keras
@@ -14,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.core.files import check_utf8
+from recipes.core.locks import ProcessLock
 from recipes.data.header_ops import MAX_PIXELS
 from recipes.data.sources import unlabelled
 from recipes.errors import OutputError, RecipesError
@@ -177,14 +177,15 @@ def _version(directory: str | os.PathLike) -> Iterator[tuple[Path, Path]]:
             free=other,
         )
     missing = [folder for folder in final.parents if not folder.exists()]
-    staged = hold = None
+    staged = lock = None
     try:
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
             _sweep(final.parent)
             staged = Path(tempfile.mkdtemp(prefix=f".new-{final.name}-", dir=final.parent))
             staged.chmod(0o755)
-            hold = _held(staged)
+            lock = _staging_lock(staged)
+            lock.acquire()
         except OSError as error:
             raise OutputError(
                 f"{final} cannot be written: {error.strerror}; choose another folder",
@@ -198,8 +199,8 @@ def _version(directory: str | os.PathLike) -> Iterator[tuple[Path, Path]]:
     finally:
         if staged is not None:
             shutil.rmtree(staged, ignore_errors=True)
-        if hold is not None:
-            os.close(hold)
+        if lock is not None:
+            lock.release(delete=True)
         if not final.exists():
             for folder in missing:
                 if folder.is_dir() and not any(folder.iterdir()):
@@ -207,24 +208,20 @@ def _version(directory: str | os.PathLike) -> Iterator[tuple[Path, Path]]:
 
 
 def _sweep(directory: Path) -> None:
-    """Remove what exports that were killed have left: folders with something in them that no living process holds."""
+    """Remove what killed exports have left: folders with something in them that no living process has locked."""
     for left in directory.glob(".new-*"):
-        mine = left.is_dir() and not left.is_symlink() and any(left.iterdir())
-        hold = _held(left) if mine else None
-        if hold is not None:
-            shutil.rmtree(left, ignore_errors=True)
-            os.close(hold)
+        if left.is_symlink() or not left.is_dir() or not any(left.iterdir()):
+            continue
+        lock = _staging_lock(left)
+        with suppress(OutputError):  # the folder of another user stays
+            if lock.acquire():
+                shutil.rmtree(left, ignore_errors=True)
+                lock.release(delete=True)
 
 
-def _held(directory: Path) -> int | None:
-    """A lock on a folder for as long as this process lives; None where another one has it."""
-    file = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return file
-    except OSError:
-        os.close(file)
-        return None
+def _staging_lock(staged: Path) -> ProcessLock:
+    """Return the lock of a hidden folder: a file beside it, since all files in it become files of the version."""
+    return ProcessLock(staged.with_name(f"{staged.name}.lock"))
 
 
 def _next_version(directory: Path) -> int:

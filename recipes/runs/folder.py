@@ -1,15 +1,18 @@
-"""A Result on disk: model.keras, result.json, probe.npz and judged.npz, none of which can carry code."""
+"""A run on disk: model.keras, result.json, probe.npz and judged.npz, none of which can carry code."""
 
 import json
 import os
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from recipes.auditing.audit import Audit, Finding
 from recipes.core.archives import load_arrays
 from recipes.core.files import check_writable, write_whole
+from recipes.core.locks import HOLDER_SUFFIX
 from recipes.core.output import safe_output
 from recipes.core.text import short
 from recipes.data.images import ImageData
@@ -25,82 +28,106 @@ from recipes.networks.keras_file import load_model
 from recipes.planning.recipe import Recipe
 from recipes.planning.recipe_json import _tuples, recipe_facts, recipe_of
 from recipes.probing.label_errors import Suspect
-from recipes.probing.logistic import Linear
-from recipes.probing.probe import MirrorTest, Probe, StageResult
+from recipes.runs.probe_file import load_probe, probe_facts, save_probe
 from recipes.runs.record import Record
 
+T = TypeVar("T")
+
 _DESCRIPTION, _MODEL, _PROBE, _JUDGED = "result.json", "model.keras", "probe.npz", "judged.npz"
-STATE, COMMAND, LOCK = ".state", "command.json", ".lock"  # of a run that is not finished, see `run_state`
+STATE, COMMAND, LOCK = ".state", "command.json", ".lock"  # of an unfinished run, see `RunState`
 LOGS = "logs"  # for TensorBoard
-_OURS = {f"{new}{name}" for name in (_MODEL, _PROBE, _JUDGED) for new in ("", ".new-")}
-_OURS |= {f".new-{_DESCRIPTION}", ".writable", STATE, LOCK, LOGS}
+_OURS = {f"{prefix}{name}" for name in (_MODEL, _PROBE, _JUDGED) for prefix in ("", ".new-")}
+_OURS |= {f".new-{_DESCRIPTION}", ".writable", STATE, LOCK, LOCK + HOLDER_SUFFIX, LOGS}
 _LARGEST = 2**28  # bytes of the description: some ten million files
 _PLAIN = ("class_names", "history", "backbone", "seconds", "command", "versions", "table")
 
 
-def _difference(key: str, before, now) -> str:
-    """Of long descriptions that begin alike the part where they differ."""
+def _difference(key: str, before: object, now: object) -> str:
+    """Say how an argument differs; of long values that begin alike, show the part where they differ."""
     texts = [repr(before), repr(now)]
     alike = next((i for i, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts)))
     shown = (f"…{text[alike - 30 :]}" if alike > 30 and len(text) > 80 else text for text in texts)
     return "{} was {}, is {}".format(key, *(short(text, 80) for text in shown))
 
 
-def check_output(directory, command: dict) -> None:
-    """Whether a run of `command` may be written to `directory`: a new or empty folder, or one of the same command.
+def check_output(directory: str | os.PathLike, command: dict) -> None:
+    """Check that a run of `command` can be written to `directory`.
 
-    Raises: OutputError, showing the difference, or why the folder cannot be written.
+    Args:
+        directory: A new folder, an empty one, or the folder of a run of the same command.
+        command: The arguments of the run, name → value.
+
+    Raises:
+        OutputError: If the folder holds something else, or cannot be written.
     """
     directory = Path(directory)
     before = command_of(directory)
-    strange = {p.name for p in directory.iterdir()} - _OURS if directory.is_dir() else set()
-    if strange and before is None:
-        raise OutputError(f"{directory} holds something that is no run; choose an empty or a new folder")
-    differing = [key for key in {**(before or {}), **command} if before and command.get(key) != before.get(key)]
-    if differing:
-        shown = "; ".join(_difference(key, before.get(key), command.get(key)) for key in differing)
-        raise OutputError(f"{directory} holds the run of another command ({shown}); choose another folder")
+    if before is None:
+        others = sorted({p.name for p in directory.iterdir()} - _OURS) if directory.is_dir() else []
+        if others:
+            raise OutputError(
+                f"{directory} is not the folder of a run: it holds {others[0]!r}; choose an empty or a new folder",
+                code="output.not_a_run",
+                path=directory,
+            )
+    elif before:
+        differing = [key for key in {**before, **command} if command.get(key) != before.get(key)]
+        if differing:
+            shown = "; ".join(_difference(key, before.get(key), command.get(key)) for key in differing)
+            raise OutputError(
+                f"{directory} holds the run of another command ({shown}); choose another folder",
+                code="output.other_command",
+                path=directory,
+                differences=differing,
+            )
     check_writable(directory)
 
 
 def finished(directory: Path) -> bool:
-    """Whether a run is complete there."""
+    """Return whether the folder holds a finished run."""
     return (directory / _DESCRIPTION).is_file() and not (directory / STATE / COMMAND).exists()
 
 
 def command_of(directory: Path) -> dict | None:
-    """Of the run in a folder, finished or not; None where there is none."""
+    """Return the command of the run in a folder, finished or not; None where there is none."""
     if (directory / _DESCRIPTION).is_file():
         return _description(directory)["command"]
-    return _object(directory, f"{STATE}/{COMMAND}") if (directory / STATE / COMMAND).is_file() else None
+    return _read_object(directory, f"{STATE}/{COMMAND}") if (directory / STATE / COMMAND).is_file() else None
 
 
-def save(result: Record, directory) -> None:
-    """Write `result`, the description last, each file under a temporary name first."""
+def save(result: Record, directory: str | os.PathLike) -> None:
+    """Write a run: each file under a temporary name first, and the description last.
+
+    Raises:
+        OutputError: If the folder holds something else, or cannot be written.
+    """
     directory = Path(directory)
     check_output(directory, result.command)
+    probe, judged = result.probe, result.judged
     try:
         write_whole(directory / _MODEL, result.model.save)
-        if result.probe:
-            write_whole(directory / _PROBE, lambda path: _save_probe(result.probe, path))
-        if result.judged:
-            write_whole(directory / _JUDGED, lambda path: np.savez_compressed(path, **vars(result.judged)))
+        if probe:
+            write_whole(directory / _PROBE, lambda path: save_probe(probe, path))
+        if judged:
+            write_whole(directory / _JUDGED, lambda path: np.savez_compressed(path, **vars(judged)))
         text = json.dumps(describe(result), indent=1, default=lambda number: number.item())  # NumPy's numbers
         write_whole(directory / _DESCRIPTION, lambda path: path.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise OutputError(
             f"the run could not be written to {directory} ({error.strerror or error}); make room, or choose another "
-            "folder"
+            "folder",
+            code="output.not_written",
+            path=directory,
         ) from error
 
 
 def describe(result: Record) -> dict:
-    """Everything of a Result but weights, as JSON values."""
+    """Return everything of a run except its weights, as JSON values."""
     plain = {name: getattr(result, name) for name in _PLAIN}
     return plain | {
         "recipe": recipe_facts(result.recipe),
         "audit": asdict(replace(result.audit, layout=None)),
-        "probe": result.probe and _probe_facts(result.probe),
+        "probe": result.probe and probe_facts(result.probe),
         "selection": result.selection and asdict(result.selection),
         "calibration": result.calibration and asdict(result.calibration),
         "ledger": [asdict(gain) for gain in result.ledger],
@@ -112,164 +139,145 @@ def describe(result: Record) -> dict:
 
 
 def _files(data: ImageData | None) -> dict | None:
-    """Where images lie; None where they are no files."""
+    """Return where images lie; None where they are no files."""
     if data is not None and isinstance(data.images, Records):
         index, rows = data.images.index, data.images.rows.tolist()
         return {"pack": os.path.abspath(index.folder), "key": index.key, "rows": rows, "labels": data.labels.tolist()}
     if data is None or not data.on_disk:
         return None
-    return {"files": [os.path.abspath(image) for image in data.images], "labels": data.labels.tolist()}
+    return {"files": [os.path.abspath(str(image)) for image in data.images], "labels": data.labels.tolist()}
 
 
-def _held_out(told: dict | None, class_names) -> ImageData | None:
-    if not told:
+def _held_out(facts: dict | None, class_names: Sequence[str]) -> ImageData | None:
+    if not facts:
         return None
-    if "pack" in told:
-        return in_pack(Path(told["pack"]), told["key"], told["rows"], told["labels"], class_names)
-    return ImageData(told["files"], np.array(told["labels"], np.int64), tuple(class_names), tuple(told["files"]))
-
-
-def _probe_facts(probe: Probe) -> dict:
-    facts = {name: getattr(probe, name) for name in ("seconds", "image_seconds", "origin")}
-    return facts | {"mirrors": asdict(probe.mirrors)}
+    if "pack" in facts:
+        return in_pack(Path(facts["pack"]), facts["key"], facts["rows"], facts["labels"], class_names)
+    return ImageData(facts["files"], np.array(facts["labels"], np.int64), tuple(class_names), tuple(facts["files"]))
 
 
 @safe_output()
-def load(directory) -> Record:
-    """The Result that `Result.save` or `finetune(output=...)` wrote.
+def load(directory: str | os.PathLike) -> Record:
+    """Return the run that `Result.save` or `finetune(output=...)` wrote.
 
-    Raises: OutputError when the folder is no run, or a file of it is missing or damaged.
+    Raises:
+        OutputError: If the folder holds no finished run, or a file of it is missing or damaged.
     """
     directory = Path(directory)
     if not (directory / _DESCRIPTION).is_file():
-        there = "exists but has no result.json" if directory.exists() else "does not exist"
-        there += " yet: its run is not finished, and its command given again goes on" if command_of(directory) else ""
-        raise OutputError(f"{directory} {there}; give the folder that finetune(output=...) wrote")
-    told = _description(directory)
+        state = "exists but has no result.json" if directory.exists() else "does not exist"
+        if command_of(directory):
+            state += " yet, because its run is not finished (run the same command again to finish it)"
+        raise OutputError(
+            f"{directory} {state}; give the folder that finetune(output=...) wrote",
+            code="output.unfinished" if command_of(directory) else "output.no_run",
+            path=directory,
+        )
+    facts = _description(directory)
     try:
         model = load_model(_inside(directory, _MODEL))
-        probe = told["probe"] and _load_probe(_inside(directory, _PROBE), **told["probe"])
+        probe = facts["probe"] and load_probe(_inside(directory, _PROBE), **facts["probe"])
         return Record(
-            model=model, probe=probe, recipe=recipe_of(told["recipe"]), audit=_audit(told["audit"]),
-            suspects=tuple(Suspect(**suspect) for suspect in told["suspects"]),
-            ledger=tuple(_gain(gain) for gain in told["ledger"]), calibration=_calibration(told["calibration"]),
-            validation=_evaluation(told["validation"]),
-            test=_evaluation(told["test"]), selection=_selection(told["selection"]),
-            held_out=_held_out(told.get("held_out"), told["class_names"]),
-            judged=_load_judged(_inside(directory, _JUDGED), len(told["class_names"])),
-            **{name: told[name] for name in _PLAIN},
+            model=model, probe=probe, recipe=recipe_of(facts["recipe"]), audit=_audit(facts["audit"]),
+            suspects=tuple(_made(Suspect, suspect) for suspect in facts["suspects"]),
+            ledger=tuple(_made(Gain, gain) for gain in facts["ledger"]),
+            calibration=_made_if_any(Calibration, facts["calibration"]),
+            validation=_made_if_any(Evaluation, facts["validation"]), test=_made_if_any(Evaluation, facts["test"]),
+            selection=_made_if_any(Selection, facts["selection"]),
+            held_out=_held_out(facts.get("held_out"), facts["class_names"]),
+            judged=_load_judged(_inside(directory, _JUDGED), len(facts["class_names"])),
+            **{name: facts[name] for name in _PLAIN},
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, OSError) as error:
-        raise OutputError(f"the run in {directory} is damaged or of another version: {error}") from error
+        raise _damaged(directory, error) from error
 
 
 def saved_recipe(directory: Path) -> Recipe:
     """Return the recipe of the run in a folder, without loading its model.
 
-    Raises: OutputError when the description is damaged.
+    Raises:
+        OutputError: If the description is damaged.
     """
-    told = _description(directory)
+    facts = _description(directory)
     try:
-        return recipe_of(told["recipe"])
+        return recipe_of(facts["recipe"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise OutputError(f"the run in {directory} is damaged or of another version: {error}") from error
+        raise _damaged(directory, error) from error
+
+
+def _damaged(directory: Path, error: Exception) -> OutputError:
+    return OutputError(
+        f"the run in {directory} is damaged or of another version: {error}", code="output.damaged", path=directory
+    )
 
 
 def _description(directory: Path) -> dict:
-    told = _object(directory, _DESCRIPTION)
-    if not isinstance(told.get("command"), dict):
-        raise OutputError(f"{directory / _DESCRIPTION} is not the description of a run; choose another folder")
-    return told
+    facts = _read_object(directory, _DESCRIPTION)
+    if not isinstance(facts.get("command"), dict):
+        raise _no_description(directory / _DESCRIPTION)
+    return facts
 
 
-def _object(directory: Path, name: str) -> dict:
+def _no_description(path: Path) -> OutputError:
+    return OutputError(
+        f"{path} is not the description of a run; choose another folder", code="output.no_description", path=path
+    )
+
+
+def _read_object(directory: Path, name: str) -> dict:
+    """Read a JSON object from a file of the folder."""
     path = _inside(directory, name)
     try:
         if (size := path.stat().st_size) > _LARGEST:
-            raise OutputError(f"{path} is refused: {size:,} bytes are more than {_LARGEST:,}")
-        told = json.loads(path.read_text(encoding="utf-8"))
+            raise OutputError(
+                f"{path} has {size:,} bytes, and at most {_LARGEST:,} are read", code="output.too_large", path=path
+            )
+        facts = json.loads(path.read_text(encoding="utf-8"))
     except OutputError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise OutputError(f"{path} cannot be read: {error}") from error
-    if not isinstance(told, dict):
-        raise OutputError(f"{path} is not the description of a run; choose another folder")
-    return told
+        raise OutputError(f"{path} cannot be read: {error}", code="output.unreadable", path=path) from error
+    if not isinstance(facts, dict):
+        raise _no_description(path)
+    return facts
 
 
 def _inside(directory: Path, name: str) -> Path:
-    """A file of the folder itself: a run from elsewhere may come with links to other places."""
+    """Return the path of a file of the folder itself: a run from elsewhere may come with links to other places."""
     path = directory / name
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
-        raise OutputError(f"{path} is refused: it is a link to {os.path.realpath(path)}, outside the run's folder")
+        raise OutputError(
+            f"{path} is refused: it is a link to {os.path.realpath(path)}, outside the run's folder",
+            code="output.link",
+            path=path,
+        )
     return path
 
 
-def _audit(told: dict) -> Audit:
-    lists = ("files", "details")
-    findings = tuple(
-        Finding(**{name: tuple(value) if name in lists else value for name, value in finding.items()})
-        for finding in told["findings"]
-    )
-    prints = {split: tuple(prints) for split, prints in told["fingerprints"].items()}
-    return Audit(findings, prints, told.get("same", {}))
+def _made(kind: Callable[..., T], values: Mapping[str, Any]) -> T:
+    """Return a dataclass made of JSON values, with tuples in place of lists."""
+    return kind(**{name: _tuples(value) for name, value in values.items()})
 
 
-def _evaluation(told: dict | None) -> Evaluation | None:
-    return told and Evaluation(**{name: _tuples(value) for name, value in told.items()})
+def _made_if_any(kind: Callable[..., T], values: Mapping[str, Any] | None) -> T | None:
+    return _made(kind, values) if values else None
 
 
-def _calibration(told: dict | None) -> Calibration | None:
-    return told and Calibration(**told)
-
-
-def _gain(told: dict) -> Gain:
-    return Gain(**{name: _tuples(value) for name, value in told.items()})
-
-
-def _selection(told: dict | None) -> Selection | None:
-    return told and Selection(**{name: _tuples(value) for name, value in told.items()})
+def _audit(facts: dict) -> Audit:
+    findings = tuple(_made(Finding, finding) for finding in facts["findings"])
+    prints = {split: tuple(prints) for split, prints in facts["fingerprints"].items()}
+    return Audit(findings, prints, facts.get("same", {}))
 
 
 def _load_judged(path: Path, classes: int) -> Judged | None:
-    """None of a run that has none: nothing was judged, or an earlier version wrote it."""
+    """Read the predictions of the held-out images; None where the run has none, or an earlier version wrote it."""
     if not path.exists():
         return None
     judged = Judged(**load_arrays(path))
-    labels, found = judged.labels, judged.probabilities
-    fits = labels.dtype.kind == "i" and labels.ndim == 1 and found.shape == (len(labels), classes)
-    if not (fits and np.isin(labels, np.arange(classes)).all() and ((found >= 0) & (found <= 1 + 1e-6)).all()):
-        raise OutputError(f"{path} does not fit the run's {classes} classes")
+    labels, rows = judged.labels, judged.probabilities
+    fits = labels.dtype.kind == "i" and labels.ndim == 1 and rows.shape == (len(labels), classes)
+    if not (fits and np.isin(labels, np.arange(classes)).all() and ((rows >= 0) & (rows <= 1 + 1e-6)).all()):
+        raise OutputError(
+            f"{path} does not fit the run's {classes} classes", code="output.wrong_predictions", path=path
+        )
     return judged
-
-
-def _save_probe(probe: Probe, path: Path) -> None:
-    arrays = {}
-    for i, stage in enumerate(probe.stages):
-        for field in fields(StageResult):
-            if field.name != "classifier":
-                arrays[f"{i}.{field.name}"] = np.asarray(getattr(stage, field.name))
-        arrays |= {f"{i}.{name}": np.asarray(getattr(stage.classifier, name)) for name in ("kernel", "bias", "l2")}
-    np.savez_compressed(path, **arrays)
-
-
-def _load_probe(path: Path, mirrors: dict, **facts) -> Probe:
-    arrays = load_arrays(path)
-    count = len({name.split(".")[0] for name in arrays})
-    stages = tuple(_load_stage(arrays, i) for i in range(count))
-    return Probe(stages, mirrors=MirrorTest(**mirrors), **facts)
-
-
-def _load_stage(arrays, i: int) -> StageResult:
-    def scalar(name):
-        return arrays[f"{i}.{name}"].item()
-
-    def numbers(name):
-        return tuple(arrays[f"{i}.{name}"].tolist())
-
-    classifier = Linear(arrays[f"{i}.kernel"], arrays[f"{i}.bias"], scalar("l2"))
-    return StageResult(
-        **{name: scalar(name) for name in ("name", "features", "accuracy", "seconds", "nll", "logme")},
-        **{name: numbers(name) for name in ("interval", "taps", "mirror_gain")},
-        **{name: arrays[f"{i}.{name}"] for name in ("out_of_fold", "losses")}, classifier=classifier,
-    )  # fmt: skip

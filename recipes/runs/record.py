@@ -1,11 +1,13 @@
-"""What a run holds: the classifier, how it came about, and how it answers and is judged."""
+"""The contents of a run: the classifier, how it was made, and its predictions and evaluation."""
 
 import logging
 import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -30,53 +32,37 @@ from recipes.planning.evidence import mirrors_keep_class
 from recipes.planning.recipe import CROPS, Recipe
 from recipes.probing.label_errors import Suspect
 from recipes.probing.probe import Probe
+from recipes.runs.prediction import Prediction
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the classifier says of one image.
-
-    class_name:         the most probable class; None where `predict(abstain=…)` found it too improbable, and where the
-                        image has an `error`.
-    probability:        of the most probable class; NaN where the image has an `error`, like all other numbers.
-    probabilities:      of all classes in their order.
-    spread:             standard deviation of `probability` over the samples; None without samples.
-    mutual_information: nats that the samples disagree about; None without samples.
-    path:               of the image's file; None where it came as bytes or pixels.
-    error:              why the image could not be read or decoded; empty where it could.
-    """
-
-    class_name: str | None
-    probability: float
-    probabilities: np.ndarray = field(repr=False)
-    spread: float | None = None
-    mutual_information: float | None = None
-    path: str | None = None
-    error: str = ""
+Scales = Sequence[int] | None  # short sides in pixels at which crops are taken
 
 
 @dataclass(eq=False)
 class Record:
-    """A finetuned classifier with its history. `print(result)` tells what was done and what came out.
+    """A finetuned classifier with its history. `print(result)` shows what was done and how accurate it is.
 
-    model:       (batch, height, width, 3) of 0..255 RGB, uint8 or float → (batch, classes) probabilities.
-    class_names: in the order of the probabilities.
-    recipe:      what was done and why.
-    history:     one list per metric, one value per epoch; empty where nothing was trained by gradient steps.
-    audit:       what was odd in the data, and what became of it.
-    validation:  on the images that took part in the choices, before they joined the training images, where they did;
-    selection:   what these choices leave of it; None where the images chose nothing.
-    test:        on the dataset's own test split, if it has one.
-    table:       the lecture's 2×2 table with this dataset marked; empty where nothing was probed.
-    ledger:      what each trick was worth on the validation images; `print(recipes.ledger_table(result.ledger))`.
-    suspects:    images whose label is probably wrong, the most doubtful first; empty where nothing was probed.
-    calibration: of the temperature in the model; None where none is in it.
-    seconds:     wall-clock time by phase.
-    command:     what `finetune` was asked for, `versions` with what it ran.
-    held_out:    the validation images; of a loaded run only where they are files.
-    judged:      what was predicted of them, image by image; `validation` is made of it.
+    Attributes:
+        model: (batch, height, width, 3) of 0..255 RGB, uint8 or float → (batch, classes) probabilities.
+        class_names: Names in the order of the probabilities.
+        recipe: The recipe, with the reasons for its values.
+        history: One list per metric, one value per epoch; empty without a training by gradient steps.
+        audit: Findings in the dataset, and what was done about each.
+        backbone: Name of the pretrained network.
+        probe: Accuracy of a linear classifier on each stage; None where nothing was probed.
+        validation: Metrics on the validation images, before they joined the training images, where they did.
+        calibration: Effect of the temperature in the model; None without one.
+        selection: Accuracy on the validation images, corrected for the choices that they made; None without choices.
+        test: Metrics on the dataset's own test split, if it has one.
+        table: The 2×2 table of dataset size and similarity with this dataset marked; empty where nothing was probed.
+        ledger: Gain of each trick on the validation images; `print(recipes.ledger_table(result.ledger))`.
+        suspects: Images whose label is probably wrong, the most doubtful first; empty where nothing was probed.
+        seconds: Wall-clock time by phase.
+        command: The arguments of `finetune`.
+        versions: Versions of Python and the libraries.
+        held_out: The validation images; for a loaded run only where they are files.
+        judged: Predictions of the validation images, from which `validation` is computed.
     """
 
     model: keras.Model
@@ -101,13 +87,17 @@ class Record:
 
     @safe_output()
     def probabilities(
-        self, data, *, crops=1, scales=None, mode: str = "auto", average: str = "probabilities"
-    ) -> np.ndarray:
-        """Return the (n, classes) probabilities of images in their order; see `evaluate` for the keywords.
+        self, data: Any, *, crops: int | str = 1, scales: Scales = None, mode: str = "auto",
+        average: str = "probabilities",
+    ) -> np.ndarray:  # fmt: skip
+        """Return the (n, classes) probabilities of images in their order.
 
-        data: ImageData, or images in any form that `predict` takes.
+        Args:
+            data: ImageData, or images in any form that `predict` takes.
+            crops: See `evaluate`, also for the other keywords.
 
-        Raises: DataError naming the images that cannot be decoded.
+        Raises:
+            DataError: If images cannot be decoded; the message names them.
         """
         data = data if isinstance(data, ImageData) else unlabelled(data)
         if not len(data):
@@ -121,94 +111,109 @@ class Record:
             looks = make_crops(self.model, self.recipe, crops, scales, mode, average)
             return averaged(self.model, data, looks, self.recipe.batch_size)
 
-    def crop_set(self, crops, scales) -> tuple[int, tuple[int, ...] | None]:
+    def crop_set(self, crops: int | str, scales: Scales) -> tuple[int, Scales]:
+        """Return the number of crops and their scales, with "auto" resolved."""
         if crops == "auto":
             if scales is not None:
-                raise RecipeError("crops='auto' chooses the scales too; give either crops='auto' or scales")
+                raise _wrong("scales", scales, "None, because crops='auto' also chooses the scales")
             return self.recipe.crops, self.recipe.scales
-        if isinstance(crops, bool) or not isinstance(crops, Integral) or crops not in CROPS:
-            raise RecipeError(f"crops is {crops!r}; expected 1, 5, 10 or 'auto'")
+        if isinstance(crops, str | bool) or not isinstance(crops, Integral) or crops not in CROPS:
+            raise _wrong("crops", crops, "1, 5, 10 or 'auto'")
         return crops, scales
 
     @safe_output()
-    def predict(self, images, *, crops=1, samples: int = 0, abstain: float | None = None) -> list[Prediction]:
+    def predict(
+        self, images: Any, *, crops: int | str = 1, samples: int = 0, abstain: float | None = None
+    ) -> list[Prediction]:
         """Return the class name and probabilities of every image, in order.
-
-        images:  one image, an iterable of them (all paths, all encoded, or all arrays), a folder, or a batch as one
-                 array (n, height, width, 3). An image is a path, encoded bytes, an open binary file, a Pillow image, or
-                 an array (height, width, 3) of 0..255 RGB.
-        crops:   1, 5, 10 or "auto", see `evaluate`.
-        samples: 0, or average over so many draws of the training's noise, see `noise.noisy`: predictions then carry
-                 their `spread` and `mutual_information`.
-        abstain: no class name where the probability is below this number in [0, 1].
 
         An image of a folder or a list that cannot be read or decoded has a Prediction whose `error` says why, without
         a class name.
 
-        Raises: DataError for a single image that cannot be read or decoded; RecipeError for crops and samples together.
+        Args:
+            images: One image, an iterable of them (all paths, all encoded, or all arrays), a folder, or a batch as one
+                array (n, height, width, 3). An image is a path, encoded bytes, an open binary file, a Pillow image, or
+                an array (height, width, 3) of 0..255 RGB.
+            crops: 1, 5, 10 or "auto", see `evaluate`.
+            samples: 0, or the number of draws of the training's noise to average over, see `noise.noisy`;
+                predictions then have their `spread` and `mutual_information`.
+            abstain: Return no class name where the probability is below this number in [0, 1].
+
+        Raises:
+            DataError: If a single image cannot be read or decoded.
+            RecipeError: If an argument is out of range, or crops and samples are given together.
         """
         if abstain is not None and not (isinstance(abstain, Real) and 0 <= abstain <= 1):
-            raise RecipeError(f"abstain is {abstain!r}; expected a probability in [0, 1], or None")
+            raise _wrong("abstain", abstain, "a probability in [0, 1], or None")
         if not isinstance(samples, Integral):
-            raise RecipeError(f"samples is {samples!r}; expected a whole number")
+            raise _wrong("samples", samples, "a whole number")
         if samples and crops != 1:
-            raise RecipeError(f"crops is {crops} and samples {samples}: every sample draws a crop; give one of them")
+            raise _wrong("samples", samples, f"0 with crops={crops}, because every sample draws a crop of its own")
         images = plain(images)
         data = unlabelled(images)
         errors = [""] * len(data) if data.in_memory_pixels else [fact.error for fact in look(data)]
-        if any(errors) and _alone(images):
-            raise DataError(f"{data.names[0]} cannot be decoded: {errors[0]}")
+        if any(errors) and _is_single(images):
+            raise _undecodable(f"{data.names[0]} cannot be decoded: {errors[0]}", data.names[:1])
         readable = data.subset([i for i, error in enumerate(errors) if not error])
         predictions = iter(self._predictions(readable, crops, samples, abstain or 0) if len(readable) else ())
-        nothing = np.full(len(self.class_names), np.nan, np.float32)
-        noise = dict.fromkeys(("spread", "mutual_information"), np.nan) if samples else {}
-        found = [Prediction(None, np.nan, nothing, **noise) if error else next(predictions) for error in errors]
+        noise = np.nan if samples else None
+        failed = Prediction(None, np.nan, np.full(len(self.class_names), np.nan, np.float32), noise, noise)
+        found = [failed if error else next(predictions) for error in errors]
         paths = data.names if data.on_disk else [None] * len(data)
         return [replace(p, path=path, error=error) for p, path, error in zip(found, paths, errors, strict=True)]
 
-    def _predictions(self, data: ImageData, crops, samples: int, abstain: float) -> list[Prediction]:
-        """Of images that can be decoded."""
-        spreads = [{}] * len(data)
+    def _predictions(self, data: ImageData, crops: int | str, samples: int, abstain: float) -> list[Prediction]:
+        """Return the predictions for images that can be decoded."""
+        spreads = information = [None] * len(data)
         if samples:
             with _naming_bad_images(data):
                 found = noisy(self.model, data, self.recipe, samples)
             rows, best = found.mean, found.mean.argmax(1)
-            pairs = zip(found.std[np.arange(len(data)), best], found.mutual_information, strict=True)
-            spreads = [dict(spread=float(s), mutual_information=float(i)) for s, i in pairs]
+            spreads = [float(spread) for spread in found.std[np.arange(len(data)), best]]
+            information = [float(value) for value in found.mutual_information]
         else:
             rows = self.probabilities(data, crops=crops)
         names = [self.class_names[row.argmax()] if row.max() >= abstain else None for row in rows]
         return [
-            Prediction(name, float(row.max()), row, **spread)
-            for name, row, spread in zip(names, rows, spreads, strict=True)
+            Prediction(name, float(row.max()), row, spread, value)
+            for name, row, spread, value in zip(names, rows, spreads, information, strict=True)
         ]
 
     @safe_output()
     def evaluate(
-        self, dataset, *, crops=1, scales=None, mode: str = "auto", average: str = "probabilities"
-    ) -> Evaluation:
-        """Accuracy with its uncertainty on labelled images in any form that `finetune` takes.
+        self, dataset: Any, *, crops: int | str = 1, scales: Scales = None, mode: str = "auto",
+        average: str = "probabilities",
+    ) -> Evaluation:  # fmt: skip
+        """Return the accuracy on labelled images, with its uncertainty.
 
-        crops:   1 (the centre), 5 (and the corners) or 10 (and their mirror images) whose predictions are averaged;
-                 "auto": what gained on the validation images beyond its noise.
-        scales:  short sides in pixels at which the crops are taken; None: 256/224 of the crop's size, for one crop its
-                 size; `recipes.lecture_scales(size)` are ResNet's five.
-        mode:    "crops"; "dense": at each scale every window of the image, and of its mirror image if crops is 10, in
-                 one fully convolutional pass in place of the crops; "auto": the cheaper for several
-                 crops, crops at scales above 4/3 of their size, where windows of the whole lose accuracy.
-        average: "probabilities" or "logits".
+        Of a dataset with splits the test split is used, else the validation split. Images that the audit excludes are
+        reported and left out.
 
-        Of a dataset with splits the test split counts, else the validation split. Images that the audit excludes are
-        printed and left out. Labels that are not among `class_names` are a DataError.
+        Args:
+            dataset: Labelled images in any form that `finetune` takes.
+            crops: 1 (the centre), 5 (and the corners) or 10 (and their mirror images) whose predictions are averaged;
+                "auto": the set that gained significantly on the validation images.
+            scales: Short sides in pixels at which the crops are taken; None: 256/224 of the crop's size, for one crop
+                its size. `recipes.lecture_scales(size)` are ResNet's five.
+            mode: "crops"; "dense": in place of the crops, at each scale every window of the image, and of its mirror
+                image if crops is 10, in one fully convolutional pass; "auto": the cheaper for several crops, and crops
+                at scales above 4/3 of their size, where windows of the whole lose accuracy.
+            average: "probabilities" or "logits".
+
+        Raises:
+            DataError: If a label is not among `class_names`, or no image is left.
         """
         data = self.evaluable(dataset)
         return score(self.probabilities(data, crops=crops, scales=scales, mode=mode, average=average), data.labels)
 
     @safe_output()
-    def choose_crops(self, dataset) -> None:
-        """Measure 5, 10 and 50 crops on labelled images that were not trained on: `crops="auto"` is from now on the
-        cheapest set whose gain is beyond its noise, and the ledger has their rows. Where mirror images lose their
-        class, 5 and 25 crops; where the model averages over them by itself, 10 and 50."""
+    def choose_crops(self, dataset: Any) -> None:
+        """Measure 5, 10 and 50 crops on labelled images that were not trained on.
+
+        From then on, `crops="auto"` is the cheapest set with a significant gain, and the ledger has their rows. Where
+        mirror images do not keep their class, 5 and 25 crops are measured; where the model averages over mirror images
+        by itself, 10 and 50.
+        """
         data = self.evaluable(dataset)
         single = self.probabilities(data)
         alike = mirrors_keep_class(self.probe)
@@ -219,23 +224,24 @@ class Record:
         self.ledger = (*others, *(each.row for each in measured))
 
     @safe_output()
-    def evaluable(self, dataset) -> ImageData:
-        """The labelled images of `dataset` that `evaluate` judges by."""
+    def evaluable(self, dataset: Any) -> ImageData:
+        """Return the labelled images of `dataset` that `evaluate` uses."""
         splits = load_data(dataset, tuple(self.class_names))
         name, data = list(splits.given.items())[-1]
-        facts = images_audited(Splits(data))
-        for note in (*splits.notes, *facts.findings):
+        audit = images_audited(Splits(data))
+        for note in (*splits.notes, *audit.findings):
             logger.info(note)
-        kept = [i for i, file in enumerate(data.names) if file not in facts.excluded]
-        data, prints = data.subset(kept), self.audit.fingerprints
-        seen = {*prints.get("train", ()), *prints.get("validation", ())}
-        known = sum(facts.fingerprints["train"][i] in seen for i in kept)
-        if known:
+        rows = [i for i, file in enumerate(data.names) if file not in audit.excluded]
+        data, fingerprints = data.subset(rows), self.audit.fingerprints
+        used = {*fingerprints.get("train", ()), *fingerprints.get("validation", ())}
+        overlap = sum(audit.fingerprints["train"][i] in used for i in rows)
+        if overlap:
             logger.warning(
-                f"{known} of {len(data)} images were used for training or model selection: this accuracy is optimistic"
+                f"{overlap} of {len(data)} images were used for training or model selection: this accuracy is "
+                "optimistic"
             )
         if len(data) == 0:
-            raise DataError("no image is left to evaluate on")
+            raise DataError("no image is left to evaluate on", code="data.no_images")
         if len(splits.given) > 1:
             logger.info(f"evaluating on the {len(data)} images of the {name} split")
         return data
@@ -262,16 +268,20 @@ class Record:
         return "\n".join([*lines, f"{sum(self.seconds.values()):.1f} s: {spent}"])
 
 
-def _alone(images) -> bool:
-    """Whether these are one encoded image, neither a folder nor a list."""
+def _wrong(field: str, value: object, expected: str) -> RecipeError:
+    return RecipeError(f"{field} is {value!r}; expected {expected}", code=f"recipe.{field}", field=field, value=value)
+
+
+def _is_single(images: object) -> bool:
+    """Whether this is one encoded image, neither a folder nor a list."""
     if isinstance(images, str | os.PathLike):
         return not Path(images).expanduser().is_dir()
     return isinstance(images, bytes)
 
 
 @contextmanager
-def _naming_bad_images(data: ImageData):
-    """A DataError naming the images of `data` that cannot be decoded, where TensorFlow names none."""
+def _naming_bad_images(data: ImageData) -> Iterator[None]:
+    """Raise a DataError with the names of the images that cannot be decoded, where TensorFlow names none."""
     try:
         yield
     except tf.errors.OpError:
@@ -279,4 +289,9 @@ def _naming_bad_images(data: ImageData):
         if not bad:
             raise
         shown = "; ".join(f"{name}: {error}" for name, error in bad[:5])
-        raise DataError(f"{len(bad)} of {len(data)} images cannot be decoded: {shown}; leave them out") from None
+        message = f"{len(bad)} of {len(data)} images cannot be decoded: {shown}; leave them out"
+        raise _undecodable(message, [name for name, _ in bad]) from None
+
+
+def _undecodable(message: str, files: Sequence[str]) -> DataError:
+    return DataError(message, code="data.undecodable", files=tuple(files))

@@ -1,6 +1,5 @@
-"""What an output folder holds beside the run while it is made, so that the same command goes on after any end."""
+"""The state of an unfinished run in its output folder, from which the same command resumes it."""
 
-import fcntl
 import json
 import logging
 import os
@@ -10,10 +9,13 @@ import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 from recipes.core.files import write_whole
+from recipes.core.locks import ProcessLock
 from recipes.errors import DataError, OutputError, TrainingError
-from recipes.planning.recipe import Recipe
+from recipes.planning.recipe import Adjusted, Recipe
 from recipes.planning.recipe_json import recipe_facts, recipe_of
 from recipes.runs.folder import COMMAND, LOCK, LOGS, STATE, check_output, command_of, finished, load, save
 from recipes.runs.record import Record
@@ -22,176 +24,210 @@ from recipes.training.checkpoints import Checkpoints
 logger = logging.getLogger(__name__)
 
 _PLAN, _CLOCK = "plan.json", "clock.json"
-AGAIN = "the same command goes on from there"
 
 
 class RunState:
-    """The unfinished run of a command in an output folder; None: nothing is kept.
+    """The unfinished run of a command in an output folder; a context manager.
 
-    A lock refuses a second process for as long as the first lives, however that ends. `.state/` holds the command, from
-    the first second; the recipe, once it is planned; and the states of the trainings. It is gone when the run is
-    complete, and when nothing in it was worth keeping.
+    A lock refuses a second process while the first lives. `.state/` holds the command from the first second, the recipe
+    once it is planned, and the checkpoints of the trainings. It is removed when the run is complete, and when it holds
+    no checkpoint at the end.
 
-    spent: seconds that earlier processes have worked on the run.
+    Args:
+        directory: The output folder; None: nothing is written.
+        command: The arguments of the run, name → value.
 
-    Raises: OutputError for the folder of another command, of a living process, or of something else.
+    Attributes:
+        spent: Seconds that earlier processes worked on the run.
+
+    Raises:
+        OutputError: If the folder belongs to another command, to a living process, or to something else.
     """
 
-    def __init__(self, directory: Path | None, command: dict):
-        self.directory, self.command, self.spent, self._lock = directory, command, 0.0, None
+    def __init__(self, directory: Path | None, command: dict) -> None:
+        self.directory, self.command, self.spent = directory, command, 0.0
+        self._lock: ProcessLock | None = None
         self._began = time.monotonic()
-        self._made = directory is not None and not directory.exists()
-        self._mine = directory is not None and command_of(directory) == command
-        if self._mine:
+        self._created = directory is not None and not directory.exists()
+        self._same_command = directory is not None and command_of(directory) == command
+        if self._same_command:
             self.spent = self._read(_CLOCK) or 0.0
 
+    @property
+    def _folder(self) -> Path:
+        """The output folder, for methods that are only called where there is one."""
+        assert self.directory is not None
+        return self.directory
+
     def finished(self) -> Record | None:
-        """The run, if it is complete already."""
-        if not self._mine or not finished(self.directory):
+        """Return the run if it is complete already."""
+        if not self._same_command or not finished(self._folder):
             return None
         logger.info(
-            f"{self.directory} holds the finished run of this command, and nothing is trained; to train anew, for "
-            f"example on other images, delete it: rm -r {self.directory}"
+            f"{self.directory} holds the finished run of this command, so nothing is trained. To train again, for "
+            f"example on other images, delete the folder first: rm -r {self.directory}"
         )
-        return load(self.directory)
+        return load(self._folder)
 
     def begin(self) -> None:
-        """Take hold of the folder, before anything long begins."""
+        """Create the folder, lock it, and write the command to it."""
         if self.directory is None:
             return
         check_output(self.directory, self.command)
         self._take_lock()
-        state = self.directory / STATE
-        state.mkdir(exist_ok=True)
+        (self.directory / STATE).mkdir(exist_ok=True)
         self._write(COMMAND, self.command)
-        self._mine = True
-        if self._states():
+        self._same_command = True
+        if self._checkpoints():
             logger.info(f"resuming the run in {self.directory}, which was stopped after {self.spent:.0f} s of work")
 
-    def plan(self, asked) -> Recipe | None:
-        """The recipe that the run began with, where one was planned already; `asked`: what `finetune` was asked for."""
-        before = self._read(_PLAN) if self._mine else None
+    def planned_recipe(self, requested: object) -> Recipe | None:
+        """Return the recipe that the run began with; None where none was planned yet.
+
+        Args:
+            requested: The argument `recipe` of `finetune`; the extra layer of its policy is code and is not on disk.
+        """
+        before = self._read(_PLAN) if self._same_command else None
         if before is None:
             return None
-        kept = recipe_of(before["recipe"])
-        policy = asked.policy if isinstance(asked, Recipe) else dict(getattr(asked, "changes", ())).get("policy")
-        extra = getattr(policy, "extra", None)  # code, which is not written to disk
-        return kept if extra is None else replace(kept, policy=replace(kept.policy, extra=extra))
+        recipe = recipe_of(before["recipe"])
+        changes = dict(requested.changes) if isinstance(requested, Adjusted) else {}
+        policy = requested.policy if isinstance(requested, Recipe) else changes.get("policy")
+        extra = getattr(policy, "extra", None)
+        return recipe if extra is None else replace(recipe, policy=replace(recipe.policy, extra=extra))
 
-    def keep_plan(self, recipe: Recipe, images: dict[str, str], made_by: dict[str, str]) -> tuple[str, ...]:
-        """Write down what the run begins with, or compare it with that; returns, in words, what has ever changed.
+    def record_plan(self, recipe: Recipe, images: dict[str, str], environment: dict[str, str]) -> tuple[str, ...]:
+        """Write what the run begins with, or compare it with what is written already.
 
-        images:  name → fingerprint of all images that are trained on or chosen by.
-        made_by: versions of the libraries, and the devices: with others a run goes on, but not to the same bits; where
-            nothing was trained with the ones before, these make it all.
+        Args:
+            recipe: The recipe that the run begins with.
+            images: Name → fingerprint of all images for training and model selection.
+            environment: Versions of the libraries, and the devices. In another environment a run resumes, but its
+                weights may differ in bits.
 
-        Raises: DataError when these are other images than the run began with.
+        Returns:
+            One sentence for each change of the environment since the first checkpoint.
+
+        Raises:
+            DataError: If these are other images than the run began with.
         """
         if self.directory is None:
             return ()
         before = self._read(_PLAN)
         if before is None:
-            self._write(_PLAN, {"recipe": recipe_facts(recipe), "images": images, "made by": made_by, "told": []})
-            self._tick()
+            self._write(_PLAN, {"recipe": recipe_facts(recipe), "images": images, "made by": environment, "told": []})
+            self._write_clock()
             return ()
-        _check_same(before["images"], images, self.directory)
-        last = before.get("made by") or before["versions"]  # of an earlier version of this library
-        other = [f"{k}: {last[k]} before, {value} now" for k, value in made_by.items() if last.get(k, value) != value]
-        told = before.get("told", [])
-        if other and not self._begun:
-            self._write(_PLAN, before | {"made by": made_by})
-        elif other:
-            told.append(
-                f"the run was stopped, and went on with other means ({', '.join(other)}): its weights may differ in "
-                "bits from those of an undisturbed one"
+        _check_same_images(before["images"], images, self.directory)
+        earlier = before.get("made by") or before["versions"]  # of an earlier version of this library
+        changes = [
+            f"{name}: {earlier[name]} before, {value} now"
+            for name, value in environment.items()
+            if earlier.get(name, value) != value
+        ]
+        sentences = before.get("told", [])
+        if changes and self._has_results:
+            sentences.append(
+                f"the run was stopped and resumed in another environment ({', '.join(changes)}): its weights may "
+                "differ in bits from those of an uninterrupted run"
             )
-            logger.warning(told[-1])
-            self._write(_PLAN, before | {"made by": made_by, "told": told})
-        return tuple(told)
+            logger.warning(sentences[-1])
+        if changes:
+            self._write(_PLAN, before | {"made by": environment, "told": sentences})
+        return tuple(sentences)
 
     def training(self, name: str) -> Checkpoints:
-        """The states of one of the run's trainings."""
-        return Checkpoints(self.directory and self.directory / STATE / f"{name}.npz", self._tick)
+        """Return the checkpoints of one of the run's trainings."""
+        return Checkpoints(self.directory and self.directory / STATE / f"{name}.npz", self._write_clock)
 
     def save(self, result: Record, *, complete: bool = False) -> None:
-        """Write the result, or say why it is only in memory; `complete`: the state is not needed any more."""
+        """Write the result, or warn that it is only in memory; `complete`: the state is not needed any more."""
         if self.directory is None:
             return
         try:
             save(result, self.directory)
         except OutputError as error:
-            warnings.warn(f"{error}: the result is in memory, result.save(folder) writes it", stacklevel=3)
+            warnings.warn(f"{error}. The result is only in memory; result.save(folder) writes it", stacklevel=3)
             return
         if complete:
             _complete(self.directory)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind, error, traceback):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if self._lock is None:
             return
-        kept = self._begun and not (kind and issubclass(kind, TrainingError))
-        if kind in (KeyboardInterrupt, SystemExit):
-            told = f"its state is in {self.directory}: {AGAIN}" if kept else "before anything was trained"
-            logger.error(f"\nthe run was stopped; {told}")
-        if kind is not None and not kept:
-            self._clean()
-        os.close(self._lock)
-        self._lock = None
+        resumable = self._has_results and not isinstance(error, TrainingError)
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            where = f"its state is in {self.directory}: run the same command again to resume" if resumable else (
+                "before anything was trained"
+            )  # fmt: skip
+            logger.error(f"\nthe run was stopped; {where}")
+        self._release(discard=error is not None and not resumable)
 
-    def _clean(self) -> None:
-        shutil.rmtree(self.directory / STATE, ignore_errors=True)
-        if self._made:
-            shutil.rmtree(self.directory / LOGS, ignore_errors=True)
-            (self.directory / LOCK).unlink(missing_ok=True)
-            if not any(self.directory.iterdir()):
-                self.directory.rmdir()
+    def _release(self, *, discard: bool) -> None:
+        """Release the lock; with `discard`, remove what this process has made."""
+        lock, self._lock = self._lock, None
+        assert lock is not None
+        if discard:
+            shutil.rmtree(self._folder / STATE, ignore_errors=True)
+        if discard and self._created:
+            shutil.rmtree(self._folder / LOGS, ignore_errors=True)
+            lock.release(delete=True)
+            if not any(self._folder.iterdir()):
+                self._folder.rmdir()
+        lock.release()
 
     def _take_lock(self) -> None:
-        try:
-            self._lock = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._lock, 20, 0).decode() or "unknown"
-            os.close(self._lock)
-            self._lock = None
+        lock = ProcessLock(self._folder / LOCK)
+        if not lock.acquire():
             raise OutputError(
-                f"{self.directory} is being written by another process ({holder}); wait for its end, or choose "
-                "another folder"
-            ) from None
-        except OSError as error:
-            raise OutputError(f"{self.directory} cannot be locked: {error.strerror}; choose another folder") from error
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"pid {os.getpid()}".encode(), 0)
+                f"{self.directory} is being written by another process ({lock.holder()}); wait until it ends, or "
+                "choose another folder",
+                code="output.locked",
+                path=self.directory,
+                holder=lock.holder(),
+            )
+        lock.write_holder()
+        self._lock = lock
 
-    def _states(self) -> list[Path]:
-        return sorted((self.directory / STATE).glob("[!.]*.npz")) if self.directory else []
+    def _checkpoints(self) -> list[Path]:
+        return sorted((self._folder / STATE).glob("[!.]*.npz"))
 
     @property
-    def _begun(self) -> bool:
-        """Whether anything trained was kept."""
-        return bool(self._states()) or (self.directory / "result.json").exists()
+    def _has_results(self) -> bool:
+        """Whether the folder holds a checkpoint or a result."""
+        return bool(self._checkpoints()) or (self._folder / "result.json").exists()
 
-    def _read(self, name: str):
+    def _read(self, name: str) -> Any:
+        path = self._folder / STATE / name
         try:
-            return json.loads((self.directory / STATE / name).read_text(encoding="utf-8"))
+            return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             raise OutputError(
-                f"{self.directory / STATE / name} is damaged ({error}); delete {self.directory}"
+                f"{path} is damaged ({error}); delete {self.directory} to start again",
+                code="output.damaged",
+                path=path,
             ) from error
 
-    def _write(self, name: str, value) -> None:
+    def _write(self, name: str, value: object) -> None:
         text = json.dumps(value, default=lambda number: number.item())
         try:
-            write_whole(self.directory / STATE / name, lambda path: path.write_text(text, encoding="utf-8"))
+            write_whole(self._folder / STATE / name, lambda path: path.write_text(text, encoding="utf-8"))
         except OSError as error:
-            raise OutputError(f"{self.directory} cannot be written: {error.strerror}; choose another folder") from error
+            raise OutputError(
+                f"{self.directory} cannot be written: {error.strerror}; choose another folder",
+                code="output.cannot_write",
+                path=self.directory,
+            ) from error
 
-    def _tick(self) -> None:
-        """Work that was kept counts, against the time limit too."""
+    def _write_clock(self) -> None:
+        """Write the seconds of work so far: they count against the time limit of the process that resumes."""
         if self.directory is None:
             return
         text = json.dumps(self.spent + time.monotonic() - self._began)
@@ -201,24 +237,27 @@ class RunState:
             temporary.write_text(text, encoding="utf-8")
             os.replace(temporary, path)
         except OSError:
-            temporary.unlink(missing_ok=True)  # the state before it could not be written either, which was told
+            temporary.unlink(missing_ok=True)  # the checkpoint before it failed as well, and has been reported
 
 
 def _complete(directory: Path) -> None:
-    """The run is saved, and its state not needed any more."""
-    (directory / STATE / COMMAND).unlink(missing_ok=True)  # first, for this says that the run is not finished
+    """Remove the state of a run that is saved."""
+    (directory / STATE / COMMAND).unlink(missing_ok=True)  # first, since it marks a run as unfinished
     shutil.rmtree(directory / STATE, ignore_errors=True)
 
 
-def saved_in_the_end(result: Record, directory: Path) -> Path:
-    """Where the run is saved: `directory`, tried again until there is room, or what the user at a terminal says."""
+def save_with_retries(result: Record, directory: Path) -> Path:
+    """Save the run, as often as it takes, and return its folder.
+
+    At a terminal, the user may choose another folder each time; elsewhere the attempts are repeated every minute.
+    """
     first, wait = directory, 1
     while not finished(directory):
         if sys.stdin.isatty():
-            answer = input(f"{directory} could not be written. Another folder (Enter: try it again): ").strip()
+            answer = input(f"{directory} could not be written. Another folder (Enter: try again): ").strip()
             directory = Path(answer).expanduser() if answer else directory
         else:
-            logger.warning(f"{directory} could not be written; the run is in memory, and it is tried again in {wait} s")
+            logger.warning(f"{directory} could not be written; the run is in memory. Trying again in {wait} s")
             time.sleep(wait)
             wait = min(2 * wait, 60)
         try:
@@ -229,15 +268,22 @@ def saved_in_the_end(result: Record, directory: Path) -> Path:
     return directory
 
 
-def _check_same(before: dict[str, str], images: dict[str, str], directory: Path) -> None:
-    gone, new = [n for n in before if n not in images], [n for n in images if n not in before]
-    other = [name for name, print_ in images.items() if before.get(name, print_) != print_]
+def _check_same_images(before: dict[str, str], images: dict[str, str], directory: Path) -> None:
+    changes = {
+        "missing": [name for name in before if name not in images],
+        "new": [name for name in images if name not in before],
+        "changed": [name for name, fingerprint in images.items() if before.get(name, fingerprint) != fingerprint],
+    }
     parts = [
-        f"{len(names)} {what} ({', '.join(names[:5])}{', …' if len(names) > 5 else ''})"
-        for names, what in ((gone, "gone"), (new, "new"), (other, "changed")) if names
-    ]  # fmt: skip
+        f"{len(names)} {kind} ({', '.join(names[:5])}{', …' if len(names) > 5 else ''})"
+        for kind, names in changes.items()
+        if names
+    ]
     if parts:
         raise DataError(
-            f"the images are not those that the run in {directory} began with: {'; '.join(parts)}. Put them back and "
-            f"give the same command again: it goes on; or delete {directory} to begin anew"
+            f"the images differ from those that the run in {directory} began with: {'; '.join(parts)}. Put the images "
+            "back and run the same command again to resume, or delete the folder to start again",
+            code="data.changed_since_start",
+            path=directory,
+            **changes,
         )

@@ -208,5 +208,5 @@ def test_signals(place, number, code):
         process.send_signal(number)
         told = process.stdout.read()
     assert process.returncode == code
-    assert b"stopping after this step" in told and b"the same command goes on from there" in told
+    assert b"stopping after this step" in told and b"run the same command again to resume" in told
     assert (place / f"run-{code}" / ".state" / "first.npz").is_file()

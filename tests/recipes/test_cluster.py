@@ -167,7 +167,7 @@ def test_a_signal_at_worker_0_stops_all_and_other_images_are_refused(place, alon
     with workers(place, 2, "stopped") as stopped:
         disturb(stopped, 0, signal.SIGTERM)
         assert [process.wait(300) for process in stopped.processes] == [143, 143], stopped.log(0)[-3000:]
-        assert "the same command goes on from there" in stopped.log(0)
+        assert "run the same command again to resume" in stopped.log(0)
         elsewhere = place / "elsewhere"
         shutil.copytree(place / "photos", elsewhere / "photos")
         next(elsewhere.rglob("*.jpg")).unlink()

@@ -90,8 +90,9 @@ def test_same_command_may_run_again_and_another_may_not(probed, photos):
 
 def test_output_that_is_no_run(tmp_path, photos):
     (tmp_path / "thesis.txt").write_text("x")
-    with pytest.raises(OutputError, match="no run"):
+    with pytest.raises(OutputError) as error:
         recipes.finetune(photos, output=tmp_path)
+    assert error.value.code == "output.not_a_run"
     with pytest.raises(OutputError, match=r"no result\.json"):
         recipes.load(tmp_path)
 

@@ -1,6 +1,7 @@
 """`import recipes` is light, and says so when a foreign package shadows one of ours."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,3 +40,9 @@ def test_a_foreign_module_that_is_already_loaded(tmp_path):
     (tmp_path / "layers.py").write_text("")
     done = python("import layers, recipes", tmp_path, ROOT)
     assert str(tmp_path / "layers.py") in done.stderr
+
+
+def test_no_module_needs_what_windows_lacks():
+    absent = re.compile(r"^\s*(?:import|from) (?:fcntl|grp|posix|pwd|resource|termios)\b", re.MULTILINE)
+    sources = [path for name in ("recipes", "augment", "layers", "optimizers") for path in (ROOT / name).rglob("*.py")]
+    assert sources and not [path for path in sources if absent.search(path.read_text(encoding="utf-8"))]

@@ -128,7 +128,8 @@ def test_reason_ledger_report_and_file_tell_one_accuracy(tmp_path):
 
 
 def test_rows_of_older_runs_have_no_epoch():
-    from recipes.runs.folder import _gain
+    from recipes.evaluation.ledger import Gain
+    from recipes.runs.folder import _made
 
-    told = SimpleNamespace(**vars(_gain({"trick": "finetuning", "accuracy": 0.5, "interval": [0.0, 0.1]})))
+    told = SimpleNamespace(**vars(_made(Gain, {"trick": "finetuning", "accuracy": 0.5, "interval": [0.0, 0.1]})))
     assert told.epoch is None and told.interval == (0.0, 0.1)

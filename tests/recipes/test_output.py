@@ -166,7 +166,7 @@ def test_the_babysitter_alone_outlives_its_output(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdout", Hostile())
     sitter = recipes.Babysitter(tmp_path)
     for _ in range(4):
-        sitter._say("×")
+        sitter._report("×")
     assert sitter.verdicts == ["×"] * 4
 
 

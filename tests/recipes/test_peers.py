@@ -9,9 +9,10 @@ import pytest
 from makers import addresses
 
 from recipes.data.images import ImageData, Splits
-from recipes.distributed.cluster import as_told
-from recipes.distributed.peers import Job, Peers, job_of, leads
-from recipes.distributed.same_data import facts_of
+from recipes.distributed.job import Job, job_of, leads
+from recipes.distributed.messages import error_from_message
+from recipes.distributed.peers import Peers
+from recipes.distributed.same_data import data_facts
 from recipes.errors import ClusterError, PeerLost, RecipeError
 
 TWO = {"worker": ["a:1", "b:2"]}
@@ -31,39 +32,40 @@ def test_a_job_is_what_tf_config_says():
 
 
 @pytest.mark.parametrize(
-    "environment, said",
+    "environment, code",
     [
-        ({"TF_CONFIG": "{"}, "is no JSON"),
-        ({"TF_CONFIG": "[1]"}, "has no cluster"),
-        ({"TF_CONFIG": json.dumps({"cluster": TWO})}, "no task"),
-        (told({**TWO, "ps": ["d:4"]}), r"has \['ps'\]"),
-        (told({"worker": "a:1"}), "no list of workers"),
-        (told({"worker": ["a:1", "b"]}), "'b', which is no host:port"),
-        (told({"worker": ["a:1", "b:99999"]}), "'b:99999', which is no host:port"),
-        (told({"worker": ["a:0", "b:1"]}), "'a:0', which is no host:port"),
-        (told({"worker": ["::1:5", "b:1"]}), "'::1:5', which is no host:port"),
-        (told({"worker": ["a:1", "a:1"]}), "one address twice"),
-        (told(TWO, index=2), "worker 2, which its cluster does not have"),
-        (told(TWO, "evaluator"), "evaluator 0"),
-        (told(TWO, index="0"), "worker 0, which"),
+        ({"TF_CONFIG": "{"}, "json"),
+        ({"TF_CONFIG": "[1]"}, "incomplete"),
+        ({"TF_CONFIG": json.dumps({"cluster": TWO})}, "incomplete"),
+        (told({**TWO, "ps": ["d:4"]}), "roles"),
+        (told({"worker": "a:1"}), "workers"),
+        (told({"worker": ["a:1", "b"]}), "address"),
+        (told({"worker": ["a:1", "b:99999"]}), "address"),
+        (told({"worker": ["a:0", "b:1"]}), "address"),
+        (told({"worker": ["::1:5", "b:1"]}), "address"),
+        (told({"worker": ["a:1", "a:1"]}), "repeated_address"),
+        (told(TWO, index=2), "task"),
+        (told(TWO, "evaluator"), "task"),
+        (told(TWO, index="0"), "task"),
     ],
 )
-def test_a_tf_config_that_is_none(environment, said):
-    with pytest.raises(ClusterError, match=said):
+def test_a_malformed_tf_config(environment, code):
+    with pytest.raises(ClusterError) as error:
         job_of(environment)
+    assert error.value.code == f"cluster.tf_config.{code}" and environment["TF_CONFIG"] in str(error.value)
 
 
-def met(asked, names=None):
-    """What becomes of workers that were asked for these things: each its Peers, or its error."""
-    names, found = names or addresses(len(asked)), {}
+def met(commands, names=None):
+    """Start a worker with each of these commands; returns their threads, and each one's Peers or error."""
+    names, found = names or addresses(len(commands)), {}
 
     def one(number):
         try:
-            found[number] = Peers(Job(names, number), asked[number])
+            found[number] = Peers(Job(names, number), commands[number])
         except ClusterError as error:
             found[number] = error
 
-    threads = [threading.Thread(target=one, args=[number]) for number in range(len(asked))]
+    threads = [threading.Thread(target=one, args=[number]) for number in range(len(commands))]
     for thread in threads:
         thread.start()
     return threads, found
@@ -84,10 +86,10 @@ def test_workers_meet_and_talk_and_notice_who_goes(monkeypatch):
     others[1].send({"ready": True})
     assert first.others == [1, 2] and first.receive(2) == {"ready": True}
     others[0].close()
-    with pytest.raises(PeerLost, match="worker 1 is gone"):
+    with pytest.raises(PeerLost, match="worker 1 has stopped"):
         first.receive(1)
     first.close()
-    with pytest.raises(PeerLost, match="worker 0 is gone"):
+    with pytest.raises(PeerLost, match="worker 0 has stopped"):
         others[1].receive()
     others[1].close()
 
@@ -105,35 +107,38 @@ def test_workers_meet_by_ipv6(monkeypatch):
 
 
 @pytest.mark.parametrize("seconds", ["soon", "-1", "nan", ""])
-def test_a_wait_that_is_none(monkeypatch, seconds):
+def test_a_wait_that_is_no_number_of_seconds(monkeypatch, seconds):
     monkeypatch.setenv("RECIPES_PEER_WAIT", seconds)
-    with pytest.raises(ClusterError, match=f"RECIPES_PEER_WAIT is '{seconds}'; expected seconds"):
+    with pytest.raises(ClusterError) as error:
         Peers(Job(addresses(2), 0), {})
+    assert error.value.code == "cluster.wait" and error.value.value == seconds
 
 
-def test_other_commands_and_absent_workers_are_told(monkeypatch):
+def test_other_commands_and_absent_workers_are_errors(monkeypatch):
     monkeypatch.setenv("RECIPES_PEER_WAIT", "60")
     threads, found = met([{"seed": 1}, {"seed": 2}, {"seed": 1}])
     for thread in threads:
         thread.join()
-    assert {type(error) for error in found.values()} == {ClusterError}
+    assert {error.code for error in found.values()} == {"cluster.other_command"}
     assert all("seed is 1 at worker 0 and 2 at worker 1" in str(error) for error in found.values())
     monkeypatch.setenv("RECIPES_PEER_WAIT", "1")
     names = addresses(2)
-    with pytest.raises(ClusterError, match=f"after 1 s worker 1 .{names[1]}. has not come"):
+    with pytest.raises(ClusterError, match=f"worker 1 .{names[1]}. did not connect") as error:
         Peers(Job(names, 0), {})
-    with pytest.raises(ClusterError, match=r"worker 0 at .* cannot be reached"):
+    assert error.value.code == "cluster.missing_worker"
+    with pytest.raises(ClusterError) as error:
         Peers(Job(names, 1), {})
+    assert error.value.code == "cluster.unreachable" and error.value.address == names[0]
 
 
 def test_other_images_are_other_facts():
     images = np.zeros((4, 2, 2, 3), np.uint8)
     data = ImageData(images, np.array([0, 1, 0, 1]), ("a", "b"), tuple("wxyz"))
-    facts = facts_of(Splits(data))
-    assert facts == facts_of(Splits(data.subset([0, 1, 2, 3]))) and facts["train images"] == 4
-    assert facts != facts_of(Splits(ImageData(images + 1, data.labels, data.class_names, data.names)))
-    assert facts != facts_of(Splits(ImageData(images, data.labels[::-1], data.class_names, data.names)))
-    assert facts != facts_of(Splits(data, validation=data))
+    facts = data_facts(Splits(data))
+    assert facts == data_facts(Splits(data.subset([0, 1, 2, 3]))) and facts["train images"] == 4
+    assert facts != data_facts(Splits(ImageData(images + 1, data.labels, data.class_names, data.names)))
+    assert facts != data_facts(Splits(ImageData(images, data.labels[::-1], data.class_names, data.names)))
+    assert facts != data_facts(Splits(data, validation=data))
 
 
 def test_a_file_that_cannot_be_read_is_left_to_the_audit(tmp_path):
@@ -141,15 +146,18 @@ def test_a_file_that_cannot_be_read_is_left_to_the_audit(tmp_path):
     there, gone = tmp_path / "a.png", tmp_path / "gone.png"
     there.write_bytes(b"picture")
     data = ImageData([str(there), str(gone)], np.array([0, 1]), ("a", "b"), (str(there), str(gone)))
-    facts = facts_of(Splits(data))
-    assert facts == facts_of(Splits(data))
+    facts = data_facts(Splits(data))
+    assert facts == data_facts(Splits(data))
     gone.write_bytes(b"here")
-    assert facts != facts_of(Splits(data))
+    assert facts != data_facts(Splits(data))
 
 
 def test_an_error_that_is_passed_on_names_the_worker_where_it_happened_once():
-    at_0 = as_told({"failed": "memory ran out", "kind": "RecipeError"}, 2)
-    at_1 = as_told({"do": "fail", "kind": type(at_0).__name__, "text": str(at_0)})
+    at_0 = error_from_message({"do": "fail", "kind": "RecipeError", "text": "memory ran out"}, 2)
+    at_1 = error_from_message({"do": "fail", "kind": type(at_0).__name__, "text": str(at_0)})
     assert type(at_1) is RecipeError and str(at_0) == str(at_1) == "worker 2: memory ran out"
-    assert str(as_told({"do": "fail", "kind": "DataError", "text": "a.jpg is gone"})) == "worker 0: a.jpg is gone"
-    assert str(as_told({"do": "fail", "kind": "KeyError", "text": "worker"})) == "worker 0: worker"
+    assert (
+        str(error_from_message({"do": "fail", "kind": "DataError", "text": "a.jpg is gone"}))
+        == "worker 0: a.jpg is gone"
+    )
+    assert str(error_from_message({"do": "fail", "kind": "KeyError", "text": "worker"})) == "worker 0: worker"

@@ -120,7 +120,7 @@ try:
         recipes.finetune((images, names), **asked, devices=2, callbacks=[At(3, interrupted)])
     raise AssertionError("it was not stopped")
 except KeyboardInterrupt:
-    assert "2 CPU share every batch of 8 images: that size" in told.getvalue()
+    assert "2 CPU share every batch of 8 images" in told.getvalue()
     found = recipes.finetune((images, names), **asked)  # a preempted run that comes back on fewer devices
 assert len(found.history["loss"]) == 2 and found.predict(images[:1])
 assert any("(devices: 2 CPU before, 1 CPU now)" in reason for reason in found.recipe.reasons), found.recipe.reasons

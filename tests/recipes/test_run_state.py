@@ -1,6 +1,7 @@
 """What an output folder holds while its run is made."""
 
 import dataclasses
+import os
 import time
 
 import numpy as np
@@ -22,33 +23,35 @@ def begun(folder) -> RunState:
 
 def test_what_was_planned_is_kept(tmp_path):
     with begun(tmp_path) as run:
-        assert run.plan("auto") is None
-        run.keep_plan(RECIPE, {"a.jpg": "1", "b.jpg": "2"}, {"keras": "3"})
+        assert run.planned_recipe("auto") is None
+        run.record_plan(RECIPE, {"a.jpg": "1", "b.jpg": "2"}, {"keras": "3"})
         run.training("first").keep(lambda: {"x": 1})
     with begun(tmp_path) as run:
-        assert run.plan("auto") == RECIPE
+        assert run.planned_recipe("auto") == RECIPE
         mine = dataclasses.replace(RECIPE.policy, extra=print)
-        assert run.plan(recipes.adjusted("all", policy=mine)).policy == mine
-        run.keep_plan(recipes.finetune_few(), {"b.jpg": "2", "a.jpg": "1"}, {"keras": "3"})
-        assert run.plan("auto") == RECIPE
+        assert run.planned_recipe(recipes.adjusted("all", policy=mine)).policy == mine
+        run.record_plan(recipes.finetune_few(), {"b.jpg": "2", "a.jpg": "1"}, {"keras": "3"})
+        assert run.planned_recipe("auto") == RECIPE
 
 
-def test_other_images_versions_and_devices_are_told(tmp_path, capsys):
+def test_other_images_versions_and_devices_are_reported(tmp_path, caplog):
     images, two = {"a.jpg": "1", "b.jpg": "2"}, {"keras": "3", "devices": "2 GPU"}
     four = {"devices": "4 GPU on 2 hosts"}
     with begun(tmp_path) as run:
-        assert run.keep_plan(RECIPE, images, {"keras": "3", "devices": "8 GPU"}) == ()
-        assert run.keep_plan(RECIPE, images, two) == () and not capsys.readouterr().out  # 8 GPU have trained nothing
+        assert run.record_plan(RECIPE, images, {"keras": "3", "devices": "8 GPU"}) == ()
+        assert run.record_plan(RECIPE, images, two) == () and not caplog.messages  # 8 GPU have trained nothing
         run.training("first").keep(lambda: {"x": 1})
-        assert run.keep_plan(RECIPE, images, two) == ()
-        (told,) = run.keep_plan(RECIPE, images, two | four)
-        assert "(devices: 2 GPU before, 4 GPU on 2 hosts now): its weights may differ in bits" in told
-        assert told in capsys.readouterr().out
-        assert run.keep_plan(RECIPE, images, two | four) == (told,) and not capsys.readouterr().out
-        first, second = run.keep_plan(RECIPE, images, two | {"keras": "4"})
-        assert first == told and "keras: 3 before, 4 now" in second and "4 GPU on 2 hosts before" in second
-        with pytest.raises(recipes.DataError, match=r"1 gone \(b.jpg\); 1 new \(c.jpg\); 1 changed \(a.jpg\)"):
-            run.keep_plan(RECIPE, {"a.jpg": "7", "c.jpg": "2"}, {"keras": "3"})
+        assert run.record_plan(RECIPE, images, two) == ()
+        (first,) = run.record_plan(RECIPE, images, two | four)
+        assert "(devices: 2 GPU before, 4 GPU on 2 hosts now): its weights may differ in bits" in first
+        assert caplog.messages == [first]
+        assert run.record_plan(RECIPE, images, two | four) == (first,) and len(caplog.messages) == 1
+        again, second = run.record_plan(RECIPE, images, two | {"keras": "4"})
+        assert again == first and "keras: 3 before, 4 now" in second and "4 GPU on 2 hosts before" in second
+        with pytest.raises(recipes.DataError) as error:
+            run.record_plan(RECIPE, {"a.jpg": "7", "c.jpg": "2"}, {"keras": "3"})
+    assert error.value.code == "data.changed_since_start"
+    assert (error.value.missing, error.value.new, error.value.changed) == (["b.jpg"], ["c.jpg"], ["a.jpg"])
 
 
 def test_seconds_of_earlier_processes_count(tmp_path):
@@ -71,16 +74,18 @@ def test_a_run_that_lost_nothing_leaves_nothing(tmp_path):
     with pytest.raises(recipes.DataError), begun(folder) as run:
         run.training("first").keep(lambda: {})
         raise recipes.DataError("an image is gone")
-    with pytest.raises(recipes.OutputError, match="seed was 0, is 1"):
+    with pytest.raises(recipes.OutputError, match="seed was 0, is 1") as error:
         RunState(folder, COMMAND | {"seed": 1}).begin()
+    assert error.value.code == "output.other_command" and error.value.differences == ["seed"]
     with pytest.raises(recipes.TrainingError), begun(folder):
         raise recipes.TrainingError("no number")
     assert not (folder / ".state").exists()
 
 
 def test_one_at_a_time(tmp_path):
-    with begun(tmp_path), pytest.raises(recipes.OutputError, match="another process"):
+    with begun(tmp_path), pytest.raises(recipes.OutputError) as error:
         begun(tmp_path)
+    assert error.value.code == "output.locked" and error.value.holder.startswith(f"pid {os.getpid()} on ")
     with begun(tmp_path):
         pass
 

@@ -192,7 +192,7 @@ def test_the_crops_that_gain_are_chosen(photos, tmp_path):
         ({"mode": "sparse"}, "mode is 'sparse'"),
         ({"crops": 10, "scales": 256}, "scales is 256; expected short sides"),
         ({"crops": 10, "scales": ()}, r"scales is \(\)"),
-        ({"crops": "auto", "scales": (640,)}, "chooses the scales too"),
+        ({"crops": "auto", "scales": (640,)}, "also chooses the scales"),
     ],
 )
 def test_wrong_crops(result, photos, options, message):
@@ -248,7 +248,7 @@ def test_predict_with_samples_tells_the_spread(result, photos):
     np.testing.assert_array_equal([p.probabilities for p in several], [p.probabilities for p in again])
     with pytest.raises(RecipeError, match="at least 2 are needed"):
         result.predict(photos / "red", samples=1)
-    with pytest.raises(RecipeError, match="give one of them"):
+    with pytest.raises(RecipeError, match="expected 0 with crops=10"):
         result.predict(photos / "red", samples=5, crops=10)
 
 

@@ -1,6 +1,5 @@
 """A dataset in few large files: TFRecord shards, an index that finds each image in them, a manifest of checksums."""
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -20,6 +19,7 @@ from rich.progress import track
 
 from recipes.core.files import check_writable, write_whole
 from recipes.core.limits import MAX_BYTES
+from recipes.core.locks import ProcessLock
 from recipes.core.output import safe_output
 from recipes.data.images import ImageData, Splits
 from recipes.data.packs.manifest import (
@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 SHARD_BYTES = 2**28  # of images in one file, where nothing else is asked for
 _OVERHEAD = 256  # bytes that a record may need beside image and names
 _MOST = 99_999
+_LOCK = ".lock"
 _BLOCK = 64  # images read at once
 _GOES_ON = "give the same command again: it goes on from there"
 
@@ -220,26 +221,25 @@ def _taken(out: Path, plan: _Plan):
 
     Raises: OutputError otherwise.
     """
-    strange = [p.name for p in out.iterdir() if not _ours(p.name.removeprefix(".new-"))]
-    mark = out / UNFINISHED
-    if strange or (not mark.exists() and any(out.iterdir())):
+    present = {p.name for p in out.iterdir()} - {_LOCK}
+    strange = sorted(name for name in present if not _ours(name.removeprefix(".new-")))
+    mark, source = out / UNFINISHED, json.dumps({"source": plan.source})
+    if strange or (present and not mark.exists()):
         raise OutputError(f"{out} holds something else ({', '.join(strange[:3]) or 'shards'}); choose an empty folder")
-    with open(mark, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise OutputError(f"{out} is being packed by another process; wait until it ends") from None
-        file.seek(0)
-        before = file.read()
-        if before and before != json.dumps({"source": plan.source}):
-            raise OutputError(
-                f"{out} holds the beginning of a pack of other images or of other shards; delete it, or choose another "
-                "folder"
-            )
-        file.write("" if before else json.dumps({"source": plan.source}))
-        file.flush()
+    lock = ProcessLock(out / _LOCK)
+    if not lock.acquire():
+        raise OutputError(f"{out} is being packed by another process; wait until it ends", code="output.locked")
+    try:
+        before = mark.read_text(encoding="utf-8") if mark.exists() else ""
+        if before not in ("", source):
+            what = "holds the beginning of a pack of other images or of other shards"
+            raise OutputError(f"{out} {what}; delete it, or choose another folder")
+        if not before:
+            mark.write_text(source, encoding="utf-8")
         yield
         mark.unlink(missing_ok=True)
+    finally:
+        lock.release(delete=not mark.exists())
 
 
 def _ours(name: str) -> bool:

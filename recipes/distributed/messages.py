@@ -1,0 +1,67 @@
+"""The JSON messages that the workers of a job send each other."""
+
+import re
+
+import keras
+
+from recipes import errors
+from recipes.data.images import ImageData
+from recipes.errors import ClusterError, RecipeError, RecipesError
+from recipes.planning.recipe import Recipe
+from recipes.planning.recipe_json import recipe_facts
+
+
+def training_message(model: keras.Model, images: ImageData, recipe: Recipe, **settings: object) -> dict:
+    """Return what another worker needs to take part in a training.
+
+    Args:
+        model: The compiled model.
+        images: The training images; their names and labels are sent, not their pixels.
+        recipe: The recipe of the training.
+        **settings: Other arguments of the training, as JSON values.
+
+    Raises:
+        RecipeError: If the recipe holds code, which is not sent.
+    """
+    if recipe.policy.extra is not None:
+        raise RecipeError(
+            "the policy's extra layer cannot be sent to other hosts: leave it out", code="recipe.extra_layer"
+        )
+    names = {"names": list(images.names), "labels": images.labels.tolist(), "class_names": list(images.class_names)}
+    return {
+        "do": "train",
+        "task": {"images": names, "recipe": recipe_facts(recipe), **settings},
+        "model": model.to_json(),
+        "trainable": [layer.trainable for layer in model._flatten_layers()],
+        "shapes": shapes(model),
+    }
+
+
+def shapes(model: keras.Model) -> list:
+    """Return [path, *shape] of every variable."""
+    return [[variable.path, *variable.shape] for variable in model.variables]
+
+
+def failure_message(error: BaseException, kind: str | None = None) -> dict:
+    """Return the message that reports what ended a worker; `kind`: the name of the exception that others raise."""
+    return {"do": "fail", "kind": kind or type(error).__name__, "text": str(error)}
+
+
+def error_from_message(message: dict, number: int = 0) -> BaseException:
+    """Return the exception that ended a worker, to be raised in this one.
+
+    Its text names the worker where it happened, however often it is passed on.
+
+    Args:
+        message: What `failure_message` returned.
+        number: The worker that sent it.
+    """
+    kind, text = message["kind"], message["text"]
+    if kind == "KeyboardInterrupt":
+        return KeyboardInterrupt()
+    if kind == "SystemExit":
+        return SystemExit(int(text) if text.isdigit() else 1)
+    if not re.match(r"worker \d+: ", text):
+        text = f"worker {number}: {text}"
+    exception = getattr(errors, kind, ClusterError)
+    return (exception if issubclass(exception, RecipesError) else ClusterError)(text)
