@@ -93,26 +93,19 @@ def epoch(
 ) -> tf.data.Dataset:
     """Return one epoch of `pipeline`, from batch `first_batch` on: the same batches, in a dataset without state.
 
-    A resumed run can begin at any batch of any epoch without decoding earlier examples.
+    A resumed run can begin at any batch of any epoch without decoding earlier examples. The other arguments are those
+    of `pipeline`.
 
     Args:
-        dataset: see `pipeline`.
-        policy: see `pipeline`.
-        batch_size: see `pipeline`.
-        seed: see `pipeline`.
         epoch: number of the epoch; may be a tensor.
-        shuffle: see `pipeline`.
         first_batch: number of the first batch; may be a tensor.
-        pca: see `pipeline`.
-        classes: see `pipeline`.
         shard: (index, count), for one of several machines: return the slice `numpy.array_split(batch, count)[index]` of
             every batch, up to rounding (at most 0.05 of 255). Only the slice is decoded, and, if images are mixed, the
             example before it. If the last batch has no example for the slice, it is missing. The dataset must have
             random access.
 
     Raises:
-        PolicyError: See `pipeline`; also if the dataset cannot be sharded.
-        tf.errors.InvalidArgumentError: See `pipeline`.
+        PolicyError: The dataset cannot be sharded. Other errors are those of `pipeline`.
     """
     epochs = tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64))
     source, lead = as_source(dataset), 0

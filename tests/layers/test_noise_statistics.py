@@ -322,9 +322,9 @@ def test_maxout_can_be_the_absolute_value():
             )
             for activation in (keras.layers.Softmax(), keras.layers.Activation("log_softmax"), tf.nn.softmax)
         ),
-        (lambda: layers.Maxout(2, 2, kernel_size=3), r"kernel_size is a tuple.*got 3; \(3, 3\) is for images"),
-        (lambda: layers.Maxout(2, 2, data_format="NCHW"), 'data_format is "channels_last" or "channels_first"'),
-        (lambda: layers.Maxout(0, 2), "units is a positive integer"),
+        (lambda: layers.Maxout(2, 2, kernel_size=3), r"kernel_size must be a tuple.*got 3; for images use \(3, 3\)"),
+        (lambda: layers.Maxout(2, 2, data_format="NCHW"), 'data_format must be "channels_last" or "channels_first"'),
+        (lambda: layers.Maxout(0, 2), "units must be a positive integer"),
         (lambda: layers.Maxout(2, 2, kernel_size=(1, 1, 1, 1)), "1, 2 or 3 entries"),
         (lambda: layers.FractionalMaxPooling2D(mode="chaotic"), '"random" or "pseudorandom"'),
     ],
