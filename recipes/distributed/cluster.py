@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from types import TracebackType
 from typing import Any
 
 import keras
@@ -140,14 +141,15 @@ class Cluster(MirroredTeam):
                 while "left" not in self.peers.receive(number):
                     pass  # it was ready for a batch
 
-    def __exit__(self, *error: object) -> None:
-        exception = error[1]
+    def __exit__(
+        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         reported = isinstance(exception, BaseException if self.leads else RecipesError)
-        if isinstance(exception, BaseException) and reported and not isinstance(exception, PeerLost):
+        if exception is not None and reported and not isinstance(exception, PeerLost):
             with suppress(PeerLost):
                 self.peers.send(failure_message(exception))
         self.peers.close()
-        super().__exit__(*error)
+        super().__exit__(kind, exception, traceback)
 
 
 def _select_devices(devices: int | str | Sequence[str] | None) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ def _returns_probabilities(network: keras.Model) -> bool:
     side = network.inputs[0].shape[1] or SIDE
     images = np.random.default_rng(0).uniform(0, 255, (3, side, side, 3)).astype("float32")
     alone = keras.Model(network.inputs[0], network.outputs[0])  # whose input is no list of one
-    rows = keras.ops.convert_to_numpy(keras.ops.cast(alone(images, training=False), "float32")).astype("float64")
+    rows = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(alone(images, training=False), "float32")), float)
     if rows.shape[-1] < 2:
         return False
     positive, negative = (rows >= 0).all(), (rows <= 0).all()

@@ -33,7 +33,7 @@ class Features:
     image_seconds: float
     origin: str
 
-    def __getitem__(self, rows: np.ndarray) -> "Features":
+    def __getitem__(self, rows: np.ndarray | slice) -> "Features":
         """Return the features of the images at `rows`."""
         return Features([stage[:, rows] for stage in self.stages], self.image_seconds, self.origin)
 

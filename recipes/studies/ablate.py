@@ -16,7 +16,7 @@ from recipes.errors import RecipeError
 from recipes.evaluation.calibrate import cheapest_gain, crop_gains, crop_sets, tempered
 from recipes.evaluation.ledger import TELLING, Gain, compared, table
 from recipes.planning.plan import options
-from recipes.planning.recipe import Recipe
+from recipes.planning.recipe import Adjusted, Recipe
 from recipes.planning.request import Request
 from recipes.result import Result
 from recipes.studies.ensemble import cross_selected
@@ -98,7 +98,7 @@ class Ablation:
 
 @safe_output()
 def ablate(
-    dataset: object = None, *, backbone: object = "auto", recipe: object = "auto", tricks: Iterable[str] | None = None,
+    dataset: object = None, *, backbone: object = "auto", recipe: Recipe | Adjusted | str = "auto", tricks: Iterable[str] | None = None,
     validation: object = None, time_limit: float | str | None = None, seed: int = 0,
 ) -> Ablation:  # fmt: skip
     """Measure the gain of each of `TRICKS`: train with the recipe, then once without (or with) each trick.
@@ -153,7 +153,7 @@ def ablate(
     return result
 
 
-def _with_planned_epochs(recipe: Recipe, requested: object, ready: Prepared) -> Recipe:
+def _with_planned_epochs(recipe: Recipe, requested: Recipe | Adjusted | str, ready: Prepared) -> Recipe:
     """Return `recipe` with the epochs that the plan gives to one training without a time limit."""
     planned = options(requested, replace(ready.summary, seconds_left=None), ready.start.measured)
     epochs = next((each.epochs for each in planned if each.name == recipe.name), recipe.epochs)

@@ -96,7 +96,7 @@ class Search(SearchRecord):
 
 @safe_output()
 def search(
-    dataset: object = None, *, backbone: object = "auto", recipe: object = "auto",
+    dataset: object = None, *, backbone: object = "auto", recipe: Recipe | Adjusted | str = "auto",
     space: Mapping[str, Range] | None = None, trials: int = 30, storage: str | None = None,
     time_limit: float | str | None = None, sampler: str = "tpe", pruner: str | None = "median",
     validation: object = None, seed: int = 0,
