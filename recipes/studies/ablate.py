@@ -98,7 +98,8 @@ class Ablation:
 
 @safe_output()
 def ablate(
-    dataset: object = None, *, backbone: object = "auto", recipe: Recipe | Adjusted | str = "auto", tricks: Iterable[str] | None = None,
+    dataset: object = None, *, backbone: object = "auto", recipe: Recipe | Adjusted | str = "auto",
+    tricks: Iterable[str] | None = None,
     validation: object = None, time_limit: float | str | None = None, seed: int = 0,
 ) -> Ablation:  # fmt: skip
     """Measure the gain of each of `TRICKS`: train with the recipe, then once without (or with) each trick.
