@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import augment
 from augment.preview import drawn
-from recipes.auditing.facts import look_at
+from recipes.auditing.facts import inspect_image
 from recipes.data.evaluation_batches import evaluation_batches
 from recipes.data.images import ImageData
 from recipes.errors import BackboneError, DataError
@@ -57,7 +57,7 @@ def at_hand(data: ImageData | None, indices: Sequence[int]) -> list[int]:
 
 def _at_hand(data: ImageData | None, index: int) -> bool:
     try:
-        return data is not None and not look_at(data, index).error
+        return data is not None and not inspect_image(data, index).error
     except DataError:  # a pack that was altered or is gone
         return False
 
