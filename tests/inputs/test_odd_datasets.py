@@ -259,7 +259,7 @@ def test_nothing_is_read_twice(tmp_path, monkeypatch):
     assert sorted(read) == list(range(8))
 
 
-def test_a_validation_dataset_with_splits_of_its_own(tmp_path, capsys):
+def test_a_validation_dataset_with_splits_of_its_own(tmp_path, capsys, rendered):
     from recipes.training.prepare import with_validation
 
     fill(tmp_path / "other" / "train", 1, 1, first=6)

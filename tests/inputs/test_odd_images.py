@@ -44,7 +44,7 @@ def test_excluded(folder, name):
 def test_no_image_is_an_error(folder, name):
     (folder / "a" / name).write_bytes(NO_IMAGES[name])
     splits = load(folder)
-    with pytest.raises(DataError, match=f"no images: .*{name}"):
+    with pytest.raises(DataError, match=f"not images: .*{name}"):
         usable(splits, audit(splits))
 
 
