@@ -1,1 +1,1 @@
-"""What is odd in a dataset: damaged, duplicate, mislabelled or unsupported files."""
+"""Audit a dataset: find damaged, duplicate, mislabelled and unsupported files."""

@@ -1,4 +1,4 @@
-"""One look at one image: it is read and decoded once, and everything that the audit wants to know is noted."""
+"""Measure each image of a dataset once: read it, decode it, and collect all facts that the audit needs."""
 
 import hashlib
 import os
@@ -6,7 +6,8 @@ import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import tensorflow as tf
@@ -15,29 +16,32 @@ from rich.progress import track
 from threadpoolctl import threadpool_limits
 
 import augment
+from augment.decode import upright
 from recipes.auditing.headers import Header, read_header
 from recipes.auditing.near_duplicates import Signature, luminance, signature
 from recipes.core.limits import MAX_BYTES, MAX_PIXELS
 from recipes.data.header_ops import why_undecodable
 from recipes.data.images import ImageData
 
-_FINE = 1_000_000  # pixels that a large JPEG is decoded to at least: enough to tell any two pictures apart
+_FINE = 1_000_000  # pixels that a large JPEG is decoded to at least: enough to distinguish any two pictures
 _ALONE = 16_000_000  # pixels; larger images are decoded one at a time, so that their memory does not add up
-_BLOCK = 16  # images a task
+_BLOCK = 16  # images per task
 _lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What one look at one image tells; `error` is empty where it could be decoded.
+    """What was measured of one image.
 
-    fingerprint: hash of the decoded, upright pixels (of a JPEG of 4 megapixels and more, at reduced size).
-    format:      "jpeg", "png", "gif", "bmp", "webp", "array".
-    size:        (height, width) as stored.
-    dominant:    share of the commonest colour.
-    contrast:    standard deviation of the luminance, of 255.
-    traits:      see `Header`, and "EXIF-rotated".
-    signature:   for near-duplicates; None where the image is too small to have one.
+    Attributes:
+        fingerprint: Hash of the decoded, upright pixels (of a JPEG of 4 megapixels and more, at reduced size).
+        format: "jpeg", "png", "gif", "bmp", "webp", or "array".
+        size: (height, width) as stored, in pixels.
+        dominant: Share of the most frequent colour.
+        contrast: Standard deviation of the luminance, which is in 0..255.
+        traits: As in `Header`, and "EXIF-rotated".
+        signature: For the search of near-duplicates; None for an image that is too small to have one.
+        error: Why the image cannot be decoded; empty if it can.
     """
 
     fingerprint: str = ""
@@ -50,23 +54,23 @@ class Facts:
     error: str = ""
 
 
-def look(data: ImageData, title: str = "looking at the images") -> list[Facts]:
-    """`Facts` of every image, in order; computed in parallel, with a progress bar for 500 images and more."""
+def inspect_images(data: ImageData, title: str = "inspecting the images") -> list[Facts]:
+    """Return the facts of every image, in order, computed in parallel, with a progress bar from 500 images on."""
     blocks = [range(start, min(start + _BLOCK, len(data))) for start in range(0, len(data), _BLOCK)]
     # On matrices as small as a signature's, BLAS threads wait for each other ten times as long as they compute.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        facts = pool.map(lambda block: [look_at(data, index) for index in block], blocks)
-        shown = track(facts, title, len(blocks), console=Console(stderr=True), transient=True, disable=len(data) < 500)
-        return [fact for block in shown for fact in block]
+        facts = pool.map(lambda block: [inspect_image(data, index) for index in block], blocks)
+        blocks = track(facts, title, len(blocks), console=Console(stderr=True), transient=True, disable=len(data) < 500)
+        return [fact for block in blocks for fact in block]
 
 
-def look_at(data: ImageData, index: int) -> Facts:
-    """`Facts` of one image. Never raises for a bad file: `Facts.error` says what is wrong."""
-    if data.in_memory_pixels:
-        return pixel_facts(data.images[index], Header("array"))
-    if data.on_disk:
+def inspect_image(data: ImageData, index: int) -> Facts:
+    """Return the facts of one image. A bad file never raises: `Facts.error` says what is wrong."""
+    if data.pixels is not None:
+        return pixel_facts(data.pixels[index], Header("array"))
+    if data.paths is not None:
         try:
-            status = os.stat(data.images[index])
+            status = os.stat(data.paths[index])
         except OSError as error:
             return Facts(error=f"cannot be read: {error.strerror}")
         except ValueError as error:  # a null byte
@@ -82,77 +86,71 @@ def look_at(data: ImageData, index: int) -> Facts:
 
 
 def inspect(content: bytes) -> Facts:
-    """Decode encoded bytes once, unless their header says that they are too large to be decoded."""
+    """Return the facts of encoded bytes, decoded once unless their header says that they are too large."""
     if not content:
         return Facts(error="zero bytes")
     header = read_header(content)
     facts = Facts(format=header.kind, size=(header.height, header.width), traits=_traits(header))
-    error = _refused(content, header)
+    error = _rejection(content, header)
     if not error:
         try:
             with _lock if header.pixels > _ALONE else nullcontext():
                 return pixel_facts(_decode(content, header), header)
         except (tf.errors.OpError, ValueError) as raised:
-            error = _not_supported(content) or f"{_damage(header)}: {_said(raised)}"
-    return Facts(**vars(facts) | {"error": error})
+            error = _not_supported(content) or f"{_damage(header)}: {_reason(raised)}"
+    return replace(facts, error=error)
 
 
 def _traits(header: Header) -> frozenset[str]:
     return header.traits | ({"EXIF-rotated"} if header.orientation > 1 else set())
 
 
-def _refused(content: bytes, header: Header) -> str:
-    """Why these bytes are not decoded; empty where they may be."""
+def _rejection(content: bytes, header: Header) -> str:
+    """Return why these bytes must not be decoded; empty if they may be."""
     if not header.kind:
         return _not_supported(content) or f"not an image: it begins with {content[:12]!r}"
     if header.pixels > MAX_PIXELS:
         return f"too large: {header.width} × {header.height} is more than {MAX_PIXELS:,} pixels"
     if not header.pixels:
-        return _not_supported(content) or f"{_damage(header)}: its header tells no size"
+        return _not_supported(content) or f"{_damage(header)}: its header has no size"
     return ""
 
 
 def _not_supported(content: bytes) -> str:
-    """The error for a file of a format, or variant of one, that `augment.decode` does not read; empty for others."""
-    return why_undecodable(tf.constant(content), "").numpy().decode()
+    """Return the error for a format, or variant of one, that `augment.decode` does not read; empty for others."""
+    error = cast(bytes, why_undecodable(tf.constant(content), "").numpy())  # the stubs know arrays only
+    return error.decode()
 
 
 def _damage(header: Header) -> str:
     return f"{'truncated' if 'truncated' in header.traits else 'damaged'} {header.kind}"
 
 
-def _said(raised: Exception) -> str:
-    """The line of TensorFlow's message that says what is wrong, without the names of its internals."""
+def _reason(raised: Exception) -> str:
+    """Return the line of TensorFlow's message that says what is wrong, without the names of its internals."""
     lines = str(raised).split("\n\t [[")[0].splitlines()
     line = lines[-1] if lines[0].startswith("Graph execution error") else lines[0]
     return line.split("}} ")[-1].split(" [Op:")[0].removeprefix("assertion failed: ").strip("[]")[:160]
 
 
 def _decode(content: bytes, header: Header) -> np.ndarray:
-    """What `augment.decode` makes of the bytes; a JPEG of 4 megapixels and more at a half, quarter or eighth."""
+    """Return what `augment.decode` returns; a JPEG of 4 megapixels and more at 1/2, 1/4 or 1/8 of its size."""
     if header.kind != "jpeg":
         return augment.decode(tf.constant(content)).numpy()
     ratio = max(r for r in (1, 2, 4, 8) if r == 1 or header.pixels >= _FINE * r**2)
-    pixels = tf.io.decode_jpeg(content, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE").numpy()
-    return upright(pixels, header.orientation)
-
-
-def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo an EXIF orientation: 2-4 mirror and turn by 180°, 5-8 are those transposed."""
-    if orientation >= 5:
-        pixels, orientation = pixels.transpose(1, 0, 2), orientation - 4
-    pixels = pixels[::-1] if orientation in (3, 4) else pixels
-    return pixels[:, ::-1] if orientation in (2, 3) else pixels
+    with tf.device("CPU:0"):  # a copy to an accelerator and back costs more than turning the image
+        pixels = tf.io.decode_jpeg(content, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
+        return upright(pixels, tf.constant(header.orientation)).numpy()
 
 
 def pixel_facts(pixels: np.ndarray, header: Header) -> Facts:
-    """`Facts` of decoded pixels (height, width, channels)."""
+    """Return the facts of decoded pixels (height, width, channels)."""
     pixels = np.ascontiguousarray(pixels)
     digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
-    digest.update(pixels)
+    digest.update(pixels.data)
     sample = pixels[tuple(slice(None, None, max(1, side // 48)) for side in pixels.shape[:2])]
     colours = sample.astype(np.uint32) @ np.array([1, 1 << 8, 1 << 16, 1 << 24][: sample.shape[-1]], np.uint32)
     dominant = float(np.unique(colours, return_counts=True)[1].max() / colours.size)
     contrast = float(luminance(sample).std())
-    size = (header.height, header.width) if header.height else pixels.shape[:2]
+    size = (header.height, header.width) if header.height else (pixels.shape[0], pixels.shape[1])
     return Facts(digest.hexdigest(), header.kind, size, dominant, contrast, _traits(header), signature(pixels))

@@ -1,20 +1,24 @@
-"""What an image file says of itself before anything is decoded: its kind, its size, and what is unusual about it."""
+"""Read the header of an image file, without decoding it: its format, size, orientation and unusual traits."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import augment
 
-_EXIF_WITHIN = 32768  # bytes; beyond, `augment.decode` does not look for it either
+_EXIF_WITHIN = 32768  # bytes; `augment.decode` ignores EXIF data beyond them, too
 EXIF = b"Exif\x00\x00"
 
 
 @dataclass(frozen=True)
 class Header:
-    """Read from the first bytes of a file, and from the lengths of its blocks.
+    """What the first bytes of a file, and the lengths of its blocks, say about an image.
 
-    kind:   "jpeg", "png", "gif", "bmp" or "webp"; empty for anything else.
-    traits: some of "CMYK", "16-bit", "alpha", "animated", "truncated".
-    orientation: EXIF's 1-8, as `augment.decode` applies it.
+    Attributes:
+        kind: "jpeg", "png", "gif", "bmp" or "webp"; empty for anything else.
+        height: Pixels as stored; 0 if the header does not say.
+        width: Pixels as stored; 0 if the header does not say.
+        traits: Some of "CMYK", "16-bit", "alpha", "animated", "truncated".
+        orientation: EXIF's 1-8, as `augment.decode` applies it.
     """
 
     kind: str = ""
@@ -25,29 +29,26 @@ class Header:
 
     @property
     def pixels(self) -> int:
-        """Number of pixels of the decoded image; 0 where the header does not say."""
+        """Number of pixels of the decoded image; 0 if the header does not say."""
         return self.height * self.width
 
 
 def read_header(content: bytes) -> Header:
-    """The `Header` of encoded bytes. Never raises: what is cut off or nonsense reads as 0."""
+    """Return the header of encoded bytes. It never raises: fields that are missing or malformed read as 0."""
     kind = augment.file_kind(content)
-    if not kind:
-        return Header()
-    height, width, traits, orientation = _READERS[kind](content)
-    return Header(kind, height, width, frozenset(traits), orientation)
+    return _READERS[kind](content) if kind else Header()
 
 
-def _number(content: bytes, at: int, size: int, order: str = "big") -> int:
+def _number(content: bytes, at: int, size: int, order: Literal["big", "little"] = "big") -> int:
     return int.from_bytes(content[at : at + size], order)
 
 
-def _jpeg(content: bytes):
-    """Segment after segment up to the frame header (SOFn) and on to the first scan."""
+def _jpeg(content: bytes) -> Header:
+    """Read segment after segment up to the first scan; the frame header (SOFn) is one of them."""
     height, width, orientation = 0, 0, 1
     traits = set() if content.rstrip(b"\x00").endswith(b"\xff\xd9") else {"truncated"}
     at = 2
-    while 0 <= (at := content.find(b"\xff", at)) < len(content) - 4:  # libjpeg too skips what lies between segments
+    while 0 <= (at := content.find(b"\xff", at)) < len(content) - 4:  # libjpeg skips bytes between segments, too
         marker, length = content[at + 1], _number(content, at + 2, 2)
         if marker == 0xFF:
             at += 1
@@ -64,11 +65,11 @@ def _jpeg(content: bytes):
         if marker == 0xE1 and content[at + 4 : at + 10] == EXIF and at < _EXIF_WITHIN:
             orientation = _orientation(content[at + 10 : min(at + 2 + length, _EXIF_WITHIN)])
         at += 2 + max(2, length)
-    return height, width, traits, orientation
+    return Header("jpeg", height, width, frozenset(traits), orientation)
 
 
 def _orientation(tiff: bytes) -> int:
-    """The tag 0x0112 in the first directory of a TIFF block; 1 where there is none."""
+    """Return the tag 0x0112 in the first directory of a TIFF block; 1 if there is none."""
     order = "big" if tiff[:1] == b"M" else "little"
     directory = _number(tiff, 4, 4, order)
     for entry in range(directory + 2, directory + 2 + 12 * min(_number(tiff, directory, 2, order), 340), 12):
@@ -78,7 +79,7 @@ def _orientation(tiff: bytes) -> int:
     return 1
 
 
-def _png(content: bytes):
+def _png(content: bytes) -> Header:
     width, height = _number(content, 16, 4), _number(content, 20, 4)
     traits = {"16-bit"} if content[24:25] == b"\x10" else set()
     traits |= {"alpha"} if content[25:26] in (b"\x04", b"\x06") else set()
@@ -90,11 +91,11 @@ def _png(content: bytes):
         if name == b"eXIf":
             orientation = _orientation(content[at + 8 : at + 8 + length])
         at += 12 + length
-    return height, width, traits | (set() if ended else {"truncated"}), orientation
+    return Header("png", height, width, frozenset(traits if ended else traits | {"truncated"}), orientation)
 
 
-def _gif(content: bytes):
-    """Block after block. The size is that of the canvas, enlarged where the first frame, which is read, exceeds it."""
+def _gif(content: bytes) -> Header:
+    """Read block after block. The size is that of the canvas, enlarged if the first frame exceeds it."""
     width, height = _number(content, 6, 2, "little"), _number(content, 8, 2, "little")
     flags = content[10] if len(content) > 10 else 0
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
@@ -109,7 +110,7 @@ def _gif(content: bytes):
             at += 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
         elif content[at] == 0x21:
             at += 2
-        else:  # no block: the decoder skips it
+        else:  # not a block: the decoder skips it
             at += 1
             continue
         while at < len(content) and content[at]:
@@ -117,18 +118,18 @@ def _gif(content: bytes):
         at += 1
     ended = content[at : at + 1] == b"\x3b"
     traits = ({"animated"} if frames > 1 else set()) | (set() if ended else {"truncated"})
-    return height, width, traits, 1
+    return Header("gif", height, width, frozenset(traits))
 
 
-def _bmp(content: bytes):
+def _bmp(content: bytes) -> Header:
     if _number(content, 14, 4, "little") == 12:  # OS/2
-        return _number(content, 20, 2, "little"), _number(content, 18, 2, "little"), set(), 1
+        return Header("bmp", _number(content, 20, 2, "little"), _number(content, 18, 2, "little"))
     width, height = (int.from_bytes(content[at : at + 4], "little", signed=True) for at in (18, 22))
-    return abs(height), abs(width), set(), 1
+    return Header("bmp", abs(height), abs(width))
 
 
-def _webp(content: bytes):
-    """Chunks of a RIFF file; the canvas of the extended format is on top of the picture's own size."""
+def _webp(content: bytes) -> Header:
+    """Read the chunks of a RIFF file. The extended format adds a canvas to the size of the picture."""
     traits, sizes, at, orientation = set(), [(0, 0)], 12, 1
     if _number(content, 4, 4, "little") + 8 > len(content):
         traits.add("truncated")
@@ -137,9 +138,10 @@ def _webp(content: bytes):
         if name == b"VP8X":
             flags = _number(content, body, 1)
             traits |= {name for bit, name in ((0x02, "animated"), (0x10, "alpha")) if flags & bit}
-            sizes.append(tuple(_number(content, body + i, 3, "little") + 1 for i in (7, 4)))
+            sizes.append((_number(content, body + 7, 3, "little") + 1, _number(content, body + 4, 3, "little") + 1))
         elif name == b"VP8 ":
-            sizes.append(tuple(_number(content, body + i, 2, "little") & 0x3FFF for i in (8, 6)))
+            height, width = (_number(content, body + i, 2, "little") & 0x3FFF for i in (8, 6))
+            sizes.append((height, width))
         elif name == b"VP8L":
             bits = _number(content, body + 1, 4, "little")
             sizes.append(((bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1))
@@ -148,7 +150,7 @@ def _webp(content: bytes):
             orientation = _orientation(content[body : body + length].removeprefix(EXIF))
         at = body + length + length % 2
     height, width = max(sizes, key=lambda size: size[0] * size[1])
-    return height, width, traits, orientation
+    return Header("webp", height, width, frozenset(traits), orientation)
 
 
 _READERS = {"jpeg": _jpeg, "png": _png, "gif": _gif, "bmp": _bmp, "webp": _webp}

@@ -1,24 +1,26 @@
-"""Pictures that a person would call the same although their bytes differ: resized, recompressed, a frame later."""
+"""Find near-duplicates: pictures that a person calls the same although their bytes differ, such as resized copies."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 
-SMALLEST = 64  # pixels of the shorter side; smaller pictures hold too little to tell the same from alike
+SMALLEST = 64  # pixels of the shorter side; smaller pictures hold too little to distinguish equal from similar
 _BITS_APART = 6
-_BANDS = (0, 9, 18, 27, 36, 45, 54, 64)  # one more than bits apart: hashes as near agree in one band at least
+_BANDS = (0, 9, 18, 27, 36, 45, 54, 64)  # one band more than bits apart, so that near hashes agree in some band
 _ALIKE = 0.85
-_SAMPLE, _FEWEST = 20_000, 100  # random pairs to learn from how alike the pictures of a class are
+_SAMPLE, _FEWEST = 20_000, 100  # random pairs that measure how similar pictures of one class are
 
 Signature = tuple[int, bytes]  # perceptual hash of 64 bits, thumbnail of 16 × 16 luminances
 
 
 def signature(pixels: np.ndarray) -> Signature | None:
-    """The DCT hash ("pHash", Zauner 2010) and a thumbnail of RGB or grey pixels (height, width, channels).
+    """Return the DCT hash ("pHash", Zauner 2010) and a thumbnail of RGB or grey pixels (height, width, channels).
 
-    The picture's luminance is averaged to 32 × 32; of its discrete cosine transform the 8 × 8 lowest frequencies but
-    the constant one count, each as one bit: whether it is above their median.
+    The luminance is averaged to 32 × 32 and transformed by the discrete cosine transform. Each of the 8 × 8 lowest
+    frequencies, except the constant one, gives one bit: whether it is above their median. Returns None for pictures
+    with a side below 64 pixels.
     """
     height, width = pixels.shape[:2]
     if min(height, width) < SMALLEST:
@@ -33,7 +35,7 @@ def signature(pixels: np.ndarray) -> Signature | None:
 
 
 def luminance(pixels: np.ndarray) -> np.ndarray:
-    """float32 (height, width) of RGB, RGBA or grey pixels (height, width, channels): ITU-R BT.601."""
+    """Return the float32 luma (ITU-R BT.601) (height, width) of RGB, RGBA or grey pixels (height, width, channels)."""
     if pixels.shape[-1] < 3:
         return pixels[..., 0].astype(np.float32)
     return pixels[..., :3].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
@@ -41,7 +43,7 @@ def luminance(pixels: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=512)
 def _averages(side: int) -> np.ndarray:
-    """(32, side): row i averages the stretch from i·side/32 to (i+1)·side/32, its ends by the parts inside it."""
+    """Return the matrix (32, side) whose row i averages the interval from i·side/32 to (i+1)·side/32."""
     edges = np.arange(33) * side / 32
     pixel = np.arange(side)
     inside = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
@@ -50,18 +52,23 @@ def _averages(side: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _cosines() -> np.ndarray:
-    """(8, 32): the lowest frequencies of the type-II discrete cosine transform."""
+    """Return the lowest frequencies (8, 32) of the type-II discrete cosine transform."""
     return np.cos(np.pi / 32 * (np.arange(32) + 0.5) * np.arange(8)[:, None]).astype(np.float32)
 
 
-def near_pairs(signatures: list[Signature | None], labels, telling=None) -> np.ndarray:
-    """(pairs, 2) positions of pictures that are nearly the same: at most 6 of 64 bits apart, and thumbnails whose
-    correlation r is 0.85 at least, and beyond what pictures of one class have in common.
+def near_pairs(
+    signatures: Sequence[Signature | None], labels: Sequence[int] | np.ndarray, reference: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the positions (pairs, 2) of pictures that are nearly the same.
 
-    Photos of one class hardly correlate, drawings of one letter do: artanh r must lie four standard deviations above
-    that of random pairs within a class. Only hashes that agree in one of seven bands of bits are compared.
+    Their hashes differ in at most 6 of 64 bits. The correlation r of their thumbnails is at least 0.85, and artanh r is
+    at least four standard deviations above that of random pairs within a class: photos of one class hardly correlate,
+    drawings of one letter do. Only hashes that agree in one of seven bands of bits are compared.
 
-    telling: (n,) whether a picture may be among these random pairs; None: all.
+    Args:
+        signatures: As `signature` returns them, one for each picture.
+        labels: The class (n,) of each picture.
+        reference: Whether each picture (n,) may be among the random pairs; None: all of them.
     """
     where = np.array([i for i, s in enumerate(signatures) if s is not None], np.int64)
     if len(where) < 2:
@@ -69,14 +76,13 @@ def near_pairs(signatures: list[Signature | None], labels, telling=None) -> np.n
     hashes = np.array([signatures[i][0] for i in where], np.uint64)
     pairs = np.unique(np.concatenate([_near(hashes, *band) for band in pairwise(_BANDS)]), axis=0)
     thumbnails = np.stack([np.frombuffer(signatures[i][1], np.uint8) for i in where])
-    telling = slice(None) if telling is None else np.asarray(telling, bool)[where]
-    required = _required(thumbnails[telling], np.asarray(labels)[where][telling])
+    chosen = slice(None) if reference is None else np.asarray(reference, bool)[where]
+    required = _required_correlation(thumbnails[chosen], np.asarray(labels)[where][chosen])
     return where[pairs[_correlation(thumbnails, pairs) >= required]]
 
 
-def _required(thumbnails: np.ndarray, labels: np.ndarray) -> float:
-    """The correlation that two pictures of one class do not have by chance. Median and median deviation, for the
-    duplicates themselves are among the pairs."""
+def _required_correlation(thumbnails: np.ndarray, labels: np.ndarray) -> float:
+    """Return the correlation that two different pictures of one class do not have by chance."""
     if not len(labels):
         return _ALIKE
     pairs = np.random.default_rng(0).integers(0, len(labels), (_SAMPLE, 2))
@@ -84,12 +90,12 @@ def _required(thumbnails: np.ndarray, labels: np.ndarray) -> float:
     if len(pairs) < _FEWEST:
         return _ALIKE
     z = np.arctanh(np.clip(_correlation(thumbnails, pairs), -0.999, 0.999))
-    deviation = 1.4826 * np.median(np.abs(z - np.median(z)))
+    deviation = 1.4826 * np.median(np.abs(z - np.median(z)))  # robust, since duplicates are among the pairs
     return max(_ALIKE, float(np.tanh(np.median(z) + 4 * deviation)))
 
 
 def _near(hashes: np.ndarray, low: int, high: int) -> np.ndarray:
-    """Pairs that agree in the bits from `low` to `high` and are few bits apart."""
+    """Return the pairs that agree in the bits from `low` to `high` and are few bits apart."""
     keys = (hashes >> np.uint64(low)) & np.uint64(2 ** (high - low) - 1)
     order = np.argsort(keys, kind="stable")
     keys, hashes = keys[order], hashes[order]
@@ -105,7 +111,7 @@ def _near(hashes: np.ndarray, low: int, high: int) -> np.ndarray:
 
 
 def _ones(words: np.ndarray) -> np.ndarray:
-    """How many bits of each word are set."""
+    """Return the number of bits of each word that are set."""
     return np.unpackbits(words.view(np.uint8).reshape(-1, 8), axis=1).sum(1)
 
 
@@ -119,7 +125,7 @@ def _correlation(thumbnails: np.ndarray, pairs: np.ndarray, block: int = 65_536)
 
 
 def groups(count: int, pairs: np.ndarray) -> list[list[int]]:
-    """The positions 0..count-1 that pairs connect, directly or through others: only groups of two and more."""
+    """Return the groups of two and more positions in 0..count-1 that pairs connect, directly or through others."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

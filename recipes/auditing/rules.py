@@ -1,8 +1,8 @@
-"""What an audit can find in images and classes: how each kind is recognised, and what `finetune` does about it."""
+"""The rules of an audit: how it recognises each kind of finding, and what `finetune` does about it."""
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,19 +10,20 @@ import numpy as np
 from recipes.auditing.facts import Facts
 from recipes.auditing.near_duplicates import groups, near_pairs
 from recipes.core.output import printable
+from recipes.data.class_names import class_name_findings
 from recipes.data.finding import Finding, Unsupported, not_supported
 from recipes.data.header_ops import NOT_SUPPORTED
 from recipes.data.images import ImageData, Splits
-from recipes.data.labels import class_name_findings
 from recipes.data.sources import IMAGE_SUFFIXES
 
 SMALLEST_CLASS = 3  # distinct pictures: two to train on, one to validate
+IMBALANCED = 4.0  # times as many images in the largest class as in the smallest
 LOSES_FILES = "class loses files"  # the kind of finding
-_LOST = 0.1  # share of a class that cannot be read, from which on it is reported
+_LOST = 0.1  # a class is reported if at least this share of its files cannot be read
 _TINY, _LONG = 16, 10.0  # pixels of the shorter side, longer side / shorter side
 _FLAT, _COPIES = 0.9, 10
 _FLAT_CONTRAST = 3.0
-_ACCIDENTS = 0.02  # share of odd files; more are the dataset's nature
+_ACCIDENTS = 0.02  # share of odd files up to which they count as accidents
 _TRAITS = {
     "animated": "kept: only the first frame is read",
     "16-bit": "kept: scaled to 8 bits",
@@ -34,8 +35,8 @@ _FORMATS = {suffix: suffix[1:] for suffix in IMAGE_SUFFIXES} | dict.fromkeys((".
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """One image with where it stands and what the look at it told."""
+class AuditedImage:
+    """One image with its name, split, label and facts."""
 
     name: str
     split: str
@@ -43,20 +44,20 @@ class Seen:
     facts: Facts
 
 
-def seen(splits: Splits, facts: dict[str, list[Facts]]) -> list[Seen]:
-    """All images of all splits, in order, then the pictures in the class folders whose format is not supported."""
+def audited_images(splits: Splits, facts: dict[str, list[Facts]]) -> list[AuditedImage]:
+    """Return all images of all splits, in order, then the pictures in class folders whose format is not supported."""
     images = [
-        Seen(name, split, int(label), fact)
+        AuditedImage(name, split, int(label), fact)
         for split, data in splits.given.items()
         for name, label, fact in zip(data.names, data.labels, facts[split], strict=True)
     ]
     labels = {name: label for label, name in enumerate(splits.train.class_names)}
     lost = [file for file in splits.unsupported if file.class_name in labels]
-    return images + [Seen(f.name, f.split, labels[f.class_name], Facts(error=f.error)) for f in lost]
+    return images + [AuditedImage(f.name, f.split, labels[f.class_name], Facts(error=f.error)) for f in lost]
 
 
-def unreadable(images: list[Seen], class_names: tuple[str, ...]) -> Iterator[Finding]:
-    """Images that cannot be read, by kind of error; then the classes that lose a tenth of their files by them."""
+def unreadable(images: list[AuditedImage], class_names: tuple[str, ...]) -> Iterator[Finding]:
+    """Find images that cannot be read, by kind of error, and classes that lose a tenth of their files thereby."""
     by_kind = defaultdict(list)
     for image in images:
         if image.facts.error:
@@ -71,20 +72,20 @@ def unreadable(images: list[Seen], class_names: tuple[str, ...]) -> Iterator[Fin
     lost = Counter(image.label for image in images if image.facts.error)
     large = [label for label in sorted(lost) if lost[label] > 1 and lost[label] >= _LOST * total[label]]
     if large:
-        told = tuple(f"{class_names[label]} ({lost[label]} of {total[label]})" for label in large)
+        classes = tuple(f"{class_names[label]} ({lost[label]} of {total[label]})" for label in large)
         yield Finding(
-            LOSES_FILES,
-            told,
-            "a tenth or more of the class cannot be read; convert or replace these files",
+            LOSES_FILES, classes, "a tenth or more of the class cannot be read; convert or replace these files"
         )
 
 
-def placeholders(images: list[Seen]) -> Iterator[Finding]:
-    """One flat colour over 90 % of the picture, hardly any contrast, or the same picture ten times; excluded unless
-    there are so many that this is the dataset's way. Test images have no say in that."""
+def placeholders(images: list[AuditedImage]) -> Iterator[Finding]:
+    """Find pictures with one colour over 90 % of their area, with hardly any contrast, or with ten copies.
+
+    They are excluded unless they are too many to be accidents. Test images do not influence that decision.
+    """
     read = [image for image in images if not image.facts.error]
-    telling = [image for image in read if image.split != "test"]
-    copies = Counter(image.facts.fingerprint for image in telling)
+    selecting = [image for image in read if image.split != "test"]
+    copies = Counter(image.facts.fingerprint for image in selecting)
     odd = [
         image
         for image in read
@@ -92,20 +93,20 @@ def placeholders(images: list[Seen]) -> Iterator[Finding]:
         or image.facts.contrast < _FLAT_CONTRAST
         or copies[image.facts.fingerprint] >= _COPIES
     ]
-    tested = [image for image in odd if image.split == "test"]
-    trained = [image for image in odd if image.split != "test"]
-    out, kept = [], []
-    for some, part in ((trained, len(telling)), (tested, len(read) - len(telling))):
-        (out if len(some) <= max(1, _ACCIDENTS * part) else kept).extend(some)
-    if out:
+    test = [image for image in odd if image.split == "test"]
+    others = [image for image in odd if image.split != "test"]
+    excluded, retained = [], []
+    for some, total in ((others, len(selecting)), (test, len(read) - len(selecting))):
+        (excluded if len(some) <= max(1, _ACCIDENTS * total) else retained).extend(some)
+    if excluded:
         action = "excluded (almost one colour, or the same picture many times)"
-        yield Finding("placeholder", _names(out), action, excluded=True)
-    if kept:
-        action = "kept: almost one colour, or the same picture many times, but too many to be accidents"
-        yield Finding("flat picture", _names(kept), action)
+        yield Finding("placeholder", _names(excluded), action, excluded=True)
+    action = "kept: almost one colour, or the same picture many times, but too many to be accidents"
+    yield from _if_any("flat picture", retained, action)
 
 
-def traits(images: list[Seen]) -> Iterator[Finding]:
+def traits(images: list[AuditedImage]) -> Iterator[Finding]:
+    """Find images that are converted, have a wrong extension, an extreme size, or a name that is not UTF-8."""
     read = [image for image in images if not image.facts.error]
     for trait, action in _TRAITS.items():
         yield from _if_any(trait, [image for image in read if trait in image.facts.traits], action)
@@ -120,13 +121,13 @@ def traits(images: list[Seen]) -> Iterator[Finding]:
     yield from _if_any("name not UTF-8", foreign, "kept: shown with \\xNN for the bytes in question")
 
 
-def _misnamed(image: Seen) -> bool:
+def _misnamed(image: AuditedImage) -> bool:
     promised = _FORMATS.get(os.path.splitext(image.name)[1].lower())
     return promised is not None and promised != image.facts.format
 
 
-def duplicates(images: list[Seen]) -> Iterator[Finding]:
-    """Images of the same pixels."""
+def duplicates(images: list[AuditedImage]) -> Iterator[Finding]:
+    """Find images with the same pixels."""
     places = defaultdict(list)
     for image in images:
         if image.facts.fingerprint:
@@ -134,33 +135,36 @@ def duplicates(images: list[Seen]) -> Iterator[Finding]:
     yield from _repeated("duplicate", [group for group in places.values() if len(group) > 1])
 
 
-def near_duplicates(images: list[Seen]) -> tuple[list[Finding], dict[str, str]]:
-    """Images that are nearly the same, and for each of their fingerprints the least of those it is near to: what is
-    to stay on one side of a split. Test images have no say in that: they link no two others."""
+def near_duplicates(images: list[AuditedImage]) -> tuple[list[Finding], dict[str, str]]:
+    """Find images that are nearly the same, and return which of them must stay on one side of a split.
+
+    Returns:
+        The findings, and the smallest fingerprint of its group for each fingerprint. Test images link no two others.
+    """
     first = {}
     for image in images:
         if image.facts.signature:
             first.setdefault(image.facts.fingerprint, image)
     distinct = list(first.values())
-    chosen_by = np.array([image.split != "test" for image in distinct], bool)
-    pairs = near_pairs([i.facts.signature for i in distinct], [i.label for i in distinct], chosen_by)
-    same = _stand_ins(distinct, pairs[chosen_by[pairs].all(1)])
-    group_of, places = _stand_ins(distinct, pairs), defaultdict(list)
+    not_test = np.array([image.split != "test" for image in distinct], bool)
+    pairs = near_pairs([i.facts.signature for i in distinct], [i.label for i in distinct], not_test)
+    same = _representatives(distinct, pairs[not_test[pairs].all(1)])
+    group_of, places = _representatives(distinct, pairs), defaultdict(list)
     for image in images:
         if image.facts.fingerprint in group_of:
             places[group_of[image.facts.fingerprint]].append(image)
     return list(_repeated("near-duplicate", list(places.values()))), same
 
 
-def _stand_ins(images: list[Seen], pairs: np.ndarray) -> dict[str, str]:
-    """Each fingerprint of a group that the pairs connect → the least of that group."""
+def _representatives(images: list[AuditedImage], pairs: np.ndarray) -> dict[str, str]:
+    """Return, for each fingerprint of a group that the pairs connect, the smallest one of the group."""
     prints = [image.facts.fingerprint for image in images]
     return {prints[i]: min(prints[j] for j in group) for group in groups(len(images), pairs) for i in group}
 
 
-def _repeated(kind: str, repeated: list[list[Seen]]) -> Iterator[Finding]:
-    """One picture in several places; a group is told under the worst that it shows."""
-    cases = (
+def _repeated(kind: str, repeated: list[list[AuditedImage]]) -> Iterator[Finding]:
+    """Report groups of equal pictures; each group under the most serious case that it matches."""
+    cases: tuple[tuple[str, Callable[[list[AuditedImage]], bool], str], ...] = (
         (f"{kind} across splits", lambda group: len({image.split for image in group}) > 1,
          "kept: the accuracy on the held-out side is too high by them"),
         (f"{kind} across classes", lambda group: len({image.label for image in group}) > 1,
@@ -176,37 +180,44 @@ def _repeated(kind: str, repeated: list[list[Seen]]) -> Iterator[Finding]:
         repeated = [group for group in repeated if not matches(group)]
 
 
-def _partners(group: list[Seen], image: Seen) -> str:
-    """Which others of its group an image is like."""
+def _partners(group: list[AuditedImage], image: AuditedImage) -> str:
+    """Name the others of its group that an image is like."""
     others = [other.name for other in group if other is not image]
     return f"like {others[0]}" + (f" and {len(others) - 1} more" if len(others) > 1 else "")
 
 
-def classes(data: ImageData, fingerprints, excluded: frozenset[str], split_here: bool) -> Iterator[Finding]:
-    """What is odd about the classes of the training images, once the excluded ones are gone."""
+def classes(
+    data: ImageData, fingerprints: Sequence[str], excluded: frozenset[str], must_split: bool
+) -> Iterator[Finding]:
+    """Find oddities in the classes of the training images, without the excluded ones.
+
+    Args:
+        data: The training images.
+        fingerprints: One for each of them.
+        excluded: Names of excluded images.
+        must_split: Whether the validation images must be split off these.
+    """
     yield from class_name_findings(data.class_names)
     pictures, counts = defaultdict(set), Counter()
     for name, label, fingerprint in zip(data.names, data.labels.tolist(), fingerprints, strict=True):
         if name not in excluded:
             counts[label] += 1
             pictures[label].add(fingerprint)
-    told = [f"{name} ({counts[i]})" for i, name in enumerate(data.class_names)]
-    small = tuple(told[i] for i in range(len(told)) if len(pictures[i]) < SMALLEST_CLASS)
-    if small and split_here:
+    shown = [f"{name} ({counts[i]})" for i, name in enumerate(data.class_names)]
+    small = tuple(shown[i] for i in range(len(shown)) if len(pictures[i]) < SMALLEST_CLASS)
+    if small and must_split:
         action = f"an error unless a validation dataset is given: a split needs {SMALLEST_CLASS} distinct pictures"
         yield Finding("class too small to split", small, action)
-    least, most = (f(range(len(told)), key=lambda i: counts[i]) for f in (min, max)) if told else (0, 0)
-    if told and counts[most] >= IMBALANCED * max(1, counts[least]):
-        yield Finding("imbalance", (told[most], told[least]), "kept: the plan lets every class count alike")
+    if shown:
+        least, most = (f(range(len(shown)), key=lambda i: counts[i]) for f in (min, max))
+        if counts[most] >= IMBALANCED * max(1, counts[least]):
+            yield Finding("imbalance", (shown[most], shown[least]), "kept: the plan lets every class count alike")
 
 
-def _names(images: list[Seen]) -> tuple[str, ...]:
+def _names(images: list[AuditedImage]) -> tuple[str, ...]:
     return tuple(image.name for image in images)
 
 
-def _if_any(kind: str, images: list[Seen], action: str) -> Iterator[Finding]:
+def _if_any(kind: str, images: list[AuditedImage], action: str) -> Iterator[Finding]:
     if images:
         yield Finding(kind, _names(images), action)
-
-
-IMBALANCED = 4.0  # times as many images in the largest class as in the smallest

@@ -9,7 +9,7 @@ import typer
 import augment
 import recipes
 from augment import Policy
-from recipes.auditing.facts import look_at
+from recipes.auditing.facts import inspect_image
 from recipes.cli.options import (
     ColumnOption,
     DatasetArgument,
@@ -77,7 +77,7 @@ def _decodable(data: ImageData, most: int) -> ImageData:
     order = np.argsort(np.arange(len(tried)) % -(-len(tried) // most), kind="stable")  # spread ones before the others
     chosen, error = [], ""
     for index in tried[order]:
-        if error := look_at(data, index).error:
+        if error := inspect_image(data, index).error:
             print(f"skipped {data.names[index]}: {error}")
         else:
             chosen.append(index)

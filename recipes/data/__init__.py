@@ -1,1 +1,1 @@
-"""Where labelled images come from, how they are split, and the one form in which they travel."""
+"""Load labelled images from all sources into one form, and split them."""

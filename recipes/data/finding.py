@@ -1,4 +1,4 @@
-"""One kind of oddity that an audit met."""
+"""The findings of an audit."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +11,12 @@ from recipes.core.output import printable
 class Finding:
     """One kind of oddity: the files (or classes) that show it and what `finetune` does about them.
 
-    details: one text per file, such as the decoder's message or the file that it repeats; empty where there are none.
+    Attributes:
+        kind: A short name of the oddity.
+        files: The files or classes.
+        action: What `finetune` does about them, in words.
+        excluded: Whether `finetune` excludes these files.
+        details: One text per file, such as the decoder's message or the file that it repeats; may be empty.
     """
 
     kind: str
@@ -27,7 +32,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Unsupported:
-    """A picture that no dataset contains, for its format is not supported. error: why, as the audit says it."""
+    """A picture in a class folder that is not read because its format is not supported; `error` is the audit's text."""
 
     name: str
     split: str

@@ -1,13 +1,15 @@
 """Letters, digits and symbols of every font that matplotlib ships, drawn as if by an unsteady hand.
 
-A glyph is kept as its signed distance field: a thicker stroke is another threshold in it, a bent one another place to
-sample, so that one lookup draws it slanted, bent, thin or thick.
+A glyph is stored as its signed distance field. A thicker stroke is another threshold in it, and a bent stroke another
+place to sample, so that one lookup draws a glyph slanted, bent, thin or thick.
 """
 
 import unicodedata
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -24,10 +26,11 @@ UNUSABLE = ("LastResort", "STIXNonUni", "cmex10", "cmsy10")  # placeholders, pri
 class Glyphs:
     """Glyphs as signed distance fields, positive inside the ink, in field pixels.
 
-    fields:      float16 (n, FIELD, FIELD).
-    labels:      int64 (n,), indices into `class_names`.
-    class_names: characters that look alike are one class and joined in its name: "Oo", "1", "&".
-    fonts:       the font file that each glyph came from, without its ending.
+    Attributes:
+        fields: float16 (n, FIELD, FIELD).
+        labels: int64 (n,), indices into `class_names`.
+        class_names: Characters that look alike are one class and joined in its name: "Oo", "1", "&".
+        fonts: The font file of each glyph, without its extension.
     """
 
     fields: np.ndarray
@@ -38,16 +41,18 @@ class Glyphs:
 
 @dataclass(frozen=True)
 class Hand:
-    """How unsteadily glyphs are drawn: uniform ranges, ± where one number is given.
+    """How unsteadily glyphs are drawn: uniform ranges; one number x is the range ±x.
 
-    rotate, shear: degrees.
-    stretch:       log2 of width / height.
-    margin:        side of the picture / longer side of the glyph.
-    translate:     share of the side.
-    bend:          standard deviation of a smooth displacement, share of the side.
-    stroke:        pixels of the field added to each side of a stroke.
-    resolutions:   (side in pixels to which a picture is reduced before it is enlarged again, its probability).
-    inverted:      probability of dark ink on a bright ground.
+    Attributes:
+        rotate: Degrees.
+        shear: Degrees.
+        stretch: log2 of width / height.
+        margin: Side of the picture / longer side of the glyph.
+        translate: Share of the side.
+        bend: Standard deviation of a smooth displacement, as a share of the side.
+        stroke: Pixels of the field added to each side of a stroke.
+        resolutions: Sides in pixels to which a picture is reduced before it is enlarged again, with probabilities.
+        inverted: Probability of dark ink on a bright ground.
     """
 
     rotate: float = 12.0
@@ -62,7 +67,7 @@ class Hand:
 
 
 def font_files() -> list[Path]:
-    """The usable TrueType files in matplotlib's own data folder, sorted."""
+    """Return the usable TrueType files in matplotlib's own data folder, sorted."""
     import matplotlib
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -70,21 +75,21 @@ def font_files() -> list[Path]:
 
 
 def character(code: int) -> str:
-    """The character that a code point shows, without its dress (𝟙, 𝒂 → 1, a); empty where it is none of its own.
+    """Return the character that a code point shows, without its font style (𝟙, 𝒂 → 1, a); empty if it is composed.
 
     Accented letters, ligatures, fractions and the like are compositions of other glyphs and left out.
     """
     text = chr(code)
-    dress = unicodedata.decomposition(text).split(" ")[0]
-    if dress == "<font>":
+    style = unicodedata.decomposition(text).split(" ")[0]
+    if style == "<font>":
         text = unicodedata.normalize("NFKC", text)
-    elif dress:
+    elif style:
         return ""
     return text if unicodedata.category(text)[0] in "LNPS" else ""
 
 
 def code_points(path: Path) -> list[int]:
-    """The code points of a font file under which it has what Unicode says."""
+    """Return the code points of a font file whose glyphs are the characters that Unicode defines."""
     from matplotlib.ft2font import FT2Font
 
     last = 126 if path.stem in ASCII_ONLY else 0x10FFFF
@@ -92,12 +97,12 @@ def code_points(path: Path) -> list[int]:
 
 
 def rasters(path: Path, codes: list[int]) -> dict[int, np.ndarray]:
-    """Code point → ink (FIELD, FIELD), boolean, centred, its longer side BOX pixels; blank ones are left out."""
+    """Return code point → ink (FIELD, FIELD), boolean, centred, its longer side BOX pixels; blank ones are left out."""
     from matplotlib.ft2font import FT2Font
 
     font = FT2Font(str(path))
 
-    def ink(code, size):
+    def ink(code: int, size: float) -> np.ndarray:
         font.set_size(size, 72)
         font.set_text(chr(code))
         font.draw_glyphs_to_bitmap(antialiased=True)
@@ -125,7 +130,7 @@ def _centred(ink: np.ndarray) -> np.ndarray:
 
 
 def load_glyphs(min_fonts: int = 18, alike: float = 0.93) -> Glyphs:
-    """All characters that at least `min_fonts` font files have, in all their fonts and dresses.
+    """Return all characters that at least `min_fonts` font files have, in all fonts and styles.
 
     Characters whose pictures correlate by at least `alike` on average over the fonts become one class.
     """
@@ -144,13 +149,17 @@ def load_glyphs(min_fonts: int = 18, alike: float = 0.93) -> Glyphs:
     names = sorted(set(class_of.values()))
     position = {name: i for i, name in enumerate(names)}
     labels = np.array([position[class_of[text]] for text in characters], np.int64)
-    fields = np.array([distance_transform_edt(ink) - distance_transform_edt(~ink) for ink in inks], np.float16)
+    distance = cast(Callable[[np.ndarray], np.ndarray], distance_transform_edt)  # the stubs also know other results
+    fields = np.array([distance(ink) - distance(~ink) for ink in inks], np.float16)
     return Glyphs(fields, labels, tuple(names), tuple(fonts))
 
 
 def merge_alike(inks: np.ndarray, characters: list[str], fonts: list[str], alike: float) -> dict[str, str]:
-    """Character → class name. Two characters are one class when their 8 × 8 pictures correlate by `alike` or more,
-    on average over the fonts that have both; so are, through them, their own look-alikes."""
+    """Return the class name of each character.
+
+    Two characters are in one class if the correlation of their 8 × 8 pictures is at least `alike` on average over the
+    fonts that have both, or if other characters connect them in that way.
+    """
     small = inks.reshape(len(inks), 8, FIELD // 8, 8, FIELD // 8).mean((2, 4)).reshape(len(inks), -1)
     small -= small.mean(1, keepdims=True)
     small /= np.linalg.norm(small, axis=1, keepdims=True)
@@ -170,9 +179,16 @@ def merge_alike(inks: np.ndarray, characters: list[str], fonts: list[str], alike
 
 
 def glyphs(count: int = 60_000, *, seed: int = 0, hand: Hand | None = None, masters: Glyphs | None = None) -> ImageData:
-    """`count` drawings, uint8 (count, 32, 32, 1), as evenly spread over the classes, and over a class's fonts.
+    """Return `count` drawings, uint8 (count, 32, 32, 1), spread evenly over the classes, and over each class's fonts.
 
-    Example: `pretrain(glyphs(20_000))`
+    Args:
+        count: Number of drawings.
+        seed: Of all random choices.
+        hand: How the glyphs are drawn.
+        masters: The glyphs; None: those of matplotlib's fonts.
+
+    Example:
+        >>> pretrain(glyphs(20_000))
     """
     masters = masters or load_glyphs()
     rng = np.random.default_rng(seed)
@@ -187,10 +203,10 @@ def glyphs(count: int = 60_000, *, seed: int = 0, hand: Hand | None = None, mast
 
 
 def draw(fields: np.ndarray, which: np.ndarray, hand: Hand, rng: np.random.Generator) -> np.ndarray:
-    """uint8 pictures (n, SIZE, SIZE) of the glyphs `which`, each drawn once by `hand`."""
+    """Return uint8 pictures (n, SIZE, SIZE) of the glyphs `which`, each drawn once by `hand`."""
     n = len(which)
     distance = sample(fields, which, warp(n, hand, rng))
-    thinnest = 1.8 - fields[which].max((1, 2)).astype(np.float32)  # at least this much of a stroke stays
+    thinnest = 1.8 - fields[which].max((1, 2)).astype(np.float32)  # so that the thinnest stroke remains visible
     stroke = np.maximum(rng.uniform(*hand.stroke, n), thinnest)
     ink = np.clip(0.5 + (distance + stroke[:, None, None]) * (SIZE / BOX), 0, 1)
     sides, probabilities = zip(*hand.resolutions, strict=True)
@@ -203,7 +219,7 @@ def draw(fields: np.ndarray, which: np.ndarray, hand: Hand, rng: np.random.Gener
 
 
 def warp(n: int, hand: Hand, rng: np.random.Generator) -> np.ndarray:
-    """Where in a field each pixel of n pictures looks: (n, 2, SIZE, SIZE), (x, y) in field pixels from the centre."""
+    """Return where each pixel of n pictures samples a field: (n, 2, SIZE, SIZE), (x, y) in pixels from the centre."""
     axis = (np.arange(SIZE) + 0.5) / SIZE * 2 - 1
     grid = np.stack(np.meshgrid(axis, axis))  # x, y in −1..1
     turn = np.radians(rng.uniform(-hand.rotate, hand.rotate, n))
@@ -221,7 +237,7 @@ def warp(n: int, hand: Hand, rng: np.random.Generator) -> np.ndarray:
 
 
 def smooth_noise(n: int, rng: np.random.Generator, waves: int = 4) -> np.ndarray:
-    """Random fields (n, 2, SIZE, SIZE) of unit mean variance: sums of the lowest cosines of the square."""
+    """Return random fields (n, 2, SIZE, SIZE) of unit mean variance: sums of the lowest cosines of the square."""
     frequency = np.arange(waves)
     basis = np.cos(np.pi * frequency * (np.arange(SIZE)[:, None] + 0.5) / SIZE) / (1 + frequency)
     basis /= np.sqrt((basis**2).sum(1).mean())
@@ -229,7 +245,7 @@ def smooth_noise(n: int, rng: np.random.Generator, waves: int = 4) -> np.ndarray
 
 
 def sample(fields: np.ndarray, which: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Bilinear values (n, SIZE, SIZE) of fields[which] at (x, y) from the centre; beyond the border, the border's."""
+    """Return bilinear samples (n, SIZE, SIZE) of fields[which] at (x, y) from the centre, clamped at the border."""
     at = np.clip(at + (FIELD - 1) / 2, 0, FIELD - 1.001)
     corner = at.astype(np.int64)
     x, y = (at - corner).astype(np.float32).transpose(1, 0, 2, 3)
@@ -241,7 +257,7 @@ def sample(fields: np.ndarray, which: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def photograph(ink: np.ndarray, hand: Hand, rng: np.random.Generator) -> np.ndarray:
-    """uint8 pictures of `ink` 0..1: random darkness of ink and ground, gradation, polarity and noise."""
+    """Return uint8 pictures of `ink` 0..1 with random darkness of ink and ground, gradation, polarity and noise."""
     n = (len(ink), 1, 1)
     ink = ink ** rng.uniform(0.6, 1.5, n)
     ground, level = rng.uniform(0, 0.2, n), rng.uniform(0.7, 1.0, n)

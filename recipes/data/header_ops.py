@@ -1,4 +1,7 @@
-"""What encoded bytes declare themselves to be, read in the graph before anything is decoded."""
+"""Read the header of encoded images in the TensorFlow graph, before anything is decoded.
+
+`cast` and the ignored types are due to TensorFlow's stubs, which lack some operators of tensors.
+"""
 
 import tensorflow as tf
 
@@ -8,40 +11,43 @@ from augment.decode import jpeg_size, png_size
 from augment.gif import gif_size
 from augment.header import is_gif, is_jpeg, is_png, is_webp, starts
 
-NOT_SUPPORTED = "format not supported"  # how the errors of such files begin
-MAX_PIXELS = 50_000_000  # the 48 megapixels of telephones pass; 30,000 × 30,000 would take 2.7 GB to decode
+NOT_SUPPORTED = "format not supported"  # the beginning of the errors of such files
+MAX_PIXELS = 50_000_000  # enough for the 48 megapixels of phones; 30,000 × 30,000 would take 2.7 GB to decode
 
 
-def refusal(content, max_pixels: int) -> tf.Tensor:
-    """Why encoded bytes are not even tried to decode, as a string scalar; empty where they are.
+def refusal(content: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Return why encoded bytes must not be decoded, as a string scalar; empty if they may be.
 
-    max_pixels: height × width by the header.
+    Args:
+        content: String scalar.
+        max_pixels: Limit of height × width by the header.
     """
     size = header_size(content)
     pixels = tf.reduce_prod(size)
     height, width = (tf.strings.as_string(side) for side in tf.unstack(size))
-    told = tf.strings.join([width, " × ", height, " pixels"])
+    shown = tf.strings.join([width, " × ", height, " pixels"])
     reasons = [
         (tf.equal(content, ""), lambda: tf.constant("zero bytes")),
         (size[0] < 0, lambda: why_undecodable(content, "not an image: JPEG, PNG, GIF, BMP and WebP are read")),
-        (pixels > max_pixels, lambda: tf.strings.join(["too large: ", told, f"; at most {max_pixels:,} are decoded"])),
+        (pixels > max_pixels, lambda: tf.strings.join(["too large: ", shown, f"; at most {max_pixels:,} are decoded"])),
     ]
     return tf.case(reasons, default=lambda: tf.constant(""))
 
 
-def why_undecodable(content, otherwise: str) -> tf.Tensor:
-    """The error for encoded bytes that cannot be decoded: the name of an unsupported format, or `otherwise`."""
+def why_undecodable(content: tf.Tensor, otherwise: str) -> tf.Tensor:
+    """Return the error for encoded bytes that cannot be decoded: the unsupported format, or `otherwise`."""
     variant = augment.unsupported(content)
     named = tf.strings.join([f"{NOT_SUPPORTED}: ", variant, "; convert it to JPEG or PNG"])
     return tf.where(tf.equal(variant, ""), otherwise, named)
 
 
-def header_size(content) -> tf.Tensor:
-    """int64 (height, width) that encoded bytes declare; -1 where they are no image of a known format.
+def header_size(content: tf.Tensor) -> tf.Tensor:
+    """Return int64 (height, width) that encoded bytes declare; -1 if they are not an image of a known format.
 
-    Raises: tf.errors.InvalidArgumentError for a JPEG header that cannot be read.
+    Raises:
+        tf.errors.InvalidArgumentError: A JPEG header cannot be read.
     """
-    head = tf.strings.join([tf.strings.substr(content, 0, 64), bytes(64)])  # fields may be missing: they are zero
+    head = tf.strings.join([tf.strings.substr(content, 0, 64), bytes(64)])  # missing fields read as zero
     kinds = [
         (is_jpeg(content), lambda: tf.cast(jpeg_size(content), tf.int64)),
         (is_png(head), lambda: _png(head)),
@@ -52,34 +58,36 @@ def header_size(content) -> tf.Tensor:
     return tf.case(kinds, default=lambda: tf.constant([-1, -1], tf.int64))
 
 
-def _png(content):
-    """The sides are 32 bits without sign, of which PNG allows 31: an overflow is larger than anything."""
+def _png(content: tf.Tensor) -> tf.Tensor:
+    """Return the size of a PNG; a side that overflows the 31 bits that PNG allows becomes 2³¹."""
     size = tf.cast(png_size(content), tf.int64)
     return tf.where(size < 0, tf.constant(2**31, tf.int64), size)
 
 
-def _fields(content, at: int, bytes_each: int):
-    """The two little-endian numbers from position `at`."""
+def _fields(content: tf.Tensor, at: int, bytes_each: int) -> tf.Tensor:
+    """Return the two little-endian numbers from position `at`."""
     digits = tf.io.decode_raw(tf.strings.substr(content, at, 2 * bytes_each), tf.uint8, fixed_length=2 * bytes_each)
     weights = tf.constant([256**i for i in range(bytes_each)], tf.int64)
     return tf.reduce_sum(tf.reshape(tf.cast(digits, tf.int64), (2, bytes_each)) * weights, 1)
 
 
-def _bmp(content):
-    """Sides that overflow 31 bits are larger than anything."""
+def _bmp(content: tf.Tensor) -> tf.Tensor:
+    """Return the size of a BMP; a side that overflows 31 bits becomes 2³¹."""
     size = tf.cast(bmp_size(content), tf.int64)
     return tf.where(size < 0, tf.constant(2**31, tf.int64), size)
 
 
-def _webp(content):
-    """The canvas of VP8X, or the frame of VP8L (14 bits a side) or VP8 (lossy)."""
+def _webp(content: tf.Tensor) -> tf.Tensor:
+    """Return the canvas of VP8X, or the frame of VP8L (14 bits a side) or VP8 (lossy)."""
     kind = tf.strings.substr(content, 12, 4)
-    bits = lambda: _fields(content, 21, 2)  # noqa: E731
-    lossless = lambda: tf.stack([  # noqa: E731
-        (bits()[0] + 65536 * bits()[1]) // 16384 % 16384 + 1, bits()[0] % 16384 + 1,
-    ])  # fmt: skip
     branches = [
         (tf.equal(kind, "VP8X"), lambda: _fields(content, 24, 3)[::-1] + 1),
-        (tf.equal(kind, "VP8L"), lossless),
+        (tf.equal(kind, "VP8L"), lambda: _webp_lossless(content)),
     ]
-    return tf.case(branches, default=lambda: _fields(content, 26, 2)[::-1] % 16384)
+    return tf.case(branches, default=lambda: tf.math.floormod(_fields(content, 26, 2)[::-1], 16384))
+
+
+def _webp_lossless(content: tf.Tensor) -> tf.Tensor:
+    low, high = tf.unstack(_fields(content, 21, 2))
+    bits = low + 65536 * high
+    return tf.math.floormod(tf.stack([bits // 16384, low]), 16384) + 1

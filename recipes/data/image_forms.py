@@ -1,46 +1,111 @@
-"""The forms in which a caller may hold images: paths, encoded bytes, arrays, open files, Pillow images."""
+"""Convert and check the forms in which a caller may hold images: paths, bytes, arrays, open files, Pillow images."""
 
 import io
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+import tensorflow as tf
+
+from augment.pixel_range import range_fault
 from recipes.errors import DataError
 
+if TYPE_CHECKING:
+    from PIL import Image
 
-def plain(image):
-    """Return a Pillow image, an open file or a buffer as `bytes`, anything else as it is.
+
+def plain(image: Any) -> Any:
+    """Return a Pillow image, an open file or a buffer as `bytes`, and anything else unchanged.
 
     Raises:
         DataError: A file is open as text.
     """
     if isinstance(image, bytearray | memoryview):
         return bytes(image)
-    pillow = sys.modules.get("PIL.Image")  # whoever has such an image has imported it
+    pillow = sys.modules.get("PIL.Image")  # a caller with such an image has imported it
     if pillow and isinstance(image, pillow.Image):
         return _png(image)
     if hasattr(image, "read"):
         content = image.read()
         if not isinstance(content, bytes):
-            raise DataError("an image is a file that is open as text; open it in binary mode, 'rb', or give its path")
+            raise DataError(
+                "an image is a file that is open as text; open it in binary mode, 'rb', or give its path",
+                code="images.text_file",
+            )
         return content
     return image
 
 
-def listed(images):
-    """Return the images of a generator or another iterable as a list of `plain` ones; arrays and paths as they are."""
+def listed(images: Any) -> Any:
+    """Return the images of a generator or another iterable as a list of `plain` ones; arrays and paths unchanged."""
     alone = isinstance(images, str | bytes | os.PathLike | Mapping) or hasattr(images, "__array__")
     if alone or not isinstance(images, Iterable):
         return images
     return [plain(image) for image in images]
 
 
-def _png(image) -> bytes:
+def _png(image: "Image.Image") -> bytes:
     """Return a Pillow image as a PNG file, upright as its EXIF orientation says."""
     from PIL import ImageOps
 
     image, content = ImageOps.exif_transpose(image), io.BytesIO()
-    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"):  # PNG has no others
+    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"):  # the modes of PNG
         image = image.convert("RGB")
     image.save(content, "PNG", compress_level=1)
     return content.getvalue()
+
+
+def stacked(images: Iterable[object], name: str = "images") -> np.ndarray | list[bytes]:
+    """Return one array of images of one size, or the PNG files of images of several sizes.
+
+    Raises:
+        DataError: As `check_pixels` does.
+    """
+    try:
+        arrays = [np.asarray(image) for image in images]
+    except ValueError as error:  # rows of several lengths, a pair of image and label
+        raise DataError(f"{name} hold something that is not an array of pixels: {error}", code="images.shape") from None
+    if len({image.shape for image in arrays}) == 1:
+        return check_pixels(np.stack(arrays), name)
+    brightest = max(float(image.max()) if image.size and image.dtype.kind in "fiu" else 0.0 for image in arrays)
+    checked = [check_pixels(image[None], f"{name}[{i}]", brightest)[0] for i, image in enumerate(arrays)]
+    files = [tf.io.encode_png(np.round(image).astype(np.uint8)).numpy() for image in checked]
+    return cast(list[bytes], files)  # the stubs know arrays only
+
+
+def check_pixels(images: np.ndarray, name: str = "images", brightest: float | None = None) -> np.ndarray:
+    """Return an array of the caller's as uint8 or float32 (n, height, width, 1 | 3 | 4) in 0..255.
+
+    Args:
+        images: (n, height, width) or (n, height, width, channels).
+        name: Of the images, in messages.
+        brightest: The largest value of the dataset that these images are a part of.
+
+    Raises:
+        DataError: Another shape or range (0..1 is the usual mistake), or values that are not finite.
+    """
+    images = np.asarray(images)
+    if images.dtype == object:
+        raise DataError(
+            f"{name} are an array of objects; give one array (n, height, width, 3), a folder, or a dataset",
+            code="images.type",
+        )
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3, 4) or 0 in images.shape[1:]:
+        raise DataError(
+            f"{name} have shape {images.shape}; expected (n, height, width, 3), channels last",
+            code="images.shape",
+            shape=images.shape,
+        )
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind not in "fiu":
+        raise DataError(f"{name} are {images.dtype}; expected uint8 or float in 0..255", code="images.type")
+    low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 255.0)
+    fault = range_fault(low, high, floating=images.dtype.kind == "f" and (brightest or 0) <= 1)
+    if fault:
+        raise DataError(f"{name} {fault}", code="images.range")
+    return images.astype(np.float32)

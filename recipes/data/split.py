@@ -1,4 +1,4 @@
-"""A validation split by content: exact duplicates never sit on both sides, and a renamed file stays where it was."""
+"""Split off validation images by content: duplicates stay together, and a renamed file stays in its split."""
 
 import hashlib
 from collections import defaultdict
@@ -10,19 +10,31 @@ from recipes.errors import DataError
 
 
 def stratified_split(
-    labels: np.ndarray, fingerprints: Sequence[str], fraction: float = 0.2, *, seed: int = 0, class_names=None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (train, validation), `fraction` of every class in validation, at least one and never all of it.
+    labels: np.ndarray, fingerprints: Sequence[str], fraction: float = 0.2,
+    *, seed: int = 0, class_names: Sequence[str] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Return the indices (train, validation), with `fraction` of every class in validation, but at least one image.
 
     Images with one fingerprint form a group that is moved as a whole. Within a class the groups are ordered by
     hash(seed, fingerprint), which depends neither on file names nor on the order of the files. A group that would more
     than double the class's validation part is trained on.
 
-    Raises: DataError for a fraction outside (0, 1), or a class of fewer than three distinct pictures: two are needed to
-        train on, one to validate.
+    Args:
+        labels: Class (n,) of each image.
+        fingerprints: Content of each image; equal ones stay together.
+        fraction: Of each class, for validation, in (0, 1).
+        seed: Of the choice.
+        class_names: For messages.
+
+    Raises:
+        DataError: The fraction is outside of (0, 1), or a class has fewer than three distinct pictures: two are needed
+            to train on, one to validate.
     """
     if not 0 < fraction < 1:
-        raise DataError(f"validation is the fraction {fraction}; expected a number between 0 and 1, such as 0.2")
+        raise DataError(
+            f"`validation` must be a fraction between 0 and 1, such as 0.2, got {fraction}",
+            code="split.fraction", value=fraction,
+        )  # fmt: skip
     groups = defaultdict(list)
     for index, fingerprint in enumerate(fingerprints):
         groups[fingerprint].append(index)
@@ -37,8 +49,9 @@ def stratified_split(
             name = class_names[label] if class_names else label
             raise DataError(
                 f"class {name!r} has {len(ordered)} distinct picture(s); three are needed, two to train on and one to "
-                "validate: add images, or give a validation dataset"
-            )
+                "validate: add images, or give a validation dataset",
+                code="split.small_class", class_name=name,
+            )  # fmt: skip
         quota = max(1, round(fraction * sum(len(members) for _, members in ordered)))
         chosen = _fitting([members for _, members in ordered], quota)
         held_out += [index for members in chosen for index in members]
@@ -48,11 +61,13 @@ def stratified_split(
 
 
 def _fitting(groups: list[list[int]], quota: int) -> list[list[int]]:
-    """The first groups until `quota` images are reached, without those that overshoot it twofold; at least the smallest
-    group, and two are always left."""
-    chosen, taken = [], 0
+    """Return the first groups until `quota` images are reached, without those that would exceed it twofold.
+
+    At least one group is chosen, and at least two remain.
+    """
+    chosen, count = [], 0
     for members in groups[:-2]:
-        if taken < quota and taken + len(members) <= 2 * quota:
+        if count < quota and count + len(members) <= 2 * quota:
             chosen.append(members)
-            taken += len(members)
+            count += len(members)
     return chosen or [min(groups, key=len)]

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import augment
 from augment.preview import drawn
-from recipes.auditing.facts import look_at
+from recipes.auditing.facts import inspect_image
 from recipes.data.evaluation_batches import evaluation_batches
 from recipes.data.images import ImageData
 from recipes.errors import DataError
@@ -58,7 +58,7 @@ def readable(data: ImageData, indices: Iterable[int]) -> list[int]:
 
 def _readable(data: ImageData, index: int) -> bool:
     try:
-        return not look_at(data, index).error
+        return not inspect_image(data, index).error
     except DataError:  # a pack that was altered or no longer exists
         return False
 

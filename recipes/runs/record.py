@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.auditing.audit import Audit, images_audited, look
+from recipes.auditing.audit import Audit, images_audited, inspect_images
 from recipes.core.output import safe_output
 from recipes.data.evaluation_batches import images_alone
 from recipes.data.image_forms import plain
@@ -151,7 +151,7 @@ class Record:
             raise _wrong("samples", samples, f"0 with crops={crops}, because every sample draws a crop of its own")
         images = plain(images)
         data = unlabelled(images)
-        errors = [""] * len(data) if data.in_memory_pixels else [fact.error for fact in look(data)]
+        errors = [""] * len(data) if data.in_memory_pixels else [fact.error for fact in inspect_images(data)]
         if any(errors) and _is_single(images):
             raise _undecodable(f"{data.names[0]} cannot be decoded: {errors[0]}", data.names[:1])
         readable = data.subset([i for i, error in enumerate(errors) if not error])
@@ -285,7 +285,7 @@ def _naming_bad_images(data: ImageData) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError:
-        bad = [(name, fact.error) for name, fact in zip(data.names, look(data), strict=True) if fact.error]
+        bad = [(name, fact.error) for name, fact in zip(data.names, inspect_images(data), strict=True) if fact.error]
         if not bad:
             raise
         shown = "; ".join(f"{name}: {error}" for name, error in bad[:5])

@@ -8,7 +8,7 @@ from odd_images import EXCLUDED, KEPT, NO_IMAGES, encoded, photo, rotated
 import augment
 from recipes import DataError, audit
 from recipes.auditing.audit import usable
-from recipes.auditing.facts import inspect, look, pixel_facts
+from recipes.auditing.facts import inspect, inspect_images, pixel_facts
 from recipes.auditing.headers import read_header
 from recipes.auditing.near_duplicates import near_pairs
 from recipes.data.sources import load
@@ -44,7 +44,7 @@ def test_excluded(folder, name):
 def test_no_image_is_an_error(folder, name):
     (folder / "a" / name).write_bytes(NO_IMAGES[name])
     splits = load(folder)
-    with pytest.raises(DataError, match=f"no images: .*{name}"):
+    with pytest.raises(DataError, match=f"not images: .*{name}"):
         usable(splits, audit(splits))
 
 
@@ -88,7 +88,7 @@ def test_images_in_memory_have_the_fingerprints_of_their_files():
     pixels = np.stack([np.asarray(photo(i)) for i in range(3)])
     files = [encoded(photo(i), "PNG") for i in range(3)]
     labels = ["a", "b", "b"]
-    prints = [[fact.fingerprint for fact in look(load((images, labels)).train)] for images in (pixels, files)]
+    prints = [[fact.fingerprint for fact in inspect_images(load((images, labels)).train)] for images in (pixels, files)]
     assert prints[0] == prints[1]
 
 
@@ -130,7 +130,7 @@ def test_drawings_that_are_alike_are_no_near_duplicates():
 
     bunch = load_digits()
     ink = np.repeat(enlarge(bunch.images.astype(np.float32) * 15.9, 96)[..., None], 3, -1).clip(0, 255).astype(np.uint8)
-    facts = look(load((ink, bunch.target)).train)
+    facts = inspect_images(load((ink, bunch.target)).train)
     assert len(near_pairs([fact.signature for fact in facts], bunch.target)) < 20
 
 

@@ -246,7 +246,7 @@ WRONG = {
     ),
     "some rows are not assigned to a split": (
         table("path,label,ml_use", "{name},{label},{0}", ["training", "UNASSIGNED"] * 2),
-        "split 'UNASSIGNED'.*assign every row to a split, or none",
+        "split 'UNASSIGNED'.*assign every row to a split, or no row",
     ),
     "is_training_img": (
         table("path,label,is_training_img", "{name},{label},{0}", "0101"), "'is_training_img'.*replace it",
@@ -282,7 +282,7 @@ WRONG = {
     "several labels with a slash": (
         table("path,label", "{name},{0}", ["cat", "dog", "cat/dog", "cat"]), "'cat/dog' is several labels in one",
     ),
-    "third column of a table without header": (table(None, "{name},{label},9"), "no header, and '9' .* no split"),
+    "third column of a table without header": (table(None, "{name},{label},9"), "no header, and '9' .* not a split"),
     "one-hot": (table("id,cat,dog", "{stem},{0},{1}", "1100", "0011"), "'cat', 'dog'.*multi-label.*idxmax"),
     "multi-label columns": (
         table("filename, cat, dog", "{name}, {0}, {1}", "1101", "0011"), "'cat', 'dog'.*multi-label.*label=cat",
@@ -307,20 +307,21 @@ WRONG = {
     "a cell too few": ("path,label\n" + "\n".join([ROWS[0], "i1.jpg"]), r"row 3 has 1 cell\(s\)"),
     "rows after a blank line": ("path,label\n\n" + "\n".join([ROWS[0], "i1.jpg,"]), "row 4 has no label"),
     "no label": ("path,label\n" + "\n".join([*ROWS[:2], "i2.jpg,", "i3.jpg,nan"]), "row 4 has no label; 2 of 4"),
-    "an open quotation mark": ('path,label\ni0.jpg,"cat\n' + "\n".join(ROWS[1:]), "is no CSV.*quotation mark"),
-    "text after a quotation mark": ('path,label\n"i0.jpg"x,cat\n', "is no CSV"),
+    "an open quotation mark": ('path,label\ni0.jpg,"cat\n' + "\n".join(ROWS[1:]), "is not a valid CSV.*quotation mark"),
+    "text after a quotation mark": ('path,label\n"i0.jpg"x,cat\n', "is not a valid CSV"),
     "two spellings of a number": (
         table("path,label", "{name},{0}", ["1", "01", "1.0", "2"]), "spellings of one number",
     ),
     "UTF-16 without mark": (table("path,label", "{name},{label}").encode("utf-16-le"), "NUL characters"),
     "blank after a quotation mark": (
-        table(None, '"{name}" ,{label}'), r"is no CSV.*line 1.*remove the blank or the text between the quotation mark",
+        table(None, '"{name}" ,{label}'),
+        r"is not a valid CSV.*line 1.*remove the blank or the text between the quotation mark",
     ),
     "a workbook": (b"PK\x03\x04\xff", "is an Excel workbook.*export it as CSV"),
     "JSON lines": (b'{"source-ref": "a.jpg", "class": 0}\n', "is JSON.*export it as CSV"),
     "no text": (b"\x89PNG\r\n\x81\x8d", "is not utf-8 and not cp1252"),
-    "a place in the network": ("path,label\nhttps://example.org/a.jpg,x\n", "a place in the network; download"),
-    "a name twice, without its extension": ("id,label\ntwice,cat\n", r"twice.jpg or twice.png; write the name in full"),
+    "a network address": ("path,label\nhttps://example.org/a.jpg,x\n", "a network address; download"),
+    "a name twice, without its extension": ("id,label\ntwice,cat\n", r"twice.jpg or twice.png; write the full name"),
     "all missing files": (
         table("path,label", "x{name},{label}"), r"4 of 4 images do not exist: row 2 names xi0.jpg, row 3 .*folder=",
     ),
@@ -405,8 +406,9 @@ def test_encodings(place, capsys, encoding, labels, recognised):
     splits = read(place, content, **options)
     assert set(splits.train.class_names) == set(words[:4]) and splits.table.encoding == encoding
     assert ("--column encoding=NAME" in capsys.readouterr().out) == recognised
-    with pytest.raises(DataError, match=r"encoding is 'klingon', which is not known"):
+    with pytest.raises(DataError) as raised:
         read(place, content, encoding="klingon")
+    assert raised.value.code == "table.unknown_encoding"
     with pytest.raises(DataError, match="is not ascii"):
         read(place, content, encoding="ascii")
 
@@ -432,8 +434,9 @@ def test_a_split_beside_the_chosen_one(place):
     reasons = {column.name: column.reason for column in splits.table.of("ignored")}
     assert reasons == {"phase": "the split is 'mine'", "is_valid": "the split is 'mine'"}
     assert len(read(place, content, split="is_valid").validation) == 2
-    with pytest.raises(DataError, match="says which rows are trained on"):
+    with pytest.raises(DataError) as raised:
         read(place, table("path,label,is_train", "{name},{label},{0}", "0101"), split="is_train")
+    assert raised.value.code == "table.only_train" and raised.value.column == "is_train"
 
 
 @pytest.mark.parametrize(

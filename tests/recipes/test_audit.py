@@ -11,8 +11,8 @@ from odd_images import bmp
 
 from recipes import DataError, OutputError, audit
 from recipes.auditing.audit import usable
-from recipes.auditing.facts import look
-from recipes.auditing.rules import Seen, placeholders
+from recipes.auditing.facts import inspect_images
+from recipes.auditing.rules import AuditedImage, placeholders
 from recipes.data.sources import load
 
 
@@ -43,7 +43,7 @@ def test_text_named_jpg_is_an_error(tmp_path):
     folder(tmp_path)
     (tmp_path / "red" / "notes.jpg").write_text("these are my notes")
     splits = load(tmp_path)
-    with pytest.raises(DataError, match=r"no images: .*notes\.jpg"):
+    with pytest.raises(DataError, match=r"not images: .*notes\.jpg"):
         usable(splits, audit(splits))
 
 
@@ -60,9 +60,9 @@ def test_placeholder_among_photos(tmp_path):
 @pytest.mark.parametrize(("split", "excluded"), [("train", 11), ("test", 0)])
 def test_copies_in_the_test_split_exclude_nothing_from_training(split, excluded):
     """Eleven copies of one picture among 800: accidents where they are in the training part."""
-    fact = look(load((np.stack([picture(COLOURS["red"], 1)] * 2), ["a", "b"])).train)[0]
-    images = [Seen(f"{i}", "train", 0, replace(fact, fingerprint=f"{i}")) for i in range(790)]
-    images += [Seen(f"copy {i}", split, 0, images[0].facts) for i in range(10)]
+    fact = inspect_images(load((np.stack([picture(COLOURS["red"], 1)] * 2), ["a", "b"])).train)[0]
+    images = [AuditedImage(f"{i}", "train", 0, replace(fact, fingerprint=f"{i}")) for i in range(790)]
+    images += [AuditedImage(f"copy {i}", split, 0, images[0].facts) for i in range(10)]
     assert sum(len(finding.files) for finding in placeholders(images) if finding.excluded) == excluded
 
 
@@ -81,7 +81,7 @@ def test_duplicates_by_content(tmp_path):
 
 def test_one_class(tmp_path):
     splits = load(folder(tmp_path, classes=1))
-    with pytest.raises(DataError, match="one class only"):
+    with pytest.raises(DataError, match="only one class"):
         usable(splits, audit(splits))
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from recipes import DataError
-from recipes.data.images import check_pixels, labelled
+from recipes.data.image_forms import check_pixels
+from recipes.data.images import labelled
 
 
 def data(labels, class_names=None):

@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 
 from recipes import DataError
+from recipes.data.class_names import class_name_findings
 from recipes.data.images import labelled
-from recipes.data.labels import alike, class_name_findings, clean
+from recipes.data.labels import alike, clean
 from recipes.data.sources import load
 
 NAN = float("nan")

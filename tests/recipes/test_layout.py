@@ -163,7 +163,7 @@ def test_tiny_imagenet():
         ({"train": PETS, "val": {"cats": ["a.heic"]}}, "no class folders", "photos/val has folders cats/ .*HEIC"),
         ({"train": {"cats": ["a.heic"]}, "val": PETS}, "no class folders", "photos/train has folders cats/ .*HEIC"),
         (["train.zip", "test.zip"], "archive", "unpack"),
-        (["a.tfrecord"], "not a pack", "copied whole"),
+        (["a.tfrecord"], "not a pack", "copied completely"),
         ([*"abc", "a.jpg", "labels.csv"], "no class folders", "1 images but no class folders.*labels.csv"),
         (RUN, OWN_OUTPUT, "photos is a saved run"),
         ({"1": ["saved_model.pb"]}, OWN_OUTPUT, "photos is an exported model"),

@@ -244,7 +244,7 @@ def test_infinite_tf_data():
 def test_weights_of_tf_data_are_told_of(capsys, rendered):
     images, _ = arrays(2)
     assert len(load(tf.data.Dataset.from_tensor_slices((images, [0, 1] * 3, np.ones(6)))).train) == 6
-    assert "weights, is not used" in capsys.readouterr().out
+    assert "sample weights, are ignored" in capsys.readouterr().out
 
 
 def test_unlabelled_forms(tmp_path):
@@ -278,7 +278,7 @@ def test_unlabelled_forms(tmp_path):
         load(([*mixed[:1], jpeg(pixels[0])], ["a", "b"]))
     with pytest.raises(DataError, match="images and labels are empty"):
         load(([], []))
-    with pytest.raises(DataError, match="no array of pixels"):
+    with pytest.raises(DataError, match="not an array of pixels"):
         unlabelled([(pixels[0], 1)])
     for no_images in (None, {"a": 1}):
         with pytest.raises(DataError, match="expected a path, a folder"):

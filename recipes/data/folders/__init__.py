@@ -1,1 +1,1 @@
-"""What a folder of photos is: its classes, splits, and what in it is skipped."""
+"""Read folders of images: find their classes and splits, and what to skip."""

@@ -1,4 +1,4 @@
-"""What makes a folder unusable as it is arranged: each check raises a LayoutError that says what to do."""
+"""Check how a folder is arranged: each check raises a LayoutError that says what to do."""
 
 import os
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from recipes.data.folders.names import (
     folds,
     is_date,
     is_derived,
+    is_placeholder,
     label_files,
     model_files,
     numbered_alike,
     numbered_parts,
     role_of,
     roles_of,
-    stands_for_nothing,
 )
 from recipes.data.folders.tree import Folder, walk
 
 _ARRANGE = "arrange the images as {0}/cats, {0}/dogs or as {0}/train/cats, {0}/val/cats, or give a CSV of path,label"
-_PER_MODEL = 10  # images for each file of a model; fewer are more likely charts than a class
+_PER_MODEL = 10  # images per model file; fewer are more likely charts than a class
 _NO_CLASS = "boxes and masks are not the class of an image"
 
 
@@ -33,38 +33,42 @@ _NO_CLASS = "boxes and masks are not the class of an image"
 class Checks:
     """The checks of one dataset. `where` is always the path of a folder below the dataset, "" the dataset itself.
 
-    path:  of the dataset, for messages.
-    known: names of folders that are classes, whatever else they look like.
+    Attributes:
+        path: The dataset, for messages.
+        known: Names of folders that are certainly classes.
     """
 
     path: str
     known: frozenset[str]
 
     def error(self, where: str, problem: str, seen: str, remedy: str | None = None) -> LayoutError:
+        """Return the error for a folder: `seen` is the predicate of its message."""
         at = os.path.join(self.path, where) if where else self.path
         return LayoutError(at, problem, f"{at} {seen}; {remedy or _ARRANGE.format(self.path)}")
 
     def roles(self, members: list[Folder]) -> dict[str, str | None]:
+        """Return the role of each member by its name, None for those that are no splits."""
         roles = roles_of([member.name for member in members])
         return {name: None if name in self.known else role for name, role in roles.items()}
 
     def _unsorted(self, folder: Folder) -> bool:
-        """Whether a folder, named like a split, holds images but no class folders."""
+        """Return whether a folder, named like a split, holds images but no class folders."""
         return role_of(folder.name) is not None and self.flat(folder)
 
     def flat(self, folder: Folder) -> bool:
-        """Whether a folder holds images without class folders: in itself or in one that stands for nothing."""
+        """Return whether a folder holds images without class folders, directly or in a placeholder such as images/."""
         while not folder.images and len(folder.filled) == 1:
             (inner,) = folder.filled
-            if inner.name in self.known or not stands_for_nothing(inner.name, folder.name):
+            if inner.name in self.known or not is_placeholder(inner.name, folder.name):
                 return False
             folder = inner
         return bool(folder.images) and not folder.filled
 
     def images_beside_annotations(self, folder: Folder, where: str) -> Folder | None:
-        """Return the folder of images beside folders of masks or boxes; None where there are no such folders.
+        """Return the folder of images beside folders of masks or boxes; None if there are no such folders.
 
-        Raises: LayoutError for images without class folders beside masks or boxes.
+        Raises:
+            LayoutError: Images without class folders lie beside masks or boxes.
         """
         images, notes = images_and_annotations(folder)
         if not images or not notes or any(inner.name in self.known for inner in (*images, *notes)):
@@ -77,11 +81,11 @@ class Checks:
         return images[0]
 
     def none(self, folder: Folder, where: str, members: list[Folder]) -> LayoutError:
-        """Return the error for a folder without images in class folders. members: those that might be class folders."""
+        """Return the error for a folder without images in class folders; `members` might be class folders."""
         archives = archives_in(folder)
         if any(name.endswith(".tfrecord") for name in folder.others):
-            seen = "holds .tfrecord files but no pack.json: it is no pack, or was not copied whole"
-            return self.error(where, "not a pack", seen, "copy it whole, or pack the images again")
+            seen = "holds .tfrecord files but no pack.json: it is not a pack, or was not copied completely"
+            return self.error(where, "not a pack", seen, "copy it completely, or pack the images again")
         if archives and not folder.images:
             seen = f"holds {listed(archives, '')} but no class folders"
             return self.error(where, "archive", seen, "unpack it, and give the folder with the class folders")
@@ -107,9 +111,9 @@ class Checks:
         roles = self.roles(members)
         filled = [member.name for member in members if member.total]
         classes = [name for name in filled if not roles[name]]
-        splits = [name for name in filled if roles[name] not in (None, "train")]  # a class may well be trains
+        splits = [name for name in filled if roles[name] not in (None, "train")]  # trains may be a class
         if not classes:
-            for member in members:  # an error about train/images and train/labels says more
+            for member in members:  # an error about train/images and train/labels is more specific
                 self.images_beside_annotations(member, join(where, member.name))
             notes = [inner.name for inner in images_and_annotations(folder)[1]]
             beside = f" beside {listed(notes)}: {_NO_CLASS}" if notes else ""
@@ -136,7 +140,7 @@ class Checks:
             raise self.error(where, "class and split in one name", seen, remedy)
 
     def check_folds(self, members: list[Folder], where: str) -> None:
-        """Raise a LayoutError for folders that are parts of one dataset, such as folds: they are no classes."""
+        """Raise a LayoutError for folders that are parts of one dataset, such as folds, instead of classes."""
         filled = [member for member in members if member.total and member.name not in self.known]
         names = [member.name for member in filled]
         inside = [{n for n in names_in(member) - IMAGE_FOLDERS if not is_date(n)} for member in filled]
@@ -148,7 +152,7 @@ class Checks:
             raise self.error(where, "folds", f"has {listed(names)}: parts of one dataset are not classes", remedy)
 
     def check_derived(self, members: list[Folder], where: str) -> None:
-        """Raise a LayoutError for folders beside the classes that are not classes by their names or their files."""
+        """Raise a LayoutError for folders beside the classes that are not classes, by their names or their files."""
         filled = [member for member in members if member.total and member.name not in self.known]
         names = [member.name for member in filled]
         derived = [member for member in filled if is_derived(member.name, names)]
@@ -167,12 +171,12 @@ class Checks:
                 raise self.error(join(where, member.name), "output or class", seen, remedy)
 
     def _subdivided(self, members: list[Folder], inner: set[str]) -> bool:
-        """Whether the numbers that name the folders in each member divide a class, such as into years."""
+        """Return whether the numbers that name the folders in each member divide a class, such as into years."""
         numbers = all(name[0].isdigit() for name in inner)
         return numbers and (all(map(is_date, inner)) or not numbered_alike([member.name for member in members]))
 
     def _check_datasets(self, members: list[Folder], where: str) -> None:
-        """Raise a LayoutError where a folder among classes is a dataset of its own, with train/ and test/."""
+        """Raise a LayoutError if a folder among classes is a dataset of its own, with train/ and test/."""
         for member in members:
             inside = [inner.name for inner in inmost(member).filled]
             roles = [role_of(name) for name in inside if name not in self.known]
@@ -183,7 +187,7 @@ class Checks:
                 raise self.error(where, "dataset among classes", seen, remedy)
 
     def check_levels(self, members: list[Folder], where: str) -> None:
-        """Raise a LayoutError where it is not clear on which level the class folders are."""
+        """Raise a LayoutError if it is not clear on which level the class folders are."""
         filled = [member for member in members if member.total]
         if len(filled) == 1 and filled[0].name.lower() in IMAGE_FOLDERS and self.flat(filled[0]):
             raise self.error(where, "no class folders", f"has its images in {filled[0].name}/, without class folders")
@@ -206,12 +210,13 @@ class Checks:
 
 
 def images_and_annotations(folder: Folder) -> tuple[list[Folder], list[Folder]]:
+    """Return the folders in a folder that are named like images, and those named like annotations."""
     images = [inner for inner in folder.filled if inner.name.lower() in IMAGE_FOLDERS]
     return images, [inner for inner in folder.folders if inner.name.lower() in ANNOTATION_FOLDERS]
 
 
 def inmost(folder: Folder) -> Folder:
-    """The folder at the end of a chain of single folders."""
+    """Return the folder at the end of a chain of single folders."""
     while not folder.images and len(folder.filled) == 1:
         (folder,) = folder.filled
     return folder
@@ -226,7 +231,7 @@ def join(where: str, name: str) -> str:
 
 
 def _hint(folders: Sequence[Folder]) -> str:
-    """Where the classes of images may be found that lie in no class folders, as the end of a message."""
+    """Return a hint, as the end of a message, where the classes of images outside of class folders may be found."""
     files = [name for folder in folders for name in label_files(folder)]
     if files:
         return f"; if {files[0]} says which image is of which class, make it a CSV of path,label"
@@ -235,5 +240,6 @@ def _hint(folders: Sequence[Folder]) -> str:
 
 
 def listed(names: Sequence[str], end: str = "/") -> str:
+    """Return the first five names, each with `end`, and the number of others."""
     shown = ", ".join(f"{name}{end}" for name in names[:5])
     return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")

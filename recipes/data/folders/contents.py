@@ -1,17 +1,17 @@
-"""What a file is by its first bytes, where its name does not say that it is an image."""
+"""Recognise files by their first bytes if their names do not say that they are images."""
 
 import os
 import stat
 
 import augment
 
-# Endings of pictures and films that are not read. Raw photos, among others, cannot be told by their first bytes.
+# Extensions of pictures and films that are not read. Some, such as raw photos, have no distinctive first bytes.
 UNREAD_PICTURES = frozenset({
     ".heic", ".heif", ".avif", ".tif", ".tiff", ".jp2", ".j2k", ".jxl", ".psd", ".ico", ".svg", ".pgm", ".ppm", ".pbm",
     ".pnm", ".tga", ".hdr", ".exr", ".dcm", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".apng",
     ".mp4", ".mov", ".avi", ".mkv", ".webm",
 })  # fmt: skip
-# Endings of files that often lie beside images by the thousand; opening each of them would take long on a far disk.
+# Extensions of files that often lie beside images by the thousand; opening each would be slow on network storage.
 _NO_PICTURES = frozenset({
     ".txt", ".xml", ".json", ".jsonl", ".csv", ".tsv", ".md", ".html", ".htm", ".py", ".ipynb", ".pdf", ".npy", ".npz",
     ".keras", ".h5", ".hdf5", ".tfrecord", ".parquet", ".yaml", ".yml", ".zip", ".tar", ".gz", ".7z", ".rar",
@@ -29,7 +29,7 @@ IMAGE = "image"
 def kind_of(path: str) -> str:
     """Return IMAGE for a file that can be decoded, the name of an unsupported format, "" for any other file.
 
-    The first bytes decide. Where they are unknown, the ending may be that of a picture: ".cr2" gives "CR2".
+    The first bytes decide. If they are unknown, the extension may be that of a picture: ".cr2" gives "CR2".
     """
     ending = os.path.splitext(path)[1].lower()
     if ending in _NO_PICTURES:
@@ -43,7 +43,7 @@ def kind_of(path: str) -> str:
 
 
 def _head(path: str) -> bytes:
-    """The first bytes of a regular file; none of one that cannot be read. Opening a pipe would wait for ever."""
+    """Return the first bytes of a regular file, b"" if it cannot be read; opening a pipe would wait forever."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return b""

@@ -1,4 +1,4 @@
-"""How a folder of images is arranged: which folders are classes, which are splits, and what is neither."""
+"""Describe how a folder of images is arranged: which folders are classes, which are splits, and which are neither."""
 
 import os
 from dataclasses import dataclass
@@ -18,20 +18,28 @@ DERIVED = "copies made of other images"
 class LayoutError(DataError):
     """A folder cannot be used as it is arranged.
 
-    path: the folder.  problem: a short name of what is wrong, such as "ambiguous split" or "no class folders".
+    Attributes:
+        path: The folder.
+        problem: A short name of what is wrong, such as "ambiguous split" or "no class folders".
+        code: The same as one word, such as "layout.ambiguous_split".
     """
 
+    path: str
+    problem: str
+
     def __init__(self, path: str, problem: str, message: str):
-        super().__init__(message)
-        self.path, self.problem = path, problem
+        code = f"layout.{problem.lower().replace(' ', '_')}"
+        super().__init__(message, code=code, path=path, problem=problem)
 
 
 @dataclass(frozen=True)
 class Skipped:
     """A folder that is not read.
 
-    kind:   OWN_OUTPUT, UNRELATED, UNSORTED, ANNOTATIONS, COPY, DERIVED, or `tree.SYSTEM`.
-    detail: more about it, such as "a saved run", or "".
+    Attributes:
+        path: Below the dataset.
+        kind: OWN_OUTPUT, UNRELATED, UNSORTED, ANNOTATIONS, COPY, DERIVED, or `tree.SYSTEM`.
+        detail: More about it, such as "a saved run", or "".
     """
 
     path: str
@@ -41,7 +49,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Part:
-    """One split: its folder, and for each class the folders that hold its images. All paths start at the dataset."""
+    """One split: its folder, and for each class the folders that hold its images. Paths are relative to the dataset."""
 
     split: str
     folder: str
@@ -50,14 +58,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a folder was taken for. All paths are relative to it; "" is the folder itself.
+    """How a folder is arranged. All paths are relative to it; "" is the folder itself.
 
-    kind:    CLASSES, SPLITS, CLASSES_ABOVE_SPLITS or JOINED.
-    folder:  where the class or split folders lie.
-    parts:   the splits; one, "train", for CLASSES.
-    skipped: folders that are not read.
-    nested:  class folders with several folders of images in them, all of which are read as that class.
-    mask_files: images that seem to be masks of others in the same folder, by their names; they are read.
+    Attributes:
+        kind: CLASSES, SPLITS, CLASSES_ABOVE_SPLITS or JOINED.
+        folder: The folder that holds the class or split folders.
+        parts: The splits; only "train" for CLASSES.
+        skipped: Folders that are not read.
+        nested: Class folders with several folders of images in them, all of which are read as that class.
+        mask_files: Images that seem to be masks of others in the same folder, by their names; they are read.
     """
 
     kind: str
@@ -69,7 +78,7 @@ class Layout:
 
     @property
     def usual(self) -> bool:
-        """Whether class folders, or split folders above them, lie in the folder itself."""
+        """Whether class folders, or split folders that hold them, lie directly in the folder."""
         return self.kind in (CLASSES, SPLITS) and not self.folder
 
     def __str__(self) -> str:
@@ -80,6 +89,6 @@ class Layout:
         return f"layout: {self.kind}{below}; {len(names)} {'class' if len(names) == 1 else 'classes'}: {shown}{splits}"
 
     def _named(self, part: Part) -> str:
-        """The split, and the name of its folder where that is another one."""
+        """Return the split, with the name of its folder if that differs."""
         name = os.path.basename(part.folder)
         return part.split if self.kind != SPLITS or name == part.split else f"{part.split} ({name}/)"

@@ -1,7 +1,6 @@
-"""Folders that are no part of a dataset: output of programs, masks, second copies. Each is noted as skipped."""
+"""Skip folders that are not part of a dataset: output of programs, masks, second copies."""
 
 import os
-from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from recipes.data.folders.checks import Checks, images_and_annotations, inmost, join, listed, names_in
@@ -12,30 +11,31 @@ from recipes.data.folders.tree import LOOP, SYSTEM, Folder, walk
 
 @dataclass
 class Leftovers(Checks):
-    """Checks that note what they skip."""
+    """Checks that collect the folders to skip."""
 
     skipped: dict[str, Skipped] = field(default_factory=dict)
 
     def skip(self, where: str, kind: str, detail: str = "") -> None:
+        """Skip a folder, unless it is skipped already."""
         self.skipped.setdefault(where, Skipped(where, kind, detail))
 
     def members(self, folder: Folder, where: str) -> list[Folder]:
-        """The folders that may be classes or splits; the others are noted as skipped."""
+        """Return the folders that may be classes or splits, and skip the others."""
         found = []
         for inner in folder.folders:
-            here, what = join(where, inner.name), own_output(inner)
+            path, output = join(where, inner.name), own_output(inner)
             if inner.problem == SYSTEM:
-                self.skip(here, SYSTEM)
-            elif what:
-                self.skip(here, OWN_OUTPUT, what)
+                self.skip(path, SYSTEM)
+            elif output:
+                self.skip(path, OWN_OUTPUT, output)
             elif unrelated(inner) and inner.name not in self.known:
-                self.skip(here, UNRELATED)
-            elif here not in self.skipped and inner.problem != LOOP:
+                self.skip(path, UNRELATED)
+            elif path not in self.skipped and inner.problem != LOOP:
                 found.append(inner)
         return found
 
     def without_masks(self, members: list[Folder], where: str) -> list[Folder]:
-        """The members without a folder of masks that repeats the names of the others."""
+        """Return the members without a folder of masks that repeats the names of the others."""
         every = {member.name for member in members}
         masks = [m for m in members if m.name.lower() in ANNOTATION_FOLDERS and m.filled and names_in(m) <= every]
         for mask in masks:
@@ -43,13 +43,15 @@ class Leftovers(Checks):
         return [member for member in members if member not in masks]
 
     def skip_annotations(self, folder: Folder, where: str) -> None:
+        """Skip the folders of masks and boxes in a folder."""
         for note in images_and_annotations(folder)[1]:
             self.skip(join(where, note.name), ANNOTATIONS)
 
     def without_copies(self, members: list[Folder], where: str) -> list[Folder]:
-        """The members without second copies of the others: pets/{cats,dogs} beside cats/ and dogs/; "cats - Copy".
+        """Return the members without copies of the others: pets/{cats,dogs} beside cats/ and dogs/; "cats - Copy".
 
-        Raises: LayoutError for a folder that looks like such a copy, but holds other images.
+        Raises:
+            LayoutError: A folder looks like such a copy, but holds other images.
         """
         others, found = {member.name: member for member in members if member.total}, []
         for member in members:
@@ -64,10 +66,15 @@ class Leftovers(Checks):
                 raise self.error(where, "second copy", seen, remedy)
         return found
 
-    def without_leftovers(self, folder: Folder, where: str, seen: dict | None = None) -> Folder:
-        """A class folder without the output of programs, and without copies made of its images, at any depth.
+    def without_leftovers(
+        self, folder: Folder, where: str, seen: dict[tuple[int, int] | None, Folder] | None = None
+    ) -> Folder:
+        """Return a class folder without the output of programs and without copies made of its images, at any depth.
 
-        seen: folders that were looked into before, by identity, so that many links to one folder cost no time.
+        Args:
+            folder: The class folder.
+            where: Its path.
+            seen: Results by identity, so that many links to one folder cost no time.
         """
         seen = {} if seen is None else seen
         if folder.identity is not None and folder.identity in seen:
@@ -76,13 +83,13 @@ class Leftovers(Checks):
         derived = [f for f in folder.filled if is_derived(f.name, names) and f.name not in self.known]
         derived = derived if folder.total > sum(inner.total for inner in derived) else []
         for inner in folder.folders:
-            here, what = join(where, inner.name), own_output(inner)
-            if what:
-                self.skip(here, OWN_OUTPUT, what)
+            path, output = join(where, inner.name), own_output(inner)
+            if output:
+                self.skip(path, OWN_OUTPUT, output)
             elif inner in derived:
-                self.skip(here, DERIVED)
+                self.skip(path, DERIVED)
             else:
-                found.append(self.without_leftovers(inner, here, seen))
+                found.append(self.without_leftovers(inner, path, seen))
         seen[folder.identity] = replace(folder, folders=tuple(found))
         return seen[folder.identity]
 
@@ -100,7 +107,7 @@ def left_out(tree: Folder, path: str) -> dict[str, Skipped]:
 
 
 def _annotates(note: Folder, parent: Folder) -> bool:
-    """Whether a folder called masks/ or the like holds masks of what lies beside it: it might be a class."""
+    """Return whether a folder called masks/ or the like holds masks of its neighbours, and is not a class."""
     others = [inner.name.lower() for inner in parent.filled if inner is not note]
     repeats = bool(note.filled) and names_in(note) <= names_in(parent)
     word = note.name.lower().rstrip("s")
@@ -108,7 +115,7 @@ def _annotates(note: Folder, parent: Folder) -> bool:
 
 
 def _originals(member: Folder, others: dict[str, Folder]) -> dict[str, Folder]:
-    """The folders beside `member` whose names it, or several folders in it, repeat."""
+    """Return the folders beside `member` whose names it, or several folders in it, repeat."""
     base = copied_name(member.name)
     if base in others and member.total:
         return {base: others[base]}
@@ -117,12 +124,12 @@ def _originals(member: Folder, others: dict[str, Folder]) -> dict[str, Folder]:
 
 
 def _is_copy(member: Folder, originals: dict[str, Folder]) -> bool:
-    """Whether all images in `member` lie in its originals too, by their names."""
+    """Return whether all images in `member` are in its originals, too, by their names."""
     parts = [member] if copied_name(member.name) in originals else inmost(member).filled
     pairs = [(part, originals.get(copied_name(part.name) or part.name)) for part in parts]
     return all(original is not None and _stems(part) <= _stems(original) for part, original in pairs)
 
 
-def _stems(folder: Folder) -> Collection[str]:
-    """The names of all images in and below a folder, without their endings: a copy may be in another format."""
+def _stems(folder: Folder) -> set[str]:
+    """Return the names of all images in and below a folder, without extensions: a copy may have another format."""
     return {os.path.splitext(name)[0].lower() for _, inner in walk(folder, "") for name in inner.images}

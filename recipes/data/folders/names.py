@@ -1,4 +1,4 @@
-"""What the name of a folder, or the files in it, say about its part in a dataset: a split, masks, a saved run."""
+"""Recognise the role of a folder by its name and the files in it: a split, masks, a saved run."""
 
 import os
 import re
@@ -20,7 +20,7 @@ _ROLE = re.compile(
 )
 _SPLITS = "|".join(sorted((word for word in _ROLES if _ROLES[word] != UNLABELLED), key=len, reverse=True))
 _GLUED = re.compile(rf"({_SPLITS}).{{3,}}|.{{3,}}?({_SPLITS})", re.I)
-_SIGNS = " _-.,"  # that part the words of a name
+_SEPARATORS = " _-.,"  # between the words of a name
 _PART = re.compile(
     r"(?:k?[\W_]*folds?|cv|split|part|partition|batch|chunk|shard|subset|group|session)[\W_]*(?:\d+|[a-j])|\d+[\W_]*folds?",
     re.I,
@@ -52,7 +52,7 @@ def role_of(name: str) -> str | None:
 
 
 def roles_of(names: Sequence[str]) -> dict[str, str | None]:
-    """Return the role of each name, without what all names share where all have a role then: seg_train, seg_test."""
+    """Return the role of each name; a part that all share is ignored if all then have a role: seg_train, seg_test."""
     roles = {name: role_of(name) for name in names}
     if len(names) < 2 or any(roles.values()):
         return roles
@@ -62,17 +62,18 @@ def roles_of(names: Sequence[str]) -> dict[str, str | None]:
 
 
 def _without_shared(names: Sequence[str]) -> list[str]:
+    """Return lower-case names without the words that all of them begin or end with."""
     lower = [name.lower() for name in names]
-    for turn in (slice(None), slice(None, None, -1)):  # the beginning, then the end
-        turned = [name[turn] for name in lower]
-        length = next((i for i, letters in enumerate(zip(*turned, strict=False)) if len(set(letters)) > 1), 0)
-        shared = re.match(r".*[\W_\d]", turned[0][:length])
-        lower = [name[shared.end() if shared else 0 :][turn] for name in turned]
+    for order in (slice(None), slice(None, None, -1)):  # the beginning, then the end
+        ordered = [name[order] for name in lower]
+        length = next((i for i, letters in enumerate(zip(*ordered, strict=False)) if len(set(letters)) > 1), 0)
+        shared = re.match(r".*[\W_\d]", ordered[0][:length])
+        lower = [name[shared.end() if shared else 0 :][order] for name in ordered]
     return lower
 
 
 def mentions_split(name: str) -> bool:
-    """Return whether one word of a name is that of a split: test1, my_test_photos."""
+    """Return whether one word of a name means a split: test1, my_test_photos."""
     return any(word in _ROLES for word in re.findall(r"[^\W_\d]+", name.lower()))
 
 
@@ -81,7 +82,8 @@ def classes_in_names(names: Sequence[str]) -> dict[str, dict[str, list[str]]]:
 
     Empty unless some class has several splits: "test_tube" and "train_station" are classes.
     """
-    found, spelling = defaultdict(lambda: defaultdict(list)), {}
+    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    spelling = {}
     for name in names:
         role, rest = _split_and_rest(name)
         if role:
@@ -92,31 +94,36 @@ def classes_in_names(names: Sequence[str]) -> dict[str, dict[str, list[str]]]:
 def _split_and_rest(name: str) -> tuple[str, str]:
     """Return the role that one word of a name has, and the other words: ("test", "dogs"); ("", "") for other names.
 
-    A word ends at a sign, a digit or a capital letter. Where none is that of a split, the name may begin or end with
-    one: testdogs.
+    A word ends at a separator, a digit or a capital letter. If no word means a split, the name may begin or end with
+    one that does: testdogs.
     """
     words = list(re.finditer(r"[A-Z]*[a-z]+|[A-Z]+|[^\W\d_A-Za-z]+", name))
     splits = [word for word in words if _ROLES.get(word[0].lower()) not in (None, UNLABELLED)]
     glued = None if splits else _GLUED.fullmatch(name)
-    if role_of(name) or len(splits) > 1 or not (splits or glued):
+    if role_of(name) or len(splits) > 1:
         return "", ""
-    begin, end = splits[0].span() if splits else glued.span(1 if glued[1] else 2)
-    rest = " ".join(filter(None, (name[:begin].strip(_SIGNS), name[end:].strip(_SIGNS))))
+    if splits:
+        begin, end = splits[0].span()
+    elif glued:
+        begin, end = glued.span(1 if glued[1] else 2)
+    else:
+        return "", ""
+    rest = " ".join(filter(None, (name[:begin].strip(_SEPARATORS), name[end:].strip(_SEPARATORS))))
     return (_ROLES[name[begin:end].lower()], rest) if rest else ("", "")
 
 
 def numbered_parts(names: Sequence[str]) -> bool:
-    """Return whether all names are those of numbered parts of a dataset, such as the folds of a cross-validation."""
+    """Return whether all names mean numbered parts of a dataset, such as the folds of a cross-validation."""
     return len(names) > 1 and all(_PART.fullmatch(name) for name in names)
 
 
 def folds(names: Sequence[str]) -> bool:
-    """Return whether all names are those of folds, which are never classes."""
+    """Return whether all names mean folds, which are never classes."""
     return numbered_parts(names) and all("fold" in name.lower() for name in names)
 
 
 def numbered_alike(names: Sequence[str]) -> bool:
-    """Return whether names differ in their numbers only, as user1 and user2 do."""
+    """Return whether names differ only in their numbers, as user1 and user2 do."""
     stems = {re.sub(r"\d+", "", name) for name in names}
     return len(names) > 1 and len(stems) == 1 and bool(re.search(r"[^\W_]", min(stems)))
 
@@ -127,9 +134,11 @@ def is_date(name: str) -> bool:
 
 
 def is_derived(name: str, others: Iterable[str] = ()) -> bool:
-    """Return whether a name says only that the images were made of others: thumbs, Augmented Images.
+    """Return whether a name only says that the images were made from others: thumbs, Augmented Images.
 
-    others: names of folders whose images these may be, one of which may be part of the name: cats_augmented.
+    Args:
+        name: Of the folder.
+        others: Names of folders whose images these may be; the name may contain one of them: cats_augmented.
     """
     words = _words(name)
     rest = [word for word in words if not _DERIVED.fullmatch(word)]
@@ -142,13 +151,13 @@ def _words(name: str) -> list[str]:
 
 
 def copied_name(name: str) -> str:
-    """Return what a name was before a file manager made a copy of the folder: "cats - Copy", "cats (1)"; else ""."""
+    """Return the original name of a folder that a file manager copied ("cats - Copy", "cats (1)"), "" for others."""
     match = _COPIED.fullmatch(name)
     return (match[1] or match[2]).strip() if match else ""
 
 
 def classes_in_file_names(names: Sequence[str]) -> list[str]:
-    """Return the words that the names of images begin with (cat.1.jpg, dog.1.jpg), where they are few and recur."""
+    """Return the words that the names of images begin with (cat.1.jpg, dog.1.jpg), if they are few and recur."""
     words = Counter(match[0].lower() for name in names if (match := re.match(r"[^\W\d_]+", name)))
     recur = words.total() == len(names) and 2 <= len(words) <= 20 and min(words.values()) >= 5
     return sorted(words) if recur else []
@@ -166,13 +175,13 @@ def mask_files(names: Sequence[str]) -> list[str]:
     return found
 
 
-def stands_for_nothing(name: str, parent: str) -> bool:
-    """Return whether a folder in `parent` is there for its form only, as `test/unknown`, `val/images`, `test/test`."""
+def is_placeholder(name: str, parent: str) -> bool:
+    """Return whether a folder in `parent` has no meaning, as in `test/unknown`, `val/images`, `test/test`."""
     return name.lower() in _PLACEHOLDERS | {parent.lower()} or role_of(name) is not None
 
 
 def own_output(folder: Folder) -> str | None:
-    """Return what a folder is that this library, or Python, has written ("a saved run"), None for any other folder."""
+    """Return the kind of a folder that this library, or Python, has written ("a saved run"), None for any other."""
     files = set(folder.others)
     if "pyvenv.cfg" in files:
         return "a Python environment"
@@ -186,7 +195,7 @@ def own_output(folder: Folder) -> str | None:
     if inner and all(name.isdecimal() and own_output(each) == "an exported model" for name, each in inner.items()):
         return "an exported model"
     if inner and len(folder.images) <= len(inner) and all(map(own_output, inner.values())):
-        return "a folder of saved runs or exports"  # with a few charts perhaps
+        return "a folder of saved runs or exports"  # perhaps with a few charts
     if {"recipe.json", "trials.csv"} <= files:
         return "a hyperparameter search"
     if {"pack.json", "unfinished.json"} & files and not folder.total:
@@ -197,13 +206,13 @@ def own_output(folder: Folder) -> str | None:
 
 
 def model_files(folder: Folder) -> list[str]:
-    """Return the names of the files in and below a folder that a training writes."""
+    """Return the names of the files in and below a folder that a training run writes."""
     names = [name for _, inner in walk(folder, "") for name in inner.others]
     return [name for name in names if _ending(name) in _MODELS or name.startswith("events.out.tfevents")]
 
 
 def unrelated(folder: Folder) -> bool:
-    """Return whether a folder holds files, but neither images nor pictures of a format that is not read."""
+    """Return whether a folder holds files, but neither images nor pictures of unsupported formats."""
     files = any(inner.others for _, inner in walk(folder, ""))
     return files and not folder.total and not folder.undecodable
 

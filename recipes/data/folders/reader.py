@@ -1,10 +1,10 @@
-"""Read a folder of images as `Splits`, after its layout, and note everything in it that is not read."""
+"""Read a folder of images as `Splits`, according to its layout, and report everything that is not read."""
 
 import logging
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from recipes.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+Unread = dict[str, list[str]]  # paths by the kind of finding
 UNREAD = "not read"
 ACTIONS = {
     LOOP: "not followed: it leads back to a folder that it lies in",
@@ -58,18 +59,22 @@ ACTIONS = {
 def read_folder(path: Path, suffixes: Collection[str], class_names: Sequence[str] | None = None) -> Splits:
     """Return the images of a folder.
 
-    suffixes:    endings of image files, in lower case, with their dot.
-    class_names: the classes, where they are known.
+    Args:
+        path: The folder.
+        suffixes: Extensions of image files, in lower case, with their dot.
+        class_names: The classes, if they are known.
 
-    Raises: LayoutError for a folder that cannot be used as it is arranged; DataError for one that cannot be read, or
-        whose splits have different classes.
+    Raises:
+        LayoutError: The folder cannot be used as it is arranged.
+        DataError: The folder cannot be read, or its splits have different classes.
     """
     base = "" if path == Path() else os.fspath(path)
     tree = scan(path, suffixes)
     layout = recognise(tree, os.fspath(path), class_names)
     skipped = {os.path.join(base, skip.path) for skip in layout.skipped}
     parts: dict[str, ImageData] = {}
-    unread, unsupported = defaultdict(list), []
+    unread: Unread = defaultdict(list)
+    unsupported: list[Unsupported] = []
     for part in layout.parts:
         expected = class_names or (parts["train"].class_names if parts else tuple(sorted(part.classes)))
         places = _places(part, expected)
@@ -80,31 +85,37 @@ def read_folder(path: Path, suffixes: Collection[str], class_names: Sequence[str
         parts[part.split] = labelled(paths, np.array(labels, str), paths, expected)
         unsupported += _unsupported(tree, base, places, skipped, part.split)
     known = {name for data in parts.values() for name in data.names} | {file.name for file in unsupported}
-    _note_unread(tree, base, skipped, known, unread)
-    return Splits(**parts, unread=_findings(layout, base, unread), layout=layout, unsupported=tuple(unsupported))
+    _add_unread(tree, base, skipped, known, unread)
+    return Splits(
+        parts["train"], parts.get("validation"), parts.get("test"),
+        unread=_findings(layout, base, unread), layout=layout, unsupported=tuple(unsupported),
+    )  # fmt: skip
 
 
 def image_files(folder: Path, suffixes: Collection[str]) -> list[str]:
     """Return all image files in and below `folder`, sorted, following links once, without hidden and system folders.
 
-    Raises: DataError when the folder cannot be read.
+    Raises:
+        DataError: The folder cannot be read.
     """
     return images_below(scan(folder, suffixes), os.fspath(folder))
 
 
 def images_of(path: Path, suffixes: Collection[str]) -> list[str]:
-    """Return the image file `path`, or all image files of the folder `path`, printing which folders in it were skipped.
+    """Return the image file `path`, or all image files of the folder `path`, and log which folders are skipped.
 
-    Raises: DataError for a folder without images, or an archive.
+    Raises:
+        DataError: `path` is a folder without images, or an archive.
     """
     if not path.is_dir():
         if path.is_file() and is_archive(path.name):
             raise not_a_folder(path, suffixes)
         return [os.fspath(path)]
-    base, tree, unread = os.fspath(path), scan(path, suffixes), defaultdict(list)
-    left = left_out(tree, base)
-    skipped = {os.path.join(base, where) for where in left}
-    for where, skip in left.items():
+    base, tree = os.fspath(path), scan(path, suffixes)
+    unread: Unread = defaultdict(list)
+    leftovers = left_out(tree, base)
+    skipped = {os.path.join(base, where) for where in leftovers}
+    for where, skip in leftovers.items():
         unread[skip.kind].append(os.path.join(base, where))
     for where, folder in walk(tree, base, skipped):
         unread[folder.problem].append(where)
@@ -114,9 +125,12 @@ def images_of(path: Path, suffixes: Collection[str]) -> list[str]:
         logger.info(finding)
     found = images_below(tree, base, skipped)
     if not found:
-        what = own_output(tree)
-        seen = f"is {what}, and holds no images" if what else "holds no images"
-        raise DataError(f"{path} {seen}; they are recognised by {' '.join(sorted(suffixes))}, or by their first bytes")
+        output = own_output(tree)
+        seen = f"is {output}, and holds no images" if output else "holds no images"
+        raise DataError(
+            f"{path} {seen}; they are recognised by {' '.join(sorted(suffixes))}, or by their first bytes",
+            code="folder.no_images", path=path,
+        )  # fmt: skip
     return found
 
 
@@ -134,14 +148,14 @@ def not_a_folder(path: Path, suffixes: Collection[str]) -> LayoutError:
     )
 
 
-def findings(unread: dict[str, list[str]], details: dict[str, list[str]] | None = None) -> tuple[Finding, ...]:
-    """Return what was not read as findings, by kind. details: more about the folders of a kind."""
+def findings(unread: Unread, details: Mapping[str, list[str]] | None = None) -> tuple[Finding, ...]:
+    """Return one finding for each kind in `unread`; `details` are texts about the folders of a kind."""
     more = {kind: f" ({'; '.join(each)})" if each else "" for kind, each in (details or {}).items()}
     return tuple(Finding(k, tuple(unread[k]), text + more.get(k, "")) for k, text in ACTIONS.items() if unread.get(k))
 
 
 def _places(part: Part, expected: Sequence[str]) -> dict[str, list[str]]:
-    """{class: its folders}. Names that differ only in how an accent is encoded (macOS: NFD) are one class."""
+    """Return {class: its folders}. Names that differ only in how an accent is encoded (macOS: NFD) are one class."""
     forms = {unicodedata.normalize("NFC", name): name for name in expected}
     found = defaultdict(list)
     for name, places in part.classes.items():
@@ -150,9 +164,9 @@ def _places(part: Part, expected: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _check_classes(part: Part, places: dict[str, list[str]], expected: Sequence[str], path: Path, fixed: bool) -> None:
-    """Raise a DataError for classes that are not the expected ones.
+    """Raise DataError for classes that are not the expected ones.
 
-    fixed: the classes are those of a network, of which a folder may lack some; else those of the training images.
+    `fixed`: they are those of a network, and a folder may lack some; otherwise they are those of the training images.
     """
     extra, missing = sorted(set(places) - set(expected)), sorted(set(expected) - set(places))
     if not extra and (fixed or not missing):
@@ -164,16 +178,18 @@ def _check_classes(part: Part, places: dict[str, list[str]], expected: Sequence[
     if fixed:
         raise DataError(
             f"{where} has class folders {extra[:5]} that are not among the classes {list(expected)}{hint}; rename "
-            "them, or leave them out"
-        )
+            "them, or leave them out",
+            code="folder.unknown_classes", path=where, classes=tuple(extra),
+        )  # fmt: skip
     raise DataError(
-        f"the class folders of train and {part.split} in {path} differ: {part.split} lacks {missing}, has besides "
-        f"{extra}{hint}; rename or move them so that both have the same (an empty folder will do)"
-    )
+        f"the class folders of train and {part.split} in {path} differ: {part.split} lacks {missing}, and also has "
+        f"{extra}{hint}; rename or move them so that both have the same (an empty folder is enough)",
+        code="folder.different_classes", path=where, missing=tuple(missing), extra=tuple(extra),
+    )  # fmt: skip
 
 
-def _files(tree: Folder, base: str, places: Sequence[str], skipped: Collection[str], unread) -> list[str]:
-    """The images of one class. A folder that is linked twice within it is read once, and noted."""
+def _files(tree: Folder, base: str, places: Sequence[str], skipped: Collection[str], unread: Unread) -> list[str]:
+    """Return the images of one class. A folder that is linked twice within it is read once, and reported."""
     found = []
     for place in places:
         where, folder = os.path.join(base, place), _at(tree, place)
@@ -182,8 +198,10 @@ def _files(tree: Folder, base: str, places: Sequence[str], skipped: Collection[s
     return found
 
 
-def _unsupported(tree: Folder, base: str, places: dict, skipped: Collection[str], split: str) -> list[Unsupported]:
-    """The pictures in class folders whose format is not supported. places: {class: its folders}."""
+def _unsupported(
+    tree: Folder, base: str, places: Mapping[str, list[str]], skipped: Collection[str], split: str
+) -> list[Unsupported]:
+    """Return the pictures in class folders whose format is not supported; `places` is {class: its folders}."""
     return [
         Unsupported(os.path.join(where, name), split, label, f"{NOT_SUPPORTED}: {kind}; convert it to JPEG or PNG")
         for label, some in sorted(places.items())
@@ -199,8 +217,8 @@ def _at(tree: Folder, place: str) -> Folder:
     return tree
 
 
-def _note_unread(tree: Folder, base: str, skipped: Collection[str], known: Collection[str], unread) -> None:
-    """Add the folders that could not be walked into, and the files that belong to no class. known: those that do."""
+def _add_unread(tree: Folder, base: str, skipped: Collection[str], known: Collection[str], unread: Unread) -> None:
+    """Add the folders that could not be read, and the files that belong to no class; those in `known` do."""
     for where, folder in walk(tree, base, skipped):
         if folder.problem and folder.problem != TWICE:
             unread[folder.problem].append(where)
@@ -209,8 +227,8 @@ def _note_unread(tree: Folder, base: str, skipped: Collection[str], known: Colle
         unread[UNREAD] += [file for file in files if file not in known]
 
 
-def _findings(layout: Layout, base: str, unread) -> tuple[Finding, ...]:
-    details = defaultdict(list)
+def _findings(layout: Layout, base: str, unread: Unread) -> tuple[Finding, ...]:
+    details: dict[str, list[str]] = defaultdict(list)
     for skip in layout.skipped:
         unread[skip.kind].append(os.path.join(base, skip.path))
         details[skip.kind] += [skip.detail] if skip.detail and skip.detail not in details[skip.kind] else []

@@ -1,4 +1,4 @@
-"""Recognise the layout of a folder from the names in it alone."""
+"""Recognise the layout of a folder from the names in it."""
 
 import os
 from collections.abc import Sequence
@@ -37,27 +37,31 @@ from recipes.data.folders.tree import CLOSED, Folder, walk
 def recognise(tree: Folder, path: str, class_names: Sequence[str] | None = None) -> Layout:
     """Return the layout of a folder from the names in it alone.
 
-    path:        of the folder, for messages.
-    class_names: the classes, where they are known: a folder with such a name is a class, whatever else it looks like.
+    Args:
+        tree: The folder.
+        path: Of the folder, for messages.
+        class_names: The classes, if they are known: a folder with such a name is certainly a class.
 
-    Raises: LayoutError where the folder can be read in several ways, or in none, with what to do.
+    Raises:
+        LayoutError: The folder can be read in several ways, or in none; the message says what to do.
     """
-    what = own_output(tree)
-    if what and not tree.filled:
-        raise LayoutError(path, OWN_OUTPUT, f"{path} is {what}, not a folder of images; give the folder of the images")
-    return _Reading(path, frozenset(class_names or ())).layout(tree)
+    output = own_output(tree)
+    if output and not tree.filled:
+        raise LayoutError(
+            path, OWN_OUTPUT, f"{path} is {output}, not a folder of images; give the folder of the images"
+        )
+    return _Recognition(path, frozenset(class_names or ())).layout(tree)
 
 
 @dataclass
-class _Reading(Leftovers):
-    """A recognition under way. Members are the folders that may be classes or splits."""
+class _Recognition(Leftovers):
+    """The recognition of one layout. Members are the folders that may be classes or splits."""
 
     nested: list[str] = field(default_factory=list)
     mask_files: list[str] = field(default_factory=list)
 
     def layout(self, tree: Folder) -> Layout:
-        anything = SPLIT_NAMES if self.known else ()
-        where, folder = self.entered(tree, "", anything)
+        where, folder = self.entered(tree, "", SPLIT_NAMES if self.known else ())
         members = self.members(folder, where)
         roles = self.roles(members)
         kind, parts = SPLITS, self.splits(members, roles, where)
@@ -73,9 +77,12 @@ class _Reading(Leftovers):
         )
 
     def entered(self, folder: Folder, where: str, roles: Sequence[str]) -> tuple[str, Folder]:
-        """The folder that holds the classes or splits: `folder`, or the one at the end of a chain of single folders.
+        """Return the folder that holds the classes or splits: `folder`, or the end of a chain of single folders.
 
-        roles: of splits whose name a folder of the chain may have.
+        Args:
+            folder: The beginning of the chain.
+            where: Its path.
+            roles: Of splits whose name a folder of the chain may have.
         """
         container = self.images_beside_annotations(folder, where)
         if container:
@@ -84,24 +91,25 @@ class _Reading(Leftovers):
         if len(members) != 1 or not (container or self.wraps(members[0], roles)):
             return where, folder
         before = dict(self.skipped)
-        there, inner = self.entered(members[0], join(where, members[0].name), roles)
-        found = self.members(inner, there)
+        inside, inner = self.entered(members[0], join(where, members[0].name), roles)
+        found = self.members(inner, inside)
         named = any(self.roles(found).values()) or any(each.name in self.known for each in found)
         if container or len(found) > 1 or named:
-            return there, inner
-        self.skipped = before  # the chain ends in a single class folder, which is no reason to leave `folder`
+            return inside, inner
+        self.skipped = before  # the chain ends in a single class folder, so that `folder` itself holds the classes
         return where, folder
 
     def wraps(self, folder: Folder, roles: Sequence[str]) -> bool:
+        """Return whether a single folder only wraps those in it."""
         named = folder.name in self.known or role_of(folder.name) not in (None, UNLABELLED, *roles)
         return not named and not folder.images and bool(folder.filled)
 
-    def splits(self, members: list[Folder], roles: dict, where: str) -> list[Part]:
-        """The parts where `members` are split folders with class folders in them; [] where they are none."""
+    def splits(self, members: list[Folder], roles: dict[str, str | None], where: str) -> list[Part]:
+        """Return the parts if `members` are split folders with class folders in them; [] if they are not."""
         for closed in (m for m in members if roles[m.name] and m.problem == CLOSED):
-            raise self.error(join(where, closed.name), "unreadable", "cannot be read", "mend its permissions")
-        for lost in (m for m in members if roles[m.name] == "train" and m.folders and m.undecodable and not m.total):
-            raise self.none(lost, join(where, lost.name), self.members(lost, join(where, lost.name)))
+            raise self.error(join(where, closed.name), "unreadable", "cannot be read", "correct its permissions")
+        for train in (m for m in members if roles[m.name] == "train" and m.folders and m.undecodable and not m.total):
+            raise self.none(train, join(where, train.name), self.members(train, join(where, train.name)))
         sorted_ones = [m for m in members if roles[m.name] not in (None, UNLABELLED) and m.total and not self.flat(m)]
         trains = [member for member in sorted_ones if roles[member.name] == "train"]
         if not sorted_ones:
@@ -111,7 +119,7 @@ class _Reading(Leftovers):
                 f"has class folders in {listed([m.name for m in sorted_ones])} but no train/ with class folders in it"
             )
             raise self.error(where, "no train", seen, "add or rename it, or give one of them itself, for `evaluate`")
-        if len(sorted_ones) > 1:  # a class called "test" is none of the splits where every split has it
+        if len(sorted_ones) > 1:  # a folder called "test" in every split is a class
             self.known |= {name for name in set.intersection(*map(names_in, sorted_ones)) if role_of(name)}
         part = self.part(trains[0], "train", where)
         self.known |= set(part.classes)
@@ -122,34 +130,36 @@ class _Reading(Leftovers):
         return [parts[split] for split in SPLIT_NAMES if split in parts]
 
     def left_out(self, member: Folder, role: str | None, train: Folder, where: str) -> bool:
-        """Whether a folder beside the training images is none of the splits, and noted as skipped."""
-        here = join(where, member.name)
+        """Return whether a folder beside the training images is not a split, and skip it if so."""
+        path = join(where, member.name)
         if not member.total and role and (member.folders or member.others):
-            raise self.none(member, here, self.members(member, here))
+            raise self.none(member, path, self.members(member, path))
         if not member.total:
-            self.skip(here, UNSORTED if member.undecodable else UNRELATED)
+            self.skip(path, UNSORTED if member.undecodable else UNRELATED)
         elif role == UNLABELLED or (self.flat(member) and (role or mentions_split(member.name))):
             self.skip_unsorted([member], where)
         elif member.name.lower() in ANNOTATION_FOLDERS:
-            self.skip(here, ANNOTATIONS)
+            self.skip(path, ANNOTATIONS)
         elif any(inner.name == train.name and names_in(inner) == names_in(train) for inner in member.filled):
-            self.skip(here, COPY)
+            self.skip(path, COPY)
         else:
             return False
         return True
 
     def unsorted_splits(self, members: list[Folder]) -> list[Folder]:
-        """The members that hold images but no class folders, and are named like splits."""
+        """Return the members that hold images but no class folders, and are named like splits."""
         roles = self.roles(members)
         return [m for m in members if roles[m.name] and m.total and self.flat(m)]
 
     def skip_unsorted(self, members: list[Folder], where: str) -> None:
+        """Skip folders of images without class folders."""
         for member in members:
             innermost = next(inner for _, inner in walk(member, "") if inner.images)
             files = [*label_files(member), *label_files(innermost)]
             self.skip(join(where, member.name), UNSORTED, f"are the labels in {files[0]}?" if files else "")
 
     def add(self, parts: dict[str, Part], member: Folder, role: str | None, where: str) -> None:
+        """Add a split folder to `parts`, or raise a LayoutError."""
         if role is None:
             seen = f"has {parts['train'].folder}/ with class folders in it, and beside it {member.name}/"
             remedy = "keep only train/, val/ and test/ there, or only class folders"
@@ -161,11 +171,12 @@ class _Reading(Leftovers):
         parts[role] = self.part(member, role, where)
 
     def part(self, member: Folder, role: str, where: str) -> Part:
-        there, folder = self.entered(member, join(where, member.name), (role,))
-        return Part(role, join(where, member.name), self.classes(folder, there))
+        """Return the split in a split folder."""
+        inside, folder = self.entered(member, join(where, member.name), (role,))
+        return Part(role, join(where, member.name), self.classes(folder, inside))
 
     def splits_in_names(self, members: list[Folder], where: str) -> list[Part]:
-        """The parts where the name of every member joins a class and a split: cats_train, cats_test, dogs_train, …"""
+        """Return the parts if every name joins a class and a split: cats_train, cats_test, dogs_train, …; else []."""
         names = [member.name for member in members]
         joined = {} if self.known.intersection(names) else classes_in_names(names)
         roles = [sorted(each) for each in joined.values()]
@@ -174,8 +185,8 @@ class _Reading(Leftovers):
         if len(joined) < 2 or not unique or "train" not in roles[0] or roles.count(roles[0]) < len(roles):
             return []
         for member in members:
-            here = join(where, member.name)
-            self.look_into(self.without_leftovers(member, here), here)
+            path = join(where, member.name)
+            self.look_into(self.without_leftovers(member, path), path)
         return [
             Part(split, where, {name: (join(where, each[split][0]),) for name, each in joined.items()})
             for split in SPLIT_NAMES
@@ -183,7 +194,7 @@ class _Reading(Leftovers):
         ]
 
     def splits_in_classes(self, members: list[Folder], where: str) -> list[Part]:
-        """The parts where every member is a class with split folders in it: ants/train, ants/val, bees/train, …"""
+        """Return the parts if every member is a class with split folders: ants/train, ants/val, bees/train; else []."""
         inside = {m.name: {f.name: role_of(f.name) for f in m.filled} for m in members if m.total and not m.images}
         whole = [name for name, roles in inside.items() if _are_splits(list(roles.values()))]
         flat = self.unsorted_splits([member for member in members if member.name not in whole])
@@ -205,8 +216,8 @@ class _Reading(Leftovers):
         members = [member for member in members if member not in flat]
         for member in classes:
             for inner in member.filled:
-                here = f"{join(where, member.name)}/{inner.name}"
-                self.look_into(self.without_leftovers(inner, here), here)
+                path = f"{join(where, member.name)}/{inner.name}"
+                self.look_into(self.without_leftovers(inner, path), path)
         found = []
         for split in SPLIT_NAMES:
             places = {
@@ -221,13 +232,14 @@ class _Reading(Leftovers):
         return found
 
     def classes(self, folder: Folder, where: str) -> dict[str, tuple[str, ...]]:
-        """The class folders in `folder`, each with its path.
+        """Return the class folders in `folder`, each with its path.
 
-        Raises: LayoutError where they are none, or could as well be something else.
+        Raises:
+            LayoutError: There are none, or they could also be something else.
         """
         members = self.without_masks(self.members(folder, where), where)
         members = self.without_copies(members, where)
-        if self.known:  # a folder called "test" is no class then
+        if self.known:  # then a folder called "test" is not a class
             flat = self.unsorted_splits(members)
             if len(flat) < len([member for member in members if member.total]):
                 self.skip_unsorted(flat, where)
@@ -242,16 +254,16 @@ class _Reading(Leftovers):
             self.check_levels(members, where)
         roles, found = self.roles(members), {}
         for member in members:
-            here = join(where, member.name)
+            path = join(where, member.name)
             if not member.total and roles[member.name]:
-                self.skip(here, UNSORTED if member.undecodable else UNRELATED)
+                self.skip(path, UNSORTED if member.undecodable else UNRELATED)
             else:
-                self.look_into(member, here)
-                found[member.name] = (here,)
+                self.look_into(member, path)
+                found[member.name] = (path,)
         return found
 
     def look_into(self, member: Folder, where: str) -> None:
-        """Note masks that lie in a class folder, and several folders that are read as one class."""
+        """Skip masks in a class folder, and report several folders that are read as one class."""
         if member.images or images_and_annotations(member)[0]:
             self.skip_annotations(member, where)
         inside = [inner for inner in member.filled if join(where, inner.name) not in self.skipped]
@@ -264,5 +276,5 @@ class _Reading(Leftovers):
 
 
 def _are_splits(roles: list[str | None]) -> bool:
-    """Whether these are the roles of one training split and, at most, one validation and one test split."""
+    """Return whether these are the roles of one training split and at most one validation and one test split."""
     return "train" in roles and set(roles) <= set(SPLIT_NAMES) and len(set(roles)) == len(roles)

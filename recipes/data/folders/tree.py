@@ -1,10 +1,10 @@
-"""The tree of a folder: names of sub-folders, images and other files, read once.
+"""Read the tree of a folder once: the names of folders, images and other files.
 
-Files are opened only where their ending is not that of an image: a photo may well lie under a name without ending.
+Files are opened only if their extension is not that of an image, since a photo may have no extension.
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,8 @@ from recipes.errors import DataError
 LOOP, TWICE, CLOSED = "symbolic link loop", "folder linked twice", "unreadable folder"
 SYSTEM, DEEP = "system folder", "folder too deep"
 MAX_DEPTH = 100
+
+Identity = tuple[int, int]  # device and inode
 
 # Folders that an operating system, a network store or a tool makes by itself. Names that begin with a dot are hidden.
 SYSTEM_FOLDERS = frozenset({
@@ -29,13 +31,15 @@ SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desk
 class Folder:
     """One folder of a tree. All names are sorted; hidden entries and system files are left out.
 
-    folders:  the folders in it.
-    images:   names of the files in it that are images by their ending, or by their first bytes.
-    others:   names of all other files in it.
-    hidden:   names of the hidden folders in it.
-    unsupported: {name: format} of the pictures in it that cannot be decoded.
-    problem:  why it was not read into: LOOP, CLOSED, SYSTEM, DEEP, or "" for a folder that was read.
-    identity: device and inode, equal for two links to one folder; None never equals.
+    Attributes:
+        name: Of the folder itself.
+        folders: The folders in it.
+        images: Names of the files in it that are images by their extension, or by their first bytes.
+        others: Names of all other files in it.
+        hidden: Names of the hidden folders in it.
+        unsupported: {name: format} of the pictures in it that cannot be decoded.
+        problem: Why its contents were not read: LOOP, CLOSED, SYSTEM, DEEP; "" for a folder that was read.
+        identity: Device and inode, equal for two links to one folder; None equals nothing.
     """
 
     name: str
@@ -45,7 +49,7 @@ class Folder:
     hidden: tuple[str, ...] = ()
     unsupported: dict[str, str] = field(default_factory=dict)
     problem: str = ""
-    identity: tuple[int, int] | None = field(default=None, compare=False, repr=False)
+    identity: Identity | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def total(self) -> int:
@@ -59,28 +63,36 @@ class Folder:
 
     @cached_property
     def filled(self) -> tuple["Folder", ...]:
-        """The folders in it that hold images, at any depth."""
+        """The folders in it that hold images at any depth."""
         return tuple(folder for folder in self.folders if folder.total)
 
 
 def scan(path: Path, suffixes: Collection[str]) -> Folder:
     """Return the tree of a folder. Links are followed, except those that lead back to a folder that they lie in.
 
-    suffixes: endings of image files, in lower case, with their dot.
+    Args:
+        path: The folder.
+        suffixes: Extensions of image files, in lower case, with their dot.
 
-    Raises: DataError when `path` itself cannot be read.
+    Raises:
+        DataError: `path` itself cannot be read.
     """
     found = _scan(os.fspath(path), path.name, suffixes, chain=(), known={})
     if found.problem:
         try:
             os.listdir(path)
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}; mend its permissions") from error
+            raise DataError(
+                f"{path} cannot be read: {error.strerror}; correct its permissions",
+                code="folder.unreadable", path=path,
+            ) from error  # fmt: skip
     return found
 
 
-def _scan(path: str, name: str, suffixes, chain: tuple, known: dict) -> Folder:
-    """known: folders that were read before, by identity, so that many links to one folder cost no time."""
+def _scan(
+    path: str, name: str, suffixes: Collection[str], chain: tuple[Identity, ...], known: dict[Identity, Folder]
+) -> Folder:
+    """Return the tree of a folder; `known` holds those that were read before, so that links to them cost no time."""
     try:
         status = os.stat(path)
         identity = status.st_dev, status.st_ino
@@ -89,17 +101,20 @@ def _scan(path: str, name: str, suffixes, chain: tuple, known: dict) -> Folder:
         if len(chain) >= MAX_DEPTH:
             return Folder(name, problem=DEEP)
         if identity not in known:
-            with os.scandir(path) as entries:
-                listed = sorted((entry.name, _is_folder(entry)) for entry in entries)
-            known[identity] = _folder(path, name, listed, suffixes, (*chain, identity), known)
+            with os.scandir(path) as scanned:
+                entries = sorted((entry.name, _is_folder(entry)) for entry in scanned)
+            known[identity] = _folder(path, name, entries, suffixes, (*chain, identity), known)
     except OSError:
         return Folder(name, problem=CLOSED)
     return replace(known[identity], name=name)
 
 
-def _folder(path: str, name: str, listed: list[tuple[str, bool]], suffixes, chain: tuple, known: dict) -> Folder:
+def _folder(
+    path: str, name: str, entries: list[tuple[str, bool]], suffixes: Collection[str], chain: tuple[Identity, ...],
+    known: dict[Identity, Folder],
+) -> Folder:  # fmt: skip
     folders, images, others, hidden, unsupported = [], [], [], [], {}
-    for entry, is_folder in listed:
+    for entry, is_folder in entries:
         if entry.startswith("."):
             hidden += [entry] if is_folder else []
         elif is_folder and entry.lower() in SYSTEM_FOLDERS:
@@ -127,26 +142,25 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def walk(folder: Folder, path: str, skipped: Collection[str] = ()):
+def walk(folder: Folder, path: str, skipped: Collection[str] = ()) -> Iterator[tuple[str, Folder]]:
     """Yield (path, folder) of `folder` and all folders below it, a folder before those in it, in order of their names.
 
-    A folder that was met before, under another link, is yielded once more without its contents, its problem TWICE.
-
-    skipped: paths that are left out.
+    A folder that another link leads to is yielded again without its contents, with the problem TWICE. The paths
+    `skipped` are left out.
     """
     seen, waiting = set(), [(path, folder)]
     while waiting:
-        where, here = waiting.pop()
+        where, current = waiting.pop()
         if where in skipped:
             continue
-        if here.identity is not None and here.identity in seen:
-            yield where, Folder(here.name, problem=TWICE)
+        if current.identity is not None and current.identity in seen:
+            yield where, Folder(current.name, problem=TWICE)
             continue
-        seen.add(here.identity)
-        yield where, here
-        waiting += [(os.path.join(where, inner.name), inner) for inner in reversed(here.folders)]
+        seen.add(current.identity)
+        yield where, current
+        waiting += [(os.path.join(where, inner.name), inner) for inner in reversed(current.folders)]
 
 
 def images_below(folder: Folder, path: str, skipped: Collection[str] = ()) -> list[str]:
     """Return the paths of all images in and below `folder`, each folder's own before those in its folders."""
-    return [os.path.join(where, name) for where, here in walk(folder, path, skipped) for name in here.images]
+    return [os.path.join(where, name) for where, inner in walk(folder, path, skipped) for name in inner.images]

@@ -1,1 +1,1 @@
-"""Datasets in a few large files."""
+"""Packs: datasets in a few large files."""

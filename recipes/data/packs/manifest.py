@@ -1,14 +1,15 @@
-"""What a pack says of itself: pack.json, and beside it the index that finds each of its images."""
+"""Read and check the description of a pack: pack.json, and the index that locates each of its images."""
 
 import hashlib
 import json
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ _COLUMNS = {"size": "i8", "label": "i4", "order": "i8", "name_end": "i8", "names
 
 @dataclass(frozen=True)
 class Shard:
-    """One TFRecord file: its name, the split that its images belong to, how many they are, its bytes, their SHA-256."""
+    """One TFRecord file: its name, the split and number of its images, its size in bytes, and its SHA-256."""
 
     name: str
     split: str
@@ -38,10 +39,13 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Of a finished pack.
+    """The description of a finished pack.
 
-    source: what tells the dataset that was packed, and into how many shards, from others.
-    index:  SHA-256 of index.npz.
+    Attributes:
+        source: Identifies the dataset that was packed and the number of shards.
+        class_names: The classes, in the order of their labels.
+        shards: The files with the images.
+        index: SHA-256 of index.npz.
     """
 
     source: str
@@ -50,6 +54,7 @@ class Manifest:
     index: str
 
     def images(self, split: str) -> int:
+        """Return the number of images of a split."""
         return sum(shard.images for shard in self.shards if shard.split == split)
 
     def __str__(self) -> str:
@@ -71,43 +76,58 @@ def sha256(path: Path) -> str:
 
 
 def is_pack(folder: Path) -> bool:
-    """Whether `recipes pack` has written to this folder, to the end or not."""
+    """Return whether `recipes pack` has written to this folder, whether it finished or not."""
     return (folder / MANIFEST).is_file() or (folder / UNFINISHED).is_file()
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises: DataError for a pack that is not finished, of another version, damaged, or that leads out of its folder,
-    and for shards that are missing or of another size than they were written with."""
+    """Return the checked manifest of a pack.
+
+    Raises:
+        DataError: The pack is not finished, has another format version, is damaged, or names files outside of its
+            folder, or a shard is missing or has another size than when it was written.
+    """
     path = folder / MANIFEST
     if not path.is_file():
         raise DataError(
-            f"{folder} is a pack that is not finished ({UNFINISHED}, no {MANIFEST}); give the same `recipes pack` "
-            "again, it goes on, or delete the folder"
-        )
+            f"{folder} is a pack that is not finished ({UNFINISHED}, no {MANIFEST}); run the same `recipes pack` "
+            "again to resume it, or delete the folder",
+            code="pack.unfinished", path=folder,
+        )  # fmt: skip
     try:
         if (size := path.stat().st_size) > _LARGEST:
-            raise DataError(f"{path} is refused: {size:,} bytes are more than {_LARGEST:,}")
-        told = json.loads(path.read_text(encoding="utf-8"))
+            raise DataError(
+                f"{path} is too large: {size:,} bytes are more than {_LARGEST:,}", code="pack.too_large", path=path
+            )
+        entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise error if isinstance(error, DataError) else DataError(f"{path} cannot be read: {error}") from error
-    if not isinstance(told, dict) or told.get("format") != FORMAT:
-        raise DataError(f"{path} is not the manifest of a pack; rename it if {folder} is a folder of class folders")
-    if told.get("version") != VERSION:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} cannot be read: {error}", code="pack.unreadable", path=path) from error
+    if not isinstance(entries, dict) or entries.get("format") != FORMAT:
         raise DataError(
-            f"{path} is of format version {told.get('version')!r:.20}, this library reads {VERSION}; pack the images "
-            "again, or use the library's version that wrote it"
-        )
-    manifest = _checked(told, path)
+            f"{path} is not the manifest of a pack; rename it if {folder} is a folder of class folders",
+            code="pack.not_a_pack", path=path,
+        )  # fmt: skip
+    if entries.get("version") != VERSION:
+        raise DataError(
+            f"{path} has format version {entries.get('version')!r:.20}, this library reads {VERSION}; pack the images "
+            "again, or use the version of the library that wrote it",
+            code="pack.version", path=path,
+        )  # fmt: skip
+    manifest = _checked(entries, path)
     for shard in manifest.shards:
         _check_file(folder / shard.name, shard.bytes)
     return manifest
 
 
-def _checked(told: dict, path: Path) -> Manifest:
-    def wrong(what: str):
-        return DataError(f"{path} is damaged: {what}; {MEND}")
+def _checked(entries: Mapping[str, Any], path: Path) -> Manifest:
+    """Return the manifest with these entries of a JSON file, after checking the type of each."""
 
-    names, shards = told.get("class_names"), told.get("shards")
+    def wrong(problem: str) -> DataError:
+        return DataError(f"{path} is damaged: {problem}; {MEND}", code="pack.damaged", path=path)
+
+    names, shards = entries.get("class_names"), entries.get("shards")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise wrong("class_names is not a list of different names")
     if not isinstance(shards, list) or not shards:
@@ -115,55 +135,74 @@ def _checked(told: dict, path: Path) -> Manifest:
     kinds = {"name": str, "split": str, "images": int, "bytes": int, "sha256": str}
     for shard in shards:
         if not isinstance(shard, dict) or {k: type(v) for k, v in shard.items()} != kinds:
-            raise wrong(f"the shard {shard!r:.200} has not the entries {list(kinds)}")
+            raise wrong(f"the shard {shard!r:.200} does not have the entries {list(kinds)}")
         match = SHARD_NAME.fullmatch(shard["name"])
         if not match or match[1] != shard["split"]:
-            raise wrong(f"a shard is named {shard['name']!r:.200}; expected such as train-00000-of-00008.tfrecord")
+            raise wrong(
+                f"a shard is named {shard['name']!r:.200}; expected a name such as train-00000-of-00008.tfrecord"
+            )
         if shard["images"] < 1 or shard["bytes"] < FRAME * shard["images"]:
             raise wrong(f"{shard['name']} has {shard['images']:,} images in {shard['bytes']:,} bytes")
     if len({shard["name"] for shard in shards}) < len(shards):
         raise wrong("a shard is listed twice")
-    if not all(isinstance(told.get(key), str) for key in ("source", "index")):
+    if not all(isinstance(entries.get(key), str) for key in ("source", "index")):
         raise wrong("source or index is missing")
-    return Manifest(told["source"], tuple(names), tuple(Shard(**shard) for shard in shards), told["index"])
+    return Manifest(entries["source"], tuple(names), tuple(Shard(**shard) for shard in shards), entries["index"])
 
 
 def _check_file(path: Path, size: int) -> None:
     try:
         status = path.stat()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}; {MEND}") from error
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}; {MEND}", code="pack.unreadable", path=path
+        ) from error
     if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{path} is no regular file")
+        raise DataError(f"{path} is not a regular file", code="pack.unreadable", path=path)
     if status.st_size != size:
-        raise DataError(f"{path} was altered or cut off: it has {status.st_size:,} bytes of {size:,}; {MEND}")
+        raise DataError(
+            f"{path} was altered or cut off: it has {status.st_size:,} bytes of {size:,}; {MEND}",
+            code="pack.altered", path=path,
+        )  # fmt: skip
 
 
-def write_index(path: Path, sizes, labels, order, names: list[bytes]) -> None:
-    """One row per image in the order of the shards; `order`: its place in its split."""
+def write_index(path: Path, sizes: np.ndarray, labels: np.ndarray, order: np.ndarray, names: Sequence[bytes]) -> None:
+    """Write index.npz, with one row for each image in the order of the shards.
+
+    Args:
+        path: The file.
+        sizes: Bytes (n,) of each record's data.
+        labels: Class (n,) of each image.
+        order: Position (n,) of each image in its split.
+        names: Name of each image.
+    """
     ends = np.cumsum([len(name) for name in names])
     columns = [sizes, labels, order, ends, np.frombuffer(b"".join(names), np.uint8)]
     arrays = {key: np.asarray(c, kind) for (key, kind), c in zip(_COLUMNS.items(), columns, strict=True)}
-    np.savez(path, **arrays)
+    np.savez(path, **arrays)  # pyright: ignore[reportArgumentType]  # the stubs match every keyword to allow_pickle
 
 
 def read_pack(folder: Path) -> Splits:
-    """The images of a pack, in the order in which they were packed, each read from its shard when it is needed.
+    """Return the images of a pack, in the order in which they were packed; each is read when it is needed.
 
-    Raises: DataError as `read_manifest` does, and for an index that does not fit the shards.
+    Raises:
+        DataError: As `read_manifest` does, and for an index that does not fit the shards.
     """
     manifest = read_manifest(folder)
     path = folder / INDEX
     try:
         if sha256(path) != manifest.index:
-            raise DataError(f"{path} was altered: its SHA-256 is not that of {MANIFEST}; {MEND}")
+            raise DataError(
+                f"{path} was altered: its SHA-256 differs from that in {MANIFEST}; {MEND}",
+                code="pack.altered", path=path,
+            )  # fmt: skip
         columns = load_arrays(path)
     except (OSError, UnsafeFileError) as error:
-        raise DataError(f"{path} cannot be read: {error}; {MEND}") from error
+        raise DataError(f"{path} cannot be read: {error}; {MEND}", code="pack.unreadable", path=path) from error
     images = np.array([shard.images for shard in manifest.shards])
     shard = np.repeat(np.arange(len(images), dtype=np.int32), images)
-    if wrong := _wrong(columns, manifest, shard):
-        raise DataError(f"{path} does not fit the shards: {wrong}; {MEND}")
+    if wrong := _inconsistency(columns, manifest, shard):
+        raise DataError(f"{path} does not fit the shards: {wrong}; {MEND}", code="pack.index", path=path)
     framed = columns["size"] + FRAME
     starts = np.concatenate([[0], np.cumsum([s.bytes for s in manifest.shards])[:-1]])
     offset = np.cumsum(framed) - framed - np.repeat(starts, images)
@@ -172,7 +211,7 @@ def read_pack(folder: Path) -> Splits:
     ends, blob = columns["name_end"].tolist(), columns["names"].tobytes()
     names = [os.path.join(folder, os.fsdecode(blob[a:b])) for a, b in zip([0, *ends], ends, strict=False)]
     split = np.array([s.split for s in manifest.shards])[shard]
-    parts = {}
+    parts: dict[str, ImageData] = {}
     for name in SPLITS:
         rows = np.flatnonzero(split == name)
         rows = rows[np.argsort(columns["order"][rows])]
@@ -181,19 +220,19 @@ def read_pack(folder: Path) -> Splits:
             parts[name] = ImageData(
                 Records(index, rows), labels, manifest.class_names, tuple(names[row] for row in rows)
             )  # fmt: skip
-    return Splits(**parts)
+    return Splits(parts["train"], parts.get("validation"), parts.get("test"))
 
 
-def _wrong(columns: dict, manifest: Manifest, shard: np.ndarray) -> str:
-    """What of the index cannot be; empty where all may. Every later read relies on it."""
+def _inconsistency(columns: Mapping[str, np.ndarray], manifest: Manifest, shard: np.ndarray) -> str:
+    """Return how the index contradicts itself or the shards; empty if it does not. Every later read relies on it."""
     n = len(shard)
     kinds = {key: (c.dtype.str[1:], c.ndim) for key, c in columns.items()}
     if kinds != {key: (kind, 1) for key, kind in _COLUMNS.items()}:
         return f"its columns are {kinds}"
     if any(len(columns[key]) != n for key in _COLUMNS if key != "names"):
-        return f"it has not {n:,} rows"
+        return f"it does not have {n:,} rows"
     if not manifest.images("train"):
-        return "no image is of the split train"
+        return "no image belongs to the split train"
     limit = np.array([s.bytes for s in manifest.shards])
     size, ends = columns["size"], columns["name_end"]
     if (size < 0).any() or (size > limit[shard]).any():
@@ -201,36 +240,41 @@ def _wrong(columns: dict, manifest: Manifest, shard: np.ndarray) -> str:
     if (np.bincount(shard, size + FRAME) != limit).any():  # exact: sums of less than 2⁵³
         return "the records of a shard are not as long as it is"
     if (columns["label"] < 0).any() or (columns["label"] >= len(manifest.class_names)).any():
-        return "a label is no class"
+        return "a label is not a class"
     if (np.diff(ends, prepend=0) < 0).any() or ends[-1] != len(columns["names"]):
-        return "the names do not follow each other"
+        return "the names overlap"
     split = np.array([SPLITS.index(s.split) for s in manifest.shards])[shard]
     places = np.lexsort((columns["order"], split))
     counts = np.bincount(split, minlength=len(SPLITS))
     if (columns["order"][places] != np.concatenate([np.arange(c) for c in counts])).any():
-        return "a place in a split is taken twice"
+        return "two images have the same position in a split"
     return ""
 
 
-def in_pack(folder: Path, key: str, rows: list[int], labels: list[int], class_names) -> ImageData | None:
-    """The images of these rows of a pack's index; None where the pack is gone or another one by now."""
+def in_pack(folder: Path, key: str, rows: list[int], labels: list[int], class_names: Sequence[str]) -> ImageData | None:
+    """Return the images of these rows of a pack's index; None if the pack was removed or replaced."""
     try:
-        parts = [part for part in read_pack(folder).given.values() if part.images.index.key == key]
+        parts = [(part.records, part.names) for part in read_pack(folder).given.values()]
     except DataError:
         return None
-    names = {row: name for part in parts for row, name in zip(part.images.rows.tolist(), part.names, strict=True)}
-    if not names or any(row not in names for row in rows):
+    index, names = None, {}
+    for records, part_names in parts:
+        if records is not None and records.index.key == key:
+            index = records.index
+            names.update(zip(records.rows.tolist(), part_names, strict=True))
+    if index is None or any(row not in names for row in rows):
         return None
-    records = Records(parts[0].images.index, np.array(rows, np.int64))
+    records = Records(index, np.array(rows, np.int64))
     return ImageData(records, np.array(labels, np.int64), tuple(class_names), tuple(names[row] for row in rows))
 
 
 def verify(parts: Iterable[ImageData]) -> None:
-    """Compare the SHA-256 of every shard that images lie in with the manifest; one pass over all bytes.
+    """Compare the SHA-256 of all shards of packed images with the manifest, in one pass over all bytes.
 
-    Raises: DataError naming the shards that were altered.
+    Raises:
+        DataError: Shards were altered; the message names them.
     """
-    folders = {data.images.index.folder for data in parts if isinstance(data.images, Records)}
+    folders = {data.records.index.folder for data in parts if data.records is not None}
     for folder in folders:
         shards = read_manifest(folder).shards
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -239,6 +283,9 @@ def verify(parts: Iterable[ImageData]) -> None:
         if altered:
             shown = ", ".join(altered[:5]) + (f" and {len(altered) - 5} more" if len(altered) > 5 else "")
             raise DataError(
-                f"{folder}: {len(altered)} of {len(shards)} shards were altered, their SHA-256 is not that of "
-                f"{MANIFEST}: {shown}; {MEND}"
+                f"{folder}: {len(altered)} of {len(shards)} shards were altered, their SHA-256 differs from that in "
+                f"{MANIFEST}: {shown}; {MEND}",
+                code="pack.altered",
+                path=folder,
+                shards=tuple(altered),
             )

@@ -1,1 +1,1 @@
-"""Tables that list images: encodings, columns, splits and paths."""
+"""Read tables that list images: encodings, columns, splits and paths."""

@@ -1,4 +1,4 @@
-"""The cells of a table by columns, and what can be measured of a column whatever it means."""
+"""Access a table by columns, and measure properties of a column that do not depend on its meaning."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -13,11 +13,12 @@ class Cells:
     """The cells of a table by columns.
 
     Args:
-        rows: cells of text without blanks at their ends; the first row is a header if `has_header` says so.
-        table: what to call the table in an error.
+        rows: Cells of text without blanks at their ends.
+        table: The name of the table in errors.
+        has_header: Whether the first row is a header.
 
     Raises:
-        DataError: for a table without rows, with one column, or with two columns of one name.
+        DataError: The table has no rows, one column, or two columns of one name.
     """
 
     def __init__(self, rows: Sequence[Sequence[str]], table: str, has_header: bool):
@@ -25,30 +26,37 @@ class Cells:
         self._values: dict[int, frozenset[str]] = {}
         self.rows = rows[1:] if has_header else rows
         if not self.rows:
-            raise DataError(f"{table} has no rows; expected lines of path,label (a column `split` is understood)")
+            raise DataError(
+                f"{table} has no rows; expected lines of path,label (and, if you like, split)",
+                code="table.empty", table=table,
+            )  # fmt: skip
         width = len(rows[0]) if has_header else max(map(len, rows))
         self.names = list(rows[0]) if has_header else [f"column {i + 1}" for i in range(width)]
         self.keys = [key(name) if has_header else "-" for name in self.names]
         if len(self.names) < 2:
             raise DataError(
                 f"{table} has rows of 1 cell, such as {self.rows[0][:1]}; expected path,label, separated by "
-                "commas, semicolons, tabs or pipes"
-            )
+                "commas, semicolons, tabs or pipes",
+                code="table.one_column", table=table,
+            )  # fmt: skip
         twice = [name for i, name in enumerate(self.names) if name and name in self.names[:i]]
         if twice:
-            raise DataError(f"{table} has two columns {twice[0]!r}; rename or remove one")
+            raise DataError(
+                f"{table} has two columns {twice[0]!r}; rename or remove one",
+                code="table.same_names", table=table, column=twice[0],
+            )  # fmt: skip
 
     @cached_property
     def words(self) -> list[tuple[str, ...]]:
-        """The words of each column's name; none without a header."""
+        """The words of each column's name; none if there is no header."""
         return [words_of(name) if self.has_header else () for name in self.names]
 
     def of(self, i: int, most: int | None = None) -> list[str]:
-        """Return the cells of column `i`, of the first `most` rows."""
+        """Return the cells of column `i`, in the first `most` rows."""
         return [row[i] if i < len(row) else "" for row in self.rows[:most]]
 
     def values(self, i: int) -> frozenset[str]:
-        """Return the different cells of column `i`, without case."""
+        """Return the distinct cells of column `i`, case-folded."""
         if i not in self._values:
             self._values[i] = frozenset(cell.casefold() for cell in set(self.of(i)))
         return self._values[i]
@@ -60,18 +68,18 @@ class Cells:
         return self.values(i) <= TRUE | FALSE
 
     def is_few(self, i: int) -> bool:
-        """Whether a column has several values, but few, each for many rows: it sorts the rows into parts."""
+        """Return whether a column has several, but few values, so that it divides the rows into parts."""
         return 1 < len(self.values(i)) <= min(FEW, len(self.rows) - 1)
 
     def repeats(self, i: int) -> bool:
-        """Whether a value occurs twice; a group of one image cannot be parted."""
+        """Return whether a value occurs twice: a group of one image cannot be separated."""
         cells = list(filter(None, self.of(i)))
         return len(set(cells)) < len(cells)
 
     def follows(self, i: int, other: int) -> bool:
-        """Whether the cell of column `other` decides that of column `i`."""
+        """Return whether the cell of column `other` determines that of column `i`."""
         return len(set(zip(self.of(i), self.of(other), strict=True))) == len(set(self.of(other)))
 
     def same(self, one: int, other: int) -> bool:
-        """Whether two columns tell the same classes apart."""
+        """Return whether two columns distinguish the same classes."""
         return self.follows(one, other) and self.follows(other, one)

@@ -1,4 +1,4 @@
-"""The encoding of a table's text: recognised where it can be, otherwise to be named by the user."""
+"""Decode the text of a table: recognise its encoding, or use the one that the user names."""
 
 import codecs
 import re
@@ -16,13 +16,13 @@ _OTHER_FORMATS = {  # by their first bytes
     b"%PDF": "a PDF", b"{\\rtf": "a document in RTF",
 }  # fmt: skip
 _JSON = re.compile(rb"""\s*[\[{]\s*["\[{]""")
-_LETTER = "A-Za-zªºÀ-ÖØ-öø-ÿ"  # of Latin-1; the letters that Windows-1252 adds are rare, apart from œ
+_LETTER = "A-Za-zªºÀ-ÖØ-öø-ÿ"  # of Latin-1; the letters that Windows-1252 adds are rare, except œ
 _EDGE = "œŒµ’‘“”„«»‹›…–—™©®°²³¹¼½¾·¿¡"  # may stand beside a letter
-_SIGN = rf"[^\x00-\x7f{_LETTER}{_EDGE}]"  # may not
+_SIGN = rf"[^\x00-\x7f{_LETTER}{_EDGE}]"  # must not stand beside a letter
 _IMPLAUSIBLE = re.compile(
     rf"[À-ÖØ-öø-ÿ]{{3}}|(?<![{_LETTER}])[À-ÖØ-öø-ÿ]{{2}}(?![{_LETTER}])"  # Cyrillic, Greek, Hebrew, Chinese, Korean
     rf"|{_SIGN}(?=[{_LETTER}]|[^\x00-\x7f])|(?<=[^\x00-\x40]){_SIGN}|[°²³¹¼½¾·¿¡©®]{{2}}"  # Japanese, Polish
-    rf"|(?<=[{_LETTER}])[^\x00-\x7f{_LETTER}œŒ’·–](?=[{_LETTER}])"  # Mac Roman, UTF-8 that is damaged
+    rf"|(?<=[{_LETTER}])[^\x00-\x7f{_LETTER}œŒ’·–](?=[{_LETTER}])"  # Mac Roman, damaged UTF-8
     rf"|(?<=[a-z])–(?=[a-z])|(?<![A-Za-z0-9 ])’(?=[{_LETTER}])|[”…™®²³](?=[{_LETTER}])|(?<=[a-zß-öø-ÿ])[À-ÖØ-Þ]"
 )
 _EXPECTED = 'such as "cp1251", "shift_jis", "gb18030" or "mac_roman"'
@@ -32,18 +32,22 @@ def decoded(content: bytes, table: str, encoding: str | None = None) -> tuple[st
     """Return the text of a table, without a byte order mark, and the name of its encoding.
 
     Args:
-        table: what to call the table in an error.
-        encoding: the encoding that the user names; None: by the mark, else UTF-8, else Windows-1252.
+        content: The bytes of the file.
+        table: The name of the table in errors.
+        encoding: The encoding that the user names; None: by the mark, else UTF-8, else Windows-1252.
 
     Raises:
-        DataError: for another format, for text that the encoding does not have, and for text that is not UTF-8 and in
-            Windows-1252 has words such as "Êîøêà", which no language has.
+        DataError: The file has another format, or is not valid in the encoding. Text that is not UTF-8 is also rejected
+            if in Windows-1252 it has words such as "Êîøêà", which exist in no language.
     """
     if encoding is not None:
         return _in(encoding, content, table), encoding
     other = next((name for start, name in _OTHER_FORMATS.items() if content.startswith(start)), None)
     if other or _JSON.match(content):
-        raise DataError(f"{table} is {other or 'JSON'}, not a table of text; export it as CSV in UTF-8")
+        raise DataError(
+            f"{table} is {other or 'JSON'}, not a table of text; export it as CSV in UTF-8",
+            code="table.format", table=table,
+        )  # fmt: skip
     marked = next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
     if marked:
         return _in(marked, content, table), marked
@@ -55,15 +59,21 @@ def decoded(content: bytes, table: str, encoding: str | None = None) -> tuple[st
         try:
             text, name = content.decode("cp1252"), "cp1252"
         except UnicodeDecodeError:
-            raise DataError(f"{table} is not utf-8 and not cp1252 ({reason}); {option}") from None
+            raise DataError(
+                f"{table} is not utf-8 and not cp1252 ({reason}); {option}", code="table.encoding", table=table
+            ) from None
         if strange := _IMPLAUSIBLE.search(text):
             shown = text[max(0, strange.start() - 12) : strange.end() + 12]
             raise DataError(
                 f"{table} is not utf-8 ({reason}), and read as cp1252 (Windows-1252) it has {shown!r}, which is "
-                f"hardly meant; {option}"
-            ) from None
+                f"implausible; {option}",
+                code="table.encoding", table=table,
+            ) from None  # fmt: skip
     if "\0" in text:
-        raise DataError(f"{table} has NUL characters: it is no text, or UTF-16 without a mark; {option}")
+        raise DataError(
+            f"{table} has NUL characters: it is not text, or UTF-16 without a byte order mark; {option}",
+            code="table.encoding", table=table,
+        )  # fmt: skip
     return text, name
 
 
@@ -71,9 +81,13 @@ def _in(encoding: str, content: bytes, table: str) -> str:
     try:
         return content.decode(encoding).removeprefix("\ufeff")
     except LookupError:
-        raise DataError(f"encoding is {encoding!r}, which is not known; expected a name {_EXPECTED}") from None
+        raise DataError(
+            f"`encoding` must be a known name, {_EXPECTED}, got {encoding!r}",
+            code="table.unknown_encoding", value=encoding,
+        ) from None  # fmt: skip
     except UnicodeError as error:
         raise DataError(
             f"{table} is not {encoding} ({error}); name another encoding, {override('encoding', 'NAME')}, or save it "
-            "as UTF-8"
-        ) from None
+            "as UTF-8",
+            code="table.encoding", table=table,
+        ) from None  # fmt: skip

@@ -1,9 +1,9 @@
-"""The files that a table names: looked for in one folder, which no name may leave."""
+"""Locate the files that a table names, all inside of one folder."""
 
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from unicodedata import normalize
@@ -12,13 +12,12 @@ from recipes.data.tables.names import is_image_name
 from recipes.errors import DataError
 
 _MOST_FOLDERS = 200  # below the table's own in which images are looked for
-_TRIED = 50  # names by which it is seen whether a folder has any
+_TRIED = 50  # names that are tried first in each folder
 
 
 @dataclass(frozen=True)
 class Located:
-    """The files of a table's images in the order of its rows, the folder that they lie in, and what was done to find
-    them."""
+    """The files of a table's images in the order of its rows, their folder, and notes on how they were found."""
 
     files: list[str]
     folder: str
@@ -27,7 +26,7 @@ class Located:
 
 @dataclass
 class Place:
-    """A folder to look for images in, and the one that they may not leave."""
+    """A folder that holds images, and the folder `within` which they must lie."""
 
     folder: str
     within: str
@@ -36,11 +35,11 @@ class Place:
     def find(self, name: str, where: str) -> str | None:
         """Return the file that `name` means, or None.
 
-        The name is taken as it stands, else with slashes for backslashes, else in another Unicode form; a name without
-        an image's ending also means the one file that has it but for the ending.
+        The name is tried unchanged, then with slashes for backslashes, then in other Unicode forms. A name without the
+        extension of an image also means the file that differs only by its extension.
 
         Raises:
-            DataError: for a name that leads out of `within`, before any file is looked at, or means several files.
+            DataError: The name leads out of `within` (checked before any file is accessed), or means several files.
         """
         slashes = name.replace("\\", "/")
         for spelled in dict.fromkeys((name, slashes, *(normalize(form, slashes) for form in ("NFC", "NFD")))):
@@ -51,7 +50,10 @@ class Place:
             if spelled and not is_image_name(spelled):
                 same = [f for f in self._beside(path).get(os.path.basename(path), ()) if is_image_name(f)]
                 if len(same) > 1:
-                    raise DataError(f"{where} names {name}, which may be {' or '.join(same)}; write the name in full")
+                    raise DataError(
+                        f"{where} names {name}, which may be {' or '.join(same)}; write the full name",
+                        code="table.ambiguous_file", row=where, file=name,
+                    )  # fmt: skip
                 if same:
                     found = os.path.join(os.path.dirname(path), same[0])
                     self._check_inside(found, where)
@@ -61,15 +63,16 @@ class Place:
     def _check_inside(self, path: str, where: str) -> None:
         if not Path(os.path.realpath(path)).is_relative_to(self.within):
             raise DataError(
-                f"{where} names {path}, which lies outside {self.within}; if that is meant, name the folder that holds "
-                "all images: recipes.from_csv(csv, within=...), or --within on the command line"
-            )
+                f"{where} names {path}, which lies outside {self.within}; if this is intended, name the folder of all "
+                "images: recipes.from_csv(csv, within=...), or --within on the command line",
+                code="table.outside", row=where, path=path,
+            )  # fmt: skip
 
     def _beside(self, path: str) -> dict[str, list[str]]:
-        """The files of a path's folder by their names without ending."""
+        """Return the files in a path's folder, by their names without extension."""
         folder = os.path.dirname(path)
         if folder not in self._listed:
-            stems = defaultdict(list)
+            stems: dict[str, list[str]] = defaultdict(list)
             try:
                 for name in sorted(os.listdir(folder)):
                     stems[os.path.splitext(name)[0]].append(name)
@@ -79,99 +82,135 @@ class Place:
         return self._listed[folder]
 
     def hint(self, name: str) -> str:
-        """What may be wrong with a name that was not found; empty: nothing is known."""
+        """Return what may be wrong with a name that was not found, or ""."""
         path = os.path.join(self.folder, name.replace("\\", "/"))
         base, stem = os.path.basename(path), os.path.splitext(os.path.basename(path))[0]
         if os.path.isdir(path):
             return f"{name} is a folder"
         stems = self._beside(path)
-        near = [
+        similar = [
             *stems.get(stem, ()),
             *(n for names in stems.values() for n in names if n.casefold() == base.casefold()),
         ]
-        if near:
-            return f"{near[0]} exists: is the extension of the names wrong?"
+        if similar:
+            return f"{similar[0]} exists: is the extension of the names wrong?"
         if stem.isdecimal() and any(other.isdecimal() and int(other) == int(stem) for other in stems):
-            return "files of the same numbers with leading zeros exist: a spreadsheet may have removed these"
+            return "files with the same numbers and leading zeros exist: a spreadsheet may have removed the zeros"
         if re.match(r"[A-Za-z]:[\\/]", name) or name.startswith(("/", "\\\\")):
-            return "these are paths of another machine: shorten them"
+            return "these are absolute paths of another machine: shorten them"
         return ""
 
 
-def locate(
-    names: Sequence[str], where: Sequence[str], table: str, own: Path, folder: Path | None, within: Path | None,
-    hint: str = "",
-) -> Located:  # fmt: skip
+@dataclass(frozen=True)
+class Named:
+    """The images that the rows of a table name.
+
+    Attributes:
+        names: What the cells hold.
+        where: The name of each row in errors.
+        table: The path of the table.
+        hint: What may be wrong if the first row's image does not exist.
+    """
+
+    names: Sequence[str]
+    where: Sequence[str]
+    table: Path
+    hint: str = ""
+
+    def find(self, place: Place) -> list[str | None]:
+        """Return the file of each row in `place`."""
+        return [place.find(name, row) for name, row in zip(self.names, self.where, strict=True)]
+
+    def check(self) -> None:
+        """Raise DataError for a name that cannot be that of a file."""
+        for name, row in zip(self.names, self.where, strict=True):
+            if not name:
+                raise DataError(f"{row} names no image", code="table.no_file", row=row)
+            if "\0" in name:
+                raise DataError(
+                    f"{row} names {name!r}, which is not a path: it has a NUL character",
+                    code="table.not_a_path",
+                    row=row,
+                )
+            if re.match(r"(https?|gs|s3|wasbs?|abfss?)://", name):
+                raise DataError(
+                    f"{row} names {name}, a network address; download the images and name the files",
+                    code="table.web_address", row=row,
+                )  # fmt: skip
+
+
+def locate(named: Named, folder: str | os.PathLike | None, within: str | os.PathLike | None) -> Located:
     """Return the files that the rows of a table name.
 
     Args:
-        names: what the cells hold.  where: what to call each row in an error.  table: what to call the table.
-        own: the folder that the table lies in.
-        folder: where the names start; None: in `own`, or, if none is found there, in the one folder below `own` that
-            has them all.
-        within: the folder that no path may leave; None: `folder`, or `own`.
-        hint: what may be wrong where the first row's image does not exist.
+        named: The rows.
+        folder: Where the names start; None: in the table's own folder, or, if none is found there, in the one folder
+            below it that has all of them.
+        within: The folder that no path may leave; None: `folder`, or the table's own.
 
     Raises:
-        DataError: for a name that is none or leads out of `within`, and for all names whose files do not exist.
+        DataError: A name cannot be that of a file or leads out of `within`, or files do not exist.
     """
-    for name, row in zip(names, where, strict=True):
-        if not name:
-            raise DataError(f"{row} names no image")
-        if "\0" in name:
-            raise DataError(f"{row} names {name!r}, which is no path: it has a NUL character")
-        if re.match(r"(https?|gs|s3|wasbs?|abfss?)://", name):
-            raise DataError(f"{row} names {name}, a place in the network; download the images and name the files")
+    named.check()
+    own = named.table.parent
     limit = os.path.realpath(Path(within or folder or own).expanduser())
     place = Place(str(Path(folder).expanduser() if folder else own), limit)
-    files = [place.find(name, row) for name, row in zip(names, where, strict=True)]
+    files = named.find(place)
+    existing = [file for file in files if file is not None]
+    if len(existing) == len(files):
+        return Located(existing, place.folder, _notes(named.names, existing))
+    below = {} if folder else _below(named, own, limit)
+    complete = [base for base, found in below.items() if None not in found]
+    if not existing and len(complete) == 1:
+        base = complete[0]
+        found = [file for file in below[base] if file is not None]
+        return Located(found, base, (f"the names start in {base}", *_notes(named.names, found)))
+    raise _missing(named, files, place, below)
+
+
+def _missing(named: Named, files: list[str | None], place: Place, below: Mapping[str, list[str | None]]) -> DataError:
+    """Return the error for files that do not exist in `place`; `below` holds those found in folders below it."""
     missing = [i for i, file in enumerate(files) if file is None]
-    if not missing:
-        return Located(files, place.folder, _notes(names, files))
-    below = {} if folder else _below(names, where, own, limit)
-    whole = [(base, found) for base, found in below.items() if None not in found]
-    if len(missing) == len(files) and len(whole) == 1:
-        base, files = whole[0]
-        return Located(files, base, (f"the names start in {base}", *_notes(names, files)))
-    hints = [hint if missing[0] == 0 else "", place.hint(names[missing[0]])]
+    hints = [named.hint if missing[0] == 0 else "", place.hint(named.names[missing[0]])]
     counts = {base: sum(found[i] is not None for i in missing) for base, found in below.items()}
     if some := [f"{count:,} in {base}" for base, count in counts.items() if count]:
-        base = max(counts, key=counts.get)
+        base = max(counts, key=lambda base: counts[base])
         hints.append(
             f"of them exist {', '.join(some[:5])}: give the folder, recipes.from_csv(..., folder={base!r}), or "
             f"--column folder={base} on the command line"
         )
-    examples = ", ".join(f"{where[i].removeprefix(table).strip()} names {names[i]}" for i in missing[:5])
+    if not any(hints):
+        hints = [
+            f"names start in {place.folder}; for another folder give recipes.from_csv(..., folder=...), or "
+            "--column folder=... on the command line"
+        ]
+    table = str(named.table)
+    examples = ", ".join(f"{named.where[i].removeprefix(table).strip()} names {named.names[i]}" for i in missing[:5])
     count = f"{len(missing):,} of {len(files):,} images {'does' if len(missing) == 1 else 'do'} not exist"
-    raise DataError(
-        f"{table}: {count}: {examples}; " + "; ".join(filter(None, hints) if any(hints) else [_relative(place.folder)])
-    )
-
-
-def _relative(folder: str) -> str:
-    return (
-        f"names start in {folder}; for another folder give recipes.from_csv(..., folder=...), or --column folder=... "
-        "on the command line"
-    )
+    return DataError(
+        f"{table}: {count}: {examples}; {'; '.join(filter(None, hints))}",
+        code="table.missing_files", table=table, files=tuple(named.names[i] for i in missing),
+    )  # fmt: skip
 
 
 def _notes(names: Sequence[str], files: Sequence[str]) -> tuple[str, ...]:
+    """Return notes on names whose extension or separators were completed."""
     ends = [normalize("NFC", name.replace("\\", "/")) for name in names]
     completed = sum(not normalize("NFC", file).endswith(end) for file, end in zip(files, ends, strict=True))
-    turned = sum("\\" in name and "\\" not in file for name, file in zip(names, files, strict=True))
-    said = f"{completed:,} names have no extension, that of the file with this name was taken" if completed else ""
-    return tuple(filter(None, (said, f"{turned:,} names have backslashes, read as slashes" if turned else "")))
+    replaced = sum("\\" in name and "\\" not in file for name, file in zip(names, files, strict=True))
+    notes = [f"{completed:,} names have no extension, that of the file with this name was used"] if completed else []
+    return (*notes, *([f"{replaced:,} names have backslashes, read as slashes"] if replaced else []))
 
 
-def _below(names: Sequence[str], where: Sequence[str], own: Path, within: str) -> dict[str, list[str | None]]:
-    """The folders one or two levels below `own` that have some of the images, with what is found in each."""
-    found, some = {}, range(0, len(names), 1 + len(names) // _TRIED)
+def _below(named: Named, own: Path, within: str) -> dict[str, list[str | None]]:
+    """Return the folders one or two levels below `own` that have some of the images, with the files in each."""
+    found, some = {}, range(0, len(named.names), 1 + len(named.names) // _TRIED)
     for base in _folders(own):
         place = Place(base, within)
         try:
-            if not any(place.find(names[i], where[i]) for i in some):
+            if not any(place.find(named.names[i], named.where[i]) for i in some):
                 continue
-            files = [place.find(name, row) for name, row in zip(names, where, strict=True)]
+            files = named.find(place)
         except DataError:
             continue  # a name leads out of the folder from there, or is ambiguous there
         found[base] = files

@@ -1,4 +1,4 @@
-"""The names that columns of a table of images have, and what is known of a column once it was read."""
+"""Know the usual names of columns in tables of images, and describe how a table was read."""
 
 import json
 import mimetypes
@@ -15,11 +15,11 @@ SPLIT_FOLDERS = {
     "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
-UNASSIGNED = "unassigned"  # Google Vertex AI: the split of this row is not decided yet
+UNASSIGNED = "unassigned"  # Google Vertex AI: this row has no split yet
 _PARTS = SPLIT_FOLDERS | {"trn": "train", "validate": "validation"}
 _FILLERS = r"((set|split|data|dataset|subset|sample|example|image|img|photo|row|flag|only)s?)*"
 _CELL = re.compile(rf"({'|'.join(_PARTS)}){_FILLERS}")
-_FLAG = re.compile(  # several parts, such as "trainval", are true for some of the splits
+_FLAG = re.compile(  # a column of several parts, such as "trainval", is true for several splits
     rf"(?!invalid)(?P<question>(is|in|for|used?)+)?(?P<part>({'|'.join(_PARTS)}|hold|holdout|heldout|eval|evaluation|"
     rf"development)+)(?P<rest>{_FILLERS})"
 )
@@ -37,13 +37,13 @@ _IMAGE = "image images img imgs photo photos picture pictures pic"
 _IMAGE_ID = "imageid imgid imageindex photoid pictureid"
 _ID = "id idcode name names uuid key"
 IMAGE_RANKS = {name: i for i, names in enumerate((_PATH, _FILE, _IMAGE, _IMAGE_ID, _ID)) for name in names.split()}
-WEAK_RANK = IMAGE_RANKS["id"]  # of a name that other columns may have as well
+WEAK_RANK = IMAGE_RANKS["id"]  # of names that other columns may have, too
 LABELS = _words(
     "label labels class classes classname classnames classlabel classid classidx classindex category categories "
     "categoryname categoryid target targets labelname labelid labelidx labelindex groundtruth gt truth choice "
     "species breed diagnosis dx disease finding findings findinglabels variety cultivar defect emotion"
 )
-KINDS = _words("disease finding findings defect")  # of labels that may be the names of single classes
+KINDS = _words("disease finding findings defect")  # labels that may also name single classes
 HEADER_WORDS = _words("label labels class classname classlabel classid category target") | IMAGE_RANKS.keys()
 SCALES = _words(
     "grade grades grading level rating ratings score scores star stars severity stage age count counts diagnosis dx"
@@ -62,7 +62,7 @@ GROUP = re.compile(
 SOURCE = re.compile(
     r"(user|location|camera|site|station|hospital|center|centre|scanner|slide)s?(id|no|number|name|idx|index|code)?"
 )
-SHARED_IDS = _words(  # that many images share although nothing in them is the same
+SHARED_IDS = _words(  # IDs that unrelated images share
     "annotation annotator rater reviewer labeler labeller worker hit license licence status color colour job task "
     "project version batch model"
 )
@@ -80,30 +80,31 @@ _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
 
 
 def key(name: str) -> str:
-    """Return the letters and digits of a column's name, without case: "Image ID", "image_id" and "imageId" are one."""
+    """Return the case-folded letters and digits of a column's name: equal for "Image ID", "image_id" and "imageId"."""
     return "".join(words_of(name))
 
 
 def words_of(name: str) -> tuple[str, ...]:
-    """Return the words of a name without case: "isValidationSet" and "is_validation_set" have three."""
+    """Return the case-folded words of a name: "isValidationSet" and "is_validation_set" have three."""
     parts = re.sub(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[^\W\d_])(?=\d)", " ", unicodedata.normalize("NFKC", name))
     return tuple(re.sub(r"[\W_]+", " ", parts.casefold()).split())
 
 
 @lru_cache(2**12)
 def split_of(cell: str) -> str | None:
-    """Return "train", "validation" or "test" for a cell that names one of them, such as "Training" or "val_set"."""
+    """Return "train", "validation" or "test" for a cell such as "Training" or "val_set", None for other cells."""
     found = _CELL.fullmatch(key(cell))
     return _PARTS[found[1]] if found else None
 
 
 @dataclass(frozen=True)
 class Flag:
-    """What the name of a column of true and false says of a split.
+    """The meaning of the name of a boolean column that marks a split.
 
-    split: the split of the rows that are true; None where they may be validation or test images.
-    is_clear: false for what may have another meaning, such as `valid`.
-    is_question: whether the name asks a question, such as `is_valid`.
+    Attributes:
+        split: The split of the rows that are true; None if they may be validation or test images.
+        is_clear: False for a name that may have another meaning, such as `valid`.
+        is_question: Whether the name is a question, such as `is_valid`.
     """
 
     split: str | None
@@ -112,30 +113,30 @@ class Flag:
 
 
 def flag_of(column_key: str) -> Flag | None:
-    """Return what a column's name, as `key` gives it, says of a split; None where it says nothing."""
+    """Return the flag that a column's name, as `key` returns it, means; None for other names."""
     found = _FLAG.fullmatch(column_key)
     if not found:
         return None
     split, question = _PARTS.get(found["part"]), bool(found["question"])
-    sound = found["part"] == "valid" and not question and not found["rest"].startswith(("set", "split", "subset"))
-    return Flag(split, split is not None and not sound, question)
+    adjective = found["part"] == "valid" and not question and not found["rest"].startswith(("set", "split", "subset"))
+    return Flag(split, split is not None and not adjective, question)
 
 
 def is_image_name(cell: str) -> bool:
-    """Whether a name ends as an image's file does."""
+    """Return whether a name has the extension of an image."""
     ending = splitext(cell)[1]
     return bool(ending) and (mimetypes.guess_type("x" + ending, strict=False)[0] or "").startswith("image/")
 
 
 def looks_like_header(row: Sequence[str]) -> bool:
-    """Whether a row names a column of images or labels, or any two columns, and no file."""
+    """Return whether a row names a column of images or labels, or any two known columns, and no file."""
     keys = [key(cell) for cell in row]
     known = [k for k in keys if k in _KNOWN or GROUP.fullmatch(k) or FOLD.fullmatch(k)]
     return (len(known) > 1 or any(k in HEADER_WORDS for k in keys)) and not any(map(is_image_name, row))
 
 
 def override(role: str, *names: str) -> str:
-    """Return how a user chooses columns, or names another option of `from_csv`."""
+    """Return a hint how to choose columns, or to set another option of `from_csv`."""
     value = f'"{names[0]}"' if len(names) == 1 else json.dumps(names, ensure_ascii=False)
     columns = " ".join(f"--column {shlex.quote(f'{role}={name}')}" for name in names)
     return f"recipes.from_csv(..., {role}={value}), or {columns} on the command line"
@@ -143,7 +144,7 @@ def override(role: str, *names: str) -> str:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The columns that the user names; None: to be recognised. The columns in `ignore` have no meaning."""
+    """The columns that the user names; None: recognised. The columns in `ignore` have no meaning."""
 
     image: str | None = None
     label: str | None = None
@@ -159,9 +160,11 @@ class Chosen:
 class Column:
     """How one column of a table was read.
 
-    role: "image", "label" and "split" are used; "perhaps split", "group", "fold", "weight", "index" and "ignored" are
-        not.
-    reason: what the column means, or what made it so, where its name does not say it.
+    Attributes:
+        name: Of the column.
+        role: "image", "label" and "split" are used; "perhaps split", "group", "fold", "weight", "index" and "ignored"
+            are not.
+        reason: The meaning of the column, or how it was recognised, if its name does not say so.
     """
 
     name: str
@@ -176,8 +179,13 @@ class Column:
 class Columns:
     """The columns of one table in their order, and the positions of those that are used.
 
-    split: the column whose cells name the split of a row.
-    flags: instead of it, columns that are true for the rows of one split: their positions and that split.
+    Attributes:
+        columns: All columns.
+        has_header: Whether the first row names them.
+        image: Position of the column that names the images.
+        label: Position of the column of labels.
+        split: Position of the column whose cells name the split of a row; None if there is none.
+        flags: Instead, (position, split) of each column that is true for the rows of one split.
     """
 
     columns: tuple[Column, ...]
@@ -201,7 +209,7 @@ class TableReading:
     notes: tuple[str, ...] = ()
 
     def of(self, *roles: str) -> tuple[Column, ...]:
-        """The columns of these roles."""
+        """Return the columns with these roles."""
         return tuple(column for column in self.columns if column.role in roles)
 
     def __str__(self) -> str:

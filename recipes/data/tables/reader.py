@@ -1,16 +1,17 @@
-"""A CSV that lists images with their labels: it may come from anybody, so that its paths are kept inside one folder."""
+"""Read a CSV that lists images with their labels. It may be hostile, so its paths must stay inside of one folder."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from recipes.core.output import printable, safe_output
-from recipes.data.images import Splits, labelled
+from recipes.data.images import ImageData, Splits, labelled
 from recipes.data.labels import MISSING, whole_numbers
 from recipes.data.tables.columns import recognise
-from recipes.data.tables.files import locate
+from recipes.data.tables.files import Named, locate
 from recipes.data.tables.names import SPLIT_FOLDERS, Chosen, Columns, TableReading, override
 from recipes.data.tables.splits import check_rows_of_files, splits_of, with_groups
 from recipes.data.tables.text import read_rows
@@ -25,30 +26,31 @@ TABLE_SUFFIXES = (".csv", ".tsv")
 
 @safe_output()
 def from_csv(
-    path, *, within=None, folder=None, image: str | None = None, label: str | None = None, split: str | None = None,
-    ignore: Sequence[str] = (), encoding: str | None = None,
+    path: str | os.PathLike, *, within: str | os.PathLike | None = None, folder: str | os.PathLike | None = None,
+    image: str | None = None, label: str | None = None, split: str | None = None, ignore: Sequence[str] = (),
+    encoding: str | None = None,
 ) -> Splits:  # fmt: skip
     """Read a CSV that lists images with their labels, for `finetune`, `audit`, `probe` or `evaluate`.
 
     The columns are recognised by their names (path, filename, image_id, …; label, class, species, …; split, is_valid,
-    …), without a header by their cells; what was understood is printed and is `Splits.table`. The separator may be a
-    comma, semicolon, tab or pipe. The encoding is UTF-8, UTF-16, or Windows-1252 where that gives ordinary words. Names
-    may lack their extension.
+    …), without a header by their cells. How the table was read is printed, and available as `Splits.table`. The
+    separator may be a comma, semicolon, tab or pipe. The encoding is UTF-8, UTF-16, or Windows-1252 if that gives
+    plausible words. Names may lack their extension.
 
     Args:
-        path: the table; a file of any name.
-        within: the folder that no path may leave, whether by being absolute, by `..` or by a symbolic link; None:
+        path: The table; a file of any name.
+        within: The folder that no path may leave, whether by being absolute, by `..` or by a symbolic link; None:
             `folder`, or the folder that the table lies in. "/" lets it name any file.
-        folder: where relative paths start; None: the folder that the table lies in, or the one folder below it that has
+        folder: Where relative paths start; None: the folder that the table lies in, or the one folder below it that has
             all of the images.
-        image: name of the column of the images.
-        label: name of the column of the labels.
-        split: name of the column that says train, val or test.
-        ignore: names of columns that have no meaning, such as groups that a split may part.
-        encoding: how the text is encoded, such as "shift_jis", "cp1251" or "mac_roman"; None: recognised.
+        image: Name of the column of the images.
+        label: Name of the column of the labels.
+        split: Name of the column that says train, val or test.
+        ignore: Names of columns that have no meaning, such as groups that a split may separate.
+        encoding: Of the text, such as "shift_jis", "cp1251" or "mac_roman"; None: recognised.
 
     Raises:
-        DataError: for a table that cannot be understood, naming the row or the columns and what to do.
+        DataError: The table is ambiguous or malformed; the message names the row or the columns and says what to do.
 
     Example:
         >>> recipes.finetune(recipes.from_csv("lists/birds.csv", folder="/data/birds", label="species"))
@@ -58,9 +60,10 @@ def from_csv(
 
 
 def read_table(
-    path: Path, class_names, within=None, folder=None, chosen: Chosen | None = None, encoding: str | None = None
-) -> Splits:
-    """`from_csv` with labels among `class_names`; None derives them from the rows of the train split."""
+    path: Path, class_names: Sequence[str] | None, within: str | os.PathLike | None = None,
+    folder: str | os.PathLike | None = None, chosen: Chosen | None = None, encoding: str | None = None,
+) -> Splits:  # fmt: skip
+    """Read a table as `from_csv` does, with labels among `class_names`; None: those of the training rows."""
     text = read_rows(path, encoding)
     columns = recognise(text.rows, str(path), chosen)
     rows, numbers = text.rows[columns.has_header :], text.numbers[columns.has_header :]
@@ -71,11 +74,12 @@ def read_table(
         names = [column.name for column in columns.columns if column.role == "split"]
         raise DataError(
             f"{path} has rows of {sorted(set(splits))} but none of split train; to evaluate all rows, ignore the "
-            f"split: {override('ignore', *names)}"
-        )
+            f"split: {override('ignore', *names)}",
+            code="table.no_train", path=path,
+        )  # fmt: skip
     names = [row[columns.image] for row in rows]
     hint = "" if columns.has_header else "if row 1 is a header, name its columns path,label"
-    located = locate(names, where, str(path), path.parent, folder, within, hint)
+    located = locate(Named(names, where, path, hint), folder, within)
     labels = whole_numbers(np.array([row[columns.label] for row in rows], str), class_names)
     repeated = check_rows_of_files(located.files, splits, labels.tolist(), where)
     columns = with_groups(columns, rows, splits)
@@ -89,17 +93,17 @@ def read_table(
         (*located.notes, *repeated),
     )
     logger.info(printable(str(reading)))
-    parts = {}
-    for split in sorted(set(splits), key=("train", "validation", "test").index):  # those of train are the classes
-        where = [i for i, own in enumerate(splits) if own == split]
-        files = [located.files[i] for i in where]
-        parts[split] = labelled(files, labels[where], files, class_names)
+    parts: dict[str, ImageData] = {}
+    for split in sorted(set(splits), key=("train", "validation", "test").index):  # the training rows give the classes
+        chosen_rows = [i for i, own in enumerate(splits) if own == split]
+        files = [located.files[i] for i in chosen_rows]
+        parts[split] = labelled(files, labels[chosen_rows], files, class_names)
         class_names = parts[split].class_names
-    return Splits(**parts, table=reading)
+    return Splits(parts["train"], parts.get("validation"), parts.get("test"), table=reading)
 
 
 def _check_cells(columns: Columns, rows: list[list[str]], where: list[str]) -> None:
-    """Rows must have a cell for every column that is used, none beyond the header, and a label."""
+    """Check that rows have a cell for every column that is used, none beyond the header, and a label."""
     width = len(columns.columns)
     least = 1 + max(columns.image, columns.label, columns.split or 0, *(i for i, _ in columns.flags))
     for row, name in zip(rows, where, strict=True):
@@ -107,12 +111,14 @@ def _check_cells(columns: Columns, rows: list[list[str]], where: list[str]) -> N
             names = ", ".join(column.name for column in columns.columns)
             raise DataError(
                 f"{name} has {len(row)} cell(s): {row[:10]}; expected {width}: {names} (a separator in a cell needs "
-                "quotation marks)"
-            )
+                "quotation marks)",
+                code="table.cells", row=name,
+            )  # fmt: skip
     missing = [i for i, row in enumerate(rows) if row[columns.label] in MISSING]
     if missing:
         examples = ", ".join(f"{rows[i][columns.image]} ({rows[i][columns.label]!r})" for i in missing[:5])
         raise DataError(
             f"{where[missing[0]]} has no label; {len(missing):,} of {len(rows):,} rows have none: {examples}; label "
-            "them or remove these rows (a class of that name: rename it)"
-        )
+            "them or remove these rows (if it is the name of a class, rename it)",
+            code="table.missing_labels", rows=tuple(where[i] for i in missing),
+        )  # fmt: skip

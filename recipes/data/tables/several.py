@@ -1,4 +1,4 @@
-"""Tables with several labels for one image: columns of 0 and 1, and boxes. Both are rejected."""
+"""Reject tables with several labels for one image: columns of 0 and 1, and boxes."""
 
 from recipes.data.tables.cells import Cells
 from recipes.data.tables.names import BOX_SIDES, BOXES, FALSE, TRUE, override
@@ -8,15 +8,15 @@ _UNKNOWN = frozenset({"", "-1", "-1.0"})  # neither yes nor no
 
 
 def binary_columns(cells: Cells, free: list[int]) -> list[int]:
-    """Return those of the columns `free` that hold both yes and no, or one of them and gaps."""
+    """Return those of the columns `free` that hold yes and no, or one of them and empty cells."""
     return [i for i in free if cells.values(i) <= TRUE | FALSE | _UNKNOWN and not cells.is_constant(i)]
 
 
 def check_one_hot(cells: Cells, binary: list[int]) -> None:
-    """Check that at most one column holds 0 and 1 where no column is known to hold the labels.
+    """Check that at most one column holds 0 and 1 if no column is known to hold the labels.
 
     Raises:
-        DataError: with what to do for one-hot columns, and for several labels per image.
+        DataError: The columns are one-hot, or hold several labels per image; the message says what to do.
     """
     if len(binary) < 2:
         return
@@ -31,19 +31,21 @@ def check_one_hot(cells: Cells, binary: list[int]) -> None:
         cure = f"it is not supported yet: train one classifier for each column, {override('label', names[0])}"
     raise DataError(
         f"{cells.table} has columns of 0 and 1 for the classes {shown}: this is multi-label data; {cure}; if these "
-        "columns are no classes, choose the column of the labels by label= in the same way"
-    )
+        "columns are not classes, choose the column of the labels by label= in the same way",
+        code="table.multi_label", table=cells.table, columns=tuple(names),
+    )  # fmt: skip
 
 
 def check_boxes(cells: Cells, image: int) -> None:
     """Check that no image has several boxes.
 
     Raises:
-        DataError: for a table of boxes, or other regions, in which an image is listed twice.
+        DataError: The table lists boxes, or other regions, and an image occurs twice.
     """
     sides = all(any(side.fullmatch(name) for name in cells.keys) for side in BOX_SIDES)
     if (sides or not BOXES.isdisjoint(cells.keys)) and cells.repeats(image):
         raise DataError(
             f"{cells.table} lists boxes, several for one image: object detection data, which is not supported; keep "
-            "one row and one label for each image, or cut the boxes out as images of their own"
-        )
+            "one row and one label for each image, or crop the boxes as separate images",
+            code="table.boxes", table=cells.table,
+        )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The split that each row of a table belongs to, and whether groups lie in several."""
+"""Determine the split of each row of a table, and whether groups lie in several splits."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from recipes.data.tables.names import TRUE, UNASSIGNED, Columns, TableReading, o
 from recipes.errors import DataError
 
 _IN_SEVERAL_SPLITS = (
-    "image of another split; an image belongs to one (of a table of several folds keep the rows of one)"
+    "image of another split; an image belongs to one split (keep the rows of one fold if the table has several)"
 )
 _UNDER_SEVERAL_LABELS = (
     "image under another label: several labels for one image are multi-label or object detection data, which is not "
@@ -21,39 +21,52 @@ def splits_of(columns: Columns, rows: Sequence[Sequence[str]], where: Sequence[s
     """Return "train", "validation" or "test" for each row of data.
 
     Args:
-        where: what to call each row in an error.
+        columns: The columns of the table.
+        rows: Its cells.
+        where: The name of each row in errors.
 
     Raises:
-        DataError: for a cell that names no split, and for a row that belongs to two.
+        DataError: A cell names no split, or a row belongs to two splits.
     """
     if columns.flags:
         return [_flagged(columns.flags, row, name) for row, name in zip(rows, where, strict=True)]
     if columns.split is None:
         return ["train"] * len(rows)
     cells = [row[columns.split] if columns.split < len(row) else "" for row in rows]
+    splits = []
     for cell, name in zip(cells, where, strict=True):
-        if split_of(cell) is None:
+        split = split_of(cell)
+        if split is None:
             raise _no_split(columns.columns[columns.split].name if columns.has_header else "", cell, name)
-    return list(map(split_of, cells))
+        splits.append(split)
+    return splits
 
 
 def _no_split(column: str, cell: str, where: str) -> DataError:
     hint = ""
     if is_number(cell):
-        hint = "; write the name in place of a number, which may as well be a fold"
+        hint = "; write the name instead of a number, which may also be a fold"
     elif cell.casefold() == UNASSIGNED:
-        hint = "; assign every row to a split, or none"
+        hint = "; assign every row to a split, or no row"
     if column:
         hint += f"; if the column names no split, {override('ignore', column)}"
-    return DataError(f"{where} has split {cell!r}; expected train, val or test{hint}")
+    return DataError(
+        f"{where} has split {cell!r}; expected train, val or test{hint}",
+        code="table.split", row=where, value=cell,
+    )  # fmt: skip
 
 
 def _flagged(flags: Sequence[tuple[int, str]], row: Sequence[str], where: str) -> str:
     on = list(dict.fromkeys(split for i, split in flags if row[i].casefold() in TRUE))
     if len(on) > 1:
-        raise DataError(f"{where} belongs to {' and to '.join(on)}; a row belongs to one split")
+        raise DataError(
+            f"{where} belongs to {' and to '.join(on)}; a row belongs to one split", code="table.two_splits", row=where
+        )
     if not on and "train" in dict(flags).values():
-        raise DataError(f"{where} belongs to no split; set one of train, val and test in every row")
+        raise DataError(
+            f"{where} belongs to no split; set one of train, val and test in every row",
+            code="table.no_split", row=where,
+        )  # fmt: skip
     return on[0] if on else "train"
 
 
@@ -63,18 +76,23 @@ def check_rows_of_files(
     """Check that no file is in two splits or has two labels, and return a note on rows that repeat another.
 
     Raises:
-        DataError: naming the first such file and its rows.
+        DataError: The message names the first such file and its rows.
     """
     first: dict[str, int] = {}
     repeats = [i for i, file in enumerate(files) if first.setdefault(file, i) != i]
-    for values, relation, what in ((splits, "in", _IN_SEVERAL_SPLITS), (labels, "as", _UNDER_SEVERAL_LABELS)):
+    cases = (
+        (splits, "in", _IN_SEVERAL_SPLITS, "table.several_splits"),
+        (labels, "as", _UNDER_SEVERAL_LABELS, "table.several_labels"),
+    )
+    for values, relation, problem, code in cases:
         twice = [i for i in repeats if clean(values[i]) != clean(values[first[files[i]]])]
         if twice:
             i, other = twice[0], first[files[twice[0]]]
             raise DataError(
                 f"{where[i]} has {files[i]} {relation} {values[i]}, {where[other]} has it {relation} {values[other]}; "
-                f"{len(twice):,} rows name an {what}"
-            )
+                f"{len(twice):,} rows name an {problem}",
+                code=code, file=files[i], rows=(where[other], where[i]),
+            )  # fmt: skip
     if not repeats:
         return ()
     i = repeats[0]
@@ -82,27 +100,27 @@ def check_rows_of_files(
 
 
 def check_may_be_split(table: TableReading | None) -> None:
-    """Check that a table has no groups, folds or unclear splits, which a split made at random would not respect.
+    """Check that a table has no groups, folds or unclear splits, which a random split would not respect.
 
     Raises:
-        DataError: naming these columns and what to do.
+        DataError: The message names these columns and says what to do.
     """
-    apart = table.of("perhaps split", "group", "fold") if table else ()
-    if apart:
-        parts = [
-            f"{kind} in {' and '.join(repr(column.name) for column in apart if (column.role in roles))}"
-            for kind, roles in (("what may be a split", ("perhaps split",)), ("groups or folds", ("group", "fold")))
-            if any(column.role in roles for column in apart)
-        ]
+    if table is None:
+        return
+    names = [column.name for column in table.of("perhaps split", "group", "fold")]
+    if names:
+        kinds = ("what may be a split", table.of("perhaps split")), ("groups or folds", table.of("group", "fold"))
+        parts = [f"{kind} in {' and '.join(repr(c.name) for c in columns)}" for kind, columns in kinds if columns]
         raise DataError(
             f"{table.path} has {' and '.join(parts)}, and no validation images: a part held out at random would "
             "not respect them, and the accuracy on it would be too high. Add a column `split` of train and val, give a "
-            f"validation dataset, or, if they do not matter, {override('ignore', *(column.name for column in apart))}"
-        )
+            f"validation dataset, or, if they do not matter, {override('ignore', *names)}",
+            code="table.groups", table=table.path, columns=tuple(names),
+        )  # fmt: skip
 
 
 def with_groups(columns: Columns, rows: Sequence[Sequence[str]], splits: Sequence[str]) -> Columns:
-    """Return the columns; those of groups say how many groups lie in several splits of the table."""
+    """Return the columns, with the number of groups that lie in several splits in the reasons of group columns."""
     if len(set(splits)) < 2:
         return columns
     changed = []
@@ -113,7 +131,7 @@ def with_groups(columns: Columns, rows: Sequence[Sequence[str]], splits: Sequenc
                 parts[row[i] if i < len(row) else ""].add(split)
             parts.pop("", None)
             several = sum(len(part) > 1 for part in parts.values())
-            said = f"{several:,} of {len(parts):,} lie in several splits, the accuracy on these will be too high"
-            column = replace(column, reason=f"groups: {said if several else 'each lies in one split'}")
+            reason = f"{several:,} of {len(parts):,} lie in several splits, the accuracy on these will be too high"
+            column = replace(column, reason=f"groups: {reason if several else 'each lies in one split'}")
         changed.append(column)
     return replace(columns, columns=tuple(changed))

@@ -1,4 +1,4 @@
-"""The rows of a text file of separated values, whatever its encoding and its separator."""
+"""Read the rows of a text file of separated values in any usual encoding and with any usual separator."""
 
 import csv
 import io
@@ -7,15 +7,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recipes.data.labels import stripped
 from recipes.data.tables.encodings import decoded
 from recipes.data.tables.names import is_image_name, looks_like_header
 from recipes.errors import DataError
 
+if TYPE_CHECKING:
+    from _csv import Reader
+
 MAX_BYTES = 2**30
 _EXCEL = re.compile(r'"?sep=([,;\t|])"?\r?\n', re.IGNORECASE)  # the first line of a CSV that names its separator
-_SAMPLE = 100  # lines by which the separator is recognised
+_SAMPLE = 100  # lines that are examined to recognise the separator
 
 
 @dataclass(frozen=True)
@@ -31,16 +35,17 @@ class TableText:
 def read_rows(path: Path, encoding: str | None = None) -> TableText:
     """Return the rows of a CSV, or of a table separated by semicolons, tabs or pipes.
 
-    Read are UTF-8, UTF-16 and UTF-32 by their byte order mark, UTF-8 without one, and otherwise Windows-1252, of which
-    Latin-1 is a part, unless that gives words which no language has.
+    Supported are UTF-8, UTF-16 and UTF-32 with a byte order mark, UTF-8 without one, and otherwise Windows-1252, which
+    includes Latin-1, unless that gives implausible words.
 
     Args:
-        encoding: how the text is encoded; None: one of these.
+        path: The file.
+        encoding: Of the text; None: recognised.
 
     Raises:
-        DataError: for a file that cannot be read, is too large, is no text, or is none of these.
+        DataError: The file cannot be read, is too large, is not text, or has another format.
     """
-    text, encoding = decoded(_content(path), str(path), encoding)
+    text, used_encoding = decoded(_content(path), str(path), encoding)
     lines = io.StringIO(text, newline="")
     declared = _EXCEL.match(text)
     separator = declared[1] if declared else _separator([*islice(lines, _SAMPLE)])
@@ -53,37 +58,42 @@ def read_rows(path: Path, encoding: str | None = None) -> TableText:
         cause = "a quotation mark that is not closed is the usual cause"
         if "expected after" in str(error):
             cause = "remove the blank or the text between the quotation mark and the separator"
-        raise DataError(f"{path} is no CSV: {error} (line {first + reader.line_num}); {cause}") from error
+        raise DataError(
+            f"{path} is not a valid CSV: {error} (line {first + reader.line_num}); {cause}",
+            code="table.csv", path=path, line=first + reader.line_num,
+        ) from error  # fmt: skip
     filled = [(number, row) for number, row in enumerate(rows, first + 1) if any(row)]
-    return TableText([row for _, row in filled], [number for number, _ in filled], encoding, separator)
+    return TableText([row for _, row in filled], [number for number, _ in filled], used_encoding, separator)
 
 
 def _content(path: Path) -> bytes:
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
-            raise DataError(f"{path} is too large: {size:,} bytes are more than {MAX_BYTES:,}")
+            raise DataError(
+                f"{path} is too large: {size:,} bytes are more than {MAX_BYTES:,}", code="table.too_large", path=path
+            )
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        raise DataError(f"{path} cannot be read: {error.strerror}", code="table.unreadable", path=path) from error
 
 
-def _reader(lines: Iterable[str], separator: str):
+def _reader(lines: Iterable[str], separator: str) -> "Reader":
     return csv.reader(lines, delimiter=separator, skipinitialspace=separator != "\t", strict=True)
 
 
 def _separator(lines: list[str]) -> str:
-    """The separator whose rows look most like a table's: a header that is known, else rows of one length with a file
-    name among their cells."""
+    """Return the separator whose rows are most like a table's."""
     return max(",;\t|", key=lambda separator: _likeness(lines, separator))
 
 
-def _likeness(lines: list[str], separator: str) -> tuple:
+def _likeness(lines: list[str], separator: str) -> tuple[bool, bool, bool, bool]:
+    """Return how well a separator fits, the most important criterion first: a known header, file names, equal rows."""
     try:
         rows = [row for row in _reader(lines, separator) if any(map(str.strip, row))]
     except csv.Error:
-        return (False,) * 4
+        return (False, False, False, False)
     if not rows or max(map(len, rows)) < 2:
-        return (False,) * 4
+        return (False, False, False, False)
     cells = [stripped(cell) for cell in rows[0]]
     named = any(is_image_name(stripped(cell)) for cell in rows[-1])
     return (len(cells) > 1 and looks_like_header(cells), named, len({len(row) for row in rows}) == 1, len(cells) > 1)

@@ -1,0 +1,154 @@
+"""Load images from TensorFlow's sources: a tf.data.Dataset, or a dataset of TensorFlow Datasets.
+
+`Any` stands for specs and features, whose types the stubs declare too loosely.
+"""
+
+import difflib
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.data.image_forms import stacked
+from recipes.data.images import ImageData, Splits, labelled
+from recipes.data.tables.reader import SPLIT_FOLDERS
+from recipes.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+def from_tf_data(dataset: tf.data.Dataset, class_names: Sequence[str] | None) -> ImageData:
+    """Return the elements (image | encoded bytes, label) of a tf.data.Dataset, which may be batched.
+
+    Args:
+        dataset: May have an attribute `class_names`, which its integer labels index.
+        class_names: The classes to map labels to; None: derived from the data.
+
+    Raises:
+        DataError: The dataset has other elements, is empty, or is infinite.
+    """
+    label_names: Sequence[object] | None = getattr(dataset, "class_names", None)
+    spec: Any = dataset.element_spec
+    _check_spec(spec)
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise DataError("the tf.data.Dataset is infinite; remove its .repeat()", code="tf_data.infinite")
+    encoded = spec[0].dtype == tf.string
+    rank = spec[0].shape.rank
+    if rank not in ((0, 1) if encoded else (3, 4)):
+        raise DataError(
+            f"the tf.data.Dataset's images are {spec[0]}; expected (height, width, 3), or a batch of them",
+            code="tf_data.images",
+        )
+    if rank == (1 if encoded else 4):
+        dataset = dataset.unbatch()
+    images, labels = [], []
+    for image, label, *_ in dataset.as_numpy_iterator():
+        images.append(image)
+        labels.append(label)
+    if not images:
+        raise DataError("the tf.data.Dataset is empty", code="dataset.empty")
+    if len(spec) > 2:
+        logger.info(
+            "elements of the tf.data.Dataset other than images and labels, such as sample weights, are ignored; "
+            "recipes.adjusted(balanced=True) gives every class the same weight"
+        )
+    names = [f"dataset[{i}]" for i in range(len(images))]
+    forms = images if encoded else stacked(images, "dataset")
+    if label_names is None:
+        return labelled(forms, np.array(labels), names, class_names)
+    data = labelled(forms, np.array(labels), names, [str(name) for name in label_names], positions=True)
+    return data.with_classes(class_names or sorted(map(str, label_names)))
+
+
+def _check_spec(spec: Any) -> None:
+    """Raise DataError unless a tf.data.Dataset of this element_spec yields (image, label, …)."""
+    if not (isinstance(spec, tuple) and len(spec) >= 2 and all(isinstance(s, tf.TensorSpec) for s in spec[:2])):
+        hint = ""
+        if isinstance(spec, dict):
+            hint = "; choose two: dataset.map(lambda example: (example['image'], example['label']))"
+        elif (
+            isinstance(spec, tuple) and len(spec) > 1 and isinstance(spec[1], tf.RaggedTensorSpec | tf.SparseTensorSpec)
+        ):
+            hint = ", one label per image: multi-label data is not supported yet"
+        raise DataError(
+            f"the tf.data.Dataset yields {spec}; expected (image or encoded bytes, label){hint}",
+            code="tf_data.elements",
+        )
+
+
+def from_tfds(name: str, class_names: Sequence[str] | None) -> Splits:
+    """Return a dataset of TensorFlow Datasets.
+
+    Args:
+        name: As for `tfds.builder`.
+        class_names: The classes to map labels to; None: those of the dataset, sorted.
+
+    Raises:
+        DataError: The dataset is unknown, cannot be prepared, is not an image classification dataset, or has no labels.
+    """
+    builder = _tfds_builder(name)
+    features: Any = builder.info.features
+    keys: Any = builder.info.supervised_keys or ("image", "label")
+    image, label = keys
+    if not {image, label} <= set(features) or not hasattr(features[label], "names"):
+        raise DataError(
+            f"{name} is not an image classification dataset: its features are {list(features)}",
+            code="tfds.features", name=name,
+        )  # fmt: skip
+    label_names: list[str] = features[label].names
+    parts: dict[str, ImageData] = {}
+    for split in builder.info.splits or ["train"]:
+        role = SPLIT_FOLDERS.get(split.split("_")[0])
+        if role is None or role in parts:
+            continue
+        pairs = _tfds_pairs(builder, split, image, label)
+        missing = sum(not 0 <= y < len(label_names) for _, y in pairs)  # TFDS gives -1 to images without a label
+        if missing == len(pairs) and role != "train":
+            logger.info(f"{name}: the split {split} has no labels and is not used")
+            continue
+        if missing:
+            raise DataError(
+                f"{name}: {missing} of the {len(pairs)} images of the split {split} have no label",
+                code="tfds.labels", name=name, split=split,
+            )  # fmt: skip
+        labels = np.array([label_names[y] for _, y in pairs], str)
+        names = [f"{name}/{split}[{i}]" for i in range(len(pairs))]
+        parts[role] = labelled([x for x, _ in pairs], labels, names, class_names or tuple(sorted(label_names)))
+    if "train" not in parts:
+        raise DataError(f"{name} has no train split, only {list(builder.info.splits)}", code="tfds.no_train", name=name)
+    return Splits(parts["train"], parts.get("validation"), parts.get("test"))
+
+
+def _tfds_builder(name: str) -> Any:
+    """Return the builder of a dataset of TensorFlow Datasets, prepared."""
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name)
+        builder.download_and_prepare()
+        return builder
+    except tfds.core.DatasetNotFoundError as error:
+        close = difflib.get_close_matches(name.split("/")[0], tfds.list_builders())
+        hint = f"did you mean {' or '.join(close)}?" if close else "tfds.list_builders() shows all"
+        raise DataError(
+            f"tensorflow-datasets has no dataset {name!r}, and none is in TFDS_DATA_DIR; {hint}",
+            code="tfds.unknown", name=name,
+        ) from error  # fmt: skip
+    except Exception as error:  # errors of the downloader pass through: network, disk, checksum
+        raise DataError(
+            f"tensorflow-datasets could not provide {name!r}: {type(error).__name__}: {str(error).splitlines()[0]}\n"
+            f"After a network failure, prepare it on a machine with a network (`tfds build {name}`) and set "
+            "TFDS_DATA_DIR.",
+            code="tfds.unavailable", name=name,
+        ) from error  # fmt: skip
+
+
+def _tfds_pairs(builder: Any, split: str, image: str, label: str) -> list[tuple[bytes, int]]:
+    """Return (encoded image, label) of every example of a split."""
+    import tensorflow_datasets as tfds
+
+    skip: Any = tfds.decode.SkipDecoding
+    examples: Any = tfds.as_numpy(builder.as_dataset(split=split, decoders={image: skip()}))
+    return [(example[image], int(example[label])) for example in examples]
