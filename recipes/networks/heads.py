@@ -1,5 +1,6 @@
 """Separate a network's features from its classification head."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -125,8 +126,8 @@ def _few_of_more(network: keras.Model) -> int:
     return channels if any((tensor.shape[-1] or 0) > channels for tensor in _tensors(network)) else 0
 
 
-def _tensors(network: keras.Model):
-    """The outputs of all operations, those within nested models too."""
+def _tensors(network: keras.Model) -> Iterator[keras.KerasTensor]:
+    """Yield the outputs of all operations, also of those in nested models."""
     for nodes in network._nodes_by_depth.values():
         for node in nodes:
             yield from (tensor for tensor in node.output_tensors if len(tensor.shape) > 1)

@@ -13,7 +13,14 @@ ORDER = (
     "distributed", "diagnostics", "export", "serving", "reports", "result", "studies", "tuning", "finetuning",
     "pretraining", "", "cli", "__main__",
 )  # fmt: skip
-FILES_IN_A_FOLDER, LINES_IN_A_FILE = 14, 300
+FILES_IN_A_FOLDER, LINES_IN_A_FILE, LINES_IN_A_FUNCTION, PARAMETERS = 14, 300, 60, 7
+MANY_PARAMETERS = {  # function → why it has more
+    **dict.fromkeys(("recipes.cli.run.export", "recipes.cli.run.serve", "recipes.cli.train.finetune",
+                     "recipes.cli.train.ablate", "recipes.cli.train.search"), "parameters are options of the command"),
+    **dict.fromkeys(("recipes.finetuning.finetune", "recipes.tuning.search.search", "recipes.export.export.export",
+                     "recipes.result.Result.export", "recipes.data.tables.reader.from_csv"), "a public signature"),
+    **dict.fromkeys(("recipes.training.fit.fit", "recipes.training.fit.fit_again"), "what a training is made of"),
+}  # fmt: skip
 OPTIONAL = {  # modules that import optional or slow packages, each where it is needed
     "recipes.training.engines.jax": "jax",
     "recipes.training.engines.jax_parallel": "jax",
@@ -114,3 +121,39 @@ def test_only_the_command_line_and_the_renderer_print():
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     }  # fmt: skip
     assert {module for module in printing if package(module) != "cli"} == {"recipes.core.output"}
+
+
+def functions(module: str, path: Path):
+    """Yield (dotted name, node) of each function, methods and nested functions included."""
+
+    def walk(node, name):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                if not isinstance(child, ast.ClassDef):
+                    yield f"{name}.{child.name}", child
+                yield from walk(child, f"{name}.{child.name}")
+            else:
+                yield from walk(child, name)
+
+    yield from walk(ast.parse(path.read_text()), module)
+
+
+def test_functions_are_short_and_take_few_parameters():
+    long, many = [], set()
+    for module, path in MODULES.items():
+        for name, node in functions(module, path):
+            text = ast.get_docstring(node, clean=False)
+            lines = node.end_lineno - node.lineno + 1 - (len(text.splitlines()) if text else 0)
+            long += [name] if lines > LINES_IN_A_FUNCTION else []
+            names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            if len(names) - (names[:1] in (["self"], ["cls"])) > PARAMETERS:
+                many.add(name)
+    assert long == [] and many == set(MANY_PARAMETERS)
+
+
+def test_every_function_is_typed():
+    bare = [
+        name for module, path in MODULES.items() for name, node in functions(module, path)
+        if node.returns is None and node.name != "__init__"
+    ]  # fmt: skip
+    assert bare == []

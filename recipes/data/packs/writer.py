@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -203,10 +203,11 @@ def _finished(out: Path, plan: _Plan) -> Manifest:
 
 
 @contextmanager
-def _taken(out: Path, plan: _Plan):
-    """The folder, which is another process's no longer than that lives; what is not finished in it is this plan's.
+def _taken(out: Path, plan: _Plan) -> Iterator[None]:
+    """Hold the folder for this process, after checking that an unfinished pack in it is that of `plan`.
 
-    Raises: OutputError otherwise.
+    Raises:
+        OutputError: Otherwise.
     """
     present = {p.name for p in out.iterdir()} - {_LOCK}
     strange = sorted(name for name in present if not _ours(name.removeprefix(".new-")))
