@@ -160,15 +160,16 @@ def test_time_limit_is_kept_and_told(photos):
     assert any("time limit" in reason for reason in result.recipe.reasons)
 
 
-def test_one_directory_per_split_keeps_its_validation(tmp_path, capsys):
+def test_one_directory_per_split_keeps_its_validation(tmp_path, caplog):
     folder(tmp_path / "train", 8)
     folder(tmp_path / "val", 3, seed=1)
     folder(tmp_path / "test", 2, seed=2)
     result = recipes.finetune(tmp_path, backbone=small_network(), recipe="probe")
     assert (result.validation.n, result.test.n) == (9, 6)
+    caplog.set_level("INFO", "recipes")
     joined = with_validation(load(tmp_path), 0.2)
     assert len(joined.train) == 24 + 9 and joined.validation is None and len(joined.test) == 6
-    assert "The 9 images of the dataset's validation split are added" in capsys.readouterr().out
+    assert "The 9 images of the dataset's validation split are added" in caplog.text
 
 
 def test_validation_as_fraction_and_as_dataset(photos, tmp_path):
