@@ -54,6 +54,7 @@ def test_leftovers_are_skipped(spec, skipped):
         ({"Original Images": {"a": 3, "b": 3}, "Augmented Images": {"a2": 3, "b2": 3}}, "derived images"),
         ({**PETS, "runs": {"detect": {"weights": ["best.pt"], "plots": 9}}}, "output or class"),
         ({"data": PETS, "docs": 1, "results": 1}, "project"),
+        ({"data": {"train": PETS, "val": PETS}, "docs": 1}, "project"),
         ({"photos": {"raw": PETS}, "notebooks": {"images": 2}, "src": ["a.py"]}, "project"),
     ],
 )

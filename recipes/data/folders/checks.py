@@ -172,7 +172,7 @@ class Checks:
                 raise self.error(join(where, member.name), "output or class", seen, remedy)
 
     def check_project(self, members: list[Folder], where: str) -> None:
-        """Raise a LayoutError for a project: one folder that holds class folders beside docs/ and results/."""
+        """Raise a LayoutError for a project: one folder that holds folders of images beside docs/ and results/."""
         filled = [member for member in members if member.total]
         other = [m for m in filled if m.name in self.known or m.name.lower() not in PROJECT_FOLDERS]
         if len(other) != 1 or len(filled) == 1:
@@ -180,7 +180,7 @@ class Checks:
         name, inside = other[0].name, inmost(other[0])
         if len(inside.filled) > 1 and not inside.images:
             beside = listed([member.name for member in filled if member is not other[0]])
-            seen = f"holds class folders in {name}/ ({listed(sorted(names_in(inside)))}), and beside it {beside}"
+            seen = f"holds folders of images in {name}/ ({listed(sorted(names_in(inside)))}), and beside it {beside}"
             seen += ", by name other parts of a project"
             remedy = f"give {os.path.join(self.path, where, name)} itself, or rename the folders if they are classes"
             raise self.error(where, "project", seen, remedy)

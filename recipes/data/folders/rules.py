@@ -70,6 +70,7 @@ class _Recognition(Leftovers):
             self.check_folds(members, where)
             kind, parts = JOINED, self.splits_in_names(members, where)
         if not parts:
+            self.check_project(members, where)
             kind, parts = CLASSES_ABOVE_SPLITS, self.splits_in_classes(members, where)
         if not parts:
             kind, parts = CLASSES, [Part("train", where, self.classes(folder, where))]
@@ -253,7 +254,6 @@ class _Recognition(Leftovers):
             self.check_folds(members, where)
             self.check_derived(members, where)
             self.check_levels(members, where)
-            self.check_project(members, where)
         roles, found = self.roles(members), {}
         for member in members:
             path = join(where, member.name)
