@@ -7,6 +7,7 @@ from .policy import PolicyError
 from .tensors import Tensor
 
 _UNDO = "expected 0..255 RGB: undo your preprocessing first"
+_CONVERT = "convert them, such as Booleans by np.uint8(255) * images"
 _MULTIPLY = "expected 0..255: multiply them by 255"
 
 
@@ -28,12 +29,23 @@ def range_fault(low: float, high: float, *, floating: bool, highest: float = 255
     return None
 
 
+def check_type(images: Tensor, name: str = "images") -> None:
+    """Check that pixels are real numbers; encoded bytes are allowed, too. This holds in graphs as well.
+
+    Raises:
+        PolicyError: They are Booleans, complex numbers, or of another type.
+    """
+    if not (images.dtype.is_integer or images.dtype.is_floating or images.dtype == tf.string):
+        raise PolicyError(f"{name} are of the type {images.dtype.name}; expected numbers in 0..255: {_CONVERT}")
+
+
 def check_images(images: Tensor, name: str = "images") -> None:
     """Check the range of an array of pixels, unless it is a tensor of a graph.
 
     Raises:
-        PolicyError: Values are not in 0..255 (uint16: 0..65535), or floats are in 0..1.
+        PolicyError: Values are not in 0..255 (uint16: 0..65535), floats are in 0..1, or the type is wrong.
     """
+    check_type(images, name)
     if images.dtype in (tf.uint8, tf.string) or not hasattr(images, "numpy") or 0 in images.shape:
         return
     low, high = float(tf.reduce_min(images)), float(tf.reduce_max(images))
@@ -49,11 +61,12 @@ def checked(image: Tensor) -> Tensor:
     `checked_batch` does that, because a single image may really be so dark.
 
     Raises:
-        PolicyError: The range is wrong, outside a graph.
+        PolicyError: The type is wrong, or the range is wrong, outside a graph.
         tf.errors.InvalidArgumentError: The range is wrong, in a graph.
     """
     if image.dtype in (tf.uint8, tf.uint16):
         return image
+    check_type(image, "image values")
     low, high = (tf.cast(bound(image), tf.float32) for bound in (tf.reduce_min, tf.reduce_max))
     if hasattr(image, "numpy"):
         fault = range_fault(float(low), float(high), floating=bool(_fractions(image)))

@@ -53,23 +53,25 @@ def classes_of(labels: np.ndarray) -> list[str]:
 def _several_in_one(names: list[str]) -> tuple[str, str] | None:
     """Return a label that is a list of labels, and its separator; None if every label is one name.
 
-    A list in the syntax of Python or JSON is one, and so is "cat/dog" if cat and dog are labels, too. Otherwise labels
-    are lists if most of them consist of other labels. If few words make many labels, they are lists if many of them are
-    parts of others. Hence "red panda", "Pepper, bell" and "salt & pepper" are names.
+    A list in the syntax of Python or JSON is one, and so are "cat|dog", and "cat/dog" if cat and dog are labels, too.
+    Otherwise labels are lists if most of them consist of other labels. If few words make many labels, they are lists if
+    many of them are parts of others. Hence "red panda", "Pepper, bell" and "salt & pepper" are names.
     """
     known = frozenset(names)
     for name in names:
         if re.fullmatch(r"\[\s*\]|\[.*['\",].*\]|\{.*['\",].*\}|\(.*,.*\)", name, re.DOTALL):
             return name, name[0]
+        if re.search(r"[^\s|]\s*\|\s*[^\s|]", name):
+            return name, "|"
     for name in names:
         joiner, parts = re.search(_JOINERS, name), re.split(_JOINERS, name)
         if joiner and all(part.strip(" _") in known for part in parts):
             return name, joiner[0].strip()
-    for separator in "|;, _-":
+    for separator in ";, _-":
         parts = {name: frozenset(filter(None, map(str.strip, name.split(separator)))) for name in names}
         lists = [name for name in names if len(parts[name]) > 1]
         words = Counter(word for each in parts.values() for word in each)
-        if separator in "|;":  # hardly ever a part of a name
+        if separator == ";":  # hardly ever a part of a name
             found = [name for name in lists if any(words[word] > 1 for word in parts[name])]
         else:
             found = [name for name in lists if parts[name] <= known]

@@ -410,7 +410,7 @@ def as_stream(images):
     return tf.data.Dataset.from_tensor_slices((images, LABELS[: len(images)]))
 
 
-@pytest.mark.parametrize(
+ENTRANCES = pytest.mark.parametrize(
     "entrance",
     [
         lambda images: list(augment.pipeline((images, LABELS), POLICY, batch_size=4)),
@@ -437,6 +437,16 @@ def as_stream(images):
         "whole",
     ],
 )
+
+
+@ENTRANCES
+@pytest.mark.parametrize("kind", [bool, np.complex64])
+def test_pixels_that_are_no_real_numbers_are_refused_at_every_entrance(entrance, kind):
+    with pytest.raises(Exception, match=rf"are of the type {np.dtype(kind).name}; expected numbers in 0..255"):
+        entrance(IMAGES.astype(kind))
+
+
+@ENTRANCES
 def test_values_of_0_to_1_are_refused_at_every_entrance(entrance):
     with pytest.raises((PolicyError, tf.errors.InvalidArgumentError), match="multiply them by 255"):
         entrance(FRACTIONS)

@@ -333,6 +333,18 @@ WRONG = {
     "paths of another machine": (
         "path,label\nC:\\Users\\me\\i0.jpg,cat\n", "1 of 1 images does not exist.*paths of another machine",
     ),
+    "paths of another machine, with slashes": (
+        table("path,label", "/home/bob/data/{name},{label}"),
+        "4 of 4 images do not exist: row 2 names /home/bob/data/i0.jpg, row 3 .*jpg; these are absolute paths of",
+    ),
+    "paths of another machine, no header": (
+        table(None, "/kaggle/input/x/{name},{label}"), "4 of 4 .*jpg; these are absolute paths of another machine",
+    ),
+    "paths of this machine": ("path,label\n/kaggle/x.jpg,cat\n/etc/passwd,dog\n", "row 2 .* lies outside .*within="),
+    "zeros that a spreadsheet removed, in a folder": (
+        table("id,label", "{n},{label}"),
+        r"4 of 4 images do not exist.*below/: files with the same numbers and leading zeros exist.*folder='.*below'",
+    ),
 }  # fmt: skip
 
 
@@ -341,6 +353,9 @@ def test_forms_that_are_refused(place, form):
     content, message = WRONG[form]
     for name in ("twice.jpg", "twice.png", "007.jpg"):
         (place / name).write_bytes(b"x")
+    (place / "below").mkdir()
+    for n in range(4):
+        (place / "below" / f"000{n}.jpg").write_bytes(b"x")
     with pytest.raises(DataError, match=message):
         read(place, content)
 
@@ -559,7 +574,8 @@ def test_groups_in_several_splits(place, capsys):
     "column",
     [
         "patient_id", "group", "Subject", "fold", "validation_fold", "strat_fold", "fold_5", "case_id", "slideId",
-        "user_id", "location", "camera",
+        "slide", "person", "person_id", "video", "video_id", "sequence", "sequence_id", "scene_id", "participant",
+        "animal_id", "subject_id",
     ],
 )  # fmt: skip
 def test_groups_and_folds_are_not_split_at_random(place, column):
@@ -577,10 +593,22 @@ def test_groups_and_folds_are_not_split_at_random(place, column):
     assert loaded(Request(read(place, content, ignore=[column]))).validation is None
 
 
-def test_any_shared_number_of_a_thing_is_a_group(place):
-    """Unless the label decides it."""
-    content = table("path,label,tree_uuid,genusId", "{name},{label},{0},{1}", "1212", "1122")
-    assert [column.name for column in read(place, content).table.of("group")] == ["tree_uuid"]
+@pytest.mark.parametrize(
+    "column",
+    [
+        "user_id", "author_id", "photographer_id", "source_id", "train_id", "location", "location_id", "site", "camera",
+        "session", "tree_uuid",
+    ],
+)  # fmt: skip
+def test_what_may_be_a_group_is_ignored_with_a_hint(place, capsys, column):
+    """Numbers that the label determines are not mentioned."""
+    content = table(f"path,label,{column},genusId", "{name},{label},{0},{1}", "1212", "1122")
+    splits = loaded(Request(read(place, content)))
+    assert [each.name for each in splits.table.of("perhaps group")] == [column]
+    assert f"ignored: '{column}' (may group photos that belong together" in capsys.readouterr().out
+    divided = table(f"path,label,{column},split", "{name},{label},{0},{1}", "1221", ["train", "val"] * 2)
+    (found,) = read(place, divided).table.of("perhaps group")
+    assert found.reason == "groups: 2 of 2 lie in several splits, the accuracy on these may be too high"
 
 
 @pytest.mark.parametrize(

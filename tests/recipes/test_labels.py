@@ -117,6 +117,8 @@ def test_labels_that_are_read(labels, classes, positions):
         (np.array([[1, 1], [0, 1]]), "multi-label"),
         ([[0.2, 0.8], [0.5, 0.5]], "probabilities; soft labels"),
         (["a|b", "a"], r"'a\|b' is several labels in one"),
+        (["cat|dog", "bird"], r"'cat\|dog' is several labels in one, separated by '\|'"),
+        (["bird", "No finding | Mass"], r"'No finding \| Mass' is several labels in one"),
         (["a;b", "b;c"], "'a;b' is several labels in one"),
         (["a", "b", "a,b"], "'a,b' is several labels in one"),
         (["cat", "dog", "cat/dog"], "'cat/dog' is several labels in one"),

@@ -256,8 +256,8 @@ def test_roles_without_what_the_names_share():
 
 
 def test_masks_beside_their_images():
-    names = ["a.png", "a_mask.png", "a_mask_1.png", "b_mask.png", "mask.png"]
-    assert mask_files(names) == ["a_mask.png", "a_mask_1.png"]
+    names = ["a.png", "a_mask.png", "a_mask_1.png", "a_gt.png", "b_mask.png", "mask.png"]
+    assert list(mask_files(names)) == ["a_mask.png", "a_mask_1.png", "a_gt.png"]
 
 
 # On disk: what is read, what is noted, and who says so.
@@ -309,9 +309,18 @@ def test_what_is_skipped_is_noted_once_and_not_read(tmp_path):
 
 
 def test_masks_among_the_images_are_noted(tmp_path):
-    spec = {"benign": ["1.jpg", "1_mask.jpg"], "normal": {"inner": ["2.jpg", "2-mask.jpg"]}}
+    spec = {"benign": ["1.jpg", "1_mask.jpg", "3.jpg"], "normal": {"inner": ["2.jpg", "2-mask.jpg", "4.jpg"]}}
     splits = load(build(tmp_path, spec))
-    assert found(splits.unread) == {"masks among the images": ["1_mask.jpg", "2-mask.jpg"]} and len(splits.train) == 4
+    assert found(splits.unread) == {"masks among the images": ["1_mask.jpg", "2-mask.jpg"]} and len(splits.train) == 6
+
+
+@pytest.mark.parametrize("ending", ["mask", "segmentation", "gt"])
+def test_masks_of_all_images_of_a_class_are_skipped(tmp_path, ending):
+    images = [f"{n}.png" for n in range(10)]
+    masks = [f"{n}_{ending}.png" for n in range(1, 10)]
+    splits = load(build(tmp_path, {"cats": {"inner": [*images, *masks]}, "dogs": images}))
+    assert found(splits.unread) == {ANNOTATIONS: masks}
+    assert counts(splits) == {"train": {"cats": 10, "dogs": 10}}
 
 
 def test_a_class_without_images_in_a_split_may_hold_a_note(tmp_path):

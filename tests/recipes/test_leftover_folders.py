@@ -53,10 +53,13 @@ def test_leftovers_are_skipped(spec, skipped):
         ({**PETS, "cats_augmented": 9, "dogs_augmented": 9}, "derived images"),
         ({"Original Images": {"a": 3, "b": 3}, "Augmented Images": {"a2": 3, "b2": 3}}, "derived images"),
         ({**PETS, "runs": {"detect": {"weights": ["best.pt"], "plots": 9}}}, "output or class"),
+        ({"data": PETS, "docs": 1, "results": 1}, "project"),
+        ({"data": {"train": PETS, "val": PETS}, "docs": 1}, "project"),
+        ({"photos": {"raw": PETS}, "notebooks": {"images": 2}, "src": ["a.py"]}, "project"),
     ],
 )
 def test_leftovers_that_may_be_classes_are_refused(spec, problem):
-    with pytest.raises(LayoutError, match=r"; (move|remove) ") as raised:
+    with pytest.raises(LayoutError, match=r"; (move|remove|give) ") as raised:
         read(spec)
     assert raised.value.problem == problem
 
@@ -121,6 +124,13 @@ def test_unsupported_pictures_are_counted_by_class(tmp_path):
     facts.to_csv(tmp_path / "findings.csv")
     assert (tmp_path / "findings.csv").read_text().count("format not supported,") == 61
     assert any("cats (60), dogs (1)" in note for note in load(tmp_path).notes)
+
+
+@pytest.mark.parametrize("ending", ["pcx", "ppm", "tga", "xpm", "eps", "qoi"])
+def test_pictures_are_counted_by_their_endings(tmp_path, ending):
+    build(tmp_path, {"cats": [*(f"{i}.jpg" for i in range(4)), f"p.{ending}"], "dogs": 4})
+    (file,) = load(tmp_path).unsupported
+    assert (file.class_name, os.path.basename(file.name)) == ("cats", f"p.{ending}")
 
 
 def test_unsupported_pictures_of_the_splits(tmp_path):

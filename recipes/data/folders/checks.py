@@ -8,6 +8,7 @@ from recipes.data.folders.layout import LayoutError
 from recipes.data.folders.names import (
     ANNOTATION_FOLDERS,
     IMAGE_FOLDERS,
+    PROJECT_FOLDERS,
     archives_in,
     classes_in_file_names,
     classes_in_names,
@@ -169,6 +170,20 @@ class Checks:
                 seen = f"holds {models[0]} and {member.total} images, as the output of a program does"
                 remedy = "move the folder elsewhere, or, if it is a class, move the model files out of it"
                 raise self.error(join(where, member.name), "output or class", seen, remedy)
+
+    def check_project(self, members: list[Folder], where: str) -> None:
+        """Raise a LayoutError for a project: one folder that holds folders of images beside docs/ and results/."""
+        filled = [member for member in members if member.total]
+        other = [m for m in filled if m.name in self.known or m.name.lower() not in PROJECT_FOLDERS]
+        if len(other) != 1 or len(filled) == 1:
+            return
+        name, inside = other[0].name, inmost(other[0])
+        if len(inside.filled) > 1 and not inside.images:
+            beside = listed([member.name for member in filled if member is not other[0]])
+            seen = f"holds folders of images in {name}/ ({listed(sorted(names_in(inside)))}), and beside it {beside}"
+            seen += ", by name other parts of a project"
+            remedy = f"give {os.path.join(self.path, where, name)} itself, or rename the folders if they are classes"
+            raise self.error(where, "project", seen, remedy)
 
     def _subdivided(self, members: list[Folder], inner: set[str]) -> bool:
         """Return whether the numbers that name the folders in each member divide a class, such as into years."""

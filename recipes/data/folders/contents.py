@@ -9,7 +9,11 @@ import augment
 UNREAD_PICTURES = frozenset({
     ".heic", ".heif", ".avif", ".tif", ".tiff", ".jp2", ".j2k", ".jxl", ".psd", ".ico", ".svg", ".pgm", ".ppm", ".pbm",
     ".pnm", ".tga", ".hdr", ".exr", ".dcm", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".apng",
-    ".mp4", ".mov", ".avi", ".mkv", ".webm",
+    ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".3gp", ".wmv", ".flv", ".mpg", ".mpeg", ".pcx", ".dcx", ".jxr",
+    ".wdp", ".hdp", ".jpx", ".jpf", ".jpc", ".j2c", ".jls", ".raf", ".x3f", ".mrw", ".pef", ".srw", ".xcf", ".pfm",
+    ".pam", ".qoi", ".dds", ".blp", ".ktx", ".ktx2", ".xbm", ".xpm", ".fits", ".fts", ".mng", ".jng", ".sgi", ".rgb",
+    ".rgba", ".ras", ".dpx", ".cin", ".ff", ".im", ".msp", ".bpg", ".flif", ".djvu", ".djv", ".iff", ".ilbm", ".lbm",
+    ".icns", ".cur", ".wmf", ".emf", ".ps", ".eps", ".svgz", ".vda", ".icb", ".vst",
 })  # fmt: skip
 # Extensions of files that often lie beside images by the thousand; opening each would be slow on network storage.
 _NO_PICTURES = frozenset({

@@ -34,7 +34,7 @@ class LayoutError(DataError):
 
 @dataclass(frozen=True)
 class Skipped:
-    """A folder that is not read.
+    """A folder, or a mask among images, that is not read.
 
     Attributes:
         path: Below the dataset.
@@ -64,9 +64,9 @@ class Layout:
         kind: CLASSES, SPLITS, CLASSES_ABOVE_SPLITS or JOINED.
         folder: The folder that holds the class or split folders.
         parts: The splits; only "train" for CLASSES.
-        skipped: Folders that are not read.
+        skipped: Folders, and masks among the images, that are not read.
         nested: Class folders with several folders of images in them, all of which are read as that class.
-        mask_files: Images that seem to be masks of others in the same folder, by their names; they are read.
+        mask_files: Images that seem to be masks of a few others in the same folder, by their names; they are read.
     """
 
     kind: str

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from recipes.data.folders.tree import Folder, walk
 from recipes.data.tables.reader import SPLIT_FOLDERS
@@ -26,12 +26,17 @@ _PART = re.compile(
     re.I,
 )
 _DERIVED = re.compile("thumbs|thumbnails?|previews?|caches?|cached|tmp|augmented|augmentations?|resized|cropped")
+_MASK = re.compile(r"(.+)[_-](?:mask|seg|segmentation|gt|ground_?truth)(?:[_-]?\d+)?", re.I)
 _COPIED = re.compile(r"copy of (.+)|(.+?)(?:[ _-]+copy(?: ?\(?\d+\)?)?| \(\d+\))", re.I)
 
 IMAGE_FOLDERS = frozenset({"image", "images", "img", "imgs", "jpegimages", "photos", "pictures"})
 ANNOTATION_FOLDERS = frozenset({
     "mask", "masks", "label", "labels", "annotation", "annotations", "bbox", "bboxes", "boxes", "segmentation",
     "segmentations", "segmentationclass", "segmentationobject", "ground_truth", "groundtruth", "gt", "trimaps",
+})  # fmt: skip
+PROJECT_FOLDERS = frozenset({
+    "docs", "doc", "results", "notebooks", "src", "scripts", "models", "logs", "checkpoints", "outputs", "output",
+    "plots", "figures", "figs", "reports", "assets", "screenshots",
 })  # fmt: skip
 _PLACEHOLDERS = frozenset({"unknown", "all", "any", "none", "dummy", "data", "images", "image", "img", "imgs", "0"})
 
@@ -163,16 +168,19 @@ def classes_in_file_names(names: Sequence[str]) -> list[str]:
     return sorted(words) if recur else []
 
 
-def mask_files(names: Sequence[str]) -> list[str]:
-    """Return the names that are another name with "_mask" at its end: x_mask.png, x_mask_1.png beside x.png."""
-    likely = [name for name in names if "mask" in name.lower() or "seg" in name.lower()]
-    if not likely:
-        return []
-    stems, found = {os.path.splitext(name)[0] for name in names}, []
-    for name in likely:
-        match = re.fullmatch(r"(.+)[_-](?:mask|seg|segmentation)(?:[_-]?\d+)?", os.path.splitext(name)[0], re.I)
-        found += [name] if match and match[1] in stems else []
+def mask_files(names: Sequence[str]) -> dict[str, str]:
+    """Return {name: stem} of the names that are another stem with "_mask" or the like: x_mask_1.png beside x.png."""
+    stems, found = {os.path.splitext(name)[0] for name in names}, {}
+    for name in names:
+        match = _MASK.fullmatch(os.path.splitext(name)[0])
+        if match and match[1] in stems:
+            found[name] = match[1]
     return found
+
+
+def all_have_masks(names: Sequence[str], masks: Mapping[str, str]) -> bool:
+    """Return whether nine in ten of the images in `names` have a mask; `masks` is the result of `mask_files`."""
+    return bool(masks) and len(set(masks.values()) - masks.keys()) >= 0.9 * (len(names) - len(masks))
 
 
 def is_placeholder(name: str, parent: str) -> bool:

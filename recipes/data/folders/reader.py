@@ -224,7 +224,7 @@ def _add_unread(tree: Folder, base: str, skipped: Collection[str], known: Collec
             unread[folder.problem].append(where)
         names = sorted((*folder.images, *folder.others, *folder.unsupported))
         files = (os.path.join(where, name) for name in names)
-        unread[UNREAD] += [file for file in files if file not in known]
+        unread[UNREAD] += [file for file in files if file not in known and file not in skipped]
 
 
 def _findings(layout: Layout, base: str, unread: Unread) -> tuple[Finding, ...]:

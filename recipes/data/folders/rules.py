@@ -24,6 +24,7 @@ from recipes.data.folders.leftovers import Leftovers
 from recipes.data.folders.names import (
     ANNOTATION_FOLDERS,
     UNLABELLED,
+    all_have_masks,
     classes_in_names,
     label_files,
     mask_files,
@@ -69,6 +70,7 @@ class _Recognition(Leftovers):
             self.check_folds(members, where)
             kind, parts = JOINED, self.splits_in_names(members, where)
         if not parts:
+            self.check_project(members, where)
             kind, parts = CLASSES_ABOVE_SPLITS, self.splits_in_classes(members, where)
         if not parts:
             kind, parts = CLASSES, [Part("train", where, self.classes(folder, where))]
@@ -272,7 +274,12 @@ class _Recognition(Leftovers):
         if len({inner.identity or inner.name for inner in inside}) > 1:
             self.nested.append(where)
         for place, inner in walk(member, where, self.skipped):
-            self.mask_files += [join(place, name) for name in mask_files(inner.images)]
+            masks = mask_files(inner.images)
+            if all_have_masks(inner.images, masks):
+                for name in masks:
+                    self.skip(join(place, name), ANNOTATIONS)
+            else:
+                self.mask_files += [join(place, name) for name in masks]
 
 
 def _are_splits(roles: list[str | None]) -> bool:

@@ -32,10 +32,15 @@ from recipes.data.tables.split_columns import (
     find_splits,
     is_fold,
     is_group,
+    may_be_group,
     split_chosen,
 )
 from recipes.errors import DataError
 
+MAY_BE_GROUP = (
+    "may group photos that belong together; a random split ignores it, so figures may be optimistic. To respect it, "
+    "add a column `split`"
+)
 _SAMPLE = 1000  # rows whose cells are examined to recognise a column of file names
 
 
@@ -77,8 +82,10 @@ class _Recognition:
         check_boxes(self.cells, image)
         label = self._label(splits)
         for i in self._free():
-            if is_group(self.cells, i, label):
+            if is_group(self.cells, i):
                 self._assign(i, "group", "groups: a random split may separate them")
+            elif may_be_group(self.cells, i, label):
+                self._assign(i, "perhaps group", MAY_BE_GROUP)
             elif i in splits.without:
                 self._assign(i, "ignored", splits.without[i])
         columns = tuple(self.roles.get(i, Column(name)) for i, name in enumerate(self.names))

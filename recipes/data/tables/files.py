@@ -96,9 +96,14 @@ class Place:
             return f"{similar[0]} exists: is the extension of the names wrong?"
         if stem.isdecimal() and any(other.isdecimal() and int(other) == int(stem) for other in stems):
             return "files with the same numbers and leading zeros exist: a spreadsheet may have removed the zeros"
-        if re.match(r"[A-Za-z]:[\\/]", name) or name.startswith(("/", "\\\\")):
-            return "these are absolute paths of another machine: shorten them"
+        if _is_absolute(name):
+            return "these are absolute paths of another machine: shorten them to the part below the table's folder"
         return ""
+
+    def lacks(self, name: str) -> bool:
+        """Return whether no file has the name `name`, with or without the extension of an image."""
+        path = os.path.join(self.folder, name.replace("\\", "/"))
+        return not (os.path.isfile(path) or os.path.basename(path) in self._beside(path))
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,12 @@ def locate(named: Named, folder: str | os.PathLike | None, within: str | os.Path
     own = named.table.parent
     limit = os.path.realpath(Path(within or folder or own).expanduser())
     place = Place(str(Path(folder).expanduser() if folder else own), limit)
-    files = named.find(place)
+    try:
+        files = named.find(place)
+    except DataError as error:
+        if error.code != "table.outside" or not all(_is_absolute(n) and place.lacks(n) for n in named.names):
+            raise
+        raise _missing(named, [None] * len(named.names), place, {}) from None
     existing = [file for file in files if file is not None]
     if len(existing) == len(files):
         return Located(existing, place.folder, _notes(named.names, existing))
@@ -171,7 +181,8 @@ def locate(named: Named, folder: str | os.PathLike | None, within: str | os.Path
 def _missing(named: Named, files: list[str | None], place: Place, below: Mapping[str, list[str | None]]) -> DataError:
     """Return the error for files that do not exist in `place`; `below` holds those found in folders below it."""
     missing = [i for i, file in enumerate(files) if file is None]
-    hints = [named.hint if missing[0] == 0 else "", place.hint(named.names[missing[0]])]
+    first = named.names[missing[0]]
+    hints = [place.hint(first), named.hint if missing[0] == 0 else ""]
     counts = {base: sum(found[i] is not None for i in missing) for base, found in below.items()}
     if some := [f"{count:,} in {base}" for base, count in counts.items() if count]:
         base = max(counts, key=lambda base: counts[base])
@@ -179,6 +190,8 @@ def _missing(named: Named, files: list[str | None], place: Place, below: Mapping
             f"of them exist {', '.join(some[:5])}: give the folder, recipes.from_csv(..., folder={base!r}), or "
             f"--column folder={base} on the command line"
         )
+    if not any(hints):
+        hints = _hints_below(named, place, first)
     if not any(hints):
         hints = [
             f"names start in {place.folder}; for another folder give recipes.from_csv(..., folder=...), or "
@@ -191,6 +204,24 @@ def _missing(named: Named, files: list[str | None], place: Place, below: Mapping
         f"{table}: {count}: {examples}; {'; '.join(filter(None, hints))}",
         code="table.missing_files", table=table, files=tuple(named.names[i] for i in missing),
     )  # fmt: skip
+
+
+def _hints_below(named: Named, place: Place, name: str) -> list[str]:
+    """Return what may be wrong with a name that was not found, according to the first folder below with such files."""
+    if place.folder != str(named.table.parent):
+        return []
+    for base in _folders(named.table.parent):
+        if hint := Place(base, place.within).hint(name):
+            return [
+                f"in {base}/: {hint}; give the folder, recipes.from_csv(..., folder={base!r}), or "
+                f"--column folder={base} on the command line"
+            ]
+    return []
+
+
+def _is_absolute(name: str) -> bool:
+    """Return whether a name is a path from the root of a file system, of any operating system."""
+    return bool(re.match(r"[A-Za-z]:[\\/]|/|\\\\", name))
 
 
 def _notes(names: Sequence[str], files: Sequence[str]) -> tuple[str, ...]:

@@ -56,11 +56,12 @@ NUMBERING = ID_WORDS | _words("no nr num number idx index code name data")
 FOLD = re.compile(r"(k|cv|strat|stratified|validation|val|test)?folds?(id|no|number|idx|index)?|crossvalidation|cv")
 GROUP = re.compile(
     r"(group|patient|subject|session|participant)s?(id|no|number|name|idx|index|code)?|"
-    r"(case|slide|user|lesion|study|series|individual|animal|specimen|sequence|seq|video|clip|burst|person|driver)"
+    r"(case|slide|user|lesion|study|series|individual|animal|specimen|sequence|seq|video|clip|burst|person|driver|scene)"
     r"(id|no|number|code)"
-)
-SOURCE = re.compile(
-    r"(user|location|camera|site|station|hospital|center|centre|scanner|slide)s?(id|no|number|name|idx|index|code)?"
+)  # never a column of labels
+GROUP_OR_LABEL = re.compile(r"(slide|person|video|sequence|seq)s?(name|idx|index)?")
+SOURCE = re.compile(  # photos of one source may be alike, or only have the same photographer
+    r"(user|session|location|camera|site|station|hospital|center|centre|scanner)s?(id|no|number|name|idx|index|code)?"
 )
 SHARED_IDS = _words(  # IDs that unrelated images share
     "annotation annotator rater reviewer labeler labeller worker hit license licence status color colour job task "
@@ -162,8 +163,8 @@ class Column:
 
     Attributes:
         name: Of the column.
-        role: "image", "label" and "split" are used; "perhaps split", "group", "fold", "weight", "index" and "ignored"
-            are not.
+        role: "image", "label" and "split" are used; "perhaps split", "group", "perhaps group", "fold", "weight",
+            "index" and "ignored" are not.
         reason: The meaning of the column, or how it was recognised, if its name does not say so.
     """
 
@@ -220,6 +221,7 @@ class TableReading:
         if self.encoding == "cp1252":
             lines.append(f"if letters are wrong, name the encoding: {override('encoding', 'NAME')}")
         lines += [f"not used: {column}" for column in self.of("perhaps split", "group", "fold", "weight")]
+        lines += [f"ignored: {column}" for column in self.of("perhaps group")]
         ignored = [str(column) for column in self.of("ignored", "index")]
         if ignored:
             more = f" and {len(ignored) - 10} more" if len(ignored) > 10 else ""

@@ -12,6 +12,7 @@ from recipes.data.tables.names import (
     FALSE,
     FOLD,
     GROUP,
+    GROUP_OR_LABEL,
     ID_WORDS,
     IMAGE_RANKS,
     LABELS,
@@ -182,16 +183,29 @@ def is_fold(cells: Cells, i: int) -> bool:
     return bool(named) and not cells.is_constant(i)
 
 
-def is_group(cells: Cells, i: int, label: int) -> bool:
-    """Return whether rows with one value of a column belong together, so that a random split would separate them.
+def is_group(cells: Cells, i: int) -> bool:
+    """Return whether rows with one value of a column belong together, so that a random split would separate them."""
+    name = cells.keys[i]
+    named = (GROUP.fullmatch(name) or GROUP_OR_LABEL.fullmatch(name)) and not SOURCE.fullmatch(name)
+    return bool(named) and _divides(cells, i)
 
-    This holds for every `…_id` that several images share, unless the label determines it, like the number of a genus.
+
+def may_be_group(cells: Cells, i: int, label: int) -> bool:
+    """Return whether rows with one value of a column may belong together.
+
+    This holds for a source, such as a camera, and for every `…_id` that several images share, unless the label
+    determines it, like the number of a genus.
     """
-    if not cells.repeats(i) or cells.is_constant(i):
+    if not _divides(cells, i):
         return False
-    if GROUP.fullmatch(cells.keys[i]) or SOURCE.fullmatch(cells.keys[i]):
+    if SOURCE.fullmatch(cells.keys[i]):
         return True
     *stem, last = cells.words[i] or ("",)
     shared = LABELS | WEAK_LABELS | SHARED_IDS | IMAGE_RANKS.keys()
     identifies = last in ID_WORDS and stem and "".join(stem) not in shared
     return bool(identifies) and not _has_other_role(cells, i) and not cells.follows(i, label)
+
+
+def _divides(cells: Cells, i: int) -> bool:
+    """Return whether a column has several values, of which one occurs twice."""
+    return cells.repeats(i) and not cells.is_constant(i)

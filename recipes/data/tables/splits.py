@@ -125,13 +125,14 @@ def with_groups(columns: Columns, rows: Sequence[Sequence[str]], splits: Sequenc
         return columns
     changed = []
     for i, column in enumerate(columns.columns):
-        if column.role == "group":
+        if column.role in ("group", "perhaps group"):
             parts = defaultdict(set)
             for row, split in zip(rows, splits, strict=True):
                 parts[row[i] if i < len(row) else ""].add(split)
             parts.pop("", None)
             several = sum(len(part) > 1 for part in parts.values())
-            reason = f"{several:,} of {len(parts):,} lie in several splits, the accuracy on these will be too high"
+            effect = "will be too high" if column.role == "group" else "may be too high"
+            reason = f"{several:,} of {len(parts):,} lie in several splits, the accuracy on these {effect}"
             column = replace(column, reason=f"groups: {reason if several else 'each lies in one split'}")
         changed.append(column)
     return replace(columns, columns=tuple(changed))
