@@ -16,14 +16,14 @@ if SHARED.is_dir() and "KERAS_HOME" not in os.environ:  # Keras reads it once, w
 
 
 def pytest_addoption(parser):
-    parser.addoption("--all", action="store_true", help="run the slow tests, too")
+    parser.addoption("--all", action="store_true", help="run the slow tests, too, but not those that take minutes")
 
 
 def pytest_collection_modifyitems(config, items):
-    slow = [item for item in items if "slow" in item.keywords]
-    if not config.option.all and "slow" not in config.option.markexpr:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if "slow" not in item.keywords]
+    left_out = {name for name in ("slow", "minutes") if name not in config.option.markexpr}
+    left_out -= {"slow"} if config.option.all else set()
+    config.hook.pytest_deselected(items=[item for item in items if left_out & set(item.keywords)])
+    items[:] = [item for item in items if not left_out & set(item.keywords)]
     items.sort(key=lambda item: ("slow" not in item.keywords, "shared" not in item.keywords))  # the longest first
     if not SHARED.is_dir():
         skip = pytest.mark.skip(reason=f"needs {SHARED} (real photos and ImageNet weights)")

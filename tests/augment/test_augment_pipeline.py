@@ -76,7 +76,7 @@ def test_independent_of_batching_and_of_order(policy, side):
     np.testing.assert_allclose(ordered[0][whole[1]], whole[0], atol=0.05)
 
 
-@pytest.mark.parametrize("dataset", [pytest.param(source, marks=pytest.mark.slow), stream])
+@pytest.mark.parametrize("dataset", [pytest.param(source, marks=pytest.mark.minutes), stream])
 def test_independent_of_parallelism(dataset, monkeypatch):
     wanted = collect(augment.epoch(dataset(), POLICY, batch_size=4, seed=5))
     for calls in (1, 7):

@@ -32,7 +32,7 @@ def test_a_loss_that_is_not_finite_once(victims, undisturbed):
     assert told["history"]["loss"][0] == undisturbed["history"]["loss"][0]
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_a_loss_that_is_not_finite_again_and_again(victims):
     assert victims.run("poisoned", loss=Poisoned) == 1
     log = victims.log("poisoned")
@@ -52,7 +52,7 @@ def test_memory_that_runs_out(victims):
     assert sum("memory ran out: batches of 8 images are now computed in" in reason for reason in small["reasons"]) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_many_files_that_vanish(victims, undisturbed, photos):
     """They are an error, and once they are back the run goes on as if nothing had been."""
     files = sorted(photos.glob("*/*.png"))

@@ -26,7 +26,9 @@ KILLS = (
 )
 
 
-@pytest.mark.parametrize("kills", [KILLS[::2], pytest.param(KILLS[1::2], marks=pytest.mark.slow)], ids=["half", "rest"])
+@pytest.mark.parametrize(
+    "kills", [KILLS[::2], pytest.param(KILLS[1::2], marks=pytest.mark.minutes)], ids=["half", "rest"]
+)
 def test_killed_in_every_phase(victims, undisturbed, kills):
     for how in kills:
         assert victims.run("killed", **how) == -9, (how, victims.log("killed")[-3000:])
@@ -77,7 +79,7 @@ PHASES = {
 }  # seconds, about
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_killed_at_random_instants(victims, undisturbed, capsys):
     """Forty kills or more, each at a random instant after a phase drawn at random has begun, until every phase was hit.
     Prints how many fell where."""
@@ -116,7 +118,7 @@ def phase(run, log, before: int) -> str:
     return next((what for file, what in states.items() if (run / ".state" / file).exists()), "before the first state")
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.shared
 def test_a_real_network_that_is_killed(victims, shared, tmp_path):
     """MobileNetV2 on photos: killed in both trainings, the same bits as undisturbed."""
@@ -138,7 +140,7 @@ def test_a_real_network_that_is_killed(victims, shared, tmp_path):
     assert "then trained once more" in str(victims.told("whole")["reasons"])
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_snapshots_that_are_killed(victims):
     """In the first and in the second cycle, as the first snapshot is kept, and while they are averaged and trained once
     more: the same bits as undisturbed."""

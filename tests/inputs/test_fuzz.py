@@ -198,7 +198,7 @@ def test_fuzz(name):
     fuzz(name, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize("name", TARGETS)
 def test_fuzz_a_minute(name):
     fuzz(name, 15)

@@ -64,13 +64,13 @@ def test_torch(tmp_path, trained):
     assert not (tmp_path / "serving").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_everything(backend, tmp_path, trained):
     check_the_same_here(tmp_path, run_elsewhere(backend, tmp_path, trained[0], "all"))
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_options_together(backend, tmp_path):
     """Input workers, snapshots, stops and mixed float16 change no bit that they must not; ensemble, soup, search and

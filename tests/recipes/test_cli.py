@@ -193,7 +193,7 @@ def test_no_traceback(place):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.minutes)]
 )
 def test_signals(place, number, code):
     arguments = ["finetune", "photos", "--backbone", "small.keras", "--recipe", "all", "--epochs", "100000"]

@@ -155,14 +155,14 @@ def test_a_worker_is_killed_and_started_again(place, alone):
     assert all("its weights differ from worker 0's by at most 0" in three.log(number) for number in (1, 2))
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_worker_0_is_killed_and_started_again(place, alone):
     with workers(place, 2, "first") as first:
         assert_goes_on(first, killed=0)
     assert_alone(place, "first", alone)
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_a_signal_at_worker_0_stops_all_and_other_images_are_refused(place, alone):
     with workers(place, 2, "stopped") as stopped:
         disturb(stopped, 0, signal.SIGTERM)
@@ -181,7 +181,7 @@ def test_a_signal_at_worker_0_stops_all_and_other_images_are_refused(place, alon
     assert_alone(place, "stopped", alone)
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_three_workers_read_a_pack_and_end_equal(place, alone):
     """Undisturbed; the weights are those of one process that reads the folder."""
     recipes.pack(place / "photos", place / "packed", shards=2)
@@ -193,7 +193,7 @@ def test_three_workers_read_a_pack_and_end_equal(place, alone):
     assert all("its weights differ from worker 0's by at most 0" in three.log(number) for number in (1, 2))
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize("count", [2, 3])
 def test_memory_that_runs_out_at_another_worker_ends_all_with_the_reason(place, count):
     with workers(place, count, f"full{count}", RECIPES_TEST_MEMORY="3") as full:

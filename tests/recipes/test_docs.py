@@ -50,7 +50,7 @@ def test_the_page_runs(page, request, tmp_path, monkeypatch):
     run_page(page, request, slow=False)
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if any("slow" in block.marks for block in blocks(p))], ids=lambda page: page.name
 )

@@ -198,7 +198,7 @@ def test_another_preprocessing_is_not_exported(trained, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_other_images_can_be_the_proof(trained, tmp_path):
     """A large one that the SavedModel would refuse is told, with what to do."""
     result, _ = trained
@@ -353,7 +353,7 @@ def _classifier(backbone, size=64):
     return recipes.Result(served, ["ant", "bee", "cat"], recipe, {}, recipes.Audit((), {}), backbone)
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize(
     "backbone",
     [

@@ -97,7 +97,7 @@ def test_output_that_is_no_run(tmp_path, photos):
         recipes.load(tmp_path)
 
 
-@pytest.mark.parametrize("recipe", ["all", pytest.param("scratch", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("recipe", ["all", pytest.param("scratch", marks=pytest.mark.minutes)])
 def test_training_is_reproducible_to_the_bit_and_leaves_the_network_as_it_is(photos, monkeypatch, recipe):
     """The caller's network: a second training of it is that of a new one."""
     monkeypatch.setattr(Fitted, "better", True)

@@ -121,7 +121,7 @@ def test_resumed_from_a_pack(photos, here, local, tmp_path):
     assert_same(local[11:], pulled(data, recipe(policy=MIXED), start=1, first_batch=3))
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_arrays_travel_too(here):
     data = load(arrays(5)).train
     assert_same(pulled(data, recipe()), pulled(InputWorkers([here[0].address]).checked(data), recipe()))
@@ -216,7 +216,7 @@ def test_a_file_that_cannot_be_read_is_named(photos, here, tmp_path):
     assert f"cannot read {bad}" in str(reading_failed(raised.value, data))
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_a_worker_dies_and_comes_back(photos, caplog):
     """Killed in the first epoch, restarted at its port in the second: the same batches, and the log says so."""
     caplog.set_level("INFO", "recipes")
@@ -240,7 +240,7 @@ def test_a_worker_dies_and_comes_back(photos, caplog):
     assert f"Input worker {second.address} is back" in log
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_a_worker_that_is_frozen(photos):
     data = load(photos).train
     with Process() as only:
@@ -256,7 +256,7 @@ def test_a_worker_that_is_frozen(photos):
         assert reading_failed(tf.errors.OpError(None, None, "", 2), workers).code == "worker.all_lost"
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_the_same_weights_though_all_workers_died(photos, tmp_path):
     """Trained here; and on two workers that are both killed, then started again with the same command."""
     network = str(tmp_path / "small.keras")
@@ -281,7 +281,7 @@ def test_the_same_weights_though_all_workers_died(photos, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_ends_by_a_signal(number):
     with Process(preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)) as worker:

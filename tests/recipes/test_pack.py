@@ -249,7 +249,7 @@ def test_a_shard_that_changed_while_the_pack_was_stopped(photos, packed):
     assert first.read_bytes() == whole
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_killed_at_any_instant(photos, tmp_path):
     for delay in (0.0, 0.02, 0.05, 0.1, 0.2):
         asked = f"{str(photos)!r}, {str(tmp_path / 'out')!r}, shards=22"
@@ -363,7 +363,7 @@ def test_a_folder_of_shards_without_manifest(packed):
         load(packed)
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_a_run_finds_its_held_out_images_in_the_pack(photos, packed, tmp_path):
     """And the same seed trains the same from folder and pack."""
     from makers import small_network

@@ -131,7 +131,7 @@ print("finetune equal")
     )
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_compiled_replicas_equal_one_device():
     """By XLA, as on GPUs, in float32 and with float16's scaled loss."""
     run(
@@ -147,13 +147,13 @@ print("half equal")
     )
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_devices_on_jax_equal_one_device():
     """The noise as well: it is drawn for the whole batch."""
     run('compare("noise and statistics", ("bias", "moving_mean"), counts=(2,), statistics=True, dropout=0.5)', 1, "jax")
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_devices_with_input_workers_and_snapshots(backend):
     """Two devices train on what a worker augments to the bits of what they augment here."""

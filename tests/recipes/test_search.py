@@ -107,7 +107,7 @@ def test_a_pruned_trial_has_its_line_too(caplog):
     assert "val_acc: 0.5000, dropout: 0.5, (2 / 4): pruned after 3 epochs" in caplog.text
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_the_same_seed_draws_the_same_values(found):
     again = recipes.search(arrays(20), backbone=small_network(), recipe=BASE, trials=4, space=SPACE)
     assert [t.values for t in again.trials] == [t.values for t in found.trials]
@@ -137,7 +137,7 @@ def test_invalid_values_of_a_recipe_and_of_a_request(options):
         recipes.search(arrays(8), backbone=small_network(), recipe=BASE, **options)
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_random_weights_and_epochs_are_searched_too(capsys):
     found = recipes.search(arrays(12), backbone=small_network(), trials=1, space={"epochs": [2, 1]},
                            recipe=recipes.adjusted("scratch", size=32, epochs=5))  # fmt: skip

@@ -152,7 +152,7 @@ def test_operations_are_those_that_torch_counts(networks):
     assert gpu_steps.step_flops(ours) == counted(theirs.to("meta"), 64)
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_the_network_is_resnet_50(networks):
     gpu_steps, torch_residual = networks
     ours, kerass = gpu_steps.residual_network(), keras.applications.ResNet50(weights=None)
@@ -160,7 +160,7 @@ def test_the_network_is_resnet_50(networks):
     assert gpu_steps.step_flops(ours) == counted(torch_residual.ResidualNetwork().to("meta"), 224)
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_every_contest_runs(tmp_path):
     told, _, table = run(tmp_path, "rates", "finetune", "optimizers", "layers")
     assert told["tiny"] == 0
