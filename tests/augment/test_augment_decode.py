@@ -136,6 +136,7 @@ def test_no_or_senseless_orientation_is_one():
     assert [int(exif_orientation(content)) for content in contents] == [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "policy",
     [
@@ -151,6 +152,7 @@ def test_decoding_only_the_crop_gives_the_pixels_of_the_decoded(policy):
     np.testing.assert_allclose(batch_of(contents, policy, seed=1, shuffle=False), wanted, atol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [2, 4])
 @pytest.mark.parametrize("number", range(1, 9))
 def test_decoding_at_a_reduced_scale_gives_the_means_of_blocks(number, scale):
@@ -182,6 +184,7 @@ def test_extreme_sizes(width, height, format):
         assert np.abs(got - np.array([200, 100, 50])).max() <= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 5000), (5000, 1), (3, 700)])
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
 def test_extreme_sizes_drawn_at_random_cached_and_cropped(width, height, format):
@@ -228,6 +231,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "where"), zip(BAD, (0, 4, 2, 4, 1), strict=True))
 def test_a_bad_file_is_named(name, where):
     contents = [FORMATS["jpeg"]] * 5

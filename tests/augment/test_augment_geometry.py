@@ -67,6 +67,7 @@ GEOMETRY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GEOMETRY)
 def test_composed_then_sampled_agrees_with_the_analytic_transform(name):
     values = dict(GEOMETRY[name])
@@ -124,6 +125,7 @@ def pillow(image, size, box=None):
     return np.asarray(Image.fromarray(image).resize((size, size), Image.BILINEAR, box), np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [96, 120, 191, 192, 193, 240, 288, 383, 384, 385, 768])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_shrinking_is_pillows_at_every_scale(side, dtype):
@@ -132,6 +134,7 @@ def test_shrinking_is_pillows_at_every_scale(side, dtype):
         assert np.abs(got - pillow(image, 96)).max() < 1.6  # Pillow rounds twice, and bytes are rounded once here
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0005, 1.998, 2, 2.0005, 2.002, 3.998, 4.002])
 def test_shrinking_is_continuous_in_the_scale(scale):
     image = zone_plate(250, 250)
@@ -143,6 +146,7 @@ def test_shrinking_is_continuous_in_the_scale(scale):
         assert np.abs(got - wanted)[2:-2, 2:-2].max() < 2.5  # Pillow does not see beyond its box, and rounds the box
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(150, 450), (450, 150), (200, 260)])
 def test_both_axes_are_pillows_where_only_one_shrinks_by_more_than_2(height, width):
     image = zone_plate(height, width)
@@ -160,6 +164,7 @@ def test_jpegs_that_are_decoded_smaller_stay_close_to_pillow(side):
     assert np.sqrt(np.square(got - pillow(whole, 96)).mean()) < 5  # 23 where nothing is filtered after decoding
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill", [None, (10.5, 200, 30)])
 @pytest.mark.parametrize("side", [300, 192, 110])
 def test_borders_are_the_same_however_the_image_shrinks(fill, side):
@@ -282,6 +287,7 @@ def reference_crops(area, aspect, height, width, count):
     return np.array(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (200, 800), (640, 480)])
 @pytest.mark.parametrize("area", [(0.08, 1.0), (0.35, 1.0), (0.25, 0.5)])
 def test_area_crops_have_the_distribution_of_random_resized_crop(height, width, area):

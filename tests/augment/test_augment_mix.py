@@ -98,6 +98,7 @@ def test_labels_that_are_no_class_are_refused(labels):
         augment.pipeline((images, np.eye(4)), Policy(8, (8, 8), mixup=0.2), batch_size=4, classes=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rows", [np.arange(4)[:, None], np.eye(4, dtype=np.uint8), np.eye(4, dtype=bool), np.arange(4)]
 )

@@ -44,6 +44,7 @@ def same(a, b):
     return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", [source, stream], ids=["source", "stream"])
 def test_passes_are_epochs_and_epochs_can_be_repeated(dataset):
     batches = augment.pipeline(dataset(), POLICY, batch_size=4, seed=5, epoch=2)
@@ -63,6 +64,7 @@ def test_all_kinds_of_dataset_give_the_same_pixels():
     assert list(results[0][1]) == list(range(11))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [POLICY, Policy(8, (8, 14), pca=0.1, contrast=(0.5, 1.5), saturation=(0.5, 1.5))])
 @pytest.mark.parametrize("side", [14, 600])
 def test_independent_of_batching_and_of_order(policy, side):
@@ -76,6 +78,7 @@ def test_independent_of_batching_and_of_order(policy, side):
     np.testing.assert_allclose(ordered[0][whole[1]], whole[0], atol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", [pytest.param(source, marks=pytest.mark.minutes), stream])
 def test_independent_of_parallelism(dataset, monkeypatch):
     wanted = collect(augment.epoch(dataset(), POLICY, batch_size=4, seed=5))
@@ -84,6 +87,7 @@ def test_independent_of_parallelism(dataset, monkeypatch):
         assert same(wanted, collect(augment.epoch(dataset(), POLICY, batch_size=4, seed=5)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", [source, stream])
 def test_a_restart_at_any_batch_sees_the_rest_of_the_epoch(dataset):
     wanted = list(augment.epoch(dataset(), POLICY, batch_size=4, seed=5, epoch=1))
@@ -93,6 +97,7 @@ def test_a_restart_at_any_batch_sees_the_rest_of_the_epoch(dataset):
         assert all(same(a, b) for a, b in zip(wanted[first:], rest, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count, mixup", [(2, 0.4), (4, 0.0)])
 def test_shards_are_slices_of_the_batches(count, mixup):
     """From any batch on; of a last batch of three a fourth shard has nothing."""
@@ -111,6 +116,7 @@ def test_impossible_shards_are_refused(shard, dataset, size):
         augment.epoch(dataset(), POLICY, batch_size=size, shard=shard)
 
 
+@pytest.mark.slow
 def test_a_shards_errors_name_the_example():
     table = tf.constant([*PNGS[:6], b"no image", *PNGS[7:]])
     broken = augment.Source(11, lambda i: (tf.gather(table, i), i), lambda i: tf.strings.format("photo {}", i))
@@ -120,6 +126,7 @@ def test_a_shards_errors_name_the_example():
         list(shards[1])
 
 
+@pytest.mark.slow
 def test_epoch_and_first_batch_may_be_tensors():
     wanted = list(augment.epoch(source(), POLICY, batch_size=4, epoch=3, first_batch=1))
     nested = tf.data.Dataset.from_tensors((3, 1)).flat_map(
@@ -145,6 +152,7 @@ def test_a_global_seed_changes_nothing():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.uint16, np.int32])
 def test_pixels_of_any_kind(channels, dtype):
@@ -194,6 +202,7 @@ def test_plain_model_fit():
     assert seen == [0, 1, 2] * 2 and np.isfinite(history["loss"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [{"short_side": (9, 13)}, {"short_side": None, "area": (0.3, 1.0)}])
 def test_the_decoded_cache_changes_nothing_but_the_work(fields, monkeypatch):
     policy, decoded = Policy(8, **fields), []
@@ -211,6 +220,7 @@ def test_the_decoded_cache_changes_nothing_but_the_work(fields, monkeypatch):
     assert sum(decoded) == 11, "nothing is decoded a second time"
 
 
+@pytest.mark.slow
 def test_the_cache_follows_a_stream_that_reshuffles_itself():
     flat = [tf.io.encode_png(np.full((9, 9, 3), i, np.uint8)).numpy() for i in range(11)]
     reshuffled = stream(flat).shuffle(11, seed=3)
@@ -223,6 +233,7 @@ def test_the_cache_follows_a_stream_that_reshuffles_itself():
     assert len(set(orders)) == 3
 
 
+@pytest.mark.slow
 def test_pipelines_may_share_a_cache():
     cache, other = augment.Cache(), tf.data.Dataset.from_tensor_slices((PNGS[::-1], LABELS[::-1]))
     for dataset in (stream(), other):
@@ -242,6 +253,7 @@ def test_twins_are_stored_whole_by_threads_that_meet():
         np.testing.assert_array_equal(images, wanted[labels])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", [6])
 def test_cached_jpegs_differ_only_where_they_are_shrunk_further(orientation):
     y, x = np.mgrid[:277, :403]

@@ -115,6 +115,7 @@ def test_mixed_precision(contract, policy):
 
 
 # TensorFlow mixes no types; JAX and torch do, and JAX has no float64 unless told
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float16", "bfloat16", "float64"] if BACKEND == "tensorflow" else ["float16"])
 def test_pure_precision_in_a_graph(policy):
     """All layers in one compiled step, one with a loss of its own: operations there do not convert types.
@@ -157,6 +158,7 @@ def test_training_step(contract):
     train(contract, jit=False)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND == "torch", reason="torch.compile needs a C++ toolchain")
 @ALL
 def test_xla(contract):
@@ -222,6 +224,7 @@ def test_rates_outside_the_range_are_refused(contract, rate):
         contract.make(rate=rate)
 
 
+@pytest.mark.slow
 @only(lambda contract: contract.random and contract.exact_mean)
 def test_mean_over_draws_is_the_inference_output(contract):
     x, layer = images(contract, batch=2), contract.make(seed=3)
@@ -238,6 +241,7 @@ def test_noise_can_be_turned_on_in_inference(contract):
     assert np.ptp(draws(x, 16, layer, training=False), axis=0).max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the parent process runs the others")
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_backends(backend):

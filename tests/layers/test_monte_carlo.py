@@ -95,6 +95,7 @@ class Subclassed(keras.Model):
         return keras.ops.softmax(self.head(keras.layers.Flatten()(self.norm(self.noise(*arguments)))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "arguments", "kind"),
     [

@@ -25,6 +25,7 @@ def assert_variance(samples, expected):
     assert np.abs((centred**2).mean(axis=0) - expected).max() < 5 * error.max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_example", [False, True])
 @pytest.mark.parametrize("drop_bias", [False, True])
 def test_drop_connect_variance(per_example, drop_bias):

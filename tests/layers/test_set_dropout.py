@@ -34,6 +34,7 @@ RECURRENT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copy", [False, True])
 @pytest.mark.parametrize("name", RECURRENT)
 def test_set_dropout_reaches_what_layers_drop_themselves(name, copy, tmp_path):

@@ -55,6 +55,7 @@ def small(width=4):
     return keras.Model(inputs, keras.layers.Dense(3, name="head")(x), name="small")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_families_get_linear_rates_and_keep_their_inference(name):
     model = build(name)

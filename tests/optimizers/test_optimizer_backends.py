@@ -19,6 +19,7 @@ FILES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_backend(backend):
     pytest.importorskip(backend)

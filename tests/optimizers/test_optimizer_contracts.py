@@ -7,6 +7,7 @@ from optimizer_contracts import CONTRACTS, OPTIMIZERS
 import optimizers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.__name__)
 def test_contract(contract, make, tmp_path):

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 PROGRAM = """
@@ -72,6 +74,7 @@ for make in (averaged, sharp, lambda: sharp(True), scaled):
 """
 
 
+@pytest.mark.slow
 def test_mirrored_equals_single():
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     command = [sys.executable, "-c", PROGRAM]

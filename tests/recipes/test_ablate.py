@@ -17,6 +17,7 @@ def photos(tmp_path_factory):
     return folder(tmp_path_factory.mktemp("photos"), per_class=8)
 
 
+@pytest.mark.slow
 def test_every_trick_has_its_row(photos, monkeypatch):
     """And every training a network of its own, which all begin alike."""
     starts, train = [], recipes.studies.ablate.train
@@ -51,6 +52,7 @@ def test_an_unknown_trick(photos):
     assert (error.value.code, error.value.value) == ("recipe.tricks", ["magic"])
 
 
+@pytest.mark.slow
 def test_the_time_limit_leaves_rows_unmeasured(photos):
     ablation = recipes.ablate(
         photos, backbone=small_network(), recipe=recipes.adjusted("scratch", size=32, epochs=1), time_limit=0.1

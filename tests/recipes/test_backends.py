@@ -48,6 +48,7 @@ def check_the_same_here(root: Path, told: dict) -> None:
     assert (told["spread"] > 0).all()
 
 
+@pytest.mark.slow
 def test_jax(tmp_path, trained):
     told = run_elsewhere("jax", tmp_path, trained[0])
     check_the_same_here(tmp_path, told)

@@ -30,6 +30,7 @@ def told(model, check, rate=1e-3):
     return recipes.diagnose(model, arrays(12))[check]
 
 
+@pytest.mark.slow
 def test_a_finetuned_result_is_well(capsys):
     result = recipes.finetune(
         arrays(12), backbone=small_network(), recipe=recipes.adjusted("all", size=32, epochs=2), seed=0
@@ -45,12 +46,14 @@ def test_a_finetuned_result_is_well(capsys):
     assert len(found.figure().axes) >= 5
 
 
+@pytest.mark.slow
 def test_loss_of_knowing_nothing():
     assert told(net(), "initial loss").well
     loud = told(net(scale=1000.0), "initial loss")
     assert loud.well is False and "smaller weights" in loud.advice
 
 
+@pytest.mark.slow
 def test_penalties():
     assert told(net(), "regularisation").well is None
     assert told(net(kernel_regularizer=keras.regularizers.L2(1e-3)), "regularisation").well
@@ -68,6 +71,7 @@ def test_what_is_frozen_learns_nothing_by_heart():
     assert told(model, "learns 20 images by heart").well is None
 
 
+@pytest.mark.slow
 def test_dead_units_and_cut_gradients():
     model = net(bias_initializer=keras.initializers.Constant(-1e3))
     assert "dead units" in told(model, "activations").advice
@@ -84,6 +88,7 @@ def test_vanishing_activations():
     assert "vanish" in told(deep, "activations").advice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "word"), [(1e-7, "raise"), (1.0, "lower")])
 def test_learning_rates_that_do_not_suit(rate, word):
     assert word in told(net(), "update-to-weight ratio", rate).advice
@@ -270,6 +275,7 @@ def test_few_looks_give_no_advice():
     assert "learning rate" not in seen.verdicts[-1]
 
 
+@pytest.mark.slow
 def test_finetune_looks_inside_of_itself(tmp_path, monkeypatch):
     """And a Babysitter of one's own takes the place of that; the weights are those that nobody watches."""
     monkeypatch.setattr(babysitter, "_SHARE", 3.0)

@@ -58,6 +58,7 @@ def test_the_finished_run_is_returned(folder, capsys):
     assert_same_answers(folder, [p.probabilities for p in result.predict(pictures(folder))])
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_resumes(folder, capsys):
     """It goes on from its state, by the schedule of today: its weights are not those of an undisturbed run of then."""
     result = recipes.finetune("photos", backbone="small.keras", recipe=RECIPE, output="killed")

@@ -228,6 +228,7 @@ def test_whole_numbers_travel_where_the_network_computes_in_16_bits(monkeypatch)
     assert engine.for_transfer(batches).element_spec[0].dtype == tf.float32
 
 
+@pytest.mark.slow
 def test_the_diagnosis_is_of_the_whole_batch_though_a_process_has_a_slice_of_it(engines, monkeypatch):
     """At the second of two workers, with two devices each: the files of all, and the gradient that one device finds."""
     one = training(batch_size=6)

@@ -57,6 +57,7 @@ def test_an_ensemble_predicts_the_mean_is_saved_and_comes_back(runs, photos, tmp
     assert "Not yet evaluated" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_members_of_other_image_sizes_see_images_of_their_size(runs, photos):
     larger = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", size=40))
     joint = recipes.ensemble([runs[0], larger])
@@ -65,6 +66,7 @@ def test_members_of_other_image_sizes_see_images_of_their_size(runs, photos):
     np.testing.assert_allclose(rows(joint, photos), np.mean(alone, 0), atol=0.02)  # resized once more
 
 
+@pytest.mark.slow
 def test_the_ledger_of_an_ensemble(runs, held_out, tmp_path):
     joint = recipes.ensemble(runs, held_out)
     labels = load(held_out).train.labels
@@ -84,6 +86,7 @@ def test_the_ledger_of_an_ensemble(runs, held_out, tmp_path):
     assert "joined the training images" not in page  # nothing is trained on them
 
 
+@pytest.mark.slow
 def test_a_soup_has_the_mean_of_the_weights(runs, photos, held_out):
     joint = recipes.soup(runs)
     for found, *each in zip(joint.model.get_weights(), *(run.model.get_weights() for run in runs), strict=True):
@@ -96,6 +99,7 @@ def test_a_soup_has_the_mean_of_the_weights(runs, photos, held_out):
     assert greedy.validation.n == 60 and "soup of" in greedy.ledger[1].trick
 
 
+@pytest.mark.slow
 def test_a_greedy_soup_leaves_out_what_spoils_it(runs, held_out):
     spoiled = recipes.finetune(*[held_out], backbone=small_network(), recipe=PROBE)
     weights = spoiled.model.get_weights()
@@ -157,6 +161,7 @@ def test_the_last_stage_by_name_or_by_default_is_one_architecture(photos):
         np.testing.assert_allclose(found, np.mean(each, 0), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_runs_recipe_gives_the_next_seeds_its_architecture(photos, monkeypatch):
     """Whatever stages the probe of another split prefers, and although the training is undone."""
     monkeypatch.setattr("recipes.evaluation.selection.better", lambda start, other: False)
@@ -168,6 +173,7 @@ def test_a_runs_recipe_gives_the_next_seeds_its_architecture(photos, monkeypatch
     recipes.soup([second, third])
 
 
+@pytest.mark.slow
 def test_snapshots_are_averaged(photos):
     recipe = recipes.adjusted("scratch", size=32, epochs=7, learning_rate=0.02)
     result = recipes.finetune(photos, backbone=small_network(), recipe=recipe, snapshots=3)
@@ -178,6 +184,7 @@ def test_snapshots_are_averaged(photos):
     assert f"the mean of the last {max(1, len(members))} of 3 snapshots" in str(result.recipe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("snapshots", [0, 2])
 def test_a_training_that_is_undone_leaves_the_network_as_it_was(photos, held_out, monkeypatch, snapshots):
     """The reported accuracy of the linear classifier is that of the returned model."""
@@ -191,6 +198,7 @@ def test_a_training_that_is_undone_leaves_the_network_as_it_was(photos, held_out
     np.testing.assert_allclose(rows(result, held_out), result.judged.probabilities, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_more_snapshots_than_epochs_and_none_without_training(photos):
     short = recipes.finetune(
         photos, backbone=small_network(), recipe=recipes.adjusted("scratch", size=32, epochs=4), snapshots=9

@@ -45,6 +45,7 @@ def signatures(directory):
     return tf.saved_model.load(str(directory)).signatures
 
 
+@pytest.mark.slow
 def test_a_process_with_tensorflow_alone_answers_the_same(exported, tmp_path):
     """Good images of odd shapes beside damaged ones, which have their reasons and do not disturb."""
     result, photos, directory = exported.result, exported.photos, exported.versions / "1"
@@ -83,6 +84,7 @@ def test_a_process_with_tensorflow_alone_answers_the_same(exported, tmp_path):
     np.testing.assert_allclose(told["rows"]["probabilities"], answer["probabilities"], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_names_that_are_not_utf_8_are_written_readably(exported, tmp_path):
     names = ["blue", "caf\udce9", "red"]
     result = replace(exported.result, class_names=names, command={"dataset": "d\udce9"})
@@ -97,6 +99,7 @@ def test_names_that_are_not_utf_8_are_written_readably(exported, tmp_path):
     assert served(content)["class_names"].numpy().tolist() == [b"blue", b"caf\\xe9", b"red"]
 
 
+@pytest.mark.slow
 def test_the_features_are_what_the_linear_classifier_sees(exported, tmp_path):
     result, photos, directory = exported.result, exported.photos, exported.versions / "1"
     file = photos / "red" / "024.jpg"
@@ -109,6 +112,7 @@ def test_the_features_are_what_the_linear_classifier_sees(exported, tmp_path):
     np.testing.assert_allclose(features[0], head(crop[None])[0], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crops", [1, 10])
 def test_pixels_of_any_size_answer_as_files_do(trained, crops):
     result, _ = trained
@@ -124,6 +128,7 @@ def test_pixels_of_any_size_answer_as_files_do(trained, crops):
         assert told["top_names"].shape == (1, 2)
 
 
+@pytest.mark.slow
 def test_abstaining_names_no_class(trained):
     """`class_name` is what `Result.predict(abstain=…)` says."""
     result, photos = trained
@@ -136,6 +141,7 @@ def test_abstaining_names_no_class(trained):
     assert [name.decode() for name in told["class_name"].numpy()] == expected
 
 
+@pytest.mark.slow
 def test_an_export_with_crops_and_quantized_weights_is_proved(trained, tmp_path, capsys):
     """The next free version, by the Result's own multi-crop predictions; int8 weights are a fraction of the size."""
     result, _ = trained
@@ -169,6 +175,7 @@ def test_the_metadata_say_what_was_proved(exported):
     assert str(result.validation) in card and "tensorflow" in card
 
 
+@pytest.mark.slow
 def test_saved_model_cli_runs_it(exported, tmp_path):
     """The tool that comes with TensorFlow understands the signature."""
     photos, directory = exported.photos, exported.versions / "1"
@@ -188,6 +195,7 @@ def test_an_empty_batch_says_so(exported):
         serve(image_bytes=tf.zeros([0], tf.string))
 
 
+@pytest.mark.slow
 def test_another_preprocessing_is_not_exported(trained, tmp_path, monkeypatch):
     """The commonest failure: channels in another order. The proof refuses it and nothing is left behind."""
     straight = augment.centre_crop
@@ -211,6 +219,7 @@ def test_other_images_can_be_the_proof(trained, tmp_path):
     assert not (tmp_path / "serving").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format", "quantize"), [("keras", None), ("onnx", None), ("litert", None), ("litert", "int8")]
 )

@@ -427,6 +427,7 @@ def test_a_pack_of_an_unusual_folder(tmp_path, capsys):
     assert counts(load(tmp_path / "packed")) == counts(load(photos))
 
 
+@pytest.mark.slow
 def test_training_and_evaluating_on_unusual_folders(tmp_path, capsys):
     spec = {"photos": {"ants": {"train": 5, "val": 3}, "bees": {"train": 5, "val": 3}}, "__MACOSX": 1}
     recipe = recipes.adjusted("probe", size=32)

@@ -13,6 +13,7 @@ import recipes
 pytestmark = pytest.mark.shared
 
 
+@pytest.mark.slow
 def test_the_readme_on_ants_and_bees(shared, tmp_path, monkeypatch, capsys):
     """Run README's example on the photos that it describes.
 
@@ -40,6 +41,7 @@ def test_the_readme_on_ants_and_bees(shared, tmp_path, monkeypatch, capsys):
     np.testing.assert_allclose(served, ours, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_flowers(shared, tmp_path):
     """A folder without splits; six pictures of each class to keep the test short, duplicates included as they come."""
     for folder in (shared / "data" / "flowers").iterdir():
