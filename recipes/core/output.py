@@ -127,7 +127,17 @@ class TerminalRenderer(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the record."""
+        # A handler of the root logger that prints, too, would show the message twice.
+        logging.getLogger("recipes").propagate = not any(map(_prints, logging.getLogger().handlers))
         print(self.format(record), file=sys.stderr if record.levelno >= logging.ERROR else sys.stdout, flush=True)
+
+
+def _prints(handler: logging.Handler) -> bool:
+    """Return whether a handler writes to the terminal, as that of `logging.basicConfig` does."""
+    if type(handler) is not logging.StreamHandler:
+        return False
+    streams = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+    return any(handler.stream in (stream, getattr(stream, "_stream", None)) for stream in streams)
 
 
 class NotebookRenderer(TerminalRenderer):
@@ -179,7 +189,7 @@ def safe_output(verbose: bool = True) -> Iterator[None]:
 def _rendered_log(verbose: bool) -> Iterator[None]:
     global _verbose
     logger, before = logging.getLogger("recipes"), _verbose
-    level = logger.level
+    level, propagate = logger.level, logger.propagate
     _verbose = verbose and before
     outer = [handler for handler in logger.handlers if isinstance(handler, TerminalRenderer)]
     mine = renderer() if _verbose and not outer else None
@@ -193,7 +203,7 @@ def _rendered_log(verbose: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        _verbose = before
+        _verbose, logger.propagate = before, propagate
         logger.setLevel(level)
         if mine:
             logger.removeHandler(mine)

@@ -83,7 +83,7 @@ def test_a_full_disk(victims, undisturbed):
     assert victims.run("full", at=(5, partial(fill_disk, 16_000))) == 0, victims.log("full")
     log = victims.log("full")
     assert log.count("first.npz cannot be written (File too large). Training continues") == 1
-    assert "result is in memory, result.save(folder) writes it" in log
+    assert "The result is only in memory; result.save(folder) writes it" in log
     assert victims.told("full") == undisturbed
     assert (victims.root / "full" / ".state" / "first.npz").is_file()
 

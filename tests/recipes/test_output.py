@@ -226,3 +226,15 @@ def test_notebooks_show_texts_of_several_lines_as_a_block(monkeypatch, capsys):
         logging.getLogger("recipes.test").info("one line")
     assert shown == ['<pre style="white-space: pre; overflow-x: auto">a &lt; b\nc</pre>']
     assert capsys.readouterr().out == "one line\n"
+
+
+def test_a_message_is_printed_once_though_the_root_logger_prints_too(capsys):
+    root, handler = logging.getLogger(), logging.StreamHandler()
+    root.addHandler(handler)
+    try:
+        with safe_output():
+            logging.getLogger("recipes.test").info("once")
+        assert logging.getLogger("recipes").propagate
+    finally:
+        root.removeHandler(handler)
+    assert capsys.readouterr() == ("once\n", "")

@@ -130,7 +130,9 @@ def test_two_recipes_are_compared_on_folds_of_the_training_images(monkeypatch):
     before = start.network.network.get_weights()
     rivals = ready.recipe, replace(ready.recipe, name="few", unfreeze=1, learning_rate=1e-5)
     chosen = compare(start, rivals, prints, 0, Budget())
-    told = re.search(r"on (\d+) training .* 'few' is (\S+) ± (\S+) nats likelier than 'all'", chosen.reasons[-1])
+    told = re.search(
+        r"on (\d+) held-out training .* of 'few' is (\S+) ± (\S+) nats above that of 'all'", chosen.reasons[-1]
+    )
     held_out, ahead, error = map(float, told.groups())
     assert abs(held_out - len(prints) / 2) <= 2  # without a time limit one of the two folds has to do
     assert chosen.name == ("few" if ahead > error else "all")
@@ -265,11 +267,11 @@ def test_the_two_trainings_of_a_comparison_share_its_time(monkeypatch):
     labels, ends = np.arange(60) % 2, []
 
     def fold(inside, outside):
-        return SimpleNamespace(splits=SimpleNamespace(validation=SimpleNamespace(labels=labels[outside])))
+        return SimpleNamespace(validation=SimpleNamespace(labels=labels[outside]))
 
     def train(part, recipe, seed, budget, callbacks, measure_crops):
         ends.append(budget.end)
-        count = len(part.splits.validation.labels)
+        count = len(part.validation.labels)
         finished = SimpleNamespace(probabilities=np.full((count, 2), 0.5))
         return SimpleNamespace(finished=finished, fitted=SimpleNamespace(cut=recipe.name == "all"))
 
@@ -280,7 +282,7 @@ def test_the_two_trainings_of_a_comparison_share_its_time(monkeypatch):
     now = time.monotonic()
     chosen = compare(start, rivals, [str(i) for i in range(60)], 0, Budget(now + 1000))
     assert len(ends) == 6 and now < ends[0] < ends[1] <= now + 0.4 * 1000 + 1
-    assert "though the time limit ended trainings of ['all']" in chosen.reasons[-1]
+    assert "although the time limit ended trainings of ['all']" in chosen.reasons[-1]
     ends.clear()
     compare(start, rivals, [str(i) for i in range(60)], 0, Budget())
     assert ends == [math.inf, math.inf]
