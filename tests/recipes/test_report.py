@@ -20,7 +20,7 @@ from recipes.evaluation.metrics import score
 from recipes.evaluation.predictions import Judged
 from recipes.export.proof_images import with_orientation
 from recipes.networks.backbones import resolve
-from recipes.networks.classifier import logits_model, with_probabilities
+from recipes.networks.classifier import copied, logits_model, with_probabilities
 from recipes.probing.label_errors import Suspect
 from recipes.reports.command_line import commands
 from recipes.reports.photos import photo, photo_named, readable
@@ -230,7 +230,8 @@ def test_results_without_predictions_history_or_probe_have_no_empty_section(resu
     assert list(page.sections) == ["plan", "audit", "again"] and "Not yet evaluated" in page.text
     old = Page(render(replace(result, judged=None)))
     assert "earlier version" in old.text and "mistakes" not in old.sections
-    both = recipes.ensemble([result, result], result.held_out)
+    twin = replace(result, model=copied(result.model))
+    both = recipes.ensemble([result, twin], result.held_out)
     assert {"mistakes", "reliability", "looked"} <= set(Page(render(both)).sections)
 
 
