@@ -241,7 +241,7 @@ def test_noise_can_be_turned_on_in_inference(contract):
     assert np.ptp(draws(x, 16, layer, training=False), axis=0).max() > 0
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the parent process runs the others")
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_backends(backend):

@@ -17,7 +17,7 @@ def photos(tmp_path_factory):
     return folder(tmp_path_factory.mktemp("photos"), per_class=8)
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_every_trick_has_its_row(photos, monkeypatch):
     """And every training a network of its own, which all begin alike."""
     starts, train = [], recipes.studies.ablate.train

@@ -275,7 +275,7 @@ def test_few_looks_give_no_advice():
     assert "learning rate" not in seen.verdicts[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_finetune_looks_inside_of_itself(tmp_path, monkeypatch):
     """And a Babysitter of one's own takes the place of that; the weights are those that nobody watches."""
     monkeypatch.setattr(babysitter, "_SHARE", 3.0)

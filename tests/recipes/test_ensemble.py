@@ -66,7 +66,7 @@ def test_members_of_other_image_sizes_see_images_of_their_size(runs, photos):
     np.testing.assert_allclose(rows(joint, photos), np.mean(alone, 0), atol=0.02)  # resized once more
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_the_ledger_of_an_ensemble(runs, held_out, tmp_path):
     joint = recipes.ensemble(runs, held_out)
     labels = load(held_out).train.labels
@@ -161,7 +161,7 @@ def test_the_last_stage_by_name_or_by_default_is_one_architecture(photos):
         np.testing.assert_allclose(found, np.mean(each, 0), atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_a_runs_recipe_gives_the_next_seeds_its_architecture(photos, monkeypatch):
     """Whatever stages the probe of another split prefers, and although the training is undone."""
     monkeypatch.setattr("recipes.evaluation.selection.better", lambda start, other: False)
