@@ -136,17 +136,6 @@ class Nesterov(Momentum):
     Example: `model.compile(optimizers.Nesterov(0.01), loss)`
     """
 
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.01,
-        rho: float = 0.9,
-        *,
-        weight_decay: float | None = None,
-        decay_biases: bool = False,
-        **options: Any,
-    ):
-        super().__init__(learning_rate, rho, weight_decay=weight_decay, decay_biases=decay_biases, **options)
-
     def rule(
         self, gradient: Tensor, slots: Sequence[Tensor], rate: Any, step: Tensor
     ) -> tuple[Tensor, Sequence[Tensor]]:

@@ -89,8 +89,8 @@ def finetune(
             TF_CONFIG, trains on all of them, see docs/distributed.md.
         input_workers: Addresses, such as ["host:5050"], of machines on which `recipes input-worker` runs: they read and
             augment the training images instead of this process, with the same batches. See docs/scale.md.
-        verbose: Print findings, choices and measurements, and a progress bar. With False, only errors are printed; the
-            messages reach the handlers of the logger "recipes" either way.
+        verbose: Print findings, choices and measurements, and a progress bar. With False, only warnings and errors are
+            printed; the messages reach the handlers of the logger "recipes" either way.
 
     Returns:
         The classifier with its history.

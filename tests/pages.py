@@ -1,7 +1,8 @@
 """What README and docs show, block by block, and what it takes for granted.
 
 A block runs unless a comment above it says otherwise: `<!-- needs weights -->` (../shared), `<!-- slow: why -->` (with
-pytest -m slow), `<!-- not run: why -->`. A comment, for what else stands behind a fence's language ends it in MkDocs.
+pytest -m minutes), `<!-- not run: why -->`. It is a comment because MkDocs ends a
+fence at anything behind its language.
 """
 
 import re

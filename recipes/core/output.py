@@ -126,10 +126,13 @@ class TerminalRenderer(logging.Handler):
     """Prints log records without a prefix: errors on stderr, everything else on stdout."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the record."""
-        # A handler of the root logger that prints, too, would show the message twice.
+        """Show the record, once: it does not reach the root logger if a handler there prints to the terminal, too."""
         logging.getLogger("recipes").propagate = not any(map(_prints, logging.getLogger().handlers))
-        print(self.format(record), file=sys.stderr if record.levelno >= logging.ERROR else sys.stdout, flush=True)
+        self.show(self.format(record), sys.stderr if record.levelno >= logging.ERROR else sys.stdout)
+
+    def show(self, text: str, stream: Any) -> None:
+        """Print the text of a record."""
+        print(text, file=stream, flush=True)
 
 
 def _prints(handler: logging.Handler) -> bool:
@@ -143,14 +146,13 @@ def _prints(handler: logging.Handler) -> bool:
 class NotebookRenderer(TerminalRenderer):
     """Shows tables and other texts of several lines in a scrolling block, so that their columns stay aligned."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Show the record."""
+    def show(self, text: str, stream: Any) -> None:
+        """Display the text of a record."""
+        if "\n" not in text:
+            super().show(text, stream)
+            return
         from IPython.display import display  # pyright: ignore[reportMissingImports]  # only notebooks have it
 
-        text = self.format(record)
-        if "\n" not in text:
-            super().emit(record)
-            return
         block = f'<pre style="white-space: pre; overflow-x: auto">{html.escape(text)}</pre>'
         display({"text/plain": text, "text/html": block}, raw=True)
 
@@ -178,8 +180,8 @@ def safe_output(verbose: bool = True) -> Iterator[None]:
     errors stays lenient afterwards, so that the caller's `print(result)` does not fail at the end of a run either.
 
     Args:
-        verbose: Whether to render the log. If False, the records only reach handlers that the caller has attached.
-            Calls inside a quiet call are quiet, too.
+        verbose: Whether to render the log. If False, the records only reach handlers that the caller has attached;
+            without any, Python prints warnings and errors on stderr. Calls inside a quiet call are quiet, too.
     """
     with _safe_streams(), _rendered_log(verbose):
         yield

@@ -94,13 +94,16 @@ def without_head(model: keras.Model) -> keras.Model:
         raise BackboneError(
             f"backbone {model.name} ends in scores of classes that are not those of one layer on features; expected "
             "features: a feature map (batch, h, w, c) or (batch, c). Give the network without its classifier: "
-            "keras.Model(model.inputs, FEATURES)"
+            "keras.Model(model.inputs, FEATURES)",
+            code="backbone.scores",
         )
     if scores := _few_scores(cut) or (is_whole and _few_of_more(network)):
         raise BackboneError(
-            f"backbone {model.name} ends in {scores} channels, made of more: they look like scores of classes; "
-            f"expected features, more than {FEW} channels. Give the network without the layers that make them: "
-            "keras.Model(model.inputs, FEATURES)"
+            f"backbone {model.name} ends in {scores} channels, which look like scores of classes; expected features, more "
+            f"than {FEW} channels. Give the network without the layers that reduce them: "
+            "keras.Model(model.inputs, FEATURES)",
+            code="backbone.scores",
+            channels=scores,
         )
     return network
 

@@ -131,19 +131,19 @@ def ablate(
     began = time.monotonic()
     request = Request(dataset, backbone, recipe, validation, time_limit, seed)
     known = {trick.name: trick for trick in TRICKS}
-    names = list(known) if tricks is None else list(tricks)
+    names = list(tricks or known)
     if unknown := sorted(set(names) - set(known)):
         raise RecipeError(
             f"tricks are {unknown}; expected some of {sorted(known)}", code="recipe.tricks", field="tricks",
             value=unknown,
         )  # fmt: skip
     budget = Budget.of(request.seconds, began)
-    ready = prepare(request, loaded(request), budget, trainings=1 + len(names or known))
+    ready = prepare(request, loaded(request), budget, trainings=1 + len(names))
     if not ready.recipe.epochs:
         why = ready.recipe.reasons[-1] if budget.limited else "use recipe 'all' to measure tricks"
         logger.info(f"the recipe {ready.recipe.name!r} takes no gradient steps, so only crops are measured; {why}")
     study = _Study(ready.start, replace(ready.recipe, refit=False), seed, budget)
-    for name in (names or known) if ready.recipe.epochs else ():
+    for name in names if ready.recipe.epochs else ():
         study.measure(known[name])
     if len(study.runs) > 1:
         study.rows.append(study.soup_row())

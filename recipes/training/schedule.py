@@ -8,6 +8,8 @@ import keras
 import optimizers
 from recipes.planning.recipe import Recipe
 
+logger = logging.getLogger(__name__)
+
 ENOUGH = 100  # updates from which on a training from the linear classifier uses the default learning rate
 WARM_UP = 20  # updates of the warm-up of such a training, if it has twice as many
 
@@ -41,9 +43,9 @@ def warn_of_high_rate(recipe: Recipe, updates: int) -> None:
     """Log a warning where a given learning rate is high for a training from the linear classifier of few updates."""
     rate = recipe.learning_rate
     if recipe.warm_start and not _is_automatic(recipe) and updates < ENOUGH and rate > _safe(updates):
-        logging.getLogger("recipes").warning(
-            "learning_rate = %g is high for %d updates: the network may end below the linear classifier that it begins "
-            "at. Take at most %.2g, leave the learning rate out, or train for %d updates.",
+        logger.warning(
+            "learning_rate = %g is high for %d updates: the network may end below the linear classifier that it starts "
+            "from. Use at most %.2g, leave the learning rate out, or train for %d updates.",
             rate, updates, _safe(updates), ENOUGH,
         )  # fmt: skip
 

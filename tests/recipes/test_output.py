@@ -16,7 +16,7 @@ import pytest
 from makers import folder, small_network
 
 import recipes
-from recipes.core.output import SafeStream, printable, safe_output
+from recipes.core.output import NotebookRenderer, SafeStream, TerminalRenderer, printable, safe_output
 from recipes.serving.app import serve
 from recipes.training.input.server import serve as input_worker
 
@@ -228,13 +228,18 @@ def test_notebooks_show_texts_of_several_lines_as_a_block(monkeypatch, capsys):
     assert capsys.readouterr().out == "one line\n"
 
 
-def test_a_message_is_printed_once_though_the_root_logger_prints_too(capsys):
+@pytest.mark.parametrize("renderer", [TerminalRenderer, NotebookRenderer])
+def test_a_message_is_shown_once_though_the_root_logger_prints_too(renderer, monkeypatch, capsys):
+    display = SimpleNamespace(display=lambda data, raw: print(data["text/plain"]))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setattr("recipes.core.output.renderer", renderer)
     root, handler = logging.getLogger(), logging.StreamHandler()
     root.addHandler(handler)
     try:
         with safe_output():
             logging.getLogger("recipes.test").info("once")
+            logging.getLogger("recipes.test").info("two\nlines")
         assert logging.getLogger("recipes").propagate
     finally:
         root.removeHandler(handler)
-    assert capsys.readouterr() == ("once\n", "")
+    assert capsys.readouterr() == ("once\ntwo\nlines\n", "")

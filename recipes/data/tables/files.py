@@ -77,7 +77,7 @@ class Place:
                 for name in sorted(os.listdir(folder)):
                     stems[os.path.splitext(name)[0]].append(name)
             except OSError:
-                pass  # no such folder: its files are reported as missing
+                pass  # the files of a folder that cannot be listed are reported as missing
             self._listed[folder] = stems
         return self._listed[folder]
 
