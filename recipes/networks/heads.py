@@ -99,8 +99,8 @@ def without_head(model: keras.Model) -> keras.Model:
         )
     if scores := _few_scores(cut) or (is_whole and _few_of_more(network)):
         raise BackboneError(
-            f"backbone {model.name} ends in {scores} channels, which look like scores of classes; expected features, more "
-            f"than {FEW} channels. Give the network without the layers that reduce them: "
+            f"backbone {model.name} ends in {scores} channels, which look like scores of classes; expected "
+            f"features, more than {FEW} channels. Give the network without the layers that reduce them: "
             "keras.Model(model.inputs, FEATURES)",
             code="backbone.scores",
             channels=scores,
