@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -35,6 +36,13 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(scope="session")
 def shared() -> Path:
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Networks of random weights are the same in every run of a test."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(0)
 
 
 @pytest.fixture(autouse=True, scope="session")

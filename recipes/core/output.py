@@ -101,6 +101,10 @@ class SafeStream:
             except Exception as error:
                 self._warn(error)
 
+    def close(self) -> None:
+        """Flush. The stream belongs to the caller; log handlers that hold this object close it when they end."""
+        self.flush()
+
     def isatty(self) -> bool:
         """Return whether the stream is a terminal."""
         try:

@@ -109,9 +109,13 @@ def without_head(model: keras.Model) -> keras.Model:
 
 
 def _returns_probabilities(network: keras.Model) -> bool:
-    """Whether the outputs for some images are probabilities, or their logarithms, however the network computes them."""
+    """Whether the outputs for some images are probabilities, or their logarithms, however the network computes them.
+
+    One image is black: a gate that bright pixels saturate can make rows look like the logarithms of probabilities.
+    """
     side = network.inputs[0].shape[1] or SIDE
     images = np.random.default_rng(0).uniform(0, 255, (3, side, side, 3)).astype("float32")
+    images *= np.reshape([1, 0.1, 0], (3, 1, 1, 1))
     alone = keras.Model(network.inputs[0], network.outputs[0])  # whose input is no list of one
     rows = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(alone(images, training=False), "float32")), float)
     if rows.shape[-1] < 2:

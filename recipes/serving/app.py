@@ -49,6 +49,7 @@ def serve(
         application(model, name, limits), host=host, port=port, http=connection(limits.idle, limits.connections),
         ws="none", log_level="warning", access_log=False, timeout_keep_alive=int(limits.idle) or 1,
         timeout_graceful_shutdown=30, server_header=False,
+        log_config=None,  # uvicorn's own would close every log handler of the process; absl's closes stderr with it
     )  # fmt: skip
     try:
         sockets = [config.bind_socket()]

@@ -94,6 +94,17 @@ def test_features_are_not_cut():
     np.testing.assert_allclose(array(resolve(gated).network(IMAGES[:, :8, :8])), array(gated(IMAGES[:, :8, :8])))
 
 
+def test_a_saturated_gate_is_not_taken_for_probabilities():
+    """On bright images its channels are 0 and three large negative numbers, as a saturated log-softmax's are."""
+    images = keras.Input((8, 8, 3))
+    x = L.GlobalAveragePooling2D(keepdims=True)(L.Conv2D(4, 3, use_bias=False)(images))
+    gate = L.Conv2D(4, 1, use_bias=False, activation="sigmoid")(x)
+    gated = keras.Model(images, L.Flatten()(L.Multiply()([x, gate])))
+    gated.set_weights([-np.ones((3, 3, 3, 4)), np.ones((1, 1, 4, 4)) * [1, -1, -1, -1]])
+    assert np.exp(array(gated(IMAGES[:, :8, :8]))).sum(-1) == pytest.approx(1)
+    assert resolve(gated).network.output_shape == (None, 4)
+
+
 REJECTED = {
     "mean of two softmaxes": lambda net: L.Average()([L.Dense(3, "softmax")(pooled(net)) for _ in range(2)]),
     "mean of two scores": lambda net: L.Average()([L.Dense(3)(pooled(net)) for _ in range(2)]),

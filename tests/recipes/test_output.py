@@ -112,6 +112,12 @@ def test_what_cannot_be_written_is_dropped_and_said_once(caplog):
             stream.close()
 
 
+def test_closing_leaves_the_stream_of_the_caller_open():
+    stream = io.StringIO()
+    SafeStream(stream).close()
+    assert not stream.closed
+
+
 def test_only_text_is_written():
     with pytest.raises(TypeError, match="write\\(\\) takes a str, got bytes"):
         SafeStream(None).write(b"")

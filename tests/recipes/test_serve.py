@@ -1,7 +1,9 @@
 """The server, asked over HTTP as its users and its enemies would."""
 
 import asyncio
+import contextlib
 import json
+import logging
 import signal
 import socket
 import struct
@@ -429,9 +431,11 @@ def test_changed_files_and_other_folders_are_not_served(exported, tmp_path):
     (tmp_path / "flowers" / "10" / "assets.extra" / "metadata.json").write_text("{")
     assert code_of(recipes.OutputError, load_model, tmp_path / "flowers") == "serve.damaged"
     assert code_of(recipes.OutputError, serve, exported.versions, name="a{b}") == "serve.name"
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    handler = logging.FileHandler(tmp_path / "log.txt")  # as a caller may have
+    with socket.create_server(("127.0.0.1", 0)) as taken, contextlib.closing(handler):
         port = taken.getsockname()[1]
         assert code_of(recipes.RecipesError, serve, exported.versions, port=port) == "serve.address"
+        assert handler.stream is not None  # configuring the server's log did not close it
 
 
 def test_a_signal_ends_it_after_what_was_asked(exported):
