@@ -30,12 +30,12 @@ def _check_siblings() -> None:
 
 _check_siblings()
 
-from recipes.auditing.audit import Audit, Finding, audit  # noqa: E402
-from recipes.data.packs.writer import pack  # noqa: E402
-from recipes.data.tables.reader import from_csv  # noqa: E402
-from recipes.diagnostics.babysitter import Babysitter  # noqa: E402
-from recipes.diagnostics.diagnose import Diagnosis, diagnose  # noqa: E402
-from recipes.errors import (  # noqa: E402
+from recipes.auditing.audit import Audit, Finding, audit
+from recipes.data.packs.writer import pack
+from recipes.data.tables.reader import from_csv
+from recipes.diagnostics.babysitter import Babysitter
+from recipes.diagnostics.diagnose import Diagnosis, diagnose
+from recipes.errors import (
     BackboneError,
     ClusterError,
     DataError,
@@ -48,29 +48,22 @@ from recipes.errors import (  # noqa: E402
     UnsafeFileError,
     WorkerError,
 )
-from recipes.evaluation.ledger import Gain  # noqa: E402
-from recipes.evaluation.ledger import table as ledger_table  # noqa: E402
-from recipes.evaluation.metrics import Evaluation  # noqa: E402
-from recipes.evaluation.test_time import lecture_scales  # noqa: E402
-from recipes.finetuning import finetune  # noqa: E402
-from recipes.planning.plan import plan  # noqa: E402
-from recipes.planning.recipe import (  # noqa: E402
-    Adjusted,
-    Recipe,
-    adjusted,
-    finetune_all,
-    finetune_few,
-    from_scratch,
-    linear_probe,
-)
-from recipes.planning.summary import Summary  # noqa: E402
-from recipes.pretraining import pretrain  # noqa: E402
-from recipes.probing.probe import Probe, StageResult, probe  # noqa: E402
-from recipes.result import Prediction, Result, load  # noqa: E402
-from recipes.studies.ablate import Ablation, ablate  # noqa: E402
-from recipes.studies.ensemble import ensemble, soup  # noqa: E402
-from recipes.studies.rank import Ranking, rank  # noqa: E402
-from recipes.tuning.search import Search, search  # noqa: E402
+from recipes.evaluation.ledger import Gain
+from recipes.evaluation.ledger import table as ledger_table
+from recipes.evaluation.metrics import Evaluation
+from recipes.evaluation.test_time import lecture_scales
+from recipes.finetuning import finetune
+from recipes.planning.plan import plan
+from recipes.planning.ready_made import Adjusted, adjusted, finetune_all, finetune_few, from_scratch, linear_probe
+from recipes.planning.recipe import Recipe
+from recipes.planning.summary import Summary
+from recipes.pretraining import pretrain
+from recipes.probing.probe import Probe, StageResult, probe
+from recipes.result import Prediction, Result, load
+from recipes.studies.ablate import Ablation, ablate
+from recipes.studies.ensemble import ensemble, soup
+from recipes.studies.rank import Ranking, rank
+from recipes.tuning.search import Search, search
 
 __all__ = [
     "Ablation",

@@ -27,8 +27,9 @@ from recipes.distributed.roles import follow, share_result
 from recipes.errors import ClusterError
 from recipes.evaluation.ledger import Gain
 from recipes.evaluation.metrics import score
-from recipes.planning.plan import with_snapshots
-from recipes.planning.recipe import Adjusted, Recipe
+from recipes.planning.options import with_snapshots
+from recipes.planning.ready_made import Adjusted
+from recipes.planning.recipe import Recipe
 from recipes.planning.request import Request
 from recipes.probing.label_errors import find_suspects
 from recipes.result import Result
@@ -152,7 +153,7 @@ def _run(
                 cluster.check_data(splits)
             ready = prepare(replace(request, recipe=planned or request.recipe), splits, budget, workers)
             changes = run.record_plan(ready.recipe, _fingerprints(ready), versions() | {"devices": trainers()})
-            ready = replace(ready, recipe=(planned or ready.recipe).because(*changes))
+            ready = replace(ready, recipe=(planned or ready.recipe).with_reasons(*changes))
             return _train_and_evaluate(request, ready, budget, run)
         except tf.errors.OpError as error:
             raise reading_failed(error) or error from None
@@ -180,8 +181,10 @@ def _train_and_evaluate(request: Request, ready: Prepared, budget: Budget, run: 
         result.suspects = find_suspects(start.measured, start.features, start.splits.train, start.splits.validation)
     if budget.overrun > 1:
         result.recipe = result.recipe.because(
-            f"the time limit was exceeded by {budget.overrun:.0f} s: audit, probe, compiling the network and the "
-            "evaluation of validation and test images are not cut short"
+            "job.overrun",
+            "the time limit was exceeded by {seconds:.0f} s: audit, probe, compiling the network and the evaluation of "
+            "validation and test images are not cut short",
+            seconds=budget.overrun,
         )
     run.save(result, complete=True)
     return result

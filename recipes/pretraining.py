@@ -12,7 +12,8 @@ from recipes.core.output import safe_output
 from recipes.errors import RecipeError
 from recipes.finetuning import finetune
 from recipes.networks.convnet import convnet
-from recipes.planning.recipe import Adjusted, Recipe, adjusted
+from recipes.planning.ready_made import Adjusted, adjusted
+from recipes.planning.recipe import Recipe
 from recipes.planning.request import checked_seed
 from recipes.result import Result
 from recipes.runs.record import Record

@@ -42,7 +42,8 @@ def result_digests(result, images) -> dict[str, str]:
     """Return the digests of a Result; `images` are what it predicts."""
     import numpy as np
 
-    fields = dataclasses.asdict(dataclasses.replace(result.recipe, reasons=()))
+    fields = dataclasses.asdict(result.recipe) | {"reasons": []}
+    fields.pop("decisions", None)  # the reasons, which earlier commits have as sentences under the other name
     rows = [(row.accuracy, row.gain, row.interval, row.nats, row.nats_interval, row.kept) for row in result.ledger]
     return {
         "weights": digest(*result.model.get_weights()),

@@ -90,10 +90,10 @@ class NoMemory(keras.callbacks.Callback):
 
 
 def goes_on_after_faults() -> None:
-    reasons = finetuned(callbacks=[NoMemory()]).recipe.reasons
-    assert "memory ran out: batches of 8 images are computed in 2 parts from now on" in reasons
-    reasons = finetuned(callbacks=[At(6, spoil)]).recipe.reasons
-    assert any("with 1/2 of the learning rate" in reason for reason in reasons), reasons
+    reasons = {reason.code: reason.values for reason in finetuned(callbacks=[NoMemory()]).recipe.decisions}
+    assert reasons["training.memory"] == {"batch": 8, "parts": 2}
+    reasons = {reason.code: reason.values for reason in finetuned(callbacks=[At(6, spoil)]).recipe.decisions}
+    assert reasons["training.slower"]["divisor"] == 2
     recipes.training.loop.attempt.AdjustedCrossentropy = Poisoned
     try:
         finetuned()

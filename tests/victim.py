@@ -105,7 +105,11 @@ def main(
     asked = dict(backbone=network, recipe=recipe, output=output, callbacks=callbacks, snapshots=snapshots)
     result = recipes.finetune(dataset, **asked)
     digest = hashlib.sha256(b"".join(w.tobytes() for w in result.model.get_weights())).hexdigest()
-    told = {"weights": digest, "history": result.history, "reasons": result.recipe.reasons}
+    told = {
+        "weights": digest,
+        "history": result.history,
+        "reasons": {reason.code: reason.values for reason in result.recipe.decisions},
+    }
     told |= {"selection": str(result.selection), "validation": str(result.validation)}
     told |= {"findings": [str(finding) for finding in result.audit.findings]}
     os.write(1, ("\n" + json.dumps(told)).encode())

@@ -11,7 +11,8 @@ import recipes
 from recipes.cli.options import BackboneOption, ColumnOption, DatasetArgument, SeedOption, WithinOption, read_csv
 from recipes.core.files import check_writable
 from recipes.distributed.job import leads
-from recipes.planning.recipe import NAMES, Adjusted, Recipe
+from recipes.planning.ready_made import Adjusted
+from recipes.planning.recipe import NAMES, Recipe
 from recipes.runs.recipe_file import load_recipe
 from recipes.runs.resume import save_with_retries
 
@@ -215,12 +216,14 @@ def _recipe(recipe: str, epochs: int | None) -> str | Adjusted | Recipe:
         )  # fmt: skip
     loaded = load_recipe(recipe)
     if epochs is not None:
-        return replace(loaded, epochs=epochs).because(f"epochs = {epochs}: requested")
+        return replace(loaded, epochs=epochs).because("plan.changed", "epochs = {epochs}: requested", epochs=epochs)
     if loaded.epochs or loaded.name == "probe":
         return loaded
     return loaded.because(
-        f"the run in {recipe} returned the linear classifier, so its recipe takes no gradient steps; --epochs trains "
-        "the network on the same stages"
+        "recipe.linear_run",
+        "the run in {run} returned the linear classifier, so its recipe takes no gradient steps; --epochs trains the "
+        "network on the same stages",
+        run=recipe,
     )
 
 

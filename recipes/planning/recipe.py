@@ -1,8 +1,7 @@
-"""Recipes: everything that decides a training, as a frozen dataclass, and four ready-made ones."""
+"""Recipes: everything that decides a training, as a frozen dataclass."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,10 +9,10 @@ import numpy as np
 
 import augment
 from recipes.errors import RecipeError
+from recipes.planning.reason import Reason
 
 NAMES = ("probe", "few", "all", "scratch")
 CROPS = (1, 5, 10)
-FEWEST_EPOCHS, MOST_EPOCHS = 12, 40
 TEST_SIZES = (1.125, 1.25)  # × the training crops' side
 
 
@@ -58,7 +57,7 @@ class Recipe:
             cheapest set that gains beyond the noise; other values stay.
         scales: Scales of these crops, pixels of the short side.
         refit: After all choices, add a validation part that was split off the training images to them and train again.
-        reasons: One sentence per decision.
+        decisions: Why the other fields have their values, as data; `reasons` are the sentences.
     """
 
     name: str
@@ -87,17 +86,17 @@ class Recipe:
     crops: int = 1
     scales: tuple[int, ...] | None = None
     refit: bool = True
-    reasons: tuple[str, ...] = field(default=())
+    decisions: tuple[Reason, ...] = ()
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:
-            raise _invalid("name", self.name, f"one of {NAMES}")
+            raise invalid("name", self.name, f"one of {NAMES}")
         if not isinstance(self.policy, augment.Policy):
-            raise _invalid("policy", type(self.policy).__name__, "an augment.Policy")
+            raise invalid("policy", type(self.policy).__name__, "an augment.Policy")
         self._make_plain()
         self._check_numbers()
         if not self.warm_start and not self.epochs:
-            raise _invalid("epochs", 0, "at least 1, because random weights learn nothing without training")
+            raise invalid("epochs", 0, "at least 1, because random weights learn nothing without training")
         if self.policy.size != self.size:
             raise RecipeError(
                 f"Recipe.size is {self.size}, but its policy crops {self.policy.size} pixels; replace both: "
@@ -110,16 +109,16 @@ class Recipe:
         for name in _WHOLE:
             value = getattr(self, name)
             if name != "test_size" or value is not None:
-                object.__setattr__(self, name, _whole(name, value))
+                object.__setattr__(self, name, whole(name, value))
         for name in _REAL:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-                raise _invalid(name, value, "a finite number")
+                raise invalid(name, value, "a finite number")
             object.__setattr__(self, name, float(value))
         for name in _SWITCHES:
             value = getattr(self, name)
             if not (isinstance(value, bool | np.bool_) or (name == "mirror" and value is None)):
-                raise _invalid(name, value, "True, False or None" if name == "mirror" else "True or False")
+                raise invalid(name, value, "True, False or None" if name == "mirror" else "True or False")
             object.__setattr__(self, name, value if value is None else bool(value))
         for name in _LEAST:
             object.__setattr__(self, name, _several(name, getattr(self, name)))
@@ -128,19 +127,19 @@ class Recipe:
         for name in ("size", "test_size", "batch_size", "accumulate", "learning_rate", "layer_decay"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise _invalid(name, value, "a positive number")
+                raise invalid(name, value, "a positive number")
         for name, least in (("epochs", 0), ("unfreeze", -1), ("patience", 0), ("weight_decay", 0)):
             if getattr(self, name) < least:
-                raise _invalid(name, getattr(self, name), f"at least {least}")
+                raise invalid(name, getattr(self, name), f"at least {least}")
         for name in ("label_smoothing", "dropout", "stochastic_depth", "averaging"):
             if not 0 <= getattr(self, name) < 1:
-                raise _invalid(name, getattr(self, name), "a number in [0, 1)")
+                raise invalid(name, getattr(self, name), "a number in [0, 1)")
         if not 0 <= self.snapshots <= max(1, self.epochs):
-            raise _invalid("snapshots", self.snapshots, f"0 to epochs = {self.epochs}")
+            raise invalid("snapshots", self.snapshots, f"0 to epochs = {self.epochs}")
         if self.crops not in CROPS:
-            raise _invalid("crops", self.crops, f"one of {CROPS}")
+            raise invalid("crops", self.crops, f"one of {CROPS}")
         if self.batch_size % self.accumulate:
-            raise _invalid("accumulate", self.accumulate, f"a divisor of batch_size {self.batch_size}")
+            raise invalid("accumulate", self.accumulate, f"a divisor of batch_size {self.batch_size}")
 
     @property
     def evaluation_policy(self) -> augment.Policy:
@@ -179,9 +178,18 @@ class Recipe:
         start = "from the linear classifier" if self.warm_start else "from random weights"
         return f"{stages} trained {start}, up to {self.epochs} epochs at learning rate {self.learning_rate:g}"
 
-    def because(self, *reasons: str) -> "Recipe":
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """One sentence for each of the `decisions`."""
+        return tuple(map(str, self.decisions))
+
+    def because(self, code: str, text: str, **values: Any) -> "Recipe":
+        """Return the recipe with one more reason."""
+        return self.with_reasons(Reason(code, text, values))
+
+    def with_reasons(self, *reasons: Reason) -> "Recipe":
         """Return the recipe with further reasons."""
-        return replace(self, reasons=(*self.reasons, *reasons))
+        return replace(self, decisions=(*self.decisions, *reasons))
 
 
 _WHOLE = ("size", "test_size", "epochs", "unfreeze", "batch_size", "accumulate", "patience", "snapshots", "crops")
@@ -190,14 +198,14 @@ _SWITCHES = ("warm_start", "interpolate", "balanced", "mirror", "calibrate", "re
 _LEAST = {"taps": 0, "scales": 1}
 
 
-def _invalid(field: str, value: object, expected: str) -> RecipeError:
+def invalid(field: str, value: object, expected: str) -> RecipeError:
     message = f"Recipe.{field} is {value!r}; expected {expected}"
     return RecipeError(message, code="recipe.value", field=field, value=value)
 
 
-def _whole(name: str, value: Any) -> int:  # Any: the numeric tower is unknown to type checkers
+def whole(name: str, value: Any) -> int:  # Any: the numeric tower is unknown to type checkers
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise _invalid(name, value, "a whole number")
+        raise invalid(name, value, "a whole number")
     return int(value)
 
 
@@ -206,94 +214,8 @@ def _several(name: str, values: object) -> tuple[int, ...] | None:
     if values is None:
         return None
     if not isinstance(values, tuple | list) or not values:
-        raise _invalid(name, values, "whole numbers such as (1, 2), or None")
-    numbers, least = tuple(_whole(name, value) for value in values), _LEAST[name]
+        raise invalid(name, values, "whole numbers such as (1, 2), or None")
+    numbers, least = tuple(whole(name, value) for value in values), _LEAST[name]
     if min(numbers) < least or len(set(numbers)) < len(numbers):
-        raise _invalid(name, numbers, f"different numbers of at least {least}")
+        raise invalid(name, numbers, f"different numbers of at least {least}")
     return numbers
-
-
-@dataclass(frozen=True)
-class Adjusted:
-    """A ready-made recipe by name, with fields to replace once the data has decided the others; see `adjusted`."""
-
-    recipe: str
-    changes: tuple[tuple[str, Any], ...]
-
-
-def adjusted(recipe: str = "auto", **changes: Any) -> Adjusted:
-    """Return a ready-made recipe with some fields replaced.
-
-    Args:
-        recipe: "auto" or the name of a ready-made recipe.
-        **changes: Fields of `Recipe` and their values. If only one of `size` and `policy` is given, the other follows.
-
-    Raises:
-        RecipeError: For an unknown name, an unknown field or an invalid value.
-
-    Example:
-        >>> finetune(recipe=adjusted("all", epochs=3))
-    """
-    names = ("auto", *NAMES)
-    if recipe not in names:
-        raise RecipeError(f"recipe is {recipe!r}; expected one of {names}", code="recipe.unknown", value=recipe)
-    known = {field.name for field in fields(Recipe)} - {"name", "reasons", "warm_start"}
-    if unknown := sorted(set(changes) - known):
-        raise RecipeError(
-            f"Recipe has no fields {unknown} to adjust; it has {sorted(known)}", code="recipe.field", fields=unknown
-        )
-    if isinstance(changes.get("policy"), augment.Policy):
-        changes.setdefault("size", changes["policy"].size)
-    size = changes.get("size", 224)
-    if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
-        raise _invalid("size", size, "a positive number of pixels")
-    ready = {"probe": linear_probe, "scratch": from_scratch}.get(recipe, finetune_all)(int(size))
-    changed(ready, {name: value for name, value in changes.items() if name != "snapshots"})
-    if _whole("snapshots", changes.get("snapshots", 0)) < 0:
-        raise _invalid("snapshots", changes["snapshots"], "at least 0")
-    return Adjusted(recipe, tuple(changes.items()))
-
-
-def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """Return `recipe` with these fields replaced; its policy is resized if only the size changes."""
-    size = changes.get("size", recipe.size)
-    return replace(recipe, **{"policy": recipe.policy.resized(size), **changes})
-
-
-def linear_probe(size: int = 224) -> Recipe:
-    """Return the recipe of the linear classifier on frozen features, for few images similar to ImageNet."""
-    return Recipe("probe", size, unfreeze=0, epochs=0, policy=augment.Policy.none(size))
-
-
-def finetune_few(size: int = 224, images: int = 1000) -> Recipe:
-    """Return the recipe that fits the linear classifier, then trains it with the two deepest stages."""
-    return _finetuned("few", 2, size, images, patience=5, layer_decay=0.5)
-
-
-def finetune_all(size: int = 224, images: int = 1000) -> Recipe:
-    """Return the recipe that fits the linear classifier, then trains it with all stages."""
-    return _finetuned("all", -1, size, images, patience=default_epochs(size, images) // 2, layer_decay=0.7)
-
-
-def from_scratch(size: int = 224, images: int = 1000) -> Recipe:
-    """Return the recipe that trains all weights from a random start: the baseline of the other recipes."""
-    epochs = 2 * default_epochs(size, images)
-    return Recipe(
-        "scratch", size, unfreeze=-1, epochs=epochs, policy=augment.Policy.light(size), warm_start=False,
-        patience=epochs, refit=False,
-    )  # fmt: skip
-
-
-def _finetuned(name: str, unfreeze: int, size: int, images: int, **fields: Any) -> Recipe:
-    epochs = default_epochs(size, images)
-    return Recipe(name, size, unfreeze, epochs, augment.Policy.light(size), averaging=0.99, **fields)
-
-
-def default_epochs(size: int, images: int) -> int:
-    """Return the epochs that give a small dataset some hundred updates and limit the training on a large one."""
-    return int(min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(images_to_show(size) / images))))
-
-
-def images_to_show(size: int) -> int:
-    """Return the images that a training shows in all; crops below 128 pixels are faster, so they get more."""
-    return round(10_000 * max(1.0, (128 / size) ** 2))

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from augment import Policy
+from recipes.planning.reason import Reason
 from recipes.planning.recipe import Recipe
 
-EXTRA_NOT_SAVED = "the policy's extra layer"  # prefix of the reason that reports it
+EXTRA_NOT_SAVED = "recipe.extra_not_saved"  # code of the reason
 
 
 def recipe_facts(recipe: Recipe) -> dict[str, Any]:
@@ -22,7 +23,8 @@ def _without_extra(recipe: Recipe) -> Recipe:
     """Drop the policy's `extra` layer: only the training uses it, and code is not written to disk."""
     if recipe.policy.extra is None:
         return recipe
-    explained = recipe.because(f"{EXTRA_NOT_SAVED} {recipe.policy.extra!r} is not saved with the run")
+    text = "the policy's extra layer {layer} is not saved with the run"
+    explained = recipe.because(EXTRA_NOT_SAVED, text, layer=repr(recipe.policy.extra))
     return replace(explained, policy=replace(recipe.policy, extra=None))
 
 
@@ -31,9 +33,11 @@ def _tuples(value: Any) -> Any:  # Any: values of a JSON file
 
 
 def recipe_of(facts: Mapping[str, Any]) -> Recipe:
-    """Return the recipe that `recipe_facts` wrote."""
+    """Return the recipe that `recipe_facts` wrote, or an earlier version, whose reasons were sentences."""
+    facts = dict(facts)
+    decisions = tuple(map(Reason.of, facts.pop("reasons", None) or facts.pop("decisions", ())))
     policy = Policy(**{name: _tuples(value) for name, value in facts["policy"].items()})
-    sequences = {"reasons": tuple(facts["reasons"]), "taps": _tuples(facts["taps"]), "scales": _tuples(facts["scales"])}
+    sequences = {"taps": _tuples(facts["taps"]), "scales": _tuples(facts["scales"]), "decisions": decisions}
     return Recipe(**{**facts, "policy": policy, **sequences})
 
 

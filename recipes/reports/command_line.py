@@ -52,7 +52,7 @@ def commands(command: Mapping, backbone: str = "") -> list[str]:
 
 def configuration(recipe: Recipe) -> dict[str, object]:
     """Return every field of a recipe and of its augmentation policy."""
-    values = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name not in ("policy", "reasons")}
+    values = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name not in ("policy", "decisions")}
     return values | {f"policy.{name}": value for name, value in asdict(recipe.policy).items()}
 
 

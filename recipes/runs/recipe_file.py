@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from recipes.errors import RecipeError, RecipesError
+from recipes.planning.reason import Reason
 from recipes.planning.recipe import Recipe
 from recipes.planning.recipe_json import EXTRA_NOT_SAVED, recipe_of
 from recipes.runs.folder import command_of, finished, saved_recipe
@@ -64,5 +65,6 @@ def load_recipe(path: str | os.PathLike) -> Recipe:
 def _of_run(folder: Path) -> Recipe:
     """Return the recipe of a run without the reasons that report that run's measurements."""
     recipe = saved_recipe(folder)
-    unsaved = [reason for reason in recipe.reasons if reason.startswith(EXTRA_NOT_SAVED)]
-    return replace(recipe, reasons=()).because(f"the recipe of the run in {folder}", *unsaved)
+    unsaved = [reason for reason in recipe.decisions if reason.code == EXTRA_NOT_SAVED]
+    of_run = Reason("recipe.of_run", "the recipe of the run in {folder}", {"folder": str(folder)})
+    return replace(recipe, decisions=(of_run, *unsaved))

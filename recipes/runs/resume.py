@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +15,9 @@ from typing import Any, Self
 from recipes.core.files import write_whole
 from recipes.core.locks import ProcessLock
 from recipes.errors import DataError, OutputError, TrainingError
-from recipes.planning.recipe import Adjusted, Recipe
+from recipes.planning.ready_made import Adjusted
+from recipes.planning.reason import Reason
+from recipes.planning.recipe import Recipe
 from recipes.planning.recipe_json import recipe_facts, recipe_of
 from recipes.runs.folder import COMMAND, LOCK, LOGS, STATE, check_output, command_of, finished, load, save
 from recipes.runs.record import Record
@@ -96,7 +98,7 @@ class RunState:
         extra = getattr(policy, "extra", None)
         return recipe if extra is None else replace(recipe, policy=replace(recipe.policy, extra=extra))
 
-    def record_plan(self, recipe: Recipe, images: dict[str, str], environment: dict[str, str]) -> tuple[str, ...]:
+    def record_plan(self, recipe: Recipe, images: dict[str, str], environment: dict[str, str]) -> tuple[Reason, ...]:
         """Write what the run begins with, or compare it with what is written already.
 
         Args:
@@ -106,7 +108,7 @@ class RunState:
                 weights may differ in bits.
 
         Returns:
-            One sentence for each change of the environment since the first checkpoint.
+            One reason for each change of the environment since the first checkpoint.
 
         Raises:
             DataError: If these are other images than the run began with.
@@ -125,16 +127,18 @@ class RunState:
             for name, value in environment.items()
             if earlier.get(name, value) != value
         ]
-        sentences = before.get("told", [])
+        reasons = [Reason.of(saved) for saved in before.get("told", [])]
         if changes and self._has_results:
-            sentences.append(
-                f"the run was stopped and resumed in another environment ({', '.join(changes)}): its weights may "
-                "differ in bits from those of an uninterrupted run"
+            text = (
+                "the run was stopped and resumed in another environment ({changes}): its weights may differ in bits "
+                "from those of an uninterrupted run"
             )
-            logger.warning(sentences[-1])
+            reasons.append(Reason("run.environment", text, {"changes": ", ".join(changes)}))
+            logger.warning(reasons[-1])
         if changes:
-            self._write(_PLAN, before | {"made by": environment, "told": sentences})
-        return tuple(sentences)
+            told = [asdict(reason) for reason in reasons]
+            self._write(_PLAN, before | {"made by": environment, "told": told})
+        return tuple(reasons)
 
     def training(self, name: str) -> Checkpoints:
         """Return the checkpoints of one of the run's trainings."""

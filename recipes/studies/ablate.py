@@ -15,8 +15,9 @@ from recipes.data.images import ImageData
 from recipes.errors import RecipeError
 from recipes.evaluation.calibrate import cheapest_gain, crop_gains, crop_sets, tempered
 from recipes.evaluation.ledger import TELLING, Gain, compared, table
-from recipes.planning.plan import options
-from recipes.planning.recipe import Adjusted, Recipe
+from recipes.planning.options import options
+from recipes.planning.ready_made import Adjusted
+from recipes.planning.recipe import Recipe
 from recipes.planning.request import Request
 from recipes.result import Result
 from recipes.studies.ensemble import cross_selected
@@ -161,8 +162,10 @@ def _with_planned_epochs(recipe: Recipe, requested: Recipe | Adjusted | str, rea
     if epochs == recipe.epochs:
         return recipe
     return replace(recipe, epochs=epochs).because(
-        f"{epochs} epochs; the time limit of the study reduced each of its trainings to {recipe.epochs}"
-    )
+        "ablate.epochs",
+        "{epochs} epochs; the time limit of the study reduced each of its trainings to {shortened}",
+        epochs=epochs, shortened=recipe.epochs,
+    )  # fmt: skip
 
 
 def _was_cut(trained: Trained) -> bool:
@@ -215,7 +218,8 @@ class _Study:
         if _was_cut(trained):
             return _unmeasured(trick.name, f"not measured: {_CUT}", kept=used)
         if trick.used(trained.recipe) == used:  # the training reported why it could not change that
-            reasons = "; ".join(set(trained.recipe.reasons) - set(self.base.recipe.reasons))
+            known = {reason.code for reason in self.base.recipe.decisions}
+            reasons = "; ".join(str(reason) for reason in trained.recipe.decisions if reason.code not in known)
             return _unmeasured(trick.name, f"not measured: {reasons}", kept=used)
         self.runs.append(trained)
         before, after = self.base.finished.probabilities, trained.finished.probabilities

@@ -88,7 +88,7 @@ def _run_name(results: Sequence[Result], i: int) -> str:
 
 def _recipe_difference(one: Recipe, other: Recipe) -> str:
     """Return the fields in which two recipes differ, as a sentence; empty if there are none."""
-    names = [field.name for field in fields(Recipe) if field.name not in ("reasons", "policy")]
+    names = [field.name for field in fields(Recipe) if field.name not in ("decisions", "policy")]
     values = [(name, getattr(one, name), getattr(other, name)) for name in names]
     differing = [f"{name} ({first} and {second})" for name, first, second in values if first != second]
     return f"Their recipes differ in {', '.join(differing)}. " if differing else ""

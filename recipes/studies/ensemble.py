@@ -44,7 +44,9 @@ def ensemble(results: Iterable[Result], validation: object = None) -> Result:
         members, _mean_model(members, size), f"ensemble of {len(members)}", size,
         mirror=all(result.recipe.mirror for result in members),
     )  # fmt: skip
-    joint.recipe = joint.recipe.because(f"the mean of the predictions of {len(members)} models")
+    joint.recipe = joint.recipe.because(
+        "ensemble", "the mean of the predictions of {models} models", models=len(members)
+    )
     if validation is None:
         return joint
     return _evaluated(joint, members, _labelled(joint, validation), None, "ensemble", cost=float(len(members)))
@@ -111,7 +113,8 @@ def _mixed(results: Sequence[Result], validation: object) -> _Soup:
     how = "selected by validation loss"
     if data is None:
         how = "without validation images to select runs and fit a temperature"
-    joint.recipe = joint.recipe.because(f"the mean of the weights of {len(chosen)} of {len(results)} runs, {how}")
+    text = f"the mean of the weights of {{chosen}} of {{runs}} runs, {how}"
+    joint.recipe = joint.recipe.because("soup", text, chosen=len(chosen), runs=len(results))
     return _Soup(joint, data, f"soup of {len(chosen)} of {len(results)}")
 
 
@@ -126,7 +129,7 @@ def _joint(results: Sequence[Result], model: keras.Model, name: str, size: int, 
     first = results[0]
     recipe = replace(
         first.recipe, size=size, policy=first.recipe.policy.resized(size), test_size=size, crops=1, scales=None,
-        mirror=mirror, refit=False, reasons=(),
+        mirror=mirror, refit=False, decisions=(),
     )  # fmt: skip
     phases = {phase for result in results for phase in result.seconds}
     return Result(

@@ -13,6 +13,7 @@ from recipes.core.budget import Budget
 from recipes.data.images import ImageData
 from recipes.errors import TrainingError
 from recipes.evaluation.selection import Score, latest
+from recipes.planning.reason import Reason
 from recipes.planning.recipe import Recipe
 from recipes.training.loop.failures import reading_failed
 
@@ -201,13 +202,13 @@ class StopAt(keras.callbacks.Callback):
 
     Attributes:
         reached: Whether the time limit stopped the training.
-        left_out: A sentence for each step that was left out for lack of time.
+        left_out: A reason for each step that was left out for lack of time.
     """
 
     def __init__(self, budget: Budget, validation: Validation | None = None) -> None:
         super().__init__()
         self.budget, self.validation, self.reached = budget, validation, False
-        self.left_out: list[str] = []
+        self.left_out: list[Reason] = []
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if not self.allows(1):
@@ -221,7 +222,7 @@ class StopAt(keras.callbacks.Callback):
         """Return whether that many validations, to try `what`, end in time; note it in `left_out` if not."""
         allowed = self.allows(validations)
         if not allowed:
-            self.left_out.append(f"no time was left to try {what}")
+            self.left_out.append(Reason("training.not_tried", "no time was left to try {what}", {"what": what}))
         return allowed
 
     def state(self) -> dict[str, Any]:

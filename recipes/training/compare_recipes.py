@@ -10,7 +10,7 @@ import numpy as np
 
 from recipes.core.budget import Budget
 from recipes.evaluation.calibrate import tempered
-from recipes.planning.plan import epoch_seconds
+from recipes.planning.limits import epoch_seconds
 from recipes.planning.recipe import Recipe
 from recipes.probing.logistic import content_folds
 from recipes.training.start import Start
@@ -67,16 +67,19 @@ def compare(start: Start, candidates: Sequence[Recipe], pictures: Sequence[str],
         mean, error = float(held_out.mean()), float(held_out.std() / np.sqrt(len(held_out)))
         if abs(mean) > 2 * error:
             break
+    undecided = "the probe does not decide between {first!r} and {second!r}"
+    names = {"first": first.name, "second": second.name}
     if not len(held_out):
-        return first.because(
-            f"the probe does not decide between {first.name!r} and {second.name!r}, but no time was left to compare"
-        )
-    return (second if mean > error else first).because(
-        f"the probe does not decide between {first.name!r} and {second.name!r}: on {len(held_out)} held-out training "
-        f"images ({time.monotonic() - began:.0f} s), the log-likelihood of {second.name!r} is {mean:+.3f} ± "
-        f"{error:.3f} nats above that of {first.name!r}"
-        + (f", although the time limit ended trainings of {sorted(set(cut))}" if cut else "")
+        return first.because("compare.no_time", f"{undecided}, but no time was left to compare", **names)
+    text = (
+        f"{undecided}: on {{images}} held-out training images ({{seconds:.0f}} s), the log-likelihood of {{second!r}} "
+        "is {gain:+.3f} ± {error:.3f} nats above that of {first!r}"
     )
+    text += ", although the time limit ended trainings of {cut}" if cut else ""
+    return (second if mean > error else first).because(
+        "compare.gain", text, images=len(held_out), seconds=time.monotonic() - began, gain=mean, error=error,
+        cut=sorted(set(cut)), **names,
+    )  # fmt: skip
 
 
 def _seconds(start: Start, recipe: Recipe) -> float:

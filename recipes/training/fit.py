@@ -11,6 +11,7 @@ from recipes.core.budget import NO_LIMIT, Budget
 from recipes.data.images import ImageData
 from recipes.evaluation.ledger import Gain, paired_bootstrap, training_outcome
 from recipes.evaluation.selection import Candidates, Score, choose, cross_fitted, image_weights
+from recipes.planning.reason import Reason
 from recipes.planning.recipe import Recipe
 from recipes.training.batches import shown
 from recipes.training.callbacks import CycleEnds, StopAt, Validation
@@ -40,7 +41,7 @@ class Fitted:
         rival: Whether the candidates had to beat the baseline.
         parts: Number of parts in which a batch was computed at the end.
         missing: Names of training images that vanished during the training.
-        reasons: A sentence for each adjustment after a fault, and for each step left out for lack of time.
+        reasons: One for each adjustment after a fault, and for each step left out for lack of time.
     """
 
     history: dict[str, list[float]]
@@ -56,7 +57,7 @@ class Fitted:
     rival: bool = True
     parts: int = 1
     missing: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
 
     @property
     def best(self) -> Score:
@@ -166,12 +167,12 @@ class Refit:
     """Outcome of a training on the training and validation images together.
 
     Attributes:
-        reasons: A sentence for each thing that was done or left out.
+        reasons: One for each thing that was done or left out.
         snapshots: As in `Fitted`.
         missing: Names of images that vanished during the training.
     """
 
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     snapshots: tuple[Sequence[np.ndarray], ...]
     missing: tuple[str, ...] = ()
 
@@ -209,7 +210,8 @@ def fit_again(
     training = Training(model, images, recipe, seed=seed, rates=rates, checkpoints=checkpoints)
     if not training.begun and not budget.allows(1.2 * needed):
         model.set_weights(before)
-        reason = f"no time was left to train once more with the validation images (about {needed:.0f} s)"
+        text = "no time was left to train once more with the validation images (about {seconds:.0f} s)"
+        reason = Reason("refit.no_time", text, {"seconds": float(needed)})
         return Refit((reason,), fitted.snapshots)
     logger.info(f"training once more, to epoch {fitted.best_epoch}, on all {len(images)} images")
     stop = StopAt(budget)
@@ -217,10 +219,11 @@ def fit_again(
     adjustments = training.run(fitted.best_epoch, [stop, *cycles]).adjustments
     if stop.reached:
         model.set_weights(before)
-        reason = "the time limit ended the training with the validation images, so the weights before it are used"
+        text = "the time limit ended the training with the validation images, so the weights before it are used"
+        reason = Reason("refit.cut", text)
         return Refit((*adjustments.reasons, reason), fitted.snapshots, adjustments.missing)
     model.set_weights(interpolated(start, model.get_weights(), fitted.share))
-    count = len(images) - len(adjustments.missing)
-    reason = f"then trained once more, to the same epoch, on all {count} images, including the validation images"
+    text = "then trained once more, to the same epoch, on all {images} images, including the validation images"
+    reason = Reason("refit.done", text, {"images": len(images) - len(adjustments.missing)})
     snapshots = tuple(cycles[0].weights[-len(fitted.snapshots) :]) if cycles else ()
     return Refit((*adjustments.reasons, reason), snapshots, adjustments.missing)

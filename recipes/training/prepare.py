@@ -22,7 +22,8 @@ from recipes.data.tables.splits import check_may_be_split
 from recipes.errors import DataError
 from recipes.networks.backbones import Backbone, resolve
 from recipes.planning.lecture_table import table
-from recipes.planning.plan import in_time, options
+from recipes.planning.limits import in_time
+from recipes.planning.options import options
 from recipes.planning.recipe import Recipe
 from recipes.planning.request import Request, check_fits, needs_probe, requested_size, requested_taps
 from recipes.planning.summary import Summary

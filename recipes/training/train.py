@@ -61,23 +61,26 @@ def train(
         checkpoints: Returns the states of a training by its name, "first" or "again".
     """
     if recipe.mirror and not start.mirrors_alike:
-        recipe = recipe.because("mirror images are averaged as requested, although they change the class")
+        text = "mirror images are averaged as requested, although they change the class"
+        recipe = recipe.because("train.mirrors_change_class", text)
     if recipe.epochs:
         return _by_gradient(start, recipe, seed, budget, callbacks, measure_crops, checkpoints)
     if callbacks:
-        recipe = recipe.because("no gradient steps are taken, so the callbacks were not called")
+        recipe = recipe.because("train.no_callbacks", "no gradient steps are taken, so the callbacks were not called")
     return _linear(start, recipe, start.crops_to_measure(recipe, budget) if measure_crops else 0)
 
 
 def _linear(start: Start, recipe: Recipe, crops: int) -> Trained:
     """Make the linear classifier and evaluate it on the existing features of the validation images."""
     if recipe.test_size not in (None, recipe.size):
-        recipe = recipe.because(f"the linear classifier uses the size of its training images, {recipe.size} px")
+        text = "the linear classifier uses the size of its training images, {size} px"
+        recipe = recipe.because("train.linear_size", text, size=recipe.size)
     mirror = bool(start.mirrors_gain if recipe.mirror is None else recipe.mirror)
     recipe = replace(recipe, epochs=0, snapshots=0, test_size=None, mirror=mirror)
     if recipe.scales and min(recipe.scales) < recipe.size:
-        reason = f"scales = {recipe.scales} are ignored, because the crops are of {recipe.size} px"
-        recipe = replace(recipe, scales=None).because(reason)
+        text = "scales = {scales} are ignored, because the crops are of {size} px"
+        recipe = recipe.because("train.scales_ignored", text, scales=str(recipe.scales), size=recipe.size)
+        recipe = replace(recipe, scales=None)
     linear, logits = start.linear(recipe), start.held_out_logits(recipe, 1 + mirror)
     model = logits_model(start.network, start.classes, recipe.size, taps=recipe.taps)
     set_head(model, linear.kernel, linear.bias)
@@ -87,7 +90,7 @@ def _linear(start: Start, recipe: Recipe, crops: int) -> Trained:
     if recipe.refit:
         linear = start.linear(recipe, everything=True)
         set_head(model, linear.kernel, linear.bias)
-        recipe = recipe.because("then fitted on all images, including the validation images")
+        recipe = recipe.because("refit.linear", "then fitted on all images, including the validation images")
     return Trained(finished.classifier(model), None, recipe, finished)
 
 
@@ -124,8 +127,8 @@ def _by_gradient(
         selection = _selection(fitted, trained.finished, bool(rival))
         return replace(trained, fitted=fitted, selection=selection, missing=missing)
     if recipe.mirror is None and not start.time_for(2, budget):
-        reason = "no time was left to see whether mirror images gain, so they are not used"
-        recipe = replace(recipe, mirror=False).because(reason)
+        text = "no time was left to see whether mirror images gain, so they are not used"
+        recipe = replace(recipe, mirror=False).because("train.mirrors_not_tried", text)
     models = members(model, fitted.snapshots)
     others = bool(rival) + (recipe.mirror is None)  # the baseline and mirror images are candidates, too
     finished = finish(models, recipe, validation, crops=crops, mirrors_gain=start.mirrors_gain)
@@ -137,7 +140,7 @@ def _by_gradient(
             model, begin, joined(images, validation), recipe, fitted, seed=seed, rates=rates, budget=budget,
             checkpoints=checkpoints("again"),
         )  # fmt: skip
-        recipe, models = recipe.because(*again.reasons), members(model, again.snapshots)
+        recipe, models = recipe.with_reasons(*again.reasons), members(model, again.snapshots)
         missing = tuple(dict.fromkeys((*missing, *again.missing)))
     return Trained(finished.classifier(models), fitted, recipe, finished, selection, missing)
 
@@ -165,7 +168,9 @@ def _with_stochastic_depth(body: Backbone, recipe: Recipe) -> tuple[Backbone, Re
     try:
         network = layers.add_stochastic_depth(body.network, recipe.stochastic_depth)
     except ValueError as error:
-        return body, replace(recipe, stochastic_depth=0.0).because(f"without stochastic depth: {error}")
+        return body, replace(recipe, stochastic_depth=0.0).because(
+            "train.no_stochastic_depth", "without stochastic depth: {error}", error=str(error)
+        )
     return body.with_network(network), recipe
 
 
@@ -176,40 +181,51 @@ def _updates(recipe: Recipe, images: int) -> int:
 def _with_outcome(recipe: Recipe, fitted: Fitted) -> Recipe:
     """Return `recipe` with the outcome of its training among the reasons."""
     done = len(fitted.history.get("val_loss", ()))
-    recipe = recipe.because(*fitted.reasons)
+    recipe = recipe.with_reasons(*fitted.reasons)
     updates = _updates(recipe, fitted.images)
     if (highest := peak(recipe, updates)) < recipe.learning_rate:
         recipe = recipe.because(
-            f"{updates} updates are few: the learning rate peaks at {highest:.2g} instead of {recipe.learning_rate:g}, "
-            f"the rate for {ENOUGH} updates or more"
-        )
+            "train.few_updates",
+            "{updates} updates are few: the learning rate peaks at {peak:.2g} instead of {rate:g}, the rate for "
+            "{enough} updates or more",
+            updates=updates, peak=highest, rate=recipe.learning_rate, enough=ENOUGH,
+        )  # fmt: skip
     if fitted.cut:
-        recipe = recipe.because(f"the time limit ended training after {done} of {recipe.epochs} epochs")
+        text = "the time limit ended training after {done} of {epochs} epochs"
+        recipe = recipe.because("train.cut", text, done=done, epochs=recipe.epochs)
     if recipe.snapshots > 1 and fitted.snapshots:
         recipe = recipe.because(
-            f"the mean of the last {len(fitted.snapshots)} of {recipe.snapshots} snapshots is within the noise "
-            "of the lowest validation loss"
-        )
+            "train.snapshots",
+            "the mean of the last {used} of {snapshots} snapshots is within the noise of the lowest validation loss",
+            used=len(fitted.snapshots), snapshots=recipe.snapshots,
+        )  # fmt: skip
     elif recipe.snapshots < 2:
         recipe = recipe.because(
-            f"epoch {fitted.best_epoch} of {done} is the last whose validation loss is within the noise of the lowest"
-        )
+            "train.best_epoch",
+            "epoch {epoch} of {done} is the last whose validation loss is within the noise of the lowest",
+            epoch=fitted.best_epoch, done=done,
+        )  # fmt: skip
     if not recipe.warm_start:
         return recipe
     if fitted.candidates.larger and recipe.test_size != recipe.size:
         recipe = recipe.because(
-            f"images of {recipe.test_size} px are classified as well as any, within the noise: objects appear larger "
-            "in the random crops of the training than in whole images"
+            "train.test_size",
+            "images of {size} px are classified as well as any, within the noise: objects appear larger in the random "
+            "crops of the training than in whole images",
+            size=recipe.test_size,
         )
     row = fitted.row()
     assert row.interval is not None and row.gain is not None  # because there is a baseline
-    low, high = (100 * end for end in row.interval)
-    outcome = (
-        f"on the validation images finetuning changed the accuracy by {100 * row.gain:+.1f} points (95 % interval "
-        f"{low:+.1f} to {high:+.1f}), from {fitted.start.accuracy:.1%} to {row.accuracy:.1%}, and the log-likelihood "
-        f"by {row.nats:+.3f} nats"
+    text = (
+        "on the validation images finetuning changed the accuracy by {gain:+.1f} points (95 % interval {low:+.1f} to "
+        "{high:+.1f}), from {before:.1%} to {after:.1%}, and the log-likelihood by {nats:+.3f} nats"
     )
-    outcome += ", with equal weight for every class" if recipe.balanced else ""
+    text += ", with equal weight for every class" if recipe.balanced else ""
     if fitted.best_share < 1:
-        outcome += f", with {fitted.best_share:.0%} of the way from the linear classifier's to the finetuned weights"
-    return recipe.because(f"{outcome}: {training_outcome(row)}")
+        text += ", with {share:.0%} of the way from the linear classifier's to the finetuned weights"
+    low, high = (100 * float(end) for end in row.interval)
+    return recipe.because(
+        "train.outcome", f"{text}: {training_outcome(row)}", gain=100 * float(row.gain), low=low, high=high,
+        before=float(fitted.start.accuracy), after=row.accuracy, nats=row.nats, share=fitted.best_share,
+        better=bool(fitted.better),
+    )  # fmt: skip

@@ -20,8 +20,9 @@ from recipes.data.evaluation_batches import images_alone
 from recipes.data.images import ImageData
 from recipes.errors import RecipeError, TrainingError
 from recipes.evaluation.metrics import Evaluation, score
-from recipes.planning.plan import options
-from recipes.planning.recipe import Adjusted, Recipe
+from recipes.planning.options import options
+from recipes.planning.ready_made import Adjusted
+from recipes.planning.recipe import Recipe
 from recipes.planning.recipe_json import save_recipe
 from recipes.planning.request import Request
 from recipes.probing.logistic import content_folds
@@ -248,7 +249,7 @@ def _varied_recipe(ready: Prepared, space: Mapping[str, Range], requested: objec
         recipe = options(instead, ready.summary, ready.start.measured)[0]
         logger.info(f"the plan {ready.recipe.name!r} takes no gradient steps, so the recipe 'all' is varied instead")
     whole_batch = {"accumulate": 1} if "batch_size" in space else {}
-    return replace(recipe, refit=False, reasons=(), **whole_batch)
+    return replace(recipe, refit=False, decisions=(), **whole_batch)
 
 
 def _selection_fold(ready: Prepared, seed: int) -> Start:
@@ -277,10 +278,13 @@ def _outcome(study: "optuna.Study", contest: _Contest, ready: Prepared, coarse: 
     accuracy = _evaluated(trained, _validation(ready.start), winner.batch_size)
     count = len(contest.selection_images)
     recipe = replace(winner, refit=ready.recipe.refit).because(
-        f"a search of {trials_text(len(trials))} selected {formatted(best.values)}: {best.accuracy:.1%} on the {count} "
-        f"selection images, {accuracy.accuracy:.1%} on the validation images"
-        + ("" if fitted.better else " by the linear classifier, which the training did not beat")
-    )
+        "search.winner",
+        "a search of {trials} selected {values}: {selection:.1%} on the {images} selection images, {validation:.1%} on "
+        "the validation images"
+        + ("" if fitted.better else " by the linear classifier, which the training did not beat"),
+        trials=trials_text(len(trials)), values=formatted(best.values), selection=best.accuracy, images=count,
+        validation=accuracy.accuracy,
+    )  # fmt: skip
     found = Search(recipe, accuracy, count, trials, min(coarse, len(trials)), study)
     logger.info(found)
     return found

@@ -111,7 +111,7 @@ def test_a_run_is_a_recipe_for_the_next(place, monkeypatch, given):
     monkeypatch.chdir(place)
     first = recipes.load("run").recipe
     again = recipes.cli.train._recipe(given, None)
-    assert dataclasses.replace(again, reasons=first.reasons) == first
+    assert dataclasses.replace(again, decisions=first.decisions) == first
     assert again.reasons == ("the recipe of the run in run",)
     longer = recipes.cli.train._recipe(given, 3)
     assert longer.epochs == 3 and longer.taps == first.taps

@@ -17,7 +17,7 @@ from worker import recorded
 
 import recipes
 import recipes.training.loop.attempt
-from recipes.planning.recipe import from_scratch
+from recipes.planning.ready_made import from_scratch
 from recipes.planning.recipe_json import save_recipe
 
 TESTS = Path(__file__).resolve().parents[1]

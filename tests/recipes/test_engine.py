@@ -110,7 +110,7 @@ def test_the_logs_of_a_step_are_a_dict_of_numbers():
 def test_the_fault_is_that_of_the_step_whose_loss_it_was(engines, monkeypatch):
     monkeypatch.setattr(Recorded, "spoiled", True)
     done = training().run(1)
-    assert "the loss became nan at step 3 of epoch 1" in done.adjustments.reasons[0]
+    assert "the loss became nan at step 3 of epoch 1" in done.adjustments.reasons[0].values["what"]
     first, second = engines
     assert len(first.losses) == 7 and len(second.losses) == 8
 

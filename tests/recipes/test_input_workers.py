@@ -21,7 +21,7 @@ import recipes
 from recipes import WorkerError
 from recipes.cli import app
 from recipes.data.sources import load
-from recipes.planning.recipe import from_scratch
+from recipes.planning.ready_made import from_scratch
 from recipes.training.batches import training_batches
 from recipes.training.input.server import InputWorker
 from recipes.training.input.stream import Remote

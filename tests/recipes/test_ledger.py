@@ -1,7 +1,6 @@
 """One finetuning has one accuracy and one verdict, wherever they are told."""
 
 import json
-import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -112,10 +111,9 @@ def test_reason_ledger_report_and_file_tell_one_accuracy(tmp_path):
     result = recipes.finetune(folder(tmp_path / "photos", 20), backbone=small_network(), recipe=recipe, validation=0.5,
                               output=tmp_path / "run")  # fmt: skip
     row = next(row for row in result.ledger if row.trick == "finetuning")
-    (reason,) = (reason for reason in result.recipe.reasons if "finetuning changed the accuracy" in reason)
-    told = re.search(r"by ([+-][\d.]+) points .* to ([\d.]+)%, .*: (.*)", reason)
-    assert told[1] == f"{100 * row.gain:+.1f}" and told[2] == f"{100 * row.accuracy:.1f}"
-    assert row.note.startswith(told[3]) and told[3] == training_outcome(row)
+    (reason,) = (reason for reason in result.recipe.decisions if reason.code == "train.outcome")
+    assert (reason.values["gain"], reason.values["after"]) == (100 * row.gain, row.accuracy)
+    assert row.note.startswith(training_outcome(row)) and str(reason).endswith(f": {training_outcome(row)}")
     page, saved = tmp_path / "page.html", json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
     assert [gain["accuracy"] for gain in saved["ledger"] if gain["trick"] == "finetuning"] == [row.accuracy]
     recipes.load(tmp_path / "run").report(page)

@@ -184,7 +184,7 @@ def test_names_with_markup_stay_text(result):
     page = Page(render(replace(
         result, class_names=names, audit=Audit((evil,), {}), suspects=(doubtful,), command={"dataset": names[0]},
         judged=predictions(len(files), 3), held_out=replace(result.held_out, names=files),
-        backbone=names[1], recipe=result.recipe.because("<i>so</i>"), versions={names[1]: names[0]},
+        backbone=names[1], recipe=result.recipe.because("test", "<i>so</i>"), versions={names[1]: names[0]},
     )))  # fmt: skip
     named = predictions(len(files), 3).mistakes()[:24]
     for name in [*names, *evil.files, evil.action, doubtful.file, "<i>so</i>", *(files[i] for i in named)]:
@@ -347,7 +347,7 @@ def trials(count: int):
         state = "pruned" if i % 5 == 4 else "complete"
         done.append(Trial(i, values, float(np.exp(-loss)), None if state == "pruned" else float(loss), state))
     judged = predictions(100, 3)
-    recipe = recipes.finetune_all(32).because("<b>a search</b>")
+    recipe = recipes.finetune_all(32).because("test", "<b>a search</b>")
     return Search(recipe, score(judged.probabilities, judged.labels), 40, tuple(done), 10, study)
 
 

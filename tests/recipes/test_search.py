@@ -53,7 +53,7 @@ def test_the_winner_is_a_recipe_for_finetune(found):
     best = found.best
     assert best.loss == min(trial.loss for trial in found.trials if trial.state == "complete")
     assert found.recipe.learning_rate == best.values["learning_rate"] and found.recipe.epochs == 1
-    assert "a search of 4 trials" in found.recipe.reasons[-1] and found.recipe.refit
+    assert found.recipe.decisions[-1].code == "search.winner" and found.recipe.refit
     assert len(found.trials) == 4 and min(t.values["learning_rate"] for t in found.trials) >= 1e-5
     result = recipes.finetune(arrays(20), backbone=small_network(), recipe=found.recipe)
     assert result.recipe.learning_rate == best.values["learning_rate"]

@@ -52,7 +52,7 @@ def test_what_is_left_out_at_the_end_of_a_training_is_told():
     recipe = recipes.finetune_all(32)
     fitted = fit(model, images, images, recipe, seed=0, budget=Budget.of(0))
     assert fitted.cut and not fitted.candidates.between and not fitted.candidates.larger
-    assert [line.rpartition("to try ")[2] for line in fitted.reasons] == [
+    assert [reason.values["what"] for reason in fitted.reasons] == [
         "weights between the linear classifier's and the finetuned ones", "larger images"
     ]  # fmt: skip
     stop = StopAt(Budget.of(1000))

@@ -10,6 +10,7 @@ import tensorflow as tf
 from recipes.core.output import printable
 from recipes.data.images import ImageData
 from recipes.errors import OutputError, PeerLost, TrainingError
+from recipes.planning.reason import Reason
 from recipes.planning.recipe import Recipe
 from recipes.training.callbacks import SMALLER, NotFinite
 from recipes.training.checkpoints import Checkpoints
@@ -143,7 +144,8 @@ class Training:
             raise TrainingError(
                 f"{where}, even at an eighth of the learning rate. {diagnosis}; {SMALLER}", **facts
             ) from None
-        reason = f"{where}: training continues from the last good state with 1/{2**halvings} of the learning rate"
+        text = "{what}: training continues from the last good state with 1/{divisor} of the learning rate"
+        reason = Reason("training.slower", text, {"what": where, "divisor": 2**halvings})
         return self.adjustments.because(reason, halvings=halvings)
 
     def _in_smaller_parts(self, fault: Exception, state: dict[str, Any] | None) -> Adjustments:
@@ -156,7 +158,8 @@ class Training:
             parts += 1
         if self.adjustments.parts >= size or state is None:
             raise fault
-        reason = f"memory ran out: batches of {size} images are now computed in {parts} parts"
+        text = "memory ran out: batches of {batch} images are now computed in {parts} parts"
+        reason = Reason("training.memory", text, {"batch": size, "parts": parts})
         return self.adjustments.because(reason, parts=parts)
 
     def _without_vanished(self, fault: tf.errors.OpError, state: dict[str, Any] | None) -> Adjustments:
@@ -164,5 +167,6 @@ class Training:
         missing = (*self.adjustments.missing, *names)
         if not names or state is None or too_many(len(missing), len(self.images)):
             raise reading_failed(fault, self._attempt.data) or fault
-        reason = f"{len(names)} training images vanished; training continues without them: {', '.join(names)}"
-        return self.adjustments.because(printable(reason), missing=missing)
+        text = "{count} training images vanished; training continues without them: {names}"
+        values = {"count": len(names), "names": printable(", ".join(names))}
+        return self.adjustments.because(Reason("training.vanished", text, values), missing=missing)

@@ -1,7 +1,7 @@
 """The state of a training: all that a later attempt or process needs to continue it bit for bit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from recipes.errors import OutputError
+from recipes.planning.reason import Reason
 from recipes.training.callbacks import NotFinite
 
 
@@ -20,26 +21,27 @@ class Adjustments:
         halvings: How often the learning rate was halved.
         parts: Number of parts in which each batch is computed.
         missing: Names of training images that have vanished.
-        reasons: A sentence for each change.
+        reasons: One for each change.
     """
 
     halvings: int = 0
     parts: int = 1
     missing: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
 
     @classmethod
     def of(cls, saved: Mapping[str, Any]) -> "Adjustments":
         """Return the adjustments that `saved` has described."""
-        return cls(saved["halvings"], saved["parts"], tuple(saved["missing"]), tuple(saved["told"]))
+        return cls(saved["halvings"], saved["parts"], tuple(saved["missing"]), tuple(map(Reason.of, saved["told"])))
 
     def saved(self) -> dict[str, Any]:
         """Return JSON values, under the names that states on disk have had from the first version on."""
         return {
-            "halvings": self.halvings, "parts": self.parts, "missing": [*self.missing], "told": [*self.reasons],
+            "halvings": self.halvings, "parts": self.parts, "missing": [*self.missing],
+            "told": [asdict(reason) for reason in self.reasons],
         }  # fmt: skip
 
-    def because(self, reason: str, **changes: Any) -> "Adjustments":
+    def because(self, reason: Reason, **changes: Any) -> "Adjustments":
         return replace(self, reasons=(*self.reasons, reason), **changes)
 
 

@@ -1,0 +1,81 @@
+"""What `finetune(recipe=...)` means for a dataset: one recipe, or two to compare."""
+
+from dataclasses import replace
+
+from recipes.planning.evidence import ProbeEvidence, mirrors_keep_class
+from recipes.planning.limits import in_memory, in_time
+from recipes.planning.plan import candidates, comparable, fitted, measured
+from recipes.planning.ready_made import (
+    Adjusted,
+    changed,
+    finetune_all,
+    finetune_few,
+    from_scratch,
+    linear_probe,
+    without_explanations,
+)
+from recipes.planning.recipe import Recipe
+from recipes.planning.summary import Summary
+
+
+def options(recipe: Recipe | Adjusted | str, summary: Summary, probe: ProbeEvidence | None) -> tuple[Recipe, ...]:
+    """Return the recipe that `finetune(recipe=...)` means for a dataset, or two if "auto" is undecided.
+
+    Args:
+        recipe: A Recipe, which stays as it is; an Adjusted one, whose changes are applied; "auto" for `candidates`; or
+            the name of a ready-made recipe.
+        summary: Facts about the dataset, the network and the machine.
+        probe: The probe of the training images, if there is one.
+
+    Returns:
+        One recipe, or two for `compare`.
+    """
+    if isinstance(recipe, Adjusted):
+        # Time and memory are those of the changed recipe.
+        planned = options(recipe.recipe, replace(summary, seconds_left=None, memory=None), probe)
+        return comparable(*(_adjusted(each, dict(recipe.changes), summary, probe) for each in planned))
+    if recipe == "auto":
+        return candidates(summary, probe)
+    if not isinstance(recipe, Recipe):
+        make = {"few": finetune_few, "all": finetune_all, "scratch": from_scratch}
+        named = linear_probe(summary.size) if recipe == "probe" else make[recipe](summary.size, summary.images)
+        return (fitted(measured(named.because("plan.requested", "requested"), probe), summary, probe),)
+    if probe and not mirrors_keep_class(probe) and recipe.epochs and recipe.policy.flip:
+        recipe = recipe.because(
+            "plan.mirrors_lose_class",
+            "its policy draws mirror images, although they lose their class in this dataset (a linear classifier is "
+            "right on {straight:.0%} of the images, on {mirrored:.0%} of their mirror images)",
+            straight=float(probe.mirrors.straight), mirrored=float(probe.mirrors.mirrored),
+        )  # fmt: skip
+    return (recipe,)
+
+
+def _adjusted(recipe: Recipe, changes: dict, summary: Summary, probe: ProbeEvidence | None) -> Recipe:
+    """Return `recipe` with the changes, fitted to the free memory and the remaining time."""
+    if not recipe.epochs and changes.get("epochs") and not changes.get("unfreeze"):
+        recipe = recipe.because(
+            "plan.epochs_ignored",
+            "epochs = {epochs} is ignored: the linear classifier is solved to its optimum without epochs; use "
+            "recipe='all' or 'few' to train the network",
+            epochs=changes.pop("epochs"),
+        )
+    snapshots = changes.pop("snapshots", 0)
+    if changes:
+        assignments = ", ".join(f"{name} = {value}" for name, value in changes.items())
+        updated = without_explanations(changed(recipe, changes), changes)
+        recipe = updated.because("plan.changed", "{assignments}: requested", assignments=assignments)
+    recipe = with_snapshots(recipe, snapshots) if snapshots else recipe
+    recipe = recipe if "accumulate" in changes else in_memory(recipe, summary)
+    return in_time(recipe, summary, probe)
+
+
+def with_snapshots(recipe: Recipe, snapshots: int) -> Recipe:
+    """Return `recipe` with the requested number of cycles, or with half its epochs if these are fewer."""
+    if not recipe.epochs:
+        return recipe.because("plan.no_snapshots", "no gradient steps are taken, so there are no snapshots")
+    possible = max(1, min(snapshots, recipe.epochs // 2))
+    text = "{snapshots} snapshots: requested"
+    if possible < snapshots:
+        text = "{snapshots} instead of {requested} snapshots: {epochs} epochs have room for no more"
+    values = {"snapshots": possible, "requested": snapshots, "epochs": recipe.epochs}
+    return replace(recipe, snapshots=possible).because("plan.snapshots", text, **values)
