@@ -33,6 +33,7 @@ def main():
     from recipes.networks.classifier import logits_model
     from recipes.training.checkpoints import Checkpoints
     from recipes.training.loop.loop import Training
+    from recipes.training.loop.task import Task
 
     class Counted(Checkpoints):
         seconds = ()
@@ -65,7 +66,7 @@ def main():
                 kept = Counted(Path(folder) / f"{turn}.npz") if side == "with" else Never()
                 watch = Stopwatch()
                 model.set_weights(weights)
-                Training(model, data, recipe, seed=0, checkpoints=kept).run(recipe.epochs, [watch])
+                Training(Task(model, data, recipe, seed=0), kept).run(recipe.epochs, [watch])
                 spent[side].append(watch.seconds)
                 if side == "with":
                     size = (Path(folder) / f"{turn}.npz").stat().st_size

@@ -25,6 +25,7 @@ from recipes.planning.recipe_json import recipe_of
 from recipes.runs.folder import load, save
 from recipes.runs.record import Record
 from recipes.training.loop.loop import Training
+from recipes.training.loop.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def _take_part(number: int, message: dict, images: ImageData) -> None:
     labels = task.pop("images")
     images = replace(images, labels=np.array(labels["labels"]), class_names=tuple(labels["class_names"]))
     recipe = recipe_of(task.pop("recipe"))
-    training = Training(model, images, recipe, seed=task.pop("seed"), rates=task.pop("rates"))
+    training = Training(Task(model, images, recipe, task.pop("seed"), task.pop("rates")))
     engine = training.follow(**task)
     assert isinstance(engine, ClusterEngine)  # inside of a Cluster there is no other
     logger.info(

@@ -111,7 +111,7 @@ def compared(trick: str, without: np.ndarray, with_it: np.ndarray, labels: np.nd
 
 def gain_over(
     trick: str, others: Iterable[np.ndarray], probabilities: np.ndarray, labels: np.ndarray, *, level: float = 0.95,
-    **fields: Any,
+    requested: bool = False, **fields: Any,
 ) -> Gain:  # fmt: skip
     """Return the row of a trick against the average over several classifiers; see `compared`.
 
@@ -121,6 +121,7 @@ def gain_over(
         probabilities: Probabilities of the same images with the trick, (n, classes).
         labels: Integer labels, (n,).
         level: Confidence level of the intervals.
+        requested: Whether the trick is used whatever its gain.
         **fields: Further fields of `Gain`.
     """
     before = [np.mean(each, 0) for each in zip(*(_right_and_nats(p, labels) for p in others), strict=True)]
@@ -131,10 +132,10 @@ def gain_over(
     row = Gain(trick, float(after[0].mean()), gain, interval, nats, nats_interval, **fields)
     if "kept" in fields:
         return row
-    if len(labels) < TELLING:
-        return replace(row, kept=False, note=row.note or f"{len(labels)} images are too few to measure a gain: off")
-    kept = row.verdict == BETTER
-    return replace(row, kept=kept, note=row.note or f"{_WORDS[row.verdict]}: {'on' if kept else 'off'}")
+    few = len(labels) < TELLING
+    kept = requested or (row.verdict == BETTER and not few)
+    words = f"{len(labels)} images are too few to measure a gain" if few else _WORDS[row.verdict]
+    return replace(row, kept=kept, note=row.note or f"{words}: {'requested' if requested else 'on' if kept else 'off'}")
 
 
 def paired_bootstrap(differences: np.ndarray, seed: int = 0, level: float = 0.95) -> tuple[float, tuple[float, float]]:

@@ -171,7 +171,7 @@ def card(result: Record, metadata: dict) -> str:
         "An image classifier, finetuned and exported by keras-recipes.",
         "## Classes", ", ".join(names),
         "## Data and split", *_data(result),
-        "## Plan", _fenced(f"{result.table}\n{recipe}".strip()),
+        "## Plan", _fenced(f"{result.table or ''}\n{recipe}".strip()),
         "## Accuracy", *_accuracy(result),
     ]  # fmt: skip
     rows += ["## Ledger", _fenced(table(result.ledger)) if result.ledger else "No trick was measured."]

@@ -1,23 +1,60 @@
 """The lecture's 2 × 2 table with a dataset marked in it."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+
 from recipes.planning.evidence import ProbeEvidence, similar
 from recipes.planning.plan import TRAINABLE
 from recipes.planning.summary import Summary
 
+COLUMNS = ("similar to ImageNet", "different from ImageNet")
 
-def table(summary: Summary, probe: ProbeEvidence) -> str:
-    """Return the lecture's 2 × 2 table as aligned text with this dataset marked in it."""
-    trainable = ", then finetune a few stages" if summary.images >= TRAINABLE else ""
-    cells = {
-        (False, True): f"linear classifier on the top features{trainable}",
-        (False, False): "linear classifier on several stages, then finetune all",
-        (True, True): "finetune a few stages",
-        (True, False): "finetune all stages",
-    }
-    marked = (summary.a_lot, similar(probe))
-    width = max(map(len, cells.values())) + 4
-    lines = [f"{'':14}{'similar to ImageNet':{width}}different from ImageNet"]
-    for a_lot, title in ((False, "little data"), (True, "a lot of data")):
-        row = [("▶ " if (a_lot, alike) == marked else "  ") + cells[a_lot, alike] for alike in (True, False)]
-        lines.append(f"{title:14}{row[0]:{width}}{row[1]}")
-    return "\n".join(lines)
+
+@dataclass(frozen=True)
+class LectureTable:
+    """What the lecture advises by amount of data and similarity to ImageNet, and where a dataset stands.
+
+    Attributes:
+        a_lot: Whether the dataset is a lot of data.
+        similar: Whether it is similar to ImageNet.
+        trainable: Whether it has enough images to finetune on although it is similar and little.
+    """
+
+    a_lot: bool
+    similar: bool
+    trainable: bool
+
+    @classmethod
+    def of(cls, summary: Summary, probe: ProbeEvidence) -> "LectureTable":
+        """Return the table with the dataset of `summary` marked."""
+        return cls(summary.a_lot, similar(probe), summary.images >= TRAINABLE)
+
+    @classmethod
+    def saved(cls, saved: Mapping[str, bool] | str | None) -> "LectureTable | None":
+        """Return the table that `asdict` has described, or one that an earlier version has saved as text."""
+        if not isinstance(saved, str):
+            return cls(**saved) if saved else None
+        tables = (cls(*facts) for facts in product((False, True), repeat=3))
+        return next((table for table in tables if str(table) == saved), None)
+
+    @property
+    def rows(self) -> list[tuple[str, list[tuple[str, bool]]]]:
+        """(amount of data, [(advice, whether the dataset is marked there) for each of `COLUMNS`]) for each row."""
+        then = ", then finetune a few stages" if self.trainable else ""
+        top, several = f"linear classifier on the top features{then}", "linear classifier on several stages"
+        advice = {
+            "little data": (top, f"{several}, then finetune all"),
+            "a lot of data": ("finetune a few stages", "finetune all stages"),
+        }
+        at = ("a lot of data" if self.a_lot else "little data", 0 if self.similar else 1)
+        return [
+            (title, [(text, (title, column) == at) for column, text in enumerate(texts)])
+            for title, texts in advice.items()
+        ]
+
+    def __str__(self) -> str:
+        cells = [(title, *(("▶ " if marked else "  ") + text for text, marked in row)) for title, row in self.rows]
+        width = max(len(text) for row in cells for text in row[1:]) + 2
+        head = ("", *COLUMNS)
+        return "\n".join(f"{title:14}{left:{width}}{right}" for title, left, right in (head, *cells))

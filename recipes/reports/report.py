@@ -1,7 +1,6 @@
 """One self-contained HTML page about a run: its plan, its results, its mistakes, and how to reproduce it."""
 
 import os
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,7 +38,7 @@ def render(result: Record) -> str:
     chosen = next(((row.epoch, row.accuracy) for row in result.ledger if row.epoch and row.accuracy is not None), None)
     return filled(
         "report.html.jinja", result=result, headline=headline, split="test" if result.test else "validation",
-        grid=_grid(result.table), images=_images(result), curves=svg.curves(result.history, chosen),
+        images=_images(result), curves=svg.curves(result.history, chosen),
         stages=_stages(result), ledger=_ledger(result), confusion=headline and _confusion(result, headline.confusion),
         classes=headline and _class_rows(result, headline.confusion), judged=judged,
         reliability=judged and svg.reliability(judged.reliability()),
@@ -47,14 +46,6 @@ def render(result: Record) -> str:
         heat_maps=_heat_maps(result, judged, held_out), augmented=_augmented(result, held_out), files=_FILES,
         commands=commands(result.command, result.backbone), configuration=configuration(result.recipe),
     )  # fmt: skip
-
-
-def _grid(table: str) -> list[tuple[str, list[tuple[str, bool]]]]:
-    """Return (amount of data, [(advice, whether it is this dataset's)]) per row of the table; [] without a table."""
-    rows = [(line[:14].strip(), re.split(r" {2,}", line[14:].strip())) for line in table.splitlines()[1:]]
-    if [len(cells) for _, cells in rows] != [2, 2]:
-        return []
-    return [(title, [(cell.removeprefix("▶ "), cell.startswith("▶ ")) for cell in cells]) for title, cells in rows]
 
 
 def _images(result: Record) -> dict[str, int]:

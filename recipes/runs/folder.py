@@ -25,6 +25,7 @@ from recipes.evaluation.metrics import Evaluation
 from recipes.evaluation.predictions import Judged
 from recipes.evaluation.selection import Selection
 from recipes.networks.keras_file import load_model
+from recipes.planning.lecture_table import LectureTable
 from recipes.planning.recipe import Recipe
 from recipes.planning.recipe_json import _tuples, recipe_facts, recipe_of
 from recipes.probing.label_errors import Suspect
@@ -39,7 +40,7 @@ LOGS = "logs"  # for TensorBoard
 _OURS = {f"{prefix}{name}" for name in (_MODEL, _PROBE, _JUDGED) for prefix in ("", ".new-")}
 _OURS |= {f".new-{_DESCRIPTION}", ".writable", STATE, LOCK, LOCK + HOLDER_SUFFIX, LOGS}
 _LARGEST = 2**28  # bytes of the description: some ten million files
-_PLAIN = ("class_names", "history", "backbone", "seconds", "command", "versions", "table")
+_PLAIN = ("class_names", "history", "backbone", "seconds", "command", "versions")
 
 
 def _difference(key: str, before: object, now: object) -> str:
@@ -125,6 +126,7 @@ def describe(result: Record) -> dict:
     """Return everything of a run except its weights, as JSON values."""
     plain = {name: getattr(result, name) for name in _PLAIN}
     return plain | {
+        "table": result.table and asdict(result.table),
         "recipe": recipe_facts(result.recipe),
         "audit": asdict(replace(result.audit, layout=None)),
         "probe": result.probe and probe_facts(result.probe),
@@ -179,6 +181,7 @@ def load(directory: str | os.PathLike) -> Record:
         probe = facts["probe"] and load_probe(_inside(directory, _PROBE), **facts["probe"])
         return Record(
             model=model, probe=probe, recipe=recipe_of(facts["recipe"]), audit=_audit(facts["audit"]),
+            table=LectureTable.saved(facts["table"]),
             suspects=tuple(_made(Suspect, suspect) for suspect in facts["suspects"]),
             ledger=tuple(_made(Gain, gain) for gain in facts["ledger"]),
             calibration=_made_if_any(Calibration, facts["calibration"]),

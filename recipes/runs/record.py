@@ -29,6 +29,7 @@ from recipes.evaluation.predictions import Judged
 from recipes.evaluation.selection import Selection
 from recipes.evaluation.test_time import averaged, check_crops, make_crops
 from recipes.planning.evidence import mirrors_keep_class
+from recipes.planning.lecture_table import LectureTable
 from recipes.planning.recipe import CROPS, Recipe
 from recipes.probing.label_errors import Suspect
 from recipes.probing.probe import Probe
@@ -55,7 +56,7 @@ class Record:
         calibration: Effect of the temperature in the model; None without one.
         selection: Accuracy on the validation images, corrected for the choices that they made; None without choices.
         test: Metrics on the dataset's own test split, if it has one.
-        table: The 2×2 table of dataset size and similarity with this dataset marked; empty where nothing was probed.
+        table: The 2×2 table of dataset size and similarity with this dataset marked; None where nothing was probed.
         ledger: Gain of each trick on the validation images; `print(recipes.ledger_table(result.ledger))`.
         suspects: Images whose label is probably wrong, the most doubtful first; empty where nothing was probed.
         seconds: Wall-clock time by phase.
@@ -76,7 +77,7 @@ class Record:
     calibration: Calibration | None = None
     selection: Selection | None = None
     test: Evaluation | None = None
-    table: str = ""
+    table: LectureTable | None = None
     ledger: tuple[Gain, ...] = ()
     suspects: tuple[Suspect, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
@@ -249,7 +250,7 @@ class Record:
     def __str__(self) -> str:
         lines = [f"{self.backbone}, {len(self.class_names)} classes: {', '.join(self.class_names[:10])}"]
         lines[0] += ", …" if len(self.class_names) > 10 else ""
-        lines += [self.table] if self.table else []
+        lines += [str(self.table)] if self.table else []
         lines.append(str(self.recipe))
         lines += ["  " + line for line in table(self.ledger).splitlines()]
         if self.validation:

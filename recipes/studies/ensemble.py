@@ -221,8 +221,7 @@ def _evaluated(
     members, labels = [result.probabilities(data) for result in results], data.labels
     probabilities = joint.probabilities(data)
     single = float(np.mean([(p.argmax(1) == labels).mean() for p in members]))
-    row = gain_over(trick, members, probabilities if honest is None else honest, labels, cost=cost)
-    row = replace(row, kept=True, note=row.note.rpartition(": ")[0] + ": requested")  # it is kept whatever its gain
+    row = gain_over(trick, members, probabilities if honest is None else honest, labels, requested=True, cost=cost)
     rows = [Gain("one model, on average", single), row]
     if len(labels) >= TELLING:
         calibration, row = calibrated(np.log(np.maximum(probabilities[None].astype(np.float64), 1e-12)), labels)

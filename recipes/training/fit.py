@@ -12,12 +12,12 @@ from recipes.data.images import ImageData
 from recipes.evaluation.ledger import Gain, paired_bootstrap, training_outcome
 from recipes.evaluation.selection import Candidates, Score, choose, cross_fitted, image_weights
 from recipes.planning.reason import Reason
-from recipes.planning.recipe import Recipe
 from recipes.training.batches import shown
 from recipes.training.callbacks import CycleEnds, StopAt, Validation
 from recipes.training.checkpoints import Checkpoints
 from recipes.training.choice import INTERPOLATIONS, BestEpoch, Snapshots, interpolated
 from recipes.training.loop.loop import Training
+from recipes.training.loop.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -111,19 +111,15 @@ class Fitted:
 
 
 def fit(
-    model: keras.Model,
-    train: ImageData,
+    task: Task,
     validation: ImageData,
-    recipe: Recipe,
     *,
-    seed: int,
-    rates: dict[str, float] | None = None,
     start: Score | None = None,
     budget: Budget = NO_LIMIT,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoints: Checkpoints | None = None,
 ) -> Fitted:
-    """Train the trainable variables of `model` as `recipe` says, and choose among the resulting weights.
+    """Train the trainable variables of the task's model, and choose among the resulting weights.
 
     The loss is cross-entropy with label smoothing. Weight decay is decoupled (none on biases and normalisation
     parameters), the learning rate has a warm-up and a cosine decay; augmentation and Polyak average are the recipe's.
@@ -134,20 +130,15 @@ def fit(
     ends of the last cycles are in the result.
 
     Args:
-        model: Images 0..255 → logits.
-        train: The training images.
+        task: What to train, and how.
         validation: The validation images.
-        recipe: How to train.
-        seed: Seed of the shuffling and the augmentation.
-        rates: Regular expressions of variables' paths → multiplier of the learning rate, see
-            `optimizers.Discriminative`.
         start: Score of the baseline on the validation images; default: that of the model as it is.
         budget: Time limit of the training.
         callbacks: Further callbacks.
         checkpoints: The states of the training; default: in memory only.
     """
-    training = Training(model, train, recipe, seed=seed, rates=rates, checkpoints=checkpoints)
-    weights = image_weights(validation.labels, len(train.class_names), recipe.balanced)
+    model, recipe, training = task.model, task.recipe, Training(task, checkpoints)
+    weights = image_weights(validation.labels, len(task.images.class_names), recipe.balanced)
     watch = Validation(shown(validation, recipe), validation, weights)
     watch.set_model(model)
     start, stop = start or watch.score(), StopAt(budget, watch)
@@ -156,7 +147,7 @@ def fit(
     choice, adjustments = chooser.choose(start), training.adjustments
     return Fitted(
         history=training.history, best_epoch=choice.best_epoch, start=start, candidates=choice.candidates,
-        share=choice.share, test_size=choice.test_size, cut=stop.reached, images=len(train),
+        share=choice.share, test_size=choice.test_size, cut=stop.reached, images=len(task.images),
         epoch_seconds=training.seconds / max(1, len(watch.scores)), snapshots=choice.snapshots, rival=recipe.warm_start,
         parts=adjustments.parts, missing=adjustments.missing, reasons=(*adjustments.reasons, *stop.left_out),
     )  # fmt: skip
@@ -178,14 +169,10 @@ class Refit:
 
 
 def fit_again(
-    model: keras.Model,
+    task: Task,
     start: Sequence[np.ndarray],
-    images: ImageData,
-    recipe: Recipe,
     fitted: Fitted,
     *,
-    seed: int,
-    rates: dict[str, float] | None = None,
     budget: Budget = NO_LIMIT,
     checkpoints: Checkpoints | None = None,
 ) -> Refit:
@@ -195,19 +182,16 @@ def fit_again(
     is not enough time, the model and the snapshots stay as they are.
 
     Args:
-        model: The model that `fit` has trained.
+        task: That of `fit`, with the training and the validation images.
         start: The weights to begin with.
-        images: The training and the validation images.
-        recipe: How to train.
         fitted: Outcome of the first training.
-        seed: Seed of the shuffling and the augmentation.
-        rates: As in `fit`.
         budget: Time limit of the training.
         checkpoints: The states of the training; default: in memory only.
     """
+    model, images = task.model, task.images
     before, needed = model.get_weights(), fitted.best_epoch * fitted.epoch_seconds * len(images) / fitted.images
     model.set_weights(start)
-    training = Training(model, images, recipe, seed=seed, rates=rates, checkpoints=checkpoints)
+    training = Training(task, checkpoints)
     if not training.begun and not budget.allows(1.2 * needed):
         model.set_weights(before)
         text = "no time was left to train once more with the validation images (about {seconds:.0f} s)"
@@ -215,7 +199,7 @@ def fit_again(
         return Refit((reason,), fitted.snapshots)
     logger.info(f"training once more, to epoch {fitted.best_epoch}, on all {len(images)} images")
     stop = StopAt(budget)
-    cycles = [CycleEnds(recipe)] if fitted.snapshots else []
+    cycles = [CycleEnds(task.recipe)] if fitted.snapshots else []
     adjustments = training.run(fitted.best_epoch, [stop, *cycles]).adjustments
     if stop.reached:
         model.set_weights(before)

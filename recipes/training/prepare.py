@@ -21,7 +21,7 @@ from recipes.data.split import stratified_split
 from recipes.data.tables.splits import check_may_be_split
 from recipes.errors import DataError
 from recipes.networks.backbones import Backbone, resolve
-from recipes.planning.lecture_table import table
+from recipes.planning.lecture_table import LectureTable
 from recipes.planning.limits import in_time
 from recipes.planning.options import options
 from recipes.planning.recipe import Recipe
@@ -46,7 +46,7 @@ class Prepared:
         start: The network, the images and the linear classifier.
         recipe: The recipe that was chosen.
         audit: The findings of the audit.
-        table: The lecture's 2×2 table with a mark, as text; "" without a probe.
+        table: The lecture's 2×2 table with this dataset marked; None without a probe.
         clock: Durations of the steps so far.
         summary: The facts from which the plan was made.
     """
@@ -54,7 +54,7 @@ class Prepared:
     start: Start
     recipe: Recipe
     audit: Audit
-    table: str
+    table: LectureTable | None
     clock: "Clock"
     summary: Summary
 
@@ -103,7 +103,7 @@ def prepare(
             pace = Extractor(network, size).seconds_of(splits.train)
     budget = budget.share(1 / trainings)
     summary = _summary(network, splits, size, pace, budget)
-    marked = table(summary, measured) if measured else ""
+    marked = LectureTable.of(summary, measured) if measured else None
     if marked:
         logger.info(marked)
     start = Start(network, splits, measured, features, pace, taps_given=requested_taps(recipe) is not None)

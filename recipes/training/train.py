@@ -19,6 +19,7 @@ from recipes.networks.stages import feature_tensors
 from recipes.planning.recipe import Recipe
 from recipes.training.checkpoints import Checkpoints
 from recipes.training.fit import Fitted, fit, fit_again
+from recipes.training.loop.task import Task
 from recipes.training.schedule import ENOUGH, peak, warn_of_high_rate
 from recipes.training.start import Start
 from recipes.training.trainable import stage_rates, unfreeze
@@ -115,10 +116,8 @@ def _by_gradient(
     rates = stage_rates(model, noisy.network, tensors, recipe.layer_decay)
     warn_of_high_rate(recipe, _updates(recipe, len(images)))
     initial = model.get_weights()
-    fitted = fit(
-        model, images, validation, recipe, seed=seed, rates=rates, start=rival, budget=budget, callbacks=callbacks,
-        checkpoints=checkpoints("first"),
-    )  # fmt: skip
+    task = Task(model, images, recipe, seed, rates)
+    fitted = fit(task, validation, start=rival, budget=budget, callbacks=callbacks, checkpoints=checkpoints("first"))
     recipe = _with_outcome(replace(recipe, test_size=fitted.test_size, accumulate=fitted.parts), fitted)
     missing = fitted.missing
     crops = start.crops_to_measure(recipe, budget) if measure_crops else 0
@@ -136,10 +135,8 @@ def _by_gradient(
     if recipe.refit and rival:
         linear = start.linear(recipe, everything=True)
         begin = [*initial[:-2], linear.kernel, linear.bias]
-        again = fit_again(
-            model, begin, joined(images, validation), recipe, fitted, seed=seed, rates=rates, budget=budget,
-            checkpoints=checkpoints("again"),
-        )  # fmt: skip
+        task = replace(task, images=joined(images, validation), recipe=recipe)
+        again = fit_again(task, begin, fitted, budget=budget, checkpoints=checkpoints("again"))
         recipe, models = recipe.with_reasons(*again.reasons), members(model, again.snapshots)
         missing = tuple(dict.fromkeys((*missing, *again.missing)))
     return Trained(finished.classifier(models), fitted, recipe, finished, selection, missing)

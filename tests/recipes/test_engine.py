@@ -27,6 +27,7 @@ from recipes.training.callbacks import Bar, Logs, StopAt
 from recipes.training.engines.tensorflow import TensorflowEngine
 from recipes.training.loop.input_wait import InputWait
 from recipes.training.loop.loop import Training
+from recipes.training.loop.task import Task
 
 
 class Clock:
@@ -81,7 +82,7 @@ def engines(monkeypatch):
 def training(epochs=1, batch_size=4, **changes) -> Training:
     policy = augment.Policy.none(32)
     recipe = Recipe("all", 32, unfreeze=-1, epochs=epochs, batch_size=batch_size, policy=policy, **changes)
-    return Training(logits_model(resolve(small_network()), 3, 32), load(arrays(10)).train, recipe, seed=0)
+    return Training(Task(logits_model(resolve(small_network()), 3, 32), load(arrays(10)).train, recipe, seed=0))
 
 
 def test_no_loss_is_looked_at_before_its_time_and_all_in_the_end(engines):

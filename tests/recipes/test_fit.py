@@ -20,6 +20,7 @@ from recipes.training.batches import training_batches
 from recipes.training.callbacks import KeepBest
 from recipes.training.fit import fit, fit_again
 from recipes.training.loop.loss import AdjustedCrossentropy
+from recipes.training.loop.task import Task
 from recipes.training.schedule import learning_rate, peak, schedule, warn_of_high_rate
 from recipes.training.trainable import stage_rates, unfreeze
 
@@ -222,16 +223,16 @@ def setup():
 def test_a_loss_that_is_not_finite_is_an_error_with_a_cure():
     model, data = setup()
     with pytest.raises(recipes.TrainingError, match="smaller learning rate"):
-        fit(model, data, data, scratch(learning_rate=1e30), seed=0)
+        fit(Task(model, data, scratch(learning_rate=1e30), seed=0), data)
 
 
 def test_a_start_that_cannot_be_beaten_is_kept():
     """A learning rate that ruins the network: the result is the network as it was."""
     model, data = setup()
-    fit(model, data, data, scratch(learning_rate=1e-2), seed=0)
+    fit(Task(model, data, scratch(learning_rate=1e-2), seed=0), data)
     good = model.get_weights()
     ruin = dataclasses.replace(recipes.finetune_all(32, 30), epochs=1, learning_rate=1e7)
-    told = fit(model, data, data, ruin, seed=0)
+    told = fit(Task(model, data, ruin, seed=0), data)
     assert not told.better
     for kept, before in zip(model.get_weights(), good, strict=True):
         np.testing.assert_array_equal(kept, before)
@@ -252,7 +253,7 @@ def test_finetuning_moves_the_network_but_not_its_batch_statistics(frozen):
     spy = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda *_: seen.update({w.path: w.numpy() for w in body.network.weights})
     )
-    fit(model, data, data, recipe, seed=0, callbacks=[spy])
+    fit(Task(model, data, recipe, seed=0), data, callbacks=[spy])
     moved = {path for path in before if not np.array_equal(before[path], seen[path])}
     assert moved == {path for path in before if "conv2d" in path}
 
@@ -285,7 +286,7 @@ def test_accumulation_equals_the_whole_batch():
         for layer in model.get_layer("small").layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False  # batch statistics are those of the parts
-        fit(model, data, data, recipe, seed=0)
+        fit(Task(model, data, recipe, seed=0), data)
         weights.append(model.get_weights())
     for one, two in zip(*weights, strict=True):
         np.testing.assert_allclose(one, two, atol=2e-4)
@@ -303,12 +304,13 @@ def test_stage_rates_fall_towards_the_input():
 def test_training_once_more_repeats_the_first_and_keeps_the_time():
     model, data = setup()
     recipe, start = scratch(averaging=0.9), model.get_weights()
-    fitted = fit(model, data, data, recipe, seed=0)
+    task = Task(model, data, recipe, seed=0)
+    fitted = fit(task, data)
     first = model.get_weights()
-    late = fit_again(model, start, data, recipe, fitted, seed=0, budget=Budget.of(0))
+    late = fit_again(task, start, fitted, budget=Budget.of(0))
     assert late.reasons[-1].code == "refit.no_time"
     assert all((a == b).all() for a, b in zip(first, model.get_weights(), strict=True))
-    done = fit_again(model, start, data, recipe, fitted, seed=0).reasons[-1]
+    done = fit_again(task, start, fitted).reasons[-1]
     assert (done.code, done.values["images"]) == ("refit.done", len(data))
     for name, one, again in zip(model.weights, first, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, again, err_msg=name.path)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 import recipes
 from recipes import adjusted
 from recipes.core.budget import Budget
-from recipes.planning.lecture_table import table
+from recipes.planning.lecture_table import LectureTable
 from recipes.planning.options import options
 from recipes.planning.plan import candidates, plan
 from recipes.planning.request import Request
@@ -254,14 +254,16 @@ def test_a_training_says_why_it_is_as_it_is(last, decay):
 
 
 def test_the_table_marks_the_dataset():
-    said = table(Summary(500, 10, 224), probe_of(0.7, 0.6))
-    assert said.count("▶") == 1 and "▶ linear classifier on several stages" in said
+    table = LectureTable.of(Summary(500, 10, 224), probe_of(0.7, 0.6))
+    assert str(table).count("▶") == 1 and "▶ linear classifier on several stages" in str(table)
+    assert LectureTable.saved(str(table)) == LectureTable.saved(asdict(table)) == table
 
 
 @pytest.mark.parametrize("images", [399, 1000])
 def test_the_marked_cell_is_the_plan(images):
     summary, probe = Summary(images, 10, 224, held_out=100), probe_of(0.95, 0.9)
-    marked = table(summary, probe).split("▶ ")[1].split("  ")[0]
+    rows = LectureTable.of(summary, probe).rows
+    (marked,) = (advice for _, cells in rows for advice, here in cells if here)
     assert ("finetune a few stages" in marked) == (plan(summary, probe).name == "few") == (images == 1000)
 
 

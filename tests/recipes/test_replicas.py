@@ -27,6 +27,7 @@ from recipes.networks.classifier import logits_model
 from recipes.networks.backbones import resolve
 from recipes.data.images import labelled
 from recipes.training.loop.loop import Training
+from recipes.training.loop.task import Task
 from recipes.planning.ready_made import finetune_all
 from recipes.training.engines.choose import training_together
 from recipes.training.engines.mirrored import _noise_of
@@ -50,7 +51,7 @@ def trained(devices, **changes):
     options = dict(epochs=2, batch_size=8, learning_rate=1e-3, averaging=0.9) | changes
     recipe = replace(finetune_all(32), **options)
     with training_together(devices):
-        training = Training(model, some, recipe, seed=0)
+        training = Training(Task(model, some, recipe, seed=0))
         model.jit_compile = compiled  # as it is with GPUs
         training.run(2)
     return model, training.history

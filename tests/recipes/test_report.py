@@ -208,7 +208,7 @@ def huge(result: Result) -> Result:
         suspects=tuple(Suspect(file, classes[0], classes[1], 0.9) for file in files),
         audit=Audit(tuple(Finding(f"kind {i}", files, "kept " * 100) for i in range(40)), {"train": files}),
         ledger=result.ledger * 10, history={name: values * 2000 for name, values in result.history.items()},
-        command={"dataset": "x" * 10**6, "seed": 0}, table="x" * 10**6,
+        command={"dataset": "x" * 10**6, "seed": 0},
     )  # fmt: skip
 
 
@@ -223,7 +223,7 @@ def test_the_page_of_a_huge_dataset_is_small_and_says_what_it_leaves_out(result)
 
 def test_results_without_predictions_history_or_probe_have_no_empty_section(result):
     bare = replace(
-        result, history={}, probe=None, table="", ledger=(), suspects=(), validation=None, judged=None, held_out=None,
+        result, history={}, probe=None, table=None, ledger=(), suspects=(), validation=None, judged=None, held_out=None,
         audit=Audit((), {}), command={}, calibration=None, selection=None,
     )  # fmt: skip
     page = Page(render(bare))

@@ -16,6 +16,7 @@ from recipes.networks.classifier import logits_model
 from recipes.planning.request import Request
 from recipes.training.callbacks import StopAt
 from recipes.training.fit import Fitted, fit
+from recipes.training.loop.task import Task
 from recipes.training.prepare import loaded, prepare
 from recipes.training.start import Start
 from recipes.training.train import _with_outcome
@@ -50,7 +51,7 @@ def test_what_is_left_out_at_the_end_of_a_training_is_told():
     images = load(arrays(4)).train
     model = logits_model(resolve(small_network()), 3, 32)
     recipe = recipes.finetune_all(32)
-    fitted = fit(model, images, images, recipe, seed=0, budget=Budget.of(0))
+    fitted = fit(Task(model, images, recipe, seed=0), images, budget=Budget.of(0))
     assert fitted.cut and not fitted.candidates.between and not fitted.candidates.larger
     assert [reason.values["what"] for reason in fitted.reasons] == [
         "weights between the linear classifier's and the finetuned ones", "larger images"

@@ -15,8 +15,6 @@ import tensorflow as tf
 
 import optimizers
 from recipes.core.output import is_verbose, printable
-from recipes.data.images import ImageData
-from recipes.planning.recipe import Recipe
 from recipes.training.batches import soft, training_batches
 from recipes.training.callbacks import Bar, Logs, NotFinite
 from recipes.training.checkpoints import Checkpoints
@@ -27,6 +25,7 @@ from recipes.training.loop.input_wait import InputWait
 from recipes.training.loop.loss import AdjustedCrossentropy
 from recipes.training.loop.signals import Stop
 from recipes.training.loop.state import Adjustments, captured, restore
+from recipes.training.loop.task import Task
 from recipes.training.schedule import learning_rate
 
 logger = logging.getLogger(__name__)
@@ -36,11 +35,7 @@ class Attempt:
     """A compiled training and its loop, under the adjustments that earlier faults have made necessary.
 
     Args:
-        model: Images 0..255 → logits; this compiles it.
-        images: The training images.
-        recipe: How to train.
-        seed: Seed of the shuffling and the augmentation.
-        rates: Regular expressions of variables' paths → multiplier of the learning rate.
+        task: What to train, and how.
         adjustments: The changes that are in effect.
         checkpoints: The states of the training; it begins from the newest one.
 
@@ -52,23 +47,14 @@ class Attempt:
         seconds: Time that the training had taken at the restored state.
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        images: ImageData,
-        recipe: Recipe,
-        *,
-        seed: int,
-        rates: dict[str, float] | None,
-        adjustments: Adjustments,
-        checkpoints: Checkpoints,
-    ) -> None:
-        self.model, self.images, self.recipe, self.seed, self.rates = model, images, recipe, seed, rates
+    def __init__(self, task: Task, adjustments: Adjustments, checkpoints: Checkpoints) -> None:
+        self.task, self.model, self.recipe = task, task.model, task.recipe
         self.adjustments, self.checkpoints = adjustments, checkpoints
+        images = task.images
         missing = set(adjustments.missing)
         indices = [i for i, name in enumerate(images.names) if name not in missing]
         self.data = images.subset(indices) if missing else images
-        self.part = recipe.batch_size // adjustments.parts
+        self.part = task.recipe.batch_size // adjustments.parts
         self.engine = self._compiled()
         self.seconds, self.at = 0.0, (0, 0)
         self._began, self._callbacks = time.monotonic(), {}
@@ -77,7 +63,7 @@ class Attempt:
 
     def _compiled(self) -> Engine:
         """Compile the model: one update for each `batch_size` images, which the schedule counts, whatever the parts."""
-        recipe, images, parts = self.recipe, self.images, self.adjustments.parts
+        recipe, images, parts = self.recipe, self.task.images, self.adjustments.parts
         shares = np.maximum(images.counts, 1) / len(images) if recipe.balanced else np.ones(len(images.class_names))
         updates = math.ceil(len(images) / recipe.batch_size)
         optimizer: Any = optimizers.Adam(
@@ -85,8 +71,8 @@ class Attempt:
             weight_decay=recipe.weight_decay,
             gradient_accumulation_steps=parts if parts > 1 else None,
         )
-        if self.rates:
-            optimizer = optimizers.Discriminative(optimizer, self.rates)
+        if self.task.rates:
+            optimizer = optimizers.Discriminative(optimizer, self.task.rates)
         self.model.compile(
             optimizer,
             AdjustedCrossentropy(shares.tolist(), recipe.label_smoothing),
@@ -110,7 +96,7 @@ class Attempt:
         first, begin = (state["epoch"], min(state["images"] // self.part, steps - 1)) if state else (0, 0)
         batches = self.batches(epochs, first, begin)
         self.engine.announce(
-            dict(images=self.images, recipe=self.recipe, seed=self.seed, rates=self.rates,
+            dict(images=self.task.images, recipe=self.recipe, seed=self.task.seed, rates=self.task.rates,
                  changes=self.adjustments.saved(), epochs=epochs, first=first, begin=begin)
         )  # fmt: skip
         self.engine.build(batches)
@@ -186,10 +172,10 @@ class Attempt:
 
     def batches(self, epochs: int, first: int, begin: int, shard: tuple[int, int] | None = None) -> tf.data.Dataset:
         """Return the batches from `begin` of epoch `first` on; `shard`: default: this process's slice of each."""
-        classes = len(self.images.class_names)
+        classes = len(self.task.images.class_names)
         recipe = replace(self.recipe, accumulate=self.adjustments.parts, epochs=max(epochs, first), snapshots=0)
         batches = training_batches(
-            self.data, recipe, seed=self.seed, start=first, first_batch=begin, shard=shard or self.engine.shard
+            self.data, recipe, seed=self.task.seed, start=first, first_batch=begin, shard=shard or self.engine.shard
         )
         return batches.map(lambda x, label, *whole: (x, soft(label, classes), *whole))
 
@@ -230,7 +216,7 @@ class Attempt:
         batches = self.batches(epoch + 1, epoch, step, shard=(0, 1))
         self.restore(state | {"images": 0})
         positions = range(step * self.part, min((step + 1) * self.part, len(self.data)))
-        names = batch_names(self.data, positions, epoch=epoch, seed=self.seed)
+        names = batch_names(self.data, positions, epoch=epoch, seed=self.task.seed)
         at_once = math.ceil(len(positions) / self.engine.replicas)  # more may not fit into one device's memory
         norms = gradient_norms(self.model, *next(iter(batches)), at_once=at_once)
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""

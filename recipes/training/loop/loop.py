@@ -8,10 +8,8 @@ import keras
 import tensorflow as tf
 
 from recipes.core.output import printable
-from recipes.data.images import ImageData
 from recipes.errors import OutputError, PeerLost, TrainingError
 from recipes.planning.reason import Reason
-from recipes.planning.recipe import Recipe
 from recipes.training.callbacks import SMALLER, NotFinite
 from recipes.training.checkpoints import Checkpoints
 from recipes.training.engines.base import Engine
@@ -19,6 +17,7 @@ from recipes.training.loop.attempt import Attempt
 from recipes.training.loop.failures import reading_failed, too_many, vanished
 from recipes.training.loop.signals import Stop
 from recipes.training.loop.state import Adjustments
+from recipes.training.loop.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +34,7 @@ class Training:
     the data, and the callbacks that have `state()` and `restore(state)`.
 
     Args:
-        model: Images 0..255 → logits; it is compiled.
-        images: The training images.
-        recipe: How to train.
-        seed: Seed of the shuffling and the augmentation.
-        rates: Regular expressions of variables' paths → multiplier of the learning rate, see
-            `optimizers.Discriminative`.
+        task: What to train, and how.
         checkpoints: The states of the training; default: in memory only.
 
     Attributes:
@@ -49,22 +43,12 @@ class Training:
         seconds: After `run`: time that the training took, over all processes.
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        images: ImageData,
-        recipe: Recipe,
-        *,
-        seed: int,
-        rates: dict[str, float] | None = None,
-        checkpoints: Checkpoints | None = None,
-    ) -> None:
-        self.model, self.images, self.recipe, self.seed, self.rates = model, images, recipe, seed, rates
-        self.checkpoints = checkpoints or Checkpoints()
+    def __init__(self, task: Task, checkpoints: Checkpoints | None = None) -> None:
+        self.task, self.checkpoints = task, checkpoints or Checkpoints()
         self.history: dict[str, list[float]] = {}
         self.seconds = 0.0
         state = self.checkpoints.load()
-        self.adjustments = Adjustments.of(state["changes"]) if state else Adjustments(parts=recipe.accumulate)
+        self.adjustments = Adjustments.of(state["changes"]) if state else Adjustments(parts=task.recipe.accumulate)
         self._attempt = self._new_attempt()
 
     @property
@@ -94,7 +78,7 @@ class Training:
                     self._attempt.engine.reset()
                     self._adjust(fault)
                 self._attempt = self._new_attempt()
-        self.history = {name: [float(v) for v in values] for name, values in self.model.history.history.items()}
+        self.history = {name: [float(v) for v in values] for name, values in self.task.model.history.history.items()}
         self.seconds = self.checkpoints.newest["seconds"] if self.checkpoints.newest else 0.0
         return self
 
@@ -112,10 +96,7 @@ class Training:
         return self._attempt.follow(epochs, first, begin)
 
     def _new_attempt(self) -> Attempt:
-        return Attempt(
-            self.model, self.images, self.recipe, seed=self.seed, rates=self.rates, adjustments=self.adjustments,
-            checkpoints=self.checkpoints,
-        )  # fmt: skip
+        return Attempt(self.task, self.adjustments, self.checkpoints)
 
     def _adjust(self, fault: Exception) -> None:
         """Change what makes the training continue from its last good state; raise where nothing does."""
@@ -153,7 +134,7 @@ class Training:
             raise OutputError(
                 f"A callback cannot write because the disk is full: {fault}", code="training.disk_full"
             ) from fault
-        parts, size = 2 * self.adjustments.parts, self.recipe.batch_size
+        parts, size = 2 * self.adjustments.parts, self.task.recipe.batch_size
         while size % parts and parts < size:
             parts += 1
         if self.adjustments.parts >= size or state is None:
@@ -165,7 +146,7 @@ class Training:
     def _without_vanished(self, fault: tf.errors.OpError, state: dict[str, Any] | None) -> Adjustments:
         names = vanished(self._attempt.data)
         missing = (*self.adjustments.missing, *names)
-        if not names or state is None or too_many(len(missing), len(self.images)):
+        if not names or state is None or too_many(len(missing), len(self.task.images)):
             raise reading_failed(fault, self._attempt.data) or fault
         text = "{count} training images vanished; training continues without them: {names}"
         values = {"count": len(names), "names": printable(", ".join(names))}
