@@ -233,18 +233,18 @@ def test_whole_numbers_travel_where_the_network_computes_in_16_bits(monkeypatch)
 def test_the_diagnosis_is_of_the_whole_batch_though_a_process_has_a_slice_of_it(engines, monkeypatch):
     """At the second of two workers, with two devices each: the files of all, and the gradient that one device finds."""
     one = training(batch_size=6)
-    freeze_batch_statistics(one.model)  # else they are those of what is computed at once
+    freeze_batch_statistics(one.task.model)  # else they are those of what is computed at once
     one.run(1)
     state = one.checkpoints.newest
     whole = one._attempt.diagnosis(0, 2, state)
     monkeypatch.setattr(Recorded, "shard", (1, 2))
     monkeypatch.setattr(Recorded, "replicas", 4)
-    images, _ = next(iter(training_batches(one.images, one.recipe, seed=0, first_batch=2)))
+    images, _ = next(iter(training_batches(one.task.images, one.task.recipe, seed=0, first_batch=2)))
     mine, *_ = next(iter(one._attempt.batches(1, 0, 2)))
     assert len(images) == 6 and len(mine) == 3
     diagnosis = one._attempt.diagnosis(0, 2, state)
-    at = one.images.source().index(tf.range(12, 18, dtype=tf.int64), tf.zeros((), tf.int64), seed=0, shuffle=True)
-    names = [one.images.names[i] for i in at]
+    at = one.task.images.source().index(tf.range(12, 18, dtype=tf.int64), tf.zeros((), tf.int64), seed=0, shuffle=True)
+    names = [one.task.images.names[i] for i in at]
     assert f"The batch: {', '.join(names)}. Its" in diagnosis
     numbers = lambda text: [float(n) for n in re.findall(r"\S+(?=,|$)", text.split("weights: ")[1])]  # noqa: E731
     np.testing.assert_allclose(numbers(diagnosis), numbers(whole), rtol=1e-2)
