@@ -12,9 +12,9 @@ from recipes.auditing.near_duplicates import groups, near_pairs
 from recipes.core.output import printable
 from recipes.data.class_names import class_name_findings
 from recipes.data.finding import Finding, Unsupported, not_supported
+from recipes.data.folders.contents import IMAGE_SUFFIXES
 from recipes.data.header_ops import NOT_SUPPORTED
 from recipes.data.images import ImageData, Splits
-from recipes.data.sources import IMAGE_SUFFIXES
 
 SMALLEST_CLASS = 3  # distinct pictures: two to train on, one to validate
 IMBALANCED = 4.0  # times as many images in the largest class as in the smallest

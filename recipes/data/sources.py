@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.data.digits import digits
-from recipes.data.folders import reader as image_folder
+from recipes.data.folders.reader import images_of, not_a_folder, read_folder
 from recipes.data.from_tensorflow import from_tf_data, from_tfds
 from recipes.data.image_forms import check_pixels, listed, plain, stacked
 from recipes.data.images import ImageData, Splits, labelled
@@ -18,8 +18,6 @@ from recipes.data.labels import as_labels
 from recipes.data.packs.manifest import is_pack, read_pack
 from recipes.data.tables.reader import TABLE_SUFFIXES, read_table
 from recipes.errors import DataError
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"})
 
 
 def load(dataset: Any, class_names: Sequence[str] | None = None) -> Splits:
@@ -60,11 +58,11 @@ def load(dataset: Any, class_names: Sequence[str] | None = None) -> Splits:
     if path.is_dir() and is_pack(path):
         return load(read_pack(path), class_names)
     if path.is_dir():
-        return image_folder.read_folder(path, IMAGE_SUFFIXES, class_names)
+        return read_folder(path, class_names)
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         return read_table(path, class_names)
     if path.exists():
-        raise image_folder.not_a_folder(path, IMAGE_SUFFIXES)
+        raise not_a_folder(path)
     raise _missing(path)
 
 
@@ -151,7 +149,7 @@ def _files(given: str | os.PathLike[str]) -> list[str]:
             "in Python a list of their paths; `recipes evaluate` takes a table with labels",
             code="images.table", path=path,
         )  # fmt: skip
-    return image_folder.images_of(path, IMAGE_SUFFIXES)
+    return images_of(path)
 
 
 def _check_exist(files: list[str]) -> None:
@@ -162,11 +160,6 @@ def _check_exist(files: list[str]) -> None:
             f"{len(missing)} of {len(files)} images do not exist: {', '.join(missing[:5])}{hint}",
             code="images.missing", images=tuple(missing),
         )  # fmt: skip
-
-
-def image_files(folder: Path) -> list[str]:
-    """Return all image files below `folder`, sorted; see `image_folder.image_files`."""
-    return image_folder.image_files(folder, IMAGE_SUFFIXES)
 
 
 def _from_arrays(images: Any, labels: Any, class_names: Sequence[str] | None) -> ImageData:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from recipes.data.finding import Finding, Unsupported
+from recipes.data.folders.contents import IMAGE_SUFFIXES
 from recipes.data.folders.layout import (
     ANNOTATIONS,
     COPY,
@@ -56,12 +57,11 @@ ACTIONS = {
 }
 
 
-def read_folder(path: Path, suffixes: Collection[str], class_names: Sequence[str] | None = None) -> Splits:
+def read_folder(path: Path, class_names: Sequence[str] | None = None) -> Splits:
     """Return the images of a folder.
 
     Args:
         path: The folder.
-        suffixes: Extensions of image files, in lower case, with their dot.
         class_names: The classes, if they are known.
 
     Raises:
@@ -69,7 +69,7 @@ def read_folder(path: Path, suffixes: Collection[str], class_names: Sequence[str
         DataError: The folder cannot be read, or its splits have different classes.
     """
     base = "" if path == Path() else os.fspath(path)
-    tree = scan(path, suffixes)
+    tree = scan(path)
     layout = recognise(tree, os.fspath(path), class_names)
     skipped = {os.path.join(base, skip.path) for skip in layout.skipped}
     parts: dict[str, ImageData] = {}
@@ -92,16 +92,7 @@ def read_folder(path: Path, suffixes: Collection[str], class_names: Sequence[str
     )  # fmt: skip
 
 
-def image_files(folder: Path, suffixes: Collection[str]) -> list[str]:
-    """Return all image files in and below `folder`, sorted, following links once, without hidden and system folders.
-
-    Raises:
-        DataError: The folder cannot be read.
-    """
-    return images_below(scan(folder, suffixes), os.fspath(folder))
-
-
-def images_of(path: Path, suffixes: Collection[str]) -> list[str]:
+def images_of(path: Path) -> list[str]:
     """Return the image file `path`, or all image files of the folder `path`, and log which folders are skipped.
 
     Raises:
@@ -109,9 +100,9 @@ def images_of(path: Path, suffixes: Collection[str]) -> list[str]:
     """
     if not path.is_dir():
         if path.is_file() and is_archive(path.name):
-            raise not_a_folder(path, suffixes)
+            raise not_a_folder(path)
         return [os.fspath(path)]
-    base, tree = os.fspath(path), scan(path, suffixes)
+    base, tree = os.fspath(path), scan(path)
     unread: Unread = defaultdict(list)
     leftovers = left_out(tree, base)
     skipped = {os.path.join(base, where) for where in leftovers}
@@ -128,18 +119,18 @@ def images_of(path: Path, suffixes: Collection[str]) -> list[str]:
         output = own_output(tree)
         seen = f"is {output}, and holds no images" if output else "holds no images"
         raise DataError(
-            f"{path} {seen}; they are recognised by {' '.join(sorted(suffixes))}, or by their first bytes",
+            f"{path} {seen}; they are recognised by {' '.join(sorted(IMAGE_SUFFIXES))}, or by their first bytes",
             code="folder.no_images", path=path,
         )  # fmt: skip
     return found
 
 
-def not_a_folder(path: Path, suffixes: Collection[str]) -> LayoutError:
+def not_a_folder(path: Path) -> LayoutError:
     """Return the error for a file where a folder of class folders is expected."""
     wanted = "expected a folder of class folders, or a .csv file of path,label"
     if is_archive(path.name):
         return LayoutError(os.fspath(path), "archive", f"{path} is an archive; {wanted}: unpack it and give the folder")
-    if path.suffix.lower() in suffixes:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
         return LayoutError(
             os.fspath(path), "one image", f"{path} is a single image; {wanted}: give the folder above its class folder"
         )
