@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from recipes.data.image_forms import stacked
 from recipes.data.images import ImageData, Splits, labelled
-from recipes.data.tables.reader import SPLIT_FOLDERS
+from recipes.data.tables.names import SPLIT_FOLDERS
 from recipes.errors import DataError
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from recipes.data.folders.tree import Folder, walk
-from recipes.data.tables.reader import SPLIT_FOLDERS
+from recipes.data.tables.names import SPLIT_FOLDERS
 
 UNLABELLED = "unlabelled"
 _ROLES = SPLIT_FOLDERS | {
