@@ -9,7 +9,7 @@ import numpy as np
 
 from recipes.auditing.facts import Facts
 from recipes.auditing.near_duplicates import groups, near_pairs
-from recipes.core.output import printable
+from recipes.core.output import printable, shortened
 from recipes.data.class_names import class_name_findings
 from recipes.data.finding import Finding, Unsupported, not_supported
 from recipes.data.folders.contents import IMAGE_SUFFIXES
@@ -182,8 +182,7 @@ def _repeated(kind: str, repeated: list[list[AuditedImage]]) -> Iterator[Finding
 
 def _partners(group: list[AuditedImage], image: AuditedImage) -> str:
     """Name the others of its group that an image is like."""
-    others = [other.name for other in group if other is not image]
-    return f"like {others[0]}" + (f" and {len(others) - 1} more" if len(others) > 1 else "")
+    return f"like {shortened([other.name for other in group if other is not image], 1)}"
 
 
 def classes(

@@ -107,7 +107,7 @@ def as_labels(labels: Any, names: Sequence[str] = ()) -> np.ndarray:
         ) from None
 
 
-def _unwrapped(value: object, image: str) -> object:
+def _unwrapped(value: Any, image: str) -> Any:
     """Return the value of an Enum's member, the number in a NumPy scalar, and the text of bytes."""
     value = value.value if isinstance(value, Enum) else value
     value = value.item() if isinstance(value, np.generic) else value
@@ -188,9 +188,8 @@ def missing_labels(labels: Sequence[object], images: Sequence[str], missing: Seq
 def _is_missing(value: object) -> bool:
     if isinstance(value, str):
         return clean(value) in MISSING
-    return (
-        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, Real) and value != value)
-    )
+    is_nan = isinstance(value, Real) and value != value
+    return value is None or is_nan or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _kind(value: object) -> str:

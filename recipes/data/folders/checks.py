@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from recipes.core.output import shortened
 from recipes.data.folders.layout import LayoutError
 from recipes.data.folders.names import (
     ANNOTATION_FOLDERS,
@@ -256,5 +257,4 @@ def _hint(folders: Sequence[Folder]) -> str:
 
 def listed(names: Sequence[str], end: str = "/") -> str:
     """Return the first five names, each with `end`, and the number of others."""
-    shown = ", ".join(f"{name}{end}" for name in names[:5])
-    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return shortened([name + end for name in names])

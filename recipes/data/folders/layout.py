@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+from recipes.core.output import shortened
 from recipes.errors import DataError
 
 CLASSES = "class folders"
@@ -83,10 +84,10 @@ class Layout:
 
     def __str__(self) -> str:
         names = list(self.parts[0].classes)
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         below = f", below {self.folder}/" if self.folder else ""
         splits = f"; splits: {', '.join(map(self._named, self.parts))}" if self.kind != CLASSES else ""
-        return f"layout: {self.kind}{below}; {len(names)} {'class' if len(names) == 1 else 'classes'}: {shown}{splits}"
+        classes = f"{len(names)} {'class' if len(names) == 1 else 'classes'}: {shortened(names)}"
+        return f"layout: {self.kind}{below}; {classes}{splits}"
 
     def _named(self, part: Part) -> str:
         """Return the split, with the name of its folder if that differs."""

@@ -2,11 +2,11 @@
 
 import hashlib
 import os
-import stat
 
 import numpy as np
 
-from recipes.core.limits import MAX_BYTES
+from recipes.core.files import size_and_fault
+from recipes.core.output import shortened
 from recipes.data.images import ImageData
 from recipes.data.packs.records import digest
 from recipes.errors import DataError
@@ -29,27 +29,15 @@ def encoded_sizes(data: ImageData) -> np.ndarray:
         return data.records.index.size[data.records.rows]
     if data.paths is None:
         return np.array([len(data.encoded(i)) for i in range(len(data))])
-    files = [_size(path) for path in data.paths]
+    files = [size_and_fault(path) for path in data.paths]
     faults = [f"{name}: {fault}" for name, (_, fault) in zip(data.names, files, strict=True) if fault]
     if faults:
-        shown = "; ".join(faults[:5]) + (f" and {len(faults) - 5} more" if len(faults) > 5 else "")
+        shown = shortened(faults, separator="; ")
         raise DataError(
             f"{len(faults)} images cannot be packed ({shown}); repair or delete them, and pack again",
             code="pack.unreadable_images", images=tuple(faults),
         )  # fmt: skip
     return np.array([size for size, _ in files], np.int64)
-
-
-def _size(path: str) -> tuple[int, str]:
-    """Return the size of a file in bytes, and why it cannot be packed; "" if it can."""
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        return 0, error.strerror or str(error)
-    if status.st_size > MAX_BYTES:
-        return 0, f"{status.st_size:,} bytes are more than {MAX_BYTES:,}"
-    readable = stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK)
-    return status.st_size, "" if readable else "not a regular file that may be read"
 
 
 def content_key(data: ImageData, sizes: np.ndarray) -> bytes:

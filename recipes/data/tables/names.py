@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from os.path import splitext
 
+from recipes.core.output import shortened
+
 SPLIT_FOLDERS = {
     "train": "train", "training": "train",
     "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
@@ -173,6 +175,5 @@ class TableReading:
         lines += [f"ignored: {column}" for column in self.of("perhaps group")]
         ignored = [str(column) for column in self.of("ignored", "index")]
         if ignored:
-            more = f" and {len(ignored) - 10} more" if len(ignored) > 10 else ""
-            lines.append(f"ignored: {', '.join(ignored[:10])}{more}")
+            lines.append(f"ignored: {shortened(ignored, 10)}")
         return "\n".join(f"{self.path}: {line}" for line in (*lines, *self.notes))
