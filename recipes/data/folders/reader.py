@@ -4,7 +4,7 @@ import logging
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,9 @@ from recipes.data.folders.layout import (
     OWN_OUTPUT,
     UNRELATED,
     UNSORTED,
-    Layout,
     LayoutError,
     Part,
+    Skipped,
 )
 from recipes.data.folders.leftovers import left_out
 from recipes.data.folders.names import is_archive, own_output
@@ -79,16 +79,26 @@ def read_folder(path: Path, class_names: Sequence[str] | None = None) -> Splits:
         expected = class_names or (parts["train"].class_names if parts else tuple(sorted(part.classes)))
         places = _places(part, expected)
         _check_classes(part, places, expected, path, fixed=class_names is not None)
-        files = {name: _files(tree, base, where, skipped, unread) for name, where in sorted(places.items())}
-        paths = [file for some in files.values() for file in some]
-        labels = [name for name, some in files.items() for _ in some]
-        parts[part.split] = labelled(paths, np.array(labels, str), paths, expected)
-        unsupported += _unsupported(tree, base, places, skipped, part.split)
+        found = [*_class_folders(tree, base, places, skipped)]
+        images = [(os.path.join(where, file), name) for name, where, folder in found for file in folder.images]
+        label_of = {file: name for file, name in images if file not in skipped}
+        files = list(label_of)
+        parts[part.split] = labelled(files, np.array([*label_of.values()], str), files, expected)
+        unread[TWICE] += [where for _, where, folder in found if folder.problem == TWICE]
+        unsupported += [
+            Unsupported(
+                os.path.join(where, file), part.split, name, f"{NOT_SUPPORTED}: {kind}; convert it to JPEG or PNG"
+            )
+            for name, where, folder in found
+            for file, kind in folder.unsupported.items()
+        ]
+    unread[MASKS] = [os.path.join(base, file) for file in layout.mask_files]
+    unread[NESTED] = [os.path.join(base, place) for place in layout.nested]
     known = {name for data in parts.values() for name in data.names} | {file.name for file in unsupported}
     _add_unread(tree, base, skipped, known, unread)
     return Splits(
         parts["train"], parts.get("validation"), parts.get("test"),
-        unread=_findings(layout, base, unread), layout=layout, unsupported=tuple(unsupported),
+        unread=_findings(layout.skipped, base, unread), layout=layout, unsupported=tuple(unsupported),
     )  # fmt: skip
 
 
@@ -103,16 +113,13 @@ def images_of(path: Path) -> list[str]:
             raise not_a_folder(path)
         return [os.fspath(path)]
     base, tree = os.fspath(path), scan(path)
-    unread: Unread = defaultdict(list)
-    leftovers = left_out(tree, base)
-    skipped = {os.path.join(base, where) for where in leftovers}
-    for where, skip in leftovers.items():
-        unread[skip.kind].append(os.path.join(base, where))
+    leftovers, unread = left_out(tree, base), defaultdict(list)
+    skipped = {os.path.join(base, skip.path) for skip in leftovers}
     for where, folder in walk(tree, base, skipped):
         unread[folder.problem].append(where)
         unread[NOT_SUPPORTED] += [os.path.join(where, name) for name in folder.unsupported]
         unread[UNREAD] += [os.path.join(where, name) for name in folder.others]
-    for finding in findings(unread):
+    for finding in _findings(leftovers, base, unread):
         logger.info(finding)
     found = images_below(tree, base, skipped)
     if not found:
@@ -139,10 +146,15 @@ def not_a_folder(path: Path) -> LayoutError:
     )
 
 
-def findings(unread: Unread, details: Mapping[str, list[str]] | None = None) -> tuple[Finding, ...]:
-    """Return one finding for each kind in `unread`; `details` are texts about the folders of a kind."""
-    more = {kind: f" ({'; '.join(each)})" if each else "" for kind, each in (details or {}).items()}
-    return tuple(Finding(k, tuple(unread[k]), text + more.get(k, "")) for k, text in ACTIONS.items() if unread.get(k))
+def _findings(skips: Iterable[Skipped], base: str, unread: Unread) -> tuple[Finding, ...]:
+    """Return one finding for each kind of what was skipped, or is in `unread`."""
+    details: dict[str, dict[str, None]] = defaultdict(dict)  # without repetitions, in order
+    for skip in skips:
+        unread[skip.kind].append(os.path.join(base, skip.path))
+        if skip.detail:
+            details[skip.kind][skip.detail] = None
+    more = {kind: f" ({'; '.join(each)})" for kind, each in details.items()}
+    return tuple(Finding(k, tuple(unread[k]), text + more.get(k, "")) for k, text in ACTIONS.items() if unread[k])
 
 
 def _places(part: Part, expected: Sequence[str]) -> dict[str, list[str]]:
@@ -179,27 +191,14 @@ def _check_classes(part: Part, places: dict[str, list[str]], expected: Sequence[
     )  # fmt: skip
 
 
-def _files(tree: Folder, base: str, places: Sequence[str], skipped: Collection[str], unread: Unread) -> list[str]:
-    """Return the images of one class. A folder that is linked twice within it is read once, and reported."""
-    found = []
-    for place in places:
-        where, folder = os.path.join(base, place), _at(tree, place)
-        found += images_below(folder, where, skipped)
-        unread[TWICE] += [path for path, inner in walk(folder, where, skipped) if inner.problem == TWICE]
-    return found
-
-
-def _unsupported(
-    tree: Folder, base: str, places: Mapping[str, list[str]], skipped: Collection[str], split: str
-) -> list[Unsupported]:
-    """Return the pictures in class folders whose format is not supported; `places` is {class: its folders}."""
-    return [
-        Unsupported(os.path.join(where, name), split, label, f"{NOT_SUPPORTED}: {kind}; convert it to JPEG or PNG")
-        for label, some in sorted(places.items())
-        for place in some
-        for where, folder in walk(_at(tree, place), os.path.join(base, place), skipped)
-        for name, kind in folder.unsupported.items()
-    ]
+def _class_folders(
+    tree: Folder, base: str, places: Mapping[str, list[str]], skipped: Collection[str]
+) -> Iterator[tuple[str, str, Folder]]:
+    """Yield (class, path, folder) of all folders of all classes; a folder that is linked twice in a class comes once."""
+    for name, some in sorted(places.items()):
+        for place in some:
+            for where, folder in walk(_at(tree, place), os.path.join(base, place), skipped):
+                yield name, where, folder
 
 
 def _at(tree: Folder, place: str) -> Folder:
@@ -216,13 +215,3 @@ def _add_unread(tree: Folder, base: str, skipped: Collection[str], known: Collec
         names = sorted((*folder.images, *folder.others, *folder.unsupported))
         files = (os.path.join(where, name) for name in names)
         unread[UNREAD] += [file for file in files if file not in known and file not in skipped]
-
-
-def _findings(layout: Layout, base: str, unread: Unread) -> tuple[Finding, ...]:
-    details: dict[str, list[str]] = defaultdict(list)
-    for skip in layout.skipped:
-        unread[skip.kind].append(os.path.join(base, skip.path))
-        details[skip.kind] += [skip.detail] if skip.detail and skip.detail not in details[skip.kind] else []
-    unread[MASKS] += [os.path.join(base, file) for file in layout.mask_files]
-    unread[NESTED] += [os.path.join(base, place) for place in layout.nested]
-    return findings(unread, details)
