@@ -27,7 +27,7 @@ from recipes.data.folders.layout import (
 from recipes.data.folders.leftovers import left_out
 from recipes.data.folders.names import is_archive, own_output
 from recipes.data.folders.rules import recognise
-from recipes.data.folders.tree import CLOSED, DEEP, LOOP, SYSTEM, TWICE, Folder, images_below, scan, walk
+from recipes.data.folders.tree import CLOSED, DEEP, LOOP, SYSTEM, TWICE, Folder, scan, walk
 from recipes.data.header_ops import NOT_SUPPORTED
 from recipes.data.images import ImageData, Splits, labelled
 from recipes.errors import DataError
@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 Unread = dict[str, list[str]]  # paths by the kind of finding
 UNREAD = "not read"
+_UNSUPPORTED = NOT_SUPPORTED + ": {}; convert it to JPEG or PNG"
 ACTIONS = {
     LOOP: "not followed: it leads back to a folder that it lies in",
     TWICE: "read once: another link leads to the same folder",
@@ -86,11 +87,9 @@ def read_folder(path: Path, class_names: Sequence[str] | None = None) -> Splits:
         parts[part.split] = labelled(files, np.array([*label_of.values()], str), files, expected)
         unread[TWICE] += [where for _, where, folder in found if folder.problem == TWICE]
         unsupported += [
-            Unsupported(
-                os.path.join(where, file), part.split, name, f"{NOT_SUPPORTED}: {kind}; convert it to JPEG or PNG"
-            )
+            Unsupported(os.path.join(where, file), part.split, name, _UNSUPPORTED.format(form))
             for name, where, folder in found
-            for file, kind in folder.unsupported.items()
+            for file, form in folder.unsupported.items()
         ]
     unread[MASKS] = [os.path.join(base, file) for file in layout.mask_files]
     unread[NESTED] = [os.path.join(base, place) for place in layout.nested]
@@ -112,16 +111,16 @@ def images_of(path: Path) -> list[str]:
         if path.is_file() and is_archive(path.name):
             raise not_a_folder(path)
         return [os.fspath(path)]
-    base, tree = os.fspath(path), scan(path)
+    base, tree, found = os.fspath(path), scan(path), []
     leftovers, unread = left_out(tree, base), defaultdict(list)
     skipped = {os.path.join(base, skip.path) for skip in leftovers}
     for where, folder in walk(tree, base, skipped):
+        found += [os.path.join(where, name) for name in folder.images]
         unread[folder.problem].append(where)
         unread[NOT_SUPPORTED] += [os.path.join(where, name) for name in folder.unsupported]
         unread[UNREAD] += [os.path.join(where, name) for name in folder.others]
     for finding in _findings(leftovers, base, unread):
         logger.info(finding)
-    found = images_below(tree, base, skipped)
     if not found:
         output = own_output(tree)
         seen = f"is {output}, and holds no images" if output else "holds no images"
@@ -194,7 +193,7 @@ def _check_classes(part: Part, places: dict[str, list[str]], expected: Sequence[
 def _class_folders(
     tree: Folder, base: str, places: Mapping[str, list[str]], skipped: Collection[str]
 ) -> Iterator[tuple[str, str, Folder]]:
-    """Yield (class, path, folder) of all folders of all classes; a folder that is linked twice in a class comes once."""
+    """Yield (class, path, folder) of all folders of all classes."""
     for name, some in sorted(places.items()):
         for place in some:
             for where, folder in walk(_at(tree, place), os.path.join(base, place), skipped):

@@ -150,9 +150,3 @@ def walk(folder: Folder, path: str, skipped: Collection[str] = ()) -> Iterator[t
         seen.add(current.identity)
         yield where, current
         waiting += [(os.path.join(where, inner.name), inner) for inner in reversed(current.folders)]
-
-
-def images_below(folder: Folder, path: str, skipped: Collection[str] = ()) -> list[str]:
-    """Return the paths of all images in and below `folder`, except `skipped`, each folder's own before others."""
-    files = (os.path.join(where, name) for where, inner in walk(folder, path, skipped) for name in inner.images)
-    return [file for file in files if file not in skipped]
