@@ -53,10 +53,6 @@ class Checks:
         roles = roles_of([member.name for member in members])
         return {name: None if name in self.known else role for name, role in roles.items()}
 
-    def _unsorted(self, folder: Folder) -> bool:
-        """Return whether a folder, named like a split, holds images but no class folders."""
-        return role_of(folder.name) is not None and self.flat(folder)
-
     def flat(self, folder: Folder) -> bool:
         """Return whether a folder holds images without class folders, directly or in a placeholder such as images/."""
         while not folder.images and len(folder.filled) == 1:
@@ -76,7 +72,8 @@ class Checks:
         if not images or not notes or any(inner.name in self.known for inner in (*images, *notes)):
             return None
         others = [f for f in folder.filled if f not in images and f not in notes]
-        if len(images) > 1 or others or not images[0].filled or all(map(self._unsorted, images[0].filled)):
+        inside = images[0].filled  # perhaps splits without class folders
+        if len(images) > 1 or others or all(role_of(each.name) and self.flat(each) for each in inside):
             names = listed([inner.name for inner in (*images, *notes)])
             seen = f"holds {names}, as data for detection or segmentation do: {_NO_CLASS}"
             raise self.error(where, "annotations", seen)
