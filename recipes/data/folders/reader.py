@@ -11,23 +11,11 @@ import numpy as np
 
 from recipes.data.finding import Finding, Unsupported
 from recipes.data.folders.contents import IMAGE_SUFFIXES
-from recipes.data.folders.layout import (
-    ANNOTATIONS,
-    COPY,
-    DERIVED,
-    MASKS,
-    NESTED,
-    OWN_OUTPUT,
-    UNRELATED,
-    UNSORTED,
-    LayoutError,
-    Part,
-    Skipped,
-)
+from recipes.data.folders.layout import ACTIONS, MASKS, NESTED, UNREAD, LayoutError, Part, Skipped
 from recipes.data.folders.leftovers import left_out
 from recipes.data.folders.names import is_archive, own_output
 from recipes.data.folders.rules import recognise
-from recipes.data.folders.tree import CLOSED, DEEP, LOOP, SYSTEM, TWICE, Folder, scan, walk
+from recipes.data.folders.tree import TWICE, Folder, scan, walk
 from recipes.data.header_ops import NOT_SUPPORTED
 from recipes.data.images import ImageData, Splits, labelled
 from recipes.errors import DataError
@@ -35,27 +23,7 @@ from recipes.errors import DataError
 logger = logging.getLogger(__name__)
 
 Unread = dict[str, list[str]]  # paths by the kind of finding
-UNREAD = "not read"
 _UNSUPPORTED = NOT_SUPPORTED + ": {}; convert it to JPEG or PNG"
-ACTIONS = {
-    LOOP: "not followed: it leads back to a folder that it lies in",
-    TWICE: "read once: another link leads to the same folder",
-    CLOSED: "not read: what lies in it is missing from the training; mend its permissions",
-    DEEP: "not read: it lies more than 100 folders deep",
-    SYSTEM: "not read: an operating system or a tool made it",
-    OWN_OUTPUT: "not read: files that a program wrote are not images of a class",
-    UNRELATED: "not read: not a class or split, for there are no images in it",
-    UNSORTED: "not read: there are no class folders in it; sort the images into class folders if their classes are "
-    "known, else classify them with `recipes predict`",
-    ANNOTATIONS: "not read: masks and boxes are not images of a class",
-    COPY: "not read: the same folders again, with images of the same names",
-    DERIVED: "not read: by their names they were made of other images of the class, of which a copy could lie on both "
-    "sides of a split",
-    NESTED: "each was read as one class with all folders in it; to make them classes, move them one level up",
-    MASKS: "kept: by their names they are masks of other images in the same folder; move them elsewhere if they are",
-    NOT_SUPPORTED: "not read: convert them to JPEG or PNG",
-    UNREAD: "no image format that is read, or outside the class folders",
-}
 
 
 def read_folder(path: Path, class_names: Sequence[str] | None = None) -> Splits:

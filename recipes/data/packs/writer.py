@@ -153,15 +153,13 @@ def _check_outside(out: Path, dataset: object) -> None:
 
 def _planned(splits: Splits, root: Path | None, shards: int | None) -> _Plan:
     sizes = {split: encoded_sizes(data) for split, data in splits.given.items()}
+    most_shards = min(_MOST, len(splits.train))
     if shards is None:
-        shards = min(_MOST, len(splits.train), math.ceil(sizes["train"].sum() / SHARD_BYTES) or 1)
-    if isinstance(shards, bool) or not isinstance(shards, int | np.integer) or not 1 <= shards <= _MOST:
+        shards = min(most_shards, math.ceil(sizes["train"].sum() / SHARD_BYTES) or 1)
+    if isinstance(shards, bool) or not isinstance(shards, int | np.integer) or not 1 <= shards <= most_shards:
         raise DataError(
-            f"`shards` must be a number of files from 1 to {_MOST:,}, got {shards!r}", code="pack.shards", value=shards
-        )
-    if shards > len(splits.train):
-        raise DataError(
-            f"`shards` must be at most the number of training images, {len(splits.train)}, got {shards}",
+            f"`shards` must be a number of files from 1 to {most_shards:,}, got {shards!r}; every shard holds at least "
+            "one training image",
             code="pack.shards", value=shards,
         )  # fmt: skip
     source = hashlib.blake2b(repr((splits.train.class_names, int(shards))).encode("utf-8", "surrogateescape"))
@@ -240,18 +238,16 @@ def _shard(path: Path, plan: _Plan, name: str) -> tuple[Shard, list[int]]:
     data, names = plan.splits.given[split], plan.names[split]
     if not path.is_file():
         write_whole(path, lambda temporary: _write(temporary, data, names, rows))
-    sizes, altered = [], f"{path} was altered since it was written; delete it, then {_RESUME}"
+    sizes, found, altered = [], [], f"{path} was altered since it was written; delete it, then {_RESUME}"
     with open(path, "rb") as file:
         for record in framed(file, str(path)):
             try:
                 _, own_name, label = parsed(record)
             except ValueError as error:
                 raise DataError(f"{altered} ({error})", code="pack.altered", path=path) from error
-            row = rows[len(sizes)] if len(sizes) < len(rows) else None
-            if row is None or (own_name, label) != (os.fsencode(names[row]), data.labels[row]):
-                raise DataError(altered, code="pack.altered", path=path)
+            found.append((own_name, label))
             sizes.append(len(record))
-    if len(sizes) < len(rows):
+    if found != [(os.fsencode(names[row]), data.labels[row]) for row in rows]:
         raise DataError(altered, code="pack.altered", path=path)
     return Shard(name, split, len(rows), path.stat().st_size, sha256(path)), sizes
 
