@@ -124,12 +124,13 @@ class ImageData:
 
 def joined(first: ImageData, second: ImageData) -> ImageData:
     """Return the images of both, in that order; they must have the same classes."""
-    if first.pixels is not None and second.pixels is not None:
-        images = np.concatenate([first.pixels, second.pixels])
-    elif first.records is not None and second.records is not None and first.records.same_pack(second.records):
-        images = first.records + second.records
+    a, b = first.images, second.images
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        images = np.concatenate([a, b])
+    elif isinstance(a, Records) and isinstance(b, Records) and a.index.key == b.index.key:
+        images = replace(a, rows=np.concatenate([a.rows, b.rows]))
     else:
-        images = cast(Sequence[bytes], [*cast(Iterable[bytes], first.images), *cast(Iterable[bytes], second.images)])
+        images = cast(Sequence[bytes], [*cast(Iterable[bytes], a), *cast(Iterable[bytes], b)])
     labels = np.concatenate([first.labels, second.labels])
     return replace(first, images=images, labels=labels, names=first.names + second.names)
 

@@ -140,19 +140,6 @@ class Records:
         """Identify these images without reading them."""
         return f"Records({self.index.key}, {hashlib.blake2b(self.rows.tobytes(), digest_size=8).hexdigest()})"
 
-    def __add__(self, other: "Records") -> "Records":
-        """Return these records followed by others.
-
-        Raises:
-            ValueError: The others are of another pack.
-        """
-        if not self.same_pack(other):
-            raise ValueError(f"records of {other.index.folder} cannot be appended to those of {self.index.folder}")
-        return replace(self, rows=np.concatenate([self.rows, other.rows]))
-
-    def same_pack(self, other: "Records") -> bool:
-        return self.index.key == other.index.key
-
     def lost(self) -> np.ndarray:
         """Return whether each record (n,) lies in a file that cannot be opened any more."""
         closed = np.array([not os.access(path, os.R_OK) for path in self.index.shards], bool)
