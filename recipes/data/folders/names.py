@@ -225,10 +225,6 @@ def unrelated(folder: Folder) -> bool:
     return files and not folder.total and not folder.undecodable
 
 
-def archives_in(folder: Folder) -> list[str]:
-    return [name for name in folder.others if is_archive(name)]
-
-
 def is_archive(name: str) -> bool:
     return name.lower().endswith(ARCHIVES)
 

@@ -117,9 +117,7 @@ class _Recognition(Leftovers):
         if not sorted_ones:
             return []
         if not trains:
-            seen = (
-                f"has class folders in {listed([m.name for m in sorted_ones])} but no train/ with class folders in it"
-            )
+            seen = f"has class folders in {listed(sorted_ones)} but no train/ with class folders in it"
             raise self.error(where, "no train", seen, "add or rename it, or give one of them itself, for `evaluate`")
         if len(sorted_ones) > 1:  # a folder called "test" in every split is a class
             self.known |= {name for name in set.intersection(*map(names_in, sorted_ones)) if role_of(name)}

@@ -96,15 +96,13 @@ def read_manifest(folder: Path) -> Manifest:
             code="pack.unfinished", path=folder,
         )  # fmt: skip
     try:
-        if (size := path.stat().st_size) > _LARGEST:
-            raise DataError(
-                f"{path} is too large: {size:,} bytes are more than {_LARGEST:,}", code="pack.too_large", path=path
-            )
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        size = path.stat().st_size
+        entries = json.loads(path.read_text(encoding="utf-8")) if size <= _LARGEST else {}
     except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{path} cannot be read: {error}", code="pack.unreadable", path=path) from error
+    if size > _LARGEST:
+        seen = f"{path} is too large: {size:,} bytes are more than {_LARGEST:,}"
+        raise DataError(seen, code="pack.too_large", path=path)
     if not isinstance(entries, dict) or entries.get("format") != FORMAT:
         raise DataError(
             f"{path} is not the manifest of a pack; rename it if {folder} is a folder of class folders",

@@ -65,7 +65,7 @@ class _Recognition:
     """Assigns a role to each column; each step examines the columns that have none yet."""
 
     def __init__(self, rows: Sequence[Sequence[str]], table: str, chosen: Chosen):
-        has_header = chosen.any or (bool(rows) and (looks_like_header(rows[0]) or _names_above_files(rows)))
+        has_header = chosen != Chosen() or (bool(rows) and (looks_like_header(rows[0]) or _names_above_files(rows)))
         self.chosen = chosen
         self.cells = Cells(rows, table, has_header)
         self.names, self.keys = self.cells.names, self.cells.keys

@@ -103,10 +103,6 @@ class Chosen:
     split: str | None = None
     ignore: tuple[str, ...] = ()
 
-    @property
-    def any(self) -> bool:
-        return bool(self.image or self.label or self.split or self.ignore)
-
 
 @dataclass(frozen=True)
 class Column:
