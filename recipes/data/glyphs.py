@@ -139,12 +139,10 @@ def load_glyphs(min_fonts: int = 18, alike: float = 0.93) -> Glyphs:
             fonts.append(path.stem)
     inks = np.array(inks)
     class_of = merge_alike(inks, characters, fonts, alike)
-    names = sorted(set(class_of.values()))
-    position = {name: i for i, name in enumerate(names)}
-    labels = np.array([position[class_of[text]] for text in characters], np.int64)
+    names, labels = np.unique([class_of[text] for text in characters], return_inverse=True)
     distance = cast(Callable[[np.ndarray], np.ndarray], distance_transform_edt)  # the stubs also know other results
     fields = np.array([distance(ink) - distance(~ink) for ink in inks], np.float16)
-    return Glyphs(fields, labels, tuple(names), tuple(fonts))
+    return Glyphs(fields, labels.astype(np.int64), tuple(names.tolist()), tuple(fonts))
 
 
 def merge_alike(inks: np.ndarray, characters: list[str], fonts: list[str], alike: float) -> dict[str, str]:

@@ -177,7 +177,7 @@ class Checks:
         name, inside = other[0].name, inmost(other[0])
         if len(inside.filled) > 1 and not inside.images:
             beside = listed([member.name for member in filled if member is not other[0]])
-            seen = f"holds folders of images in {name}/ ({listed(sorted(names_in(inside)))}), and beside it {beside}"
+            seen = f"holds folders of images in {name}/ ({listed(inside.filled)}), and beside it {beside}"
             seen += ", by name other parts of a project"
             remedy = f"give {os.path.join(self.path, where, name)} itself, or rename the folders if they are classes"
             raise self.error(where, "project", seen, remedy)

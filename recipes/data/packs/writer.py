@@ -22,7 +22,7 @@ from recipes.core.files import check_writable, write_whole
 from recipes.core.locks import ProcessLock
 from recipes.core.output import safe_output
 from recipes.data.images import ImageData, Splits
-from recipes.data.packs.contents import content_key, encoded_sizes
+from recipes.data.packs.contents import sizes_and_key
 from recipes.data.packs.manifest import (
     INDEX,
     MANIFEST,
@@ -152,10 +152,10 @@ def _check_outside(out: Path, dataset: object) -> None:
 
 
 def _planned(splits: Splits, root: Path | None, shards: int | None) -> _Plan:
-    sizes = {split: encoded_sizes(data) for split, data in splits.given.items()}
+    measured = {split: sizes_and_key(data) for split, data in splits.given.items()}
     most_shards = min(_MOST, len(splits.train))
     if shards is None:
-        shards = min(most_shards, math.ceil(sizes["train"].sum() / SHARD_BYTES) or 1)
+        shards = min(most_shards, math.ceil(measured["train"][0].sum() / SHARD_BYTES) or 1)
     if isinstance(shards, bool) or not isinstance(shards, int | np.integer) or not 1 <= shards <= most_shards:
         raise DataError(
             f"`shards` must be a number of files from 1 to {most_shards:,}, got {shards!r}; every shard holds at least "
@@ -170,9 +170,10 @@ def _planned(splits: Splits, root: Path | None, shards: int | None) -> _Plan:
         hashed = sorted(range(len(data)), key=lambda i, own=names[split]: (_hash(own[i]), i))
         for k, part in enumerate(np.array_split(np.array(hashed, int), count)):
             files[f"{split}-{k:05}-of-{count:05}.tfrecord"] = split, part
-        most += int(sizes[split].sum()) + sum(_OVERHEAD + 4 * len(name) for name in names[split])
+        sizes, key = measured[split]
+        most += int(sizes.sum()) + sum(_OVERHEAD + 4 * len(name) for name in names[split])
         source.update(repr((split, names[split])).encode("utf-8", "surrogateescape"))
-        source.update(content_key(data, sizes[split]))
+        source.update(key)
         source.update(data.labels.tobytes())
     return _Plan(splits, names, files, source.hexdigest()[:32], most)
 
