@@ -169,14 +169,10 @@ def _repeated(kind: str, repeated: list[list[AuditedImage]]) -> Iterator[Finding
         shown = [group for group in repeated if matches(group)]
         if shown:
             files = tuple(image.name for group in shown for image in group)
-            details = tuple(_partners(group, image) for group in shown for image in group)
+            others = ([other.name for other in group if other is not image] for group in shown for image in group)
+            details = tuple(f"like {shortened(names, 1)}" for names in others)
             yield Finding(name, files, action, details=details)
         repeated = [group for group in repeated if not matches(group)]
-
-
-def _partners(group: list[AuditedImage], image: AuditedImage) -> str:
-    """Name the others of its group that an image is like."""
-    return f"like {shortened([other.name for other in group if other is not image], 1)}"
 
 
 def classes(

@@ -15,14 +15,14 @@ import numpy as np
 
 from recipes.core.archives import load_arrays
 from recipes.core.output import shortened
+from recipes.data.folders.layout import SPLIT_NAMES
 from recipes.data.images import ImageData, Splits
 from recipes.data.packs.records import FRAME, Index, Records, broken
 from recipes.errors import DataError, UnsafeFileError
 
 MANIFEST, INDEX, UNFINISHED = "pack.json", "index.npz", "unfinished.json"
 FORMAT, VERSION = "keras-recipes pack", 1
-SPLITS = ("train", "validation", "test")
-SHARD_NAME = re.compile(rf"({'|'.join(SPLITS)})-\d{{5}}-of-\d{{5}}\.tfrecord")
+SHARD_NAME = re.compile(rf"({'|'.join(SPLIT_NAMES)})-\d{{5}}-of-\d{{5}}\.tfrecord")
 _LARGEST = 2**28  # bytes of the manifest: a million shards
 _COLUMNS = {"size": "i8", "label": "i4", "order": "i8", "name_end": "i8", "names": "u1"}
 
@@ -59,12 +59,12 @@ class Manifest:
         return sum(shard.images for shard in self.shards if shard.split == split)
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{self.images(split):,} {split}" for split in SPLITS if self.images(split))
+        parts = ", ".join(f"{self.images(split):,} {split}" for split in SPLIT_NAMES if self.images(split))
         size = sum(shard.bytes for shard in self.shards)
         return f"{parts} images of {len(self.class_names)} classes, {size:,} bytes in {len(self.shards)} shard(s)"
 
     def text(self) -> str:
-        splits = {split: self.images(split) for split in SPLITS if self.images(split)}
+        splits = {split: self.images(split) for split in SPLIT_NAMES if self.images(split)}
         return json.dumps({"format": FORMAT, "version": VERSION, "images": splits, **asdict(self)}, indent=1)
 
 
@@ -203,7 +203,7 @@ def read_pack(folder: Path) -> Splits:
     names = [os.path.join(folder, os.fsdecode(blob[a:b])) for a, b in zip([0, *ends], ends, strict=False)]
     split = np.array([s.split for s in manifest.shards])[shard]
     parts: dict[str, ImageData] = {}
-    for name in SPLITS:
+    for name in SPLIT_NAMES:
         rows = np.flatnonzero(split == name)
         rows = rows[np.argsort(columns["order"][rows])]
         if len(rows):
@@ -234,9 +234,9 @@ def _inconsistency(columns: Mapping[str, np.ndarray], manifest: Manifest, shard:
         return "a label is not a class"
     if (np.diff(ends, prepend=0) < 0).any() or ends[-1] != len(columns["names"]):
         return "the names overlap"
-    split = np.array([SPLITS.index(s.split) for s in manifest.shards])[shard]
+    split = np.array([SPLIT_NAMES.index(s.split) for s in manifest.shards])[shard]
     places = np.lexsort((columns["order"], split))
-    counts = np.bincount(split, minlength=len(SPLITS))
+    counts = np.bincount(split, minlength=len(SPLIT_NAMES))
     if (columns["order"][places] != np.concatenate([np.arange(c) for c in counts])).any():
         return "two images have the same position in a split"
     return ""

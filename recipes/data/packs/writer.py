@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -110,7 +110,9 @@ def pack(dataset: object, out: str | os.PathLike, *, shards: int | None = None) 
         if written:
             logger.info(f"resuming the pack in {out}: {written} of {len(plan.shards)} shards are written")
         try:
-            found = [_shard(out / name, plan, name) for name in _with_progress(plan.shards)]
+            few = len(plan.shards) < 4
+            names = track(plan.shards, "packing", console=Console(stderr=True), transient=True, disable=few)
+            found = [_shard(out / name, plan, name) for name in names]
             return _described(out, plan, found)
         except (OSError, tf.errors.OpError) as error:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
@@ -127,10 +129,6 @@ def _check_space(out: Path, needed: int) -> None:
             f"{out} has {free:,} bytes free, but up to {needed:,} must be written; make room",
             code="pack.disk_full", path=out, free=free, needed=needed,
         )  # fmt: skip
-
-
-def _with_progress(names: Collection[str]) -> Iterable[str]:
-    return track(names, "packing", console=Console(stderr=True), transient=True, disable=len(names) < 4)
 
 
 def _root(dataset: object) -> Path | None:
@@ -167,7 +165,8 @@ def _planned(splits: Splits, root: Path | None, shards: int | None) -> _Plan:
     for split, data in splits.given.items():
         names[split] = [_relative(name, root) for name in data.names]
         count = max(1, min(len(data), round(int(shards) * len(data) / len(splits.train))))
-        hashed = sorted(range(len(data)), key=lambda i, own=names[split]: (_hash(own[i]), i))
+        hashes = [hashlib.blake2b(os.fsencode(name), digest_size=8).digest() for name in names[split]]
+        hashed = sorted(range(len(data)), key=hashes.__getitem__)
         for k, part in enumerate(np.array_split(np.array(hashed, int), count)):
             files[f"{split}-{k:05}-of-{count:05}.tfrecord"] = split, part
         sizes, key = measured[split]
@@ -183,10 +182,6 @@ def _relative(name: str, root: Path | None) -> str:
     if root is not None and Path(name).is_relative_to(root):
         return Path(name).relative_to(root).as_posix()
     return name
-
-
-def _hash(name: str) -> bytes:
-    return hashlib.blake2b(os.fsencode(name), digest_size=8).digest()
 
 
 def _finished(out: Path, plan: _Plan) -> Manifest:

@@ -182,17 +182,14 @@ class _Recognition:
         named = [i for i in free if self.keys[i] in LABELS]
         if all(self.keys[i] in _KINDS and i in binary for i in named):  # "disease" is one of the classes, or names them
             check_one_hot(self.cells, binary)
-        named = named or self._weakly_named(free)
+        weak = WEAK_LABELS - ({"y"} if "x" in self.keys else set())  # x and y are coordinates
+        named = named or [i for i in free if self.keys[i] in weak]
         if named:
             return self._assign_label(self._same_classes(named))
         others = free if len(free) == 1 else [i for i in free if not GROUP.fullmatch(self.keys[i])]
         if len(others) == 1 and not (splits.flags and GROUP.fullmatch(self.keys[others[0]])):  # `test` may be the label
             return self._assign_label(others[0], "the only other column")
         raise self.cells.lacking("label", "hold labels", "label")
-
-    def _weakly_named(self, free: list[int]) -> list[int]:
-        """Return columns such as `type` and `y`, except a `y` beside `x`, which is a coordinate."""
-        return [i for i in free if self.keys[i] in WEAK_LABELS and not (self.keys[i] == "y" and "x" in self.keys)]
 
     def _assign_label(self, i: int, reason: str = "") -> int:
         """Assign the role, with a hint if the classes seem to be numbers that have an order."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from recipes.core.output import printable, safe_output
+from recipes.data.folders.layout import SPLIT_NAMES
 from recipes.data.images import ImageData, Splits, labelled
 from recipes.data.labels import MISSING, missing_labels, whole_numbers
 from recipes.data.tables.columns import recognise
@@ -92,7 +93,7 @@ def read_table(
     )
     logger.info(printable(str(reading)))
     parts: dict[str, ImageData] = {}
-    for split in sorted(set(splits), key=("train", "validation", "test").index):  # the training rows give the classes
+    for split in sorted(set(splits), key=SPLIT_NAMES.index):  # the training rows give the classes
         chosen_rows = [i for i, own in enumerate(splits) if own == split]
         files = [located.files[i] for i in chosen_rows]
         parts[split] = labelled(files, labels[chosen_rows], files, class_names)

@@ -49,7 +49,8 @@ def read_rows(path: Path, encoding: str | None = None) -> TableText:
     text, used_encoding = decoded(_content(path), str(path), encoding)
     lines = io.StringIO(text, newline="")
     declared = _EXCEL.match(text)
-    separator = declared[1] if declared else _separator([*islice(lines, _SAMPLE)])
+    sample = [*islice(lines, _SAMPLE)]
+    separator = declared[1] if declared else max(",;\t|", key=lambda separator: _likeness(sample, separator))
     first, start = (1, declared.end()) if declared else (0, 0)
     lines.seek(start)
     reader = _reader(lines, separator)
@@ -80,11 +81,6 @@ def _content(path: Path) -> bytes:
 
 def _reader(lines: Iterable[str], separator: str) -> "Reader":
     return csv.reader(lines, delimiter=separator, skipinitialspace=separator != "\t", strict=True)
-
-
-def _separator(lines: list[str]) -> str:
-    """Return the separator whose rows are most like a table's."""
-    return max(",;\t|", key=lambda separator: _likeness(lines, separator))
 
 
 def _likeness(lines: list[str], separator: str) -> tuple[bool, bool, bool, bool]:
