@@ -72,7 +72,7 @@ def prepare(work: Path, photos: Path):
     result = recipes.load(work / "run")
     if not (work / "serving").is_dir():
         result.export(work / "serving")
-    files = [path for path in recipes.data.sources.image_files(photos) if path.endswith((".jpg", ".jpeg"))]
+    files = [path for path in recipes.data.folders.reader.images_of(photos) if path.endswith((".jpg", ".jpeg"))]
     return result, [Path(file).read_bytes() for file in files[:: max(1, len(files) // 64)]]
 
 

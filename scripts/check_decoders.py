@@ -25,8 +25,8 @@ from PIL import Image
 
 import augment
 from recipes.auditing.facts import inspect
+from recipes.data.folders.contents import IMAGE_SUFFIXES
 from recipes.data.header_ops import MAX_PIXELS, NOT_SUPPORTED, refusal, why_undecodable
-from recipes.data.sources import IMAGE_SUFFIXES
 
 GOOD = (
     "agreed",

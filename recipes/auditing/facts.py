@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -19,7 +18,8 @@ import augment
 from augment.decode import upright
 from recipes.auditing.headers import Header, read_header
 from recipes.auditing.near_duplicates import Signature, luminance, signature
-from recipes.core.limits import MAX_BYTES, MAX_PIXELS
+from recipes.core.files import size_and_fault
+from recipes.core.limits import MAX_PIXELS
 from recipes.data.header_ops import why_undecodable
 from recipes.data.images import ImageData
 
@@ -69,16 +69,9 @@ def inspect_image(data: ImageData, index: int) -> Facts:
     if data.pixels is not None:
         return pixel_facts(data.pixels[index], Header("array"))
     if data.paths is not None:
-        try:
-            status = os.stat(data.paths[index])
-        except OSError as error:
-            return Facts(error=f"cannot be read: {error.strerror}")
-        except ValueError as error:  # a null byte
-            return Facts(error=f"cannot be read: its path is no path: {error}")
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            return Facts(error="no regular file: it is a pipe, a device or a folder")
-        if status.st_size > MAX_BYTES:
-            return Facts(error=f"too large: {status.st_size:,} bytes are more than {MAX_BYTES:,}")
+        _, fault = size_and_fault(data.paths[index])
+        if fault:
+            return Facts(error=fault)
     try:
         return inspect(data.encoded(index))
     except OSError as error:

@@ -103,16 +103,12 @@ def _near(hashes: np.ndarray, low: int, high: int) -> np.ndarray:
     while len(first):
         first = first[first + ahead < len(keys)]
         first = first[keys[first] == keys[first + ahead]]
-        apart = _ones(hashes[first] ^ hashes[first + ahead])
+        differing = hashes[first] ^ hashes[first + ahead]
+        apart = np.unpackbits(differing.view(np.uint8).reshape(-1, 8), axis=1).sum(1)
         near = first[apart <= _BITS_APART]
         found.append(np.sort(np.stack([order[near], order[near + ahead]], 1), 1))
         ahead += 1
     return np.concatenate(found)
-
-
-def _ones(words: np.ndarray) -> np.ndarray:
-    """Return the number of bits of each word that are set."""
-    return np.unpackbits(words.view(np.uint8).reshape(-1, 8), axis=1).sum(1)
 
 
 def _correlation(thumbnails: np.ndarray, pairs: np.ndarray, block: int = 65_536) -> np.ndarray:

@@ -9,12 +9,12 @@ import numpy as np
 
 from recipes.auditing.facts import Facts
 from recipes.auditing.near_duplicates import groups, near_pairs
-from recipes.core.output import printable
+from recipes.core.output import printable, shortened
 from recipes.data.class_names import class_name_findings
 from recipes.data.finding import Finding, Unsupported, not_supported
+from recipes.data.folders.contents import IMAGE_SUFFIXES
 from recipes.data.header_ops import NOT_SUPPORTED
 from recipes.data.images import ImageData, Splits
-from recipes.data.sources import IMAGE_SUFFIXES
 
 SMALLEST_CLASS = 3  # distinct pictures: two to train on, one to validate
 IMBALANCED = 4.0  # times as many images in the largest class as in the smallest
@@ -86,18 +86,16 @@ def placeholders(images: list[AuditedImage]) -> Iterator[Finding]:
     read = [image for image in images if not image.facts.error]
     selecting = [image for image in read if image.split != "test"]
     copies = Counter(image.facts.fingerprint for image in selecting)
-    odd = [
-        image
-        for image in read
-        if image.facts.dominant > _FLAT
-        or image.facts.contrast < _FLAT_CONTRAST
-        or copies[image.facts.fingerprint] >= _COPIES
-    ]
-    test = [image for image in odd if image.split == "test"]
-    others = [image for image in odd if image.split != "test"]
     excluded, retained = [], []
-    for some, total in ((others, len(selecting)), (test, len(read) - len(selecting))):
-        (excluded if len(some) <= max(1, _ACCIDENTS * total) else retained).extend(some)
+    for some in (selecting, [image for image in read if image.split == "test"]):
+        odd = [
+            image
+            for image in some
+            if image.facts.dominant > _FLAT
+            or image.facts.contrast < _FLAT_CONTRAST
+            or copies[image.facts.fingerprint] >= _COPIES
+        ]
+        (excluded if len(odd) <= max(1, _ACCIDENTS * len(some)) else retained).extend(odd)
     if excluded:
         action = "excluded (almost one colour, or the same picture many times)"
         yield Finding("placeholder", _names(excluded), action, excluded=True)
@@ -110,7 +108,8 @@ def traits(images: list[AuditedImage]) -> Iterator[Finding]:
     read = [image for image in images if not image.facts.error]
     for trait, action in _TRAITS.items():
         yield from _if_any(trait, [image for image in read if trait in image.facts.traits], action)
-    misnamed = [image for image in read if _misnamed(image)]
+    promised = [(image, _FORMATS.get(os.path.splitext(image.name)[1].lower())) for image in read]
+    misnamed = [image for image, format in promised if format not in (None, image.facts.format)]
     yield from _if_any("wrong extension", misnamed, "kept: read as what they are, whatever their names say")
     sized = [image for image in read if image.facts.format != "array"]
     extreme = [i for i in sized if min(i.facts.size) < _TINY or max(i.facts.size) > _LONG * min(i.facts.size)]
@@ -119,11 +118,6 @@ def traits(images: list[AuditedImage]) -> Iterator[Finding]:
         yield from _if_any("extreme size", extreme, action)
     foreign = [image for image in images if image.name != printable(image.name)]
     yield from _if_any("name not UTF-8", foreign, "kept: shown with \\xNN for the bytes in question")
-
-
-def _misnamed(image: AuditedImage) -> bool:
-    promised = _FORMATS.get(os.path.splitext(image.name)[1].lower())
-    return promised is not None and promised != image.facts.format
 
 
 def duplicates(images: list[AuditedImage]) -> Iterator[Finding]:
@@ -175,15 +169,10 @@ def _repeated(kind: str, repeated: list[list[AuditedImage]]) -> Iterator[Finding
         shown = [group for group in repeated if matches(group)]
         if shown:
             files = tuple(image.name for group in shown for image in group)
-            details = tuple(_partners(group, image) for group in shown for image in group)
+            others = ([other.name for other in group if other is not image] for group in shown for image in group)
+            details = tuple(f"like {shortened(names, 1)}" for names in others)
             yield Finding(name, files, action, details=details)
         repeated = [group for group in repeated if not matches(group)]
-
-
-def _partners(group: list[AuditedImage], image: AuditedImage) -> str:
-    """Name the others of its group that an image is like."""
-    others = [other.name for other in group if other is not image]
-    return f"like {others[0]}" + (f" and {len(others) - 1} more" if len(others) > 1 else "")
 
 
 def classes(
@@ -198,13 +187,11 @@ def classes(
         must_split: Whether the validation images must be split off these.
     """
     yield from class_name_findings(data.class_names)
-    pictures, counts = defaultdict(set), Counter()
-    for name, label, fingerprint in zip(data.names, data.labels.tolist(), fingerprints, strict=True):
-        if name not in excluded:
-            counts[label] += 1
-            pictures[label].add(fingerprint)
+    images = zip(data.names, data.labels.tolist(), fingerprints, strict=True)
+    usable = [(label, fingerprint) for name, label, fingerprint in images if name not in excluded]
+    counts, distinct = Counter(label for label, _ in usable), Counter(label for label, _ in set(usable))
     shown = [f"{name} ({counts[i]})" for i, name in enumerate(data.class_names)]
-    small = tuple(shown[i] for i in range(len(shown)) if len(pictures[i]) < SMALLEST_CLASS)
+    small = tuple(text for i, text in enumerate(shown) if distinct[i] < SMALLEST_CLASS)
     if small and must_split:
         action = f"an error unless a validation dataset is given: a split needs {SMALLEST_CLASS} distinct pictures"
         yield Finding("class too small to split", small, action)

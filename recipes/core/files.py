@@ -1,9 +1,12 @@
 """Atomic writes: a file is complete or absent, whenever the process or the machine stops."""
 
+import errno
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from recipes.core.limits import MAX_BYTES
 from recipes.core.output import printable
 from recipes.errors import OutputError
 
@@ -38,6 +41,22 @@ def _sync(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def size_and_fault(path: str) -> tuple[int, str]:
+    """Return the size of a file of unknown origin in bytes, and why it must not be read; "" if it may be."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return 0, f"cannot be read: {error.strerror}"
+    except ValueError as error:  # a null byte
+        return 0, f"cannot be read: its path is no path: {error}"
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        return 0, "no regular file: it is a pipe, a device or a folder"
+    if not os.access(path, os.R_OK):
+        return 0, f"cannot be read: {os.strerror(errno.EACCES)}"
+    large = status.st_size > MAX_BYTES
+    return status.st_size, f"too large: {status.st_size:,} bytes are more than {MAX_BYTES:,}" if large else ""
 
 
 def check_writable(directory: Path) -> None:

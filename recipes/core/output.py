@@ -9,7 +9,7 @@ import html
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,6 +41,16 @@ def printable(text: str, encoding: str = "utf-8") -> str:
     In UTF-8, these are the bytes of file names that are not UTF-8; they become \xNN.
     """
     return text.encode(encoding, REPLACE).decode(encoding)
+
+
+def shortened(names: Sequence[str], most: int = 5, separator: str = ", ") -> str:
+    """Return the first names, and the number of the others.
+
+    >>> shortened(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return separator.join(names[:most]) + more
 
 
 class SafeStream:

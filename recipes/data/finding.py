@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recipes.core.output import printable
+from recipes.core.output import printable, shortened
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,7 @@ class Finding:
     details: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        shown = ", ".join(self.files[:3]) + (f" and {len(self.files) - 3} more" if len(self.files) > 3 else "")
-        return printable(f"{self.kind} ({len(self.files)}): {shown}: {self.action}")
+        return printable(f"{self.kind} ({len(self.files)}): {shortened(self.files, 3)}: {self.action}")
 
 
 @dataclass(frozen=True)

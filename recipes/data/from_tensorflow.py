@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from recipes.data.image_forms import stacked
 from recipes.data.images import ImageData, Splits, labelled
-from recipes.data.tables.reader import SPLIT_FOLDERS
+from recipes.data.tables.names import SPLIT_FOLDERS
 from recipes.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -35,13 +35,13 @@ def from_tf_data(dataset: tf.data.Dataset, class_names: Sequence[str] | None) ->
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise DataError("the tf.data.Dataset is infinite; remove its .repeat()", code="tf_data.infinite")
     encoded = spec[0].dtype == tf.string
-    rank = spec[0].shape.rank
-    if rank not in ((0, 1) if encoded else (3, 4)):
+    rank, rank_of_one = spec[0].shape.rank, 0 if encoded else 3
+    if rank not in (rank_of_one, rank_of_one + 1):
         raise DataError(
             f"the tf.data.Dataset's images are {spec[0]}; expected (height, width, 3), or a batch of them",
             code="tf_data.images",
         )
-    if rank == (1 if encoded else 4):
+    if rank > rank_of_one:
         dataset = dataset.unbatch()
     images, labels = [], []
     for image, label, *_ in dataset.as_numpy_iterator():

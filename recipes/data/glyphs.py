@@ -99,6 +99,7 @@ def code_points(path: Path) -> list[int]:
 def rasters(path: Path, codes: list[int]) -> dict[int, np.ndarray]:
     """Return code point → ink (FIELD, FIELD), boolean, centred, its longer side BOX pixels; blank ones are left out."""
     from matplotlib.ft2font import FT2Font
+    from scipy.ndimage import find_objects
 
     font = FT2Font(str(path))
 
@@ -106,27 +107,19 @@ def rasters(path: Path, codes: list[int]) -> dict[int, np.ndarray]:
         font.set_size(size, 72)
         font.set_text(chr(code))
         font.draw_glyphs_to_bitmap(antialiased=True)
-        return _trimmed(np.asarray(font.get_image()) > 127)
+        drawn = np.asarray(font.get_image()) > 127
+        box = find_objects(drawn.astype(int))
+        return drawn[box[0]] if box else np.zeros((0, 0), bool)
 
     found = {}
     for code in codes:
         longer = max(ink(code, FIELD).shape)
         enlarged = ink(code, FIELD * BOX / longer) if longer else np.zeros((0, 0))
         if enlarged.size:
-            found[code] = _centred(enlarged)
+            before = [(FIELD - side) // 2 for side in enlarged.shape]
+            around = [(b, FIELD - side - b) for b, side in zip(before, enlarged.shape, strict=True)]
+            found[code] = np.pad(enlarged, around)
     return found
-
-
-def _trimmed(ink: np.ndarray) -> np.ndarray:
-    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
-    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else np.zeros((0, 0), bool)
-
-
-def _centred(ink: np.ndarray) -> np.ndarray:
-    field = np.zeros((FIELD, FIELD), bool)
-    top, left = ((FIELD - side) // 2 for side in ink.shape)
-    field[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
-    return field
 
 
 def load_glyphs(min_fonts: int = 18, alike: float = 0.93) -> Glyphs:
@@ -146,12 +139,10 @@ def load_glyphs(min_fonts: int = 18, alike: float = 0.93) -> Glyphs:
             fonts.append(path.stem)
     inks = np.array(inks)
     class_of = merge_alike(inks, characters, fonts, alike)
-    names = sorted(set(class_of.values()))
-    position = {name: i for i, name in enumerate(names)}
-    labels = np.array([position[class_of[text]] for text in characters], np.int64)
+    names, labels = np.unique([class_of[text] for text in characters], return_inverse=True)
     distance = cast(Callable[[np.ndarray], np.ndarray], distance_transform_edt)  # the stubs also know other results
     fields = np.array([distance(ink) - distance(~ink) for ink in inks], np.float16)
-    return Glyphs(fields, labels, tuple(names), tuple(fonts))
+    return Glyphs(fields, labels.astype(np.int64), tuple(names.tolist()), tuple(fonts))
 
 
 def merge_alike(inks: np.ndarray, characters: list[str], fonts: list[str], alike: float) -> dict[str, str]:

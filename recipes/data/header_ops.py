@@ -50,17 +50,17 @@ def header_size(content: tf.Tensor) -> tf.Tensor:
     head = tf.strings.join([tf.strings.substr(content, 0, 64), bytes(64)])  # missing fields read as zero
     kinds = [
         (is_jpeg(content), lambda: tf.cast(jpeg_size(content), tf.int64)),
-        (is_png(head), lambda: _png(head)),
+        (is_png(head), lambda: _sized(png_size(head))),
         (is_gif(head), lambda: tf.cast(gif_size(content), tf.int64)),
-        (starts(head, b"BM"), lambda: _bmp(content)),
+        (starts(head, b"BM"), lambda: _sized(bmp_size(content))),
         (is_webp(head), lambda: _webp(head)),
     ]
     return tf.case(kinds, default=lambda: tf.constant([-1, -1], tf.int64))
 
 
-def _png(content: tf.Tensor) -> tf.Tensor:
-    """Return the size of a PNG; a side that overflows the 31 bits that PNG allows becomes 2³¹."""
-    size = tf.cast(png_size(content), tf.int64)
+def _sized(size: tf.Tensor) -> tf.Tensor:
+    """Return the size of a PNG or BMP as int64; a side that overflows 31 bits becomes 2³¹."""
+    size = tf.cast(size, tf.int64)
     return tf.where(size < 0, tf.constant(2**31, tf.int64), size)
 
 
@@ -69,12 +69,6 @@ def _fields(content: tf.Tensor, at: int, bytes_each: int) -> tf.Tensor:
     digits = tf.io.decode_raw(tf.strings.substr(content, at, 2 * bytes_each), tf.uint8, fixed_length=2 * bytes_each)
     weights = tf.constant([256**i for i in range(bytes_each)], tf.int64)
     return tf.reduce_sum(tf.reshape(tf.cast(digits, tf.int64), (2, bytes_each)) * weights, 1)
-
-
-def _bmp(content: tf.Tensor) -> tf.Tensor:
-    """Return the size of a BMP; a side that overflows 31 bits becomes 2³¹."""
-    size = tf.cast(bmp_size(content), tf.int64)
-    return tf.where(size < 0, tf.constant(2**31, tf.int64), size)
 
 
 def _webp(content: tf.Tensor) -> tf.Tensor:

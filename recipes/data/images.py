@@ -124,12 +124,13 @@ class ImageData:
 
 def joined(first: ImageData, second: ImageData) -> ImageData:
     """Return the images of both, in that order; they must have the same classes."""
-    if first.pixels is not None and second.pixels is not None:
-        images = np.concatenate([first.pixels, second.pixels])
-    elif first.records is not None and second.records is not None and first.records.same_pack(second.records):
-        images = first.records + second.records
+    a, b = first.images, second.images
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        images = np.concatenate([a, b])
+    elif isinstance(a, Records) and isinstance(b, Records) and a.index.key == b.index.key:
+        images = replace(a, rows=np.concatenate([a.rows, b.rows]))
     else:
-        images = cast(Sequence[bytes], [*cast(Iterable[bytes], first.images), *cast(Iterable[bytes], second.images)])
+        images = cast(Sequence[bytes], [*cast(Iterable[bytes], a), *cast(Iterable[bytes], b)])
     labels = np.concatenate([first.labels, second.labels])
     return replace(first, images=images, labels=labels, names=first.names + second.names)
 
@@ -211,19 +212,15 @@ def _integers(labels: np.ndarray) -> np.ndarray:
             "predicted: join measurements into a few ranges and name these)",
             code="labels.fractions",
         )
-    if len(labels) and not -(2**31) < float(labels.min()) <= float(labels.max()) < 2**31:
-        raise DataError(
-            f"labels out of range: {labels.min()} to {labels.max()}; integer labels count from 0",
-            code="labels.out_of_range",
-        )
-    labels = labels.astype(np.int64)
-    if len(labels) and labels.min() < 0:
-        at = int(labels.argmin())
-        raise DataError(
-            f"labels out of range: {labels.min()} at index {at}; integer labels count from 0",
-            code="labels.out_of_range", index=at,
-        )  # fmt: skip
-    return labels
+    wrong = np.flatnonzero((labels < 0) | (labels >= 2**31))
+    if len(wrong):
+        raise _out_of_range(labels, int(wrong[0]), "integer labels count from 0")
+    return labels.astype(np.int64)
+
+
+def _out_of_range(labels: np.ndarray, at: int, expected: str) -> DataError:
+    message = f"labels out of range: {labels[at]} at index {at}; {expected}"
+    return DataError(message, code="labels.out_of_range", index=at)
 
 
 def _check_positions(labels: np.ndarray, class_names: Sequence[str], positions: bool) -> None:
@@ -236,12 +233,8 @@ def _check_positions(labels: np.ndarray, class_names: Sequence[str], positions: 
             code="labels.ambiguous_integers",
         )
     if len(labels) and labels.max() >= len(class_names):
-        at = int(labels.argmax())
-        raise DataError(
-            f"labels out of range: {labels.max()} at index {at}, but there are {len(class_names)} classes "
-            f"(0..{len(class_names) - 1}): {list(class_names)[:10]}",
-            code="labels.out_of_range", index=at,
-        )  # fmt: skip
+        known = f"{len(class_names)} classes (0..{len(class_names) - 1}): {list(class_names)[:10]}"
+        raise _out_of_range(labels, int(labels.argmax()), f"there are {known}")
 
 
 def _derived_classes(labels: np.ndarray, measured: str) -> tuple[str, ...]:

@@ -75,32 +75,51 @@ def as_labels(labels: Any, names: Sequence[str] = ()) -> np.ndarray:
         raise DataError(
             f"labels are of the type {array.dtype}; expected class names or integers 0, 1, 2, …", code="labels.type"
         )
-    values = [value.value if isinstance(value, Enum) else value for value in array.tolist()]
-    values = [value.item() if isinstance(value, np.generic) else value for value in values]
-    _check_missing(values, shown)
+    values = [_unwrapped(value, name) for value, name in zip(array.tolist(), shown, strict=True)]
+    missing = [i for i, value in enumerate(values) if _is_missing(value)]
+    if missing:
+        images = tuple(shown[i] for i in missing)
+        raise DataError(missing_labels(values, shown, missing), code="labels.missing", images=images)
     kinds = {_kind(value): i for i, value in reversed([*enumerate(values)])}
-    for kind, i in kinds.items():
-        if kind == "several":
-            raise DataError(
-                f"the label of {shown[i]} is {values[i]!r:.80}, several labels: {MULTI_LABEL}",
-                code="labels.multi_label", image=shown[i],
-            )  # fmt: skip
-        if kind == "other":
-            name = type(values[i]).__name__
-            raise DataError(
-                f"the label of {shown[i]} is of the type {name}; expected class names or integers",
-                code="labels.type", image=shown[i],
-            )  # fmt: skip
+    if (i := kinds.get("several")) is not None:
+        raise DataError(
+            f"the label of {shown[i]} is {values[i]!r:.80}, several labels: {MULTI_LABEL}",
+            code="labels.multi_label", image=shown[i],
+        )  # fmt: skip
+    if (i := kinds.get("other")) is not None:
+        raise DataError(
+            f"the label of {shown[i]} is of the type {type(values[i]).__name__}; expected class names or integers",
+            code="labels.type", image=shown[i],
+        )  # fmt: skip
     if len(kinds) > 1:
         examples = ", ".join(f"{values[i]!r} ({shown[i]})" for i in kinds.values())
         raise DataError(
             f"labels mix {' and '.join(sorted(kinds))}: {examples}; give only names or only integers",
             code="labels.mixed",
         )
-    if "number" in kinds:
-        whole = all(isinstance(value, Integral) for value in values)
-        return _integers(values) if whole else np.array(values, np.float64)
-    return np.array([_text(value, name) for value, name in zip(values, shown, strict=True)], str)
+    if "number" not in kinds:
+        return np.array(values, str)
+    try:
+        return np.array(values, np.int64 if all(isinstance(value, Integral) for value in values) else np.float64)
+    except OverflowError:
+        raise DataError(
+            f"labels out of range: {max(values, key=abs)}; integer labels count from 0", code="labels.out_of_range"
+        ) from None
+
+
+def _unwrapped(value: Any, image: str) -> Any:
+    """Return the value of an Enum's member, the number in a NumPy scalar, and the text of bytes."""
+    value = value.value if isinstance(value, Enum) else value
+    value = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise DataError(
+            f"the label of {image} is {value!r}, which is not UTF-8; encode names as UTF-8",
+            code="labels.encoding", image=image,
+        ) from None  # fmt: skip
 
 
 def _wrong_shape(array: np.ndarray) -> DataError:
@@ -157,55 +176,30 @@ def _from_rows(rows: np.ndarray) -> np.ndarray:
     )
 
 
-def _check_missing(values: list, shown: Sequence[str]) -> None:
-    missing = [i for i, value in enumerate(values) if _is_missing(value)]
-    if missing:
-        examples = ", ".join(f"{shown[i]} ({values[i]!r})" for i in missing[:5])
-        raise DataError(
-            f"{len(missing)} of {len(values)} labels are missing: {examples}; label these images or leave them out "
-            "(if it is the name of a class, rename it)",
-            code="labels.missing", images=tuple(shown[i] for i in missing),
-        )  # fmt: skip
+def missing_labels(labels: Sequence[object], images: Sequence[str], missing: Sequence[int]) -> str:
+    """Return the message about the labels at the positions `missing`."""
+    examples = ", ".join(f"{images[i]} ({labels[i]!r})" for i in missing[:5])
+    return (
+        f"{len(missing):,} of {len(labels):,} labels are missing: {examples}; label these images or leave them out "
+        "(if it is the name of a class, rename it)"
+    )
 
 
 def _is_missing(value: object) -> bool:
-    if isinstance(value, bytes | str):
-        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-        return clean(text) in MISSING
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    return isinstance(value, Real | np.generic) and value != value  # NaN, and NumPy's NaT
+    if isinstance(value, str):
+        return clean(value) in MISSING
+    is_nan = isinstance(value, Real) and value != value
+    return value is None or is_nan or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _kind(value: object) -> str:
     if isinstance(value, bool):
         return "boolean"
-    if isinstance(value, str | bytes):
+    if isinstance(value, str):
         return "text"
     if isinstance(value, Real):
         return "number"
     return "several" if isinstance(value, list | tuple | set | frozenset | dict | np.ndarray) else "other"
-
-
-def _integers(values: list) -> np.ndarray:
-    try:
-        return np.array(values, np.int64)
-    except OverflowError:
-        raise DataError(
-            f"labels out of range: {max(values, key=abs)}; integer labels count from 0", code="labels.out_of_range"
-        ) from None
-
-
-def _text(value: object, name: str) -> str:
-    if isinstance(value, bytes):
-        try:
-            value = value.decode()
-        except UnicodeDecodeError:
-            raise DataError(
-                f"the label of {name} is {value!r}, which is not UTF-8; encode names as UTF-8",
-                code="labels.encoding", image=name,
-            ) from None  # fmt: skip
-    return str(value)
 
 
 def whole_numbers(labels: np.ndarray, class_names: Sequence[str] | None = None) -> np.ndarray:

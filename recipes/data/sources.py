@@ -1,6 +1,7 @@
 """Load images from any supported source: a folder, a CSV, TensorFlow Datasets, arrays, a tf.data.Dataset."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.data.digits import digits
-from recipes.data.folders import reader as image_folder
+from recipes.data.folders.reader import images_of, not_a_folder, read_folder
 from recipes.data.from_tensorflow import from_tf_data, from_tfds
 from recipes.data.image_forms import check_pixels, listed, plain, stacked
 from recipes.data.images import ImageData, Splits, labelled
@@ -18,8 +19,6 @@ from recipes.data.labels import as_labels
 from recipes.data.packs.manifest import is_pack, read_pack
 from recipes.data.tables.reader import TABLE_SUFFIXES, read_table
 from recipes.errors import DataError
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"})
 
 
 def load(dataset: Any, class_names: Sequence[str] | None = None) -> Splits:
@@ -60,11 +59,11 @@ def load(dataset: Any, class_names: Sequence[str] | None = None) -> Splits:
     if path.is_dir() and is_pack(path):
         return load(read_pack(path), class_names)
     if path.is_dir():
-        return image_folder.read_folder(path, IMAGE_SUFFIXES, class_names)
+        return read_folder(path, class_names)
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         return read_table(path, class_names)
     if path.exists():
-        raise image_folder.not_a_folder(path, IMAGE_SUFFIXES)
+        raise not_a_folder(path)
     raise _missing(path)
 
 
@@ -86,48 +85,52 @@ def unlabelled(images: Any) -> ImageData:
         DataError: `images` is anything else, a single path that does not exist, or a folder without images. Whether
             the files of a list exist is not checked.
     """
-    images = listed(plain(images))
+    images = plain(images)
     if isinstance(images, bytes):
         images = [images]
     if isinstance(images, str | os.PathLike):
         images = _files(images)
-    if not isinstance(images, list):
-        array = np.asarray(images)
-        if array.dtype.kind in "SUO" and array.ndim == 1:
-            return unlabelled(array.tolist())
-        forms = _batch(array, type(images).__name__)
-    else:
-        forms = _one_form(images)
-    names = [x if isinstance(x, str) else f"images[{i}]" for i, x in enumerate(forms)]
-    return ImageData(forms, np.zeros(len(forms), np.int64), ("",), tuple(names))
+    forms = _forms(images)
+    if isinstance(forms, np.ndarray):
+        if forms.ndim == 2:
+            forms = forms[None, ..., None]
+        forms = check_pixels(forms[None] if forms.ndim == 3 and forms.shape[-1] in (1, 3, 4) else forms)
+    return ImageData(forms, np.zeros(len(forms), np.int64), ("",), _names(forms))
 
 
-def _one_form(images: list[Any]) -> list[str] | list[bytes] | np.ndarray:
-    """Return a list of images as paths, as encoded bytes or as one array."""
-    if all(isinstance(x, str | os.PathLike) for x in images):
-        return [os.fspath(x) for x in images]
-    if all(isinstance(x, bytes) for x in images):
-        return images
-    if any(isinstance(x, str | os.PathLike | bytes) for x in images):
-        kinds = sorted({type(x).__name__ for x in images})
+def _forms(images: Any) -> list[str] | list[bytes] | np.ndarray:
+    """Return images as a list of paths, a list of encoded bytes, or one array, which is not checked."""
+    given = listed(images)
+    if not isinstance(given, list):
+        array = np.asarray(given)
+        if array.dtype.kind not in "SUO":
+            return array
+        if not array.ndim:
+            raise DataError(
+                f"images are a {type(images).__name__}; expected a path, a folder, a list of paths or of encoded "
+                "bytes, or an array (n, height, width, 3)",
+                code="images.type",
+            )
+        given = array.tolist()
+        if array.ndim > 1:
+            return np.asarray(given)
+    if all(isinstance(x, str | os.PathLike) for x in given):
+        return [os.fspath(x) for x in given]
+    if all(isinstance(x, bytes) for x in given):
+        return given
+    if any(isinstance(x, str | os.PathLike | bytes) for x in given):
+        types = Counter(type(x).__name__ for x in given)
+        shown = ", ".join(f"{count} of {len(given)} are of the type {name}" for name, count in types.most_common())
         raise DataError(
-            f"images are a list of {kinds}; expected only paths, only encoded images, or only arrays",
-            code="images.mixed", types=tuple(kinds),
+            f"images are a mixture: {shown}; expected only paths, only encoded images, or only arrays: read the files "
+            "first, or leave out the rows that have no image",
+            code="images.mixed", types=tuple(sorted(types)),
         )  # fmt: skip
-    return stacked(images)
+    return stacked(given)
 
 
-def _batch(images: np.ndarray, type_name: str) -> np.ndarray:
-    """Return one image or a batch as an array (n, height, width, channels)."""
-    if images.dtype == object:
-        raise DataError(
-            f"images are a {type_name}; expected a path, a folder, a list of paths or of encoded bytes, or an array "
-            "(n, height, width, 3)",
-            code="images.type",
-        )
-    if images.ndim == 2:
-        images = images[None, ..., None]
-    return check_pixels(images[None] if images.ndim == 3 and images.shape[-1] in (1, 3, 4) else images)
+def _names(forms: list[str] | list[bytes] | np.ndarray) -> tuple[str, ...]:
+    return tuple(form if isinstance(form, str) else f"images[{i}]" for i, form in enumerate(forms))
 
 
 def _files(given: str | os.PathLike[str]) -> list[str]:
@@ -151,7 +154,7 @@ def _files(given: str | os.PathLike[str]) -> list[str]:
             "in Python a list of their paths; `recipes evaluate` takes a table with labels",
             code="images.table", path=path,
         )  # fmt: skip
-    return image_folder.images_of(path, IMAGE_SUFFIXES)
+    return images_of(path)
 
 
 def _check_exist(files: list[str]) -> None:
@@ -164,45 +167,20 @@ def _check_exist(files: list[str]) -> None:
         )  # fmt: skip
 
 
-def image_files(folder: Path) -> list[str]:
-    """Return all image files below `folder`, sorted; see `image_folder.image_files`."""
-    return image_folder.image_files(folder, IMAGE_SUFFIXES)
-
-
 def _from_arrays(images: Any, labels: Any, class_names: Sequence[str] | None) -> ImageData:
     if isinstance(images, list | tuple) and len(images) == 2 and np.ndim(images[1]) == 1:
         raise DataError(
             "dataset is a pair of pairs; pass the first as the dataset and the second as validation=",
             code="dataset.pair_of_pairs",
         )
-    images = listed(images)
-    if not isinstance(images, list):
-        images = np.asarray(images)
-        images = images.tolist() if images.dtype.kind in "SUO" else images
-    if not len(images) and not len(labels):
+    forms = _forms(images)
+    if not len(forms) and not len(labels):
         raise DataError("images and labels are empty; give at least one image and its label", code="dataset.empty")
-    if isinstance(images, list) and any(isinstance(x, str | os.PathLike | bytes) for x in images):
-        strange = [x for x in images if not isinstance(x, str | os.PathLike | bytes)]
-        if strange:
-            raise DataError(
-                f"images are paths or encoded bytes, but {len(strange)} of {len(images)} are of the type "
-                f"{type(strange[0]).__name__}; leave out the rows that have no image",
-                code="images.mixed",
-            )
-        if len({isinstance(x, bytes) for x in images}) > 1:
-            raise DataError(
-                "images are paths and encoded bytes; expected only one of these: read the files first",
-                code="images.mixed",
-            )
-        images = [image if isinstance(image, bytes) else os.fspath(image) for image in images]
-        names = [f"images[{i}]" if isinstance(image, bytes) else image for i, image in enumerate(images)]
-        _check_exist([image for image in images if isinstance(image, str)])
-    else:
-        images = stacked(images) if isinstance(images, list) else check_pixels(images)
-        names = [f"images[{i}]" for i in range(len(images))]
+    forms, names = check_pixels(forms) if isinstance(forms, np.ndarray) else forms, _names(forms)
+    _check_exist([form for form in forms if isinstance(form, str)])
     labels = as_labels(labels, names)
-    if len(images) != len(labels):
+    if len(forms) != len(labels):
         raise DataError(
-            f"{len(images)} images but {len(labels)} labels; expected one label per image", code="labels.number"
+            f"{len(forms)} images but {len(labels)} labels; expected one label per image", code="labels.number"
         )
-    return labelled(images, labels, names, class_names)
+    return labelled(forms, labels, names, class_names)

@@ -11,7 +11,8 @@ from recipes import DataError, audit, finetune, from_csv
 from recipes.auditing.audit import Audit, usable
 from recipes.auditing.facts import Facts, inspect_images
 from recipes.auditing.rules import AuditedImage, audited_images, near_duplicates
-from recipes.data.sources import image_files, load
+from recipes.data.folders.reader import images_of
+from recipes.data.sources import load
 from recipes.data.split import stratified_split
 
 FILES = [encoded(photo(30 + i), "JPEG") for i in range(12)]
@@ -344,4 +345,4 @@ def test_csv_in_utf16(listed):
 
 def test_links_are_followed_once_for_prediction_too(tmp_path):
     (fill(tmp_path, 2) / "a" / "again").symlink_to(tmp_path)
-    assert len(image_files(tmp_path)) == 2
+    assert len(images_of(tmp_path)) == 2

@@ -343,7 +343,7 @@ WRONG = {
     "paths of this machine": ("path,label\n/kaggle/x.jpg,cat\n/etc/passwd,dog\n", "row 2 .* lies outside .*within="),
     "zeros that a spreadsheet removed, in a folder": (
         table("id,label", "{n},{label}"),
-        r"4 of 4 images do not exist.*below/: files with the same numbers and leading zeros exist.*folder='.*below'",
+        r"4 of 4 images do not exist.*below/: files with the same numbers and leading zeros exist.*folder=.*below",
     ),
 }  # fmt: skip
 

@@ -22,8 +22,9 @@ from recipes.data.folders.layout import (
     LayoutError,
 )
 from recipes.data.folders.names import mask_files, role_of, roles_of
+from recipes.data.folders.reader import images_of
 from recipes.data.folders.tree import SYSTEM, scan
-from recipes.data.sources import image_files, load, unlabelled
+from recipes.data.sources import load, unlabelled
 
 RUN = ["result.json", "model.keras", "report.html"]
 
@@ -265,7 +266,7 @@ def test_masks_beside_their_images():
 
 def test_the_tree_on_disk_is_the_tree_of_the_names(tmp_path):
     spec = {"train": {**PETS, "notes": ["a.txt"]}, "__MACOSX": 2, "README.md": "", "test": {"unknown": 3}}
-    assert scan(build(tmp_path / "photos", spec), {".jpg"}) == tree(spec)
+    assert scan(build(tmp_path / "photos", spec)) == tree(spec)
 
 
 def test_classes_and_files_as_keras_lists_them(tmp_path):
@@ -278,7 +279,7 @@ def test_classes_and_files_as_keras_lists_them(tmp_path):
     assert sorted(zip(train.names, train.labels, strict=True)) == sorted(
         (path, train.class_names.index(Path(path).relative_to(tmp_path).parts[0])) for path in dataset.file_paths
     )
-    assert list(train.names) == [file for name in train.class_names for file in image_files(tmp_path / name)]
+    assert list(train.names) == [file for name in train.class_names for file in images_of(tmp_path / name)]
 
 
 def test_paths_are_as_they_were_given(tmp_path, monkeypatch):

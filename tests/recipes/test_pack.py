@@ -128,10 +128,11 @@ def test_the_same_batches_as_from_the_folder(photos, whole):
 def test_parts_of_a_pack_are_not_read(whole, monkeypatch):
     splits = load(whole)
     monkeypatch.setattr("os.pread", None)
-    part = joined(splits.train.subset([5, 2, 0]), splits.validation.subset([1]))
+    held_out = splits.validation.subset([1])
+    part = joined(splits.train.subset([5, 2, 0]), held_out)
     assert isinstance(part.images, Records) and len(part.images) == 4
-    assert repr(part.images) == repr(load(whole).train.images[[5, 2, 0]] + splits.validation.images[[1]])
-    assert repr(part.images) != repr(splits.train.images[[2, 5, 0]] + splits.validation.images[[1]])
+    assert repr(part.images) == repr(joined(load(whole).train.subset([5, 2, 0]), held_out).images)
+    assert repr(part.images) != repr(joined(splits.train.subset([2, 5, 0]), held_out).images)
     monkeypatch.undo()
     assert contents(part) == [splits.train.encoded(i) for i in (5, 2, 0)] + [splits.validation.encoded(1)]
 
@@ -170,7 +171,8 @@ def test_unreadable_files_are_named_before_anything_is_written(tmp_path):
     (root / "red" / "gone.jpg").symlink_to(tmp_path / "nowhere")
     os.mkfifo(root / "blue" / "pipe.jpg")
     with pytest.raises(
-        DataError, match=r"2 images cannot be packed \(.*pipe.jpg: not a regular.*gone.jpg: No such file"
+        DataError,
+        match=r"2 images cannot be packed \(.*pipe.jpg: no regular file.*gone.jpg: .*: No such file",
     ):
         recipes.pack(root, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -9,7 +9,8 @@ import tensorflow as tf
 from makers import arrays, folder, jpeg
 
 from recipes import DataError
-from recipes.data.sources import image_files, load, unlabelled
+from recipes.data.folders.reader import images_of
+from recipes.data.sources import load, unlabelled
 
 
 def test_folder_of_class_folders(tmp_path):
@@ -41,7 +42,7 @@ def test_something_beside_train(tmp_path):
 
 def test_csv(tmp_path):
     folder(tmp_path / "pictures", 2)
-    files = image_files(tmp_path / "pictures")
+    files = images_of(tmp_path / "pictures")
     lines = [f"{file[len(str(tmp_path)) + 1 :]},{file.split('/')[-2]}" for file in files]
     (tmp_path / "list.csv").write_text("path,label\n" + "\n".join(lines), encoding="utf-8")
     train = load(tmp_path / "list.csv").train
@@ -249,7 +250,7 @@ def test_weights_of_tf_data_are_told_of(capsys, rendered):
 
 def test_unlabelled_forms(tmp_path):
     folder(tmp_path, 2, classes=2)
-    files = image_files(tmp_path)
+    files = images_of(tmp_path)
     pixels, _ = arrays(1)
     assert unlabelled(tmp_path).names == tuple(files)
     assert unlabelled(files[0]).names == (files[0],)
@@ -274,7 +275,7 @@ def test_unlabelled_forms(tmp_path):
     for mixed in ([files[0], jpeg(pixels[0])], [files[0], pixels[0]]):
         with pytest.raises(DataError, match="only paths, only encoded images, or only arrays"):
             unlabelled(mixed)
-    with pytest.raises(DataError, match="expected only one of these"):
+    with pytest.raises(DataError, match="only paths, only encoded images"):
         load(([*mixed[:1], jpeg(pixels[0])], ["a", "b"]))
     with pytest.raises(DataError, match="images and labels are empty"):
         load(([], []))

@@ -4,15 +4,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from recipes.core.output import shortened
 from recipes.data.folders.layout import LayoutError
 from recipes.data.folders.names import (
     ANNOTATION_FOLDERS,
     IMAGE_FOLDERS,
     PROJECT_FOLDERS,
-    archives_in,
     classes_in_file_names,
     classes_in_names,
     folds,
+    is_archive,
     is_date,
     is_derived,
     is_placeholder,
@@ -52,10 +53,6 @@ class Checks:
         roles = roles_of([member.name for member in members])
         return {name: None if name in self.known else role for name, role in roles.items()}
 
-    def _unsorted(self, folder: Folder) -> bool:
-        """Return whether a folder, named like a split, holds images but no class folders."""
-        return role_of(folder.name) is not None and self.flat(folder)
-
     def flat(self, folder: Folder) -> bool:
         """Return whether a folder holds images without class folders, directly or in a placeholder such as images/."""
         while not folder.images and len(folder.filled) == 1:
@@ -75,34 +72,34 @@ class Checks:
         if not images or not notes or any(inner.name in self.known for inner in (*images, *notes)):
             return None
         others = [f for f in folder.filled if f not in images and f not in notes]
-        if len(images) > 1 or others or not images[0].filled or all(map(self._unsorted, images[0].filled)):
-            names = listed([inner.name for inner in (*images, *notes)])
+        inside = images[0].filled  # perhaps splits without class folders
+        if len(images) > 1 or others or all(role_of(each.name) and self.flat(each) for each in inside):
+            names = listed([*images, *notes])
             seen = f"holds {names}, as data for detection or segmentation do: {_NO_CLASS}"
             raise self.error(where, "annotations", seen)
         return images[0]
 
     def none(self, folder: Folder, where: str, members: list[Folder]) -> LayoutError:
         """Return the error for a folder without images in class folders; `members` might be class folders."""
-        archives = archives_in(folder)
+        archives = [name for name in folder.others if is_archive(name)]
         if any(name.endswith(".tfrecord") for name in folder.others):
             seen = "holds .tfrecord files but no pack.json: it is not a pack, or was not copied completely"
             return self.error(where, "not a pack", seen, "copy it completely, or pack the images again")
         if archives and not folder.images:
-            seen = f"holds {listed(archives, '')} but no class folders"
+            seen = f"holds {shortened(archives)} but no class folders"
             return self.error(where, "archive", seen, "unpack it, and give the folder with the class folders")
         if folder.images:
             seen = f"holds {len(folder.images)} images but no class folders"
         elif members:
-            names = listed([member.name for member in members])
+            names = listed(members)
             seen = f"has folders {names} but no image in them: an image is a file that ends in .jpg, .png and so on"
             kinds = sorted({k for member in members for _, f in walk(member, "") for k in f.unsupported.values()})
             if kinds:
-                seen = (
-                    f"has folders {names} whose pictures are all in formats that are not supported: {', '.join(kinds)}"
-                )
+                shown = ", ".join(kinds)
+                seen = f"has folders {names} whose pictures are all in formats that are not supported: {shown}"
                 return self.error(where, "no class folders", seen, "convert them to JPEG or PNG")
         elif folder.folders:
-            seen = f"has no class folders: it holds {listed([inner.name for inner in folder.folders])}"
+            seen = f"has no class folders: it holds {listed(folder.folders)}"
         else:
             seen = "is empty: no folders and no images in it"
         return self.error(where, "no class folders", seen, _ARRANGE.format(self.path) + _hint([folder]))
@@ -160,8 +157,8 @@ class Checks:
         classes = [member for member in filled if member not in derived]
         above = any(len(member.filled) > 1 and not member.images for member in derived)
         if derived and (len(classes) > 1 or (classes and above)):
-            found = listed([member.name for member in derived])
-            seen = f"has {listed([member.name for member in classes])} and beside them {found}"
+            found = listed(derived)
+            seen = f"has {listed(classes)} and beside them {found}"
             seen += ", by its name copies made of other images"
             raise self.error(where, "derived images", seen, f"move {found} elsewhere, or rename it if it is a class")
         for member in filled:
@@ -180,7 +177,7 @@ class Checks:
         name, inside = other[0].name, inmost(other[0])
         if len(inside.filled) > 1 and not inside.images:
             beside = listed([member.name for member in filled if member is not other[0]])
-            seen = f"holds folders of images in {name}/ ({listed(sorted(names_in(inside)))}), and beside it {beside}"
+            seen = f"holds folders of images in {name}/ ({listed(inside.filled)}), and beside it {beside}"
             seen += ", by name other parts of a project"
             remedy = f"give {os.path.join(self.path, where, name)} itself, or rename the folders if they are classes"
             raise self.error(where, "project", seen, remedy)
@@ -196,7 +193,7 @@ class Checks:
             inside = [inner.name for inner in inmost(member).filled]
             roles = [role_of(name) for name in inside if name not in self.known]
             if "train" in roles and {"validation", "test"} & set(roles):
-                seen = f"has {listed([m.name for m in members])}, of which {member.name}/ holds the split folders"
+                seen = f"has {listed(members)}, of which {member.name}/ holds the split folders"
                 seen += f" {listed(inside)}: it is a dataset, not a class"
                 remedy = f"give {member.name}/ itself, or move it elsewhere"
                 raise self.error(where, "dataset among classes", seen, remedy)
@@ -215,7 +212,7 @@ class Checks:
         few = len(common) < 2 or any(len(names) > 2 * len(common) for names in inner)
         if len(filled) == 1 or few or any(end.images for end in ends) or self._subdivided(filled, common):
             return
-        outer, names = listed([member.name for member in filled]), listed(sorted(common))
+        outer, names = listed(filled), listed(sorted(common))
         raise self.error(
             where,
             "two levels",
@@ -254,7 +251,6 @@ def _hint(folders: Sequence[Folder]) -> str:
     return f"; names of images begin with {', '.join(words)}: are these the classes?" if words else ""
 
 
-def listed(names: Sequence[str], end: str = "/") -> str:
-    """Return the first five names, each with `end`, and the number of others."""
-    shown = ", ".join(f"{name}{end}" for name in names[:5])
-    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+def listed(folders: Sequence[Folder | str]) -> str:
+    """Return the names of the first five folders, and the number of others."""
+    return shortened([f"{each.name if isinstance(each, Folder) else each}/" for each in folders])

@@ -1,10 +1,11 @@
-"""Recognise files by their first bytes if their names do not say that they are images."""
+"""Recognise images by their extensions, and other files by their first bytes."""
 
 import os
 import stat
 
 import augment
 
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"})
 # Extensions of pictures and films that are not read. Some, such as raw photos, have no distinctive first bytes.
 UNREAD_PICTURES = frozenset({
     ".heic", ".heif", ".avif", ".tif", ".tiff", ".jp2", ".j2k", ".jxl", ".psd", ".ico", ".svg", ".pgm", ".ppm", ".pbm",
@@ -33,9 +34,12 @@ IMAGE = "image"
 def kind_of(path: str) -> str:
     """Return IMAGE for a file that can be decoded, the name of an unsupported format, "" for any other file.
 
-    The first bytes decide. If they are unknown, the extension may be that of a picture: ".cr2" gives "CR2".
+    The extension of an image decides, then the first bytes. If they are unknown, the extension may be that of a
+    picture: ".cr2" gives "CR2".
     """
     ending = os.path.splitext(path)[1].lower()
+    if ending in IMAGE_SUFFIXES:
+        return IMAGE
     if ending in _NO_PICTURES:
         return ""
     head = _head(path)

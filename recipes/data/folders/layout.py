@@ -3,6 +3,9 @@
 import os
 from dataclasses import dataclass
 
+from recipes.core.output import shortened
+from recipes.data.folders.tree import CLOSED, DEEP, LOOP, SYSTEM, TWICE
+from recipes.data.header_ops import NOT_SUPPORTED
 from recipes.errors import DataError
 
 CLASSES = "class folders"
@@ -13,6 +16,26 @@ SPLIT_NAMES = ("train", "validation", "test")
 OWN_OUTPUT, UNRELATED, UNSORTED = "output of a program", "folder without images", "unlabelled images"
 ANNOTATIONS, COPY, NESTED, MASKS = "masks or annotations", "second copy", "nested folders", "masks among the images"
 DERIVED = "copies made of other images"
+UNREAD = "not read"
+ACTIONS = {
+    LOOP: "not followed: it leads back to a folder that it lies in",
+    TWICE: "read once: another link leads to the same folder",
+    CLOSED: "not read: what lies in it is missing from the training; mend its permissions",
+    DEEP: "not read: it lies more than 100 folders deep",
+    SYSTEM: "not read: an operating system or a tool made it",
+    OWN_OUTPUT: "not read: files that a program wrote are not images of a class",
+    UNRELATED: "not read: not a class or split, for there are no images in it",
+    UNSORTED: "not read: there are no class folders in it; sort the images into class folders if their classes are "
+    "known, else classify them with `recipes predict`",
+    ANNOTATIONS: "not read: masks and boxes are not images of a class",
+    COPY: "not read: the same folders again, with images of the same names",
+    DERIVED: "not read: by their names they were made of other images of the class, of which a copy could lie on both "
+    "sides of a split",
+    NESTED: "each was read as one class with all folders in it; to make them classes, move them one level up",
+    MASKS: "kept: by their names they are masks of other images in the same folder; move them elsewhere if they are",
+    NOT_SUPPORTED: "not read: convert them to JPEG or PNG",
+    UNREAD: "no image format that is read, or outside the class folders",
+}
 
 
 class LayoutError(DataError):
@@ -83,10 +106,10 @@ class Layout:
 
     def __str__(self) -> str:
         names = list(self.parts[0].classes)
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         below = f", below {self.folder}/" if self.folder else ""
         splits = f"; splits: {', '.join(map(self._named, self.parts))}" if self.kind != CLASSES else ""
-        return f"layout: {self.kind}{below}; {len(names)} {'class' if len(names) == 1 else 'classes'}: {shown}{splits}"
+        classes = f"{len(names)} {'class' if len(names) == 1 else 'classes'}: {shortened(names)}"
+        return f"layout: {self.kind}{below}; {classes}{splits}"
 
     def _named(self, part: Part) -> str:
         """Return the split, with the name of its folder if that differs."""

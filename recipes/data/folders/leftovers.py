@@ -94,16 +94,15 @@ class Leftovers(Checks):
         return seen[folder.identity]
 
 
-def left_out(tree: Folder, path: str) -> dict[str, Skipped]:
-    """Return the folders in `tree` that hold no images to classify, by their paths below it."""
+def left_out(tree: Folder, path: str) -> list[Skipped]:
+    """Return the folders in `tree` that hold no images to classify."""
     leftovers = Leftovers(path, frozenset())
     leftovers.without_leftovers(tree, "")
     for where, folder in walk(tree, "", leftovers.skipped):
-        notes = [inner for inner in folder.filled if inner.name.lower() in ANNOTATION_FOLDERS]
-        for note in notes:
-            if _annotates(note, folder):
-                leftovers.skip(join(where, note.name), ANNOTATIONS)
-    return leftovers.skipped
+        for inner in folder.filled:
+            if inner.name.lower() in ANNOTATION_FOLDERS and _annotates(inner, folder):
+                leftovers.skip(join(where, inner.name), ANNOTATIONS)
+    return list(leftovers.skipped.values())
 
 
 def _annotates(note: Folder, parent: Folder) -> bool:

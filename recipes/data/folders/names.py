@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from recipes.data.folders.tree import Folder, walk
-from recipes.data.tables.reader import SPLIT_FOLDERS
+from recipes.data.tables.names import SPLIT_FOLDERS
 
 UNLABELLED = "unlabelled"
 _ROLES = SPLIT_FOLDERS | {
@@ -223,10 +223,6 @@ def unrelated(folder: Folder) -> bool:
     """Return whether a folder holds files, but neither images nor pictures of unsupported formats."""
     files = any(inner.others for _, inner in walk(folder, ""))
     return files and not folder.total and not folder.undecodable
-
-
-def archives_in(folder: Folder) -> list[str]:
-    return [name for name in folder.others if is_archive(name)]
 
 
 def is_archive(name: str) -> bool:

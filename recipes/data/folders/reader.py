@@ -4,29 +4,18 @@ import logging
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from recipes.data.finding import Finding, Unsupported
-from recipes.data.folders.layout import (
-    ANNOTATIONS,
-    COPY,
-    DERIVED,
-    MASKS,
-    NESTED,
-    OWN_OUTPUT,
-    UNRELATED,
-    UNSORTED,
-    Layout,
-    LayoutError,
-    Part,
-)
+from recipes.data.folders.contents import IMAGE_SUFFIXES
+from recipes.data.folders.layout import ACTIONS, MASKS, NESTED, UNREAD, LayoutError, Part, Skipped
 from recipes.data.folders.leftovers import left_out
 from recipes.data.folders.names import is_archive, own_output
 from recipes.data.folders.rules import recognise
-from recipes.data.folders.tree import CLOSED, DEEP, LOOP, SYSTEM, TWICE, Folder, images_below, scan, walk
+from recipes.data.folders.tree import TWICE, Folder, scan, walk
 from recipes.data.header_ops import NOT_SUPPORTED
 from recipes.data.images import ImageData, Splits, labelled
 from recipes.errors import DataError
@@ -34,34 +23,14 @@ from recipes.errors import DataError
 logger = logging.getLogger(__name__)
 
 Unread = dict[str, list[str]]  # paths by the kind of finding
-UNREAD = "not read"
-ACTIONS = {
-    LOOP: "not followed: it leads back to a folder that it lies in",
-    TWICE: "read once: another link leads to the same folder",
-    CLOSED: "not read: what lies in it is missing from the training; mend its permissions",
-    DEEP: "not read: it lies more than 100 folders deep",
-    SYSTEM: "not read: an operating system or a tool made it",
-    OWN_OUTPUT: "not read: files that a program wrote are not images of a class",
-    UNRELATED: "not read: not a class or split, for there are no images in it",
-    UNSORTED: "not read: there are no class folders in it; sort the images into class folders if their classes are "
-    "known, else classify them with `recipes predict`",
-    ANNOTATIONS: "not read: masks and boxes are not images of a class",
-    COPY: "not read: the same folders again, with images of the same names",
-    DERIVED: "not read: by their names they were made of other images of the class, of which a copy could lie on both "
-    "sides of a split",
-    NESTED: "each was read as one class with all folders in it; to make them classes, move them one level up",
-    MASKS: "kept: by their names they are masks of other images in the same folder; move them elsewhere if they are",
-    NOT_SUPPORTED: "not read: convert them to JPEG or PNG",
-    UNREAD: "no image format that is read, or outside the class folders",
-}
+_UNSUPPORTED = NOT_SUPPORTED + ": {}; convert it to JPEG or PNG"
 
 
-def read_folder(path: Path, suffixes: Collection[str], class_names: Sequence[str] | None = None) -> Splits:
+def read_folder(path: Path, class_names: Sequence[str] | None = None) -> Splits:
     """Return the images of a folder.
 
     Args:
         path: The folder.
-        suffixes: Extensions of image files, in lower case, with their dot.
         class_names: The classes, if they are known.
 
     Raises:
@@ -69,7 +38,7 @@ def read_folder(path: Path, suffixes: Collection[str], class_names: Sequence[str
         DataError: The folder cannot be read, or its splits have different classes.
     """
     base = "" if path == Path() else os.fspath(path)
-    tree = scan(path, suffixes)
+    tree = scan(path)
     layout = recognise(tree, os.fspath(path), class_names)
     skipped = {os.path.join(base, skip.path) for skip in layout.skipped}
     parts: dict[str, ImageData] = {}
@@ -79,29 +48,28 @@ def read_folder(path: Path, suffixes: Collection[str], class_names: Sequence[str
         expected = class_names or (parts["train"].class_names if parts else tuple(sorted(part.classes)))
         places = _places(part, expected)
         _check_classes(part, places, expected, path, fixed=class_names is not None)
-        files = {name: _files(tree, base, where, skipped, unread) for name, where in sorted(places.items())}
-        paths = [file for some in files.values() for file in some]
-        labels = [name for name, some in files.items() for _ in some]
-        parts[part.split] = labelled(paths, np.array(labels, str), paths, expected)
-        unsupported += _unsupported(tree, base, places, skipped, part.split)
+        found = [*_class_folders(tree, base, places, skipped)]
+        images = [(os.path.join(where, file), name) for name, where, folder in found for file in folder.images]
+        label_of = {file: name for file, name in images if file not in skipped}
+        files = list(label_of)
+        parts[part.split] = labelled(files, np.array([*label_of.values()], str), files, expected)
+        unread[TWICE] += [where for _, where, folder in found if folder.problem == TWICE]
+        unsupported += [
+            Unsupported(os.path.join(where, file), part.split, name, _UNSUPPORTED.format(form))
+            for name, where, folder in found
+            for file, form in folder.unsupported.items()
+        ]
+    unread[MASKS] = [os.path.join(base, file) for file in layout.mask_files]
+    unread[NESTED] = [os.path.join(base, place) for place in layout.nested]
     known = {name for data in parts.values() for name in data.names} | {file.name for file in unsupported}
     _add_unread(tree, base, skipped, known, unread)
     return Splits(
         parts["train"], parts.get("validation"), parts.get("test"),
-        unread=_findings(layout, base, unread), layout=layout, unsupported=tuple(unsupported),
+        unread=_findings(layout.skipped, base, unread), layout=layout, unsupported=tuple(unsupported),
     )  # fmt: skip
 
 
-def image_files(folder: Path, suffixes: Collection[str]) -> list[str]:
-    """Return all image files in and below `folder`, sorted, following links once, without hidden and system folders.
-
-    Raises:
-        DataError: The folder cannot be read.
-    """
-    return images_below(scan(folder, suffixes), os.fspath(folder))
-
-
-def images_of(path: Path, suffixes: Collection[str]) -> list[str]:
+def images_of(path: Path) -> list[str]:
     """Return the image file `path`, or all image files of the folder `path`, and log which folders are skipped.
 
     Raises:
@@ -109,37 +77,34 @@ def images_of(path: Path, suffixes: Collection[str]) -> list[str]:
     """
     if not path.is_dir():
         if path.is_file() and is_archive(path.name):
-            raise not_a_folder(path, suffixes)
+            raise not_a_folder(path)
         return [os.fspath(path)]
-    base, tree = os.fspath(path), scan(path, suffixes)
-    unread: Unread = defaultdict(list)
-    leftovers = left_out(tree, base)
-    skipped = {os.path.join(base, where) for where in leftovers}
-    for where, skip in leftovers.items():
-        unread[skip.kind].append(os.path.join(base, where))
+    base, tree, found = os.fspath(path), scan(path), []
+    leftovers, unread = left_out(tree, base), defaultdict(list)
+    skipped = {os.path.join(base, skip.path) for skip in leftovers}
     for where, folder in walk(tree, base, skipped):
+        found += [os.path.join(where, name) for name in folder.images]
         unread[folder.problem].append(where)
         unread[NOT_SUPPORTED] += [os.path.join(where, name) for name in folder.unsupported]
         unread[UNREAD] += [os.path.join(where, name) for name in folder.others]
-    for finding in findings(unread):
+    for finding in _findings(leftovers, base, unread):
         logger.info(finding)
-    found = images_below(tree, base, skipped)
     if not found:
         output = own_output(tree)
         seen = f"is {output}, and holds no images" if output else "holds no images"
         raise DataError(
-            f"{path} {seen}; they are recognised by {' '.join(sorted(suffixes))}, or by their first bytes",
+            f"{path} {seen}; they are recognised by {' '.join(sorted(IMAGE_SUFFIXES))}, or by their first bytes",
             code="folder.no_images", path=path,
         )  # fmt: skip
     return found
 
 
-def not_a_folder(path: Path, suffixes: Collection[str]) -> LayoutError:
+def not_a_folder(path: Path) -> LayoutError:
     """Return the error for a file where a folder of class folders is expected."""
     wanted = "expected a folder of class folders, or a .csv file of path,label"
     if is_archive(path.name):
         return LayoutError(os.fspath(path), "archive", f"{path} is an archive; {wanted}: unpack it and give the folder")
-    if path.suffix.lower() in suffixes:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
         return LayoutError(
             os.fspath(path), "one image", f"{path} is a single image; {wanted}: give the folder above its class folder"
         )
@@ -148,10 +113,15 @@ def not_a_folder(path: Path, suffixes: Collection[str]) -> LayoutError:
     )
 
 
-def findings(unread: Unread, details: Mapping[str, list[str]] | None = None) -> tuple[Finding, ...]:
-    """Return one finding for each kind in `unread`; `details` are texts about the folders of a kind."""
-    more = {kind: f" ({'; '.join(each)})" if each else "" for kind, each in (details or {}).items()}
-    return tuple(Finding(k, tuple(unread[k]), text + more.get(k, "")) for k, text in ACTIONS.items() if unread.get(k))
+def _findings(skips: Iterable[Skipped], base: str, unread: Unread) -> tuple[Finding, ...]:
+    """Return one finding for each kind of what was skipped, or is in `unread`."""
+    details: dict[str, dict[str, None]] = defaultdict(dict)  # without repetitions, in order
+    for skip in skips:
+        unread[skip.kind].append(os.path.join(base, skip.path))
+        if skip.detail:
+            details[skip.kind][skip.detail] = None
+    more = {kind: f" ({'; '.join(each)})" for kind, each in details.items()}
+    return tuple(Finding(k, tuple(unread[k]), text + more.get(k, "")) for k, text in ACTIONS.items() if unread[k])
 
 
 def _places(part: Part, expected: Sequence[str]) -> dict[str, list[str]]:
@@ -188,27 +158,14 @@ def _check_classes(part: Part, places: dict[str, list[str]], expected: Sequence[
     )  # fmt: skip
 
 
-def _files(tree: Folder, base: str, places: Sequence[str], skipped: Collection[str], unread: Unread) -> list[str]:
-    """Return the images of one class. A folder that is linked twice within it is read once, and reported."""
-    found = []
-    for place in places:
-        where, folder = os.path.join(base, place), _at(tree, place)
-        found += images_below(folder, where, skipped)
-        unread[TWICE] += [path for path, inner in walk(folder, where, skipped) if inner.problem == TWICE]
-    return found
-
-
-def _unsupported(
-    tree: Folder, base: str, places: Mapping[str, list[str]], skipped: Collection[str], split: str
-) -> list[Unsupported]:
-    """Return the pictures in class folders whose format is not supported; `places` is {class: its folders}."""
-    return [
-        Unsupported(os.path.join(where, name), split, label, f"{NOT_SUPPORTED}: {kind}; convert it to JPEG or PNG")
-        for label, some in sorted(places.items())
-        for place in some
-        for where, folder in walk(_at(tree, place), os.path.join(base, place), skipped)
-        for name, kind in folder.unsupported.items()
-    ]
+def _class_folders(
+    tree: Folder, base: str, places: Mapping[str, list[str]], skipped: Collection[str]
+) -> Iterator[tuple[str, str, Folder]]:
+    """Yield (class, path, folder) of all folders of all classes."""
+    for name, some in sorted(places.items()):
+        for place in some:
+            for where, folder in walk(_at(tree, place), os.path.join(base, place), skipped):
+                yield name, where, folder
 
 
 def _at(tree: Folder, place: str) -> Folder:
@@ -225,13 +182,3 @@ def _add_unread(tree: Folder, base: str, skipped: Collection[str], known: Collec
         names = sorted((*folder.images, *folder.others, *folder.unsupported))
         files = (os.path.join(where, name) for name in names)
         unread[UNREAD] += [file for file in files if file not in known and file not in skipped]
-
-
-def _findings(layout: Layout, base: str, unread: Unread) -> tuple[Finding, ...]:
-    details: dict[str, list[str]] = defaultdict(list)
-    for skip in layout.skipped:
-        unread[skip.kind].append(os.path.join(base, skip.path))
-        details[skip.kind] += [skip.detail] if skip.detail and skip.detail not in details[skip.kind] else []
-    unread[MASKS] += [os.path.join(base, file) for file in layout.mask_files]
-    unread[NESTED] += [os.path.join(base, place) for place in layout.nested]
-    return findings(unread, details)

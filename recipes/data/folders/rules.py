@@ -117,9 +117,7 @@ class _Recognition(Leftovers):
         if not sorted_ones:
             return []
         if not trains:
-            seen = (
-                f"has class folders in {listed([m.name for m in sorted_ones])} but no train/ with class folders in it"
-            )
+            seen = f"has class folders in {listed(sorted_ones)} but no train/ with class folders in it"
             raise self.error(where, "no train", seen, "add or rename it, or give one of them itself, for `evaluate`")
         if len(sorted_ones) > 1:  # a folder called "test" in every split is a class
             self.known |= {name for name in set.intersection(*map(names_in, sorted_ones)) if role_of(name)}
@@ -189,11 +187,8 @@ class _Recognition(Leftovers):
         for member in members:
             path = join(where, member.name)
             self.look_into(self.without_leftovers(member, path), path)
-        return [
-            Part(split, where, {name: (join(where, each[split][0]),) for name, each in joined.items()})
-            for split in SPLIT_NAMES
-            if split in roles[0]
-        ]
+        places = {name: {role: join(where, found[0]) for role, found in each.items()} for name, each in joined.items()}
+        return _parts(places, where)
 
     def splits_in_classes(self, members: list[Folder], where: str) -> list[Part]:
         """Return the parts if every member is a class with split folders: ants/train, ants/val, bees/train; else []."""
@@ -215,23 +210,13 @@ class _Recognition(Leftovers):
             remedy = "give every class the same split folders; an empty one will do"
             raise self.error(where, "splits in some classes", seen, remedy)
         self.skip_unsorted(flat, where)
-        members = [member for member in members if member not in flat]
+        places = {member.name: {} for member in members if member not in flat}
         for member in classes:
             for inner in member.filled:
                 path = f"{join(where, member.name)}/{inner.name}"
                 self.look_into(self.without_leftovers(inner, path), path)
-        found = []
-        for split in SPLIT_NAMES:
-            places = {
-                member.name: tuple(
-                    f"{join(where, member.name)}/{name}"
-                    for name, role in inside.get(member.name, {}).items()
-                    if role == split
-                )
-                for member in members
-            }
-            found += [Part(split, where, places)] if any(places.values()) else []
-        return found
+                places[member.name][role_of(inner.name)] = path
+        return _parts(places, where)
 
     def classes(self, folder: Folder, where: str) -> dict[str, tuple[str, ...]]:
         """Return the class folders in `folder`, each with its path.
@@ -280,6 +265,15 @@ class _Recognition(Leftovers):
                     self.skip(join(place, name), ANNOTATIONS)
             else:
                 self.mask_files += [join(place, name) for name in masks]
+
+
+def _parts(places: dict[str, dict[str, str]], where: str) -> list[Part]:
+    """Return the splits of classes that have one folder for each split: `places` is {class: {split: path}}."""
+    present = [split for split in SPLIT_NAMES if any(split in each for each in places.values())]
+    return [
+        Part(split, where, {name: (each[split],) if split in each else () for name, each in places.items()})
+        for split in present
+    ]
 
 
 def _are_splits(roles: list[str | None]) -> bool:

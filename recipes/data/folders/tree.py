@@ -67,17 +67,13 @@ class Folder:
         return tuple(folder for folder in self.folders if folder.total)
 
 
-def scan(path: Path, suffixes: Collection[str]) -> Folder:
+def scan(path: Path) -> Folder:
     """Return the tree of a folder. Links are followed, except those that lead back to a folder that they lie in.
-
-    Args:
-        path: The folder.
-        suffixes: Extensions of image files, in lower case, with their dot.
 
     Raises:
         DataError: `path` itself cannot be read.
     """
-    found = _scan(os.fspath(path), path.name, suffixes, chain=(), known={})
+    found = _scan(os.fspath(path), path.name, chain=(), known={})
     if found.problem:
         try:
             os.listdir(path)
@@ -89,9 +85,7 @@ def scan(path: Path, suffixes: Collection[str]) -> Folder:
     return found
 
 
-def _scan(
-    path: str, name: str, suffixes: Collection[str], chain: tuple[Identity, ...], known: dict[Identity, Folder]
-) -> Folder:
+def _scan(path: str, name: str, chain: tuple[Identity, ...], known: dict[Identity, Folder]) -> Folder:
     """Return the tree of a folder; `known` holds those that were read before, so that links to them cost no time."""
     try:
         status = os.stat(path)
@@ -103,16 +97,15 @@ def _scan(
         if identity not in known:
             with os.scandir(path) as scanned:
                 entries = sorted((entry.name, _is_folder(entry)) for entry in scanned)
-            known[identity] = _folder(path, name, entries, suffixes, (*chain, identity), known)
+            known[identity] = _folder(path, name, entries, (*chain, identity), known)
     except OSError:
         return Folder(name, problem=CLOSED)
     return replace(known[identity], name=name)
 
 
 def _folder(
-    path: str, name: str, entries: list[tuple[str, bool]], suffixes: Collection[str], chain: tuple[Identity, ...],
-    known: dict[Identity, Folder],
-) -> Folder:  # fmt: skip
+    path: str, name: str, entries: list[tuple[str, bool]], chain: tuple[Identity, ...], known: dict[Identity, Folder]
+) -> Folder:
     folders, images, others, hidden, unsupported = [], [], [], [], {}
     for entry, is_folder in entries:
         if entry.startswith("."):
@@ -120,9 +113,7 @@ def _folder(
         elif is_folder and entry.lower() in SYSTEM_FOLDERS:
             folders.append(Folder(entry, problem=SYSTEM))
         elif is_folder:
-            folders.append(_scan(os.path.join(path, entry), entry, suffixes, chain, known))
-        elif os.path.splitext(entry)[1].lower() in suffixes:
-            images.append(entry)
+            folders.append(_scan(os.path.join(path, entry), entry, chain, known))
         elif entry.lower() not in SYSTEM_FILES:
             kind = kind_of(os.path.join(path, entry))
             if kind == IMAGE:
@@ -159,9 +150,3 @@ def walk(folder: Folder, path: str, skipped: Collection[str] = ()) -> Iterator[t
         seen.add(current.identity)
         yield where, current
         waiting += [(os.path.join(where, inner.name), inner) for inner in reversed(current.folders)]
-
-
-def images_below(folder: Folder, path: str, skipped: Collection[str] = ()) -> list[str]:
-    """Return the paths of all images in and below `folder`, except `skipped`, each folder's own before others."""
-    files = (os.path.join(where, name) for where, inner in walk(folder, path, skipped) for name in inner.images)
-    return [file for file in files if file not in skipped]

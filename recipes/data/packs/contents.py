@@ -2,18 +2,20 @@
 
 import hashlib
 import os
-import stat
 
 import numpy as np
 
-from recipes.core.limits import MAX_BYTES
+from recipes.core.files import size_and_fault
+from recipes.core.output import shortened
 from recipes.data.images import ImageData
 from recipes.data.packs.records import digest
 from recipes.errors import DataError
 
 
-def encoded_sizes(data: ImageData) -> np.ndarray:
-    """Return an upper bound of the encoded size of each image, in bytes.
+def sizes_and_key(data: ImageData) -> tuple[np.ndarray, bytes]:
+    """Return an upper bound of the encoded size of each image in bytes, and a key that changes with the images.
+
+    For files the key depends on their sizes and times of change alone.
 
     Raises:
         DataError: Some images cannot be packed; the message names them.
@@ -24,41 +26,20 @@ def encoded_sizes(data: ImageData) -> np.ndarray:
                 f"the images are {data.pixels.dtype} with fractions; round them to uint8, or give files",
                 code="pack.fractions",
             )
-        return np.full(len(data), 2 * data.pixels[0].size + 1024)
+        sizes = np.full(len(data), 2 * data.pixels[0].size + 1024)
+        return sizes, hashlib.sha256(np.ascontiguousarray(data.pixels).data).digest()
     if data.records is not None:
-        return data.records.index.size[data.records.rows]
+        return data.records.index.size[data.records.rows], repr(data.records).encode()
     if data.paths is None:
-        return np.array([len(data.encoded(i)) for i in range(len(data))])
-    files = [_size(path) for path in data.paths]
+        images = [data.encoded(i) for i in range(len(data))]
+        return np.array([len(image) for image in images]), b"".join(map(digest, images))
+    files = [size_and_fault(path) for path in data.paths]
     faults = [f"{name}: {fault}" for name, (_, fault) in zip(data.names, files, strict=True) if fault]
     if faults:
-        shown = "; ".join(faults[:5]) + (f" and {len(faults) - 5} more" if len(faults) > 5 else "")
+        shown = shortened(faults, separator="; ")
         raise DataError(
             f"{len(faults)} images cannot be packed ({shown}); repair or delete them, and pack again",
             code="pack.unreadable_images", images=tuple(faults),
         )  # fmt: skip
-    return np.array([size for size, _ in files], np.int64)
-
-
-def _size(path: str) -> tuple[int, str]:
-    """Return the size of a file in bytes, and why it cannot be packed; "" if it can."""
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        return 0, error.strerror or str(error)
-    if status.st_size > MAX_BYTES:
-        return 0, f"{status.st_size:,} bytes are more than {MAX_BYTES:,}"
-    readable = stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK)
-    return status.st_size, "" if readable else "not a regular file that may be read"
-
-
-def content_key(data: ImageData, sizes: np.ndarray) -> bytes:
-    """Return a key that changes with the images; for files it depends on size and time of change alone."""
-    if data.paths is not None:
-        pairs = zip(sizes, data.paths, strict=True)
-        return repr([(int(size), os.stat(path).st_mtime_ns) for size, path in pairs]).encode()
-    if data.pixels is not None:
-        return hashlib.sha256(np.ascontiguousarray(data.pixels).data).digest()
-    if data.records is not None:
-        return repr(data.records).encode()
-    return b"".join(digest(data.encoded(i)) for i in range(len(data)))
+    changed = [(size, os.stat(path).st_mtime_ns) for (size, _), path in zip(files, data.paths, strict=True)]
+    return np.array([size for size, _ in files], np.int64), repr(changed).encode()

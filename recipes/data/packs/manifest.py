@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 
 from recipes.core.archives import load_arrays
+from recipes.core.output import shortened
+from recipes.data.folders.layout import SPLIT_NAMES
 from recipes.data.images import ImageData, Splits
-from recipes.data.packs.records import FRAME, MEND, Index, Records
+from recipes.data.packs.records import FRAME, Index, Records, broken
 from recipes.errors import DataError, UnsafeFileError
 
 MANIFEST, INDEX, UNFINISHED = "pack.json", "index.npz", "unfinished.json"
 FORMAT, VERSION = "keras-recipes pack", 1
-SPLITS = ("train", "validation", "test")
-SHARD_NAME = re.compile(rf"({'|'.join(SPLITS)})-\d{{5}}-of-\d{{5}}\.tfrecord")
+SHARD_NAME = re.compile(rf"({'|'.join(SPLIT_NAMES)})-\d{{5}}-of-\d{{5}}\.tfrecord")
 _LARGEST = 2**28  # bytes of the manifest: a million shards
 _COLUMNS = {"size": "i8", "label": "i4", "order": "i8", "name_end": "i8", "names": "u1"}
 
@@ -58,12 +59,12 @@ class Manifest:
         return sum(shard.images for shard in self.shards if shard.split == split)
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{self.images(split):,} {split}" for split in SPLITS if self.images(split))
+        parts = ", ".join(f"{self.images(split):,} {split}" for split in SPLIT_NAMES if self.images(split))
         size = sum(shard.bytes for shard in self.shards)
         return f"{parts} images of {len(self.class_names)} classes, {size:,} bytes in {len(self.shards)} shard(s)"
 
     def text(self) -> str:
-        splits = {split: self.images(split) for split in SPLITS if self.images(split)}
+        splits = {split: self.images(split) for split in SPLIT_NAMES if self.images(split)}
         return json.dumps({"format": FORMAT, "version": VERSION, "images": splits, **asdict(self)}, indent=1)
 
 
@@ -95,15 +96,13 @@ def read_manifest(folder: Path) -> Manifest:
             code="pack.unfinished", path=folder,
         )  # fmt: skip
     try:
-        if (size := path.stat().st_size) > _LARGEST:
-            raise DataError(
-                f"{path} is too large: {size:,} bytes are more than {_LARGEST:,}", code="pack.too_large", path=path
-            )
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        size = path.stat().st_size
+        entries = json.loads(path.read_text(encoding="utf-8")) if size <= _LARGEST else {}
     except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{path} cannot be read: {error}", code="pack.unreadable", path=path) from error
+    if size > _LARGEST:
+        seen = f"{path} is too large: {size:,} bytes are more than {_LARGEST:,}"
+        raise DataError(seen, code="pack.too_large", path=path)
     if not isinstance(entries, dict) or entries.get("format") != FORMAT:
         raise DataError(
             f"{path} is not the manifest of a pack; rename it if {folder} is a folder of class folders",
@@ -125,7 +124,7 @@ def _checked(entries: Mapping[str, Any], path: Path) -> Manifest:
     """Return the manifest with these entries of a JSON file, after checking the type of each."""
 
     def wrong(problem: str) -> DataError:
-        return DataError(f"{path} is damaged: {problem}; {MEND}", code="pack.damaged", path=path)
+        return broken(path, "pack.damaged", f"is damaged: {problem}")
 
     names, shards = entries.get("class_names"), entries.get("shards")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
@@ -154,16 +153,11 @@ def _check_file(path: Path, size: int) -> None:
     try:
         status = path.stat()
     except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {error.strerror}; {MEND}", code="pack.unreadable", path=path
-        ) from error
+        raise broken(path, "pack.unreadable", f"cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{path} is not a regular file", code="pack.unreadable", path=path)
     if status.st_size != size:
-        raise DataError(
-            f"{path} was altered or cut off: it has {status.st_size:,} bytes of {size:,}; {MEND}",
-            code="pack.altered", path=path,
-        )  # fmt: skip
+        raise broken(path, "pack.altered", f"was altered or cut off: it has {status.st_size:,} bytes of {size:,}")
 
 
 def write_index(path: Path, sizes: np.ndarray, labels: np.ndarray, order: np.ndarray, names: Sequence[bytes]) -> None:
@@ -192,17 +186,14 @@ def read_pack(folder: Path) -> Splits:
     path = folder / INDEX
     try:
         if sha256(path) != manifest.index:
-            raise DataError(
-                f"{path} was altered: its SHA-256 differs from that in {MANIFEST}; {MEND}",
-                code="pack.altered", path=path,
-            )  # fmt: skip
+            raise broken(path, "pack.altered", f"was altered: its SHA-256 differs from that in {MANIFEST}")
         columns = load_arrays(path)
     except (OSError, UnsafeFileError) as error:
-        raise DataError(f"{path} cannot be read: {error}; {MEND}", code="pack.unreadable", path=path) from error
+        raise broken(path, "pack.unreadable", f"cannot be read: {error}") from error
     images = np.array([shard.images for shard in manifest.shards])
     shard = np.repeat(np.arange(len(images), dtype=np.int32), images)
     if wrong := _inconsistency(columns, manifest, shard):
-        raise DataError(f"{path} does not fit the shards: {wrong}; {MEND}", code="pack.index", path=path)
+        raise broken(path, "pack.index", f"does not fit the shards: {wrong}")
     framed = columns["size"] + FRAME
     starts = np.concatenate([[0], np.cumsum([s.bytes for s in manifest.shards])[:-1]])
     offset = np.cumsum(framed) - framed - np.repeat(starts, images)
@@ -212,7 +203,7 @@ def read_pack(folder: Path) -> Splits:
     names = [os.path.join(folder, os.fsdecode(blob[a:b])) for a, b in zip([0, *ends], ends, strict=False)]
     split = np.array([s.split for s in manifest.shards])[shard]
     parts: dict[str, ImageData] = {}
-    for name in SPLITS:
+    for name in SPLIT_NAMES:
         rows = np.flatnonzero(split == name)
         rows = rows[np.argsort(columns["order"][rows])]
         if len(rows):
@@ -243,9 +234,9 @@ def _inconsistency(columns: Mapping[str, np.ndarray], manifest: Manifest, shard:
         return "a label is not a class"
     if (np.diff(ends, prepend=0) < 0).any() or ends[-1] != len(columns["names"]):
         return "the names overlap"
-    split = np.array([SPLITS.index(s.split) for s in manifest.shards])[shard]
+    split = np.array([SPLIT_NAMES.index(s.split) for s in manifest.shards])[shard]
     places = np.lexsort((columns["order"], split))
-    counts = np.bincount(split, minlength=len(SPLITS))
+    counts = np.bincount(split, minlength=len(SPLIT_NAMES))
     if (columns["order"][places] != np.concatenate([np.arange(c) for c in counts])).any():
         return "two images have the same position in a split"
     return ""
@@ -254,18 +245,15 @@ def _inconsistency(columns: Mapping[str, np.ndarray], manifest: Manifest, shard:
 def in_pack(folder: Path, key: str, rows: list[int], labels: list[int], class_names: Sequence[str]) -> ImageData | None:
     """Return the images of these rows of a pack's index; None if the pack was removed or replaced."""
     try:
-        parts = [(part.records, part.names) for part in read_pack(folder).given.values()]
+        parts = [(data.images, data.names) for data in read_pack(folder).given.values()]
     except DataError:
         return None
-    index, names = None, {}
-    for records, part_names in parts:
-        if records is not None and records.index.key == key:
-            index = records.index
-            names.update(zip(records.rows.tolist(), part_names, strict=True))
-    if index is None or any(row not in names for row in rows):
+    found = [(own, names) for own, names in parts if isinstance(own, Records) and own.index.key == key]
+    name_of = {row: name for own, names in found for row, name in zip(own.rows.tolist(), names, strict=True)}
+    if not found or not name_of.keys() >= set(rows):
         return None
-    records = Records(index, np.array(rows, np.int64))
-    return ImageData(records, np.array(labels, np.int64), tuple(class_names), tuple(names[row] for row in rows))
+    records = Records(found[0][0].index, np.array(rows, np.int64))
+    return ImageData(records, np.array(labels, np.int64), tuple(class_names), tuple(name_of[row] for row in rows))
 
 
 def verify(parts: Iterable[ImageData]) -> None:
@@ -281,11 +269,5 @@ def verify(parts: Iterable[ImageData]) -> None:
             found = list(pool.map(lambda shard, folder=folder: sha256(folder / shard.name), shards))
         altered = [shard.name for shard, sha in zip(shards, found, strict=True) if sha != shard.sha256]
         if altered:
-            shown = ", ".join(altered[:5]) + (f" and {len(altered) - 5} more" if len(altered) > 5 else "")
-            raise DataError(
-                f"{folder}: {len(altered)} of {len(shards)} shards were altered, their SHA-256 differs from that in "
-                f"{MANIFEST}: {shown}; {MEND}",
-                code="pack.altered",
-                path=folder,
-                shards=tuple(altered),
-            )
+            seen = f"is damaged: {len(altered)} of {len(shards)} shards were altered, as their SHA-256 shows"
+            raise broken(folder, "pack.altered", f"{seen}: {shortened(altered)}", shards=tuple(altered))

@@ -16,7 +16,12 @@ from recipes.errors import DataError
 IMAGE, LABEL, CLASS, NAME, DIGEST = "image", "label", "class", "name", "blake2b"  # features of the tf.train.Example
 FRAME = 16  # bytes around a record's data: its length (8) and that number's checksum (4), the data's checksum (4)
 _HEAD = 12
-MEND = "copy the pack again, or pack the images again"
+
+
+def broken(path: str | Path, code: str, seen: str, **facts: object) -> DataError:
+    """Return the error for a pack that is not as it was written: `seen` is the predicate of its message."""
+    message = f"{path} {seen}; copy the pack again, or pack the images again"
+    return DataError(message, code=code, path=path, **facts)
 
 
 def digest(image: bytes) -> bytes:
@@ -62,9 +67,7 @@ def framed(file: BinaryIO, name: str) -> Iterator[bytes]:
         size = struct.unpack("<Q", head[:8])[0] if len(head) == _HEAD else 2**63
         left = os.fstat(file.fileno()).st_size - file.tell()
         if size + FRAME - _HEAD > left:
-            raise DataError(
-                f"{name} ends within a record ({left:,} bytes are left); {MEND}", code="pack.truncated", path=name
-            )
+            raise broken(name, "pack.truncated", f"ends within a record ({left:,} bytes are left)")
         yield file.read(size)
         file.seek(FRAME - _HEAD, os.SEEK_CUR)
 
@@ -123,38 +126,19 @@ class Records:
             with open(path, "rb", buffering=0) as file:
                 content = os.pread(file.fileno(), size + FRAME, offset)
         except OSError as error:
-            raise DataError(
-                f"{path} cannot be read: {error.strerror}; {MEND}", code="pack.unreadable", path=path
-            ) from error
+            raise broken(path, "pack.unreadable", f"cannot be read: {error.strerror}") from error
         if len(content) < size + FRAME or struct.unpack("<Q", content[:8])[0] != size:
-            raise DataError(
-                f"{path} was altered: there is no record of {size:,} bytes at byte {offset:,}; {MEND}",
-                code="pack.altered", path=path, offset=offset,
-            )  # fmt: skip
+            seen = f"was altered: there is no record of {size:,} bytes at byte {offset:,}"
+            raise broken(path, "pack.altered", seen, offset=offset)
         try:
             return parsed(content[_HEAD:-4])[0]
         except ValueError as error:
-            raise DataError(
-                f"{path} was altered: {error} (record at byte {offset:,}); {MEND}",
-                code="pack.altered", path=path, offset=offset,
-            ) from error  # fmt: skip
+            seen = f"was altered: {error} (record at byte {offset:,})"
+            raise broken(path, "pack.altered", seen, offset=offset) from error
 
     def __repr__(self) -> str:
         """Identify these images without reading them."""
         return f"Records({self.index.key}, {hashlib.blake2b(self.rows.tobytes(), digest_size=8).hexdigest()})"
-
-    def __add__(self, other: "Records") -> "Records":
-        """Return these records followed by others.
-
-        Raises:
-            ValueError: The others are of another pack.
-        """
-        if not self.same_pack(other):
-            raise ValueError(f"records of {other.index.folder} cannot be appended to those of {self.index.folder}")
-        return replace(self, rows=np.concatenate([self.rows, other.rows]))
-
-    def same_pack(self, other: "Records") -> bool:
-        return self.index.key == other.index.key
 
     def lost(self) -> np.ndarray:
         """Return whether each record (n,) lies in a file that cannot be opened any more."""

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from recipes.core.files import check_writable, write_whole
 from recipes.core.locks import ProcessLock
 from recipes.core.output import safe_output
 from recipes.data.images import ImageData, Splits
-from recipes.data.packs.contents import content_key, encoded_sizes
+from recipes.data.packs.contents import sizes_and_key
 from recipes.data.packs.manifest import (
     INDEX,
     MANIFEST,
@@ -110,7 +110,9 @@ def pack(dataset: object, out: str | os.PathLike, *, shards: int | None = None) 
         if written:
             logger.info(f"resuming the pack in {out}: {written} of {len(plan.shards)} shards are written")
         try:
-            found = [_shard(out / name, plan, name) for name in _with_progress(plan.shards)]
+            few = len(plan.shards) < 4
+            names = track(plan.shards, "packing", console=Console(stderr=True), transient=True, disable=few)
+            found = [_shard(out / name, plan, name) for name in names]
             return _described(out, plan, found)
         except (OSError, tf.errors.OpError) as error:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
@@ -127,10 +129,6 @@ def _check_space(out: Path, needed: int) -> None:
             f"{out} has {free:,} bytes free, but up to {needed:,} must be written; make room",
             code="pack.disk_full", path=out, free=free, needed=needed,
         )  # fmt: skip
-
-
-def _with_progress(names: Collection[str]) -> Iterable[str]:
-    return track(names, "packing", console=Console(stderr=True), transient=True, disable=len(names) < 4)
 
 
 def _root(dataset: object) -> Path | None:
@@ -152,16 +150,14 @@ def _check_outside(out: Path, dataset: object) -> None:
 
 
 def _planned(splits: Splits, root: Path | None, shards: int | None) -> _Plan:
-    sizes = {split: encoded_sizes(data) for split, data in splits.given.items()}
+    measured = {split: sizes_and_key(data) for split, data in splits.given.items()}
+    most_shards = min(_MOST, len(splits.train))
     if shards is None:
-        shards = min(_MOST, len(splits.train), math.ceil(sizes["train"].sum() / SHARD_BYTES) or 1)
-    if isinstance(shards, bool) or not isinstance(shards, int | np.integer) or not 1 <= shards <= _MOST:
+        shards = min(most_shards, math.ceil(measured["train"][0].sum() / SHARD_BYTES) or 1)
+    if isinstance(shards, bool) or not isinstance(shards, int | np.integer) or not 1 <= shards <= most_shards:
         raise DataError(
-            f"`shards` must be a number of files from 1 to {_MOST:,}, got {shards!r}", code="pack.shards", value=shards
-        )
-    if shards > len(splits.train):
-        raise DataError(
-            f"`shards` must be at most the number of training images, {len(splits.train)}, got {shards}",
+            f"`shards` must be a number of files from 1 to {most_shards:,}, got {shards!r}; every shard holds at least "
+            "one training image",
             code="pack.shards", value=shards,
         )  # fmt: skip
     source = hashlib.blake2b(repr((splits.train.class_names, int(shards))).encode("utf-8", "surrogateescape"))
@@ -169,12 +165,14 @@ def _planned(splits: Splits, root: Path | None, shards: int | None) -> _Plan:
     for split, data in splits.given.items():
         names[split] = [_relative(name, root) for name in data.names]
         count = max(1, min(len(data), round(int(shards) * len(data) / len(splits.train))))
-        hashed = sorted(range(len(data)), key=lambda i, own=names[split]: (_hash(own[i]), i))
+        hashes = [hashlib.blake2b(os.fsencode(name), digest_size=8).digest() for name in names[split]]
+        hashed = sorted(range(len(data)), key=hashes.__getitem__)
         for k, part in enumerate(np.array_split(np.array(hashed, int), count)):
             files[f"{split}-{k:05}-of-{count:05}.tfrecord"] = split, part
-        most += int(sizes[split].sum()) + sum(_OVERHEAD + 4 * len(name) for name in names[split])
+        sizes, key = measured[split]
+        most += int(sizes.sum()) + sum(_OVERHEAD + 4 * len(name) for name in names[split])
         source.update(repr((split, names[split])).encode("utf-8", "surrogateescape"))
-        source.update(content_key(data, sizes[split]))
+        source.update(key)
         source.update(data.labels.tobytes())
     return _Plan(splits, names, files, source.hexdigest()[:32], most)
 
@@ -184,10 +182,6 @@ def _relative(name: str, root: Path | None) -> str:
     if root is not None and Path(name).is_relative_to(root):
         return Path(name).relative_to(root).as_posix()
     return name
-
-
-def _hash(name: str) -> bytes:
-    return hashlib.blake2b(os.fsencode(name), digest_size=8).digest()
 
 
 def _finished(out: Path, plan: _Plan) -> Manifest:
@@ -240,18 +234,16 @@ def _shard(path: Path, plan: _Plan, name: str) -> tuple[Shard, list[int]]:
     data, names = plan.splits.given[split], plan.names[split]
     if not path.is_file():
         write_whole(path, lambda temporary: _write(temporary, data, names, rows))
-    sizes, altered = [], f"{path} was altered since it was written; delete it, then {_RESUME}"
+    sizes, found, altered = [], [], f"{path} was altered since it was written; delete it, then {_RESUME}"
     with open(path, "rb") as file:
         for record in framed(file, str(path)):
             try:
                 _, own_name, label = parsed(record)
             except ValueError as error:
                 raise DataError(f"{altered} ({error})", code="pack.altered", path=path) from error
-            row = rows[len(sizes)] if len(sizes) < len(rows) else None
-            if row is None or (own_name, label) != (os.fsencode(names[row]), data.labels[row]):
-                raise DataError(altered, code="pack.altered", path=path)
+            found.append((own_name, label))
             sizes.append(len(record))
-    if len(sizes) < len(rows):
+    if found != [(os.fsencode(names[row]), data.labels[row]) for row in rows]:
         raise DataError(altered, code="pack.altered", path=path)
     return Shard(name, split, len(rows), path.stat().st_size, sha256(path)), sizes
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 
-from recipes.data.tables.names import FALSE, TRUE, key, words_of
+from recipes.data.tables.names import FALSE, TRUE, key, override, words_of
 from recipes.errors import DataError
 
 FEW = 10  # a column of splits or of folds has no more values than this
@@ -23,28 +23,36 @@ class Cells:
 
     def __init__(self, rows: Sequence[Sequence[str]], table: str, has_header: bool):
         self.table, self.has_header = table, has_header
-        self._values: dict[int, frozenset[str]] = {}
         self.rows = rows[1:] if has_header else rows
         if not self.rows:
-            raise DataError(
-                f"{table} has no rows; expected lines of path,label (and, if you like, split)",
-                code="table.empty", table=table,
-            )  # fmt: skip
+            raise self.error("table.empty", "has no rows; expected lines of path,label (and, if you like, split)")
         width = len(rows[0]) if has_header else max(map(len, rows))
         self.names = list(rows[0]) if has_header else [f"column {i + 1}" for i in range(width)]
         self.keys = [key(name) if has_header else "-" for name in self.names]
         if len(self.names) < 2:
-            raise DataError(
-                f"{table} has rows of 1 cell, such as {self.rows[0][:1]}; expected path,label, separated by "
-                "commas, semicolons, tabs or pipes",
-                code="table.one_column", table=table,
-            )  # fmt: skip
+            seen = f"has rows of 1 cell, such as {self.rows[0][:1]}"
+            expected = "path,label, separated by commas, semicolons, tabs or pipes"
+            raise self.error("table.one_column", f"{seen}; expected {expected}")
         twice = [name for i, name in enumerate(self.names) if name and name in self.names[:i]]
         if twice:
-            raise DataError(
-                f"{table} has two columns {twice[0]!r}; rename or remove one",
-                code="table.same_names", table=table, column=twice[0],
-            )  # fmt: skip
+            seen = f"has two columns {twice[0]!r}; rename or remove one"
+            raise self.error("table.same_names", seen, column=twice[0])
+
+    def error(self, code: str, seen: str, **facts: object) -> DataError:
+        """Return the error for this table: `seen` is the predicate of its message."""
+        return DataError(f"{self.table} {seen}", code=code, table=self.table, **facts)
+
+    def ambiguous(self, role: str, meaning: str, found: Sequence[int]) -> DataError:
+        """Return the error for several columns that may have one role."""
+        names = [self.names[i] for i in found]
+        seen = f"has several columns that {meaning}, {names}; choose one: {override(role, names[0])}"
+        return self.error(f"table.several_{role}_columns", seen, columns=tuple(names))
+
+    def lacking(self, role: str, meaning: str, name: str) -> DataError:
+        """Return the error for a table without a column of a role; `name` is one that would be recognised."""
+        seen = f"has no column that is known to {meaning}, only {self.names}"
+        cure = f"rename it to `{name}`, or choose it: {override(role, 'NAME')}"
+        return self.error(f"table.no_{role}s", f"{seen}; {cure}", columns=tuple(self.names))
 
     @cached_property
     def words(self) -> list[tuple[str, ...]]:
@@ -57,9 +65,11 @@ class Cells:
 
     def values(self, i: int) -> frozenset[str]:
         """Return the distinct cells of column `i`, case-folded."""
-        if i not in self._values:
-            self._values[i] = frozenset(cell.casefold() for cell in set(self.of(i)))
         return self._values[i]
+
+    @cached_property
+    def _values(self) -> list[frozenset[str]]:
+        return [frozenset(cell.casefold() for cell in set(self.of(i))) for i in range(len(self.names))]
 
     def is_constant(self, i: int) -> bool:
         return len(self.values(i)) == 1

@@ -3,6 +3,7 @@
 `recognise` takes rows of text from any reader and opens no file.
 """
 
+import re
 from collections.abc import Sequence
 
 from recipes.data.labels import is_number
@@ -10,10 +11,7 @@ from recipes.data.tables.cells import Cells
 from recipes.data.tables.names import (
     GROUP,
     IMAGE_RANKS,
-    INDEX,
-    KINDS,
     LABELS,
-    SCALES,
     WEAK_LABELS,
     WEAK_RANK,
     WEIGHTS,
@@ -23,8 +21,8 @@ from recipes.data.tables.names import (
     is_image_name,
     key,
     looks_like_header,
-    override,
     split_of,
+    words_in,
 )
 from recipes.data.tables.several import binary_columns, check_boxes, check_one_hot
 from recipes.data.tables.split_columns import (
@@ -35,11 +33,15 @@ from recipes.data.tables.split_columns import (
     may_be_group,
     split_chosen,
 )
-from recipes.errors import DataError
 
 MAY_BE_GROUP = (
     "may group photos that belong together; a random split ignores it, so figures may be optimistic. To respect it, "
     "add a column `split`"
+)
+_INDEX = re.compile(r"|unnamed\d*(level\d+)?|index|idx|row|rowid|rownames|rownumber|no|nr")
+_KINDS = words_in("disease finding findings defect")  # labels that may also name single classes
+_SCALES = words_in(
+    "grade grades grading level rating ratings score scores star stars severity stage age count counts diagnosis dx"
 )
 _SAMPLE = 1000  # rows whose cells are examined to recognise a column of file names
 
@@ -63,8 +65,8 @@ class _Recognition:
     """Assigns a role to each column; each step examines the columns that have none yet."""
 
     def __init__(self, rows: Sequence[Sequence[str]], table: str, chosen: Chosen):
-        has_header = chosen.any or (bool(rows) and (looks_like_header(rows[0]) or _names_above_files(rows)))
-        self.table, self.chosen = table, chosen
+        has_header = chosen != Chosen() or (bool(rows) and (looks_like_header(rows[0]) or _names_above_files(rows)))
+        self.chosen = chosen
         self.cells = Cells(rows, table, has_header)
         self.names, self.keys = self.cells.names, self.cells.keys
         self.roles: dict[int, Column] = {}
@@ -104,18 +106,14 @@ class _Recognition:
         exact = [i for i, own in enumerate(self.names) if own == name]
         found = exact or [i for i, own in enumerate(self.keys) if own == key(name)]
         if len(found) != 1:
-            raise DataError(
-                f"{self.table} has no column {name!r}; its first row is {self.names}",
-                code="table.no_column", table=self.table, column=name,
-            )  # fmt: skip
+            seen = f"has no column {name!r}; its first row is {self.names}"
+            raise self.cells.error("table.no_column", seen, column=name)
         return found[0]
 
     def _assign(self, i: int, role: str, reason: str = "") -> int:
         if i in self.roles:
-            raise DataError(
-                f"column {self.names[i]!r} of {self.table} cannot be both {self.roles[i].role} and {role}",
-                code="table.two_roles", table=self.table, column=self.names[i],
-            )  # fmt: skip
+            seen = f"has the column {self.names[i]!r}, which cannot be both {self.roles[i].role} and {role}"
+            raise self.cells.error("table.two_roles", seen, column=self.names[i])
         self.roles[i] = Column(self.names[i], role, reason)
         return i
 
@@ -131,7 +129,7 @@ class _Recognition:
             if not any(cells) and len(self.names) > 2 and self.keys[i] not in LABELS:
                 self._assign(i, "ignored", "empty")
             elif self.cells.has_header:
-                if INDEX.fullmatch(self.keys[i]) and all(map(str.isdecimal, cells)):
+                if _INDEX.fullmatch(self.keys[i]) and all(map(str.isdecimal, cells)):
                     self._assign(i, "index", "row numbers")
             elif len(self.names) > 2 and _counts(cells):
                 self._assign(i, "index", "row numbers")
@@ -161,19 +159,10 @@ class _Recognition:
         if not pool and not self.cells.has_header:
             pool = free[:1]
         if not pool:
-            raise DataError(
-                f"{self.table} has no column that is known to name images, only {self.names}; rename it to `path`, or "
-                f"choose it: {override('image', 'NAME')}",
-                code="table.no_images", table=self.table, columns=tuple(self.names),
-            )  # fmt: skip
+            raise self.cells.lacking("image", "name images", "path")
         best = [i for i in pool if ranks.get(i, WEAK_RANK) == min(ranks.get(j, WEAK_RANK) for j in pool)]
         if len(best) > 1:
-            names = [self.names[i] for i in best]
-            raise DataError(
-                f"{self.table} has several columns that may name the images, {names}; choose one: "
-                f"{override('image', names[0])}",
-                code="table.several_image_columns", table=self.table, columns=tuple(names),
-            )  # fmt: skip
+            raise self.cells.ambiguous("image", "may name the images", best)
         return self._assign(best[0], "image", "" if best[0] in ranks else "its cells are file names")
 
     def _holds_files(self, i: int) -> bool:
@@ -185,53 +174,36 @@ class _Recognition:
             return self._assign_label(chosen, self.roles.pop(chosen).reason)
         free = [i for i in self._free() if i not in splits.without]
         if not self.cells.has_header and len(free) > 1:
-            raise self._without_header(free)
+            strange = next((cell for cell in self.cells.of(free[-1]) if not split_of(cell)), "")
+            seen = f"has {len(self.names)} columns and no header, and {strange!r} in the last of them is not a split"
+            expected = "(train, val or test); name the columns in a first row: path,label,…"
+            raise self.cells.error("table.no_header", f"{seen} {expected}")
         binary = binary_columns(self.cells, free)
         named = [i for i in free if self.keys[i] in LABELS]
-        if all(self.keys[i] in KINDS and i in binary for i in named):  # "disease" is one of the classes, or names them
+        if all(self.keys[i] in _KINDS and i in binary for i in named):  # "disease" is one of the classes, or names them
             check_one_hot(self.cells, binary)
-        named = named or self._weakly_named(free)
+        weak = WEAK_LABELS - ({"y"} if "x" in self.keys else set())  # x and y are coordinates
+        named = named or [i for i in free if self.keys[i] in weak]
         if named:
             return self._assign_label(self._same_classes(named))
         others = free if len(free) == 1 else [i for i in free if not GROUP.fullmatch(self.keys[i])]
         if len(others) == 1 and not (splits.flags and GROUP.fullmatch(self.keys[others[0]])):  # `test` may be the label
             return self._assign_label(others[0], "the only other column")
-        raise DataError(
-            f"{self.table} has no column that is known to hold labels, only {self.names}; rename it to `label`, or "
-            f"choose it: {override('label', 'NAME')}",
-            code="table.no_labels", table=self.table, columns=tuple(self.names),
-        )  # fmt: skip
-
-    def _weakly_named(self, free: list[int]) -> list[int]:
-        """Return columns such as `type` and `y`, except a `y` beside `x`, which is a coordinate."""
-        return [i for i in free if self.keys[i] in WEAK_LABELS and not (self.keys[i] == "y" and "x" in self.keys)]
+        raise self.cells.lacking("label", "hold labels", "label")
 
     def _assign_label(self, i: int, reason: str = "") -> int:
         """Assign the role, with a hint if the classes seem to be numbers that have an order."""
         values = self.cells.values(i)
-        named = not SCALES.isdisjoint((self.keys[i], *self.cells.words[i]))
+        named = not _SCALES.isdisjoint((self.keys[i], *self.cells.words[i]))
         measured = self.cells.has_header and any("." in value for value in values)
         if len(values) > 2 and all(map(is_number, values)) and (named or measured):
             reason = "; ".join(filter(None, (reason, "numbers, read as classes without an order")))
         return self._assign(i, "label", reason)
 
-    def _without_header(self, free: list[int]) -> DataError:
-        strange = next((cell for cell in self.cells.of(free[-1]) if not split_of(cell)), "")
-        return DataError(
-            f"{self.table} has {len(self.names)} columns and no header, and {strange!r} in the last of them is not a "
-            "split (train, val or test); name the columns in a first row: path,label,…",
-            code="table.no_header", table=self.table,
-        )  # fmt: skip
-
     def _same_classes(self, named: list[int]) -> int:
         """Return the column of labels; among several with the same classes, the first one with words."""
         if not all(self.cells.same(named[0], i) for i in named):
-            names = [self.names[i] for i in named]
-            raise DataError(
-                f"{self.table} has several columns that may hold the labels, {names}; choose one: "
-                f"{override('label', names[0])}",
-                code="table.several_label_columns", table=self.table, columns=tuple(names),
-            )  # fmt: skip
+            raise self.cells.ambiguous("label", "may hold the labels", named)
         called = [i for i in self._free() if self.keys[i].endswith(("name", "text")) and self.cells.same(named[0], i)]
         named = list(dict.fromkeys((*named, *called)))
         words = [i for i in named if not all(map(is_number, self.cells.of(i)))]

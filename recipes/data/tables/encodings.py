@@ -40,17 +40,16 @@ def decoded(content: bytes, table: str, encoding: str | None = None) -> tuple[st
         DataError: The file has another format, or is not valid in the encoding. Text that is not UTF-8 is also rejected
             if in Windows-1252 it has words such as "Êîøêà", which exist in no language.
     """
+    if encoding is None:
+        other = next((name for start, name in _OTHER_FORMATS.items() if content.startswith(start)), None)
+        if other or _JSON.match(content):
+            raise DataError(
+                f"{table} is {other or 'JSON'}, not a table of text; export it as CSV in UTF-8",
+                code="table.format", table=table,
+            )  # fmt: skip
+        encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
     if encoding is not None:
         return _in(encoding, content, table), encoding
-    other = next((name for start, name in _OTHER_FORMATS.items() if content.startswith(start)), None)
-    if other or _JSON.match(content):
-        raise DataError(
-            f"{table} is {other or 'JSON'}, not a table of text; export it as CSV in UTF-8",
-            code="table.format", table=table,
-        )  # fmt: skip
-    marked = next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
-    if marked:
-        return _in(marked, content, table), marked
     option = f"save it as UTF-8, or name its encoding: {override('encoding', 'NAME')} ({_EXPECTED})"
     try:
         text, name = content.decode("utf-8"), "utf-8"

@@ -4,11 +4,12 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from unicodedata import normalize
 
-from recipes.data.tables.names import is_image_name
+from recipes.data.tables.names import is_image_name, override
 from recipes.errors import DataError
 
 _MOST_FOLDERS = 200  # below the table's own in which images are looked for
@@ -32,8 +33,8 @@ class Place:
     within: str
     _listed: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
-    def find(self, name: str, where: str) -> str | None:
-        """Return the file that `name` means, or None.
+    def find(self, name: str, where: str) -> str:
+        """Return the file that `name` means; "" if there is none.
 
         The name is tried unchanged, then with slashes for backslashes, then in other Unicode forms. A name without the
         extension of an image also means the file that differs only by its extension.
@@ -57,8 +58,8 @@ class Place:
                 if same:
                     found = os.path.join(os.path.dirname(path), same[0])
                     self._check_inside(found, where)
-                    return found if os.path.isfile(found) else None
-        return None
+                    return found if os.path.isfile(found) else ""
+        return ""
 
     def _check_inside(self, path: str, where: str) -> None:
         if not Path(os.path.realpath(path)).is_relative_to(self.within):
@@ -73,11 +74,9 @@ class Place:
         folder = os.path.dirname(path)
         if folder not in self._listed:
             stems: dict[str, list[str]] = defaultdict(list)
-            try:
+            with suppress(OSError):  # the files of a folder that cannot be listed are reported as missing
                 for name in sorted(os.listdir(folder)):
                     stems[os.path.splitext(name)[0]].append(name)
-            except OSError:
-                pass  # the files of a folder that cannot be listed are reported as missing
             self._listed[folder] = stems
         return self._listed[folder]
 
@@ -122,8 +121,8 @@ class Named:
     table: Path
     hint: str = ""
 
-    def find(self, place: Place) -> list[str | None]:
-        """Return the file of each row in `place`."""
+    def find(self, place: Place) -> list[str]:
+        """Return the file of each row in `place`; "" for those that do not exist."""
         return [place.find(name, row) for name, row in zip(self.names, self.where, strict=True)]
 
     def check(self) -> None:
@@ -165,38 +164,30 @@ def locate(named: Named, folder: str | os.PathLike | None, within: str | os.Path
     except DataError as error:
         if error.code != "table.outside" or not all(_is_absolute(n) and place.lacks(n) for n in named.names):
             raise
-        raise _missing(named, [None] * len(named.names), place, {}) from None
-    existing = [file for file in files if file is not None]
-    if len(existing) == len(files):
-        return Located(existing, place.folder, _notes(named.names, existing))
+        raise _missing(named, [""] * len(named.names), place, {}) from None
+    if all(files):
+        return Located(files, place.folder, _notes(named.names, files))
     below = {} if folder else _below(named, own, limit)
-    complete = [base for base, found in below.items() if None not in found]
-    if not existing and len(complete) == 1:
-        base = complete[0]
-        found = [file for file in below[base] if file is not None]
+    complete = [(base, found) for base, found in below.items() if all(found)]
+    if not any(files) and len(complete) == 1:
+        base, found = complete[0]
         return Located(found, base, (f"the names start in {base}", *_notes(named.names, found)))
     raise _missing(named, files, place, below)
 
 
-def _missing(named: Named, files: list[str | None], place: Place, below: Mapping[str, list[str | None]]) -> DataError:
+def _missing(named: Named, files: Sequence[str], place: Place, below: Mapping[str, Sequence[str]]) -> DataError:
     """Return the error for files that do not exist in `place`; `below` holds those found in folders below it."""
-    missing = [i for i, file in enumerate(files) if file is None]
+    missing = [i for i, file in enumerate(files) if not file]
     first = named.names[missing[0]]
     hints = [place.hint(first), named.hint if missing[0] == 0 else ""]
-    counts = {base: sum(found[i] is not None for i in missing) for base, found in below.items()}
-    if some := [f"{count:,} in {base}" for base, count in counts.items() if count]:
+    counts = {base: count for base, found in below.items() if (count := sum(bool(found[i]) for i in missing))}
+    if counts:
         base = max(counts, key=lambda base: counts[base])
-        hints.append(
-            f"of them exist {', '.join(some[:5])}: give the folder, recipes.from_csv(..., folder={base!r}), or "
-            f"--column folder={base} on the command line"
-        )
+        some = ", ".join([f"{count:,} in {base}" for base, count in counts.items()][:5])
+        hints.append(f"of them exist {some}: give the folder, {override('folder', base)}")
     if not any(hints):
-        hints = _hints_below(named, place, first)
-    if not any(hints):
-        hints = [
-            f"names start in {place.folder}; for another folder give recipes.from_csv(..., folder=...), or "
-            "--column folder=... on the command line"
-        ]
+        start = f"names start in {place.folder}; for another folder give {override('folder', 'FOLDER')}"
+        hints = [_hint_below(named, place, first) or start]
     table = str(named.table)
     examples = ", ".join(f"{named.where[i].removeprefix(table).strip()} names {named.names[i]}" for i in missing[:5])
     count = f"{len(missing):,} of {len(files):,} images {'does' if len(missing) == 1 else 'do'} not exist"
@@ -206,17 +197,13 @@ def _missing(named: Named, files: list[str | None], place: Place, below: Mapping
     )  # fmt: skip
 
 
-def _hints_below(named: Named, place: Place, name: str) -> list[str]:
+def _hint_below(named: Named, place: Place, name: str) -> str:
     """Return what may be wrong with a name that was not found, according to the first folder below with such files."""
-    if place.folder != str(named.table.parent):
-        return []
-    for base in _folders(named.table.parent):
+    bases = _folders(named.table.parent) if place.folder == str(named.table.parent) else []
+    for base in bases:
         if hint := Place(base, place.within).hint(name):
-            return [
-                f"in {base}/: {hint}; give the folder, recipes.from_csv(..., folder={base!r}), or "
-                f"--column folder={base} on the command line"
-            ]
-    return []
+            return f"in {base}/: {hint}; give the folder, {override('folder', base)}"
+    return ""
 
 
 def _is_absolute(name: str) -> bool:
@@ -233,18 +220,14 @@ def _notes(names: Sequence[str], files: Sequence[str]) -> tuple[str, ...]:
     return (*notes, *([f"{replaced:,} names have backslashes, read as slashes"] if replaced else []))
 
 
-def _below(named: Named, own: Path, within: str) -> dict[str, list[str | None]]:
+def _below(named: Named, own: Path, within: str) -> dict[str, list[str]]:
     """Return the folders one or two levels below `own` that have some of the images, with the files in each."""
     found, some = {}, range(0, len(named.names), 1 + len(named.names) // _TRIED)
     for base in _folders(own):
         place = Place(base, within)
-        try:
-            if not any(place.find(named.names[i], named.where[i]) for i in some):
-                continue
-            files = named.find(place)
-        except DataError:
-            continue  # a name leads out of the folder from there, or is ambiguous there
-        found[base] = files
+        with suppress(DataError):  # a name leads out of the folder from there, or is ambiguous there
+            if any(place.find(named.names[i], named.where[i]) for i in some):
+                found[base] = named.find(place)
     return found
 
 

@@ -10,22 +10,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from os.path import splitext
 
+from recipes.core.output import shortened
+
 SPLIT_FOLDERS = {
     "train": "train", "training": "train",
     "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
 UNASSIGNED = "unassigned"  # Google Vertex AI: this row has no split yet
-_PARTS = SPLIT_FOLDERS | {"trn": "train", "validate": "validation"}
-_FILLERS = r"((set|split|data|dataset|subset|sample|example|image|img|photo|row|flag|only)s?)*"
-_CELL = re.compile(rf"({'|'.join(_PARTS)}){_FILLERS}")
-_FLAG = re.compile(  # a column of several parts, such as "trainval", is true for several splits
-    rf"(?!invalid)(?P<question>(is|in|for|used?)+)?(?P<part>({'|'.join(_PARTS)}|hold|holdout|heldout|eval|evaluation|"
-    rf"development)+)(?P<rest>{_FILLERS})"
-)
+PARTS = SPLIT_FOLDERS | {"trn": "train", "validate": "validation"}
+FILLERS = r"((set|split|data|dataset|subset|sample|example|image|img|photo|row|flag|only)s?)*"
+_CELL = re.compile(rf"({'|'.join(PARTS)}){FILLERS}")
 
 
-def _words(text: str) -> frozenset[str]:
+def words_in(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
@@ -38,45 +36,23 @@ _IMAGE_ID = "imageid imgid imageindex photoid pictureid"
 _ID = "id idcode name names uuid key"
 IMAGE_RANKS = {name: i for i, names in enumerate((_PATH, _FILE, _IMAGE, _IMAGE_ID, _ID)) for name in names.split()}
 WEAK_RANK = IMAGE_RANKS["id"]  # of names that other columns may have, too
-LABELS = _words(
+LABELS = words_in(
     "label labels class classes classname classnames classlabel classid classidx classindex category categories "
     "categoryname categoryid target targets labelname labelid labelidx labelindex groundtruth gt truth choice "
     "species breed diagnosis dx disease finding findings findinglabels variety cultivar defect emotion"
 )
-KINDS = _words("disease finding findings defect")  # labels that may also name single classes
-HEADER_WORDS = _words("label labels class classname classlabel classid category target") | IMAGE_RANKS.keys()
-SCALES = _words(
-    "grade grades grading level rating ratings score scores star stars severity stage age count counts diagnosis dx"
-)
-WEAK_LABELS = _words("grade level rating ratings score scores stars severity stage tag tags y type kind annotation")
-SPLITS = _words("split splits datasplit datasetsplit traintest trainvaltest trainvalidtest mluse partition")
-PERHAPS_SPLITS = _words("set sets subset dataset phase usage part cohort")
-ID_WORDS = _words("id ids uid uuid guid")
-NUMBERING = ID_WORDS | _words("no nr num number idx index code name data")
+HEADER_WORDS = words_in("label labels class classname classlabel classid category target") | IMAGE_RANKS.keys()
+WEAK_LABELS = words_in("grade level rating ratings score scores stars severity stage tag tags y type kind annotation")
+SPLITS = words_in("split splits datasplit datasetsplit traintest trainvaltest trainvalidtest mluse partition")
+PERHAPS_SPLITS = words_in("set sets subset dataset phase usage part cohort")
 FOLD = re.compile(r"(k|cv|strat|stratified|validation|val|test)?folds?(id|no|number|idx|index)?|crossvalidation|cv")
 GROUP = re.compile(
     r"(group|patient|subject|session|participant)s?(id|no|number|name|idx|index|code)?|"
     r"(case|slide|user|lesion|study|series|individual|animal|specimen|sequence|seq|video|clip|burst|person|driver|scene)"
     r"(id|no|number|code)"
 )  # never a column of labels
-GROUP_OR_LABEL = re.compile(r"(slide|person|video|sequence|seq)s?(name|idx|index)?")
-SOURCE = re.compile(  # photos of one source may be alike, or only have the same photographer
-    r"(user|session|location|camera|site|station|hospital|center|centre|scanner)s?(id|no|number|name|idx|index|code)?"
-)
-SHARED_IDS = _words(  # IDs that unrelated images share
-    "annotation annotator rater reviewer labeler labeller worker hit license licence status color colour job task "
-    "project version batch model"
-)
 WEIGHTS = frozenset({"weight", "weights", "sampleweight", "sampleweights", "instanceweight"})
-INDEX = re.compile(r"|unnamed\d*(level\d+)?|index|idx|row|rowid|rownames|rownumber|no|nr")
 _KNOWN = LABELS | WEAK_LABELS | SPLITS | PERHAPS_SPLITS | WEIGHTS | HEADER_WORDS
-_BOX = r"(bbox|box|roi|region|rect)?"
-_EDGE = r"(min|max|center|centre|c|tl|br|start|[0-2])?"
-BOX_SIDES = tuple(
-    re.compile(rf"{_BOX}({axis}{_EDGE}|(c|min|max|center|centre){axis}|{side})(px|norm|normalized)?")
-    for axis, side in (("x", "left"), ("y", "top"))
-)
-BOXES = _words("bbox bboxes box boxes boundingbox polygon segmentation rle encodedpixels regionshapeattributes")
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
 
 
@@ -95,32 +71,7 @@ def words_of(name: str) -> tuple[str, ...]:
 def split_of(cell: str) -> str | None:
     """Return "train", "validation" or "test" for a cell such as "Training" or "val_set", None for other cells."""
     found = _CELL.fullmatch(key(cell))
-    return _PARTS[found[1]] if found else None
-
-
-@dataclass(frozen=True)
-class Flag:
-    """The meaning of the name of a boolean column that marks a split.
-
-    Attributes:
-        split: The split of the rows that are true; None if they may be validation or test images.
-        is_clear: False for a name that may have another meaning, such as `valid`.
-        is_question: Whether the name is a question, such as `is_valid`.
-    """
-
-    split: str | None
-    is_clear: bool
-    is_question: bool
-
-
-def flag_of(column_key: str) -> Flag | None:
-    """Return the flag that a column's name, as `key` returns it, means; None for other names."""
-    found = _FLAG.fullmatch(column_key)
-    if not found:
-        return None
-    split, question = _PARTS.get(found["part"]), bool(found["question"])
-    adjective = found["part"] == "valid" and not question and not found["rest"].startswith(("set", "split", "subset"))
-    return Flag(split, split is not None and not adjective, question)
+    return PARTS[found[1]] if found else None
 
 
 def is_image_name(cell: str) -> bool:
@@ -151,10 +102,6 @@ class Chosen:
     label: str | None = None
     split: str | None = None
     ignore: tuple[str, ...] = ()
-
-    @property
-    def any(self) -> bool:
-        return bool(self.image or self.label or self.split or self.ignore)
 
 
 @dataclass(frozen=True)
@@ -224,6 +171,5 @@ class TableReading:
         lines += [f"ignored: {column}" for column in self.of("perhaps group")]
         ignored = [str(column) for column in self.of("ignored", "index")]
         if ignored:
-            more = f" and {len(ignored) - 10} more" if len(ignored) > 10 else ""
-            lines.append(f"ignored: {', '.join(ignored[:10])}{more}")
+            lines.append(f"ignored: {shortened(ignored, 10)}")
         return "\n".join(f"{self.path}: {line}" for line in (*lines, *self.notes))

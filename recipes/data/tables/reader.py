@@ -8,18 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from recipes.core.output import printable, safe_output
+from recipes.data.folders.layout import SPLIT_NAMES
 from recipes.data.images import ImageData, Splits, labelled
-from recipes.data.labels import MISSING, whole_numbers
+from recipes.data.labels import MISSING, missing_labels, whole_numbers
 from recipes.data.tables.columns import recognise
 from recipes.data.tables.files import Named, locate
-from recipes.data.tables.names import SPLIT_FOLDERS, Chosen, Columns, TableReading, override
+from recipes.data.tables.names import Chosen, Columns, TableReading, override
 from recipes.data.tables.splits import check_rows_of_files, splits_of, with_groups
 from recipes.data.tables.text import read_rows
 from recipes.errors import DataError
 
 logger = logging.getLogger(__name__)
-
-__all__ = ["SPLIT_FOLDERS", "TABLE_SUFFIXES", "from_csv", "read_table"]
 
 TABLE_SUFFIXES = (".csv", ".tsv")
 
@@ -94,7 +93,7 @@ def read_table(
     )
     logger.info(printable(str(reading)))
     parts: dict[str, ImageData] = {}
-    for split in sorted(set(splits), key=("train", "validation", "test").index):  # the training rows give the classes
+    for split in sorted(set(splits), key=SPLIT_NAMES.index):  # the training rows give the classes
         chosen_rows = [i for i, own in enumerate(splits) if own == split]
         files = [located.files[i] for i in chosen_rows]
         parts[split] = labelled(files, labels[chosen_rows], files, class_names)
@@ -116,9 +115,8 @@ def _check_cells(columns: Columns, rows: list[list[str]], where: list[str]) -> N
             )  # fmt: skip
     missing = [i for i, row in enumerate(rows) if row[columns.label] in MISSING]
     if missing:
-        examples = ", ".join(f"{rows[i][columns.image]} ({rows[i][columns.label]!r})" for i in missing[:5])
+        labels, images = ([row[i] for row in rows] for i in (columns.label, columns.image))
         raise DataError(
-            f"{where[missing[0]]} has no label; {len(missing):,} of {len(rows):,} rows have none: {examples}; label "
-            "them or remove these rows (if it is the name of a class, rename it)",
+            f"{where[missing[0]]} has no label; {missing_labels(labels, images, missing)}",
             code="table.missing_labels", rows=tuple(where[i] for i in missing),
         )  # fmt: skip

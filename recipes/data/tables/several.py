@@ -1,9 +1,17 @@
 """Reject tables with several labels for one image: columns of 0 and 1, and boxes."""
 
-from recipes.data.tables.cells import Cells
-from recipes.data.tables.names import BOX_SIDES, BOXES, FALSE, TRUE, override
-from recipes.errors import DataError
+import re
 
+from recipes.data.tables.cells import Cells
+from recipes.data.tables.names import FALSE, TRUE, override, words_in
+
+_BOX = r"(bbox|box|roi|region|rect)?"
+_EDGE = r"(min|max|center|centre|c|tl|br|start|[0-2])?"
+_BOX_SIDES = tuple(
+    re.compile(rf"{_BOX}({axis}{_EDGE}|(c|min|max|center|centre){axis}|{side})(px|norm|normalized)?")
+    for axis, side in (("x", "left"), ("y", "top"))
+)
+_BOXES = words_in("bbox bboxes box boxes boundingbox polygon segmentation rle encodedpixels regionshapeattributes")
 _UNKNOWN = frozenset({"", "-1", "-1.0"})  # neither yes nor no
 
 
@@ -29,11 +37,9 @@ def check_one_hot(cells: Cells, binary: list[int]) -> None:
         )
     else:
         cure = f"it is not supported yet: train one classifier for each column, {override('label', names[0])}"
-    raise DataError(
-        f"{cells.table} has columns of 0 and 1 for the classes {shown}: this is multi-label data; {cure}; if these "
-        "columns are not classes, choose the column of the labels by label= in the same way",
-        code="table.multi_label", table=cells.table, columns=tuple(names),
-    )  # fmt: skip
+    seen = f"has columns of 0 and 1 for the classes {shown}: this is multi-label data; {cure}"
+    otherwise = "if these columns are not classes, choose the column of the labels by label= in the same way"
+    raise cells.error("table.multi_label", f"{seen}; {otherwise}", columns=tuple(names))
 
 
 def check_boxes(cells: Cells, image: int) -> None:
@@ -42,10 +48,8 @@ def check_boxes(cells: Cells, image: int) -> None:
     Raises:
         DataError: The table lists boxes, or other regions, and an image occurs twice.
     """
-    sides = all(any(side.fullmatch(name) for name in cells.keys) for side in BOX_SIDES)
-    if (sides or not BOXES.isdisjoint(cells.keys)) and cells.repeats(image):
-        raise DataError(
-            f"{cells.table} lists boxes, several for one image: object detection data, which is not supported; keep "
-            "one row and one label for each image, or crop the boxes as separate images",
-            code="table.boxes", table=cells.table,
-        )  # fmt: skip
+    sides = all(any(side.fullmatch(name) for name in cells.keys) for side in _BOX_SIDES)
+    if (sides or not _BOXES.isdisjoint(cells.keys)) and cells.repeats(image):
+        seen = "lists boxes, several for one image: object detection data, which is not supported"
+        cure = "keep one row and one label for each image, or crop the boxes as separate images"
+        raise cells.error("table.boxes", f"{seen}; {cure}")

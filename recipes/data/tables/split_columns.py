@@ -4,33 +4,70 @@ Names are recognised by their words, because they vary: `is_validation_set`, `in
 `slide_id`. An ambiguous column is never used, only reported.
 """
 
+import re
 from dataclasses import dataclass, field
 
 from recipes.data.labels import is_number
 from recipes.data.tables.cells import Cells
 from recipes.data.tables.names import (
     FALSE,
+    FILLERS,
     FOLD,
     GROUP,
-    GROUP_OR_LABEL,
-    ID_WORDS,
     IMAGE_RANKS,
     LABELS,
-    NUMBERING,
+    PARTS,
     PERHAPS_SPLITS,
-    SHARED_IDS,
-    SOURCE,
     SPLITS,
     TRUE,
     UNASSIGNED,
     WEAK_LABELS,
-    flag_of,
     key,
     override,
     split_of,
+    words_in,
     words_of,
 )
-from recipes.errors import DataError
+
+_ID_WORDS = words_in("id ids uid uuid guid")
+_NUMBERING = _ID_WORDS | words_in("no nr num number idx index code name data")
+_GROUP_OR_LABEL = re.compile(r"(slide|person|video|sequence|seq)s?(name|idx|index)?")
+_SOURCE = re.compile(  # photos of one source may be alike, or only have the same photographer
+    r"(user|session|location|camera|site|station|hospital|center|centre|scanner)s?(id|no|number|name|idx|index|code)?"
+)
+_SHARED_IDS = words_in(  # IDs that unrelated images share
+    "annotation annotator rater reviewer labeler labeller worker hit license licence status color colour job task "
+    "project version batch model"
+)
+_FLAG = re.compile(  # a column of several parts, such as "trainval", is true for several splits
+    rf"(?!invalid)(?P<question>(is|in|for|used?)+)?(?P<part>({'|'.join(PARTS)}|hold|holdout|heldout|eval|evaluation|"
+    rf"development)+)(?P<rest>{FILLERS})"
+)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """The meaning of the name of a boolean column that marks a split.
+
+    Attributes:
+        split: The split of the rows that are true; None if they may be validation or test images.
+        is_clear: False for a name that may have another meaning, such as `valid`.
+        is_question: Whether the name is a question, such as `is_valid`.
+    """
+
+    split: str | None
+    is_clear: bool
+    is_question: bool
+
+
+def flag_of(column_key: str) -> Flag | None:
+    """Return the flag that a column's name, as `key` returns it, means; None for other names."""
+    found = _FLAG.fullmatch(column_key)
+    if not found:
+        return None
+    split, question = PARTS.get(found["part"]), bool(found["question"])
+    adjective = found["part"] == "valid" and not question and not found["rest"].startswith(("set", "split", "subset"))
+    return Flag(split, split is not None and not adjective, question)
 
 
 @dataclass
@@ -68,11 +105,7 @@ def find_splits(cells: Cells, free: list[int]) -> SplitColumns:
         named = named[:1]  # they are equal
     held_out = [i for i in found.unclear if (flag := flag_of(cells.keys[i])) and flag.split is None]
     if len(named) > 1 or sum(map(bool, (named, found.flags, held_out))) > 1:
-        names = [cells.names[i] for i in sorted({*named, *found.flags, *held_out})]
-        raise DataError(
-            f"{cells.table} has several columns that name a split, {names}; choose one: {override('split', names[0])}",
-            code="table.several_split_columns", table=cells.table, columns=tuple(names),
-        )  # fmt: skip
+        raise cells.ambiguous("split", "name a split", sorted({*named, *found.flags, *held_out}))
     _check_flags(cells, found)
     found.named = next(iter(named), None)
     used = named or sorted(found.flags)
@@ -99,12 +132,10 @@ def split_chosen(cells: Cells, chosen: int, free: list[int]) -> SplitColumns:
 
 def _check_flags(cells: Cells, found: SplitColumns) -> None:
     if set(found.flags.values()) == {"train"}:
-        raise DataError(
-            f"column {cells.names[min(found.flags)]!r} of {cells.table} says which rows are training images, but not "
-            "whether the others are validation or test images; replace it by a column `split` of train, val and test, "
-            f"or ignore it: {override('ignore', cells.names[min(found.flags)])}",
-            code="table.only_train", table=cells.table, column=cells.names[min(found.flags)],
-        )  # fmt: skip
+        name = cells.names[min(found.flags)]
+        seen = f"says in column {name!r} which rows are training images, but not whether the others are validation or"
+        cure = f"replace it by a column `split` of train, val and test, or ignore it: {override('ignore', name)}"
+        raise cells.error("table.only_train", f"{seen} test images; {cure}", column=name)
 
 
 def _names_splits(cells: Cells, i: int) -> bool:
@@ -139,10 +170,8 @@ def _classify(cells: Cells, i: int, found: SplitColumns) -> None:
         found.flags[i] = flag.split
     elif flag and flag.is_clear and flag.is_question:
         strange = next(cell for cell in cells.of(i) if cell.casefold() not in TRUE | FALSE)
-        raise DataError(
-            f"column {cells.names[i]!r} of {cells.table} has {strange!r}; expected only true and false, or 1 and 0",
-            code="table.not_boolean", table=cells.table, column=cells.names[i], value=strange,
-        )  # fmt: skip
+        seen = f"has a column {cells.names[i]!r} that has {strange!r}; expected only true and false, or 1 and 0"
+        raise cells.error("table.not_boolean", seen, column=cells.names[i], value=strange)
     elif divides_rows and flag:
         found.unclear[i] = "may name a split"
     elif divides_rows and (_numbers_splits(cells, i) or not SPLITS.isdisjoint(cells.words[i])):
@@ -156,7 +185,7 @@ def _classify(cells: Cells, i: int, found: SplitColumns) -> None:
 def _numbers_splits(cells: Cells, i: int) -> bool:
     """Return whether a name consists of words such as "set" or "phase" only, and the cells are numbers."""
     words = {word for word in cells.words[i] if not word.isdecimal()}
-    return _called_split(cells, i) and words <= PERHAPS_SPLITS | NUMBERING and all(map(is_number, cells.values(i)))
+    return _called_split(cells, i) and words <= PERHAPS_SPLITS | _NUMBERING and all(map(is_number, cells.values(i)))
 
 
 def _mentions_splits(cells: Cells, i: int) -> bool:
@@ -178,7 +207,7 @@ def _add_valid(cells: Cells, found: SplitColumns) -> None:
 
 def is_fold(cells: Cells, i: int) -> bool:
     """Return whether a column numbers the folds of a cross-validation."""
-    words = [word for word in cells.words[i] if not word.isdecimal() and word not in NUMBERING]
+    words = [word for word in cells.words[i] if not word.isdecimal() and word not in _NUMBERING]
     named = FOLD.fullmatch(cells.keys[i]) or (words and FOLD.fullmatch(words[-1]))
     return bool(named) and not cells.is_constant(i)
 
@@ -186,7 +215,7 @@ def is_fold(cells: Cells, i: int) -> bool:
 def is_group(cells: Cells, i: int) -> bool:
     """Return whether rows with one value of a column belong together, so that a random split would separate them."""
     name = cells.keys[i]
-    named = (GROUP.fullmatch(name) or GROUP_OR_LABEL.fullmatch(name)) and not SOURCE.fullmatch(name)
+    named = (GROUP.fullmatch(name) or _GROUP_OR_LABEL.fullmatch(name)) and not _SOURCE.fullmatch(name)
     return bool(named) and _divides(cells, i)
 
 
@@ -198,11 +227,11 @@ def may_be_group(cells: Cells, i: int, label: int) -> bool:
     """
     if not _divides(cells, i):
         return False
-    if SOURCE.fullmatch(cells.keys[i]):
+    if _SOURCE.fullmatch(cells.keys[i]):
         return True
     *stem, last = cells.words[i] or ("",)
-    shared = LABELS | WEAK_LABELS | SHARED_IDS | IMAGE_RANKS.keys()
-    identifies = last in ID_WORDS and stem and "".join(stem) not in shared
+    shared = LABELS | WEAK_LABELS | _SHARED_IDS | IMAGE_RANKS.keys()
+    identifies = last in _ID_WORDS and stem and "".join(stem) not in shared
     return bool(identifies) and not _has_other_role(cells, i) and not cells.follows(i, label)
 
 

@@ -32,25 +32,22 @@ def splits_of(columns: Columns, rows: Sequence[Sequence[str]], where: Sequence[s
         return [_flagged(columns.flags, row, name) for row, name in zip(rows, where, strict=True)]
     if columns.split is None:
         return ["train"] * len(rows)
-    cells = [row[columns.split] if columns.split < len(row) else "" for row in rows]
-    splits = []
-    for cell, name in zip(cells, where, strict=True):
-        split = split_of(cell)
-        if split is None:
-            raise _no_split(columns.columns[columns.split].name if columns.has_header else "", cell, name)
-        splits.append(split)
-    return splits
+    column = columns.columns[columns.split].name if columns.has_header else ""
+    return [_named(row[columns.split], column, name) for row, name in zip(rows, where, strict=True)]
 
 
-def _no_split(column: str, cell: str, where: str) -> DataError:
-    hint = ""
+def _named(cell: str, column: str, where: str) -> str:
+    """Return the split that a cell names; `column` is the name of its column, "" without a header."""
+    split, hint = split_of(cell), ""
+    if split:
+        return split
     if is_number(cell):
         hint = "; write the name instead of a number, which may also be a fold"
     elif cell.casefold() == UNASSIGNED:
         hint = "; assign every row to a split, or no row"
     if column:
         hint += f"; if the column names no split, {override('ignore', column)}"
-    return DataError(
+    raise DataError(
         f"{where} has split {cell!r}; expected train, val or test{hint}",
         code="table.split", row=where, value=cell,
     )  # fmt: skip

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -48,9 +49,10 @@ def read_rows(path: Path, encoding: str | None = None) -> TableText:
     text, used_encoding = decoded(_content(path), str(path), encoding)
     lines = io.StringIO(text, newline="")
     declared = _EXCEL.match(text)
-    separator = declared[1] if declared else _separator([*islice(lines, _SAMPLE)])
-    lines.seek(declared.end() if declared else 0)
-    first = 1 if declared else 0
+    sample = [*islice(lines, _SAMPLE)]
+    separator = declared[1] if declared else max(",;\t|", key=lambda separator: _likeness(sample, separator))
+    first, start = (1, declared.end()) if declared else (0, 0)
+    lines.seek(start)
     reader = _reader(lines, separator)
     try:
         rows = [[stripped(cell) for cell in row] for row in reader]
@@ -81,18 +83,12 @@ def _reader(lines: Iterable[str], separator: str) -> "Reader":
     return csv.reader(lines, delimiter=separator, skipinitialspace=separator != "\t", strict=True)
 
 
-def _separator(lines: list[str]) -> str:
-    """Return the separator whose rows are most like a table's."""
-    return max(",;\t|", key=lambda separator: _likeness(lines, separator))
-
-
 def _likeness(lines: list[str], separator: str) -> tuple[bool, bool, bool, bool]:
     """Return how well a separator fits, the most important criterion first: a known header, file names, equal rows."""
-    try:
+    rows = []
+    with suppress(csv.Error):
         rows = [row for row in _reader(lines, separator) if any(map(str.strip, row))]
-    except csv.Error:
-        return (False, False, False, False)
-    if not rows or max(map(len, rows)) < 2:
+    if max(map(len, rows), default=0) < 2:
         return (False, False, False, False)
     cells = [stripped(cell) for cell in rows[0]]
     named = any(is_image_name(stripped(cell)) for cell in rows[-1])
