@@ -214,14 +214,14 @@ def _integers(labels: np.ndarray) -> np.ndarray:
     if len(labels) and not -(2**31) < float(labels.min()) <= float(labels.max()) < 2**31:
         raise DataError(
             f"labels out of range: {labels.min()} to {labels.max()}; integer labels count from 0",
-            code="labels.out_of_range",
-        )
+            code="labels.out_of_range", value=max(labels.tolist(), key=abs),
+        )  # fmt: skip
     labels = labels.astype(np.int64)
     if len(labels) and labels.min() < 0:
         at = int(labels.argmin())
         raise DataError(
             f"labels out of range: {labels.min()} at index {at}; integer labels count from 0",
-            code="labels.out_of_range", index=at,
+            code="labels.out_of_range", index=at, value=int(labels[at]),
         )  # fmt: skip
     return labels
 
@@ -240,7 +240,7 @@ def _check_positions(labels: np.ndarray, class_names: Sequence[str], positions: 
         raise DataError(
             f"labels out of range: {labels.max()} at index {at}, but there are {len(class_names)} classes "
             f"(0..{len(class_names) - 1}): {list(class_names)[:10]}",
-            code="labels.out_of_range", index=at,
+            code="labels.out_of_range", index=at, value=int(labels[at]),
         )  # fmt: skip
 
 
@@ -253,8 +253,8 @@ def _derived_classes(labels: np.ndarray, measured: str) -> tuple[str, ...]:
         raise DataError(
             f"labels out of range: the largest is {classes - 1}, but no image has label {missing[:5].tolist()}"
             f"{' and more' if len(missing) > 5 else ''}; renumber the labels 0..classes-1, or pass names",
-            code="labels.gaps",
-        )
+            code="labels.gaps", missing=tuple(missing.tolist()),
+        )  # fmt: skip
     if measured and 3 <= classes <= 11:
         logger.info(f"labels are {measured} from 0 to {classes - 1}: read as {classes} classes without an order")
     return tuple(str(i) for i in range(classes))

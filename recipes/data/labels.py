@@ -73,8 +73,9 @@ def as_labels(labels: Any, names: Sequence[str] = ()) -> np.ndarray:
         return array
     if array.dtype.kind not in "fbSUO":
         raise DataError(
-            f"labels are of the type {array.dtype}; expected class names or integers 0, 1, 2, …", code="labels.type"
-        )
+            f"labels are of the type {array.dtype}; expected class names or integers 0, 1, 2, …",
+            code="labels.type", type=str(array.dtype),
+        )  # fmt: skip
     values = [value.value if isinstance(value, Enum) else value for value in array.tolist()]
     values = [value.item() if isinstance(value, np.generic) else value for value in values]
     _check_missing(values, shown)
@@ -89,14 +90,14 @@ def as_labels(labels: Any, names: Sequence[str] = ()) -> np.ndarray:
             name = type(values[i]).__name__
             raise DataError(
                 f"the label of {shown[i]} is of the type {name}; expected class names or integers",
-                code="labels.type", image=shown[i],
+                code="labels.type", image=shown[i], type=name,
             )  # fmt: skip
     if len(kinds) > 1:
         examples = ", ".join(f"{values[i]!r} ({shown[i]})" for i in kinds.values())
         raise DataError(
             f"labels mix {' and '.join(sorted(kinds))}: {examples}; give only names or only integers",
-            code="labels.mixed",
-        )
+            code="labels.mixed", kinds=tuple(sorted(kinds)),
+        )  # fmt: skip
     if "number" in kinds:
         whole = all(isinstance(value, Integral) for value in values)
         return _integers(values) if whole else np.array(values, np.float64)
@@ -118,8 +119,8 @@ def _array(labels: Any) -> np.ndarray:
         kind = type(labels).__name__
         raise DataError(
             f"labels are of the type {kind}; expected a list or an array of one integer or name per image",
-            code="labels.type",
-        )
+            code="labels.type", type=kind,
+        )  # fmt: skip
     values = list(labels)
     if any(isinstance(value, list | tuple) or np.ndim(value) for value in values if not isinstance(value, _SCALARS)):
         try:
@@ -192,8 +193,9 @@ def _integers(values: list) -> np.ndarray:
         return np.array(values, np.int64)
     except OverflowError:
         raise DataError(
-            f"labels out of range: {max(values, key=abs)}; integer labels count from 0", code="labels.out_of_range"
-        ) from None
+            f"labels out of range: {max(values, key=abs)}; integer labels count from 0",
+            code="labels.out_of_range", value=max(values, key=abs),
+        ) from None  # fmt: skip
 
 
 def _text(value: object, name: str) -> str:

@@ -50,8 +50,8 @@ def load(dataset: Any, class_names: Sequence[str] | None = None) -> Splits:
         raise DataError(
             f"dataset is a {type(dataset).__name__}{table}; expected a folder, a CSV file, 'tfds:NAME', 'digits', "
             "(images, labels), or a tf.data.Dataset of (image, label)",
-            code="dataset.type",
-        )
+            code="dataset.type", type=type(dataset).__name__,
+        )  # fmt: skip
     if str(dataset).startswith("tfds:"):
         return from_tfds(str(dataset).removeprefix("tfds:"), class_names)
     if str(dataset) == "digits":
@@ -123,8 +123,8 @@ def _batch(images: np.ndarray, type_name: str) -> np.ndarray:
         raise DataError(
             f"images are a {type_name}; expected a path, a folder, a list of paths or of encoded bytes, or an array "
             "(n, height, width, 3)",
-            code="images.type",
-        )
+            code="images.type", type=type_name,
+        )  # fmt: skip
     if images.ndim == 2:
         images = images[None, ..., None]
     return check_pixels(images[None] if images.ndim == 3 and images.shape[-1] in (1, 3, 4) else images)
@@ -187,13 +187,13 @@ def _from_arrays(images: Any, labels: Any, class_names: Sequence[str] | None) ->
             raise DataError(
                 f"images are paths or encoded bytes, but {len(strange)} of {len(images)} are of the type "
                 f"{type(strange[0]).__name__}; leave out the rows that have no image",
-                code="images.mixed",
-            )
+                code="images.mixed", types=(type(strange[0]).__name__,), count=len(strange),
+            )  # fmt: skip
         if len({isinstance(x, bytes) for x in images}) > 1:
             raise DataError(
                 "images are paths and encoded bytes; expected only one of these: read the files first",
-                code="images.mixed",
-            )
+                code="images.mixed", types=("bytes", "str"),
+            )  # fmt: skip
         images = [image if isinstance(image, bytes) else os.fspath(image) for image in images]
         names = [f"images[{i}]" if isinstance(image, bytes) else image for i, image in enumerate(images)]
         _check_exist([image for image in images if isinstance(image, str)])
@@ -203,6 +203,7 @@ def _from_arrays(images: Any, labels: Any, class_names: Sequence[str] | None) ->
     labels = as_labels(labels, names)
     if len(images) != len(labels):
         raise DataError(
-            f"{len(images)} images but {len(labels)} labels; expected one label per image", code="labels.number"
-        )
+            f"{len(images)} images but {len(labels)} labels; expected one label per image",
+            code="labels.number", images=len(images), labels=len(labels),
+        )  # fmt: skip
     return labelled(images, labels, names, class_names)

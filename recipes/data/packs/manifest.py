@@ -113,7 +113,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(
             f"{path} has format version {entries.get('version')!r:.20}, this library reads {VERSION}; pack the images "
             "again, or use the version of the library that wrote it",
-            code="pack.version", path=path,
+            code="pack.version", path=path, version=entries.get("version"),
         )  # fmt: skip
     manifest = _checked(entries, path)
     for shard in manifest.shards:
@@ -125,7 +125,7 @@ def _checked(entries: Mapping[str, Any], path: Path) -> Manifest:
     """Return the manifest with these entries of a JSON file, after checking the type of each."""
 
     def wrong(problem: str) -> DataError:
-        return DataError(f"{path} is damaged: {problem}; {MEND}", code="pack.damaged", path=path)
+        return DataError(f"{path} is damaged: {problem}; {MEND}", code="pack.damaged", path=path, problem=problem)
 
     names, shards = entries.get("class_names"), entries.get("shards")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
@@ -162,7 +162,7 @@ def _check_file(path: Path, size: int) -> None:
     if status.st_size != size:
         raise DataError(
             f"{path} was altered or cut off: it has {status.st_size:,} bytes of {size:,}; {MEND}",
-            code="pack.altered", path=path,
+            code="pack.altered", path=path, size=status.st_size, expected=size,
         )  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def read_pack(folder: Path) -> Splits:
     images = np.array([shard.images for shard in manifest.shards])
     shard = np.repeat(np.arange(len(images), dtype=np.int32), images)
     if wrong := _inconsistency(columns, manifest, shard):
-        raise DataError(f"{path} does not fit the shards: {wrong}; {MEND}", code="pack.index", path=path)
+        raise DataError(f"{path} does not fit the shards: {wrong}; {MEND}", code="pack.index", path=path, problem=wrong)
     framed = columns["size"] + FRAME
     starts = np.concatenate([[0], np.cumsum([s.bytes for s in manifest.shards])[:-1]])
     offset = np.cumsum(framed) - framed - np.repeat(starts, images)

@@ -106,7 +106,7 @@ class _Recognition:
         if len(found) != 1:
             raise DataError(
                 f"{self.table} has no column {name!r}; its first row is {self.names}",
-                code="table.no_column", table=self.table, column=name,
+                code="table.no_column", table=self.table, column=name, columns=tuple(self.names),
             )  # fmt: skip
         return found[0]
 
@@ -114,7 +114,7 @@ class _Recognition:
         if i in self.roles:
             raise DataError(
                 f"column {self.names[i]!r} of {self.table} cannot be both {self.roles[i].role} and {role}",
-                code="table.two_roles", table=self.table, column=self.names[i],
+                code="table.two_roles", table=self.table, column=self.names[i], roles=(self.roles[i].role, role),
             )  # fmt: skip
         self.roles[i] = Column(self.names[i], role, reason)
         return i
@@ -220,7 +220,7 @@ class _Recognition:
         return DataError(
             f"{self.table} has {len(self.names)} columns and no header, and {strange!r} in the last of them is not a "
             "split (train, val or test); name the columns in a first row: path,label,…",
-            code="table.no_header", table=self.table,
+            code="table.no_header", table=self.table, value=strange,
         )  # fmt: skip
 
     def _same_classes(self, named: list[int]) -> int:
