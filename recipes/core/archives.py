@@ -88,5 +88,5 @@ def _check_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
         if dtype.hasobject or min(shape, default=0) < 0 or size != member.file_size - file.tell():
             raise UnsafeFileError(
                 f"{path}: {member.filename} declares {dtype} {shape} but has {member.file_size:,} bytes; rejected.",
-                code="archive.unsafe", path=path, member=member.filename,
+                code="archive.unsafe", path=path, member=member.filename, declared=str(dtype), shape=shape,
             )  # fmt: skip

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 
 import pytest
+from assertions import rejects
 from victim import interrupted, killed, terminated
 
 import recipes
@@ -58,9 +59,8 @@ def test_signals_damaged_states_and_other_processes(victims, undisturbed):
     assert "first.npz cannot be used, the state before it is used" in victims.log("stopped")
     assert victims.run("stopped", learning_rate=1e-3) == 1
     assert "holds the run of another command (recipe was" in victims.log("stopped")
-    with pytest.raises(recipes.OutputError) as error:
+    with rejects(recipes.OutputError, "output.unfinished", path=victims.root / "stopped"):
         recipes.load(victims.root / "stopped")
-    assert error.value.code == "output.unfinished"
     for path in (state / "first.npz", state / "first.before.npz"):
         content = bytearray(path.read_bytes())
         content[len(content) // 3] ^= 1

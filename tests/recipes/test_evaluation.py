@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from assertions import rejects
 from scipy.stats import binom, norm
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, log_loss
 
@@ -68,6 +69,5 @@ def test_temperature_of_images_that_are_all_right_claims_no_more_than_their_numb
 
 
 def test_nothing_to_evaluate():
-    with pytest.raises(DataError) as caught:
+    with rejects(DataError, "evaluation.no_images"):
         score(np.zeros((0, 2)), np.zeros(0, int))
-    assert caught.value.code == "evaluation.no_images"

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import tensorflow as tf
+from assertions import rejects
 from makers import picture, png, png_bomb
 from serving import b64, get, post, served
 
@@ -415,26 +416,26 @@ def test_changed_files_and_other_folders_are_not_served(exported, tmp_path):
 
     from recipes.serving.app import serve
 
-    def code_of(error: type, function, *args, **options) -> str:
-        with pytest.raises(error) as caught:
-            function(*args, **options)
-        return caught.value.code
-
-    assert code_of(recipes.OutputError, load_model, tmp_path) == "serve.not_an_export"
+    with rejects(recipes.OutputError, "serve.not_an_export"):
+        load_model(tmp_path)
     shutil.copytree(exported.versions, tmp_path / "flowers")
     shutil.copytree(exported.versions / "1", tmp_path / "flowers" / "10")
     assert load_model(tmp_path / "flowers").version == "10"
     assert load_model(tmp_path / "flowers" / "1").version == "1"
     with open(tmp_path / "flowers" / "10" / "variables" / "variables.data-00000-of-00001", "r+b") as file:
         file.write(b"?")
-    assert code_of(recipes.OutputError, load_model, tmp_path / "flowers") == "serve.changed"
+    with rejects(recipes.OutputError, "serve.changed"):
+        load_model(tmp_path / "flowers")
     (tmp_path / "flowers" / "10" / "assets.extra" / "metadata.json").write_text("{")
-    assert code_of(recipes.OutputError, load_model, tmp_path / "flowers") == "serve.damaged"
-    assert code_of(recipes.OutputError, serve, exported.versions, name="a{b}") == "serve.name"
+    with rejects(recipes.OutputError, "serve.damaged"):
+        load_model(tmp_path / "flowers")
+    with rejects(recipes.OutputError, "serve.name"):
+        serve(exported.versions, name="a{b}")
     handler = logging.FileHandler(tmp_path / "log.txt")  # as a caller may have
     with socket.create_server(("127.0.0.1", 0)) as taken, contextlib.closing(handler):
         port = taken.getsockname()[1]
-        assert code_of(recipes.RecipesError, serve, exported.versions, port=port) == "serve.address"
+        with rejects(recipes.RecipesError, "serve.address"):
+            serve(exported.versions, port=port)
         assert handler.stream is not None  # configuring the server's log did not close it
 
 

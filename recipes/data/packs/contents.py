@@ -30,12 +30,13 @@ def encoded_sizes(data: ImageData) -> np.ndarray:
     if data.paths is None:
         return np.array([len(data.encoded(i)) for i in range(len(data))])
     files = [_size(path) for path in data.paths]
-    faults = [f"{name}: {fault}" for name, (_, fault) in zip(data.names, files, strict=True) if fault]
+    faults = {name: fault for name, (_, fault) in zip(data.names, files, strict=True) if fault}
     if faults:
-        shown = "; ".join(faults[:5]) + (f" and {len(faults) - 5} more" if len(faults) > 5 else "")
+        shown = "; ".join(f"{name}: {fault}" for name, fault in [*faults.items()][:5])
+        shown += f" and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise DataError(
             f"{len(faults)} images cannot be packed ({shown}); repair or delete them, and pack again",
-            code="pack.unreadable_images", images=tuple(faults),
+            code="pack.unreadable_images", images=tuple(faults), reasons=tuple(faults.values()),
         )  # fmt: skip
     return np.array([size for size, _ in files], np.int64)
 
