@@ -109,8 +109,8 @@ def test_killed_at_random_instants(victims, undisturbed, capsys):
 
 def phase(run, log, before: int) -> str:
     """Where a process is that writes to its log from byte `before` on."""
-    said = log.read_bytes()[before:] if log.exists() else b""
-    if b"recipe 'all'" not in said:
+    new_lines = log.read_bytes()[before:] if log.exists() else b""
+    if b"recipe 'all'" not in new_lines:
         return "audit and probe" if (run / ".state").exists() else "before the run began"
     if (run / "result.json").exists():
         return "evaluation and saving"

@@ -36,8 +36,8 @@ def test_excluded(folder, name):
     found = findings(folder)
     assert found[kind].files == (str(folder / "a" / name),)
     assert found[kind].excluded and action in found[kind].action
-    kept, after = usable(load(folder), audit(folder))
-    assert len(kept.train) == len(SOUND) == len(after.fingerprints["train"])
+    usable_splits, after = usable(load(folder), audit(folder))
+    assert len(usable_splits.train) == len(SOUND) == len(after.fingerprints["train"])
     assert kind in str(after)
 
 

@@ -183,7 +183,7 @@ def test_what_was_read_is_printed_once(place, capsys):
         ("image,grade", "abca", False),
     ],
 )
-def test_a_scale_is_said_to_be_read_as_classes(place, header, cells, hint):
+def test_the_reason_says_that_a_scale_is_read_as_classes(place, header, cells, hint):
     (column,) = read(place, table(header, "{name},{0}", cells)).table.of("label")
     assert ("numbers, read as classes without an order" in column.reason) == hint
 

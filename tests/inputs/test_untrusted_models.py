@@ -143,12 +143,12 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_description_that_is_refused(tmp_path, name):
+def test_description_that_is_rejected(tmp_path, name):
     config, expected = CONFIGS[name]
     load_rejected(archive(tmp_path / "odd.keras", config), expected)
 
 
-def test_nothing_is_left_behind_by_a_refused_model(tmp_path):
+def test_nothing_is_left_behind_by_a_rejected_model(tmp_path):
     """The variables that were declared must not be allocated by whatever Keras does next."""
     load_rejected(archive(tmp_path / "odd.keras", CONFIGS["unbounded Dense"][0]), error("size"))
     with keras.StatelessScope():
@@ -205,7 +205,7 @@ WEIGHTS = {
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_weights_that_are_refused(tmp_path, name):
+def test_weights_that_are_rejected(tmp_path, name):
     fill, expected = WEIGHTS[name]
     config = network(layer("Dense", {"units": 2000}))
     load_rejected(archive(tmp_path / "odd.keras", config, weights(fill)), expected)

@@ -35,9 +35,9 @@ def test_damaged_and_empty_files_are_excluded(tmp_path):
     assert kinds(found) == {
         "truncated jpeg": ["half.jpg"], "zero bytes": ["zero.png"], "class loses files": ["red (2 of 14)"],
     }  # fmt: skip
-    kept, _ = usable(splits, found)
-    assert len(kept.train) == 36
-    assert not any("half" in name or "zero" in name for name in kept.train.names)
+    usable_splits, _ = usable(splits, found)
+    assert len(usable_splits.train) == 36
+    assert not any("half" in name or "zero" in name for name in usable_splits.train.names)
 
 
 def test_text_named_jpg_is_an_error(tmp_path):

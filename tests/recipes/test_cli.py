@@ -142,7 +142,7 @@ def test_a_preview_skips_what_cannot_be_decoded_and_says_why(place, output_of, t
         output_of("preview", str(tmp_path / "odd"), "--size", "16", "--output", str(tmp_path / "b.png"))
 
 
-def test_a_csv_may_lead_elsewhere_wherever_images_are_asked_for(place, output_of, capsys):
+def test_every_command_with_a_dataset_takes_within(place, output_of, capsys):
     for name, command in typer.main.get_command(recipes.cli.app).commands.items():
         options = {parameter.name for parameter in command.params}
         assert {"within", "column"} <= options or not options & {"dataset", "validation", "proof"}, name
@@ -206,7 +206,7 @@ def test_signals(place, number, code):
             if b"Epoch 2" in line:
                 break
         process.send_signal(number)
-        told = process.stdout.read()
+        printed = process.stdout.read()
     assert process.returncode == code
-    assert b"stopping after this step" in told and b"run the same command again to resume" in told
+    assert b"stopping after this step" in printed and b"run the same command again to resume" in printed
     assert (place / f"run-{code}" / ".state" / "first.npz").is_file()

@@ -95,8 +95,8 @@ def test_a_soup_has_the_mean_of_the_weights(runs, photos, held_out):
     assert "without validation images" in str(joint.recipe)
     before = [run.model.get_weights() for run in runs]
     greedy = recipes.soup(runs, held_out)
-    for run, kept in zip(runs, before, strict=True):
-        assert all((a == b).all() for a, b in zip(run.model.get_weights(), kept, strict=True))
+    for run, own in zip(runs, before, strict=True):
+        assert all((a == b).all() for a, b in zip(run.model.get_weights(), own, strict=True))
     assert greedy.validation.n == 60 and "soup of" in greedy.ledger[1].trick
 
 

@@ -29,9 +29,9 @@ import numpy as np
 import tensorflow as tf
 signatures = tf.saved_model.load(sys.argv[1]).signatures
 contents = [open(path, "rb").read() for path in sys.argv[2:]]
-def plain(told):
+def plain(outputs):
     text = np.vectorize(bytes.decode, otypes=[object])
-    return {k: (text(v.numpy()) if v.dtype == tf.string else v.numpy()).tolist() for k, v in told.items()}
+    return {k: (text(v.numpy()) if v.dtype == tf.string else v.numpy()).tolist() for k, v in outputs.items()}
 print(json.dumps({name: plain(signatures[name](image_bytes=tf.constant(contents)))
                   for name in ("serving_default", "rows", "features")}))
 """
@@ -63,8 +63,8 @@ def test_a_process_with_tensorflow_alone_answers_the_same(exported, tmp_path):
     bad["deep.jpg"] = files[0].read_bytes().replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c")
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
-    told = ask(directory, [*files, *(tmp_path / name for name in bad)])
-    answer, n = told["serving_default"], len(files)
+    answers = ask(directory, [*files, *(tmp_path / name for name in bad)])
+    answer, n = answers["serving_default"], len(files)
     ours = result.predict(files)
     np.testing.assert_allclose(answer["probabilities"][:n], [p.probabilities for p in ours], atol=1e-5)
     assert answer["class_names"] == result.class_names
@@ -81,8 +81,8 @@ def test_a_process_with_tensorflow_alone_answers_the_same(exported, tmp_path):
     assert np.isnan(answer["probabilities"][n:]).all()
     rows = np.sort(np.array(answer["probabilities"][:n]), 1)[:, ::-1]
     np.testing.assert_array_equal(answer["top_probabilities"][:n], rows)
-    assert {k: v for k, v in answer.items() if k != "class_names"}.keys() == told["rows"].keys()
-    np.testing.assert_allclose(told["rows"]["probabilities"], answer["probabilities"], atol=1e-6)
+    assert {k: v for k, v in answer.items() if k != "class_names"}.keys() == answers["rows"].keys()
+    np.testing.assert_allclose(answers["rows"]["probabilities"], answer["probabilities"], atol=1e-6)
 
 
 @pytest.mark.slow
@@ -121,12 +121,12 @@ def test_pixels_of_any_size_answer_as_files_do(trained, crops):
     served = saved_model.ServedModel(result, options).signatures()
     for size in ((30, 50), (80, 48)):
         image = picture((210, 50, 40), 1, size)
-        told = served["pixels"](tf.constant(image[None]))
+        outputs = served["pixels"](tf.constant(image[None]))
         expected = result.predict(image, crops=crops)[0].probabilities
-        np.testing.assert_allclose(told["probabilities"][0], expected, atol=1e-5)
+        np.testing.assert_allclose(outputs["probabilities"][0], expected, atol=1e-5)
         encoded = served["rows"](tf.constant([png(image)]))
         np.testing.assert_allclose(encoded["probabilities"][0], expected, atol=1e-5)
-        assert told["top_names"].shape == (1, 2)
+        assert outputs["top_names"].shape == (1, 2)
 
 
 @pytest.mark.slow
@@ -136,10 +136,10 @@ def test_abstaining_names_no_class(trained):
     files = sorted(photos.glob("*/*.jpg"))[::6]
     threshold = float(np.median([p.probability for p in result.predict(files)])) + 1e-6
     served = saved_model.ServedModel(result, saved_model.Options(1, 3, threshold, None, 10**6)).signatures()
-    told = served["rows"](tf.constant([file.read_bytes() for file in files]))
+    outputs = served["rows"](tf.constant([file.read_bytes() for file in files]))
     expected = [p.class_name or "" for p in result.predict(files, abstain=threshold)]
     assert "" in expected and any(expected)
-    assert [name.decode() for name in told["class_name"].numpy()] == expected
+    assert [name.decode() for name in outputs["class_name"].numpy()] == expected
 
 
 @pytest.mark.slow
@@ -150,10 +150,10 @@ def test_an_export_with_crops_and_quantized_weights_is_proved(trained, tmp_path,
     (tmp_path / "serving" / "4" / "x").touch()
     directory = result.export(tmp_path / "serving", crops=10, quantize="int8")
     assert directory == tmp_path / "serving" / "5"
-    told = json.loads((directory / "assets.extra" / "metadata.json").read_text())
-    assert told["proof"]["agreement"] >= told["proof"]["required"] == 0.9
-    assert told["proof"]["tolerance"] is None and 0 < told["proof"]["difference"] < 0.1
-    assert told["options"]["crops"] == 10 and told["options"]["quantize"] == "int8"
+    metadata = json.loads((directory / "assets.extra" / "metadata.json").read_text())
+    assert metadata["proof"]["agreement"] >= metadata["proof"]["required"] == 0.9
+    assert metadata["proof"]["tolerance"] is None and 0 < metadata["proof"]["difference"] < 0.1
+    assert metadata["options"]["crops"] == 10 and metadata["options"]["quantize"] == "int8"
     assert "quantized" in capsys.readouterr().out
     variables = tf.train.load_checkpoint(str(directory / "variables" / "variables"))
     types = {variables.get_variable_to_dtype_map()[n] for n in variables.get_variable_to_shape_map()}
@@ -163,12 +163,18 @@ def test_an_export_with_crops_and_quantized_weights_is_proved(trained, tmp_path,
 def test_the_metadata_say_what_was_proved(exported):
     result, directory = exported.result, exported.versions / "1"
     extra = directory / "assets.extra"
-    told = json.loads((extra / "metadata.json").read_text())
-    assert told["class_names"] == result.class_names
-    assert told["proof"]["tolerance"] == 1e-4 and told["proof"]["difference"] < 1e-4 and told["proof"]["agreement"] == 1
-    assert told["proof"]["told"].startswith("6 validation images, and 17 generated images")  # of a run that was loaded
-    assert told["weights_sha256"] == recipes.export.model_card.weights_checksum(result.model)
-    for name, checksum in told["files_sha256"].items():
+    metadata = json.loads((extra / "metadata.json").read_text())
+    assert metadata["class_names"] == result.class_names
+    assert (
+        metadata["proof"]["tolerance"] == 1e-4
+        and metadata["proof"]["difference"] < 1e-4
+        and metadata["proof"]["agreement"] == 1
+    )
+    assert metadata["proof"]["told"].startswith(
+        "6 validation images, and 17 generated images"
+    )  # of a run that was loaded
+    assert metadata["weights_sha256"] == recipes.export.model_card.weights_checksum(result.model)
+    for name, checksum in metadata["files_sha256"].items():
         assert hashlib.sha256((directory / name).read_bytes()).hexdigest() == checksum
     card = (extra / "model_card.md").read_text()
     for part in ("## Data and split", "## Plan", "## Ledger", "## Limits", "## Versions", "## Licence", "proof:"):
@@ -308,9 +314,9 @@ def test_an_ensemble_is_proved_by_the_images_that_judged_it(trained, tmp_path):
     other.set_weights(result.model.get_weights())
     joint = recipes.ensemble([result, replace(result, model=other)], photos)
     directory = joint.export(tmp_path / "serving", format="keras")
-    told = json.loads((directory / "assets.extra" / "metadata.json").read_text())
-    assert told["proof"]["told"].startswith("36 validation images, and 17 generated images")
-    assert "top_k" not in told["options"]
+    metadata = json.loads((directory / "assets.extra" / "metadata.json").read_text())
+    assert metadata["proof"]["told"].startswith("36 validation images, and 17 generated images")
+    assert "top_k" not in metadata["options"]
 
 
 @pytest.mark.parametrize(
@@ -373,8 +379,8 @@ def test_three_families_of_networks_by_all_signatures_and_orientations(backbone,
         backbone = f"MobileNetV2(alpha=0.35, weights={str(file)!r})"
     result = _classifier(backbone)
     directory = result.export(tmp_path / "serving")
-    told = json.loads((directory / "assets.extra" / "metadata.json").read_text())
-    assert told["proof"]["told"].startswith("no validation images available")
+    metadata = json.loads((directory / "assets.extra" / "metadata.json").read_text())
+    assert metadata["proof"]["told"].startswith("no validation images available")
     files = _oriented(tmp_path)
     answer = ask(directory, files)
     ours = result.predict(files)
@@ -383,8 +389,8 @@ def test_three_families_of_networks_by_all_signatures_and_orientations(backbone,
     served = signatures(directory)
     for file, row, features in zip(files, ours, answer["features"]["features"], strict=True):
         upright = np.asarray(ImageOps.exif_transpose(Image.open(file)))[None]  # by another library than ours
-        told = served["pixels"](pixels=tf.constant(upright))
-        np.testing.assert_allclose(told["probabilities"][0], row.probabilities, atol=0.02)
+        outputs = served["pixels"](pixels=tf.constant(upright))
+        np.testing.assert_allclose(outputs["probabilities"][0], row.probabilities, atol=0.02)
         assert np.isfinite(features).all() and np.ptp(features) > 0
     assert np.ptp([p.probabilities for p in ours], 0).max() > 1e-3  # orientations can be told apart: none is ignored
 

@@ -63,7 +63,7 @@ def test_other_weights_or_images_are_another_key(look, data):
     assert feature_cache.key(same.model, prints(data), look.policy, False) in keys
 
 
-def test_a_damaged_cache_is_made_anew_and_said_so(look, data, cache):
+def test_a_damaged_cache_is_written_again_and_reported(look, data, cache):
     first = look(data, prints(data), mirrored=False)
     (file,) = cache.glob("*.npz")
     file.write_bytes(file.read_bytes()[:100])
@@ -73,7 +73,7 @@ def test_a_damaged_cache_is_made_anew_and_said_so(look, data, cache):
     assert "was damaged" not in look(data, prints(data), mirrored=False).origin
 
 
-def test_a_cache_that_cannot_be_written_is_said(look, data, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_reported(look, data, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("RECIPES_CACHE", str(tmp_path / "file"))
     assert "not saved" in look(data, prints(data), mirrored=False).origin

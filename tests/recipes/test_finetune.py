@@ -1,4 +1,4 @@
-"""The main job end to end on datasets of a few pictures: trained, saved, loaded, asked."""
+"""The main job end to end on datasets of a few pictures: trained, saved, loaded, and used for predictions."""
 
 import os
 from dataclasses import replace
@@ -109,12 +109,12 @@ def test_training_is_reproducible_to_the_bit_and_leaves_the_network_as_it_is(pho
         return recipes.finetune(photos, backbone=network, recipe=wanted, seed=seed)
 
     first = run(0)
-    kept = weights(first)
+    first_weights = weights(first)
     second = run(0)
     for now, then in zip(network.get_weights(), before, strict=True):
         np.testing.assert_array_equal(now, then)
     assert all(layer.trainable for layer in network.layers)
-    np.testing.assert_array_equal(weights(first), kept)
+    np.testing.assert_array_equal(weights(first), first_weights)
     np.testing.assert_array_equal(weights(first), weights(second))
     assert first.history == second.history
     if recipe == "all":
@@ -251,10 +251,10 @@ def test_other_arrays_are_another_command(tmp_path):
         recipes.finetune((images[::-1], names[::-1]), backbone=small_network(), recipe="probe", output=tmp_path)
 
 
-def test_another_recipe_is_told_by_what_differs():
+def test_the_difference_of_two_recipes_is_short():
     recipe = recipes.finetune_few(size=32)
-    told = _difference("recipe", repr(recipe), repr(replace(recipe, dropout=0.25)))
-    assert "dropout=0.0" in told and "dropout=0.25" in told and len(told) < 200
+    difference = _difference("recipe", repr(recipe), repr(replace(recipe, dropout=0.25)))
+    assert "dropout=0.0" in difference and "dropout=0.25" in difference and len(difference) < 200
     assert _difference("seed", 0, 1) == "seed was 0, is 1"
     assert len(_difference("recipe", "auto", repr(recipe))) < 120
 
@@ -282,12 +282,12 @@ def head(result):
 
 
 def test_classes_of_unequal_size_count_alike():
-    told = recipes.finetune(shifted(left=40, right=8), backbone=small_network(), recipe="probe")
-    assert told.recipe.balanced and "times the images of the smallest" in str(told)
+    unbalanced = recipes.finetune(shifted(left=40, right=8), backbone=small_network(), recipe="probe")
+    assert unbalanced.recipe.balanced and "times the images of the smallest" in str(unbalanced)
     plain = recipes.finetune(
         shifted(left=40, right=8), backbone=small_network(), recipe=recipes.adjusted("probe", balanced=False)
     )
-    (log_odds,) = np.diff(head(told)[1] - head(plain)[1])
+    (log_odds,) = np.diff(head(unbalanced)[1] - head(plain)[1])
     assert log_odds == pytest.approx(np.log(40 / 8), abs=1e-4)
 
 
@@ -307,7 +307,7 @@ def test_a_validation_set_of_ones_own_is_never_trained_on(tmp_path):
     assert not result.recipe.refit and "then fitted" not in str(result)
 
 
-def test_what_the_choice_was_worth_is_told_and_saved(photos, tmp_path):
+def test_the_gain_of_the_choice_is_reported_and_saved(photos, tmp_path):
     """And dropout and callbacks reach the training."""
     seen = []
 
@@ -340,7 +340,7 @@ def test_stochastic_depth_stays_in_the_model_and_is_silent(photos):
 
 
 @pytest.mark.parametrize(("taps", "channels"), [((0, 1), 8 + 16), ((0,), 8)])
-def test_the_stages_asked_for_are_classified_from(photos, tmp_path, taps, channels):
+def test_the_classifier_reads_the_requested_stages(photos, tmp_path, taps, channels):
     recipe = recipes.adjusted("all", epochs=1, taps=taps)
     result = recipes.finetune(photos, backbone=small_network(), recipe=recipe, output=tmp_path)
     assert head(result)[0].shape == (channels, 3)

@@ -248,7 +248,7 @@ def test_findings(names, kinds):
 
 
 @pytest.mark.parametrize(("labels", "hint"), [([0.0, 1, 2], True), ([0, 1, 2], False), ([0.0, 1, 0], False)])
-def test_floats_are_said_to_be_read_as_classes(capsys, labels, hint, rendered):
+def test_floats_that_are_read_as_classes_are_reported(capsys, labels, hint, rendered):
     assert load((pixels(3), labels)).train.labels.tolist() == labels
     assert ("classes without an order" in capsys.readouterr().out) == hint
 

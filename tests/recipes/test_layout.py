@@ -286,8 +286,8 @@ def test_classes_and_files_as_keras_lists_them(tmp_path):
 def test_paths_are_as_they_were_given(tmp_path, monkeypatch):
     build(tmp_path / "photos", {**PETS, "notes.txt": ""})
     monkeypatch.chdir(tmp_path / "photos")
-    here = load(".")
-    assert here.train.names[0] == "cats/0.jpg" and here.unread[0].files == ("notes.txt",)
+    splits = load(".")
+    assert splits.train.names[0] == "cats/0.jpg" and splits.unread[0].files == ("notes.txt",)
     assert load(f"{tmp_path}/photos/").train.names[0] == f"{tmp_path}/photos/cats/0.jpg"
 
 

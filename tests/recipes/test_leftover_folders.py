@@ -59,7 +59,7 @@ def test_leftovers_are_skipped(spec, skipped):
         ({"photos": {"raw": PETS}, "notebooks": {"images": 2}, "src": ["a.py"]}, "project"),
     ],
 )
-def test_leftovers_that_may_be_classes_are_refused(spec, problem):
+def test_leftovers_that_may_be_classes_are_rejected(spec, problem):
     code = f"layout.{problem.replace(' ', '_')}"
     with rejects(LayoutError, code, problem=problem, match=r"; (move|remove|give) "):
         read(spec)

@@ -23,7 +23,7 @@ time.sleep(600)
 """
 
 
-def test_a_second_lock_is_refused_and_names_the_holder(tmp_path):
+def test_a_second_lock_fails_and_names_the_holder(tmp_path):
     first, second = ProcessLock(tmp_path / ".lock"), ProcessLock(tmp_path / ".lock")
     assert first.acquire() and not second.acquire() and second.holder() == "unknown"
     first.write_holder()

@@ -57,8 +57,8 @@ def contents(data: ImageData) -> list[bytes]:
 
 def described(out, **changes):
     """Write the manifest of a pack with changed entries."""
-    told = json.loads((out / MANIFEST).read_text())
-    (out / MANIFEST).write_text(json.dumps({**told, **changes}))
+    manifest = json.loads((out / MANIFEST).read_text())
+    (out / MANIFEST).write_text(json.dumps({**manifest, **changes}))
 
 
 def with_index(out, **columns):
@@ -85,22 +85,26 @@ def test_the_shards_are_what_others_read(photos, whole):
     found = {}
     for shard in whole.glob("*.tfrecord"):
         for record in tf.data.TFRecordDataset(str(shard)).as_numpy_iterator():
-            told = tf.train.Example.FromString(record).features.feature
-            name = os.fsdecode(told["name"].bytes_list.value[0])
-            found[name] = told["image"].bytes_list.value[0]
-            assert name.split("/")[1] == told["class"].bytes_list.value[0].decode()
+            features = tf.train.Example.FromString(record).features.feature
+            name = os.fsdecode(features["name"].bytes_list.value[0])
+            found[name] = features["image"].bytes_list.value[0]
+            assert name.split("/")[1] == features["class"].bytes_list.value[0].decode()
             assert shard.name.startswith({"train": "train", "val": "validation"}[name.split("/")[0]])
     assert found == {str(p.relative_to(photos)): p.read_bytes() for p in photos.rglob("*.jpg")}
 
 
-def test_the_manifest_tells_of_every_shard(whole):
-    told = json.loads((whole / MANIFEST).read_text())
-    assert told["images"] == {"train": 22, "validation": 7}
-    assert [shard["name"] for shard in told["shards"]][:2] == [f"train-0000{i}-of-00004.tfrecord" for i in range(2)]
-    for shard in told["shards"]:
+def test_the_manifest_describes_every_shard(whole):
+    manifest = json.loads((whole / MANIFEST).read_text())
+    assert manifest["images"] == {"train": 22, "validation": 7}
+    assert [shard["name"] for shard in manifest["shards"]][:2] == [f"train-0000{i}-of-00004.tfrecord" for i in range(2)]
+    for shard in manifest["shards"]:
         content = (whole / shard["name"]).read_bytes()
         assert (shard["bytes"], shard["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
-    assert {p.name for p in whole.iterdir()} == {MANIFEST, "index.npz", *(shard["name"] for shard in told["shards"])}
+    assert {p.name for p in whole.iterdir()} == {
+        MANIFEST,
+        "index.npz",
+        *(shard["name"] for shard in manifest["shards"]),
+    }
 
 
 def test_packing_twice_gives_the_same_bytes_and_mixed_shards(photos, whole, tmp_path):

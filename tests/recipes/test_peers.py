@@ -141,12 +141,12 @@ def test_other_images_are_other_facts():
 
 def test_a_file_that_cannot_be_read_is_left_to_the_audit(tmp_path):
     """It is a finding there, and no difference where every worker lacks it."""
-    there, gone = tmp_path / "a.png", tmp_path / "gone.png"
-    there.write_bytes(b"picture")
-    data = ImageData([str(there), str(gone)], np.array([0, 1]), ("a", "b"), (str(there), str(gone)))
+    existing, missing = tmp_path / "a.png", tmp_path / "gone.png"
+    existing.write_bytes(b"picture")
+    data = ImageData([str(existing), str(missing)], np.array([0, 1]), ("a", "b"), (str(existing), str(missing)))
     facts = data_facts(Splits(data))
     assert facts == data_facts(Splits(data))
-    gone.write_bytes(b"here")
+    missing.write_bytes(b"here")
     assert facts != data_facts(Splits(data))
 
 

@@ -29,8 +29,8 @@ def test_bad_images_of_a_list_or_a_folder_are_marked(trained, tmp_path):
         np.testing.assert_allclose(found[0].probability, alone.probability, atol=1e-6)
         assert [p.path for p in found] == ([None] * 5 if isinstance(images, list) and images is not paths
                                            else [str(path) for path in paths])  # fmt: skip
-    (gone,) = result.predict([tmp_path / "gone.jpg"])
-    assert "No such file" in gone.error and gone.path == str(tmp_path / "gone.jpg")
+    (missing,) = result.predict([tmp_path / "gone.jpg"])
+    assert "No such file" in missing.error and missing.path == str(tmp_path / "gone.jpg")
     assert result.predict([good[:300]], abstain=0.5)[0].error
 
 
@@ -71,8 +71,8 @@ def test_pillow_images_are_seen_as_their_files_are(trained, tmp_path):
     np.testing.assert_allclose(result.probabilities(images[0]), expected[:1], atol=1e-6)
     printed = colour.convert("CMYK")
     np.testing.assert_allclose(result.probabilities(printed), result.probabilities(printed.convert("RGB")), atol=1e-6)
-    told = result.evaluate((images[:2], ["red", "red"]))
-    assert told.n == 2 and told.accuracy == np.mean(expected[:2].argmax(1) == result.class_names.index("red"))
+    score = result.evaluate((images[:2], ["red", "red"]))
+    assert score.n == 2 and score.accuracy == np.mean(expected[:2].argmax(1) == result.class_names.index("red"))
 
 
 def test_other_forms_of_one_image(trained, tmp_path):

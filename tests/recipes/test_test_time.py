@@ -171,8 +171,8 @@ def test_the_crops_that_gain_are_chosen(photos, tmp_path):
     found.choose_crops(folder(tmp_path, per_class=17))
     tricks = [row for row in found.ledger if "crops" in row.trick]
     assert [row.trick for row in tricks] == ["5 crops", "10 crops", "50 crops"]
-    kept = next((row for row in tricks if row.kept), None)
-    assert found.recipe.crops == (int(kept.trick.split()[0]) if kept else 1)
+    best = next((row for row in tricks if row.kept), None)
+    assert found.recipe.crops == (int(best.trick.split()[0]) if best else 1)
     expected = found.probabilities(load(photos).train, crops=found.recipe.crops, scales=found.recipe.scales)
     np.testing.assert_allclose(found.probabilities(load(photos).train, crops="auto"), expected, atol=1e-6)
     found.probe = replace(found.probe, mirrors=replace(found.probe.mirrors, alike=False))
