@@ -165,11 +165,13 @@ away = {"input_workers": [worker.address]}
 recipe = recipes.adjusted("all", size=32, epochs=4, batch_size=8)
 for options in ({}, {"snapshots": 2}):
     arguments = dict(recipe=recipe, devices=2) | options
-    here, there = (recipes.finetune((images, names), backbone=small_network(), **arguments, **how) for how in ({}, away))
-    for a, b in zip(here.model.get_weights(), there.model.get_weights(), strict=True):
+    local, remote = (
+        recipes.finetune((images, names), backbone=small_network(), **arguments, **more) for more in ({}, away)
+    )
+    for a, b in zip(local.model.get_weights(), remote.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert here.history == there.history and len(here.history["loss"]) == 4
-    assert bool(options) == ("2 snapshots" in str(here.recipe))
+    assert local.history == remote.history and len(local.history["loss"]) == 4
+    assert bool(options) == ("2 snapshots" in str(local.recipe))
     print("workers equal")
 """,
         2,
