@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("assertions")
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if SHARED.is_dir() and "KERAS_HOME" not in os.environ:  # Keras reads it once, when it is imported

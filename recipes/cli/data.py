@@ -85,8 +85,9 @@ def _decodable(data: ImageData, most: int) -> ImageData:
             break
     if not chosen:
         raise recipes.DataError(
-            f"none of {len(tried)} images can be decoded; the last error: {error}. `recipes audit` reports every file"
-        )
+            f"none of {len(tried)} images can be decoded; the last error: {error}. `recipes audit` reports every file",
+            code="cli.undecodable", images=len(tried), reason=error,
+        )  # fmt: skip
     return data.subset(sorted(chosen))
 
 

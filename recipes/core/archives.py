@@ -47,7 +47,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
     ):
         if wrong:
             archive.close()
-            raise UnsafeFileError(f"{path} {reason}; it is rejected.", code="archive.unsafe", path=path)
+            raise UnsafeFileError(f"{path} {reason}; it is rejected.", code="archive.unsafe", path=path, reason=reason)
     return archive
 
 
@@ -88,6 +88,5 @@ def _check_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
         if dtype.hasobject or min(shape, default=0) < 0 or size != member.file_size - file.tell():
             raise UnsafeFileError(
                 f"{path}: {member.filename} declares {dtype} {shape} but has {member.file_size:,} bytes; rejected.",
-                code="archive.unsafe",
-                path=path,
-            )
+                code="archive.unsafe", path=path, member=member.filename, declared=str(dtype), shape=shape,
+            )  # fmt: skip

@@ -89,5 +89,6 @@ def check_utf8(path: Path) -> None:
         except UnicodeEncodeError as error:
             raise OutputError(
                 f"the name {printable(part)!r} in the path of the SavedModel is not valid UTF-8, which TensorFlow "
-                "expects; rename that folder, or choose another one"
-            ) from error
+                "expects; rename that folder, or choose another one",
+                code="output.not_utf8", path=path, name=part,
+            ) from error  # fmt: skip

@@ -37,8 +37,8 @@ def classes_of(labels: np.ndarray) -> list[str]:
         raise DataError(
             f"labels such as {regions[0]!r:.80} are lists of numbers, as boxes and masks are; expected class names: "
             "object detection and segmentation are not supported",
-            code="labels.regions",
-        )
+            code="labels.regions", label=regions[0],
+        )  # fmt: skip
     several = _several_in_one(known)
     if several:
         example, separator = several

@@ -111,7 +111,7 @@ def from_tfds(name: str, class_names: Sequence[str] | None) -> Splits:
         if missing:
             raise DataError(
                 f"{name}: {missing} of the {len(pairs)} images of the split {split} have no label",
-                code="tfds.labels", name=name, split=split,
+                code="tfds.labels", name=name, split=split, missing=missing,
             )  # fmt: skip
         labels = np.array([label_names[y] for _, y in pairs], str)
         names = [f"{name}/{split}[{i}]" for i in range(len(pairs))]

@@ -103,9 +103,12 @@ def check_pixels(images: np.ndarray, name: str = "images", brightest: float | No
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind not in "fiu":
-        raise DataError(f"{name} are {images.dtype}; expected uint8 or float in 0..255", code="images.type")
+        raise DataError(
+            f"{name} are {images.dtype}; expected uint8 or float in 0..255",
+            code="images.type", type=str(images.dtype),
+        )  # fmt: skip
     low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 255.0)
     fault = range_fault(low, high, floating=images.dtype.kind == "f" and (brightest or 0) <= 1)
     if fault:
-        raise DataError(f"{name} {fault}", code="images.range")
+        raise DataError(f"{name} {fault}", code="images.range", low=low, high=high)
     return images.astype(np.float32)

@@ -220,7 +220,7 @@ def _integers(labels: np.ndarray) -> np.ndarray:
 
 def _out_of_range(labels: np.ndarray, at: int, expected: str) -> DataError:
     message = f"labels out of range: {labels[at]} at index {at}; {expected}"
-    return DataError(message, code="labels.out_of_range", index=at)
+    return DataError(message, code="labels.out_of_range", index=at, value=labels[at].item())
 
 
 def _check_positions(labels: np.ndarray, class_names: Sequence[str], positions: bool) -> None:

@@ -73,8 +73,9 @@ def as_labels(labels: Any, names: Sequence[str] = ()) -> np.ndarray:
         return array
     if array.dtype.kind not in "fbSUO":
         raise DataError(
-            f"labels are of the type {array.dtype}; expected class names or integers 0, 1, 2, …", code="labels.type"
-        )
+            f"labels are of the type {array.dtype}; expected class names or integers 0, 1, 2, …",
+            code="labels.type", type=str(array.dtype),
+        )  # fmt: skip
     values = [_unwrapped(value, name) for value, name in zip(array.tolist(), shown, strict=True)]
     missing = [i for i, value in enumerate(values) if _is_missing(value)]
     if missing:
@@ -87,23 +88,25 @@ def as_labels(labels: Any, names: Sequence[str] = ()) -> np.ndarray:
             code="labels.multi_label", image=shown[i],
         )  # fmt: skip
     if (i := kinds.get("other")) is not None:
+        kind = type(values[i]).__name__
         raise DataError(
-            f"the label of {shown[i]} is of the type {type(values[i]).__name__}; expected class names or integers",
-            code="labels.type", image=shown[i],
+            f"the label of {shown[i]} is of the type {kind}; expected class names or integers",
+            code="labels.type", image=shown[i], type=kind,
         )  # fmt: skip
     if len(kinds) > 1:
         examples = ", ".join(f"{values[i]!r} ({shown[i]})" for i in kinds.values())
         raise DataError(
             f"labels mix {' and '.join(sorted(kinds))}: {examples}; give only names or only integers",
-            code="labels.mixed",
-        )
+            code="labels.mixed", kinds=tuple(sorted(kinds)),
+        )  # fmt: skip
     if "number" not in kinds:
         return np.array(values, str)
     try:
         return np.array(values, np.int64 if all(isinstance(value, Integral) for value in values) else np.float64)
     except OverflowError:
+        largest = max(values, key=abs)
         raise DataError(
-            f"labels out of range: {max(values, key=abs)}; integer labels count from 0", code="labels.out_of_range"
+            f"labels out of range: {largest}; integer labels count from 0", code="labels.out_of_range", value=largest
         ) from None
 
 
@@ -137,8 +140,8 @@ def _array(labels: Any) -> np.ndarray:
         kind = type(labels).__name__
         raise DataError(
             f"labels are of the type {kind}; expected a list or an array of one integer or name per image",
-            code="labels.type",
-        )
+            code="labels.type", type=kind,
+        )  # fmt: skip
     values = list(labels)
     if any(isinstance(value, list | tuple) or np.ndim(value) for value in values if not isinstance(value, _SCALARS)):
         try:

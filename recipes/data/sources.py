@@ -109,8 +109,8 @@ def _forms(images: Any) -> list[str] | list[bytes] | np.ndarray:
             raise DataError(
                 f"images are a {type(images).__name__}; expected a path, a folder, a list of paths or of encoded "
                 "bytes, or an array (n, height, width, 3)",
-                code="images.type",
-            )
+                code="images.type", type=type(images).__name__,
+            )  # fmt: skip
         given = array.tolist()
         if array.ndim > 1:
             return np.asarray(given)
@@ -181,6 +181,7 @@ def _from_arrays(images: Any, labels: Any, class_names: Sequence[str] | None) ->
     labels = as_labels(labels, names)
     if len(forms) != len(labels):
         raise DataError(
-            f"{len(forms)} images but {len(labels)} labels; expected one label per image", code="labels.number"
-        )
+            f"{len(forms)} images but {len(labels)} labels; expected one label per image",
+            code="labels.number", images=len(forms), labels=len(labels),
+        )  # fmt: skip
     return labelled(forms, labels, names, class_names)

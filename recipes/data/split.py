@@ -50,7 +50,7 @@ def stratified_split(
             raise DataError(
                 f"class {name!r} has {len(ordered)} distinct picture(s); three are needed, two to train on and one to "
                 "validate: add images, or give a validation dataset",
-                code="split.small_class", class_name=name,
+                code="split.small_class", class_name=name, pictures=len(ordered),
             )  # fmt: skip
         quota = max(1, round(fraction * sum(len(members) for _, members in ordered)))
         chosen = _fitting([members for _, members in ordered], quota)

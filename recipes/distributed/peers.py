@@ -98,14 +98,16 @@ class Peers:
                     number, peer, theirs = arrival
                     peers[number], greetings[number] = peer, theirs
                 elif time.monotonic() >= end:
-                    missing = [f"{n} ({job.addresses[n]})" for n in range(1, self.count) if n not in peers]
-                    text = f"worker {', '.join(missing)} did not connect within {limit:.0f} s"
+                    absent = tuple(n for n in range(1, self.count) if n not in peers)
+                    shown = ", ".join(f"{n} ({job.addresses[n]})" for n in absent)
+                    text = f"worker {shown} did not connect within {limit:.0f} s"
                     text += f": run the same command on every host; {_WAIT}=SECONDS waits longer"
-                    raise _refuse(peers, text, "cluster.missing_worker")
+                    raise _refuse(peers, text, "cluster.missing_worker", absent)
         differing = [n for n in sorted(peers) if greetings[n] != greeting | {"worker": n}]
         if differing:
             text = "; ".join(_difference(n, greeting, greetings[n]) for n in differing)
-            raise _refuse(peers, f"the workers have different commands: {text}", "cluster.other_command")
+            text = f"the workers have different commands: {text}"
+            raise _refuse(peers, text, "cluster.other_command", tuple(differing))
         for number, peer in peers.items():
             _put(peer, {"go": True}, number)
         return peers
@@ -162,13 +164,13 @@ def _accept(listener: socket.socket) -> tuple[int, socket.socket, dict] | None:
         return None
 
 
-def _refuse(peers: dict[int, socket.socket], text: str, code: str) -> ClusterError:
+def _refuse(peers: dict[int, socket.socket], text: str, code: str, workers: tuple[int, ...]) -> ClusterError:
     """Send an error to all workers and return it."""
     for number, peer in peers.items():
         with suppress(PeerLost):
             _put(peer, {"refused": text, "code": code}, number)
         peer.close()
-    return ClusterError(text, code=code)
+    return ClusterError(text, code=code, workers=workers)
 
 
 def _seconds_to_wait() -> float:

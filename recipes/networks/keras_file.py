@@ -54,9 +54,8 @@ def load_model(path: str | Path) -> keras.Model:
         if names - _MEMBERS or not {_CONFIG, _WEIGHTS} <= names:
             raise UnsafeFileError(
                 f"{path} holds {sorted(names)}; expected {sorted(_MEMBERS)} and nothing else",
-                code="unsafe_file.members",
-                path=path,
-            )
+                code="unsafe_file.members", path=path, members=tuple(sorted(names)),
+            )  # fmt: skip
         try:
             config, weights = json.loads(archive.read(_CONFIG), object_hook=_uncompiled), archive.read(_WEIGHTS)
             check_config(config)

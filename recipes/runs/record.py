@@ -154,7 +154,7 @@ class Record:
         data = unlabelled(images)
         errors = [""] * len(data) if data.in_memory_pixels else [fact.error for fact in inspect_images(data)]
         if any(errors) and _is_single(images):
-            raise _undecodable(f"{data.names[0]} cannot be decoded: {errors[0]}", data.names[:1])
+            raise _undecodable(f"{data.names[0]} cannot be decoded: {errors[0]}", [(data.names[0], errors[0])])
         readable = data.subset([i for i, error in enumerate(errors) if not error])
         predictions = iter(self._predictions(readable, crops, samples, abstain or 0) if len(readable) else ())
         noise = np.nan if samples else None
@@ -291,8 +291,10 @@ def _naming_bad_images(data: ImageData) -> Iterator[None]:
             raise
         shown = "; ".join(f"{name}: {error}" for name, error in bad[:5])
         message = f"{len(bad)} of {len(data)} images cannot be decoded: {shown}; leave them out"
-        raise _undecodable(message, [name for name, _ in bad]) from None
+        raise _undecodable(message, bad) from None
 
 
-def _undecodable(message: str, files: Sequence[str]) -> DataError:
-    return DataError(message, code="data.undecodable", files=tuple(files))
+def _undecodable(message: str, bad: Sequence[tuple[str, str]]) -> DataError:
+    """Return the error for images by name, each with the reason why it cannot be decoded."""
+    files, reasons = zip(*bad, strict=True)
+    return DataError(message, code="data.undecodable", files=files, reasons=reasons)

@@ -25,11 +25,11 @@ def photos(victims, tmp_path):
 
 def test_a_loss_that_is_not_finite_once(victims, undisturbed):
     assert victims.run("spoiled", at=(7, spoil)) == 0
-    told = victims.told("spoiled")
-    reason = told["reasons"]["training.slower"]
+    outcome = victims.told("spoiled")
+    reason = outcome["reasons"]["training.slower"]
     assert reason["divisor"] == 2 and reason["what"].endswith("at step 3 of epoch 2")
-    assert len(told["history"]["loss"]) == 4 and all(map(math.isfinite, told["history"]["loss"]))
-    assert told["history"]["loss"][0] == undisturbed["history"]["loss"][0]
+    assert len(outcome["history"]["loss"]) == 4 and all(map(math.isfinite, outcome["history"]["loss"]))
+    assert outcome["history"]["loss"][0] == undisturbed["history"]["loss"][0]
 
 
 @pytest.mark.minutes
@@ -72,10 +72,10 @@ def test_a_file_that_vanishes(victims, photos):
     """It is named and left out."""
     files = sorted(photos.glob("*/*.png"))
     assert victims.run("one", dataset=str(photos), at=(7, partial(remove, files[:1]))) == 0
-    told = victims.told("one")
-    assert any(finding.startswith(f"vanished (1): {files[0]}") for finding in told["findings"])
-    assert told["reasons"]["training.vanished"]["count"] == 1
-    assert len(told["history"]["loss"]) == 4
+    outcome = victims.told("one")
+    assert any(finding.startswith(f"vanished (1): {files[0]}") for finding in outcome["findings"])
+    assert outcome["reasons"]["training.vanished"]["count"] == 1
+    assert len(outcome["history"]["loss"]) == 4
 
 
 def test_a_full_disk(victims, undisturbed):
@@ -109,13 +109,13 @@ def test_the_command_line_saves_as_soon_as_there_is_room(victims, small_disk, tm
     environment = {**os.environ, "RECIPES_CACHE": str(victims.cache)}
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
     with subprocess.Popen(command, cwd=place, env=environment, text=True, **output) as process:
-        told = []
+        printed = []
         for line in process.stdout:
-            told.append(line)
+            printed.append(line)
             if "Trying again in 2 s" in line:
                 ballast.unlink()
-    assert process.returncode == 0, "".join(told)
-    assert "No space left on device" in "".join(told)
+    assert process.returncode == 0, "".join(printed)
+    assert "No space left on device" in "".join(printed)
     assert recipes.load(small_disk / "run").validation
     assert (small_disk / "run" / "report.html").is_file() and not (small_disk / "run" / ".state").exists()
 

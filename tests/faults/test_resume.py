@@ -5,6 +5,7 @@ import time
 from collections import Counter
 
 import pytest
+from assertions import rejects
 from victim import interrupted, killed, terminated
 
 import recipes
@@ -58,9 +59,8 @@ def test_signals_damaged_states_and_other_processes(victims, undisturbed):
     assert "first.npz cannot be used, the state before it is used" in victims.log("stopped")
     assert victims.run("stopped", learning_rate=1e-3) == 1
     assert "holds the run of another command (recipe was" in victims.log("stopped")
-    with pytest.raises(recipes.OutputError) as error:
+    with rejects(recipes.OutputError, "output.unfinished", path=victims.root / "stopped"):
         recipes.load(victims.root / "stopped")
-    assert error.value.code == "output.unfinished"
     for path in (state / "first.npz", state / "first.before.npz"):
         content = bytearray(path.read_bytes())
         content[len(content) // 3] ^= 1
@@ -109,8 +109,8 @@ def test_killed_at_random_instants(victims, undisturbed, capsys):
 
 def phase(run, log, before: int) -> str:
     """Where a process is that writes to its log from byte `before` on."""
-    said = log.read_bytes()[before:] if log.exists() else b""
-    if b"recipe 'all'" not in said:
+    new_lines = log.read_bytes()[before:] if log.exists() else b""
+    if b"recipe 'all'" not in new_lines:
         return "audit and probe" if (run / ".state").exists() else "before the run began"
     if (run / "result.json").exists():
         return "evaluation and saving"

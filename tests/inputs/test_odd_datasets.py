@@ -1,10 +1,11 @@
-"""Folders and CSVs that are unusual or hostile: what is said of them, and what is never read."""
+"""Folders and CSVs that are unusual or hostile: what is reported about them, and what is never read."""
 
 import os
 import shutil
 
 import numpy as np
 import pytest
+from assertions import Ending, rejects
 from odd_images import encoded, photo
 
 from recipes import DataError, audit, finetune, from_csv
@@ -74,7 +75,7 @@ def test_empty_class_folder(tmp_path):
     (fill(tmp_path, 4, 4) / "c").mkdir()
     assert found(tmp_path)["class too small to split"] == ("c (0)",)
     splits = load(tmp_path)
-    with pytest.raises(DataError, match=r"c \(0\)"):
+    with rejects(DataError, "audit.small_class", classes=("c (0)",)):
         usable(splits, audit(splits))
 
 
@@ -239,11 +240,12 @@ def test_many_copies_are_placeholders_or_the_datasets_way(tmp_path):
 def test_strict(tmp_path):
     audit(fill(tmp_path, 4, 4), strict=True)
     (tmp_path / "a" / "empty.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match=r"1 kinds of findings(.|\n)*zero bytes .*empty.jpg"):
+    with rejects(DataError, "audit.findings") as caught:
         audit(tmp_path, strict=True)
-    with pytest.raises(DataError) as raised:
+    (finding,) = caught.value.findings
+    assert (finding.kind, finding.files) == ("zero bytes", (str(tmp_path / "a" / "empty.jpg"),))
+    with rejects(DataError, "audit.findings"):
         finetune(tmp_path, backbone="glyphs", strict=True)
-    assert raised.value.code == "audit.findings"
 
 
 def test_the_audit_is_deterministic(tmp_path):
@@ -278,8 +280,8 @@ def test_excluded_only_on_the_side_that_it_is_on():
     flat = images.copy()
     flat[3] = 0
     splits = with_validation(load((images, [0, 1] * 4)), (flat, [0, 1] * 4))
-    kept, _ = usable(splits, audit(splits))
-    assert (len(kept.train), len(kept.validation)) == (8, 7)
+    usable_splits, _ = usable(splits, audit(splits))
+    assert (len(usable_splits.train), len(usable_splits.validation)) == (8, 7)
 
 
 def test_near_duplicates_of_nothing():
@@ -309,32 +311,34 @@ def test_csv_paths_stay_inside(listed, form):
     name = {"absolute": str(secret), "dots": "a/../../outside/secret/0.jpg", "link": "link.jpg",
             "linked folder": "linked/0.jpg"}[form]  # fmt: skip
     path = write(listed, "a/0.jpg,x", f"{name},y")
-    with pytest.raises(DataError, match=r"row 3 names .* lies outside .*--within"):
+    row = f"{path} row 3"
+    with rejects(DataError, "table.outside", row=row, within=str(listed), match="--within"):
         load(path)
     assert len(from_csv(path, within=listed.parent).train) == 2
 
 
 @pytest.mark.parametrize(
-    ("rows", "message"),
+    ("row", "code", "attributes"),
     [
-        (("a/0.jpg,x", "a/1.jpg"), r"row 3 has 1 cell"),
-        (("a/0.jpg,x", "a/1.jpg, "), "row 3 has no label"),
-        (("a/0.jpg,x", "a,y"), "1 of 2 images does not exist: row 3 names a; a is a folder"),
-        (("a/0.jpg,x", ",y"), "row 3 names no image"),
-        (("a/0.jpg,x", "a/\0.jpg,y"), "not a path|NUL"),
-        (("a/0.jpg,x", '"' + "z" * 200_000 + '",y'), "not a valid CSV: field larger"),
-        (("a/0.jpg,x", "file:///etc/passwd,y"), "does not exist"),
-        (("a/0.jpg,x", "~/.ssh/id,y"), "does not exist"),
+        ("a/1.jpg", "table.cells", dict(row=Ending(" row 3"), cells=1, expected=2)),
+        ("a/1.jpg, ", "table.missing_labels", dict(rows=(Ending(" row 3"),))),
+        ("a,y", "table.missing_files", dict(files=("a",), rows=(Ending(" row 3"),), match="a is a folder")),
+        (",y", "table.no_file", dict(row=Ending(" row 3"))),
+        ("a/\0.jpg,y", "table.encoding", dict(encodings=("utf-8",))),
+        ('"' + "z" * 200_000 + '",y', "table.csv", dict(line=3, match="field larger")),
+        ("file:///etc/passwd,y", "table.missing_files", dict(files=("file:///etc/passwd",))),
+        ("~/.ssh/id,y", "table.missing_files", dict(files=("~/.ssh/id",))),
     ],
 )
-def test_csv_rows_that_are_wrong(listed, rows, message):
-    with pytest.raises(DataError, match=message):
-        load(write(listed, *rows))
+def test_csv_rows_that_are_wrong(listed, row, code, attributes):
+    with rejects(DataError, code, **attributes):
+        load(write(listed, "a/0.jpg,x", row))
 
 
 def test_csv_with_one_image_under_two_labels(listed):
     path = write(listed, "a/0.jpg,x", "a/0.jpg,y", "a/1.jpg,x", "b/0.jpg,y")
-    with pytest.raises(DataError, match=r"row 3 has .*0.jpg as y, .* row 2 has it as x; 1 rows .*several labels"):
+    rows = (f"{path} row 2", f"{path} row 3")
+    with rejects(DataError, "table.several_labels", file=str(listed / "a" / "0.jpg"), rows=rows, values=("x", "y")):
         load(path)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from assertions import rejects
 from makers import folder, small_network
 
 import recipes
@@ -47,9 +48,8 @@ def test_every_trick_has_its_row(photos, monkeypatch):
 
 
 def test_an_unknown_trick(photos):
-    with pytest.raises(RecipeError) as error:
+    with rejects(RecipeError, "recipe.tricks", value=["magic"]):
         recipes.ablate(photos, tricks=("magic",))
-    assert (error.value.code, error.value.value) == ("recipe.tricks", ["magic"])
 
 
 @pytest.mark.slow

@@ -41,9 +41,9 @@ def run_elsewhere(backend: str, root: Path, brought: recipes.Result, *how: str) 
 
 def check_the_same_here(root: Path, told: dict) -> None:
     """Its run, loaded on TensorFlow, answers what it answered there."""
-    here = elsewhere.seen(recipes.load(root / "run"))
-    assert sum(name.startswith("slope") for name in here) == 6
-    for name, expected in here.items():
+    outputs = elsewhere.seen(recipes.load(root / "run"))
+    assert sum(name.startswith("slope") for name in outputs) == 6
+    for name, expected in outputs.items():
         np.testing.assert_allclose(told[name], expected, atol=1e-4, rtol=1e-3, err_msg=name)
     assert (told["spread"] > 0).all()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from assertions import rejects
 from makers import folder, small_network
 
 import recipes.cli
@@ -137,18 +138,18 @@ def test_a_preview_skips_what_cannot_be_decoded_and_says_why(place, output_of, t
     assert f"skipped {first}: format not supported: PPM, PGM or PBM" in printed and (tmp_path / "a.png").is_file()
     for file in (tmp_path / "odd").rglob("*.jpg"):
         file.write_bytes(b"no image")
-    with pytest.raises(recipes.DataError, match="images can be decoded; the last error: not an image"):
+    with rejects(recipes.DataError, "cli.undecodable", images=16, match="the last error: not an image"):
         output_of("preview", str(tmp_path / "odd"), "--size", "16", "--output", str(tmp_path / "b.png"))
 
 
-def test_a_csv_may_lead_elsewhere_wherever_images_are_asked_for(place, output_of, capsys):
+def test_every_command_with_a_dataset_takes_within(place, output_of, capsys):
     for name, command in typer.main.get_command(recipes.cli.app).commands.items():
         options = {parameter.name for parameter in command.params}
         assert {"within", "column"} <= options or not options & {"dataset", "validation", "proof"}, name
     (place / "lists").mkdir()
     rows = [f"../{photo.relative_to(place)},{photo.parent.name}\n" for photo in (place / "photos").rglob("*.jpg")]
     (place / "lists" / "all.csv").write_text("".join(rows))
-    with pytest.raises(recipes.DataError, match="--within on the command line"):
+    with rejects(recipes.DataError, "table.outside", match="--within on the command line"):
         output_of("preview", "lists/all.csv", "--size", "16")
     assert "preview.png" in output_of("preview", "lists/all.csv", "--size", "16", "--within", ".")
     capsys.readouterr()
@@ -174,9 +175,8 @@ def test_columns_are_chosen_on_the_command_line(place, output_of):
     named = ["encoding=cp1251", "folder=photos/red"]
     assert read_csv("chosen/cyrillic.csv", None, named).train.class_names == ("\u043a\u043e\u0442",)
     for wrong, code in ((["kind"], "cli.column"), (["label=a", "label=b"], "cli.column_twice")):
-        with pytest.raises(recipes.DataError) as error:
+        with rejects(recipes.DataError, code, value=wrong[-1]):
             read_csv("chosen/list.csv", None, wrong)
-        assert (error.value.code, error.value.value) == (code, wrong[-1])
 
 
 def test_warnings_of_this_library_show_no_line_of_code(capsys):
@@ -206,7 +206,7 @@ def test_signals(place, number, code):
             if b"Epoch 2" in line:
                 break
         process.send_signal(number)
-        told = process.stdout.read()
+        printed = process.stdout.read()
     assert process.returncode == code
-    assert b"stopping after this step" in told and b"run the same command again to resume" in told
+    assert b"stopping after this step" in printed and b"run the same command again to resume" in printed
     assert (place / f"run-{code}" / ".state" / "first.npz").is_file()

@@ -139,7 +139,7 @@ def test_free_memory_is_that_of_the_fullest_gpu(machine, backend):
     assert devices.free_memory() == 2**33
 
 
-def test_free_memory_where_jax_tells_nothing(machine, monkeypatch):
+def test_free_memory_where_jax_reports_none(machine, monkeypatch):
     machine("jax", (9, 0))
     monkeypatch.setattr(jax.local_devices()[0], "memory_stats", lambda: None)
     assert devices.free_memory() is None
@@ -148,7 +148,7 @@ def test_free_memory_where_jax_tells_nothing(machine, monkeypatch):
 @pytest.mark.parametrize(
     ("answer", "free"), [("echo 9000; echo 8000", 8000 * 2**20), ("echo '[N/A]'", None), ("exit 9", None)]
 )
-def test_free_memory_told_by_the_driver(machine, monkeypatch, tmp_path, answer, free):
+def test_free_memory_reported_by_the_driver(machine, monkeypatch, tmp_path, answer, free):
     machine("tensorflow", (9, 0))
     program = tmp_path / "nvidia-smi"
     program.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/asked\n{answer}\n')

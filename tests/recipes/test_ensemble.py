@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+from assertions import rejects
 from makers import arrays, folder, small_network
 
 import recipes
@@ -94,8 +95,8 @@ def test_a_soup_has_the_mean_of_the_weights(runs, photos, held_out):
     assert "without validation images" in str(joint.recipe)
     before = [run.model.get_weights() for run in runs]
     greedy = recipes.soup(runs, held_out)
-    for run, kept in zip(runs, before, strict=True):
-        assert all((a == b).all() for a, b in zip(run.model.get_weights(), kept, strict=True))
+    for run, own in zip(runs, before, strict=True):
+        assert all((a == b).all() for a, b in zip(run.model.get_weights(), own, strict=True))
     assert greedy.validation.n == 60 and "soup of" in greedy.ledger[1].trick
 
 
@@ -117,30 +118,28 @@ def test_what_cannot_be_joined(runs, photos, tmp_path):
             ([runs[0], other], "ensemble.classes", list(other.class_names)),
             ([runs[0], "run"], "ensemble.results", ["str"]),
         ):
-            with pytest.raises(RecipeError) as error:
+            with rejects(RecipeError, code, value=value):
                 joined(results)
-            assert (error.value.code, error.value.value) == (code, value)
     narrower = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", size=32, taps=(0,)))
     message = (
         r"run 2 of 2 \(seed 0\) classifies from stage 1, but run 1 of 2 \(seed 0\) classifies from stages 1, 2"
         r".* --recipe RUN .*`recipes ensemble`"
     )
-    with pytest.raises(RecipeError, match=message) as error:
+    with rejects(RecipeError, "ensemble.architecture", run=1, match=message):
         recipes.soup([runs[0], narrower])
-    assert (error.value.code, error.value.run) == ("ensemble.architecture", 1)
-    with pytest.raises(RecipeError, match=r"and with the same `--epochs`, if any\. Their recipes differ in taps \("):
+    remedy = r"and with the same `--epochs`, if any\. Their recipes differ in taps \("
+    with rejects(RecipeError, "ensemble.architecture", run=1, match=remedy):
         recipes.soup([runs[0], narrower])
     for repeated in ([runs[0], runs[0]], [runs[0], runs[1], runs[0]], [recipes.ensemble(runs[:2]), runs[1]]):
-        with pytest.raises(RecipeError) as error:
+        with rejects(RecipeError, "ensemble.shared_weights") as error:
             recipes.ensemble(repeated)
-        assert error.value.code == "ensemble.shared_weights" and error.value.runs[0] == 0
+        assert error.value.runs[0] == 0
     random = dataclasses.replace(runs[1], recipe=dataclasses.replace(runs[1].recipe, warm_start=False, epochs=1))
-    with pytest.raises(RecipeError) as error:
+    with rejects(RecipeError, "ensemble.random_start", run=1):
         recipes.soup([runs[0], random])
-    assert (error.value.code, error.value.run) == ("ensemble.random_start", 1)
 
 
-def test_a_soup_of_other_pretrained_starts_is_refused_though_the_shapes_agree(photos, tmp_path):
+def test_a_soup_of_other_pretrained_starts_is_rejected_though_the_shapes_agree(photos, tmp_path):
     for seed in (0, 1):
         small_network(tmp_path / f"{seed}.keras", seed=seed)
     pair = [recipes.finetune(photos, backbone=tmp_path / f"{seed}.keras", recipe=PROBE) for seed in (0, 1)]
@@ -206,7 +205,7 @@ def test_more_snapshots_than_epochs_and_none_without_training(photos):
     assert "2 instead of 9 snapshots" in str(short.recipe)
     linear = recipes.finetune(photos, backbone=small_network(), recipe=PROBE, snapshots=5)
     assert "so there are no snapshots" in str(linear.recipe)
-    with pytest.raises(RecipeError, match=r"snapshots is 2\.5"):
+    with rejects(RecipeError, "request.snapshots", field="snapshots", value=2.5):
         recipes.finetune(photos, backbone=small_network(), snapshots=2.5)
 
 

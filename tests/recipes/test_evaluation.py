@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from assertions import rejects
 from scipy.stats import binom, norm
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, log_loss
 
@@ -25,12 +26,12 @@ def test_wilson_interval_without_images():
 def test_score_agrees_with_scikit_learn():
     random = np.random.default_rng(0)
     probabilities, labels = random.dirichlet(np.ones(4), 200), random.integers(0, 4, 200)
-    told = score(probabilities, labels)
+    metrics = score(probabilities, labels)
     guesses = probabilities.argmax(1)
-    assert told.accuracy == (guesses == labels).mean()
-    assert told.macro_accuracy == pytest.approx(balanced_accuracy_score(labels, guesses))
-    assert told.nll == pytest.approx(log_loss(labels, probabilities))
-    np.testing.assert_array_equal(told.confusion, confusion_matrix(labels, guesses))
+    assert metrics.accuracy == (guesses == labels).mean()
+    assert metrics.macro_accuracy == pytest.approx(balanced_accuracy_score(labels, guesses))
+    assert metrics.nll == pytest.approx(log_loss(labels, probabilities))
+    np.testing.assert_array_equal(metrics.confusion, confusion_matrix(labels, guesses))
 
 
 def test_calibrated_predictions_have_a_small_error():
@@ -46,10 +47,10 @@ def test_the_calibration_error_that_chance_alone_makes():
     """Of one bin it is the mean absolute deviation of a binomial, of bins that are far apart the sum of theirs."""
     n, chances = 300, (0.5, 0.8)
     confidence = np.repeat(chances, n)
-    told = score(np.stack([confidence, 1 - confidence], 1), np.zeros(2 * n, int))
+    metrics = score(np.stack([confidence, 1 - confidence], 1), np.zeros(2 * n, int))
     exact = [binom(n, p).expect(lambda right, p=p: abs(right - n * p)) for p in chances]
-    assert told.ece_floor == pytest.approx(sum(exact) / (2 * n), rel=0.15)
-    assert told.ece == pytest.approx(0.35) and f"35.0% (perfect calibration: {told.ece_floor:.1%}" in str(told)
+    assert metrics.ece_floor == pytest.approx(sum(exact) / (2 * n), rel=0.15)
+    assert metrics.ece == pytest.approx(0.35) and f"35.0% (perfect calibration: {metrics.ece_floor:.1%}" in str(metrics)
 
 
 def test_temperature_undoes_a_known_scaling():
@@ -68,6 +69,5 @@ def test_temperature_of_images_that_are_all_right_claims_no_more_than_their_numb
 
 
 def test_nothing_to_evaluate():
-    with pytest.raises(DataError) as caught:
+    with rejects(DataError, "evaluation.no_images"):
         score(np.zeros((0, 2)), np.zeros(0, int))
-    assert caught.value.code == "evaluation.no_images"

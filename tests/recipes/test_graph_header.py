@@ -30,7 +30,7 @@ def test_the_size_of_every_format_is_read(tmp_path):
         assert header_size(tf.constant(content)).numpy().tolist() == [37, 211], content[:16]
 
 
-def test_what_is_no_image_is_told():
+def test_a_file_that_is_no_image_is_reported():
     for content in (b"", b"hello", b"\x00" * 100, b"GIF", b"<svg/>"):
         assert refusal(tf.constant(content), 10**6).numpy()
 
@@ -44,7 +44,7 @@ def test_no_header_but_that_of_a_jpeg_raises(magic, rest):
     refusal(tf.constant(magic + rest), 10**6)
 
 
-def test_large_images_are_refused():
+def test_large_images_are_rejected():
     huge = png_bomb(3000, 2000)
     assert b"too large: 3000 \xc3\x97 2000" in refusal(tf.constant(huge), 5_999_999).numpy()
     assert not refusal(tf.constant(huge), 6_000_000).numpy()

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from assertions import rejects
 from makers import arrays, folder, small_network
 from typer.testing import CliRunner
 
@@ -138,16 +139,15 @@ def test_arrays_travel_too(here):
     ],
 )
 def test_addresses(given, code, value):
-    with pytest.raises(WorkerError) as raised:
+    with rejects(WorkerError, code, value=value):
         InputWorkers(given)
-    assert (raised.value.code, raised.value.value) == (code, value)
 
 
 def test_nobody_answers(photos):
     port = free_ports()
-    with pytest.raises(WorkerError, match=f"recipes input-worker --port {port}") as raised:
+    remedy = f"recipes input-worker --port {port}"
+    with rejects(WorkerError, "worker.silent", addresses=[f"localhost:{port}"], match=remedy):
         recipes.finetune(photos, input_workers=[f"localhost:{port}"])
-    assert (raised.value.code, raised.value.addresses) == ("worker.silent", [f"localhost:{port}"])
 
 
 def test_the_option(photos):
@@ -157,28 +157,23 @@ def test_the_option(photos):
 
 def test_a_port_that_is_taken(here):
     for port in (here[0].port, here[0].port - 1):
-        with pytest.raises(WorkerError, match="Address already in use") as raised:
+        with rejects(WorkerError, "worker.port", port=here[0].port, match="Address already in use"):
             InputWorker("localhost", port)
-        assert (raised.value.code, raised.value.port) == ("worker.port", here[0].port)
     for host in ("::1", "two words", "http://here"):
-        with pytest.raises(WorkerError) as raised:
+        with rejects(WorkerError, "worker.host", host=host):
             InputWorker(host, 0)
-        assert (raised.value.code, raised.value.host) == ("worker.host", host)
 
 
 def test_what_cannot_travel(photos, here, monkeypatch):
     workers = InputWorkers([here[0].address])
     data = workers.checked(load(photos).train)
-    with pytest.raises(WorkerError) as raised:
+    with rejects(WorkerError, "worker.extra_layer"):
         training_batches(data, recipe(policy=replace(POLICY, extra=lambda images: images)), seed=0)
-    assert raised.value.code == "worker.extra_layer"
     monkeypatch.setattr("recipes.training.input.workers.IN_MEMORY", 1000)
-    with pytest.raises(WorkerError) as raised:
+    with rejects(WorkerError, "worker.memory", size=57_600, limit=1000):
         workers.checked(load((np.zeros((10, 40, 48, 3), np.uint8), np.arange(10) % 2)).train)
-    assert (raised.value.code, raised.value.size, raised.value.limit) == ("worker.memory", 57_600, 1000)
-    with pytest.raises(WorkerError) as raised:
+    with rejects(WorkerError, "worker.memory", size=3200, limit=1000):
         workers.checked(load(([b"\x89PNG" * 200] * 4, [0, 0, 1, 1])).train)
-    assert raised.value.code == "worker.memory"
 
 
 def test_images_that_the_workers_lack_or_that_are_others(here, tmp_path, monkeypatch):
@@ -192,18 +187,16 @@ def test_images_that_the_workers_lack_or_that_are_others(here, tmp_path, monkeyp
         return Remote(address, dataset)
 
     monkeypatch.setattr("recipes.training.input.workers.Remote", changed)
-    with pytest.raises(WorkerError) as raised:
+    with rejects(WorkerError, "worker.other_image", path=last):
         workers.checked(data)
-    assert (raised.value.code, raised.value.path) == ("worker.other_image", last)
 
-    def gone(address, dataset):
+    def deleted(address, dataset):
         os.unlink(last)
         return Remote(address, dataset)
 
-    monkeypatch.setattr("recipes.training.input.workers.Remote", gone)
-    with pytest.raises(WorkerError, match=rf"\(.*{last}.*\)") as raised:
+    monkeypatch.setattr("recipes.training.input.workers.Remote", deleted)
+    with rejects(WorkerError, "worker.unread", address=here[0].address, match=rf"\(.*{last}.*\)"):
         workers.checked(data)
-    assert (raised.value.code, raised.value.address) == ("worker.unread", here[0].address)
 
 
 def test_a_file_that_cannot_be_read_is_named(photos, here, tmp_path):
@@ -261,8 +254,8 @@ def test_the_same_weights_though_all_workers_died(photos, tmp_path):
     """Trained here; and on two workers that are both killed, then started again with the same command."""
     network = str(tmp_path / "small.keras")
     small_network(tmp_path / "small.keras")
-    asked = dict(backbone=network, recipe=recipes.adjusted("all", epochs=100, batch_size=4, size=32))
-    expected = recipes.finetune(photos, **asked)
+    options = dict(backbone=network, recipe=recipes.adjusted("all", epochs=100, batch_size=4, size=32))
+    expected = recipes.finetune(photos, **options)
     with Process() as first, Process() as second:
 
         class Kill(keras.callbacks.Callback):
@@ -272,11 +265,10 @@ def test_the_same_weights_though_all_workers_died(photos, tmp_path):
                     second.process.kill()
 
         both = [first.address, second.address]
-        with pytest.raises(WorkerError) as raised:
-            recipes.finetune(photos, **asked, output=tmp_path / "run", callbacks=[Kill()], input_workers=both)
-        assert raised.value.code == "worker.all_lost"
+        with rejects(WorkerError, "worker.all_lost"):
+            recipes.finetune(photos, **options, output=tmp_path / "run", callbacks=[Kill()], input_workers=both)
     with Process() as third:
-        result = recipes.finetune(photos, **asked, output=tmp_path / "run", input_workers=[third.address])
+        result = recipes.finetune(photos, **options, output=tmp_path / "run", input_workers=[third.address])
     for a, b in zip(expected.model.get_weights(), result.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -1,6 +1,7 @@
 """Folders that join a class and a split in their names, folds, and splits inside the classes: used or refused."""
 
 import pytest
+from assertions import rejects
 from trees import PETS, build, counts, read, where
 
 from recipes.data.folders.layout import (
@@ -57,15 +58,15 @@ def test_classes_and_splits_in_one_name_on_disk(tmp_path):
     ],
 )
 def test_incomplete_names_of_classes_and_splits(names):
-    with pytest.raises(LayoutError, match=r"move the images of .* to photos/(train|test)/") as raised:
+    remedy = r"move the images of .* to photos/(train|test)/"
+    with rejects(LayoutError, "layout.class_and_split_in_one_name", match=remedy):
         read(folders(*names))
-    assert raised.value.problem == "class and split in one name"
 
 
 def test_a_joined_folder_of_unsupported_pictures_is_not_lost():
     spec = {"trainA": 3, "testA": 2, "trainB": ["a.heic"], "testB": 2}
     assert where(read(spec))["train"] == {"A": "trainA", "B": "trainB"}
-    with pytest.raises(LayoutError, match="trainA/"):
+    with rejects(LayoutError, "layout.class_and_split_in_one_name", match="trainA/"):
         read({**spec, "new": ["a.heic"]})
 
 
@@ -95,9 +96,8 @@ def test_names_that_join_nothing(names):
     ],
 )
 def test_folds_are_not_classes(spec):
-    with pytest.raises(LayoutError, match="parts of one dataset are not classes; merge") as raised:
+    with rejects(LayoutError, "layout.folds", match="parts of one dataset are not classes; merge"):
         read(spec)
-    assert raised.value.problem == "folds"
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,8 @@ def test_folds_are_not_classes(spec):
     ],
 )  # fmt: skip
 def test_folders_above_the_classes_are_not_classes(spec, problem):
-    with pytest.raises(LayoutError) as raised:
+    with rejects(LayoutError, f"layout.{problem.replace(' ', '_')}", problem=problem):
         read(spec)
-    assert raised.value.problem == problem
 
 
 def test_years_divide_a_class():
@@ -135,9 +134,9 @@ def test_leftovers_below_splits_inside_the_classes():
 
 
 def test_every_class_needs_the_validation_split():
-    with pytest.raises(LayoutError, match=r"train/, val/ in ants/, but .* bees/; give every class the same") as raised:
+    remedy = r"train/, val/ in ants/, but .* bees/; give every class the same"
+    with rejects(LayoutError, "layout.splits_in_some_classes", match=remedy):
         read({"ants": {"train": 3, "val": 2}, "bees": {"train": 3}})
-    assert raised.value.problem == "splits in some classes"
     layout = read({"ants": {"train": 3, "val": 2}, "bees": {"train": 3, "val": {}}})
     assert where(layout)["validation"] == {"ants": "ants/val", "bees": ()}
 

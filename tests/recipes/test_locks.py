@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from assertions import rejects
 
 from recipes.core.locks import ProcessLock
 from recipes.errors import OutputError
@@ -23,7 +23,7 @@ time.sleep(600)
 """
 
 
-def test_a_second_lock_is_refused_and_names_the_holder(tmp_path):
+def test_a_second_lock_fails_and_names_the_holder(tmp_path):
     first, second = ProcessLock(tmp_path / ".lock"), ProcessLock(tmp_path / ".lock")
     assert first.acquire() and not second.acquire() and second.holder() == "unknown"
     first.write_holder()
@@ -50,6 +50,5 @@ def test_a_killed_process_releases_its_lock(tmp_path):
 
 def test_a_folder_that_cannot_be_locked(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(OutputError) as error:
+    with rejects(OutputError, "output.cannot_lock"):
         ProcessLock(tmp_path / "file" / ".lock").acquire()
-    assert error.value.code == "output.cannot_lock"

@@ -53,6 +53,11 @@ def test_flowers(shared, tmp_path):
     assert result.recipe.size == 128
     files = sorted((tmp_path / "flowers").glob("*/*"))
     assert (
-        np.mean([said.class_name == file.parent.name for said, file in zip(result.predict(files), files, strict=True)])
+        np.mean(
+            [
+                prediction.class_name == file.parent.name
+                for prediction, file in zip(result.predict(files), files, strict=True)
+            ]
+        )
         > 0.7
     )

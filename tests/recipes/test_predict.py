@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+from assertions import Ending, rejects
 from makers import picture, png
 from PIL import Image
 
@@ -28,16 +29,25 @@ def test_bad_images_of_a_list_or_a_folder_are_marked(trained, tmp_path):
         np.testing.assert_allclose(found[0].probability, alone.probability, atol=1e-6)
         assert [p.path for p in found] == ([None] * 5 if isinstance(images, list) and images is not paths
                                            else [str(path) for path in paths])  # fmt: skip
-    (gone,) = result.predict([tmp_path / "gone.jpg"])
-    assert "No such file" in gone.error and gone.path == str(tmp_path / "gone.jpg")
+    (missing,) = result.predict([tmp_path / "gone.jpg"])
+    assert "No such file" in missing.error and missing.path == str(tmp_path / "gone.jpg")
     assert result.predict([good[:300]], abstain=0.5)[0].error
 
 
-@pytest.mark.parametrize("one", ["b.jpg", "gone.jpg", b"hello", b""])
-def test_a_single_bad_image_is_an_error(trained, tmp_path, one):
+@pytest.mark.parametrize(
+    ("image", "name", "reason"),
+    [("b.jpg", "b.jpg", "not an image"), (b"hello", "images[0]", "not an image"), (b"", "images[0]", "zero bytes")],
+)
+def test_a_single_bad_image_is_an_error(trained, tmp_path, image, name, reason):
     (tmp_path / "b.jpg").write_bytes(b"hello")
-    with pytest.raises(DataError, match=r"cannot be decoded: (not an image|zero bytes)|gone.jpg does not exist"):
-        trained[0].predict(tmp_path / one if isinstance(one, str) else one)
+    with rejects(DataError, "data.undecodable", files=(Ending(name),)) as caught:
+        trained[0].predict(tmp_path / image if isinstance(image, str) else image)
+    assert caught.value.reasons[0].startswith(reason)
+
+
+def test_a_single_missing_image_is_an_error(trained, tmp_path):
+    with rejects(DataError, "dataset.missing", path=tmp_path / "missing.jpg"):
+        trained[0].predict(tmp_path / "missing.jpg")
 
 
 def test_pillow_images_are_seen_as_their_files_are(trained, tmp_path):
@@ -61,8 +71,8 @@ def test_pillow_images_are_seen_as_their_files_are(trained, tmp_path):
     np.testing.assert_allclose(result.probabilities(images[0]), expected[:1], atol=1e-6)
     printed = colour.convert("CMYK")
     np.testing.assert_allclose(result.probabilities(printed), result.probabilities(printed.convert("RGB")), atol=1e-6)
-    told = result.evaluate((images[:2], ["red", "red"]))
-    assert told.n == 2 and told.accuracy == np.mean(expected[:2].argmax(1) == result.class_names.index("red"))
+    score = result.evaluate((images[:2], ["red", "red"]))
+    assert score.n == 2 and score.accuracy == np.mean(expected[:2].argmax(1) == result.class_names.index("red"))
 
 
 def test_other_forms_of_one_image(trained, tmp_path):

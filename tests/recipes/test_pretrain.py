@@ -5,6 +5,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from assertions import rejects
 
 from augment import Policy
 from recipes import Recipe, adjusted, finetune, load
@@ -62,9 +63,11 @@ def test_its_output_is_a_backbone(pretrained, drawings):
     assert again.validation.accuracy > 0.9
 
 
-def test_a_recipe_that_builds_on_trained_weights_is_refused(drawings):
+def test_a_recipe_that_builds_on_trained_weights_is_rejected(drawings):
     for recipe in (replace(RECIPE, warm_start=True), adjusted("all"), "all"):
-        with pytest.raises(RecipeError, match="begins with random weights"):
+        with rejects(
+            RecipeError, "recipe.not_from_scratch", field="recipe", value=recipe, match="begins with random weights"
+        ):
             pretrain(drawings, recipe=recipe)
 
 

@@ -56,7 +56,7 @@ def trained(devices, **changes):
         training.run(2)
     return model, training.history
 
-def compare(told, noise=(), counts=(2, 4), **changes):
+def compare(case, noise=(), counts=(2, 4), **changes):
     one, history = trained(None, **changes)
     moved = max(abs(a - b).max() for a, b in zip(one.get_weights(), start.get_weights()))
     assert moved > 1e-3, moved
@@ -65,8 +65,8 @@ def compare(told, noise=(), counts=(2, 4), **changes):
         pairs = [(a.value, b.value) for a, b in zip(one.weights, many.weights) if a.name not in noise]
         apart = max(np.abs(a - b).max() for a, b in pairs)
         metrics = max(abs(a - b) for name in history for a, b in zip(history[name], others[name]))
-        assert apart < 1e-5 and metrics < 1e-5, (told, devices, apart, metrics)
-        print(told, "equal", apart, metrics)
+        assert apart < 1e-5 and metrics < 1e-5, (case, devices, apart, metrics)
+        print(case, "equal", apart, metrics)
 """
 
 
@@ -115,16 +115,16 @@ for wrong in (0, 5, -1, True, 1.5, "GPU:0", ("CPU:0", "CPU:0"), []):
         assert "devices is" in str(error) and "'CPU:3'" in str(error), error
     else:
         raise AssertionError(wrong)
-asked = dict(backbone=small_network(), recipe=recipe, output=tempfile.mkdtemp() + "/run")
+arguments = dict(backbone=small_network(), recipe=recipe, output=tempfile.mkdtemp() + "/run")
 try:
-    with redirect_stdout(io.StringIO()) as told:
-        recipes.finetune((images, names), **asked, devices=2, callbacks=[At(3, interrupted)])
+    with redirect_stdout(io.StringIO()) as printed:
+        recipes.finetune((images, names), **arguments, devices=2, callbacks=[At(3, interrupted)])
     raise AssertionError("it was not stopped")
 except KeyboardInterrupt:
-    assert "2 CPU share every batch of 8 images" in told.getvalue()
-    found = recipes.finetune((images, names), **asked)  # a preempted run that comes back on fewer devices
+    assert "2 CPU share every batch of 8 images" in printed.getvalue()
+    found = recipes.finetune((images, names), **arguments)  # a preempted run that comes back on fewer devices
 assert len(found.history["loss"]) == 2 and found.predict(images[:1])
-for recipe in (found.recipe, recipes.load(asked["output"]).recipe):
+for recipe in (found.recipe, recipes.load(arguments["output"]).recipe):
     changes = [reason.values["changes"] for reason in recipe.decisions if reason.code == "run.environment"]
     assert changes == ["devices: 2 CPU before, 1 CPU now"], recipe.reasons
 print("finetune equal")
@@ -166,12 +166,14 @@ worker = InputWorker("localhost", 0)  # which lives as long as this name
 away = {"input_workers": [worker.address]}
 recipe = recipes.adjusted("all", size=32, epochs=4, batch_size=8)
 for options in ({}, {"snapshots": 2}):
-    asked = dict(recipe=recipe, devices=2) | options
-    here, there = (recipes.finetune((images, names), backbone=small_network(), **asked, **how) for how in ({}, away))
-    for a, b in zip(here.model.get_weights(), there.model.get_weights(), strict=True):
+    arguments = dict(recipe=recipe, devices=2) | options
+    local, remote = (
+        recipes.finetune((images, names), backbone=small_network(), **arguments, **more) for more in ({}, away)
+    )
+    for a, b in zip(local.model.get_weights(), remote.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert here.history == there.history and len(here.history["loss"]) == 4
-    assert bool(options) == ("2 snapshots" in str(here.recipe))
+    assert local.history == remote.history and len(local.history["loss"]) == 4
+    assert bool(options) == ("2 snapshots" in str(local.recipe))
     print("workers equal")
 """,
         2,

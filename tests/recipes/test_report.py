@@ -169,7 +169,7 @@ def test_a_saved_run_gives_the_same_page_until_its_photos_have_moved(result, pag
         {"labels": np.array([None, None]), "probabilities": np.zeros((2, 3), np.float32)},
     ],
 )
-def test_strange_predictions_are_refused(result, tmp_path, arrays):
+def test_strange_predictions_are_rejected(result, tmp_path, arrays):
     result.save(tmp_path)
     np.savez(tmp_path / "judged.npz", **arrays)
     with pytest.raises(OutputError):

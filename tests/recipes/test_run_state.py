@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from assertions import rejects
 
 import recipes
 from recipes.runs.resume import RunState
@@ -48,10 +49,9 @@ def test_other_images_versions_and_devices_are_reported(tmp_path, caplog):
         assert run.record_plan(RECIPE, images, two | four) == (first,) and len(caplog.messages) == 1
         again, second = run.record_plan(RECIPE, images, two | {"keras": "4"})
         assert again == first and "keras: 3 before, 4 now" in second and "4 GPU on 2 hosts before" in second
-        with pytest.raises(recipes.DataError) as error:
+        differences = dict(missing=["b.jpg"], new=["c.jpg"], changed=["a.jpg"])
+        with rejects(recipes.DataError, "data.changed_since_start", **differences):
             run.record_plan(RECIPE, {"a.jpg": "7", "c.jpg": "2"}, {"keras": "3"})
-    assert error.value.code == "data.changed_since_start"
-    assert (error.value.missing, error.value.new, error.value.changed) == (["b.jpg"], ["c.jpg"], ["a.jpg"])
 
 
 def test_seconds_of_earlier_processes_count(tmp_path):
@@ -74,18 +74,19 @@ def test_a_run_that_lost_nothing_leaves_nothing(tmp_path):
     with pytest.raises(recipes.DataError), begun(folder) as run:
         run.training("first").keep(lambda: {})
         raise recipes.DataError("an image is gone")
-    with pytest.raises(recipes.OutputError, match="seed was 0, is 1") as error:
+    with rejects(
+        recipes.OutputError, "output.other_command", path=folder, differences=["seed"], match="seed was 0, is 1"
+    ):
         RunState(folder, COMMAND | {"seed": 1}).begin()
-    assert error.value.code == "output.other_command" and error.value.differences == ["seed"]
     with pytest.raises(recipes.TrainingError), begun(folder):
         raise recipes.TrainingError("no number")
     assert not (folder / ".state").exists()
 
 
 def test_one_at_a_time(tmp_path):
-    with begun(tmp_path), pytest.raises(recipes.OutputError) as error:
+    with begun(tmp_path), rejects(recipes.OutputError, "output.locked") as error:
         begun(tmp_path)
-    assert error.value.code == "output.locked" and error.value.holder.startswith(f"pid {os.getpid()} on ")
+    assert error.value.holder.startswith(f"pid {os.getpid()} on ")
     with begun(tmp_path):
         pass
 

@@ -1,4 +1,4 @@
-"""The server, asked over HTTP as its users and its enemies would."""
+"""Requests to the server over HTTP, as users and attackers would send them."""
 
 import asyncio
 import contextlib
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import tensorflow as tf
+from assertions import rejects
 from makers import picture, png, png_bomb
 from serving import b64, get, post, served
 
@@ -31,10 +32,10 @@ def test_rows_and_columns_are_the_results_answers(exported, server):
     files = sorted(photos.glob("*/*.jpg"))[::7]
     contents = [file.read_bytes() for file in files]
     expected = [p.probabilities for p in result.predict(files)]
-    status, _, told = post(server[0], {"instances": [*b64(*contents[:-1]), {"image_bytes": b64(contents[-1])[0]}]})
+    status, _, answer = post(server[0], {"instances": [*b64(*contents[:-1]), {"image_bytes": b64(contents[-1])[0]}]})
     assert status == 200
-    np.testing.assert_allclose([row["probabilities"] for row in told["predictions"]], expected, atol=1e-5)
-    assert {row["error"] for row in told["predictions"]} == {""}
+    np.testing.assert_allclose([row["probabilities"] for row in answer["predictions"]], expected, atol=1e-5)
+    assert {row["error"] for row in answer["predictions"]} == {""}
     for inputs in (b64(*contents), {"image_bytes": b64(*contents)}):
         path = "/v1/models/flowers/versions/1:predict"
         columns = post(server[0], {"inputs": inputs, "signature_name": "serving_default"}, path)[2]["outputs"]
@@ -46,11 +47,11 @@ def test_rows_and_columns_are_the_results_answers(exported, server):
 def test_features_and_pixels(exported, server):
     result = exported.result
     image = picture((210, 50, 40), 1, (30, 50))
-    told = post(server[0], {"signature_name": "pixels", "instances": [image.tolist()]})[2]
+    answer = post(server[0], {"signature_name": "pixels", "instances": [image.tolist()]})[2]
     expected = result.predict(image)[0].probabilities
-    np.testing.assert_allclose(told["predictions"][0]["probabilities"], expected, atol=1e-5)
-    told = post(server[0], {"signature_name": "features", "instances": b64(png(image))})[2]
-    assert len(told["predictions"][0]["features"]) == features_model(result.model).output_shape[-1]
+    np.testing.assert_allclose(answer["predictions"][0]["probabilities"], expected, atol=1e-5)
+    answer = post(server[0], {"signature_name": "features", "instances": b64(png(image))})[2]
+    assert len(answer["predictions"][0]["features"]) == features_model(result.model).output_shape[-1]
 
 
 def test_requests_and_answers_are_as_the_schema_says(exported, server):
@@ -83,9 +84,9 @@ def test_requests_and_answers_are_as_the_schema_says(exported, server):
         {"instances": np.full((1, 4, 4, 3), 7).tolist(), "signature_name": "pixels"},
     ):
         assert fits(request, schema["request"])
-        told = post(server[0], request)[2]
-        assert fits(told, schema["response"]), told
-        assert not fits(told, schema["error"])
+        answer = post(server[0], request)[2]
+        assert fits(answer, schema["response"]), answer
+        assert not fits(answer, schema["error"])
     for wrong in ({"instances": []}, {"instances": [{"b64": 3}]}, {"instances": both, "inputs": both}, {}):
         assert not fits(wrong, schema["request"])
         assert fits(post(server[0], wrong)[2], schema["error"])
@@ -108,10 +109,10 @@ def test_what_it_is(server):
 
 def test_one_damaged_image_does_not_fail_the_others(exported, server):
     good = next(exported.photos.glob("*/*.jpg")).read_bytes()
-    status, _, told = post(server[0], {"instances": b64(good, good[:300], b"hello")})
+    status, _, answer = post(server[0], {"instances": b64(good, good[:300], b"hello")})
     assert status == 200
-    assert [bool(row["error"]) for row in told["predictions"]] == [False, True, True]
-    assert told["predictions"][1]["probabilities"] == [None] * 3 and told["predictions"][1]["class_name"] == ""
+    assert [bool(row["error"]) for row in answer["predictions"]] == [False, True, True]
+    assert answer["predictions"][1]["probabilities"] == [None] * 3 and answer["predictions"][1]["class_name"] == ""
 
 
 def test_wrong_requests_say_what_is_wrong(exported, server):
@@ -141,9 +142,9 @@ def test_wrong_requests_say_what_is_wrong(exported, server):
         ({"instances": b64(good[: len(good) // 2])}, "damaged"),
         ({"instances": b64(b"")}, "zero bytes"),
     ]:
-        status, headers, told = post(server[0], body)
-        assert (status, headers["content-type"]) == (400, "application/json"), told
-        assert word in told["error"]
+        status, headers, answer = post(server[0], body)
+        assert (status, headers["content-type"]) == (400, "application/json"), answer
+        assert word in answer["error"]
     assert get(f"{server[0]}/nothing")[0] == 404
     assert get(f"{server[0]}/v1/models/flowers:predict")[0] == 405
     assert post(server[0], {"instances": instances})[0] == 200
@@ -155,12 +156,12 @@ def test_bombs_are_answered_and_the_server_lives(exported, server):
     before = _resident(process)
     bomb = png_bomb(30_000, 30_000)  # 0.9 MB as a file
     for content in (bomb[:200_000], _animation(1000, 1000, 2000)):
-        status, _, told = post(address, {"instances": b64(content)})
+        status, _, answer = post(address, {"instances": b64(content)})
         assert status in (200, 400)
         if content[:3] != b"GIF":
-            assert status == 400 and "too large: 30000 × 30000" in told["error"]
-    status, _, told = post(address, {"instances": b64(bomb)})
-    assert status == 413 and "larger than 1,048,576 bytes" in told["error"]
+            assert status == 400 and "too large: 30000 × 30000" in answer["error"]
+    status, _, answer = post(address, {"instances": b64(bomb)})
+    assert status == 413 and "larger than 1,048,576 bytes" in answer["error"]
     assert _resident(process) - before < 300 * 2**20
     assert get(f"{address}/health")[0] == 200
 
@@ -210,11 +211,11 @@ def test_who_waits_for_leave_to_send_too_much_is_refused_at_once(server):
         assert wire.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
-def test_what_is_no_http_is_told_so_in_json(server):
+def test_bytes_that_are_not_http_are_rejected_in_json(server):
     with _connection(server[0]) as wire:
         wire.sendall(b"\x16\x03\x01 hello\r\n\r\n")
-        told = b"".join(iter(lambda: wire.recv(1000), b""))
-    assert told.startswith(b"HTTP/1.1 400 ") and json.loads(told.split(b"\r\n\r\n")[1])["error"]
+        answer = b"".join(iter(lambda: wire.recv(1000), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ") and json.loads(answer.split(b"\r\n\r\n")[1])["error"]
 
 
 def test_connections_send_at_once_and_are_counted():
@@ -290,9 +291,9 @@ def test_many_at_once_are_all_answered(exported, server):
     files = sorted(photos.glob("*/*.jpg"))
     expected = [p.class_name for p in result.predict(files)]
     with ThreadPoolExecutor(32) as pool:
-        told = list(pool.map(lambda f: post(server[0], {"instances": b64(f.read_bytes())}), files * 5))
-    assert [status for status, *_ in told] == [200] * len(told)
-    assert [answer["predictions"][0]["class_name"] for *_, answer in told] == expected * 5
+        answers = list(pool.map(lambda f: post(server[0], {"instances": b64(f.read_bytes())}), files * 5))
+    assert [status for status, *_ in answers] == [200] * len(answers)
+    assert [answer["predictions"][0]["class_name"] for *_, answer in answers] == expected * 5
 
 
 def test_the_page_is_one_file_that_needs_no_network(server):
@@ -335,10 +336,10 @@ def test_who_gives_up_while_being_answered_ends_no_thread():
     """Cancelled between the question and the answer, whichever thread is faster."""
     import threading
 
-    asked, goes_on = threading.Event(), threading.Event()
+    started, goes_on = threading.Event(), threading.Event()
 
     def answer(image_bytes):
-        asked.set()
+        started.set()
         assert goes_on.wait(10)
         return {"error": tf.fill(tf.shape(image_bytes), "")}
 
@@ -347,7 +348,7 @@ def test_who_gives_up_while_being_answered_ends_no_thread():
     async def ask():
         model.start(2, 9)
         task = asyncio.ensure_future(model.predict("rows", [b"a"]))
-        await asyncio.to_thread(asked.wait, 10)
+        await asyncio.to_thread(started.wait, 10)
         waits = asyncio.ensure_future(model.predict("rows", [b"b"]))
         await asyncio.sleep(0)
         for given_up in (task, waits):
@@ -365,8 +366,8 @@ def test_pixels_wait_in_the_queue_too():
 
     async def ask():
         model.start(4, 2)
-        asked = [model.predict_pixels(np.full((n, 2, 2, 3), n, np.int64)) for n in (1, 2)]
-        answers = await asyncio.gather(*asked, model.predict_pixels(np.zeros((1, 1, 1, 3))), return_exceptions=True)
+        requests = [model.predict_pixels(np.full((n, 2, 2, 3), n, np.int64)) for n in (1, 2)]
+        answers = await asyncio.gather(*requests, model.predict_pixels(np.zeros((1, 1, 1, 3))), return_exceptions=True)
         model.stop()
         return answers
 
@@ -375,7 +376,7 @@ def test_pixels_wait_in_the_queue_too():
     assert isinstance(last, Overloaded) or last == [{"sum": 0}]  # as fast as the thread is
 
 
-def test_too_much_at_once_is_told_to_come_again():
+def test_too_many_requests_at_once_are_rejected():
     from recipes.serving.limits import Limits
     from recipes.serving.routes import application
 
@@ -415,30 +416,30 @@ def test_changed_files_and_other_folders_are_not_served(exported, tmp_path):
 
     from recipes.serving.app import serve
 
-    def code_of(error: type, function, *args, **options) -> str:
-        with pytest.raises(error) as caught:
-            function(*args, **options)
-        return caught.value.code
-
-    assert code_of(recipes.OutputError, load_model, tmp_path) == "serve.not_an_export"
+    with rejects(recipes.OutputError, "serve.not_an_export"):
+        load_model(tmp_path)
     shutil.copytree(exported.versions, tmp_path / "flowers")
     shutil.copytree(exported.versions / "1", tmp_path / "flowers" / "10")
     assert load_model(tmp_path / "flowers").version == "10"
     assert load_model(tmp_path / "flowers" / "1").version == "1"
     with open(tmp_path / "flowers" / "10" / "variables" / "variables.data-00000-of-00001", "r+b") as file:
         file.write(b"?")
-    assert code_of(recipes.OutputError, load_model, tmp_path / "flowers") == "serve.changed"
+    with rejects(recipes.OutputError, "serve.changed"):
+        load_model(tmp_path / "flowers")
     (tmp_path / "flowers" / "10" / "assets.extra" / "metadata.json").write_text("{")
-    assert code_of(recipes.OutputError, load_model, tmp_path / "flowers") == "serve.damaged"
-    assert code_of(recipes.OutputError, serve, exported.versions, name="a{b}") == "serve.name"
+    with rejects(recipes.OutputError, "serve.damaged"):
+        load_model(tmp_path / "flowers")
+    with rejects(recipes.OutputError, "serve.name"):
+        serve(exported.versions, name="a{b}")
     handler = logging.FileHandler(tmp_path / "log.txt")  # as a caller may have
     with socket.create_server(("127.0.0.1", 0)) as taken, contextlib.closing(handler):
         port = taken.getsockname()[1]
-        assert code_of(recipes.RecipesError, serve, exported.versions, port=port) == "serve.address"
+        with rejects(recipes.RecipesError, "serve.address"):
+            serve(exported.versions, port=port)
         assert handler.stream is not None  # configuring the server's log did not close it
 
 
-def test_a_signal_ends_it_after_what_was_asked(exported):
+def test_a_signal_ends_the_server_after_the_requests_that_it_has_accepted(exported):
     """A request that waits for its batch and one that is half read have their answers before the server ends."""
     image = next(exported.photos.glob("*/*.jpg")).read_bytes()
     body = json.dumps({"instances": b64(*[image] * 40)}).encode()

@@ -102,13 +102,13 @@ def test_the_server_reads_files_and_forms(exported, server):
     result, photos, _ = exported
     contents = [file.read_bytes() for file in sorted(photos.glob("*/*.jpg"))[::12]]
     expected = [p.probabilities for p in result.predict(contents)]
-    status, _, told = send(server[0], form(*contents, b"no image"), TYPE)
-    assert status == 200 and [bool(row["error"]) for row in told["predictions"]] == [False] * len(contents) + [True]
-    np.testing.assert_allclose([r["probabilities"] for r in told["predictions"][:-1]], expected, atol=1e-5)
+    status, _, answer = send(server[0], form(*contents, b"no image"), TYPE)
+    assert status == 200 and [bool(row["error"]) for row in answer["predictions"]] == [False] * len(contents) + [True]
+    np.testing.assert_allclose([r["probabilities"] for r in answer["predictions"][:-1]], expected, atol=1e-5)
     for kind in ("image/jpeg", "application/octet-stream", "application/x-www-form-urlencoded", "application/json"):
-        status, _, told = send(server[0], contents[0], kind)
-        assert status == 200 and len(told["predictions"]) == 1
-        np.testing.assert_allclose(told["predictions"][0]["probabilities"], expected[0], atol=1e-5)
+        status, _, answer = send(server[0], contents[0], kind)
+        assert status == 200 and len(answer["predictions"]) == 1
+        np.testing.assert_allclose(answer["predictions"][0]["probabilities"], expected[0], atol=1e-5)
     content = png(picture((210, 50, 40), 1))
     assert "features" in send(server[0], form(content, signature_name="features"), TYPE)[2]["predictions"][0]
     for body, kind, code, word in [
@@ -122,8 +122,8 @@ def test_the_server_reads_files_and_forms(exported, server):
         (form(bytes(2**20)), TYPE, 413, "larger than"),
         (b"{", "application/json", 400, "not JSON"),
     ]:
-        status, headers, told = send(server[0], body, kind)
-        assert (status, headers["content-type"]) == (code, "application/json") and word in told["error"], told
+        status, headers, answer = send(server[0], body, kind)
+        assert (status, headers["content-type"]) == (code, "application/json") and word in answer["error"], answer
     assert send(server[0], json.dumps({"instances": []}).encode(), "image/jpeg")[0] == 400
 
 

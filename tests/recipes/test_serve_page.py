@@ -21,10 +21,10 @@ def browser():
 def test_a_photo_is_classified(browser, server, exported, tmp_path, width, height, scheme):
     address = server[0]
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-    problems, asked = [], []
+    problems, requests = [], []
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: requests.append(request.url))
     page.goto(address)
     page.screenshot(path=tmp_path / "before.png")
     page.keyboard.press("Tab")
@@ -40,7 +40,7 @@ def test_a_photo_is_classified(browser, server, exported, tmp_path, width, heigh
     assert page.evaluate("document.getElementById('photo').naturalWidth") == 48
     page.screenshot(path=tmp_path / "after.png")
     assert problems == []
-    assert all(url.startswith((address, "blob:")) for url in asked)
+    assert all(url.startswith((address, "blob:")) for url in requests)
     page.close()
 
 
@@ -58,13 +58,13 @@ def test_class_names_are_texts_and_never_markup(browser, exported):
     model = LoadedModel({}, {"class_names": [*names, *"abcdefghi"]}, "m", "1")
     content = page_of(model, "a\"'<b>&amp;")
     row = {"probabilities": [0.2, 0.3, 0.4, *[0.01] * 7, 0.02, 0.01], "class_name": names[2]}
-    page, problems, asked = browser.new_page(), [], []
+    page, problems, requests = browser.new_page(), [], []
     page.on("dialog", lambda dialog: (problems.append(dialog.message), dialog.dismiss()))
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
 
     def answer(route):
-        asked.append(route.request.url)
+        requests.append(route.request.url)
         if route.request.method == "POST":
             route.fulfill(json={"predictions": [row]})
         else:
@@ -79,7 +79,7 @@ def test_class_names_are_texts_and_never_markup(browser, exported):
     shown = page.locator("li span").all_text_contents()
     assert shown[:6:2] == [names[2], names[1], names[0]] and shown[-2:] == ["2 other classes", "2.0 %"]
     assert problems == []
-    assert asked == ["http://model.test/", "http://model.test/v1/models/a%22%27%3Cb%3E%26amp%3B:predict"]
+    assert requests == ["http://model.test/", "http://model.test/v1/models/a%22%27%3Cb%3E%26amp%3B:predict"]
     page.close()
 
 

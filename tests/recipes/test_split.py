@@ -1,7 +1,7 @@
 """The validation split that is made when none is given."""
 
 import numpy as np
-import pytest
+from assertions import rejects
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,7 +40,7 @@ def test_other_seed_other_split():
 
 
 def test_class_of_copies_cannot_be_split():
-    with pytest.raises(DataError, match="1 distinct picture"):
+    with rejects(DataError, "split.small_class", pictures=1):
         stratified_split(np.array([0, 0, 1, 1]), ["a", "a", "b", "c"])
 
 

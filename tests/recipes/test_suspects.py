@@ -1,4 +1,4 @@
-"""Labels that are probably wrong: found, told, saved, and in the report, beside the files that were left out."""
+"""Labels that are probably wrong: found, printed, saved, and in the report, beside the files that were left out."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def run(tmp_path_factory):
     return recipes.finetune(photos, backbone=root / "small.keras", recipe=recipe, output=root / "run"), root
 
 
-def test_the_misplaced_image_is_told(run):
+def test_the_misplaced_image_is_reported(run):
     result, root = run
     first = result.suspects[0]
     assert first.file == str(root / "photos" / "blue" / "lost.jpg")
@@ -81,8 +81,8 @@ def test_suspects_and_excluded_files_are_saved_and_in_the_report(run):
 
 def test_audit_on_the_command_line(run):
     photos = str(run[1] / "photos")
-    told = CliRunner().invoke(app, ["audit", photos])
-    assert told.exit_code == 0 and "truncated jpeg (1)" in told.stdout
+    done = CliRunner().invoke(app, ["audit", photos])
+    assert done.exit_code == 0 and "truncated jpeg (1)" in done.stdout
     strict = CliRunner().invoke(app, ["audit", photos, "--strict"])
     assert isinstance(strict.exception, recipes.DataError) and "truncated jpeg" in str(strict.exception)
 
@@ -94,5 +94,5 @@ def test_csv_on_the_command_line(run):
     table.write_text("path,label\n" + "\n".join(f"../photos/blue/{i:03}.jpg,{'ab'[i % 2]}" for i in range(8)))
     refused = CliRunner().invoke(app, ["audit", str(table)])
     assert isinstance(refused.exception, recipes.DataError) and "--within" in str(refused.exception)
-    told = CliRunner().invoke(app, ["audit", str(table), "--within", str(photos.parent)])
-    assert told.stdout == f"{table}: 8 rows; image: 'path'; label: 'label'\nnothing odd\n"
+    done = CliRunner().invoke(app, ["audit", str(table), "--within", str(photos.parent)])
+    assert done.stdout == f"{table}: 8 rows; image: 'path'; label: 'label'\nnothing odd\n"

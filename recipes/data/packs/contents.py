@@ -34,12 +34,12 @@ def sizes_and_key(data: ImageData) -> tuple[np.ndarray, bytes]:
         images = [data.encoded(i) for i in range(len(data))]
         return np.array([len(image) for image in images]), b"".join(map(digest, images))
     files = [size_and_fault(path) for path in data.paths]
-    faults = [f"{name}: {fault}" for name, (_, fault) in zip(data.names, files, strict=True) if fault]
+    faults = {name: fault for name, (_, fault) in zip(data.names, files, strict=True) if fault}
     if faults:
-        shown = shortened(faults, separator="; ")
+        shown = shortened([f"{name}: {fault}" for name, fault in faults.items()], separator="; ")
         raise DataError(
             f"{len(faults)} images cannot be packed ({shown}); repair or delete them, and pack again",
-            code="pack.unreadable_images", images=tuple(faults),
+            code="pack.unreadable_images", images=tuple(faults), reasons=tuple(faults.values()),
         )  # fmt: skip
     changed = [(size, os.stat(path).st_mtime_ns) for (size, _), path in zip(files, data.paths, strict=True)]
     return np.array([size for size, _ in files], np.int64), repr(changed).encode()

@@ -124,7 +124,7 @@ def _checked(entries: Mapping[str, Any], path: Path) -> Manifest:
     """Return the manifest with these entries of a JSON file, after checking the type of each."""
 
     def wrong(problem: str) -> DataError:
-        return broken(path, "pack.damaged", f"is damaged: {problem}")
+        return broken(path, "pack.damaged", f"is damaged: {problem}", problem=problem)
 
     names, shards = entries.get("class_names"), entries.get("shards")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
@@ -157,7 +157,8 @@ def _check_file(path: Path, size: int) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{path} is not a regular file", code="pack.unreadable", path=path)
     if status.st_size != size:
-        raise broken(path, "pack.altered", f"was altered or cut off: it has {status.st_size:,} bytes of {size:,}")
+        seen = f"was altered or cut off: it has {status.st_size:,} bytes of {size:,}"
+        raise broken(path, "pack.altered", seen, size=status.st_size, expected=size)
 
 
 def write_index(path: Path, sizes: np.ndarray, labels: np.ndarray, order: np.ndarray, names: Sequence[bytes]) -> None:
@@ -193,7 +194,7 @@ def read_pack(folder: Path) -> Splits:
     images = np.array([shard.images for shard in manifest.shards])
     shard = np.repeat(np.arange(len(images), dtype=np.int32), images)
     if wrong := _inconsistency(columns, manifest, shard):
-        raise broken(path, "pack.index", f"does not fit the shards: {wrong}")
+        raise broken(path, "pack.index", f"does not fit the shards: {wrong}", problem=wrong)
     framed = columns["size"] + FRAME
     starts = np.concatenate([[0], np.cumsum([s.bytes for s in manifest.shards])[:-1]])
     offset = np.cumsum(framed) - framed - np.repeat(starts, images)

@@ -145,7 +145,7 @@ def _check_outside(out: Path, dataset: object) -> None:
     if inside:
         raise OutputError(
             f"{out} lies within {dataset}, and would be a part of that dataset; choose a folder beside it",
-            code="pack.inside_dataset", path=out,
+            code="pack.inside_dataset", path=out, dataset=dataset,
         )  # fmt: skip
 
 
@@ -207,15 +207,22 @@ def _taken(out: Path, plan: _Plan) -> Iterator[None]:
     strange = sorted(name for name in present if not _ours(name.removeprefix(".new-")))
     mark, source = out / UNFINISHED, json.dumps({"source": plan.source})
     if strange or (present and not mark.exists()):
-        raise OutputError(f"{out} holds something else ({', '.join(strange[:3]) or 'shards'}); choose an empty folder")
+        raise OutputError(
+            f"{out} holds something else ({', '.join(strange[:3]) or 'shards'}); choose an empty folder",
+            code="pack.not_empty", path=out, names=tuple(strange),
+        )  # fmt: skip
     lock = ProcessLock(out / _LOCK)
     if not lock.acquire():
-        raise OutputError(f"{out} is being packed by another process; wait until it ends", code="output.locked")
+        raise OutputError(
+            f"{out} is being packed by another process; wait until it ends", code="output.locked", path=out
+        )
     try:
         before = mark.read_text(encoding="utf-8") if mark.exists() else ""
         if before not in ("", source):
             what = "holds the beginning of a pack of other images or of other shards"
-            raise OutputError(f"{out} {what}; delete it, or choose another folder")
+            raise OutputError(
+                f"{out} {what}; delete it, or choose another folder", code="pack.other_beginning", path=out
+            )
         if not before:
             mark.write_text(source, encoding="utf-8")
         yield

@@ -107,13 +107,14 @@ class _Recognition:
         found = exact or [i for i, own in enumerate(self.keys) if own == key(name)]
         if len(found) != 1:
             seen = f"has no column {name!r}; its first row is {self.names}"
-            raise self.cells.error("table.no_column", seen, column=name)
+            raise self.cells.error("table.no_column", seen, column=name, columns=tuple(self.names))
         return found[0]
 
     def _assign(self, i: int, role: str, reason: str = "") -> int:
         if i in self.roles:
-            seen = f"has the column {self.names[i]!r}, which cannot be both {self.roles[i].role} and {role}"
-            raise self.cells.error("table.two_roles", seen, column=self.names[i])
+            roles = (self.roles[i].role, role)
+            seen = f"has the column {self.names[i]!r}, which cannot be both {roles[0]} and {roles[1]}"
+            raise self.cells.error("table.two_roles", seen, column=self.names[i], roles=roles)
         self.roles[i] = Column(self.names[i], role, reason)
         return i
 
@@ -177,7 +178,7 @@ class _Recognition:
             strange = next((cell for cell in self.cells.of(free[-1]) if not split_of(cell)), "")
             seen = f"has {len(self.names)} columns and no header, and {strange!r} in the last of them is not a split"
             expected = "(train, val or test); name the columns in a first row: path,label,…"
-            raise self.cells.error("table.no_header", f"{seen} {expected}")
+            raise self.cells.error("table.no_header", f"{seen} {expected}", value=strange)
         binary = binary_columns(self.cells, free)
         named = [i for i in free if self.keys[i] in LABELS]
         if all(self.keys[i] in _KINDS and i in binary for i in named):  # "disease" is one of the classes, or names them

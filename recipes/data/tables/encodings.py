@@ -45,7 +45,7 @@ def decoded(content: bytes, table: str, encoding: str | None = None) -> tuple[st
         if other or _JSON.match(content):
             raise DataError(
                 f"{table} is {other or 'JSON'}, not a table of text; export it as CSV in UTF-8",
-                code="table.format", table=table,
+                code="table.format", table=table, format=other or "JSON",
             )  # fmt: skip
         encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
     if encoding is not None:

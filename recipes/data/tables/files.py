@@ -53,7 +53,7 @@ class Place:
                 if len(same) > 1:
                     raise DataError(
                         f"{where} names {name}, which may be {' or '.join(same)}; write the full name",
-                        code="table.ambiguous_file", row=where, file=name,
+                        code="table.ambiguous_file", row=where, file=name, candidates=tuple(same),
                     )  # fmt: skip
                 if same:
                     found = os.path.join(os.path.dirname(path), same[0])
@@ -66,7 +66,7 @@ class Place:
             raise DataError(
                 f"{where} names {path}, which lies outside {self.within}; if this is intended, name the folder of all "
                 "images: recipes.from_csv(csv, within=...), or --within on the command line",
-                code="table.outside", row=where, path=path,
+                code="table.outside", row=where, path=path, within=self.within,
             )  # fmt: skip
 
     def _beside(self, path: str) -> dict[str, list[str]]:
@@ -133,13 +133,12 @@ class Named:
             if "\0" in name:
                 raise DataError(
                     f"{row} names {name!r}, which is not a path: it has a NUL character",
-                    code="table.not_a_path",
-                    row=row,
-                )
+                    code="table.not_a_path", row=row, file=name,
+                )  # fmt: skip
             if re.match(r"(https?|gs|s3|wasbs?|abfss?)://", name):
                 raise DataError(
                     f"{row} names {name}, a network address; download the images and name the files",
-                    code="table.web_address", row=row,
+                    code="table.web_address", row=row, file=name,
                 )  # fmt: skip
 
 
@@ -194,6 +193,7 @@ def _missing(named: Named, files: Sequence[str], place: Place, below: Mapping[st
     return DataError(
         f"{table}: {count}: {examples}; {'; '.join(filter(None, hints))}",
         code="table.missing_files", table=table, files=tuple(named.names[i] for i in missing),
+        rows=tuple(named.where[i] for i in missing), below=counts,
     )  # fmt: skip
 
 

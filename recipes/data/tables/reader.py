@@ -74,7 +74,7 @@ def read_table(
         raise DataError(
             f"{path} has rows of {sorted(set(splits))} but none of split train; to evaluate all rows, ignore the "
             f"split: {override('ignore', *names)}",
-            code="table.no_train", path=path,
+            code="table.no_train", path=path, columns=tuple(names),
         )  # fmt: skip
     names = [row[columns.image] for row in rows]
     hint = "" if columns.has_header else "if row 1 is a header, name its columns path,label"
@@ -111,7 +111,7 @@ def _check_cells(columns: Columns, rows: list[list[str]], where: list[str]) -> N
             raise DataError(
                 f"{name} has {len(row)} cell(s): {row[:10]}; expected {width}: {names} (a separator in a cell needs "
                 "quotation marks)",
-                code="table.cells", row=name,
+                code="table.cells", row=name, cells=len(row), expected=width,
             )  # fmt: skip
     missing = [i for i, row in enumerate(rows) if row[columns.label] in MISSING]
     if missing:

@@ -57,8 +57,9 @@ def _flagged(flags: Sequence[tuple[int, str]], row: Sequence[str], where: str) -
     on = list(dict.fromkeys(split for i, split in flags if row[i].casefold() in TRUE))
     if len(on) > 1:
         raise DataError(
-            f"{where} belongs to {' and to '.join(on)}; a row belongs to one split", code="table.two_splits", row=where
-        )
+            f"{where} belongs to {' and to '.join(on)}; a row belongs to one split",
+            code="table.two_splits", row=where, splits=tuple(on),
+        )  # fmt: skip
     if not on and "train" in dict(flags).values():
         raise DataError(
             f"{where} belongs to no split; set one of train, val and test in every row",
@@ -88,7 +89,7 @@ def check_rows_of_files(
             raise DataError(
                 f"{where[i]} has {files[i]} {relation} {values[i]}, {where[other]} has it {relation} {values[other]}; "
                 f"{len(twice):,} rows name an {problem}",
-                code=code, file=files[i], rows=(where[other], where[i]),
+                code=code, file=files[i], rows=(where[other], where[i]), values=(values[other], values[i]),
             )  # fmt: skip
     if not repeats:
         return ()
