@@ -23,13 +23,11 @@ class ProofImages:
     Attributes:
         contents: The images as files hold them.
         names: A name for each image, for messages.
-        held_out: Number of held-out images, which come first.
         description: Which images they are, for the proof.
     """
 
     contents: list[bytes]
     names: list[str]
-    held_out: int
     description: str
 
 
@@ -57,7 +55,6 @@ def proof_images(held_out: ImageData | None, class_names: Sequence[str], dataset
     return ProofImages(
         contents=contents + [content for _, content in made],
         names=names + [name for name, _ in made],
-        held_out=len(contents),
         description=f"{description}, and {len(made)} generated images (EXIF 1-8, PNG, BMP, GIF, odd shapes)",
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from recipes.core.files import write_whole
+from recipes.core.files import unwritable, write_whole
 from recipes.core.locks import ProcessLock
 from recipes.errors import DataError, OutputError, TrainingError
 from recipes.planning.recipe import Adjusted, Recipe
@@ -220,11 +220,7 @@ class RunState:
         try:
             write_whole(self._folder / STATE / name, lambda path: path.write_text(text, encoding="utf-8"))
         except OSError as error:
-            raise OutputError(
-                f"{self.directory} cannot be written: {error.strerror}; choose another folder",
-                code="output.cannot_write",
-                path=self.directory,
-            ) from error
+            raise unwritable(self._folder, error, "output.cannot_write") from error
 
     def _write_clock(self) -> None:
         """Write the seconds of work so far: they count against the time limit of the process that resumes."""
