@@ -2,11 +2,11 @@
 
 import json
 import logging
-import os
 import shutil
 import sys
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -227,13 +227,8 @@ class RunState:
         if self.directory is None:
             return
         text = json.dumps(self.spent + time.monotonic() - self._began)
-        path = self.directory / STATE / _CLOCK
-        temporary = path.with_name(f".new-{_CLOCK}")
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)  # the checkpoint before it failed as well, and has been reported
+        with suppress(OSError):  # the checkpoint before it failed as well, and has been reported
+            write_whole(self.directory / STATE / _CLOCK, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _complete(directory: Path) -> None:
