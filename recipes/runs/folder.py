@@ -173,11 +173,11 @@ def load(directory: str | os.PathLike) -> Record:
         )
     facts = _description(directory)
     try:
+        model = load_model(_inside(directory, _MODEL))
+        probe = facts["probe"] and load_probe(_inside(directory, _PROBE), **facts["probe"])
         values: dict[str, Any] = {name: facts[name] for name in _PLAIN}
         values |= {name: _made(kind, facts[name]) for name, kind in _PARTS.items() if facts[name]}
         values |= {name: tuple(_made(kind, each) for each in facts[name]) for name, kind in _LISTS.items()}
-        model = load_model(_inside(directory, _MODEL))
-        probe = facts["probe"] and load_probe(_inside(directory, _PROBE), **facts["probe"])
         return Record(
             model=model, probe=probe, recipe=recipe_of(facts["recipe"]), audit=_audit(facts["audit"]),
             held_out=_held_out(facts.get("held_out"), facts["class_names"]),
