@@ -12,71 +12,52 @@ class RecipesError(ValueError):
 
     code = "recipes"
 
+    def __init_subclass__(cls, *, code: str = "") -> None:
+        cls.code = code or cls.code
+
     def __init__(self, message: object = "", *, code: str | None = None, **facts: object) -> None:
         super().__init__(message)
-        self.code = code or type(self).code
-        for name, value in facts.items():
-            setattr(self, name, value)
+        vars(self).update(facts, code=code or self.code)
 
 
-class DataError(RecipesError):
+class DataError(RecipesError, code="data"):
     """The dataset cannot be used as it is."""
 
-    code = "data"
 
-
-class BackboneError(RecipesError):
+class BackboneError(RecipesError, code="backbone"):
     """The backbone cannot be loaded or cannot be used."""
 
-    code = "backbone"
 
-
-class RecipeError(RecipesError):
+class RecipeError(RecipesError, code="recipe"):
     """A recipe or another argument of a job is unknown, out of range, or contradicts another one."""
 
-    code = "recipe"
 
-
-class TrainingError(RecipesError):
+class TrainingError(RecipesError, code="training"):
     """Training failed: the loss became NaN or infinite."""
 
-    code = "training"
 
-
-class ClusterError(RecipesError):
+class ClusterError(RecipesError, code="cluster"):
     """The workers of a job on several hosts cannot work together."""
 
-    code = "cluster"
 
-
-class PeerLost(ClusterError):
+class PeerLost(ClusterError, code="cluster.peer_lost"):
     """A worker of the job has stopped."""
-
-    code = "cluster.peer_lost"
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what}: run the same command again on every host to resume from the last saved state")
 
 
-class OutputError(RecipesError):
+class OutputError(RecipesError, code="output"):
     """The output folder cannot be written, holds other files, or is not a run."""
 
-    code = "output"
 
-
-class UnsafeFileError(RecipesError):
+class UnsafeFileError(RecipesError, code="unsafe_file"):
     """A file is damaged, or loading it would run code, read other files or use unbounded memory."""
 
-    code = "unsafe_file"
 
-
-class WorkerError(RecipesError):
+class WorkerError(RecipesError, code="worker"):
     """An input worker cannot be reached or cannot be used."""
 
-    code = "worker"
 
-
-class ProofError(RecipesError):
+class ProofError(RecipesError, code="proof"):
     """The predictions of an exported model differ from those of the Result."""
-
-    code = "proof"

@@ -8,6 +8,7 @@ from typing import Any, Self
 from recipes.core.output import safe_output
 from recipes.data.header_ops import MAX_PIXELS
 from recipes.export.export import export as write_export
+from recipes.export.options import ExportOptions
 from recipes.reports.report import write as write_report
 from recipes.runs import folder
 from recipes.runs.prediction import Prediction
@@ -43,12 +44,11 @@ class Result(Record):
     ) -> Path:  # fmt: skip
         """Write a SavedModel that takes encoded image bytes, or another format, and return its folder.
 
-        The export is first compared with this Result on images. See `recipes.export.export.export` for the arguments.
+        The export is first compared with this Result on images. See
+        `recipes.export.export.export` for `directory` and `proof`, and `ExportOptions` for the other arguments.
         """
-        return write_export(
-            self, directory, format=format, crops=crops, top_k=top_k, abstain=abstain, quantize=quantize, proof=proof,
-            max_pixels=max_pixels,
-        )  # fmt: skip
+        options = ExportOptions(format, crops, top_k, abstain, quantize, max_pixels)
+        return write_export(self, directory, options, proof)
 
     @safe_output()
     def report(self, path: str | os.PathLike) -> None:

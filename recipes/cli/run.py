@@ -104,7 +104,7 @@ def export(
     column: ColumnOption = None,
 ) -> None:
     """Write the classifier for deployment, after verifying in a new process that it predicts as the run does."""
-    from recipes.export.export import check_backend
+    from recipes.export.options import check_backend
 
     images = read_csv(proof, within, column)
     check_backend(format)

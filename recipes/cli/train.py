@@ -119,33 +119,27 @@ JoinedOption = Annotated[Path, typer.Option(help="Folder for the joint run.")]
 HeldOutOption = Annotated[str | None, typer.Option(help="Labelled images that no run was trained on.")]
 
 
-def ensemble(
-    runs: Runs,
-    output: JoinedOption = Path("ensemble"),
-    validation: HeldOutOption = None,
-    within: WithinOption = None,
-    column: ColumnOption = None,
-) -> None:
-    """Average the predictions of several runs into one."""
-    _join(recipes.ensemble, runs, output, read_csv(validation, within, column))
+def _joining(join: Callable[..., recipes.Result], help: str) -> Callable[..., None]:
+    """Return the command that joins several runs by a function of `recipes`."""
+
+    def command(
+        runs: Runs,
+        output: JoinedOption = Path(join.__name__),
+        validation: HeldOutOption = None,
+        within: WithinOption = None,
+        column: ColumnOption = None,
+    ) -> None:
+        joint = join([recipes.load(run) for run in runs], read_csv(validation, within, column))
+        joint.save(output)
+        _report(joint, output)
+        print(f"next:   recipes predict {output} FOLDER    recipes export {output} serving")
+
+    command.__name__, command.__doc__ = join.__name__, help
+    return command
 
 
-def soup(
-    runs: Runs,
-    output: JoinedOption = Path("soup"),
-    validation: HeldOutOption = None,
-    within: WithinOption = None,
-    column: ColumnOption = None,
-) -> None:
-    """Average the weights of several runs of one architecture: the cost of one model."""
-    _join(recipes.soup, runs, output, read_csv(validation, within, column))
-
-
-def _join(join: Callable[..., recipes.Result], runs: list[Path], output: Path, validation: object) -> None:
-    joint = join([recipes.load(run) for run in runs], validation)
-    joint.save(output)
-    _report(joint, output)
-    print(f"next:   recipes predict {output} FOLDER    recipes export {output} serving")
+ensemble = _joining(recipes.ensemble, "Average the predictions of several runs into one.")
+soup = _joining(recipes.soup, "Average the weights of several runs of one architecture: the cost of one model.")
 
 
 def ablate(

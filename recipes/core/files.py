@@ -71,11 +71,13 @@ def check_writable(directory: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise OutputError(
-            f"{directory} cannot be written: {error.strerror}; choose another folder.",
-            code="output.not_writable",
-            path=directory,
-        ) from error
+        raise unwritable(directory, error) from error
+
+
+def unwritable(directory: Path, error: OSError, code: str = "output.not_writable") -> OutputError:
+    """Return the error for a folder that cannot be written."""
+    reason = error.strerror or error
+    return OutputError(f"{directory} cannot be written: {reason}; choose another folder", code=code, path=directory)
 
 
 def check_utf8(path: Path) -> None:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from recipes.diagnostics.checks import FEW, activation_advice, dead_share, gradient_advice, has_kernel, recorded
+from recipes.diagnostics.checks import FEW, activation_advice, gradient_advice, kernel_norms, layer_statistics
 from recipes.networks.compiled import weight_gradient_function
 
 
@@ -58,29 +58,20 @@ class Inspector:
         self._slopes: Callable[..., list[np.ndarray | None]] = weight_gradient_function(self._loss, model)
 
     def __call__(self) -> Inspection:
-        with recorded(self.model, _layer_facts) as facts:
-            self.model(self.inputs, training=False)
-        spread = {name: std for name, (std, _) in facts.items() if std is not None}
-        enough = len(self.inputs) >= FEW  # with fewer images, many units are zero by chance
-        dead = {name: share for name, (_, share) in facts.items() if share is not None and enough}
+        spread, dead = layer_statistics(self.model, self.inputs, training=False)
+        if len(self.inputs) < FEW:  # many units are zero by chance
+            dead = {}
         return Inspection(spread, dead, self._gradients())
 
     def _gradients(self) -> dict[str, float]:
-        variables = self.model.trainable_variables
-        if not has_single_loss(self.model) or not variables:
+        if not has_single_loss(self.model) or not self.model.trainable_variables:
             return {}
         slopes = self._slopes(self.inputs, ops.convert_to_tensor(self.labels))
-        norms = [0.0 if g is None else float(np.linalg.norm(g.astype(np.float32))) for g in slopes]
-        return {v.path: norm for v, norm in zip(variables, norms, strict=True) if len(v.shape) > 1}
+        return dict(kernel_norms(self.model, slopes))
 
     def _loss(self, inputs: Any, labels: Any) -> Any:  # tensors of the backend
         outputs = self.model(inputs, training=False)
         return self.model.compute_loss(x=inputs, y=labels, y_pred=outputs, training=False)
-
-
-def _layer_facts(layer: keras.Layer, out: np.ndarray) -> tuple[float | None, float | None]:
-    """Return the standard deviation of a layer's outputs, and its share of dead units."""
-    return (float(out.std(dtype=np.float32)) if has_kernel(layer) else None), dead_share(out)
 
 
 def has_single_loss(model: keras.Model) -> bool:

@@ -14,15 +14,14 @@ from keras import ops
 
 from recipes.core.output import safe_output
 from recipes.diagnostics.activations import Inspection, Inspector, has_single_loss
+from recipes.diagnostics.checks import copied_arrays, update_ratios
 from recipes.diagnostics.measurements import (
     Progress,
     checked_sample,
-    copied_arrays,
     counted,
     histogram_seconds,
     loss_name,
     ratio_advice,
-    update_ratios,
 )
 
 logger = logging.getLogger(__name__)

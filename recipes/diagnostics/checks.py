@@ -1,8 +1,7 @@
 """The checks of a diagnosis: each measures one property of a classifier and compares it with what is usual."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -72,10 +71,8 @@ def learns_by_heart(subject: Subject) -> Verdict:
 def activations(subject: Subject) -> Verdict:
     """Check every layer's outputs with random weights: their standard deviation, and units that are always zero."""
     model = redrawn(subject.model)
-    with recorded(model) as seen:
-        model(subject.images[:BATCH], training=True)
-    values = [float(out.std(dtype=np.float32)) for layer, out in seen.values() if has_kernel(layer)]
-    dead = {name: share for name, (_, out) in seen.items() if (share := dead_share(out)) is not None}
+    spread, dead = layer_statistics(model, subject.images[:BATCH], training=True)
+    values = list(spread.values())
     early, late = _ends(values)
     measured = (
         f"with random weights, standard deviation {early:.2g} in the first third of {len(values)} layers, {late:.2g} "
@@ -117,8 +114,7 @@ def gradients(subject: Subject) -> Verdict:
         return Verdict("gradients", None, "nothing in the model is trainable")
     images, labels = subject.images[:BATCH], subject.labels[:BATCH]
     slopes = weight_gradients(lambda: subject.loss(model, images, labels), model)
-    norms = [0.0 if g is None else float(np.linalg.norm(g.astype(np.float32))) for g in slopes]
-    kernels = [norm for norm, v in zip(norms, model.trainable_variables, strict=True) if len(v.shape) > 1]
+    kernels = [norm for _, norm in kernel_norms(model, slopes)]
     none = sum(norm == 0 for norm in kernels)
     advice = gradient_advice(kernels) if kernels else "no kernel is trainable"
     measured = f"norms {min(kernels, default=0):.2g} to {max(kernels, default=0):.2g} over {len(kernels)} kernels"
@@ -145,13 +141,11 @@ def update_ratio(subject: Subject) -> Verdict:
         why = "nothing in the model is trainable" if not kernels else "the recipe takes no gradient steps"
         return Verdict("update-to-weight ratio", None, why)
     learner = _Learner(subject, model, subject.optimizer(subject.rate))
-    ratios: list[list[float]] = []
+    ratios = []
     for images, labels in subject.batches(_RATIO_STEPS):
-        before = [np.asarray(ops.convert_to_numpy(v)) for v in kernels]
+        before = copied_arrays(kernels)
         learner.step(images, labels)
-        after = [np.asarray(ops.convert_to_numpy(v)) for v in kernels]
-        moved = [np.linalg.norm(a - b) for a, b in zip(after, before, strict=True)]
-        ratios.append([float(m / (np.linalg.norm(b) or 1.0)) for m, b in zip(moved, before, strict=True)])
+        ratios.append(update_ratios(copied_arrays(kernels), before))
     per_layer = np.median(ratios, 0)
     middle = float(np.median(per_layer))
     well = 1e-4 < middle < 1e-2
@@ -194,47 +188,60 @@ def rate_range(subject: Subject) -> Verdict:
     return Verdict("learning rate range", well, measured, advice, curves)
 
 
-@contextmanager
-def recorded(
-    model: keras.Model, record: Callable[[keras.Layer, np.ndarray], Any] = lambda layer, outputs: (layer, outputs)
-) -> Iterator[dict[str, Any]]:
-    """Yield a dict that is filled while `model` is called eagerly: the name of each layer → its record.
+def copied_arrays(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """Return copies in NumPy: on the device, the comparison would have to be compiled, which costs more than all."""
+    return [np.array(ops.convert_to_numpy(v)).astype("float32", copy=False) for v in variables]
 
-    Args:
-        model: The model; its layers are as before afterwards.
-        record: Returns the record of a layer and its outputs. A layer that is called twice has the record of the last
-            call.
+
+def update_ratios(after: Sequence[np.ndarray], before: Sequence[np.ndarray]) -> np.ndarray:
+    """Return ‖after − before‖ / ‖before‖ of every pair; ‖after‖ where `before` is zero."""
+    pairs = zip(after, before, strict=True)
+    return np.array([np.linalg.norm(a - b) / (np.linalg.norm(b) or 1.0) for a, b in pairs])
+
+
+def kernel_norms(model: keras.Model, slopes: Sequence[np.ndarray | None]) -> list[tuple[str, float]]:
+    """Return path and norm of the gradient of each kernel, from those of all trainable variables."""
+    kernels = [(v.path, g) for v, g in zip(model.trainable_variables, slopes, strict=True) if len(v.shape) > 1]
+    return [(path, 0.0 if g is None else float(np.linalg.norm(g.astype(np.float32)))) for path, g in kernels]
+
+
+def layer_statistics(
+    model: keras.Model, images: np.ndarray, training: bool
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Call `model` eagerly and return measurements of its layers by name; the layers are as before afterwards.
+
+    Returns:
+        The standard deviation of the outputs of each layer with a trainable kernel, and the share of units that are
+        zero for all images of each layer with rectified outputs. For a layer that is called twice, both are of the
+        last call.
     """
-    seen: dict[str, Any] = {}
-    calls: dict[keras.Layer, Callable] = {}
+    seen: dict[str, tuple[float | None, float | None]] = {}
 
     def recording(layer: keras.Layer, call: Callable) -> Callable:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             outputs = call(*args, **kwargs)
             if ops.is_tensor(outputs) and len(outputs.shape) > 1:
-                name = layer.path or layer.name  # layers without weights have no path once they were cloned
-                seen[name] = record(layer, np.asarray(ops.convert_to_numpy(outputs)))
+                out = np.asarray(ops.convert_to_numpy(outputs))
+                has_kernel = any(len(weight.shape) > 1 for weight in layer.trainable_weights)
+                spread = float(out.std(dtype=np.float32)) if has_kernel else None
+                seen[layer.path or layer.name] = spread, _dead_share(out)  # clones without weights have no path
             return outputs
 
         return wrapped
 
     leaves = [layer for layer in model._flatten_layers() if not layer._layers]
     for layer in leaves:
-        calls[layer] = layer.call
         layer.call = recording(layer, layer.call)
     try:
-        yield seen
+        model(images, training=training)
     finally:
-        for layer in calls:
+        for layer in leaves:
             del layer.call
+    spreads = {name: spread for name, (spread, _) in seen.items() if spread is not None}
+    return spreads, {name: share for name, (_, share) in seen.items() if share is not None}
 
 
-def has_kernel(layer: keras.Layer) -> bool:
-    """Return whether a layer has trainable weights with more than one dimension."""
-    return layer.trainable and any(len(weight.shape) > 1 for weight in layer.trainable_weights)
-
-
-def dead_share(out: np.ndarray) -> float | None:
+def _dead_share(out: np.ndarray) -> float | None:
     """Return the share of a layer's units that are zero for all images; None where its outputs are not rectified."""
     zero = (out == 0).reshape(-1, out.shape[-1])
     if out.min() < 0 or not zero.any() or out.shape[-1] == 1:

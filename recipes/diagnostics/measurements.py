@@ -90,16 +90,5 @@ def loss_name(loss: Any) -> str:
     return str(loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", "")))
 
 
-def copied_arrays(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
-    """Return copies in NumPy: on the device, the comparison would have to be compiled, which costs more than all."""
-    return [np.array(ops.convert_to_numpy(v)).astype("float32", copy=False) for v in variables]
-
-
-def update_ratios(after: Sequence[np.ndarray], before: Sequence[np.ndarray]) -> np.ndarray:
-    """Return ‖after − before‖ / ‖before‖ of every pair."""
-    pairs = zip(after, before, strict=True)
-    return np.array([np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-12) for a, b in pairs])
-
-
 def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

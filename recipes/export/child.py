@@ -7,7 +7,7 @@ import numpy as np
 
 from recipes.errors import RecipesError
 from recipes.export.export import write
-from recipes.export.saved_model import Options
+from recipes.export.options import ExportOptions
 from recipes.runs.folder import load
 
 
@@ -17,7 +17,7 @@ def main(folder: str) -> None:
     images = Path(folder, "calibration.npy")
     try:
         calibration = np.load(images) if images.exists() else None
-        write(load(Path(folder, "run")), task["kind"], Path(task["path"]), Options(**task["options"]), calibration)
+        write(load(Path(folder, "run")), ExportOptions(**task["options"]), Path(task["path"]), calibration)
     except (RecipesError, OSError) as error:
         content = json.dumps({"code": getattr(error, "code", None), "message": str(error)})
         Path(folder, "error.json").write_text(content, encoding="utf-8")

@@ -12,30 +12,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.core.files import check_utf8
+from recipes.core.files import check_utf8, unwritable
 from recipes.core.locks import ProcessLock
-from recipes.data.header_ops import MAX_PIXELS
 from recipes.data.sources import unlabelled
-from recipes.errors import OutputError, RecipesError
-from recipes.evaluation.test_time import usual_mode
+from recipes.errors import OutputError
 from recipes.export import formats, model_card
 from recipes.export import other_process as tensorflow_writer
+from recipes.export.options import BY_TENSORFLOW, ExportOptions
 from recipes.export.proof import crops_of, prove
 from recipes.export.proof_images import proof_images
-from recipes.export.saved_model import Options, ServedModel
+from recipes.export.saved_model import ServedModel
 from recipes.runs.record import Record
 
 logger = logging.getLogger(__name__)
 
-FORMATS = ("saved_model", *formats.FILES)
-_TENSORFLOW = ("saved_model", "onnx", "litert")  # formats of its graphs
 
-
-def export(
-    result: Record, directory: str | os.PathLike, *, format: str = "saved_model", crops: int | str = 1,
-    top_k: int | None = None, abstain: float | None = None, quantize: str | None = None, proof: object = None,
-    max_pixels: int = MAX_PIXELS,
-) -> Path:  # fmt: skip
+def export(result: Record, directory: str | os.PathLike, options: ExportOptions, proof: object = None) -> Path:
     """Write a version of the classifier that does not need `recipes`, and return its folder.
 
     A fresh process loads the export and predicts the proof's images: every class must be the Result's, every
@@ -51,111 +43,51 @@ def export(
         result: The classifier.
         directory: "serving" gets its next free version, serving/1, in the layout of TensorFlow Serving; "serving/7" is
             that version.
-        format: "saved_model": encoded image bytes (JPEG with its EXIF orientation, PNG, GIF, BMP, WebP) in, decoding
-            and cropping in the graph. "keras", "onnx", "litert": one file whose input `pixels` is the centre crop,
-            float32 (batch, size, size, 3) RGB of 0..255.
-        crops: 1, 5, 10 or "auto", as `Result.predict` takes it; other formats than "saved_model": 1.
-        top_k: Number of most probable classes in `top_names`; None: up to 5.
-        abstain: `class_name` is empty where the largest probability is below this.
-        quantize: "float16" or "int8" weights, for "saved_model" and "litert" ("int8" there: activations too, scaled by
-            the proof's images): a half and a quarter of the size.
+        options: The format, and what is fixed at the export.
         proof: Images for the proof, in any form that `finetune` takes; None: the validation images, if their files
             still exist.
-        max_pixels: height × width beyond which the SavedModel rejects an image by its header.
 
     Raises:
         OutputError: The folder cannot be written.
         RecipesError: An option is wrong, or the format cannot represent the classifier.
         ProofError: The proof failed; nothing is left behind.
     """
-    options = _checked(result, format, crops, top_k, abstain, quantize, max_pixels)
-    if format in _TENSORFLOW:
+    options = options.checked(result)
+    if options.format in BY_TENSORFLOW:
         check_utf8(Path(directory).expanduser())
     images = proof_images(result.held_out, result.class_names, proof)
     with _version(directory) as (staged, final):
-        path = staged if format == "saved_model" else staged / formats.FILES[format]
-        in_this_process = keras.backend.backend() == "tensorflow" or format not in _TENSORFLOW
-        int8_activations = format == "litert" and quantize == "int8"
+        path = staged / formats.FILES.get(options.format, "")
+        in_this_process = keras.backend.backend() == "tensorflow" or options.format not in BY_TENSORFLOW
+        int8_activations = options.format == "litert" and options.quantize == "int8"
         calibration = crops_of(result, unlabelled(images.contents)) if int8_activations else None
-        (write if in_this_process else tensorflow_writer.write)(result, format, path, options, calibration)
-        found = prove(result, format, path, images, crops, quantize)
-        described = {"crops": crops, "quantize": quantize}
-        if format == "saved_model":
-            described |= {"top_k": options.top_k, "abstain": abstain, "max_pixels": max_pixels}
-        model_card.write(staged, result, model_card.describe(result, format, described, found))
+        (write if in_this_process else tensorflow_writer.write)(result, options, path, calibration)
+        found = prove(result, options, path, images)
+        model_card.write(staged, result, model_card.describe(result, options, found))
     logger.info(found)
     return final
 
 
-def write(result: Record, format: str, path: Path, options: Options, calibration: np.ndarray | None) -> None:
+def write(result: Record, options: ExportOptions, path: Path, calibration: np.ndarray | None) -> None:
     """Write an export whose options are checked, without a proof.
 
     Args:
         result: The classifier.
-        format: As `export` takes it.
+        options: The format, and what is fixed at the export.
         path: The SavedModel's folder, or the file.
-        options: The choices that are fixed at the export.
         calibration: float32 (n, size, size, 3), images that scale the int8 activations of LiteRT; otherwise None.
 
     Raises:
         RecipesError: The format cannot represent the classifier.
         OSError: `path` cannot be written.
     """
-    if format != "saved_model":
-        return formats.write(result, format, path, options.quantize, calibration)
+    if options.format != "saved_model":
+        return formats.write(result, options.format, path, options.quantize, calibration)
     served = ServedModel(result, options)
     try:
         tf.saved_model.save(served, path, signatures=served.signatures())
     except tf.errors.OpError as error:
         raise OSError(error.message) from error
-
-
-def check_backend(format: str) -> None:
-    """Check that `format` can be written on Keras's backend.
-
-    Raises:
-        RecipesError: It cannot.
-    """
-    if format in _TENSORFLOW and keras.backend.backend() == "torch":
-        raise RecipesError(
-            f"format {format!r} is written by TensorFlow, but Keras uses torch: save the run, then call "
-            f"KERAS_BACKEND=tensorflow recipes export RUN FOLDER --format {format}; on torch, 'keras' can be written",
-            code="export.backend",
-            format=format,
-        )
-
-
-def _checked(
-    result: Record, format: str, crops: int | str, top_k: int | None, abstain: float | None, quantize: str | None,
-    max_pixels: int,
-) -> Options:  # fmt: skip
-    """Return the options, or raise a RecipesError before anything is written."""
-    if format not in FORMATS:
-        raise _wrong("format", format, f"expected one of {', '.join(map(repr, FORMATS))}")
-    check_backend(format)
-    formats.check_installed(format)
-    result.crop_set(crops, None)
-    saved_model, classes = format == "saved_model", len(result.class_names)
-    if not saved_model and crops != 1:
-        raise _wrong("crops", crops, f"format {format!r} computes one crop: average over several in your program")
-    if quantize not in formats.QUANTIZED.get(format, (None,)):
-        allowed = ", ".join(f"{name!r} takes {kinds[1:]}" for name, kinds in formats.QUANTIZED.items())
-        raise _wrong("quantize", quantize, f"the format is {format!r}; {allowed}, other formats None")
-    threshold = isinstance(abstain, int | float) and not isinstance(abstain, bool) and 0 <= abstain <= 1
-    if abstain is not None and not (saved_model and threshold):
-        raise _wrong("abstain", abstain, "expected a probability in [0, 1], for format 'saved_model'")
-    for field, value, default in (("top_k", top_k, None), ("max_pixels", max_pixels, MAX_PIXELS)):
-        if not saved_model and value != default:
-            raise _wrong(field, value, f"only format 'saved_model' has this option; the format is {format!r}")
-    if top_k is not None and not (type(top_k) is int and 1 <= top_k <= classes):
-        raise _wrong("top_k", top_k, f"expected a number from 1 to the {classes} classes")
-    if not isinstance(max_pixels, int) or not 1 <= max_pixels < 2**31:
-        raise _wrong("max_pixels", max_pixels, "expected a positive whole number")
-    return Options(crops, top_k or min(5, classes), abstain, quantize, max_pixels, usual_mode())
-
-
-def _wrong(field: str, value: object, expected: str) -> RecipesError:
-    return RecipesError(f"{field} is {value!r}; {expected}", code="export.option", field=field, value=value)
 
 
 @contextmanager
@@ -177,30 +109,23 @@ def _version(directory: str | os.PathLike) -> Iterator[tuple[Path, Path]]:
             free=other,
         )
     missing = [folder for folder in final.parents if not folder.exists()]
-    staged = lock = None
     try:
-        try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(final.parent)
-            staged = Path(tempfile.mkdtemp(prefix=f".new-{final.name}-", dir=final.parent))
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(final.parent)
+        prefix = f".new-{final.name}-"
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=final.parent, ignore_cleanup_errors=True) as name:
+            staged = Path(name)
             staged.chmod(0o755)
             lock = _staging_lock(staged)
-            lock.acquire()
-        except OSError as error:
-            raise OutputError(
-                f"{final} cannot be written: {error.strerror}; choose another folder",
-                code="output.not_writable",
-                path=final,
-            ) from error
-        yield staged, final
-        os.replace(staged, final)
+            try:
+                lock.acquire()
+                yield staged, final
+                os.replace(staged, final)
+            finally:
+                lock.release(delete=True)
     except OSError as error:
-        raise OutputError(f"{final} cannot be written: {error}", code="output.not_writable", path=final) from error
+        raise unwritable(final, error) from error
     finally:
-        if staged is not None:
-            shutil.rmtree(staged, ignore_errors=True)
-        if lock is not None:
-            lock.release(delete=True)
         if not final.exists():
             for folder in missing:
                 if folder.is_dir() and not any(folder.iterdir()):

@@ -14,6 +14,7 @@ from recipes.core.output import printable
 from recipes.errors import BackboneError
 from recipes.evaluation.ledger import table
 from recipes.evaluation.metrics import Evaluation
+from recipes.export.options import ExportOptions
 from recipes.export.proof import Proof
 from recipes.networks.backbones import parse_call
 from recipes.runs.record import Record
@@ -31,13 +32,14 @@ _LICENCES = (
 )
 
 
-def describe(result: Record, kind: str, options: dict, proof: Proof) -> dict:
+def describe(result: Record, options: ExportOptions, proof: Proof) -> dict:
     """Return the metadata of an export as JSON values; all text can be encoded in UTF-8."""
+    names = ("crops", "quantize", *(("top_k", "abstain", "max_pixels") if options.format == "saved_model" else ()))
     metadata = {
-        "format": kind,
+        "format": options.format,
         "class_names": list(result.class_names),
         "image_size": result.recipe.evaluation_policy.size,
-        "options": options,
+        "options": {name: getattr(options, name) for name in names},
         "proof": proof.as_dict() | {"summary": str(proof)},
         "backbone": result.backbone,
         "recipe": {"name": result.recipe.name, "reasons": list(result.recipe.reasons)},

@@ -1,9 +1,6 @@
 """Write formats that need Keras's TensorFlow backend in a process of its own, if this one uses another backend."""
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from recipes.errors import RecipesError
-from recipes.export.saved_model import Options
+from recipes.export.fresh_process import run_python
+from recipes.export.options import ExportOptions
 from recipes.runs.folder import save
 from recipes.runs.record import Record
 
@@ -19,7 +17,7 @@ _START = "import sys; sys.path.insert(0, sys.argv[1]); from recipes.export.child
 _ROOT = Path(__file__).parents[2]  # the folder that contains the package `recipes`
 
 
-def write(result: Record, kind: str, path: Path, options: Options, calibration: np.ndarray | None) -> None:
+def write(result: Record, options: ExportOptions, path: Path, calibration: np.ndarray | None) -> None:
     """Write `result` to `path` as `recipes.export.export.write` would on TensorFlow.
 
     Raises:
@@ -30,21 +28,14 @@ def write(result: Record, kind: str, path: Path, options: Options, calibration: 
         save(result, Path(folder, "run"))
         if calibration is not None:
             np.save(Path(folder, "calibration.npy"), calibration)
-        task = {"kind": kind, "path": str(path), "options": asdict(options)}
+        task = {"path": str(path), "options": asdict(options)}
         Path(folder, "task.json").write_text(json.dumps(task), encoding="utf-8")
-        environment = os.environ | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
-        command = [sys.executable, "-c", _START, str(_ROOT), folder]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        environment = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
+        failed = RecipesError("the process that exports on TensorFlow failed", code="export.process")
+        run_python(["-c", _START, str(_ROOT), folder], environment, failed)
         file = Path(folder, "error.json")
         if file.exists():
             error = json.loads(file.read_text(encoding="utf-8"))
             if error["code"] is None:
                 raise OSError(error["message"])
             raise RecipesError(error["message"], code=error["code"])
-        if done.returncode:
-            end = "\n".join(done.stderr.strip().splitlines()[-4:])
-            raise RecipesError(
-                f"the process that exports on TensorFlow failed (exit code {done.returncode}): {end}",
-                code="export.process",
-                exit_code=done.returncode,
-            )

@@ -1,8 +1,5 @@
 """The proof of an export: a fresh process loads it, and its predictions must be those of `Result`."""
 
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +14,8 @@ from recipes.data.evaluation_batches import evaluation_batches
 from recipes.data.images import ImageData
 from recipes.data.sources import unlabelled
 from recipes.errors import ProofError
+from recipes.export.fresh_process import run_python
+from recipes.export.options import ExportOptions
 from recipes.export.proof_images import ProofImages
 from recipes.networks.embedding import features_model
 from recipes.runs.record import Record
@@ -69,23 +68,21 @@ class Proof:
         return {"told" if name == "description" else name: value for name, value in asdict(self).items()}
 
 
-def prove(result: Record, kind: str, path: Path, images: ProofImages, crops: Any, quantize: str | None) -> Proof:
+def prove(result: Record, options: ExportOptions, path: Path, images: ProofImages) -> Proof:
     """Compare the predictions of a fresh process for `images` with those of `result`.
 
     Args:
         result: The classifier.
-        kind: Format of the export: "saved_model", "keras", "onnx" or "litert".
+        options: The options of the export.
         path: The export's folder or file.
         images: Images to compare on.
-        crops: 1, 5, 10 or "auto", as `Result.predict` takes it.
-        quantize: None, "float16" or "int8".
 
     Raises:
         ProofError: The predictions differ, or the process failed.
     """
     data = unlabelled(images.contents)
-    arrays, expected = _inputs_and_expected(result, kind, data, images, crops, quantize)
-    answers = predict_in_new_process(kind, path, arrays)
+    arrays, expected = _inputs_and_expected(result, options, data, images)
+    answers = predict_in_new_process(options.format, path, arrays)
     rejected = [i for i, text in enumerate(answers.get("error", [])) if text]
     if rejected:
         shown = "; ".join(f"{images.names[i]}: {answers['error'][i]}" for i in rejected[:3])
@@ -109,8 +106,8 @@ def prove(result: Record, kind: str, path: Path, images: ProofImages, crops: Any
         mean_difference=float(differences.mean()),
         agreement=float(same.mean()),
         features=features,
-        tolerance=None if quantize else TOLERANCE,
-        required=AGREEMENT if quantize else 1.0,
+        tolerance=None if options.quantize else TOLERANCE,
+        required=AGREEMENT if options.quantize else 1.0,
     )
     _check(proof, ours, theirs, [*images.names, *(f"pixels {i}" for i in range(len(ours) - len(data)))])
     return proof
@@ -131,17 +128,18 @@ def _check(proof: Proof, ours: np.ndarray, theirs: np.ndarray, names: Sequence[s
 
 
 def _inputs_and_expected(
-    result: Record, kind: str, data: ImageData, images: ProofImages, crops: Any, quantize: str | None
+    result: Record, options: ExportOptions, data: ImageData, images: ProofImages
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return arrays for the fresh process, and the predictions of `result` for them."""
-    if kind != "saved_model":
+    crops = options.crops
+    if options.format != "saved_model":
         return {"crops": crops_of(result, data)}, {"probabilities": result.probabilities(data)}
     expected = {"probabilities": result.probabilities(data, crops=crops)}
     whole = np.frombuffer(b"".join(images.contents), np.uint8)
     ends = np.cumsum([len(content) for content in images.contents])
     arrays = {"contents": whole, "ends": ends, "chunk": np.array(16)}
     embed = features_model(result.model)
-    if embed is not None and not quantize:
+    if embed is not None and not options.quantize:
         expected["features"] = embed.predict(
             _batches(result, data),
             verbose=0,  # pyright: ignore[reportArgumentType] - Keras infers str from the default "auto"
@@ -174,14 +172,8 @@ def predict_in_new_process(kind: str, path: Path, arrays: Mapping[str, Any]) -> 
     with tempfile.TemporaryDirectory(prefix="recipes-proof-") as folder:
         inputs, outputs = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
         np.savez(inputs, **arrays)
-        command = [sys.executable, "-I", str(_CLIENT), kind, str(path), str(inputs), str(outputs)]
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
-        if done.returncode:
-            end = "\n".join(done.stderr.strip().splitlines()[-4:])
-            raise ProofError(
-                f"a fresh process could not run the export (exit code {done.returncode}): {end}",
-                code="proof.process",
-                exit_code=done.returncode,
-            )
+        command = ["-I", str(_CLIENT), kind, str(path), str(inputs), str(outputs)]
+        failed = ProofError("a fresh process could not run the export", code="proof.process")
+        run_python(command, {"TF_CPP_MIN_LOG_LEVEL": "3"}, failed)
         with np.load(outputs, allow_pickle=False) as found:
             return {name: found[name] for name in found.files}

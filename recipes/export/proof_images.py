@@ -1,12 +1,14 @@
 """The encoded images of an export's proof: held-out ones, and every way in which a picture can be stored."""
 
 import io
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
+from PIL.ExifTags import Base
 
 from recipes.data.images import ImageData
 from recipes.data.sources import load
@@ -23,13 +25,11 @@ class ProofImages:
     Attributes:
         contents: The images as files hold them.
         names: A name for each image, for messages.
-        held_out: Number of held-out images, which come first.
         description: Which images they are, for the proof.
     """
 
     contents: list[bytes]
     names: list[str]
-    held_out: int
     description: str
 
 
@@ -57,7 +57,6 @@ def proof_images(held_out: ImageData | None, class_names: Sequence[str], dataset
     return ProofImages(
         contents=contents + [content for _, content in made],
         names=names + [name for name, _ in made],
-        held_out=len(contents),
         description=f"{description}, and {len(made)} generated images (EXIF 1-8, PNG, BMP, GIF, odd shapes)",
     )
 
@@ -88,16 +87,19 @@ def made_images(photo: bytes | None) -> list[tuple[str, bytes]]:
         photo: The picture as JPEG bytes; None: noise with a disc.
     """
     picture = _pattern(120, 160) if photo is None else _shrunk(photo)
-    jpeg = tf.io.encode_jpeg(picture, quality=90).numpy()
-    made = [(f"JPEG with EXIF orientation {n}", with_orientation(jpeg, n)) for n in range(1, 9)]
+    made = []
+    for n in range(1, 9):
+        exif = Image.Exif()
+        exif[Base.Orientation] = n
+        made.append((f"JPEG with EXIF orientation {n}", _file(picture, "JPEG", quality=90, exif=exif)))
     alpha = np.concatenate([picture, np.full_like(picture[..., :1], 128)], -1)
     made += [
         ("PNG", _encoded(picture)),
         ("grey PNG", _encoded(picture[..., :1])),
         ("PNG with alpha", _encoded(alpha)),
         ("16-bit PNG", tf.io.encode_png(picture.astype(np.uint16) * 257).numpy()),
-        ("BMP", bmp(picture)),
-        ("GIF", gif(picture)),
+        ("BMP", _file(picture, "BMP")),
+        ("GIF", _file(picture, "GIF")),
     ]
     return made + [(f"PNG of {w} × {h}", _encoded(_pattern(h, w))) for h, w in _SHAPES]
 
@@ -118,41 +120,8 @@ def _pattern(height: int, width: int) -> np.ndarray:
     return image
 
 
-def with_orientation(jpeg: bytes, orientation: int) -> bytes:
-    """Return `jpeg` with an EXIF segment that holds only the orientation."""
-    entry = struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0)
-    tiff = b"MM\x00\x2a" + struct.pack(">IH", 8, 1) + entry + struct.pack(">I", 0)
-    body = b"Exif\x00\x00" + tiff
-    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
-
-
-def bmp(picture: np.ndarray) -> bytes:
-    """Return a 24-bit BMP of uint8 RGB."""
-    height, width = picture.shape[:2]
-    rows = np.zeros((height, -(-3 * width // 4) * 4), np.uint8)
-    rows[:, : 3 * width] = picture[::-1, :, ::-1].reshape(height, -1)
-    size = rows.size
-    head = struct.pack("<2sIHHI", b"BM", 54 + size, 0, 0, 54)
-    return head + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, size, 2835, 2835, 0, 0) + rows.tobytes()
-
-
-def gif(picture: np.ndarray) -> bytes:
-    """Return a GIF of uint8 RGB in 6 × 6 × 6 colours, uncompressed: 9-bit codes, cleared before the tables grow."""
-    height, width = picture.shape[:2]
-    levels = np.arange(6) * 51
-    palette = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3).astype(np.uint8)
-    nearest = np.round(picture / 51).astype(int) @ [36, 6, 1]
-    codes = []
-    for start in range(0, nearest.size, 200):
-        codes += [256, *nearest.ravel()[start : start + 200].tolist()]
-    bits = "".join(f"{code:09b}"[::-1] for code in [*codes, 257])
-    data = np.packbits(np.array([int(b) for b in bits.ljust(-(-len(bits) // 8) * 8, "0")], np.uint8), bitorder="little")
-    out = io.BytesIO()
-    out.write(b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF7, 0, 0))
-    out.write(palette.tobytes() + bytes(3 * 256 - palette.size))
-    out.write(b"\x2c" + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x08")
-    for start in range(0, len(data), 255):
-        block = data[start : start + 255].tobytes()
-        out.write(bytes([len(block)]) + block)
-    out.write(b"\x00\x3b")
-    return out.getvalue()
+def _file(picture: np.ndarray, format: str, **options: Any) -> bytes:
+    """Return uint8 RGB as a file that Pillow writes."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format, **options)
+    return file.getvalue()

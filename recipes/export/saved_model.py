@@ -1,7 +1,6 @@
 """The graph that is served: encoded bytes → decode, orient, resize, crop → network → probabilities and names."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -12,6 +11,7 @@ import augment
 from recipes.core.output import printable
 from recipes.data.header_ops import refusal, why_undecodable
 from recipes.evaluation.test_time import Crops, make_crops
+from recipes.export.options import ExportOptions
 from recipes.networks.embedding import features_model
 from recipes.networks.fully_convolutional import dense_model, stride
 from recipes.runs.record import Record
@@ -21,35 +21,16 @@ DAMAGED = "damaged: it is cut short, or holds what cannot be decoded"
 Weights = list[tuple[keras.Variable, Callable[[], tf.Tensor]]]  # a variable of the model, and how to read its value
 
 
-@dataclass(frozen=True)
-class Options:
-    """The choices that are fixed at the export.
-
-    Attributes:
-        crops: "auto", 1, 5 or 10, as `Result.predict` takes it.
-        top_k: Number of most probable classes that are named.
-        abstain: `class_name` is empty where the largest probability is below it; None: never.
-        quantize: None, "float16" or "int8": how the weights are stored.
-        max_pixels: height × width beyond which an image is rejected by its header.
-        mode: How several crops are computed, as `Result.evaluate` takes it.
-    """
-
-    crops: int | str
-    top_k: int
-    abstain: float | None
-    quantize: str | None
-    max_pixels: int
-    mode: str = "auto"
-
-
 class ServedModel(tf.Module):
     """Signatures over one set of weights; see `signatures`."""
 
-    def __init__(self, result: Record, options: Options):
+    def __init__(self, result: Record, options: ExportOptions):
         super().__init__()
         self._result, self._options = result, options
         self._policy = result.recipe.evaluation_policy
-        self._crops = several_crops(result, options.crops, options.mode)
+        crops, scales = result.crop_set(options.crops, None)
+        several = crops != 1 or scales is not None  # None: the centre crop alone
+        self._crops = make_crops(result.model, result.recipe, crops, scales, options.mode) if several else None
         if self._crops and self._crops.dense:
             self._dense, self._step = dense_model(result.model, self._crops.size), stride(result.model)
         self._features = features_model(result.model)
@@ -181,12 +162,6 @@ class ServedModel(tf.Module):
             "top_probabilities": _nan_where_rejected(top, error),
             "error": error,
         }
-
-
-def several_crops(result: Record, crops: int | str, mode: str = "auto") -> Crops | None:
-    """Return the crops whose predictions are averaged; None for the single centre crop."""
-    crops, scales = result.crop_set(crops, None)
-    return None if crops == 1 and scales is None else make_crops(result.model, result.recipe, crops, scales, mode)
 
 
 def _named(image_bytes: tf.Tensor, error: tf.Tensor, dropped: tf.Tensor) -> tf.Tensor:

@@ -41,6 +41,8 @@ _OURS = {f"{prefix}{name}" for name in (_MODEL, _PROBE, _JUDGED) for prefix in (
 _OURS |= {f".new-{_DESCRIPTION}", ".writable", STATE, LOCK, LOCK + HOLDER_SUFFIX, LOGS}
 _LARGEST = 2**28  # bytes of the description: some ten million files
 _PLAIN = ("class_names", "history", "backbone", "seconds", "command", "versions")
+_PARTS = {"selection": Selection, "calibration": Calibration, "validation": Evaluation, "test": Evaluation}
+_LISTS = {"ledger": Gain, "suspects": Suspect}
 
 
 def _difference(key: str, before: object, now: object) -> str:
@@ -130,12 +132,8 @@ def describe(result: Record) -> dict:
         "recipe": recipe_facts(result.recipe),
         "audit": asdict(replace(result.audit, layout=None)),
         "probe": result.probe and probe_facts(result.probe),
-        "selection": result.selection and asdict(result.selection),
-        "calibration": result.calibration and asdict(result.calibration),
-        "ledger": [asdict(gain) for gain in result.ledger],
-        "suspects": [asdict(suspect) for suspect in result.suspects],
-        "validation": result.validation and asdict(result.validation),
-        "test": result.test and asdict(result.test),
+        **{name: getattr(result, name) and asdict(getattr(result, name)) for name in _PARTS},
+        **{name: [asdict(each) for each in getattr(result, name)] for name in _LISTS},
         "held_out": _files(result.held_out),
     }
 
@@ -179,17 +177,15 @@ def load(directory: str | os.PathLike) -> Record:
     try:
         model = load_model(_inside(directory, _MODEL))
         probe = facts["probe"] and load_probe(_inside(directory, _PROBE), **facts["probe"])
+        values: dict[str, Any] = {name: facts[name] for name in _PLAIN}
+        values |= {name: _made(kind, facts[name]) for name, kind in _PARTS.items() if facts[name]}
+        values |= {name: tuple(_made(kind, each) for each in facts[name]) for name, kind in _LISTS.items()}
         return Record(
             model=model, probe=probe, recipe=recipe_of(facts["recipe"]), audit=_audit(facts["audit"]),
             table=LectureTable.saved(facts["table"]),
-            suspects=tuple(_made(Suspect, suspect) for suspect in facts["suspects"]),
-            ledger=tuple(_made(Gain, gain) for gain in facts["ledger"]),
-            calibration=_made_if_any(Calibration, facts["calibration"]),
-            validation=_made_if_any(Evaluation, facts["validation"]), test=_made_if_any(Evaluation, facts["test"]),
-            selection=_made_if_any(Selection, facts["selection"]),
             held_out=_held_out(facts.get("held_out"), facts["class_names"]),
             judged=_load_judged(_inside(directory, _JUDGED), len(facts["class_names"])),
-            **{name: facts[name] for name in _PLAIN},
+            **values,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise _damaged(directory, error) from error
@@ -260,10 +256,6 @@ def _inside(directory: Path, name: str) -> Path:
 def _made(kind: Callable[..., T], values: Mapping[str, Any]) -> T:
     """Return a dataclass made of JSON values, with tuples in place of lists."""
     return kind(**{name: _tuples(value) for name, value in values.items()})
-
-
-def _made_if_any(kind: Callable[..., T], values: Mapping[str, Any] | None) -> T | None:
-    return _made(kind, values) if values else None
 
 
 def _audit(facts: dict) -> Audit:

@@ -2,17 +2,17 @@
 
 import json
 import logging
-import os
 import shutil
 import sys
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from recipes.core.files import write_whole
+from recipes.core.files import unwritable, write_whole
 from recipes.core.locks import ProcessLock
 from recipes.errors import DataError, OutputError, TrainingError
 from recipes.planning.ready_made import Adjusted
@@ -224,24 +224,15 @@ class RunState:
         try:
             write_whole(self._folder / STATE / name, lambda path: path.write_text(text, encoding="utf-8"))
         except OSError as error:
-            raise OutputError(
-                f"{self.directory} cannot be written: {error.strerror}; choose another folder",
-                code="output.cannot_write",
-                path=self.directory,
-            ) from error
+            raise unwritable(self._folder, error, "output.cannot_write") from error
 
     def _write_clock(self) -> None:
         """Write the seconds of work so far: they count against the time limit of the process that resumes."""
         if self.directory is None:
             return
         text = json.dumps(self.spent + time.monotonic() - self._began)
-        path = self.directory / STATE / _CLOCK
-        temporary = path.with_name(f".new-{_CLOCK}")
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)  # the checkpoint before it failed as well, and has been reported
+        with suppress(OSError):  # the checkpoint before it failed as well, and has been reported
+            write_whole(self.directory / STATE / _CLOCK, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _complete(directory: Path) -> None:

@@ -11,9 +11,12 @@ import socket
 from typing import Any
 
 import uvicorn
+from starlette.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 logger = logging.getLogger(__name__)
+
+_TOO_MANY = JSONResponse({"error": "too many connections; try again"}, 503, {"Retry-After": "1", "Connection": "close"})
 
 
 class Connection(H11Protocol):
@@ -37,7 +40,7 @@ class Connection(H11Protocol):
         # would wait for 40 ms until the client has acknowledged its head.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self.connections) > self.most:
-            self.app = _too_many
+            self.app = _TOO_MANY
         self._watch = self.loop.call_later(self.idle, self._close_if_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -46,7 +49,7 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        body = _json(msg)
+        body = json.dumps({"error": msg}).encode()
         head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         self.transport.write(f"{head}Connection: close\r\n\r\n".encode() + body)
         self.transport.close()
@@ -75,15 +78,3 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         logger.info(self._message)
-
-
-def _json(message: str) -> bytes:
-    return json.dumps({"error": message}).encode()
-
-
-async def _too_many(scope: Any, receive: Any, send: Any) -> None:
-    body = _json("too many connections; try again")
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    headers += [(b"retry-after", b"1"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -17,8 +17,8 @@ FILES_IN_A_FOLDER, LINES_IN_A_FILE, LINES_IN_A_FUNCTION, PARAMETERS = 14, 300, 6
 MANY_PARAMETERS = {  # function → why it has more
     **dict.fromkeys(("recipes.cli.run.export", "recipes.cli.run.serve", "recipes.cli.train.finetune",
                      "recipes.cli.train.ablate", "recipes.cli.train.search"), "parameters are options of the command"),
-    **dict.fromkeys(("recipes.finetuning.finetune", "recipes.tuning.search.search", "recipes.export.export.export",
-                     "recipes.result.Result.export", "recipes.data.tables.reader.from_csv"), "a public signature"),
+    **dict.fromkeys(("recipes.finetuning.finetune", "recipes.tuning.search.search", "recipes.result.Result.export",
+                     "recipes.data.tables.reader.from_csv"), "a public signature"),
 }  # fmt: skip
 OPTIONAL = {  # modules that import optional or slow packages, each where it is needed
     "recipes.training.engines.jax": "jax",

@@ -20,6 +20,7 @@ import augment
 import recipes
 from recipes import OutputError, ProofError, RecipesError
 from recipes.export import saved_model
+from recipes.export.options import ExportOptions
 from recipes.networks.embedding import features_model
 
 CLIENT = """
@@ -93,9 +94,7 @@ def test_names_that_are_not_utf_8_are_written_readably(exported, tmp_path):
     metadata = json.loads((extra / "metadata.json").read_text(encoding="utf-8"))
     assert metadata["class_names"] == ["blue", "caf\\xe9", "red"] and metadata["command"] == {"dataset": "d\\xe9"}
     assert "caf\\xe9" in (extra / "model_card.md").read_text(encoding="utf-8")
-    served = saved_model.ServedModel(result, saved_model.Options(1, 3, None, None, 10**6)).signatures()[
-        "serving_default"
-    ]
+    served = saved_model.ServedModel(result, ExportOptions(top_k=3)).signatures()["serving_default"]
     content = tf.constant([png(picture((210, 50, 40), 1))])
     assert served(content)["class_names"].numpy().tolist() == [b"blue", b"caf\\xe9", b"red"]
 
@@ -117,7 +116,7 @@ def test_the_features_are_what_the_linear_classifier_sees(exported, tmp_path):
 @pytest.mark.parametrize("crops", [1, 10])
 def test_pixels_of_any_size_answer_as_files_do(trained, crops):
     result, _ = trained
-    options = saved_model.Options(crops, 2, None, None, 10**6)
+    options = ExportOptions(crops=crops, top_k=2)
     served = saved_model.ServedModel(result, options).signatures()
     for size in ((30, 50), (80, 48)):
         image = picture((210, 50, 40), 1, size)
@@ -135,7 +134,7 @@ def test_abstaining_names_no_class(trained):
     result, photos = trained
     files = sorted(photos.glob("*/*.jpg"))[::6]
     threshold = float(np.median([p.probability for p in result.predict(files)])) + 1e-6
-    served = saved_model.ServedModel(result, saved_model.Options(1, 3, threshold, None, 10**6)).signatures()
+    served = saved_model.ServedModel(result, ExportOptions(top_k=3, abstain=threshold)).signatures()
     outputs = served["rows"](tf.constant([file.read_bytes() for file in files]))
     expected = [p.class_name or "" for p in result.predict(files, abstain=threshold)]
     assert "" in expected and any(expected)

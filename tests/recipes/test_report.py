@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from makers import folder, jpeg, small_network
+from odd_images import encoded
+from PIL import Image
 
 import augment
 import recipes
@@ -18,7 +20,6 @@ from recipes.auditing.audit import Audit
 from recipes.data.images import ImageData
 from recipes.evaluation.metrics import score
 from recipes.evaluation.predictions import Judged
-from recipes.export.proof_images import with_orientation
 from recipes.networks.backbones import resolve
 from recipes.networks.classifier import copied, logits_model, with_probabilities
 from recipes.probing.label_errors import Suspect
@@ -404,7 +405,11 @@ def test_a_contour_needs_an_area_and_different_losses():
 def test_photos_are_upright_small_and_of_any_kind(tmp_path):
     wide = np.zeros((100, 400, 3), np.uint8)
     wide[:, :200] = 255  # the left half is white
-    (tmp_path / "turned.jpg").write_bytes(with_orientation(jpeg(wide), 6))  # its left is to be shown on top
+    exif = Image.Exif()
+    exif[0x0112] = 6  # its left is to be shown on top
+    (tmp_path / "turned.jpg").write_bytes(
+        encoded(Image.fromarray(wide), "JPEG", exif=exif)
+    )  # its left is to be shown on top
     (tmp_path / "text.jpg").write_text("no image")
     names = tuple(str(tmp_path / name) for name in ("turned.jpg", "text.jpg", "gone.jpg"))
     data = ImageData(names, np.zeros(3, np.int64), ("a",), names)

@@ -16,10 +16,10 @@ import pytest
 import tensorflow as tf
 from assertions import rejects
 from makers import picture, png, png_bomb
+from odd_images import gif
 from serving import b64, get, post, served
 
 import recipes
-from recipes.export.proof_images import gif
 from recipes.networks.embedding import features_model
 from recipes.serving.model import LoadedModel, Overloaded, bounded, load_model
 
@@ -173,8 +173,8 @@ def _resident(process) -> int:
 
 def _animation(width, height, frames) -> bytes:
     """A GIF that repeats its small first frame `frames` times on a large canvas."""
-    one = gif(np.zeros((8, 8, 3), np.uint8))
-    head, frame = one[: 13 + 768], one[13 + 768 : -1]
+    one = gif(np.zeros((8, 8), np.uint8))
+    head, frame = one[: 13 + 384], one[13 + 384 : -1]
     return head[:6] + struct.pack("<HH", width, height) + head[10:] + frame * frames + b"\x3b"
 
 
@@ -184,7 +184,7 @@ def test_only_the_bounded_of_a_gif_is_kept():
     assert len(first) < len(animation) and tf.io.decode_gif(first).shape[0] == 1
     np.testing.assert_array_equal(tf.io.decode_gif(first)[0], tf.io.decode_gif(animation)[0])
     comment = b"\x21\xfe\x03abc\x00"
-    at = 13 + 768
+    at = 13 + 384
     assert bounded(animation[:at] + comment + animation[at:]) == first[:at] + comment + first[at:]
     for cut in range(0, len(animation), 7):
         bounded(animation[:cut])  # half a file is no reason to stop

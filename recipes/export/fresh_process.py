@@ -1,0 +1,22 @@
+"""Python in a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from recipes.errors import RecipesError
+
+
+def run_python(arguments: Sequence[str], environment: Mapping[str, str], failed: RecipesError) -> None:
+    """Run Python with these arguments and, besides the own ones, these environment variables.
+
+    Raises:
+        RecipesError: The error `failed`, with the exit code and the end of the error output, if the process fails.
+    """
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+    if done.returncode:
+        end = "\n".join(done.stderr.strip().splitlines()[-4:])
+        text = f"{failed} (exit code {done.returncode}): {end}"
+        raise type(failed)(text, code=failed.code, exit_code=done.returncode)
