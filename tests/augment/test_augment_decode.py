@@ -246,6 +246,7 @@ def test_a_bad_file_is_named(name, where):
         list(augment.epoch(source, Policy.none(8), batch_size=2))
 
 
+@pytest.mark.slow
 def test_a_missing_file_is_named(tmp_path):
     (tmp_path / "here.jpg").write_bytes(FORMATS["jpeg"])
     paths = tf.constant([str(tmp_path / name) for name in ("here.jpg", "gone.jpg")])
@@ -254,6 +255,7 @@ def test_a_missing_file_is_named(tmp_path):
         list(augment.epoch(source, Policy.none(8), batch_size=2))
 
 
+@pytest.mark.slow
 def test_a_bad_element_of_a_stream_is_counted():
     contents = [FORMATS["jpeg"], FORMATS["png"], BAD["text"], FORMATS["gif"]]
     stream = tf.data.Dataset.from_tensor_slices((contents, np.arange(4)))

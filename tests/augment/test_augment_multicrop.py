@@ -63,6 +63,7 @@ def test_crops_are_slices_of_the_resized_image_however_elongated(height, width):
         np.testing.assert_allclose(corner, reference[-24:, -24:], atol=0.02)
 
 
+@pytest.mark.slow
 def test_elongated_images_need_little_memory():
     """Twenty times the pixels of these would be 11 GB."""
     code = (

@@ -245,6 +245,7 @@ def test_pipelines_may_share_a_cache():
     assert len(os.listdir(cache._folder.name)) == 22, "each image twice: halved and whole"
 
 
+@pytest.mark.slow
 def test_twins_are_stored_whole_by_threads_that_meet():
     batches = augment.pipeline((PNGS[:2] * 200, [0, 1] * 200), Policy.none(8), batch_size=50, cache="decoded")
     wanted = augment.apply(IMAGES[:2], Policy.none(8), seed=0).numpy()
@@ -296,6 +297,7 @@ def test_the_cache_says_when_the_disk_is_the_limit(monkeypatch):
         list(augment.pipeline(stream(), POLICY, batch_size=4, cache="decoded"))
 
 
+@pytest.mark.slow
 def test_what_the_user_or_the_disk_did_is_told_beside_the_name():
     cache = augment.Cache()
     batches = augment.pipeline(stream(), POLICY, batch_size=4, cache=cache, shuffle=False)
@@ -347,6 +349,7 @@ def test_large_photos_are_cached_no_finer_than_their_smallest_crop_needs():
     assert decode_for(tf.io.encode_png(np.zeros((180, 140, 3), np.uint8)), Policy(32, (32, 35))).shape == (90, 70, 3)
 
 
+@pytest.mark.slow
 def test_extra_is_called_on_every_batch():
     policy = Policy(8, (8, 8), extra=keras.layers.Rescaling(0.5))
     plain = Policy(8, (8, 8))
@@ -354,6 +357,7 @@ def test_extra_is_called_on_every_batch():
     np.testing.assert_allclose(got[0], wanted[0] / 2, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_extra_is_in_training_mode_and_previewed():
     policy = Policy(8, (8, 8), pca=0.0, flip=0.0, extra=keras.layers.GaussianNoise(0.9))
     noisy, plain = (

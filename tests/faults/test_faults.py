@@ -98,6 +98,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", tmp_path], check=True)
 
 
+@pytest.mark.slow
 def test_the_command_line_saves_as_soon_as_there_is_room(victims, small_disk, tmp_path_factory):
     place = tmp_path_factory.mktemp("place")
     folder(place / "photos", 5)

@@ -62,6 +62,7 @@ def test_the_time_limit_leaves_rows_unmeasured(photos):
     assert not any(row.interval for row in ablation.rows if row.trick.endswith(("crops", "soup of the runs")))
 
 
+@pytest.mark.slow
 def test_without_gradient_steps_there_are_only_crops(photos, monkeypatch):
     """Without mirror images where these lose their class."""
     monkeypatch.setattr(Start, "mirrors_alike", False)

@@ -51,6 +51,7 @@ def output_of(place, monkeypatch, capsys):
     return run_here
 
 
+@pytest.mark.slow
 def test_predict_writes_a_csv_with_the_damaged_file_named(place, output_of):
     (place / "new").mkdir(exist_ok=True)
     content = (place / "photos" / "red" / "024.jpg").read_bytes()
@@ -124,6 +125,7 @@ def test_seeds_by_the_first_runs_recipe_make_a_soup(place, output_of):
     assert "soup" in output_of("soup", "run", "run-1", "--output", "soup")
 
 
+@pytest.mark.slow
 def test_a_picture_is_of_the_kind_that_its_name_says(place, output_of):
     for name, begin in (("a.png", b"\x89PNG"), ("a.jpg", b"\xff\xd8\xff"), ("a.svg", b"<?xml"), ("a.pdf", b"%PDF")):
         assert name in output_of("preview", "photos", "--size", "16", "--output", name)

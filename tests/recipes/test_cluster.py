@@ -146,6 +146,7 @@ def assert_goes_on(job, killed: int):
     assert f"resuming the run in {job.name}" in job.log(0)
 
 
+@pytest.mark.slow
 def test_a_worker_is_killed_and_started_again(place, alone):
     """After two of the three updates of the first epoch: what is left of it, and all of the second, are seen once."""
     with workers(place, 3, "three") as three:

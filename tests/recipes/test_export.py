@@ -159,6 +159,7 @@ def test_an_export_with_crops_and_quantized_weights_is_proved(trained, tmp_path,
     assert tf.int8 in types
 
 
+@pytest.mark.slow
 def test_the_metadata_say_what_was_proved(exported):
     result, directory = exported.result, exported.versions / "1"
     extra = directory / "assets.extra"
@@ -307,6 +308,7 @@ def test_wrong_use(exported, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_proved_by_the_images_that_judged_it(trained, tmp_path):
     result, photos = trained
     other = keras.models.clone_model(result.model)

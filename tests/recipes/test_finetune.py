@@ -97,6 +97,7 @@ def test_output_that_is_no_run(tmp_path, photos):
         recipes.load(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["all", pytest.param("scratch", marks=pytest.mark.minutes)])
 def test_training_is_reproducible_to_the_bit_and_leaves_the_network_as_it_is(photos, monkeypatch, recipe):
     """The caller's network: a second training of it is that of a new one."""
@@ -139,6 +140,7 @@ def test_validation_of_damaged_files_only(tmp_path):
         recipes.finetune(tmp_path, backbone=small_network())
 
 
+@pytest.mark.slow
 def test_file_names_that_are_not_utf8(tmp_path):
     photos = folder(tmp_path / "photos")
     for name in (b"m\xfcll.jpg", b"m\xfcll2.jpg"):
@@ -160,6 +162,7 @@ def test_time_limit_is_kept_and_told(photos):
     assert any("time limit" in reason for reason in result.recipe.reasons)
 
 
+@pytest.mark.slow
 def test_one_directory_per_split_keeps_its_validation(tmp_path, caplog):
     folder(tmp_path / "train", 8)
     folder(tmp_path / "val", 3, seed=1)
@@ -180,6 +183,7 @@ def test_validation_as_fraction_and_as_dataset(photos, tmp_path):
     assert given.validation.n == 6
 
 
+@pytest.mark.slow
 def test_images_of_any_kind_and_size(tmp_path):
     folder(tmp_path, 6, classes=2)
     red = picture((200, 40, 40), 1)
@@ -328,6 +332,7 @@ def test_the_gain_of_the_choice_is_reported_and_saved(photos, tmp_path):
     assert again.probe.head.taps == result.probe.head.taps
 
 
+@pytest.mark.slow
 def test_stochastic_depth_stays_in_the_model_and_is_silent(photos):
     recipe = recipes.adjusted("scratch", epochs=1, stochastic_depth=0.5)
     result = recipes.finetune(photos, backbone=recipes.networks.convnet.convnet(32), recipe=recipe)

@@ -172,6 +172,7 @@ def test_random_weights_take_the_recipes_rate_at_once():
     assert peak(recipe, 15) == 1e-3 and rates_of(recipe, 5).argmax() == 1
 
 
+@pytest.mark.slow
 def test_a_short_training_does_not_fall_below_the_linear_classifier():
     """Five updates at a rate for hundreds lost four points and tripled the loss here."""
     data = load("digits")
@@ -220,12 +221,14 @@ def setup():
     return logits_model(resolve(small_network()), 3, 32), data
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_is_an_error_with_a_cure():
     model, data = setup()
     with pytest.raises(recipes.TrainingError, match="smaller learning rate"):
         fit(Task(model, data, scratch(learning_rate=1e30), seed=0), data)
 
 
+@pytest.mark.slow
 def test_a_start_that_cannot_be_beaten_is_kept():
     """A learning rate that ruins the network: the result is the network as it was."""
     model, data = setup()
@@ -238,6 +241,7 @@ def test_a_start_that_cannot_be_beaten_is_kept():
         np.testing.assert_array_equal(kept, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", ["nothing", "the network", "a layer"])
 def test_finetuning_moves_the_network_but_not_its_batch_statistics(frozen):
     """Whatever was trainable before."""
@@ -277,6 +281,7 @@ def test_balanced_logits_are_those_of_equally_frequent_classes():
         assert equal < float(loss(labels, np.tile([step, 0.0], (4, 1)).astype("float32")))
 
 
+@pytest.mark.slow
 def test_accumulation_equals_the_whole_batch():
     """Two halves of a batch of 8 give the step of the whole."""
     weights = []

@@ -199,6 +199,7 @@ def test_images_that_the_workers_lack_or_that_are_others(here, tmp_path, monkeyp
         workers.checked(data)
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_read_is_named(photos, here, tmp_path):
     root = folder(tmp_path / "photos", per_class=4)
     data = InputWorkers([here[0].address]).checked(load(root).train)

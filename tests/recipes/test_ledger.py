@@ -105,6 +105,7 @@ def test_tricks_say_worse_where_they_are():
     assert compared("trick", wrong, right, labels).note == "significant gain: on"
 
 
+@pytest.mark.slow
 def test_reason_ledger_report_and_file_tell_one_accuracy(tmp_path):
     """A learning rate that ruins the network, so that the linear classifier is what is left."""
     recipe = recipes.adjusted("all", size=32, epochs=2, learning_rate=0.5)

@@ -157,6 +157,7 @@ def test_public_functions_print_safely():
     assert unsafe - {"finetune"} == PURE and "safe_output(verbose)" in inspect.getsource(recipes.finetune)
 
 
+@pytest.mark.slow
 def test_a_training_outlives_its_output(tmp_path, monkeypatch):
     stream = Hostile()
     monkeypatch.setattr(sys, "stdout", stream)
@@ -176,6 +177,7 @@ def test_the_babysitter_alone_outlives_its_output(tmp_path, monkeypatch):
     assert sitter.verdicts == ["×"] * 4
 
 
+@pytest.mark.slow
 def test_the_command_line_does_its_work_when_nobody_reads(tmp_path):
     """As `recipes finetune … | head -0` does, on a machine whose encoding is not UTF-8."""
     folder(tmp_path / "photos")
@@ -201,6 +203,7 @@ def test_reading_a_table_prints_to_any_stream(tmp_path, monkeypatch):
     assert len(recipes.from_csv(tmp_path / "类.csv").train) == 6
 
 
+@pytest.mark.slow
 def test_a_handler_of_the_caller_gets_what_verbose_false_does_not_print(capsys, caplog):
     with caplog.at_level("INFO", logger="recipes"):
         recipes.finetune("digits", recipe="probe", verbose=False)

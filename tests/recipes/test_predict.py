@@ -50,6 +50,7 @@ def test_a_single_missing_image_is_an_error(trained, tmp_path):
         trained[0].predict(tmp_path / "missing.jpg")
 
 
+@pytest.mark.slow
 def test_pillow_images_are_seen_as_their_files_are(trained, tmp_path):
     """Every mode, an alpha channel, an orientation: as the PNG or JPEG file of the same picture."""
     result, _ = trained
@@ -75,6 +76,7 @@ def test_pillow_images_are_seen_as_their_files_are(trained, tmp_path):
     assert score.n == 2 and score.accuracy == np.mean(expected[:2].argmax(1) == result.class_names.index("red"))
 
 
+@pytest.mark.slow
 def test_other_forms_of_one_image(trained, tmp_path):
     result, _ = trained
     pixels = picture((50, 180, 60), 2)

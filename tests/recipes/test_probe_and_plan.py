@@ -130,6 +130,7 @@ def test_thin_evidence_leaves_two_recipes(probe, names):
     assert [recipe.name for recipe in candidates(Summary(500, 10, 224, held_out=100), probe)] == names
 
 
+@pytest.mark.slow
 def test_two_recipes_are_compared_on_folds_of_the_training_images(monkeypatch):
     monkeypatch.setattr("recipes.evaluation.selection.better", lambda start, other: True)  # every training is kept
     monkeypatch.setattr("recipes.training.compare_recipes.FOLDS", 2)

@@ -146,6 +146,7 @@ def test_reliability_adds_up_to_the_calibration_error():
     assert error == pytest.approx(score(judged.probabilities, judged.labels).ece, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_saved_run_gives_the_same_page_until_its_photos_have_moved(result, page, photos, tmp_path):
     result.save(tmp_path / "run")
     again = recipes.load(tmp_path / "run")
@@ -213,6 +214,7 @@ def huge(result: Result) -> Result:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_page_of_a_huge_dataset_is_small_and_says_what_it_leaves_out(result):
     page = render(huge(result))
     assert len(page.encode()) < 5_000_000
@@ -222,6 +224,7 @@ def test_the_page_of_a_huge_dataset_is_small_and_says_what_it_leaves_out(result)
         assert words in text, words
 
 
+@pytest.mark.slow
 def test_results_without_predictions_history_or_probe_have_no_empty_section(result):
     bare = replace(
         result, history={}, probe=None, table=None, ledger=(), suspects=(), validation=None, judged=None, held_out=None,

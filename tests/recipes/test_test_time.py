@@ -163,6 +163,7 @@ def test_cost_counts_pixels(result):
     assert "whole image and its mirror image at 256 px" in str(dense)
 
 
+@pytest.mark.slow
 def test_the_crops_that_gain_are_chosen(photos, tmp_path):
     found = recipes.finetune(photos, backbone=small_network(), recipe=PROBE)
     found.choose_crops(photos)
@@ -227,6 +228,7 @@ def ramp(shape, dtype=None):
     return keras.ops.reshape(keras.ops.arange(np.prod(shape), dtype="float32"), shape) / 20
 
 
+@pytest.mark.slow
 def test_samples_average_over_the_noise_of_layers_and_augmentation():
     data = load(arrays(per_class=3)).train
     still = replace(recipes.finetune_all(32), policy=replace(augment.Policy.none(32), pca=1e-6), dropout=0.0)

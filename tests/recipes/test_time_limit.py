@@ -24,6 +24,7 @@ from recipes.training.train import _with_outcome
 SCORE = Score(np.zeros(4), np.ones(4, bool), np.full(4, 0.25))
 
 
+@pytest.mark.slow
 def test_from_scratch_there_is_one_epoch_and_nothing_is_measured_after_the_end():
     result = recipes.finetune(arrays(20), backbone=small_network(), recipe="scratch", validation=0.9, time_limit=0.01)
     assert len(result.history["val_loss"]) == result.recipe.epochs == 1

@@ -63,6 +63,7 @@ def tried(tmp_path_factory):
     return folder, *run(folder, "rates", "finetune", "layers")
 
 
+@pytest.mark.slow
 def test_it_runs_without_tensorflow(tried):
     _, told, _, table = tried
     assert told["tiny"] == 0
