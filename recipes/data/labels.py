@@ -72,10 +72,8 @@ def as_labels(labels: Any, names: Sequence[str] = ()) -> np.ndarray:
     if array.dtype.kind in "iu":
         return array
     if array.dtype.kind not in "fbSUO":
-        raise DataError(
-            f"labels are of the type {array.dtype}; expected class names or integers 0, 1, 2, …",
-            code="labels.type", type=str(array.dtype),
-        )  # fmt: skip
+        seen = f"labels are of the type {array.dtype}; expected class names or integers 0, 1, 2, …"
+        raise DataError(seen, code="labels.type", type=str(array.dtype))
     values = [_unwrapped(value, name) for value, name in zip(array.tolist(), shown, strict=True)]
     missing = [i for i, value in enumerate(values) if _is_missing(value)]
     if missing:

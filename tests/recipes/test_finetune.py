@@ -311,6 +311,7 @@ def test_a_validation_set_of_ones_own_is_never_trained_on(tmp_path):
     assert not result.recipe.refit and "then fitted" not in str(result)
 
 
+@pytest.mark.slow
 def test_the_gain_of_the_choice_is_reported_and_saved(photos, tmp_path):
     """And dropout and callbacks reach the training."""
     seen = []
@@ -344,6 +345,7 @@ def test_stochastic_depth_stays_in_the_model_and_is_silent(photos):
     assert without.recipe.stochastic_depth == 0 and "no residual branches" in str(without)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("taps", "channels"), [((0, 1), 8 + 16), ((0,), 8)])
 def test_the_classifier_reads_the_requested_stages(photos, tmp_path, taps, channels):
     recipe = recipes.adjusted("all", epochs=1, taps=taps)

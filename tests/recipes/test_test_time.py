@@ -241,6 +241,7 @@ def test_samples_average_over_the_noise_of_layers_and_augmentation():
     np.testing.assert_allclose(drawn.mean.sum(1), 1, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_predict_with_samples_returns_the_spread(result, photos):
     several = result.predict(photos / "red", samples=5)
     assert all(p.spread > 0 and p.mutual_information >= 0 for p in several)
