@@ -1,7 +1,5 @@
 """The JSON messages that the workers of a job send each other."""
 
-import re
-
 import keras
 
 from recipes import errors
@@ -44,13 +42,15 @@ def shapes(model: keras.Model) -> list:
 
 def failure_message(error: BaseException, kind: str | None = None) -> dict:
     """Return the message that reports what ended a worker; `kind`: the name of the exception that others raise."""
-    return {"do": "fail", "kind": kind or type(error).__name__, "text": str(error)}
+    facts = vars(error) if isinstance(error, RecipesError) else {}
+    plain = {name: value for name, value in facts.items() if isinstance(value, str | int | float)}
+    return {"do": "fail", "kind": kind or type(error).__name__, "text": str(error), "facts": plain}
 
 
 def error_from_message(message: dict, number: int = 0) -> BaseException:
     """Return the exception that ended a worker, to be raised in this one.
 
-    Its text names the worker where it happened, however often it is passed on.
+    Its text and its attribute `worker` name the worker where it happened, however often it is passed on.
 
     Args:
         message: What `failure_message` returned.
@@ -61,7 +61,8 @@ def error_from_message(message: dict, number: int = 0) -> BaseException:
         return KeyboardInterrupt()
     if kind == "SystemExit":
         return SystemExit(int(text) if text.isdigit() else 1)
-    if not re.match(r"worker \d+: ", text):
-        text = f"worker {number}: {text}"
-    exception = getattr(errors, kind, ClusterError)
-    return (exception if issubclass(exception, RecipesError) else ClusterError)(text)
+    facts = {"worker": number} | message["facts"]
+    kind = getattr(errors, kind, ClusterError)
+    error = RecipesError.__new__(kind if issubclass(kind, RecipesError) else ClusterError)
+    RecipesError.__init__(error, text if "worker" in message["facts"] else f"worker {number}: {text}", **facts)
+    return error

@@ -11,7 +11,7 @@ from makers import addresses
 
 from recipes.data.images import ImageData, Splits
 from recipes.distributed.job import Job, job_of, leads
-from recipes.distributed.messages import error_from_message
+from recipes.distributed.messages import error_from_message, failure_message
 from recipes.distributed.peers import Peers
 from recipes.distributed.same_data import data_facts
 from recipes.errors import ClusterError, PeerLost, RecipeError
@@ -150,12 +150,16 @@ def test_a_file_that_cannot_be_read_is_left_to_the_audit(tmp_path):
     assert facts != data_facts(Splits(data))
 
 
+def passed_on(error, number):
+    return error_from_message(json.loads(json.dumps(failure_message(error))), number)
+
+
 def test_an_error_that_is_passed_on_names_the_worker_where_it_happened_once():
-    at_0 = error_from_message({"do": "fail", "kind": "RecipeError", "text": "memory ran out"}, 2)
-    at_1 = error_from_message({"do": "fail", "kind": type(at_0).__name__, "text": str(at_0)})
+    error = RecipeError("memory ran out", code="recipe.test", field="size", names=("not", "sent"))
+    at_0 = passed_on(error, 2)
+    at_1 = passed_on(at_0, 0)
     assert type(at_1) is RecipeError and str(at_0) == str(at_1) == "worker 2: memory ran out"
-    assert (
-        str(error_from_message({"do": "fail", "kind": "DataError", "text": "a.jpg is gone"}))
-        == "worker 0: a.jpg is gone"
-    )
-    assert str(error_from_message({"do": "fail", "kind": "KeyError", "text": "worker"})) == "worker 0: worker"
+    assert vars(at_1) == {"code": "recipe.test", "field": "size", "worker": 2}
+    lost = passed_on(PeerLost("worker 1 has stopped"), 3)
+    assert type(lost) is PeerLost and str(lost).count("run the same command") == 1
+    assert type(passed_on(KeyError("worker"), 0)) is ClusterError
