@@ -246,8 +246,8 @@ def _derived_classes(labels: np.ndarray, measured: str) -> tuple[str, ...]:
         raise DataError(
             f"labels out of range: the largest is {classes - 1}, but no image has label {missing[:5].tolist()}"
             f"{' and more' if len(missing) > 5 else ''}; renumber the labels 0..classes-1, or pass names",
-            code="labels.gaps",
-        )
+            code="labels.gaps", missing=tuple(missing.tolist()),
+        )  # fmt: skip
     if measured and 3 <= classes <= 11:
         logger.info(f"labels are {measured} from 0 to {classes - 1}: read as {classes} classes without an order")
     return tuple(str(i) for i in range(classes))

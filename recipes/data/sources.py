@@ -49,8 +49,8 @@ def load(dataset: Any, class_names: Sequence[str] | None = None) -> Splits:
         raise DataError(
             f"dataset is a {type(dataset).__name__}{table}; expected a folder, a CSV file, 'tfds:NAME', 'digits', "
             "(images, labels), or a tf.data.Dataset of (image, label)",
-            code="dataset.type",
-        )
+            code="dataset.type", type=type(dataset).__name__,
+        )  # fmt: skip
     if str(dataset).startswith("tfds:"):
         return from_tfds(str(dataset).removeprefix("tfds:"), class_names)
     if str(dataset) == "digits":

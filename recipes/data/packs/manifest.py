@@ -112,7 +112,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(
             f"{path} has format version {entries.get('version')!r:.20}, this library reads {VERSION}; pack the images "
             "again, or use the version of the library that wrote it",
-            code="pack.version", path=path,
+            code="pack.version", path=path, version=entries.get("version"),
         )  # fmt: skip
     manifest = _checked(entries, path)
     for shard in manifest.shards:

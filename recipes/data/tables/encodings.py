@@ -59,19 +59,20 @@ def decoded(content: bytes, table: str, encoding: str | None = None) -> tuple[st
             text, name = content.decode("cp1252"), "cp1252"
         except UnicodeDecodeError:
             raise DataError(
-                f"{table} is not utf-8 and not cp1252 ({reason}); {option}", code="table.encoding", table=table
-            ) from None
+                f"{table} is not utf-8 and not cp1252 ({reason}); {option}",
+                code="table.encoding", table=table, encodings=("utf-8", "cp1252"),
+            ) from None  # fmt: skip
         if strange := _IMPLAUSIBLE.search(text):
             shown = text[max(0, strange.start() - 12) : strange.end() + 12]
             raise DataError(
                 f"{table} is not utf-8 ({reason}), and read as cp1252 (Windows-1252) it has {shown!r}, which is "
                 f"implausible; {option}",
-                code="table.encoding", table=table,
+                code="table.encoding", table=table, encodings=("utf-8", "cp1252"),
             ) from None  # fmt: skip
     if "\0" in text:
         raise DataError(
             f"{table} has NUL characters: it is not text, or UTF-16 without a byte order mark; {option}",
-            code="table.encoding", table=table,
+            code="table.encoding", table=table, encodings=(name,),
         )  # fmt: skip
     return text, name
 
@@ -88,5 +89,5 @@ def _in(encoding: str, content: bytes, table: str) -> str:
         raise DataError(
             f"{table} is not {encoding} ({error}); name another encoding, {override('encoding', 'NAME')}, or save it "
             "as UTF-8",
-            code="table.encoding", table=table,
+            code="table.encoding", table=table, encodings=(encoding,),
         ) from None  # fmt: skip
