@@ -1,7 +1,7 @@
 """Read the header of an image file, without decoding it: its format, size, orientation and unusual traits.
 
-Pillow does not replace this: when it opens a file, it does not see that the end is missing, and it finds EXIF data where
-`augment.decode` does not look.
+Pillow does not replace this: when it opens a file, it does not see that the end is missing, and it finds EXIF data
+where `augment.decode` does not look.
 """
 
 from dataclasses import dataclass
