@@ -47,9 +47,14 @@ def test_a_split_does_not_depend_on_the_order_of_the_files(order, seed):
     st.text(max_size=20),
     st.sampled_from([Policy.none(32), Policy.light(32), finetune_all(32).policy]),
 )
-def test_a_recipe_comes_back_from_its_json(recipe, epochs, learning_rate, taps, reason, policy):
-    recipe = replace(recipe, epochs=epochs, learning_rate=learning_rate, taps=taps, policy=policy).because(reason)
+def test_a_recipe_comes_back_from_its_json(recipe, epochs, learning_rate, taps, words, policy):
+    recipe = replace(recipe, epochs=epochs, learning_rate=learning_rate, taps=taps, policy=policy)
+    recipe = recipe.because("test", "{words}: {epochs}", words=words, epochs=epochs)
     assert recipe_of(json.loads(json.dumps(recipe_facts(recipe)))) == recipe
+    assert recipe.reasons == (f"{words}: {epochs}",)
+    facts = recipe_facts(recipe)
+    del facts["decisions"]
+    assert recipe_of(json.loads(json.dumps(facts | {"reasons": [words]}))).reasons == (words,)  # of earlier versions
 
 
 def probe(last: float, best: float) -> SimpleNamespace:
