@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -62,11 +63,11 @@ def once(tmp_path_factory):
     def made(name: str, make) -> Path:
         with open(root / f"{name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (root / name).exists():
-                partial = root / f"{name}.partial"
-                partial.mkdir()
-                make(partial)
-                partial.rename(root / name)
+            if not (done := root / f"{name}.done").exists():
+                shutil.rmtree(root / name, ignore_errors=True)
+                (root / name).mkdir()
+                make(root / name)
+                done.touch()
         return root / name
 
     return made

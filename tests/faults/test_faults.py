@@ -23,6 +23,7 @@ def photos(victims, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_once(victims, undisturbed):
     assert victims.run("spoiled", at=(7, spoil)) == 0
     outcome = victims.told("spoiled")
@@ -42,6 +43,7 @@ def test_a_loss_that_is_not_finite_again_and_again(victims):
     assert not (victims.root / "poisoned").exists()  # nothing to go on from
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out(victims):
     """The same weights as by the recipe that asks for four parts."""
     both = victims.start("small", memory=SmallMemory), victims.start("parts", accumulate=4)
@@ -68,6 +70,7 @@ def test_many_files_that_vanish(victims, undisturbed, photos):
     assert victims.told("many") == undisturbed
 
 
+@pytest.mark.slow
 def test_a_file_that_vanishes(victims, photos):
     """It is named and left out."""
     files = sorted(photos.glob("*/*.png"))
@@ -78,6 +81,7 @@ def test_a_file_that_vanishes(victims, photos):
     assert len(outcome["history"]["loss"]) == 4
 
 
+@pytest.mark.slow
 def test_a_full_disk(victims, undisturbed):
     """The training goes on, and what came out is in memory."""
     assert victims.run("full", at=(5, partial(fill_disk, 16_000))) == 0, victims.log("full")
@@ -121,6 +125,7 @@ def test_the_command_line_saves_as_soon_as_there_is_room(victims, small_disk, tm
     assert (small_disk / "run" / "report.html").is_file() and not (small_disk / "run" / ".state").exists()
 
 
+@pytest.mark.slow
 def test_an_export_that_is_killed(victims, undisturbed, tmp_path):
     """Nothing that a server would load is there, and nothing of it is left after the next export."""
     serving = tmp_path / "serving"

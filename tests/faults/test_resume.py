@@ -41,6 +41,7 @@ def test_killed_in_every_phase(victims, undisturbed, kills):
     assert not (victims.root / "killed" / ".state").exists()
 
 
+@pytest.mark.slow
 def test_signals_damaged_states_and_other_processes(victims, undisturbed):
     """SIGTERM, SIGINT, a truncated newest state, a flipped bit in both, a second process, another command."""
     state = victims.root / "stopped" / ".state"

@@ -58,6 +58,7 @@ def test_jax(tmp_path, trained):
     np.testing.assert_allclose(found["probabilities"], told["served"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_torch(tmp_path, trained):
     told = run_elsewhere("torch", tmp_path, trained[0])
     check_the_same_here(tmp_path, told)

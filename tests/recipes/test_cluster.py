@@ -119,6 +119,7 @@ def assert_each_once(place, name: str, count: int, images: int):
     np.testing.assert_allclose(np.sort(np.concatenate(parts)), np.sort(one[-images:]), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_workers_find_what_one_process_finds(place, alone):
     with workers(place, 2, "two") as two:
         for number, process in enumerate(two.processes):

@@ -11,6 +11,7 @@ from PIL import Image
 from recipes import DataError
 
 
+@pytest.mark.slow
 def test_bad_images_of_a_list_or_a_folder_are_marked(trained, tmp_path):
     result, photos = trained
     good = (photos / "red" / "024.jpg").read_bytes()

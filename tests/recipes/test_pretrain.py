@@ -71,6 +71,7 @@ def test_a_recipe_that_builds_on_trained_weights_is_rejected(drawings):
             pretrain(drawings, recipe=recipe)
 
 
+@pytest.mark.slow
 def test_the_shipped_backbone_beats_pixels_and_random_weights_on_five_labels_a_class():
     splits = digits(per_class=5, seed=1000)
     rows = {}

@@ -207,6 +207,7 @@ assert [trial.number for trial in found.trials] == [0, 1, 2], found.trials
 """
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_study_and_one_is_killed(tmp_path):
     photos, storage = folder(tmp_path / "photos", per_class=20), f"sqlite:///{tmp_path / 'search.db'}"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RECIPES_CACHE": str(tmp_path)}

@@ -73,6 +73,7 @@ def test_it_runs_without_tensorflow(tried):
     assert sides == ["plain Keras", "ours", "plain Keras, train_on_batch", "torch"]
 
 
+@pytest.mark.slow
 def test_a_machine_without_a_gpu_is_told_in_one_line(tried):
     _, told, printed, _ = tried
     assert told["without a GPU"] == 0
