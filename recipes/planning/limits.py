@@ -39,19 +39,20 @@ def in_time(recipe: Recipe, summary: Summary, probe: ProbeEvidence | None) -> Re
     if not recipe.epochs or summary.seconds_left is None or not summary.image_seconds:
         return recipe
     epoch = epoch_seconds(recipe, summary.images, summary.held_out or 0, summary.image_seconds)
-    room = int(0.7 * summary.seconds_left / epoch)  # the rest: tracing, evaluation, the last training on all images
-    if room >= recipe.epochs:
+    seconds = 0.7 * summary.seconds_left  # the rest: tracing, evaluation, the last training on all images
+    if seconds >= recipe.epochs * epoch:
         return recipe
+    room = int(max(0.0, seconds) / epoch)
     time = "an epoch takes about {epoch:.0f} s and {left:.0f} s of the time limit are left"
-    seconds = {"epoch": float(epoch), "left": max(0.0, summary.seconds_left)}
+    values = {"epoch": float(epoch), "left": max(0.0, summary.seconds_left)}
     if room < 3 and recipe.warm_start:
         linear = without_explanations(_linear(recipe, probe))
         text = f"{time}: no time to finetune, so only the linear classifier is fitted"
-        return linear.because("plan.no_time", text, **seconds)
+        return linear.because("plan.no_time", text, **values)
     epochs = max(1, room)
     shorter = replace(recipe, epochs=epochs, snapshots=min(recipe.snapshots, epochs))
     text = f"{time}: {{epochs}} instead of {{planned}} epochs"
-    return shorter.because("plan.fewer_epochs", text, epochs=epochs, planned=recipe.epochs, **seconds)
+    return shorter.because("plan.fewer_epochs", text, epochs=epochs, planned=recipe.epochs, **values)
 
 
 def _linear(recipe: Recipe, probe: ProbeEvidence | None) -> Recipe:
