@@ -306,6 +306,7 @@ def test_stage_rates_fall_towards_the_input():
     assert stage_rates(model, backbone.network, tensors, 1.0) is None
 
 
+@pytest.mark.slow
 def test_training_once_more_repeats_the_first_and_keeps_the_time():
     model, data = setup()
     recipe, start = scratch(averaging=0.9), model.get_weights()

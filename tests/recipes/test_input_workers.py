@@ -109,6 +109,7 @@ def local(photos):
     return pulled(load(photos).train, recipe(policy=MIXED))
 
 
+@pytest.mark.slow
 def test_the_same_batches_in_the_same_order(photos, here, local):
     """From a folder named by a relative path."""
     data = InputWorkers([worker.address for worker in here]).checked(load(os.path.relpath(photos)).train)

@@ -50,6 +50,7 @@ def test_the_convnet_is_small_headless_and_preprocesses_by_itself():
     assert rescaled(black).numpy().min() == -1 and rescaled(white).numpy().max() == 1
 
 
+@pytest.mark.slow
 def test_pretraining_learns_and_saves_a_run_and_a_backbone(pretrained, drawings):
     result, folder = pretrained
     assert result.validation.accuracy > 0.9

@@ -85,6 +85,7 @@ def run(program: str, expected: int, backend="tensorflow") -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_replicas_equal_one_device():
     """Weights and metrics, with pretrained and with synchronised batch statistics, in parts, and through `finetune`."""
     run(

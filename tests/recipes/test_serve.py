@@ -439,6 +439,7 @@ def test_changed_files_and_other_folders_are_not_served(exported, tmp_path):
         assert handler.stream is not None  # configuring the server's log did not close it
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_server_after_the_requests_that_it_has_accepted(exported):
     """A request that waits for its batch and one that is half read have their answers before the server ends."""
     image = next(exported.photos.glob("*/*.jpg")).read_bytes()
