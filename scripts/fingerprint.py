@@ -32,7 +32,9 @@ def digest(*values) -> str:
     sha = hashlib.sha256()
     for value in values:
         if isinstance(value, np.ndarray):
-            sha.update(f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes())
+            strings = value.dtype == object  # whose bytes would be addresses
+            content = repr(value.tolist()).encode() if strings else np.ascontiguousarray(value).tobytes()
+            sha.update(f"{value.dtype}{value.shape}".encode() + content)
         else:
             sha.update(value if isinstance(value, bytes) else json.dumps(value, sort_keys=True, default=str).encode())
     return sha.hexdigest()[:16]
