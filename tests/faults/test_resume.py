@@ -28,7 +28,12 @@ KILLS = (
 
 
 @pytest.mark.parametrize(
-    "kills", [KILLS[::2], pytest.param(KILLS[1::2], marks=pytest.mark.minutes)], ids=["half", "rest"]
+    "kills",
+    [
+        pytest.param(KILLS[5:6], id="once"),
+        pytest.param(KILLS[::2], id="half", marks=pytest.mark.slow),
+        pytest.param(KILLS[1::2], id="rest", marks=pytest.mark.minutes),
+    ],
 )
 def test_killed_in_every_phase(victims, undisturbed, kills):
     for how in kills:

@@ -63,6 +63,7 @@ def test_saved_run_comes_back(probed, photos):
     np.testing.assert_array_equal(again.probe.best.classifier.kernel, result.probe.best.classifier.kernel)
 
 
+@pytest.mark.slow
 def test_predict_takes_paths_bytes_and_pixels(probed, photos):
     result, _ = probed
     file = photos / "red" / "024.jpg"

@@ -262,6 +262,7 @@ def test_finetuning_moves_the_network_but_not_its_batch_statistics(frozen):
     assert moved == {path for path in before if "conv2d" in path}
 
 
+@pytest.mark.slow
 def test_epochs_differ_and_a_later_start_continues_the_stream():
     _, data = setup()
     recipe = scratch(batch_size=8)

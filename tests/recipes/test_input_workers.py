@@ -117,6 +117,7 @@ def test_the_same_batches_in_the_same_order(photos, here, local):
     assert_same(local, pulled(data, recipe(policy=MIXED)))
 
 
+@pytest.mark.slow
 def test_resumed_from_a_pack(photos, here, local, tmp_path):
     recipes.pack(photos, tmp_path / "packed", shards=2)
     data = InputWorkers([here[0].address]).checked(load(tmp_path / "packed").train)

@@ -59,6 +59,7 @@ def test_pretraining_learns_and_saves_a_run_and_a_backbone(pretrained, drawings)
     assert np.array_equal(saved(images, training=False), network(result)(images, training=False))
 
 
+@pytest.mark.slow
 def test_its_output_is_a_backbone(pretrained, drawings):
     again = finetune(drawings, backbone=str(pretrained[1] / "backbone.keras"), recipe="probe")
     assert again.validation.accuracy > 0.9

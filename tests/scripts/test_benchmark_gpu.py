@@ -16,6 +16,7 @@ import optimizers
 
 pytest.importorskip("jax")
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.slow
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 DRIVER = """
 import json, pathlib, sys
@@ -63,7 +64,6 @@ def tried(tmp_path_factory):
     return folder, *run(folder, "rates", "finetune", "layers")
 
 
-@pytest.mark.slow
 def test_it_runs_without_tensorflow(tried):
     _, told, _, table = tried
     assert told["tiny"] == 0
@@ -73,7 +73,6 @@ def test_it_runs_without_tensorflow(tried):
     assert sides == ["plain Keras", "ours", "plain Keras, train_on_batch", "torch"]
 
 
-@pytest.mark.slow
 def test_a_machine_without_a_gpu_is_told_in_one_line(tried):
     _, told, printed, _ = tried
     assert told["without a GPU"] == 0
