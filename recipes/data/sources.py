@@ -94,12 +94,13 @@ def unlabelled(images: Any) -> ImageData:
     if isinstance(forms, np.ndarray):
         if forms.ndim == 2:
             forms = forms[None, ..., None]
-        forms = check_pixels(forms[None] if forms.ndim == 3 and forms.shape[-1] in (1, 3, 4) else forms)
+        forms = forms[None] if forms.ndim == 3 and forms.shape[-1] in (1, 3, 4) else forms
+    forms = _checked(forms)
     return ImageData(forms, np.zeros(len(forms), np.int64), ("",), _names(forms))
 
 
-def _forms(images: Any) -> list[str] | list[bytes] | np.ndarray:
-    """Return images as a list of paths, a list of encoded bytes, or one array, which is not checked."""
+def _forms(images: Any) -> list[Any] | np.ndarray:
+    """Return images as a list of paths, of encoded bytes or of arrays, or as one array; see `_checked`."""
     given = listed(images)
     if not isinstance(given, list):
         array = np.asarray(given)
@@ -126,7 +127,14 @@ def _forms(images: Any) -> list[str] | list[bytes] | np.ndarray:
             "first, or leave out the rows that have no image",
             code="images.mixed", types=tuple(sorted(types)),
         )  # fmt: skip
-    return stacked(given)
+    return given
+
+
+def _checked(forms: list[Any] | np.ndarray) -> list[str] | list[bytes] | np.ndarray:
+    """Return paths and encoded bytes as they are, and pixels as `check_pixels` and `stacked` do."""
+    if isinstance(forms, np.ndarray):
+        return check_pixels(forms)
+    return stacked(forms) if forms and not isinstance(forms[0], str | bytes) else forms
 
 
 def _names(forms: list[str] | list[bytes] | np.ndarray) -> tuple[str, ...]:
@@ -174,9 +182,11 @@ def _from_arrays(images: Any, labels: Any, class_names: Sequence[str] | None) ->
             code="dataset.pair_of_pairs",
         )
     forms = _forms(images)
-    if not len(forms) and not len(labels):
+    empty = not forms if isinstance(forms, list) else forms.shape[:1] == (0,)
+    if empty and not len(labels):
         raise DataError("images and labels are empty; give at least one image and its label", code="dataset.empty")
-    forms, names = check_pixels(forms) if isinstance(forms, np.ndarray) else forms, _names(forms)
+    forms = _checked(forms)
+    names = _names(forms)
     _check_exist([form for form in forms if isinstance(form, str)])
     labels = as_labels(labels, names)
     if len(forms) != len(labels):

@@ -1,5 +1,8 @@
 """The JSON messages that the workers of a job send each other."""
 
+import os
+from typing import Any
+
 import keras
 
 from recipes import errors
@@ -7,6 +10,8 @@ from recipes.data.images import ImageData
 from recipes.errors import ClusterError, RecipeError, RecipesError
 from recipes.planning.recipe import Recipe
 from recipes.planning.recipe_json import recipe_facts
+
+_NUMBER = "_worker"  # attribute of an error that another worker has reported
 
 
 def training_message(model: keras.Model, images: ImageData, recipe: Recipe, **settings: object) -> dict:
@@ -42,15 +47,26 @@ def shapes(model: keras.Model) -> list:
 
 def failure_message(error: BaseException, kind: str | None = None) -> dict:
     """Return the message that reports what ended a worker; `kind`: the name of the exception that others raise."""
-    facts = vars(error) if isinstance(error, RecipesError) else {}
-    plain = {name: value for name, value in facts.items() if isinstance(value, str | int | float)}
-    return {"do": "fail", "kind": kind or type(error).__name__, "text": str(error), "facts": plain}
+    facts = dict(vars(error)) if isinstance(error, RecipesError) else {}
+    number = facts.pop(_NUMBER, None)
+    message = {"do": "fail", "kind": kind or type(error).__name__, "text": str(error), "number": number}
+    return message | {"facts": {name: value for name, value in map(_plain, facts.items()) if value is not None}}
+
+
+def _plain(fact: tuple[str, Any]) -> tuple[str, Any]:
+    """Return a fact of an error as a JSON value, with None for a value that is none."""
+    name, value = fact
+    if isinstance(value, os.PathLike):
+        return name, os.fspath(value)
+    if isinstance(value, tuple | list):
+        return name, [_plain(("", each))[1] for each in value]
+    return name, value if isinstance(value, str | int | float) else None
 
 
 def error_from_message(message: dict, number: int = 0) -> BaseException:
     """Return the exception that ended a worker, to be raised in this one.
 
-    Its text and its attribute `worker` name the worker where it happened, however often it is passed on.
+    Its text names the worker where it happened, however often it is passed on.
 
     Args:
         message: What `failure_message` returned.
@@ -61,8 +77,12 @@ def error_from_message(message: dict, number: int = 0) -> BaseException:
         return KeyboardInterrupt()
     if kind == "SystemExit":
         return SystemExit(int(text) if text.isdigit() else 1)
-    facts = {"worker": number} | message["facts"]
+    facts: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in message["facts"].items()
+    }
+    first = message["number"] is None  # this message comes from where the error happened
     kind = getattr(errors, kind, ClusterError)
     error = RecipesError.__new__(kind if issubclass(kind, RecipesError) else ClusterError)
-    RecipesError.__init__(error, text if "worker" in message["facts"] else f"worker {number}: {text}", **facts)
+    RecipesError.__init__(error, f"worker {number}: {text}" if first else text, **facts)
+    setattr(error, _NUMBER, number if first else message["number"])
     return error

@@ -32,10 +32,17 @@ def write(result: Record, options: ExportOptions, path: Path, calibration: np.nd
         Path(folder, "task.json").write_text(json.dumps(task), encoding="utf-8")
         environment = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
         failed = RecipesError("the process that exports on TensorFlow failed", code="export.process")
-        run_python(["-c", _START, str(_ROOT), folder], environment, failed)
-        file = Path(folder, "error.json")
-        if file.exists():
-            error = json.loads(file.read_text(encoding="utf-8"))
-            if error["code"] is None:
-                raise OSError(error["message"])
-            raise RecipesError(error["message"], code=error["code"])
+        try:
+            run_python(["-c", _START, str(_ROOT), folder], environment, failed)
+        finally:
+            _raise_reported(Path(folder, "error.json"))
+
+
+def _raise_reported(file: Path) -> None:
+    """Raise the error that the process has written to a file, if it has, whatever its exit code is."""
+    if not file.exists():
+        return
+    error = json.loads(file.read_text(encoding="utf-8"))
+    if error["code"] is None:
+        raise OSError(error["message"])
+    raise RecipesError(error["message"], code=error["code"])

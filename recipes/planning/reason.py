@@ -1,8 +1,12 @@
 """Reasons: the facts behind a decision, rendered as a sentence where a person reads them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from string import Formatter
 from typing import Any
+
+_SPEC = re.compile(r"[+,]?(\.\d)?[a-z%]?")
 
 
 @dataclass(frozen=True)
@@ -25,5 +29,19 @@ class Reason:
 
     @classmethod
     def of(cls, saved: str | Mapping[str, Any]) -> "Reason":
-        """Return the reason that `asdict` has described, or that of a sentence."""
-        return cls("", saved) if isinstance(saved, str) else cls(**saved)
+        """Return the reason that `asdict` has described, or that of a sentence.
+
+        Raises:
+            ValueError: If it is neither; files come from anywhere, and formatting any text could use unbounded memory.
+        """
+        if isinstance(saved, str):
+            return cls("", saved)
+        code, text, values = saved["code"], saved["text"], saved["values"]
+        if not (isinstance(code, str) and isinstance(text, str) and isinstance(values, Mapping)):
+            raise ValueError(f"not a reason: {saved!r:.200}")
+        for _, name, spec, _ in Formatter().parse(text) if code else ():
+            if name is not None and not (name in values and _SPEC.fullmatch(spec or "")):
+                raise ValueError(f"not the text of a reason: {text:.200}")
+        reason = cls(code, text, values)
+        str(reason)
+        return reason

@@ -1,7 +1,7 @@
 """Recipes: everything that decides a training, as a frozen dataclass."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -86,7 +86,7 @@ class Recipe:
     crops: int = 1
     scales: tuple[int, ...] | None = None
     refit: bool = True
-    decisions: tuple[Reason, ...] = ()
+    decisions: tuple[Reason, ...] = field(default=(), repr=False)  # no part of the command of a run
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -42,6 +43,7 @@ _OURS |= {f".new-{_DESCRIPTION}", ".writable", STATE, LOCK, LOCK + HOLDER_SUFFIX
 _LARGEST = 2**28  # bytes of the description: some ten million files
 _PLAIN = ("class_names", "history", "backbone", "seconds", "command", "versions")
 _PARTS = {"selection": Selection, "calibration": Calibration, "validation": Evaluation, "test": Evaluation}
+_REASONS = re.compile(r"^(Recipe\(.*?), reasons=\(.*\)\)$", re.DOTALL)
 _LISTS = {"ledger": Gain, "suspects": Suspect}
 
 
@@ -95,7 +97,17 @@ def command_of(directory: Path) -> dict | None:
     """Return the command of the run in a folder, finished or not; None where there is none."""
     if (directory / _DESCRIPTION).is_file():
         return _description(directory)["command"]
-    return _read_object(directory, f"{STATE}/{COMMAND}") if (directory / STATE / COMMAND).is_file() else None
+    started = (directory / STATE / COMMAND).is_file()
+    return _without_reasons(_read_object(directory, f"{STATE}/{COMMAND}")) if started else None
+
+
+def _without_reasons(command: Any) -> Any:
+    """Return a saved command without the reasons of a recipe, which earlier versions wrote into it."""
+    if isinstance(command, dict):
+        return {name: _without_reasons(value) for name, value in command.items()}
+    if isinstance(command, list):
+        return [_without_reasons(value) for value in command]
+    return _REASONS.sub(r"\1)", command) if isinstance(command, str) else command
 
 
 def save(result: Record, directory: str | os.PathLike) -> None:
@@ -214,7 +226,7 @@ def _description(directory: Path) -> dict:
     facts = _read_object(directory, _DESCRIPTION)
     if not isinstance(facts.get("command"), dict):
         raise _no_description(directory / _DESCRIPTION)
-    return facts
+    return facts | {"command": _without_reasons(facts["command"])}
 
 
 def _no_description(path: Path) -> OutputError:

@@ -11,6 +11,7 @@ from recipes.planning.recipe import Recipe
 from recipes.planning.recipe_json import EXTRA_NOT_SAVED, recipe_of
 from recipes.runs.folder import command_of, finished, saved_recipe
 
+_EXTRA_OF_EARLIER_VERSIONS = "the policy's extra layer"  # beginning of the sentence that they saved
 _LARGEST = 2**20  # bytes
 _RUN, _SEARCH = "result.json", "recipe.json"
 
@@ -65,6 +66,9 @@ def load_recipe(path: str | os.PathLike) -> Recipe:
 def _of_run(folder: Path) -> Recipe:
     """Return the recipe of a run without the reasons that report that run's measurements."""
     recipe = saved_recipe(folder)
-    unsaved = [reason for reason in recipe.decisions if reason.code == EXTRA_NOT_SAVED]
+    unsaved = [
+        reason for reason in recipe.decisions
+        if reason.code == EXTRA_NOT_SAVED or (not reason.code and reason.text.startswith(_EXTRA_OF_EARLIER_VERSIONS))
+    ]  # fmt: skip
     of_run = Reason("recipe.of_run", "the recipe of the run in {folder}", {"folder": str(folder)})
     return replace(recipe, decisions=(of_run, *unsaved))

@@ -194,10 +194,11 @@ class _Contest:
 
     def name(self, ready: Prepared) -> str:
         """Return the name of the study, which jobs with the same images, network, recipe, space and seed share."""
-        prints = ready.audit.fingerprints
+        prints = [ready.audit.fingerprints[split] for split in ("train", "validation")]
         base = replace(self.base, accumulate=1)  # it depends on the memory of the machine and does not change results
-        network = ready.start.network.name
-        key = repr((base, sorted(self.space.items()), prints["train"], prints["validation"], network, self.seed))
+        rest = (sorted(self.space.items()), *prints, ready.start.network.name, self.seed)
+        # As studies have been named from the first version on, when a recipe's text included its reasons.
+        key = f"({repr(base)[:-1]}, reasons=()), {repr(rest)[1:]}"
         return "recipes-" + hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
     def train(self, recipe: Recipe, *callbacks: keras.callbacks.Callback) -> tuple[Trained, Fitted]:
@@ -280,8 +281,7 @@ def _outcome(study: "optuna.Study", contest: _Contest, ready: Prepared, coarse: 
     recipe = replace(winner, refit=ready.recipe.refit).because(
         "search.winner",
         "a search of {trials} selected {values}: {selection:.1%} on the {images} selection images, {validation:.1%} on "
-        "the validation images"
-        + ("" if fitted.better else " by the linear classifier, which the training did not beat"),
+        f"the validation images{'' if fitted.better else ' by the linear classifier, which the training did not beat'}",
         trials=trials_text(len(trials)), values=formatted(best.values), selection=best.accuracy, images=count,
         validation=accuracy.accuracy,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,11 +156,13 @@ def passed_on(error, number):
 
 
 def test_an_error_that_is_passed_on_names_the_worker_where_it_happened_once():
-    error = RecipeError("memory ran out", code="recipe.test", field="size", names=("not", "sent"))
+    error = RecipeError(
+        "memory ran out", code="recipe.test", worker=7, path=Path("a"), names=("x", "y"), value=object()
+    )
     at_0 = passed_on(error, 2)
     at_1 = passed_on(at_0, 0)
     assert type(at_1) is RecipeError and str(at_0) == str(at_1) == "worker 2: memory ran out"
-    assert vars(at_1) == {"code": "recipe.test", "field": "size", "worker": 2}
+    assert (at_1.code, at_1.worker, at_1.path, at_1.names) == ("recipe.test", 7, "a", ("x", "y"))
     lost = passed_on(PeerLost("worker 1 has stopped"), 3)
     assert type(lost) is PeerLost and str(lost).count("run the same command") == 1
     assert type(passed_on(KeyError("worker"), 0)) is ClusterError

@@ -10,6 +10,7 @@ import recipes
 from augment import Policy
 from recipes import BackboneError, RecipeError, adjusted
 from recipes.networks.backbones import resolve
+from recipes.planning.reason import Reason
 from recipes.planning.request import check_fits, requested_size
 from recipes.probing.features import Extractor
 
@@ -83,3 +84,23 @@ def test_the_network_is_checked_before_the_probe(monkeypatch):
     monkeypatch.setattr(Extractor, "__call__", lambda *_, **__: pytest.fail("the network was shown images"))
     with rejects(RecipeError, "request.taps", field="taps", value=(99,), match="stages 0 to 2"):
         recipes.finetune(backbone="glyphs", recipe=adjusted("all", taps=(99,)))
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        {"code": "a", "text": "{x:>999999999}", "values": {"x": 1}},
+        {"code": "a", "text": "{x.real}", "values": {"x": 1}},
+        {"code": "a", "text": "{y}", "values": {"x": 1}},
+        {"code": "a", "text": "{0}", "values": {"x": 1}},
+        {"code": "a", "text": "{x:{x}}", "values": {"x": 1}},
+        {"code": "a", "text": "{x", "values": {"x": 1}},
+        {"code": "a", "text": "{x:.1f}", "values": {"x": "text"}},
+        {"code": "a", "text": 7, "values": {}},
+        {"code": "a", "text": "b", "values": []},
+    ],
+    ids=lambda saved: str(saved["text"]),
+)
+def test_reasons_of_files_are_checked(saved):
+    with pytest.raises(ValueError):
+        Reason.of(saved)

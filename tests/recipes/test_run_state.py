@@ -1,6 +1,7 @@
 """What an output folder holds while its run is made."""
 
 import dataclasses
+import json
 import os
 import time
 
@@ -9,6 +10,8 @@ import pytest
 from assertions import rejects
 
 import recipes
+from recipes.planning.request import Request
+from recipes.runs.folder import command_of
 from recipes.runs.resume import RunState
 from recipes.training.checkpoints import packed, unpacked
 
@@ -98,3 +101,14 @@ def test_states_come_back_as_they_were():
     np.testing.assert_array_equal(again["rows"][0][0], np.arange(3))
     assert again["rows"][0][1].dtype == bool and again["rows"][1] == []
     assert {k: v for k, v in again.items() if k != "rows"} == {k: v for k, v in tree.items() if k != "rows"}
+
+
+def test_a_recipe_in_a_command_is_compared_without_its_reasons(tmp_path):
+    """Earlier versions wrote these into the command, as sentences."""
+    recipe = recipes.finetune_all(32).because("test", "{value:.3f} s are left", value=0.12345)
+    command = Request("digits", "glyphs", recipe).command
+    assert command["recipe"].startswith("Recipe(") and "0.12" not in command["recipe"]
+    earlier = command["recipe"][:-1] + ", reasons=('asked for', \"it's (as it was)\"))"
+    (tmp_path / ".state").mkdir()
+    (tmp_path / ".state" / "command.json").write_text(json.dumps(command | {"recipe": earlier}))
+    assert command_of(tmp_path) == command

@@ -321,3 +321,9 @@ class Column:
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self.values, object)
+
+
+def test_dark_integer_images_in_a_list_are_checked_once():
+    """As float32, which they become, their values would look like 0..1."""
+    dark = [np.eye(8, dtype=np.int32)[..., None].repeat(3, -1)] * 4
+    assert unlabelled(dark).images.max() == load((dark, ["a", "b"] * 2)).train.images.max() == 1
