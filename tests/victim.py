@@ -105,14 +105,14 @@ def main(
     asked = dict(backbone=network, recipe=recipe, output=output, callbacks=callbacks, snapshots=snapshots)
     result = recipes.finetune(dataset, **asked)
     digest = hashlib.sha256(b"".join(w.tobytes() for w in result.model.get_weights())).hexdigest()
-    told = {
+    outcome = {
         "weights": digest,
         "history": result.history,
         "reasons": {reason.code: reason.values for reason in result.recipe.decisions},
     }
-    told |= {"selection": str(result.selection), "validation": str(result.validation)}
-    told |= {"findings": [str(finding) for finding in result.audit.findings]}
-    os.write(1, ("\n" + json.dumps(told)).encode())
+    outcome |= {"selection": str(result.selection), "validation": str(result.validation)}
+    outcome |= {"findings": [str(finding) for finding in result.audit.findings]}
+    os.write(1, ("\n" + json.dumps(outcome)).encode())
 
 
 def export(run, directory, proof, kill=None):

@@ -129,7 +129,8 @@ def _joining(join: Callable[..., recipes.Result], help: str) -> Callable[..., No
         within: WithinOption = None,
         column: ColumnOption = None,
     ) -> None:
-        joint = join([recipes.load(run) for run in runs], read_csv(validation, within, column))
+        images = read_csv(validation, within, column)  # first: a wrong table is reported before the runs are loaded
+        joint = join([recipes.load(run) for run in runs], images)
         joint.save(output)
         _report(joint, output)
         print(f"next:   recipes predict {output} FOLDER    recipes export {output} serving")

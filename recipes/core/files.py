@@ -50,7 +50,7 @@ def size_and_fault(path: str) -> tuple[int, str]:
     except OSError as error:
         return 0, f"cannot be read: {error.strerror}"
     except ValueError as error:  # a null byte
-        return 0, f"cannot be read: its path is no path: {error}"
+        return 0, f"cannot be read: its path is not valid: {error}"
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
         return 0, "no regular file: it is a pipe, a device or a folder"
     if not os.access(path, os.R_OK):

@@ -112,8 +112,7 @@ class SafeStream:
                 self._warn(error)
 
     def close(self) -> None:
-        """Flush. The stream belongs to the caller; log handlers that hold this object close it when they end."""
-        self.flush()
+        """Do nothing: the stream belongs to the caller, and log handlers close what they hold when they end."""
 
     def isatty(self) -> bool:
         """Return whether the stream is a terminal."""

@@ -54,7 +54,7 @@ def failure_message(error: BaseException, kind: str | None = None) -> dict:
 
 
 def _plain(fact: tuple[str, Any]) -> tuple[str, Any]:
-    """Return a fact of an error as a JSON value, with None for a value that is none."""
+    """Return the name and the JSON form of an attribute of an error; None in place of a value without such a form."""
     name, value = fact
     if isinstance(value, os.PathLike):
         return name, os.fspath(value)

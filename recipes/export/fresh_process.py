@@ -9,7 +9,7 @@ from recipes.errors import RecipesError
 
 
 def run_python(arguments: Sequence[str], environment: Mapping[str, str], failed: RecipesError) -> None:
-    """Run Python with these arguments and, besides the own ones, these environment variables.
+    """Run Python with these arguments, and with these environment variables in addition to those of this process.
 
     Raises:
         RecipesError: The error `failed`, with the exit code and the end of the error output, if the process fails.

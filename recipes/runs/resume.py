@@ -117,7 +117,9 @@ class RunState:
             return ()
         before = self._read(_PLAN)
         if before is None:
-            self._write(_PLAN, {"recipe": recipe_facts(recipe), "images": images, "made by": environment, "told": []})
+            self._write(
+                _PLAN, {"recipe": recipe_facts(recipe), "images": images, "made by": environment, "reasons": []}
+            )
             self._write_clock()
             return ()
         _check_same_images(before["images"], images, self.directory)
@@ -127,7 +129,8 @@ class RunState:
             for name, value in environment.items()
             if earlier.get(name, value) != value
         ]
-        reasons = [Reason.of(saved) for saved in before.get("told", [])]
+        saved = before.get("reasons", before.get("told", []))  # the second name is that of earlier versions
+        reasons = [Reason.of(each) for each in saved]
         if changes and self._has_results:
             text = (
                 "the run was stopped and resumed in another environment ({changes}): its weights may differ in bits "
@@ -136,8 +139,8 @@ class RunState:
             reasons.append(Reason("run.environment", text, {"changes": ", ".join(changes)}))
             logger.warning(reasons[-1])
         if changes:
-            told = [asdict(reason) for reason in reasons]
-            self._write(_PLAN, before | {"made by": environment, "told": told})
+            saved = [asdict(reason) for reason in reasons]
+            self._write(_PLAN, before | {"made by": environment, "reasons": saved})
         return tuple(reasons)
 
     def training(self, name: str) -> Checkpoints:

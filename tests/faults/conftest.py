@@ -44,7 +44,7 @@ class Victims:
     def log(self, name: str) -> str:
         return (self.root / f"{name}.log").read_text(errors="replace")
 
-    def told(self, name: str) -> dict:
+    def outcome(self, name: str) -> dict:
         """What came out."""
         return json.loads(self.log(name).splitlines()[-1])
 
@@ -60,4 +60,4 @@ def victims(tmp_path_factory):
 def undisturbed(victims):
     """What comes out where nothing happens."""
     assert victims.run("undisturbed", every_step=False) == 0, victims.log("undisturbed")
-    return victims.told("undisturbed")
+    return victims.outcome("undisturbed")

@@ -26,7 +26,7 @@ def photos(victims, tmp_path):
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_once(victims, undisturbed):
     assert victims.run("spoiled", at=(7, spoil)) == 0
-    outcome = victims.told("spoiled")
+    outcome = victims.outcome("spoiled")
     reason = outcome["reasons"]["training.slower"]
     assert reason["divisor"] == 2 and reason["what"].endswith("at step 3 of epoch 2")
     assert len(outcome["history"]["loss"]) == 4 and all(map(math.isfinite, outcome["history"]["loss"]))
@@ -49,7 +49,7 @@ def test_memory_that_runs_out(victims):
     both = victims.start("small", memory=SmallMemory), victims.start("parts", accumulate=4)
     for process in both:
         process.join()
-    small, parts = victims.told("small"), victims.told("parts")
+    small, parts = victims.outcome("small"), victims.outcome("parts")
     assert small["weights"] == parts["weights"] and small["history"] == parts["history"]
     assert small["reasons"]["training.memory"] == {"batch": 8, "parts": 4}
 
@@ -67,7 +67,7 @@ def test_many_files_that_vanish(victims, undisturbed, photos):
     for file, content in contents.items():
         file.write_bytes(content)
     assert victims.run("many", dataset=str(photos)) == 0
-    assert victims.told("many") == undisturbed
+    assert victims.outcome("many") == undisturbed
 
 
 @pytest.mark.slow
@@ -75,7 +75,7 @@ def test_a_file_that_vanishes(victims, photos):
     """It is named and left out."""
     files = sorted(photos.glob("*/*.png"))
     assert victims.run("one", dataset=str(photos), at=(7, partial(remove, files[:1]))) == 0
-    outcome = victims.told("one")
+    outcome = victims.outcome("one")
     assert any(finding.startswith(f"vanished (1): {files[0]}") for finding in outcome["findings"])
     assert outcome["reasons"]["training.vanished"]["count"] == 1
     assert len(outcome["history"]["loss"]) == 4
@@ -88,7 +88,7 @@ def test_a_full_disk(victims, undisturbed):
     log = victims.log("full")
     assert log.count("first.npz cannot be written (File too large). Training continues") == 1
     assert "The result is only in memory; result.save(folder) writes it" in log
-    assert victims.told("full") == undisturbed
+    assert victims.outcome("full") == undisturbed
     assert (victims.root / "full" / ".state" / "first.npz").is_file()
 
 

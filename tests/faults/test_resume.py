@@ -40,10 +40,10 @@ def test_killed_in_every_phase(victims, undisturbed, kills):
     for how in kills:
         assert victims.run(name, **how) == -9, (how, victims.log(name)[-3000:])
     assert victims.run(name) == 0
-    assert victims.told(name) == undisturbed
+    assert victims.outcome(name) == undisturbed
     assert victims.run(name) == 0  # complete
     assert "holds the finished run" in victims.log(name)
-    assert victims.told(name)["weights"] == undisturbed["weights"]
+    assert victims.outcome(name)["weights"] == undisturbed["weights"]
     assert not (victims.root / name / ".state").exists()
 
 
@@ -74,7 +74,7 @@ def test_signals_damaged_states_and_other_processes(victims, undisturbed):
         path.write_bytes(content)
     assert victims.run("stopped") == 0
     assert "first.before.npz cannot be used, training starts again" in victims.log("stopped")
-    assert victims.told("stopped") == undisturbed
+    assert victims.outcome("stopped") == undisturbed
 
 
 PHASES = {
@@ -105,10 +105,10 @@ def test_killed_at_random_instants(victims, undisturbed, capsys):
             hit[phase(run, log, before)] += 1
         else:
             assert process.exitcode == 0, victims.log(name)[-3000:]
-            assert victims.told(name) == undisturbed
+            assert victims.outcome(name) == undisturbed
             runs += 1
     assert victims.run(f"random{runs}") == 0
-    assert victims.told(f"random{runs}") == undisturbed
+    assert victims.outcome(f"random{runs}") == undisturbed
     with capsys.disabled():
         print(f"\n{hit.total()} kills of {runs + 1} runs, all of them ended alike: {dict(hit)}")
     assert set(PHASES) <= set(hit)
@@ -143,8 +143,8 @@ def test_a_real_network_that_is_killed(victims, shared, tmp_path):
     ):
         assert victims.run("resumed", **how, **kill) == -9, (kill, victims.log("resumed")[-3000:])
     assert victims.run("resumed", **how) == 0
-    assert victims.told("resumed") == victims.told("whole")
-    assert "refit.done" in victims.told("whole")["reasons"]
+    assert victims.outcome("resumed") == victims.outcome("whole")
+    assert "refit.done" in victims.outcome("whole")["reasons"]
 
 
 @pytest.mark.minutes
@@ -165,5 +165,5 @@ def test_snapshots_that_are_killed(victims):
     ):
         assert victims.run("cut", **how, **kill) == -9, (kill, victims.log("cut")[-3000:])
     assert victims.run("cut", **how) == 0, victims.log("cut")[-3000:]
-    assert victims.told("cut") == victims.told("cycles")
-    assert victims.told("cut")["reasons"]["train.snapshots"]["snapshots"] == 2
+    assert victims.outcome("cut") == victims.outcome("cycles")
+    assert victims.outcome("cut")["reasons"]["train.snapshots"]["snapshots"] == 2

@@ -195,11 +195,9 @@ def test_a_body_without_a_declared_length_is_cut_off_too(server):
     """Chunked, three times what is allowed."""
     with _connection(server[0]) as wire:
         wire.sendall(b"POST /v1/models/flowers:predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
-        try:
+        with contextlib.suppress(OSError):  # the server hung up; its answer may still be there
             for _ in range(48):
                 wire.sendall(b"10000\r\n" + bytes(0x10000) + b"\r\n")
-        except OSError:
-            pass  # it hung up: the answer may still be there
         assert b" 413 " in wire.recv(100)
 
 

@@ -23,6 +23,7 @@ class Cells:
 
     def __init__(self, rows: Sequence[Sequence[str]], table: str, has_header: bool):
         self.table, self.has_header = table, has_header
+        self._values: dict[int, frozenset[str]] = {}
         self.rows = rows[1:] if has_header else rows
         if not self.rows:
             raise self.error("table.empty", "has no rows; expected lines of path,label (and, if you like, split)")
@@ -65,11 +66,9 @@ class Cells:
 
     def values(self, i: int) -> frozenset[str]:
         """Return the distinct cells of column `i`, case-folded."""
+        if i not in self._values:  # most columns of a wide table are never examined
+            self._values[i] = frozenset(cell.casefold() for cell in set(self.of(i)))
         return self._values[i]
-
-    @cached_property
-    def _values(self) -> list[frozenset[str]]:
-        return [frozenset(cell.casefold() for cell in set(self.of(i))) for i in range(len(self.names))]
 
     def is_constant(self, i: int) -> bool:
         return len(self.values(i)) == 1

@@ -32,13 +32,14 @@ class Adjustments:
     @classmethod
     def of(cls, saved: Mapping[str, Any]) -> "Adjustments":
         """Return the adjustments that `saved` has described."""
-        return cls(saved["halvings"], saved["parts"], tuple(saved["missing"]), tuple(map(Reason.of, saved["told"])))
+        reasons = saved["reasons"] if "reasons" in saved else saved["told"]  # the name in earlier versions
+        return cls(saved["halvings"], saved["parts"], tuple(saved["missing"]), tuple(map(Reason.of, reasons)))
 
     def saved(self) -> dict[str, Any]:
-        """Return JSON values, under the names that states on disk have had from the first version on."""
+        """Return JSON values."""
         return {
             "halvings": self.halvings, "parts": self.parts, "missing": [*self.missing],
-            "told": [asdict(reason) for reason in self.reasons],
+            "reasons": [asdict(reason) for reason in self.reasons],
         }  # fmt: skip
 
     def because(self, reason: Reason, **changes: Any) -> "Adjustments":
