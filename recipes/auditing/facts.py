@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import track
 from threadpoolctl import threadpool_limits
 
-import augment
-from augment.decode import upright
+from recipes import augment
 from recipes.auditing.headers import Header, read_header
 from recipes.auditing.near_duplicates import Signature, luminance, signature
+from recipes.augment import upright
 from recipes.core.files import size_and_fault
 from recipes.core.limits import MAX_PIXELS
 from recipes.data.header_ops import why_undecodable

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 import tensorflow as tf
 
-import augment
+from recipes import augment
 from recipes.data.class_names import classes_of, positions_of
 from recipes.data.finding import Finding, Unsupported, not_supported
 from recipes.data.folders.layout import Layout

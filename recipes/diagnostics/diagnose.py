@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-import optimizers
+from recipes import optimizers
 from recipes.auditing.audit import audit, usable
 from recipes.core.output import safe_output
 from recipes.data.evaluation_batches import some_images

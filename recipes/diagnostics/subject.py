@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-import optimizers
+from recipes import optimizers
 from recipes.networks.classifier import copied, fresh
 
 BATCH = 32

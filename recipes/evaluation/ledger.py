@@ -165,7 +165,7 @@ def _right_and_nats(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.n
     return (p.argmax(1) == labels).astype(float), np.log(np.maximum(p[np.arange(len(p)), labels], 1e-12))
 
 
-def table(rows: Sequence[Gain]) -> str:
+def ledger_table(rows: Sequence[Gain]) -> str:
     """Return the ledger as aligned text; an empty string without rows."""
     if not rows:
         return ""

@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import Progress
 
-import augment
-from layers.noise import training_mode
+from recipes import augment
 from recipes.data.images import ImageData
 from recipes.errors import RecipeError
+from recipes.layers import training_mode
 from recipes.networks.compiled import compiled
 from recipes.planning.recipe import Recipe
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from rich.progress import Progress
 from scipy.special import softmax
 
-import augment
+from recipes import augment
 from recipes.data.images import ImageData
 from recipes.errors import RecipeError
 from recipes.networks.fully_convolutional import can_be_dense, dense_model, stride, whole_cells

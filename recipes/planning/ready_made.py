@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from numbers import Integral
 from typing import Any
 
-import augment
+from recipes import augment
 from recipes.errors import RecipeError
 from recipes.planning.reason import Reason
 from recipes.planning.recipe import NAMES, Recipe, invalid, whole

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-import augment
+from recipes import augment
 from recipes.errors import RecipeError
 from recipes.planning.reason import Reason
 

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 from rich.progress import Progress
 
-import augment
+from recipes import augment
 from recipes.data.evaluation_batches import images_alone
 from recipes.data.images import ImageData
 from recipes.networks.backbones import Backbone

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
 
-from optimizers import fit_linear_path
 from recipes.errors import DataError
+from recipes.optimizers import fit_linear_path
 
 L2_PATH = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 _COARSE = 3e-4  # gradient that is small enough to compare penalties

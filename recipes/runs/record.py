@@ -22,7 +22,7 @@ from recipes.data.sources import load as load_data
 from recipes.data.sources import unlabelled
 from recipes.errors import DataError, RecipeError
 from recipes.evaluation.calibrate import Calibration, cheapest_gain, crop_gains
-from recipes.evaluation.ledger import Gain, table
+from recipes.evaluation.ledger import Gain, ledger_table
 from recipes.evaluation.metrics import Evaluation, score
 from recipes.evaluation.noise import noisy
 from recipes.evaluation.predictions import Judged
@@ -252,7 +252,7 @@ class Record:
         lines[0] += ", …" if len(self.class_names) > 10 else ""
         lines += [str(self.table)] if self.table else []
         lines.append(str(self.recipe))
-        lines += ["  " + line for line in table(self.ledger).splitlines()]
+        lines += ["  " + line for line in ledger_table(self.ledger).splitlines()]
         if self.validation:
             lines.append(f"validation: {self.validation}")
         if self.calibration:

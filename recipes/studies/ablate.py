@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 import keras
 
-import augment
+from recipes import augment
 from recipes.auditing.audit import Audit
 from recipes.core.budget import Budget
 from recipes.core.output import safe_output
 from recipes.data.images import ImageData
 from recipes.errors import RecipeError
 from recipes.evaluation.calibrate import cheapest_gain, crop_gains, crop_sets, tempered
-from recipes.evaluation.ledger import TELLING, Gain, compared, table
+from recipes.evaluation.ledger import TELLING, Gain, compared, ledger_table
 from recipes.planning.options import options
 from recipes.planning.ready_made import Adjusted
 from recipes.planning.recipe import Recipe
@@ -94,7 +94,7 @@ class Ablation:
     recipe: Recipe
 
     def __str__(self) -> str:
-        return table(self.rows)
+        return ledger_table(self.rows)
 
 
 @safe_output()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import keras
 import numpy as np
 
-import layers
+from recipes import layers
 from recipes.core.budget import Budget
 from recipes.data.images import joined
 from recipes.evaluation.calibrate import Finished, finish

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-import augment
+from recipes import augment
 from recipes.core.addresses import port_of
 from recipes.data.images import ImageData
 from recipes.data.packs.records import Records

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import optimizers
+from recipes import optimizers
 from recipes.core.output import is_verbose, printable
 from recipes.training.batches import soft, training_batches
 from recipes.training.callbacks import Bar, Logs, NotFinite
