@@ -25,7 +25,7 @@ from recipes.distributed.cluster import Cluster
 from recipes.distributed.job import job_of
 from recipes.distributed.roles import follow, share_result
 from recipes.errors import ClusterError
-from recipes.evaluation.ledger import Gain
+from recipes.evaluation.ledger import Gain, training_outcome
 from recipes.evaluation.metrics import score
 from recipes.planning.options import with_snapshots
 from recipes.planning.ready_made import Adjusted
@@ -60,7 +60,7 @@ def finetune(
     strict: bool = False,
     devices: int | str | Sequence[str] | None = None,
     input_workers: Sequence[str] = (),
-    verbose: bool = True,
+    verbose: int = 1,
 ) -> Result:
     """Turn an ImageNet-pretrained network into a classifier of your images.
 
@@ -90,8 +90,8 @@ def finetune(
             TF_CONFIG, trains on all of them, see docs/distributed.md.
         input_workers: Addresses, such as ["host:5050"], of machines on which `recipes input-worker` runs: they read and
             augment the training images instead of this process, with the same batches. See docs/scale.md.
-        verbose: Print findings, choices and measurements, and a progress bar. With False, only warnings and errors are
-            printed; the messages reach the handlers of the logger "recipes" either way.
+        verbose: 0: print only warnings and errors; 1: a line for each phase, and a progress display on a terminal;
+            2: also every choice and measurement. The messages reach the handlers of the logger "recipes" in any case.
 
     Returns:
         The classifier with its history.
@@ -166,16 +166,18 @@ def _train_and_evaluate(request: Request, ready: Prepared, budget: Budget, run: 
     _log_training(recipe, start)
     callbacks = _callbacks(request, recipe, start, run)
     keras.utils.set_random_seed(request.seed)  # the same seed whatever had to be computed before
-    with clock("training"):
+    with clock("training") as current:
         trained = train(start, recipe, request.seed, budget, callbacks, checkpoints=run.training)
+        current.note = _outcome(trained)
     if run.spent:
         clock.seconds["before it was stopped"] = run.spent
     result = _result(ready, trained, run.command)
     run.save(result)  # before the evaluation, which may fail: a test file may have vanished
-    with clock("evaluation"):
+    with clock("evaluation") as current:
         test = start.splits.test
         if test is not None:
             result.test = score(result.probabilities(test), test.labels)
+            current.note = f"{len(test):,} test images"
     result.ledger = (*_training_rows(start, trained, clock.seconds["training"]), *trained.finished.rows)
     if start.measured is not None and start.features is not None and start.splits.validation is not None:
         result.suspects = find_suspects(start.measured, start.features, start.splits.train, start.splits.validation)
@@ -190,9 +192,19 @@ def _train_and_evaluate(request: Request, ready: Prepared, budget: Budget, run: 
     return result
 
 
+def _outcome(trained: Trained) -> str:
+    """Return what the training did, and whether it gained."""
+    fitted = trained.fitted
+    if fitted is None:
+        return "linear classifier on the frozen network"
+    epochs = f"{len(fitted.history.get('loss', ()))} epochs"
+    return f"{epochs}, {training_outcome(fitted.row())}" if fitted.rival else epochs
+
+
 def _log_training(recipe: Recipe, start: Start) -> None:
     """Log the recipe, and which devices and input workers take part."""
-    logger.info(recipe)
+    logger.info(f"plan:       {recipe.headline}")
+    logger.debug(recipe)
     if recipe.epochs and current_team():
         logger.info(
             f"{trainers()} share every batch of {recipe.batch_size} images. The batch size, the learning rate and the "

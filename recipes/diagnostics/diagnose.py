@@ -117,9 +117,7 @@ def diagnose(result_or_model: Record | keras.Model, dataset: object) -> Diagnosi
     splits, _ = usable(splits, audit(splits))
     subject = _subject(result, model, splits.train)
     verdicts = [check(subject) for check in _CHECKS]
-    diagnosis = Diagnosis((*verdicts, _gap(subject, result, splits), _label_noise(result)))
-    logger.info(diagnosis)
-    return diagnosis
+    return Diagnosis((*verdicts, _gap(subject, result, splits), _label_noise(result)))
 
 
 def _subject(result: Record | None, model: keras.Model, train: ImageData) -> Subject:

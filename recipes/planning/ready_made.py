@@ -7,8 +7,9 @@ from typing import Any
 
 from recipes import augment
 from recipes.errors import RecipeError
+from recipes.planning.names import NAMES
 from recipes.planning.reason import Reason
-from recipes.planning.recipe import NAMES, Recipe, invalid, whole
+from recipes.planning.recipe import Recipe, invalid, whole
 
 FEWEST_EPOCHS, MOST_EPOCHS = 12, 40
 TRAINED = "plan.trained"

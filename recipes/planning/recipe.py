@@ -9,9 +9,9 @@ import numpy as np
 
 from recipes import augment
 from recipes.errors import RecipeError
+from recipes.planning.names import NAMES
 from recipes.planning.reason import Reason
 
-NAMES = ("probe", "few", "all", "scratch")
 CROPS = (1, 5, 10)
 TEST_SIZES = (1.125, 1.25)  # × the training crops' side
 
@@ -169,6 +169,11 @@ class Recipe:
     def __str__(self) -> str:
         lines = [f"recipe {self.name!r}: {self.size} px, " + self._training, *(f"  because {r}" for r in self.reasons)]
         return "\n".join(lines)
+
+    @property
+    def headline(self) -> str:
+        """What is trained, and on images of which size, in one line."""
+        return f"{self._training}, {self.size} px ({self.name})"
 
     @property
     def _training(self) -> str:

@@ -16,8 +16,9 @@ from recipes.data.images import ImageData, Splits
 from recipes.errors import BackboneError, RecipeError
 from recipes.networks.backbones import Backbone
 from recipes.networks.stages import feature_tensors
+from recipes.planning.names import NAMES
 from recipes.planning.ready_made import Adjusted
-from recipes.planning.recipe import NAMES, Recipe
+from recipes.planning.recipe import Recipe
 
 
 def seconds(limit: float | str | None) -> float | None:

@@ -158,7 +158,7 @@ def probe(dataset: Any, *, backbone: Any = "auto", seed: int = 0) -> Probe:  # A
         seed: Seed of the folds.
 
     Returns:
-        The probe, whose table is printed, too.
+        The probe; `print` shows its table.
 
     Raises:
         DataError: If the dataset cannot be used.
@@ -170,9 +170,7 @@ def probe(dataset: Any, *, backbone: Any = "auto", seed: int = 0) -> Probe:  # A
     splits, facts = usable(splits, audit(splits))
     network = resolve(backbone)
     extractor = Extractor(network, natural_size(network, splits.train))
-    result = probe_backbone(extractor, splits.train, facts, seed)
-    logger.info(result)
-    return result
+    return probe_backbone(extractor, splits.train, facts, seed)
 
 
 def probe_backbone(

@@ -21,7 +21,6 @@ from recipes.planning.recipe import Recipe
 from recipes.planning.request import Request
 from recipes.result import Result
 from recipes.studies.ensemble import cross_selected
-from recipes.training.callbacks import Quiet
 from recipes.training.prepare import Prepared, loaded, prepare
 from recipes.training.start import Start
 from recipes.training.train import Trained, train
@@ -150,9 +149,7 @@ def ablate(
         study.rows.append(study.soup_row())
     study.measure_crops()
     recommended = replace(study.recipe, refit=ready.recipe.refit)
-    result = Ablation(tuple(study.rows), _with_planned_epochs(recommended, recipe, ready))
-    logger.info(result)
-    return result
+    return Ablation(tuple(study.rows), _with_planned_epochs(recommended, recipe, ready))
 
 
 def _with_planned_epochs(recipe: Recipe, requested: Recipe | Adjusted | str, ready: Prepared) -> Recipe:
@@ -193,8 +190,7 @@ class _Study:
     def _train(self, recipe: Recipe) -> tuple[Trained, float]:
         began = time.monotonic()
         keras.utils.set_random_seed(self.seed)
-        quiet = [Quiet()] if recipe.epochs else []
-        trained = train(self.start.copy(), recipe, self.seed, self.budget, quiet, measure_crops=False)
+        trained = train(self.start.copy(), recipe, self.seed, self.budget, (), measure_crops=False)
         return trained, time.monotonic() - began
 
     def measure(self, trick: Trick) -> None:

@@ -26,7 +26,6 @@ from recipes.planning.recipe import Recipe
 from recipes.planning.recipe_json import save_recipe
 from recipes.planning.request import Request
 from recipes.probing.logistic import content_folds
-from recipes.training.callbacks import Quiet
 from recipes.training.fit import Fitted
 from recipes.training.prepare import Prepared, loaded, prepare
 from recipes.training.start import Start
@@ -204,7 +203,7 @@ class _Contest:
     def train(self, recipe: Recipe, *callbacks: keras.callbacks.Callback) -> tuple[Trained, Fitted]:
         """Train on a copy of the network, with a seed of its own."""
         keras.utils.set_random_seed(self.seed)
-        trained = train(self.start.copy(), recipe, self.seed, NO_LIMIT, [*callbacks, Quiet()], measure_crops=False)
+        trained = train(self.start.copy(), recipe, self.seed, NO_LIMIT, callbacks, measure_crops=False)
         assert trained.fitted is not None, "the recipe of a search has epochs"
         return trained, trained.fitted
 
@@ -286,7 +285,6 @@ def _outcome(study: "optuna.Study", contest: _Contest, ready: Prepared, coarse: 
         validation=accuracy.accuracy,
     )  # fmt: skip
     found = Search(recipe, accuracy, count, trials, min(coarse, len(trials)), study)
-    logger.info(found)
     return found
 
 

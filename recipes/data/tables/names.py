@@ -12,6 +12,7 @@ from os.path import splitext
 
 from recipes.core.output import shortened
 
+TABLE_SUFFIXES = (".csv", ".tsv")
 SPLIT_FOLDERS = {
     "train": "train", "training": "train",
     "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",

@@ -1,0 +1,3 @@
+"""Names of the ready-made recipes."""
+
+NAMES = ("probe", "few", "all", "scratch")
