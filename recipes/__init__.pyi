@@ -28,6 +28,7 @@ from .evaluation.ledger import ledger_table as ledger_table
 from .evaluation.metrics import Evaluation as Evaluation
 from .evaluation.test_time import lecture_scales as lecture_scales
 from .finetuning import finetune as finetune
+from .planning.job_options import Options as Options
 from .planning.plan import plan as plan
 from .planning.ready_made import Adjusted as Adjusted
 from .planning.ready_made import adjusted as adjusted

@@ -126,4 +126,7 @@ def _print_error(error: ValueError) -> None:
     console = Console(stderr=True, soft_wrap=True)
     console.print(f"error: {message}", style="bold red", markup=False, highlight=False)
     if "--json" in sys.argv:
-        print(Answer("", data={"error": {"code": getattr(error, "code", "policy"), "message": message}}).json(), flush=True)
+        print(
+            Answer("", data={"error": {"code": getattr(error, "code", "policy"), "message": message}}).json(),
+            flush=True,
+        )

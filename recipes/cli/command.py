@@ -88,7 +88,8 @@ def command(function: Callable[..., Answer | None]) -> Callable[..., None]:
             arguments["verbosity"] = verbosity
         with safe_output(verbosity, all_on_stderr=True):
             with phase(function.__name__):
-                start_tensorflow(verbose)
+                with phase("loading TensorFlow"):
+                    start_tensorflow(verbose)
                 answer = function(**arguments)
             if answer is not None:
                 print(answer.json() if json else answer.text(verbose, quiet), flush=True)

@@ -17,7 +17,7 @@ from recipes.core.progress import watched
 
 REPLACE = "recipes.replace"  # name of the codec error handler below
 _PLAIN = {"×": "x", "±": "+/-", "−": "-", "–": "-", "—": "-", "…": "...", "→": "->", "▶": ">", "·": "*", "√": "sqrt ",
-          "²": "^2", "‖": "||", "━": "=", "‘": "'", "’": "'", "“": '"', "”": '"'}  # fmt: skip
+          "²": "^2", "‖": "||", "━": "=", "╌": "-", "‘": "'", "’": "'", "“": '"', "”": '"'}  # fmt: skip
 
 
 def _replacement(error: UnicodeError) -> tuple[str, int]:

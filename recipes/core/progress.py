@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.text import Text
 
 logger = logging.getLogger(__name__)
 
 _NAME = len("evaluation:")  # width of the longest name of a logged phase
+_BAR = 20  # characters
 
 
 @dataclass
@@ -37,6 +37,7 @@ class Phase:
     note: str = ""
     began: float = field(default_factory=time.monotonic)
     _first: tuple[float, int] | None = field(default=None, repr=False)
+    _last: float = field(default=0.0, repr=False)
 
     @property
     def seconds(self) -> float:
@@ -53,16 +54,16 @@ class Phase:
         The pace is measured from the first call on, because work before it (compiling, or what an earlier process did)
         is no measure of what is left.
         """
-        self.done = done
+        self.done, self._last = done, time.monotonic()
         if self._first is None:
-            self._first = time.monotonic(), done
+            self._first = self._last, done
 
     def pace(self) -> float | None:
         """Return the seconds per unit so far; None where no unit has been measured."""
         if self._first is None or self.done <= self._first[1]:
             return None
         began, first = self._first
-        return (time.monotonic() - began) / (self.done - first)
+        return (self._last - began) / (self.done - first)
 
 
 _phases: list[Phase] = []  # from the whole job to its innermost part
@@ -78,10 +79,8 @@ def phase(title: str, total: int | None = None, unit: str = "images") -> Iterato
     _phases.append(opened)
     mine = None
     if _watched and _live is None:
-        mine = _live = Live(
-            console=Console(file=sys.stderr, soft_wrap=True), get_renderable=_bar, refresh_per_second=4, transient=True
-        )
-        mine.start()
+        mine = _live = Live(console=Console(file=sys.stderr), get_renderable=_bar, refresh_per_second=4, transient=True)
+        mine.start(refresh=True)
     try:
         yield opened
     finally:
@@ -122,30 +121,29 @@ def remaining(phases: Sequence[Phase]) -> float | None:
             continue
         units, pace = each.total - each.done, each.pace()
         if left is None:
-            left = None if pace is None else max(0, units) * pace
-            if left is None:
+            if pace is None:
                 return None
+            left = max(0, units * pace - (time.monotonic() - each._last))
         else:
             left += max(0, units - 1) * (whole if pace is None else pace)
         whole = each.seconds + left
     return left
 
 
-def _bar() -> Table:
-    """Return the line that shows the phases: titles, bar, time left in the innermost phase with a count, time spent."""
-    line, phases = Table.grid(padding=(0, 1)), list(_phases)
+def _bar() -> Text:
+    """Return the line that shows the phases: titles, bar, time left, time spent."""
+    phases = list(_phases)
     if not phases:
-        return line
-    titles = " · ".join(part for each in phases[1:] or phases for part in (each.title, each.note) if part)
-    cells: list = [titles]
-    measured = next((each for each in reversed(phases) if each.total), None)
-    if measured and measured.total:
-        cells.append(ProgressBar(measured.total, min(measured.done, measured.total), width=20))
-        cells.append(f"{measured.done:,} of {measured.total:,} {measured.unit}")
+        return Text()
+    parts = [" · ".join(part for each in phases[1:] or phases for part in (each.title, each.note) if part)]
+    counted = next((each for each in reversed(phases) if each.total), None)
+    if counted and counted.total:
+        share = min(counted.done / counted.total, 1)
+        full = round(share * _BAR)
+        parts.append(f"{'━' * full}{'╌' * (_BAR - full)} {share:.0%}")
         if (left := remaining(phases)) is not None:
-            cells.append(f"{_clock(left)} left")
-    line.add_row(*cells, f"({_clock(phases[0].seconds)} so far)")
-    return line
+            parts.append(f"{_clock(left)} left")
+    return Text("  ".join([*parts, f"({_clock(phases[0].seconds)} so far)"]), no_wrap=True, overflow="ellipsis")
 
 
 def _clock(seconds: float) -> str:

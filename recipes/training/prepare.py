@@ -83,7 +83,7 @@ def prepare(
     network = resolve(backbone)
     clock = Clock()
     with clock("audit") as current:
-        splits, facts = usable(splits, audit(splits, strict=request.strict))
+        splits, facts = usable(splits, audit(splits, strict=request.options.strict))
         split_here = splits.validation is None
         if split_here:
             fraction: Any = _HELD_OUT if validation is None else validation  # a number, see `with_validation`
@@ -97,9 +97,7 @@ def prepare(
             measured, features = _probe(Extractor(network, size), splits, facts, split_here, seed)
             logger.debug(measured)
             pace = measured.image_seconds
-            current.note = (
-                f"{measured.head.accuracy:.1%} by a linear classifier on {measured.head.name} (cross-validated)"
-            )
+            current.note = f"{measured.head.accuracy:.1%} cross-validated, by {measured.head.name}"
     elif budget.limited:
         with clock("timing"):
             pace = Extractor(network, size).seconds_of(splits.train)
