@@ -6,6 +6,7 @@ from numbers import Integral
 from typing import Any
 
 import augment
+from recipes.core.text import described
 from recipes.errors import RecipeError
 from recipes.planning.reason import Reason
 from recipes.planning.recipe import NAMES, Recipe, invalid, whole
@@ -22,6 +23,9 @@ class Adjusted:
 
     recipe: str
     changes: tuple[tuple[str, Any], ...]
+
+    def __repr__(self) -> str:
+        return described("adjusted", repr(self.recipe), *(f"{name}={value!r}" for name, value in self.changes))
 
 
 def adjusted(recipe: str = "auto", **changes: Any) -> Adjusted:

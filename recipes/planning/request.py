@@ -16,6 +16,7 @@ from recipes.data.images import ImageData, Splits
 from recipes.errors import BackboneError, RecipeError
 from recipes.networks.backbones import Backbone
 from recipes.networks.stages import feature_tensors
+from recipes.planning.constructor_text import constructor_text
 from recipes.planning.ready_made import Adjusted
 from recipes.planning.recipe import NAMES, Recipe
 
@@ -193,7 +194,7 @@ def _json_value(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Recipe | Adjusted):
-        return repr(value)
+        return constructor_text(value)
     return f"{type(value).__name__} {_digest(value)}"
 
 
