@@ -1,7 +1,7 @@
 """The ranges of an augmentation, as a frozen dataclass."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import Any
 
@@ -157,6 +157,13 @@ class Policy:
             raise PolicyError(
                 f"{name} is {getattr(self, name)}; expected (low, high) with low <= high in [{least}, {most}]"
             )
+
+    def __repr__(self) -> str:
+        """Return the call that makes the policy, without the defaults, cut to 500 characters."""
+        values = [(f, getattr(self, f.name)) for f in fields(self)]
+        changes = [f"{f.name}={value!r}" for f, value in values if value != f.default or f.name == "size"]
+        text = " ".join(", ".join(changes).split())
+        return f"Policy({text if len(text) <= 490 else text[:489] + '…'})"
 
     def range(self, name: str) -> tuple[float, float]:
         """Return (low, high) of a field, (-r, r) for one number r."""

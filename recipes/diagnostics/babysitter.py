@@ -13,12 +13,12 @@ import tensorflow as tf
 from keras import ops
 
 from recipes.core.output import safe_output
+from recipes.core.text import counted, described
 from recipes.diagnostics.activations import Inspection, Inspector, has_single_loss
 from recipes.diagnostics.checks import copied_arrays, update_ratios
 from recipes.diagnostics.measurements import (
     Progress,
     checked_sample,
-    counted,
     histogram_seconds,
     loss_name,
     ratio_advice,
@@ -75,6 +75,10 @@ class Babysitter(keras.callbacks.Callback):
         self._share = _SHARE
         self._progress = Progress()
         self._writer: Any = None  # TensorFlow's stubs have no type for it
+
+    def __repr__(self) -> str:
+        measured = counted(len(self.ratios), "measurement")
+        return described("Babysitter", measured, counted(len(self.verdicts), "report"), f"log_dir={self.log_dir!r}")
 
     @property
     def _network(self) -> keras.Model:

@@ -6,6 +6,7 @@ from numbers import Integral
 from typing import Any
 
 from recipes import augment
+from recipes.core.text import described
 from recipes.errors import RecipeError
 from recipes.planning.names import NAMES
 from recipes.planning.reason import Reason
@@ -23,6 +24,9 @@ class Adjusted:
 
     recipe: str
     changes: tuple[tuple[str, Any], ...]
+
+    def __repr__(self) -> str:
+        return described("adjusted", repr(self.recipe), *(f"{name}={value!r}" for name, value in self.changes))
 
 
 def adjusted(recipe: str = "auto", **changes: Any) -> Adjusted:

@@ -1,13 +1,14 @@
 """Recipes: everything that decides a training, as a frozen dataclass."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 from recipes import augment
+from recipes.core.text import described
 from recipes.errors import RecipeError
 from recipes.planning.names import NAMES
 from recipes.planning.reason import Reason
@@ -165,6 +166,13 @@ class Recipe:
         """
         period = max(1, self.epochs // (3 * max(1, self.snapshots - 1)))
         return tuple(self.epochs - i * period for i in reversed(range(max(1, self.snapshots))))
+
+    def __repr__(self) -> str:
+        changes = (
+            f"{f.name}={value!r}" for f in fields(self)
+            if f.repr and (value := getattr(self, f.name)) != f.default and f.name not in ("name", "size")
+        )  # fmt: skip
+        return described("Recipe", repr(self.name), self.size, *changes)
 
     def __str__(self) -> str:
         lines = [f"recipe {self.name!r}: {self.size} px, " + self._training, *(f"  because {r}" for r in self.reasons)]

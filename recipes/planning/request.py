@@ -16,6 +16,7 @@ from recipes.data.images import ImageData, Splits
 from recipes.errors import BackboneError, RecipeError
 from recipes.networks.backbones import Backbone
 from recipes.networks.stages import feature_tensors
+from recipes.planning.constructor_text import constructor_text
 from recipes.planning.job_options import Options
 from recipes.planning.names import NAMES
 from recipes.planning.ready_made import Adjusted
@@ -107,23 +108,23 @@ def check_fits(network: Backbone, recipe: Recipe | Adjusted | str, size: int) ->
         BackboneError: If the network does not accept images of a requested size.
         RecipeError: If the network lacks a requested stage, or a test scale is smaller than the images.
     """
-    test_size, taps, scales = (_requested(recipe, field) for field in ("test_size", "taps", "scales"))
-    for field, pixels in {"size": size, "test_size": test_size or size}.items():
+    test_size, taps, scales = (_requested(recipe, name) for name in ("test_size", "taps", "scales"))
+    for name, pixels in {"size": size, "test_size": test_size or size}.items():
         if network.fixed_size not in (None, pixels):
             raise BackboneError(
                 f"{network.name} only accepts images of {network.fixed_size} × {network.fixed_size} pixels; the "
-                f"recipe's {field} is {pixels}",
+                f"recipe's {name} is {pixels}",
                 code="backbone.fixed_size",
-                field=field,
+                field=name,
                 value=pixels,
             )
         try:
             network.activations(pixels)
         except ValueError as error:
             raise BackboneError(
-                f"{network.name} accepts no images of {pixels} × {pixels} pixels, the recipe's {field}: {error}",
+                f"{network.name} accepts no images of {pixels} × {pixels} pixels, the recipe's {name}: {error}",
                 code="backbone.size",
-                field=field,
+                field=name,
                 value=pixels,
             ) from error
     if scales and min(scales) < (test_size or size):
@@ -192,7 +193,7 @@ def _json_value(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Recipe | Adjusted):
-        return repr(value)
+        return constructor_text(value)
     return f"{type(value).__name__} {_digest(value)}"
 
 

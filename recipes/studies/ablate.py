@@ -11,6 +11,7 @@ from recipes import augment
 from recipes.auditing.audit import Audit
 from recipes.core.budget import Budget
 from recipes.core.output import safe_output
+from recipes.core.text import counted, described
 from recipes.data.images import ImageData
 from recipes.errors import RecipeError
 from recipes.evaluation.calibrate import cheapest_gain, crop_gains, crop_sets, tempered
@@ -91,6 +92,10 @@ class Ablation:
 
     rows: tuple[Gain, ...]
     recipe: Recipe
+
+    def __repr__(self) -> str:
+        kept = sum(row.kept for row in self.rows)
+        return described("Ablation", counted(len(self.rows), "row"), f"{kept} kept", f"recipe {self.recipe.name!r}")
 
     def __str__(self) -> str:
         return ledger_table(self.rows)

@@ -20,6 +20,7 @@ from recipes.data.evaluation_batches import images_alone
 from recipes.data.images import ImageData
 from recipes.errors import RecipeError, TrainingError
 from recipes.evaluation.metrics import Evaluation, score
+from recipes.planning.constructor_text import constructor_text
 from recipes.planning.options import options
 from recipes.planning.ready_made import Adjusted
 from recipes.planning.recipe import Recipe
@@ -43,7 +44,7 @@ logger = logging.getLogger(__name__)
 _FOLDS = 5  # one of them are the selection images, the trials are trained on the others
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Search(SearchRecord):
     """The outcome of `search`: the winner's recipe, its accuracy, and all trials.
 
@@ -196,8 +197,7 @@ class _Contest:
         prints = [ready.audit.fingerprints[split] for split in ("train", "validation")]
         base = replace(self.base, accumulate=1)  # it depends on the memory of the machine and does not change results
         rest = (sorted(self.space.items()), *prints, ready.start.network.name, self.seed)
-        # As studies have been named from the first version on, when a recipe's text included its reasons.
-        key = f"({repr(base)[:-1]}, reasons=()), {repr(rest)[1:]}"
+        key = f"({constructor_text(base)[:-1]}, reasons=()), {repr(rest)[1:]}"  # as the first version named studies
         return "recipes-" + hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
     def train(self, recipe: Recipe, *callbacks: keras.callbacks.Callback) -> tuple[Trained, Fitted]:
@@ -290,7 +290,7 @@ def _outcome(study: "optuna.Study", contest: _Contest, ready: Prepared, coarse: 
 
 def _evaluated(trained: Trained, data: ImageData, batch_size: int) -> Evaluation:
     images = images_alone(data, trained.recipe.evaluation_policy, batch_size)
-    return score(trained.model.predict(images, verbose=0)[: len(data)], data.labels)
+    return score(trained.model.predict(images, verbose=0)[: len(data)], data.labels, data.class_names)
 
 
 def _trial(slot: int, trial: "optuna.trial.FrozenTrial") -> Trial:

@@ -154,7 +154,9 @@ def test_public_functions_print_safely():
     } | {"serve": serve, "input_worker": input_worker}  # fmt: skip
     assert set(functions) >= PURE
     unsafe = {name for name, f in functions.items() if not hasattr(f, "__wrapped__")}
-    assert unsafe - {"finetune"} == PURE and "safe_output(checked_verbosity(verbose))" in inspect.getsource(recipes.finetune)
+    assert unsafe - {"finetune"} == PURE and "safe_output(checked_verbosity(verbose))" in inspect.getsource(
+        recipes.finetune
+    )
 
 
 @pytest.mark.slow

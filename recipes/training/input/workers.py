@@ -195,7 +195,7 @@ class InputWorkers:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WorkerImages(ImageData):
     """Training images that input workers read and augment."""
 

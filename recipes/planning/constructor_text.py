@@ -1,0 +1,23 @@
+"""Recipes and policies as the calls that make them, for what is saved and compared."""
+
+from dataclasses import fields
+
+from recipes.augment import Policy
+from recipes.planning.ready_made import Adjusted
+from recipes.planning.recipe import Recipe
+
+
+def constructor_text(value: object) -> str:
+    """Return the call that makes a Recipe, an Adjusted or a Policy, with all fields; for other values their `repr`.
+
+    Commands of runs, names of searches and keys of cached features contain this text, and equal texts are equal jobs.
+    So it must not change, unlike the `repr` of these classes, which is for a person. The tuples of a value are searched
+    for such objects, too.
+    """
+    if isinstance(value, tuple):
+        items = [constructor_text(item) for item in value]
+        return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
+    if not isinstance(value, Recipe | Adjusted | Policy):
+        return repr(value)
+    arguments = (f"{f.name}={constructor_text(getattr(value, f.name))}" for f in fields(value) if f.repr)
+    return f"{type(value).__name__}({', '.join(arguments)})"
