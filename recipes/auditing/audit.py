@@ -9,8 +9,8 @@ from itertools import zip_longest
 from recipes.auditing import rules
 from recipes.auditing.facts import inspect_images
 from recipes.core.card import CardTable, card
+from recipes.core.files import write_csv
 from recipes.core.output import safe_output, shortened
-from recipes.core.tables import write_csv
 from recipes.core.text import counted, described
 from recipes.data.finding import Finding
 from recipes.data.folders.layout import Layout

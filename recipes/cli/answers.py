@@ -17,7 +17,7 @@ def run_answer(result: "Result", output: Path) -> Answer:
     """Write the report of a saved run, and return what a person and a program want to know of the run."""
     report = output / "report.html"
     result.report(report)
-    headline, *summary = result.summary().splitlines()
+    headline, *summary = result.summary(saved_in=output).splitlines()
     data: dict[str, Any] = {
         "run": output, "report": report, "accuracy": result.accuracy, "class_names": result.class_names,
         "backbone": result.backbone, "recipe": result.recipe.name, "reasons": result.recipe.reasons,
@@ -27,8 +27,8 @@ def run_answer(result: "Result", output: Path) -> Answer:
     }  # fmt: skip
     run = quote(str(output))
     return Answer(
-        f"{headline}, saved in {output}/",
-        "\n".join(summary),
+        headline,
+        "\n".join(summary[:-1]),
         f"\n{result}\n",
         next=(f"open {report}", f"recipes predict {run} FOLDER", f"recipes export {run} serving"),
         data=data,

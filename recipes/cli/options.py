@@ -11,7 +11,7 @@ import recipes
 from recipes.core.files import check_writable
 from recipes.data.tables.names import TABLE_SUFFIXES
 from recipes.errors import DataError, RecipeError
-from recipes.planning.names import NAMES
+from recipes.planning import NAMES
 
 if TYPE_CHECKING:
     from recipes.data.images import Splits
@@ -32,8 +32,8 @@ def check_dataset(dataset: str | None) -> str | None:
 
 def check_recipe(recipe: str) -> str:
     """Return --recipe, or raise BadParameter for something that is neither a name nor a path."""
-    if recipe in RECIPES or Path(recipe).expanduser().exists():
-        return recipe
+    if recipe in RECIPES or recipe.endswith(".json") or Path(recipe).expanduser().exists():
+        return recipe  # a file is read, and its errors reported, by the command
     close = get_close_matches(recipe, RECIPES, 1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise typer.BadParameter(

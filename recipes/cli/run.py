@@ -23,6 +23,7 @@ from recipes.cli.options import (
     parse_crops,
     read_csv,
 )
+from recipes.core.text import percent
 from recipes.errors import DataError, OutputError
 from recipes.serving.limits import Limits
 
@@ -49,9 +50,8 @@ def evaluate(
     )  # fmt: skip
     if output is not None:
         evaluation.to_csv(output)
-    low, high = evaluation.interval
     return Answer(
-        f"{evaluation.accuracy:.1%} ({low:.1%} to {high:.1%}) on {evaluation.n:,} images",
+        f"{percent(evaluation.accuracy, evaluation.interval)} on {evaluation.n:,} images",
         str(evaluation),
         data=evaluation_data(evaluation) or {},
     )
@@ -115,7 +115,7 @@ def predict(
             f"none of the {len(files)} images in {images} can be decoded: {errors[0]}", code="data.undecodable",
             path=images,
         )  # fmt: skip
-    shown = [f"{p.path}: {p.class_name} ({p.probability:.1%})" if not p.error else f"{p.path}: {p.error}"
+    shown = [f"{p.path}: {p.class_name} ({percent(p.probability)})" if not p.error else f"{p.path}: {p.error}"
              for p in predictions[:5]]  # fmt: skip
     rows = [
         {"path": p.path, "class_name": p.class_name, "probability": p.probability, "error": p.error or None,

@@ -25,6 +25,7 @@ from recipes.cli.options import (
     read_csv,
 )
 from recipes.core.files import check_writable
+from recipes.core.text import percent
 
 if TYPE_CHECKING:
     from recipes import Adjusted, Recipe
@@ -116,9 +117,8 @@ def probe(
     found = recipes.probe(read_csv(dataset, within, column), backbone=backbone, seed=seed)
     names = ("name", "features", "accuracy", "interval", "nll", "logme", "seconds")
     stages = [{name: getattr(stage, name) for name in names} for stage in found.stages]
-    low, high = found.best.interval
     return Answer(
-        f"{found.best.accuracy:.1%} ({low:.1%} to {high:.1%}), cross-validated, by a linear classifier on "
+        f"{percent(found.best.accuracy, found.best.interval)}, cross-validated, by a linear classifier on "
         f"{found.best.name}",
         table(found.table()),
         next=(f"recipes finetune {quote(dataset)} --backbone {quote(backbone)}",),
@@ -235,11 +235,10 @@ def search(
         time_limit=time_limit, sampler=sampler, pruner=pruner, seed=seed,
     )  # fmt: skip
     found.save(output)
-    low, high = found.accuracy.interval
     winner = quote(str(output / "recipe.json"))
     data: dict[str, Any] = {"values": found.best.values, "trials": len(found.trials), "output": output}
     return Answer(
-        f"{found.accuracy.accuracy:.1%} ({low:.1%} to {high:.1%}) by the best of {len(found.trials)} trials, "
+        f"{percent(found.accuracy.accuracy, found.accuracy.interval)} by the best of {len(found.trials)} trials, "
         f"saved in {output}/",
         str(found),
         next=(f"recipes finetune {quote(dataset)} --backbone {quote(backbone)} --recipe {winner}",),

@@ -35,7 +35,7 @@ class Phase:
     unit: str = "images"
     done: int = 0
     note: str = ""
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
     _first: tuple[float, int] | None = field(default=None, repr=False)
     _last: float = field(default=0.0, repr=False)
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from scipy.special import log_softmax, logsumexp
 
 from recipes.core.card import CardTable, card
-from recipes.core.tables import write_csv
+from recipes.core.files import write_csv
 from recipes.core.text import counted, described, percent
 from recipes.errors import DataError, RecipesError
 from recipes.evaluation.figure import figure

@@ -8,7 +8,7 @@ from typing import Any
 from recipes import augment
 from recipes.core.text import described
 from recipes.errors import RecipeError
-from recipes.planning.names import NAMES
+from recipes.planning import NAMES
 from recipes.planning.reason import Reason
 from recipes.planning.recipe import Recipe, invalid, whole
 

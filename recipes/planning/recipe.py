@@ -10,7 +10,7 @@ import numpy as np
 from recipes import augment
 from recipes.core.text import described
 from recipes.errors import RecipeError
-from recipes.planning.names import NAMES
+from recipes.planning import NAMES
 from recipes.planning.reason import Reason
 
 CROPS = (1, 5, 10)

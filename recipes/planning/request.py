@@ -16,9 +16,9 @@ from recipes.data.images import ImageData, Splits
 from recipes.errors import BackboneError, RecipeError
 from recipes.networks.backbones import Backbone
 from recipes.networks.stages import feature_tensors
+from recipes.planning import NAMES
 from recipes.planning.constructor_text import constructor_text
 from recipes.planning.job_options import Options
-from recipes.planning.names import NAMES
 from recipes.planning.ready_made import Adjusted
 from recipes.planning.recipe import Recipe
 

@@ -12,6 +12,7 @@ from recipes.auditing.audit import Audit, audit, usable
 from recipes.core.budget import Budget
 from recipes.core.devices import free_memory, prepare_devices
 from recipes.core.progress import Clock
+from recipes.core.text import percent
 from recipes.data.image_size import natural_size
 from recipes.data.images import ImageData, Splits, joined
 from recipes.data.sources import load
@@ -97,7 +98,7 @@ def prepare(
             measured, features = _probe(Extractor(network, size), splits, facts, split_here, seed)
             logger.debug(measured)
             pace = measured.image_seconds
-            current.note = f"{measured.head.accuracy:.1%} cross-validated, by {measured.head.name}"
+            current.note = f"{percent(measured.head.accuracy)} cross-validated, by {measured.head.name}"
     elif budget.limited:
         with clock("timing"):
             pace = Extractor(network, size).seconds_of(splits.train)

@@ -15,8 +15,9 @@ ORDER = (
 )  # fmt: skip
 FILES_IN_A_FOLDER, LINES_IN_A_FILE, LINES_IN_A_FUNCTION, PARAMETERS = 14, 300, 60, 7
 MANY_PARAMETERS = {  # function → why it has more
-    **dict.fromkeys(("recipes.cli.run.export", "recipes.cli.run.serve", "recipes.cli.train.finetune",
-                     "recipes.cli.train.ablate", "recipes.cli.train.search"), "parameters are options of the command"),
+    **dict.fromkeys(("recipes.cli.run.evaluate", "recipes.cli.run.export", "recipes.cli.run.serve",
+                     "recipes.cli.train.finetune", "recipes.cli.train.ablate", "recipes.cli.train.search"),
+                    "parameters are options of the command"),
     **dict.fromkeys(("recipes.finetuning.finetune", "recipes.tuning.search.search", "recipes.result.Result.export",
                      "recipes.data.tables.reader.from_csv"), "a public signature"),
 }  # fmt: skip

@@ -218,7 +218,8 @@ def test_the_renderer_leaves_the_logger_as_it_was(capsys):
     before = logger.level, list(logger.handlers)
     with safe_output():
         with safe_output(), safe_output(verbose=False):
-            logger.warning("hidden")
+            logger.info("not shown")
+            logger.debug("not shown")
         logger.info("shown %s", 1)
         logger.error("failed")
     logger.info("after")

@@ -1,3 +1,0 @@
-"""Names of the ready-made recipes."""
-
-NAMES = ("probe", "few", "all", "scratch")
