@@ -121,7 +121,7 @@ def test_json_is_the_whole_standard_output(place, capsys, monkeypatch):
     monkeypatch.chdir(place)
     recipes.cli.app(["predict", "run", "photos/red", "--json", "-o", "j.csv"], standalone_mode=False)
     found = json.loads(capsys.readouterr().out)
-    assert found["class_names"] == ["blue", "green", "red"] and len(found["predictions"]) == 10
+    assert found["class_names"] == ["blue", "green", "red"] and len(found["predictions"]) == 12
     assert set(found["predictions"][0]) == {"path", "class_name", "probability", "probabilities", "error"}
     monkeypatch.setattr(sys, "argv", ["recipes", "report", "photos", "--json"])
     monkeypatch.setattr(signal, "signal", lambda *_: None)
@@ -133,7 +133,7 @@ def test_json_is_the_whole_standard_output(place, capsys, monkeypatch):
 def test_quiet_prints_the_answer_and_verbose_everything(place, capsys, monkeypatch):
     monkeypatch.chdir(place)
     recipes.cli.app(["audit", "photos", "-q"], standalone_mode=False)
-    assert capsys.readouterr() == ("30 images: nothing odd\n", "")
+    assert capsys.readouterr() == ("36 images: nothing odd\n", "")
     recipes.cli.app(
         ["finetune", "photos", "--backbone", "small.keras", "--recipe", "probe", "-v"], standalone_mode=False
     )
@@ -147,7 +147,8 @@ def test_quiet_prints_the_answer_and_verbose_everything(place, capsys, monkeypat
 def test_tensorflow_is_not_imported_before_it_is_needed(arguments):
     code = (
         "import sys; from recipes.cli import main\nsys.argv = ['recipes', *sys.argv[1:]]\n"
-        "try: main()\nexcept SystemExit as end: print('code', end.code)\nprint({'tensorflow', 'numpy'} & set(sys.modules))"
+        "try: main()\nexcept SystemExit as end: print('code', end.code)\n"
+        "print({'tensorflow', 'numpy'} & set(sys.modules))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True)
