@@ -7,7 +7,7 @@ from html import escape
 from recipes.core.output import printable
 from recipes.core.text import short
 
-_CELL = 200  # characters
+_FACT, _CELL, _NARROW = 200, 100, 24  # characters of a line, of a cell, and of a cell that is not wrapped
 _STYLE = """<style>
 .recipes-card{border:1px solid rgba(128,128,128,.4);border-radius:8px;padding:12px 16px;margin:4px 0;max-width:52rem;
 color:inherit;background:transparent;font:14px/1.45 system-ui,sans-serif;overflow-x:auto}
@@ -19,8 +19,9 @@ color:inherit;background:transparent;font:14px/1.45 system-ui,sans-serif;overflo
 .recipes-card table{border-collapse:collapse;margin:10px 0 0;font-size:13px;border:0}
 .recipes-card table,.recipes-card tr{color:inherit;background:transparent}
 .recipes-card th,.recipes-card td{padding:2px 14px 2px 0;text-align:left;border:0;
-border-bottom:1px solid rgba(128,128,128,.25);font-variant-numeric:tabular-nums;vertical-align:top;max-width:24rem;
-overflow-wrap:anywhere;background:transparent}
+border-bottom:1px solid rgba(128,128,128,.25);font-variant-numeric:tabular-nums;vertical-align:top;white-space:nowrap;
+background:transparent}
+.recipes-card td.text{white-space:normal;overflow-wrap:anywhere;min-width:10rem;max-width:22rem}
 .recipes-card .note{opacity:.7;margin:6px 0 0;font-size:13px}
 </style>"""
 
@@ -60,10 +61,15 @@ def card(answer: str, title: str, facts: Sequence[tuple[str, object]] = (), tabl
 
 def _table(table: CardTable) -> str:
     head = "".join(f"<th>{_text(cell)}</th>" for cell in table.header)
-    rows = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
+    rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
     note = f'<div class="note">{_text(table.note)}</div>' if table.note else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{note}"
 
 
-def _text(value: object) -> str:
-    return escape(printable(short(value, _CELL)))
+def _cell(value: object) -> str:
+    style = ' class="text"' if len(str(value)) > _NARROW else ""
+    return f"<td{style}>{_text(value, _CELL)}</td>"
+
+
+def _text(value: object, length: int = _FACT) -> str:
+    return escape(printable(short(value, length)))

@@ -57,12 +57,12 @@ def result_card(record: Record) -> str:
     """Return the card that a notebook shows."""
     headline = record.headline
     answer = percent(headline.accuracy, headline.interval) if headline else _NOT_EVALUATED
-    on = f" on {counted(headline.images, 'held-out image')}" if headline else ""
-    title = f"{short(record.backbone, 80)}, recipe {record.recipe.name!r}{on}"
+    on = f"accuracy on {counted(headline.images, 'held-out image')}; " if headline else ""
+    title = f"{on}{short(record.backbone, 80)}, recipe {record.recipe.name!r}"
     evaluation = record.test or record.validation
     scores = evaluation.per_class if evaluation and evaluation.confusion else ()
     rows = [(scores[i].class_name, *scores[i].cells) for i in worst(scores, _CLASSES)]
-    facts = [("network trained", _first_line(record.recipe).split(", ", 1)[1]), *_facts(record)]
+    facts = [("training", _first_line(record.recipe).split(", ", 1)[1]), *_facts(record)]
     return card(answer, title, facts, CardTable(HEADER, rows, left_out(scores, _CLASSES)))
 
 
@@ -74,7 +74,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         ("gain", _gain(record)),
         ("note", _correction(record)),
         ("audit", _excluded(record.audit)),
-        ("doubtful labels", counted(len(record.suspects), "image") if record.suspects else ""),
+        ("doubtful labels", _doubtful(record)),
         ("time", f"{seconds:.1f} s" if seconds else ""),
     ]
 
@@ -106,6 +106,12 @@ def _correction(record: Record) -> str:
     many = counted(record.selection.candidates, "candidate")
     plain = percent(record.validation.accuracy)
     return f"{plain} before the correction for selecting the best of {many} by the same images"
+
+
+def _doubtful(record: Record) -> str:
+    if not record.suspects:
+        return ""
+    return short(f"{counted(len(record.suspects), 'image')}, the most doubtful: {record.suspects[0]}", 200)
 
 
 def _excluded(audit: Audit) -> str:
