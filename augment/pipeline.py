@@ -188,7 +188,7 @@ def render(region: Region, uniform: Tensor, policy: Policy, pca: PCA, compiled: 
 
     finish = tf.function(finish, jit_compile=True, autograph=False) if compiled else finish
     images = finish(resample(region, policy, uniform, compiled), uniform)
-    return erase(operate(images, policy, uniform), policy, uniform) if policy.rand_operations else images
+    return erase(operate(images, policy, uniform, compiled), policy, uniform) if policy.rand_operations else images
 
 
 @lru_cache(maxsize=64)
@@ -211,7 +211,8 @@ def with_extra(images: Tensor, policy: Policy) -> Tensor:
     if policy.extra is not None:
         parameters = inspect.signature(getattr(policy.extra, "call", policy.extra)).parameters
         mode = {"training": True} if "training" in parameters else {}
-        images = tf.cast(policy.extra(images, **mode), tf.float32)
+        extra = policy.extra if tf.executing_eagerly() else tf.function(policy.extra)  # for AutoGraph
+        images = tf.cast(extra(images, **mode), tf.float32)
     return tf.ensure_shape(images, (None, policy.size, policy.size, 3))
 
 
@@ -294,7 +295,6 @@ def _opened_cache(cache: Cache | str | None, image_type: tf.DType) -> Cache | No
         raise PolicyError(f'cache is {cache!r}; expected None, "decoded" or an augment.Cache')
     if image_type != tf.string:
         raise PolicyError(
-            f"cache is {cache!r}, but the dataset yields pixels ({image_type.name}), which are decoded already; leave "
-            "it out"
+            f"cache is {cache!r}, but the dataset yields decoded pixels ({image_type.name}) already; leave it out"
         )
     return cache if isinstance(cache, Cache) else Cache()

@@ -1,28 +1,69 @@
-"""RandAugment's operations on pixels: functions of float32 images (batch, height, width, 3) of 0..255.
+"""RandAugment's operations on pixels, which give the pixels of keras-cv's layers.
 
-Each gives the pixels of keras-cv's layer of that name. Every image of a batch passes only through its own operations.
+Auto contrast, colour, contrast, brightness and the addition of solarize are 3×4 matrices on RGB, as in `color`. One
+kernel applies them to a batch and inverts what solarize inverts; only images that are equalized pass through a table.
 """
 
 import tensorflow as tf
 
 from . import color
 from .policy import Policy
-from .rand_augment import PIXEL_OPERATIONS, Operation, operations
+from .rand_augment import OPERATIONS, Operation, operations
 from .tensors import Tensor
 
 _LEVELS = 256
 
 
-def auto_contrast(images: Tensor) -> Tensor:
-    """Stretch every channel to 0..255; a channel of one value does not change."""
-    low, high = (reduce(reduce(images, 1), 1)[:, None, None] for reduce in (tf.reduce_min, tf.reduce_max))
+def operate(images: Tensor, policy: Policy, uniform: Tensor, compiled: bool = False) -> Tensor:
+    """Apply the pixel operations of RandAugment to images (batch, size, size, 3) with the draws (batch, slots)."""
+    for drawn in operations(policy, uniform):
+        images = operated(images, drawn, compiled)
+    return images
+
+
+def operated(images: Tensor, drawn: Operation, compiled: bool = False) -> Tensor:
+    """Apply one operation to each image (batch, height, width, 3) of 0..255, float32.
+
+    compiled: compile the kernel with XLA; the whole is slow otherwise.
+    """
+
+    def kernel(images: Tensor, matrix: Tensor, threshold: Tensor) -> Tensor:
+        images = color.apply(images, matrix)
+        return tf.where(images < threshold[:, None, None, None], images, 255 - images)
+
+    kernel = tf.function(kernel, jit_compile=True, autograph=False) if compiled else kernel
+    solarized = drawn.kind == OPERATIONS.index("solarize")
+    images = kernel(images, _matrices(images, drawn), tf.where(solarized, drawn.threshold, 256.0))
+    chosen = tf.where(drawn.kind == OPERATIONS.index("equalize"))
+    return tf.tensor_scatter_nd_update(images, chosen, equalize(tf.gather_nd(images, chosen)))
+
+
+def _matrices(images: Tensor, drawn: Operation) -> Tensor:
+    """Return the matrix (batch, 3, 4) of each image's operation, I for those that are none."""
+    low, high = (reduce(reduce(images, 1), 1) for reduce in (tf.reduce_min, tf.reduce_max))
+    added = tf.broadcast_to(drawn.amount[:, None], tf.shape(low))
+    same = color.shift(tf.zeros_like(low))
+    matrices = {
+        "auto contrast": auto_contrast(low, high),
+        "solarize": color.shift(added),
+        "colour": color.saturation(1 - drawn.amount),
+        "contrast": color.contrast(drawn.amount, color.mean(images)),
+        "brightness": color.shift(added),
+    }
+    each = tf.stack([matrices.get(name, same) for name in OPERATIONS], 1)
+    return tf.gather(each, drawn.kind, axis=1, batch_dims=1)
+
+
+def auto_contrast(low: Tensor, high: Tensor) -> Tensor:
+    """Return the matrix that stretches each channel from low..high (..., 3) to 0..255; one value does not change."""
     flat = high <= low
-    scale = 255 / tf.where(flat, 255.0, high - low)
-    return tf.clip_by_value((images - tf.where(flat, 0.0, low)) * scale, 0.0, 255.0)
+    scale = tf.where(flat, 1.0, 255 / tf.where(flat, 1.0, high - low))
+    offset: Tensor = tf.where(flat, 0.0, -low * scale)
+    return tf.concat([tf.linalg.diag(scale), offset[..., None]], -1)
 
 
 def equalize(images: Tensor) -> Tensor:
-    """Make the histogram of every channel about even.
+    """Make the histogram of every channel of images (batch, height, width, 3) about even.
 
     Pixels are rounded to whole numbers first. With n(v) pixels of value v, and s = (Σ n − smallest n > 0) // 255, the
     value v becomes (n(0) + … + n(v − 1) + s // 2) // s, at most 255; a channel with s = 0 does not change. Pillow's s
@@ -39,51 +80,3 @@ def equalize(images: Tensor) -> Tensor:
     table = tf.minimum((tf.cumsum(histogram, axis=1, exclusive=True) + divisor // 2) // divisor, _LEVELS - 1)
     table = tf.where(step > 0, table, tf.range(_LEVELS))
     return tf.cast(tf.gather(tf.reshape(table, [-1]), entry), tf.float32)
-
-
-def solarize(images: Tensor, addition: Tensor, threshold: Tensor) -> Tensor:
-    """Add to the pixels, then invert values from a threshold on; addition and threshold are (batch,)."""
-    images = tf.clip_by_value(images + addition[:, None, None, None], 0.0, 255.0)
-    return tf.where(images < threshold[:, None, None, None], images, 255 - images)
-
-
-def colour(images: Tensor, grey: Tensor) -> Tensor:
-    """Blend with the grey image, whose share `grey` is (batch,)."""
-    return color.apply(images, color.saturation(1 - grey))
-
-
-def contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Multiply the difference from the mean colour by `factor` (batch,)."""
-    return color.apply(images, color.contrast(factor, color.mean(images)))
-
-
-def brightness(images: Tensor, addition: Tensor) -> Tensor:
-    """Add (batch,) grey levels."""
-    return tf.clip_by_value(images + addition[:, None, None, None], 0.0, 255.0)
-
-
-def operate(images: Tensor, policy: Policy, uniform: Tensor) -> Tensor:
-    """Apply the pixel operations of RandAugment to images (batch, size, size, 3) with the draws (batch, slots)."""
-    for drawn in operations(policy, uniform):
-        images = _one_each(images, drawn)
-    return images
-
-
-def _one_each(images: Tensor, drawn: Operation) -> Tensor:
-    """Apply one operation to each image: the batch is parted by operation, and put together again."""
-    shape, count = images.shape, len(PIXEL_OPERATIONS)
-    kind = tf.where(drawn.kind < count, drawn.kind, 0)
-    place = tf.dynamic_partition(tf.range(tf.shape(images)[0]), kind, count)
-    same, stretched, equal, sun, grey, steep, bright = tf.dynamic_partition(images, kind, count)
-    amount = tf.dynamic_partition(drawn.amount, kind, count)
-    threshold = tf.dynamic_partition(drawn.threshold, kind, count)
-    parts = [
-        same,
-        auto_contrast(stretched),
-        equalize(equal),
-        solarize(sun, amount[3], threshold[3]),
-        colour(grey, amount[4]),
-        contrast(steep, amount[5]),
-        brightness(bright, amount[6]),
-    ]
-    return tf.ensure_shape(tf.dynamic_stitch(place, parts), shape)

@@ -12,8 +12,12 @@ from .draws import draw, normal
 from .policy import Policy
 from .tensors import Tensor
 
-PIXEL_OPERATIONS = ("identity", "auto contrast", "equalize", "solarize", "colour", "contrast", "brightness")
-OPERATIONS = (*PIXEL_OPERATIONS, "shear_x", "shear_y", "translate_x", "translate_y")
+# fmt: off
+OPERATIONS = (
+    "identity", "auto contrast", "equalize", "solarize", "colour", "contrast", "brightness",
+    "shear_x", "shear_y", "translate_x", "translate_y",
+)
+# fmt: on
 _MOST_ADDED = 110.0  # grey levels that solarize adds at strength 1: more would leave little of the image
 
 

@@ -24,7 +24,13 @@ from recipes.data.sources import load
 from recipes.training.input.server import PORT
 
 _TRIED = 16  # images, from which a preview takes those that can be decoded
-POLICIES = {"none": Policy.none, "light": Policy.light, "resnet": Policy.resnet, "strong": Policy.strong}
+POLICIES = {
+    "none": Policy.none,
+    "light": Policy.light,
+    "resnet": Policy.resnet,
+    "strong": Policy.strong,
+    "rand": Policy.rand_augment,
+}
 
 
 def audit(
