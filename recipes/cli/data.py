@@ -61,7 +61,8 @@ def preview(
     dataset: DatasetArgument,
     output: PictureOption = Path("preview.png"),
     policy: Annotated[
-        Literal["none", "light", "resnet", "strong"], typer.Option(help="How strongly to augment.")
+        Literal["none", "light", "resnet", "strong", "rand"],
+        typer.Option(help="How strongly to augment; rand: RandAugment."),
     ] = "light",
     size: Annotated[int, typer.Option(help="Side of the crops, pixels.", min=8)] = 224,
     seed: SeedOption = 0,
@@ -74,7 +75,8 @@ def preview(
     check_picture(output)
     splits = load(read_csv(dataset, within, column))
     spread = _decodable(splits.train, 4)
-    chosen = getattr(recipes.augment.Policy, policy)(size)
+    name = "rand_augment" if policy == "rand" else policy
+    chosen = getattr(recipes.augment.Policy, name)(size)
     recipes.augment.preview(spread.source(), chosen, seed=seed).savefig(output)
     return Answer(str(output), "\n".join(map(str, splits.notes)), data={"output": output})
 
