@@ -115,12 +115,6 @@ class Policy:
         self._check_ranges()
         self._check_rand()
 
-    def __repr__(self) -> str:
-        # Runs and studies of earlier versions, which had no RandAugment, are recognised by this text.
-        hidden = () if self.rand_operations else _RAND
-        shown = (f"{field.name}={getattr(self, field.name)!r}" for field in fields(self) if field.name not in hidden)
-        return f"Policy({', '.join(shown)})"
-
     def _make_plain(self) -> None:
         """Convert all numbers and sequences to Python numbers and tuples of them."""
         for name in _NUMBERS + _RANGES:

@@ -6,6 +6,8 @@ from recipes.augment import Policy
 from recipes.planning.ready_made import Adjusted
 from recipes.planning.recipe import Recipe
 
+_RAND = ("rand_operations", "rand_magnitude", "rand_stddev")  # fields that earlier versions did not have
+
 
 def constructor_text(value: object) -> str:
     """Return the call that makes a Recipe, an Adjusted or a Policy, with all fields; for other values their `repr`.
@@ -19,5 +21,7 @@ def constructor_text(value: object) -> str:
         return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
     if not isinstance(value, Recipe | Adjusted | Policy):
         return repr(value)
-    arguments = (f"{f.name}={constructor_text(getattr(value, f.name))}" for f in fields(value) if f.repr)
+    hidden = _RAND if isinstance(value, Policy) and not value.rand_operations else ()
+    shown = [field for field in fields(value) if field.repr and field.name not in hidden]
+    arguments = (f"{field.name}={constructor_text(getattr(value, field.name))}" for field in shown)
     return f"{type(value).__name__}({', '.join(arguments)})"

@@ -16,6 +16,7 @@ from augment.pixel_operations import operated
 from augment.preview import drawn
 from augment.rand_augment import OPERATIONS, Operation, operations
 from augment.region import fetch
+from recipes.planning.constructor_text import constructor_text
 from recipes.planning.ready_made import adjusted, finetune_all
 from recipes.planning.recipe_json import recipe_facts, recipe_of
 
@@ -298,7 +299,7 @@ def test_previews_name_the_operations():
 def test_recipes_keep_it_and_earlier_ones_load():
     recipe = replace(finetune_all(16), policy=Policy.rand_augment(16, operations=3, magnitude=0.7))
     assert recipe_of(json.loads(json.dumps(recipe_facts(recipe)))) == recipe
-    assert "rand_magnitude=0.7" in repr(recipe)
+    assert "rand_magnitude=0.7" in constructor_text(recipe)
     facts = json.loads(json.dumps(recipe_facts(finetune_all(16))))
     for name in ("rand_operations", "rand_magnitude", "rand_stddev"):
         del facts["policy"][name]
@@ -307,6 +308,6 @@ def test_recipes_keep_it_and_earlier_ones_load():
 
 
 def test_policies_without_it_are_those_of_earlier_versions():
-    assert repr(Policy.light()).endswith("fill=None, centre=False, extra=None)")  # by which runs are recognised
-    assert eval(repr(Policy.rand_augment())) == Policy.rand_augment()
+    assert constructor_text(Policy.light()).endswith("fill=None, centre=False, extra=None)")  # as before
+    assert eval(constructor_text(Policy.rand_augment())) == Policy.rand_augment()
     assert asdict(Policy())["rand_operations"] == 0
