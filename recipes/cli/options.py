@@ -1,9 +1,10 @@
 """Arguments and options that several commands share, and the checks that need no TensorFlow."""
 
+import ast
 import os
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -76,6 +77,13 @@ RecipeOption = Annotated[
         help="auto (measured), probe, few, all, scratch, the folder of a run or a search, or a recipe.json.",
     ),
 ]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Change a field of the recipe, such as learning_rate=1e-4 or dropout=0.2. May be given several "
+        "times.",
+    ),
+]  # fmt: skip
 WithinOption = Annotated[
     Path | None,
     typer.Option(help="For a CSV: the folder that its paths must not leave; default: the folder of the CSV."),
@@ -137,6 +145,27 @@ def _columns(values: list[str]) -> tuple[list[str], dict[str, str]]:
         else:
             chosen[role] = name
     return ignored, chosen
+
+
+def parse_changes(values: list[str] | None, epochs: int | None = None) -> dict[str, Any]:
+    """Return the fields of the recipe that --set and --epochs change.
+
+    Raises:
+        RecipeError: For a value of another form.
+    """
+    changes: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+    for value in values or ():
+        name, equals, text = value.partition("=")
+        if not equals or not name.isidentifier():
+            raise RecipeError(
+                f"--set is {value!r}; expected NAME=VALUE, such as learning_rate=1e-4", code="cli.set", field="--set",
+                value=value,
+            )  # fmt: skip
+        try:
+            changes[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            changes[name] = text
+    return changes
 
 
 def parse_crops(crops: str) -> int | str:

@@ -1,6 +1,6 @@
 """The commands that train networks, and those that compare ways to train."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -19,8 +19,10 @@ from recipes.cli.options import (
     OutputFlags,
     RecipeOption,
     SeedOption,
+    SetOption,
     WithinOption,
     check_dataset,
+    parse_changes,
     parse_fraction,
     read_csv,
 )
@@ -49,6 +51,7 @@ def finetune(
     recipe: RecipeOption = "auto",
     validation: ValidationOption = None,
     epochs: EpochsOption = None,
+    change: SetOption = None,
     time_limit: TimeOption = None,
     seed: SeedOption = 0,
     within: WithinOption = None,
@@ -71,7 +74,7 @@ def finetune(
     result = recipes.finetune(
         read_csv(dataset, within, column),
         backbone=backbone,
-        recipe=_recipe(recipe, epochs),
+        recipe=_recipe(recipe, parse_changes(change, epochs)),
         validation=read_csv(parse_fraction(validation), within, column),
         time_limit=time_limit,
         seed=seed,
@@ -184,6 +187,7 @@ def ablate(
     dataset: DatasetArgument,
     backbone: BackboneOption = "auto",
     recipe: RecipeOption = "auto",
+    change: SetOption = None,
     trick: Annotated[list[str] | None, typer.Option(help="A trick; may be repeated; default: all.")] = None,
     time_limit: StudyTimeOption = None,
     seed: SeedOption = 0,
@@ -194,7 +198,7 @@ def ablate(
     found = recipes.ablate(
         read_csv(dataset, within, column),
         backbone=backbone,
-        recipe=_recipe(recipe, None),
+        recipe=_recipe(recipe, parse_changes(change)),
         tricks=trick,
         time_limit=time_limit,
         seed=seed,
@@ -219,6 +223,7 @@ def search(
     ] = None,
     time_limit: StudyTimeOption = None,
     epochs: Annotated[int | None, typer.Option(help="Number of epochs; default: that of the recipe.", min=1)] = None,
+    change: SetOption = None,
     sampler: Annotated[
         Literal["tpe", "random"], typer.Option(help="tpe: coarse at random, then fine; random: all at random.")
     ] = "tpe",
@@ -231,7 +236,7 @@ def search(
     check_writable(output)
     found = recipes.search(
         read_csv(dataset, within, column),
-        backbone=backbone, recipe=_recipe(recipe, epochs), trials=trials, storage=storage,
+        backbone=backbone, recipe=_recipe(recipe, parse_changes(change, epochs)), trials=trials, storage=storage,
         time_limit=time_limit, sampler=sampler, pruner=pruner, seed=seed,
     )  # fmt: skip
     found.save(output)
@@ -246,15 +251,18 @@ def search(
     )
 
 
-def _recipe(recipe: str, epochs: int | None) -> "str | Adjusted | Recipe":
-    """Return the recipe of --recipe and --epochs."""
+def _recipe(recipe: str, changes: Mapping[str, Any]) -> "str | Adjusted | Recipe":
+    """Return the recipe of --recipe with the changes of --epochs and --set."""
+    from recipes.planning.ready_made import changed
     from recipes.runs.recipe_file import load_recipe
 
     if recipe in RECIPES:
-        return recipe if epochs is None else recipes.adjusted(recipe, epochs=epochs)
+        return recipes.adjusted(recipe, **changes) if changes else recipe
     loaded = load_recipe(recipe)
-    if epochs is not None:
-        return replace(loaded, epochs=epochs).because("plan.changed", "epochs = {epochs}: requested", epochs=epochs)
+    if changes:
+        recipes.adjusted(**changes)  # checks the names and the values
+        assignments = ", ".join(f"{name} = {value}" for name, value in changes.items())
+        return changed(loaded, changes).because("plan.changed", "{assignments}: requested", assignments=assignments)
     if loaded.epochs or loaded.name == "probe":
         return loaded
     return loaded.because(

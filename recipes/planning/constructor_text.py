@@ -1,6 +1,8 @@
 """Recipes and policies as the calls that make them, for what is saved and compared."""
 
+import ast
 from dataclasses import fields
+from typing import Any
 
 from recipes.augment import Policy
 from recipes.planning.ready_made import Adjusted
@@ -25,3 +27,15 @@ def constructor_text(value: object) -> str:
     shown = [field for field in fields(value) if field.repr and field.name not in hidden]
     arguments = (f"{field.name}={constructor_text(getattr(value, field.name))}" for field in shown)
     return f"{type(value).__name__}({', '.join(arguments)})"
+
+
+def read_adjusted(value: object) -> tuple[object, dict[str, Any]]:
+    """Return name and changes of the text of an `Adjusted`; {} for other values, and for changes that are objects."""
+    if not str(value).startswith("Adjusted("):
+        return value, {}
+    try:
+        call = ast.parse(str(value), mode="eval").body
+        arguments = {k.arg: ast.literal_eval(k.value) for k in call.keywords} if isinstance(call, ast.Call) else {}
+        return arguments["recipe"], dict(arguments["changes"])
+    except (SyntaxError, ValueError, KeyError):
+        return value, {}

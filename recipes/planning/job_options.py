@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any, TypedDict
 
+from recipes.core.text import described
 from recipes.planning.recipe import Recipe
 
 _ARGUMENTS = ("dataset", "backbone", "recipe", "validation", "time_limit", "seed", "output", "callbacks", "verbose")
@@ -58,6 +59,10 @@ class Options:
     strict: bool = False
     devices: int | str | Sequence[str] | None = None
     input_workers: Sequence[str] = ()
+
+    def __repr__(self) -> str:
+        changed = (field for field in fields(self) if getattr(self, field.name) != field.default)
+        return described("Options", *(f"{field.name}={getattr(self, field.name)!r}" for field in changed))
 
 
 class OptionValues(TypedDict, total=False):

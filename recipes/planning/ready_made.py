@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from numbers import Integral
 from typing import Any
 
@@ -47,8 +48,12 @@ def adjusted(recipe: str = "auto", **changes: Any) -> Adjusted:
         raise RecipeError(f"recipe is {recipe!r}; expected one of {names}", code="recipe.unknown", value=recipe)
     known = {field.name for field in fields(Recipe)} - {"name", "decisions", "warm_start"}
     if unknown := sorted(set(changes) - known):
+        close = get_close_matches(unknown[0], known, 1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise RecipeError(
-            f"Recipe has no fields {unknown} to adjust; it has {sorted(known)}", code="recipe.field", fields=unknown
+            f"Recipe has no fields {unknown} to adjust{hint}; it has {sorted(known)}",
+            code="recipe.field",
+            fields=unknown,
         )
     if isinstance(changes.get("policy"), augment.Policy):
         changes.setdefault("size", changes["policy"].size)

@@ -1,11 +1,11 @@
 """The command that reproduces a run, and every field of its recipe."""
 
-import ast
 import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 
+from recipes.planning.constructor_text import read_adjusted
 from recipes.planning.recipe import Recipe
 
 _IN_MEMORY = re.compile(r"\w+ ([0-9a-f]{12}|\?)")  # how `Request.command` describes data and networks in memory
@@ -34,7 +34,7 @@ def commands(command: Mapping, backbone: str = "") -> list[str]:
         return []
     options = {name: value for name, value in command.items() if name not in _DEFAULTS or value != _DEFAULTS[name]}
     dataset = options.pop("dataset", None) or "digits"
-    recipe, changes = _adjusted(options.get("recipe"))
+    recipe, changes = read_adjusted(options.get("recipe"))
     name, shell_fields = "finetune", {"epochs"}
     if backbone == "convnet" and not _plain(options.get("backbone")):
         name, shell_fields = "pretrain", {"epochs", "size"}
@@ -62,22 +62,10 @@ def _plain(value: object) -> bool:
 
 
 def _python(value: object) -> str:
-    name, changes = _adjusted(value)
+    name, changes = read_adjusted(value)
     if changes:
         return f"recipes.adjusted({', '.join([repr(name), *(f'{n}={v!r}' for n, v in changes.items())])})"
     if _plain(value):
         return repr(value)
     text = str(value)
     return f"<{text}>" if _IN_MEMORY.fullmatch(text) else _CLASSES.sub(lambda m: f"{_OWNERS[m[1]]}.{m[0]}", text)
-
-
-def _adjusted(value: object) -> tuple[object, dict]:
-    """Return name and changes of the text of an `Adjusted`; {} for other values, and for changes that are objects."""
-    if not str(value).startswith("Adjusted("):
-        return value, {}
-    try:
-        call = ast.parse(str(value), mode="eval").body
-        arguments = {k.arg: ast.literal_eval(k.value) for k in call.keywords} if isinstance(call, ast.Call) else {}
-        return arguments["recipe"], dict(arguments["changes"])
-    except (SyntaxError, ValueError, KeyError):
-        return value, {}

@@ -15,7 +15,6 @@ from recipes.core.archives import load_arrays
 from recipes.core.files import check_writable, write_whole
 from recipes.core.locks import HOLDER_SUFFIX
 from recipes.core.output import safe_output
-from recipes.core.text import short
 from recipes.data.images import ImageData
 from recipes.data.packs.manifest import in_pack
 from recipes.data.packs.records import Records
@@ -30,6 +29,7 @@ from recipes.planning.lecture_table import LectureTable
 from recipes.planning.recipe import Recipe
 from recipes.planning.recipe_json import _tuples, recipe_facts, recipe_of
 from recipes.probing.label_errors import Suspect
+from recipes.runs.difference import difference, more_epochs
 from recipes.runs.probe_file import load_probe, probe_facts, save_probe
 from recipes.runs.record import Record
 
@@ -45,14 +45,6 @@ _PLAIN = ("class_names", "history", "backbone", "seconds", "command", "versions"
 _PARTS = {"selection": Selection, "calibration": Calibration, "validation": Evaluation, "test": Evaluation}
 _REASONS = re.compile(r"^(Recipe\(.*?), reasons=\(.*\)\)$", re.DOTALL)
 _LISTS = {"ledger": Gain, "suspects": Suspect}
-
-
-def _difference(key: str, before: object, now: object) -> str:
-    """Say how an argument differs; of long values that begin alike, show the part where they differ."""
-    texts = [repr(before), repr(now)]
-    alike = next((i for i, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts)))
-    shown = (f"…{text[alike - 30 :]}" if alike > 30 and len(text) > 80 else text for text in texts)
-    return "{} was {}, is {}".format(key, *(short(text, 80) for text in shown))
 
 
 def check_output(directory: str | os.PathLike, command: dict) -> None:
@@ -78,9 +70,12 @@ def check_output(directory: str | os.PathLike, command: dict) -> None:
     elif before:
         differing = [key for key in {**before, **command} if command.get(key) != before.get(key)]
         if differing:
-            shown = "; ".join(_difference(key, before.get(key), command.get(key)) for key in differing)
+            shown = "; ".join(difference(key, before.get(key), command.get(key)) for key in differing)
+            advice = f"Use another folder, such as output='{directory}-2', or delete {directory} to replace it"
+            if differing == ["recipe"] and more_epochs(before.get("recipe"), command.get("recipe")):
+                advice += f". To train its network further, use backbone='{directory}' and another folder"
             raise OutputError(
-                f"{directory} holds the run of another command ({shown}); choose another folder",
+                f"{directory} holds another run ({shown}). {advice}",
                 code="output.other_command",
                 path=directory,
                 differences=differing,

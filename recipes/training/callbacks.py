@@ -17,7 +17,7 @@ from recipes.planning.reason import Reason
 from recipes.planning.recipe import Recipe
 from recipes.training.loop.failures import reading_failed
 
-SMALLER = "use a smaller learning rate: finetune(..., recipe=recipes.adjusted('all', learning_rate=1e-4))"
+SMALLER = "use a smaller learning rate, such as recipe=recipes.adjusted('all', learning_rate=1e-4)"
 
 
 class NotFinite(TrainingError):

@@ -98,6 +98,8 @@ def test_evaluate_export_report_audit_probe(place, output_of):
         (["finetune", "photos", "--recipe", "run/recipe.json"], "give its folder, run"),
         (["evaluate", "nowhere", "photos"], "does not exist"),
         (["finetune", "photos", "--epochs", "-1"], "Invalid value"),
+        (["finetune", "photos", "--set", "droput=0.1"], "did you mean 'dropout'?"),
+        (["finetune", "photos", "--set", "dropout"], "expected NAME=VALUE"),
         (["search", "nowhere", "--backbone", "small.keras"], "does not exist"),
         (["search", "photos", "--trials", "-3"], "Invalid value"),
         (["search", "photos", "-o", "small.keras"], "cannot be written"),
@@ -161,7 +163,9 @@ def test_tensorflow_is_not_imported_before_it_is_needed(arguments):
         ("use recipe='all' to train", "use --recipe all to train"),
         ("give backbone='MobileNetV2(weights=None)'", "give --backbone 'MobileNetV2(weights=None)'"),
         ("time_limit=90 is short; seed=3", "--time-limit 90 is short; --seed 3"),
-        ("recipes.adjusted(..., dropout=0.2)", "recipes.adjusted(..., dropout=0.2)"),
+        ("change it by recipes.adjusted(..., learning_rate=1e-4)", "change it by --set learning_rate=1e-4"),
+        ("use recipe=recipes.adjusted('few', dropout=0.2)", "use --recipe few --set dropout=0.2"),
+        ("recipes.from_csv(csv, within=...), or --within", "recipes.from_csv(csv, within=...), or --within"),
     ],
 )
 def test_advice_is_phrased_in_flags(advice, flags):
@@ -172,11 +176,11 @@ def test_advice_is_phrased_in_flags(advice, flags):
 def test_a_run_is_a_recipe_for_the_next(place, monkeypatch, given):
     monkeypatch.chdir(place)
     first = recipes.load("run").recipe
-    again = recipes.cli.train._recipe(given, None)
+    again = recipes.cli.train._recipe(given, {})
     assert dataclasses.replace(again, decisions=first.decisions) == first
     assert again.reasons == ("the recipe of the run in run",)
-    longer = recipes.cli.train._recipe(given, 3)
-    assert longer.epochs == 3 and longer.taps == first.taps
+    longer = recipes.cli.train._recipe(given, {"epochs": 3, "dropout": 0.1})
+    assert longer.epochs == 3 and longer.dropout == 0.1 and longer.taps == first.taps
 
 
 def test_seeds_by_the_first_runs_recipe_make_a_soup(place, output_of):

@@ -15,7 +15,7 @@ from recipes import BackboneError, DataError, OutputError, RecipeError
 from recipes.data.sources import load
 from recipes.planning.constructor_text import constructor_text
 from recipes.planning.request import seconds
-from recipes.runs.folder import _difference
+from recipes.runs.difference import difference, more_epochs
 from recipes.training.fit import Fitted
 from recipes.training.prepare import with_validation
 
@@ -259,10 +259,13 @@ def test_other_arrays_are_another_command(tmp_path):
 
 def test_the_difference_of_two_recipes_is_short():
     recipe = recipes.finetune_few(size=32)
-    difference = _difference("recipe", constructor_text(recipe), constructor_text(replace(recipe, dropout=0.25)))
-    assert "dropout=0.0" in difference and "dropout=0.25" in difference and len(difference) < 200
-    assert _difference("seed", 0, 1) == "seed was 0, is 1"
-    assert len(_difference("recipe", "auto", constructor_text(recipe))) < 120
+    text = difference("recipe", constructor_text(recipe), constructor_text(replace(recipe, dropout=0.25)))
+    assert "dropout=0.0" in text and "dropout=0.25" in text and len(text) < 200
+    assert difference("seed", 0, 1) == "seed: 0 before, 1 now"
+    texts = [constructor_text(recipes.adjusted("all", epochs=epochs)) for epochs in (2, 9)]
+    assert difference("recipe", *texts) == "recipe: 'all' with epochs = 2 before, 'all' with epochs = 9 now"
+    assert more_epochs(*texts) and not more_epochs(*reversed(texts)) and not more_epochs("few", texts[1])
+    assert len(difference("recipe", "auto", constructor_text(recipe))) < 120
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(90, 90), ("90", 90), ("1.5m", 90), ("1h30m", 5400), ("2h", 7200)])

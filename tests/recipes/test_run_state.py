@@ -79,7 +79,7 @@ def test_a_run_that_lost_nothing_leaves_nothing(tmp_path):
         run.training("first").keep(lambda: {})
         raise recipes.DataError("an image is gone")
     with rejects(
-        recipes.OutputError, "output.other_command", path=folder, differences=["seed"], match="seed was 0, is 1"
+        recipes.OutputError, "output.other_command", path=folder, differences=["seed"], match="seed: 0 before, 1 now"
     ):
         RunState(folder, COMMAND | {"seed": 1}).begin()
     with pytest.raises(recipes.TrainingError), begun(folder):

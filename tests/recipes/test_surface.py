@@ -35,6 +35,7 @@ from recipes.evaluation.per_class import ClassScore
 from recipes.evaluation.predictions import Judged
 from recipes.evaluation.selection import Selection
 from recipes.planning.constructor_text import constructor_text
+from recipes.planning.job_options import Options
 from recipes.planning.lecture_table import LectureTable
 from recipes.planning.reason import Reason
 from recipes.probing.label_errors import Suspect
@@ -162,6 +163,7 @@ WORST = {  # of each class, the longest instance that is likely
     Linear: lambda: probe().stages[0].classifier,
     Manifest: manifest,
     MirrorTest: lambda: MirrorTest(1 / 3, 1 / 3, True),
+    Options: lambda: Options(9, True, 8, [LONG] * 1000),
     Ranked: lambda: Ranked(LONG, probe(), 10**9, 224),
     Reason: lambda: Reason("plan.test", LONG, dict.fromkeys(NAMES, 1)),
     Record: lambda: record(Record),
