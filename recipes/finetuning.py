@@ -163,7 +163,7 @@ def _train_and_evaluate(request: Request, ready: Prepared, budget: Budget, run: 
     with clock("evaluation") as current:
         test = start.splits.test
         if test is not None:
-            result.test = score(result.probabilities(test), test.labels)
+            result.test = score(result.probabilities(test), test.labels, result.class_names)
             current.note = f"{len(test):,} test images"
     result.ledger = (*_training_rows(start, trained, clock.seconds["training"]), *trained.finished.rows)
     if start.measured is not None and start.features is not None and start.splits.validation is not None:

@@ -129,7 +129,7 @@ def test_json_is_the_whole_standard_output(place, capsys, monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit):
         recipes.cli.main()
-    assert json.loads(capsys.readouterr().out)["error"]["code"] == "output.not_a_run"
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "output.no_run"
 
 
 def test_quiet_prints_the_answer_and_verbose_everything(place, capsys, monkeypatch):
