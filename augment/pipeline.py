@@ -295,6 +295,6 @@ def _opened_cache(cache: Cache | str | None, image_type: tf.DType) -> Cache | No
         raise PolicyError(f'cache is {cache!r}; expected None, "decoded" or an augment.Cache')
     if image_type != tf.string:
         raise PolicyError(
-            f"cache is {cache!r}, but the dataset yields decoded pixels ({image_type.name}) already; leave it out"
+            f"cache is {cache!r}, but the dataset yields pixels ({image_type.name}), already decoded; leave it out"
         )
     return cache if isinstance(cache, Cache) else Cache()

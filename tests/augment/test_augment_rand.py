@@ -280,6 +280,12 @@ def test_test_crops_reject_it():
         augment.centre_crop(IMAGES[0], Policy.rand_augment(16))
 
 
+def test_layers_of_keras_cv_work_as_extra(keras_cv):
+    policy = plain(rand_operations=0, extra=keras_cv.layers.Equalization((0, 255)))
+    drawn = Operation(tf.fill(6, OPERATIONS.index("equalize")), np.zeros(6, np.float32), np.zeros(6, np.float32))
+    np.testing.assert_array_equal(augment.apply(IMAGES, policy, seed=0), operated(tf.cast(IMAGES, tf.float32), drawn))
+
+
 def test_previews_name_the_operations():
     shown = drawn((IMAGES, np.arange(6)), Policy.rand_augment(16, operations=4), rows=1, draws=20)
     text = " ".join(caption for row in shown for _, caption in row[1:])
