@@ -178,7 +178,7 @@ class Worker:
             self.group.rmdir()
 
 
-def transport(address: str, count: int) -> None:
+def transport(address: str, count: int, rows: Recorder) -> None:
     """What sending alone takes: batches of which nothing has to be made."""
     batch = tf.zeros((BATCH, POLICY.size, POLICY.size, 3))
     with Remote(address, tf.data.Dataset.from_tensors(batch).repeat(count // BATCH)) as remote:
@@ -190,6 +190,7 @@ def transport(address: str, count: int) -> None:
     size = batch.numpy().nbytes / BATCH
     rate = (count - BATCH) / taken
     print(f"sending alone, one worker: {rate:,.0f} images/s of {size / 1000:.0f} KB, {rate * size / 1e6:,.0f} MB/s")
+    rows.add("sending alone, one input worker", rate, "images/s", details={"MB/s": rate * size / 1e6})
 
 
 def compare_workers(folder: Path, rounds: int, share: float, rows: Recorder) -> None:
@@ -205,7 +206,7 @@ def compare_workers(folder: Path, rounds: int, share: float, rows: Recorder) -> 
             os.sched_setaffinity(int(thread), left)
         told = f"{share:g} of one core for each worker" if share else f"{each} for each worker"
         print(f"\n{len(cores)} cores: {told}, {len(left)} for what takes the batches")
-        transport(workers[0].address, 6 * BATCH if rounds < 3 else 40 * BATCH)
+        transport(workers[0].address, 6 * BATCH if rounds < 3 else 40 * BATCH, rows)
         data, found = load(folder).train, {1: [], 2: []}
         for number in range(rounds + 1):
             for count in found:

@@ -71,7 +71,7 @@ def section(name: str, found: list[list[Row]], letters: dict[str, str], note: st
     lines = [f"## {name}", ""]
     if found:
         commands = dict.fromkeys(history[0].command for history in found)
-        lines += [*(f"- `{command}`" for command in commands), ""]
+        lines += [*(f"- `{line}`" if "python " in line else f"- {line}" for line in commands), ""]
         lines += ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
         lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells(same, letters)) + " |" for same in found]
         lines.append("")
@@ -83,12 +83,16 @@ def cells(same: list[Row], letters: dict[str, str]) -> tuple[str, ...]:
     row, *earlier = same
     details = [f"{key}: {number(value) if isinstance(value, int | float) else value}"
                for key, value in row.details.items()]  # fmt: skip
-    details += [f"earlier: {shown(old.result, old.unit)} ({old.date[:10]})" for old in earlier]
-    interval = "" if row.interval is None else " ({} to {})".format(*map(number, row.interval))
+    details += [f"earlier: {result(old)}, {old.date[:10]}" for old in earlier]
     return (
-        row.name, shown(row.result, row.unit) + interval, target(row), verdict(row), limit(row), "; ".join(details),
+        row.name, result(row), target(row), verdict(row), limit(row), "; ".join(details),
         row.date[:10], letters[str(row.machine)], str(row.state),
     )  # fmt: skip
+
+
+def result(row: Row) -> str:
+    """Return the result with its interval."""
+    return shown(row.result, row.unit) + (" ({} to {})".format(*map(number, row.interval)) if row.interval else "")
 
 
 def shown(value: float | None, unit: str) -> str:
@@ -115,7 +119,7 @@ def limit(row: Row) -> str:
     """Return the physical limit, and how far the result is from it."""
     if row.limit is None:
         return row.limit_text
-    far = f"the result is {number(row.result / row.limit)} of it" if row.result is not None and row.limit else ""
+    far = f"the result is {number(row.result / row.limit)} times this" if row.result is not None and row.limit else ""
     return "; ".join(filter(None, [shown(row.limit, row.unit), row.limit_text, far]))
 
 

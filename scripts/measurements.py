@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -132,9 +132,9 @@ class Row:
 
     def text(self) -> str:
         """Return the row as one line of JSON, without the fields that have their default."""
-        values = asdict(self)
-        return json.dumps({name: value for name, value in values.items() if value not in ("", None, {})}
-                          | {"result": self.result}, ensure_ascii=False)  # fmt: skip
+        optional = {each.name: each.default for each in fields(self) if each.default is not MISSING}
+        values = {name: value for name, value in asdict(self).items() if optional.get(name, MISSING) != value}
+        return json.dumps(values, ensure_ascii=False)
 
 
 def row(line: str) -> Row:
