@@ -225,7 +225,7 @@ def add_option(parser: argparse.ArgumentParser) -> None:
 
 
 def command_line(arguments: list[str]) -> str:
-    """Return the command that repeats this run, without `--rows`."""
+    """Return the command that repeats this run, without `--rows`, and without the folders above absolute paths."""
     script = Path(arguments[0]).resolve()
     script = script.relative_to(ROOT).as_posix() if script.is_relative_to(ROOT) else script.name
     words, rest = ["python", script], iter(arguments[1:])
@@ -233,7 +233,7 @@ def command_line(arguments: list[str]) -> str:
         if word == "--rows":
             next(rest, None)
         elif not word.startswith("--rows="):
-            words.append(word)
+            words.append(Path(word).name if Path(word).is_absolute() else word)
     backend = os.environ.get("KERAS_BACKEND")
     return (f"KERAS_BACKEND={backend} " if backend else "") + shlex.join(words)
 

@@ -128,14 +128,14 @@ def test_the_time_of_children_is_not_that_of_others(measurements):
 
 
 def test_the_recorder_appends_facts_of_machine_and_run(measurements, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", [str(SCRIPTS / "benchmark_layers.py"), "small", "--rows", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", [str(SCRIPTS / "benchmark_layers.py"), "small", str(tmp_path / "x"), "--rows", "rows"])
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     recorder = measurements.Recorder("layers", tmp_path / "new", "XLA")
     recorder.add("pool", 1.23456789, "×", at_most=0.9, details={"with, ms": 1.23456789, "why": "text"})
     recorder.add("later", None)
     first, second = measurements.read(tmp_path / "new")
     assert (first.name, first.result, first.details) == ("pool, XLA", 1.2346, {"with, ms": 1.2346, "why": "text"})
-    assert first.command == "python scripts/benchmark_layers.py small"
+    assert first.command == "python scripts/benchmark_layers.py small x"
     assert first.machine.cores >= 1 and "keras" in first.machine.packages
     assert second.result is None and second.date >= first.date
 
