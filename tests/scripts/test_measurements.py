@@ -128,7 +128,8 @@ def test_the_time_of_children_is_not_that_of_others(measurements):
 
 
 def test_the_recorder_appends_facts_of_machine_and_run(measurements, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", [str(SCRIPTS / "benchmark_layers.py"), "small", str(tmp_path / "x"), "--rows", "rows"])
+    arguments = ["small", str(tmp_path / "x"), "--rows", "rows"]
+    monkeypatch.setattr(sys, "argv", [str(SCRIPTS / "benchmark_layers.py"), *arguments])
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     recorder = measurements.Recorder("layers", tmp_path / "new", "XLA")
     recorder.add("pool", 1.23456789, "×", at_most=0.9, details={"with, ms": 1.23456789, "why": "text"})
