@@ -54,7 +54,7 @@ def _extended(
 
 
 def reflected(index: Tensor, count: Tensor) -> Tensor:
-    """Return the indices of the pixels that a reflecting border shows at `index`, at most `count` beyond the edges."""
+    """Return the indices of the pixels that a reflecting border shows at `index`, from -2 · count to 2 · count."""
     index = tf.where(index < 0, -1 - index, index)
     return tf.where(index < count, index, 2 * count - 1 - index)
 

@@ -30,6 +30,11 @@ def brightness(factor: Tensor) -> Tensor:
     return _affine(_times(factor, tf.eye(3)))
 
 
+def shift(offset: Tensor) -> Tensor:
+    """Return the matrix of x ↦ x + offset, for an offset (..., 3)."""
+    return _affine(_times(tf.ones_like(offset[..., 0]), tf.eye(3)), offset)
+
+
 def contrast(factor: Tensor, mean: Tensor) -> Tensor:
     """Return the matrix of x ↦ mean + factor · (x − mean), with the image's mean colour (..., 3)."""
     factor = tf.cast(factor, tf.float32)

@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from .tensors import Tensor
 
+MOST_OPERATIONS = 4  # of RandAugment on one image
+
 # One name per draw. Add new ones at the end, so that the draws of a seed do not change.
 # fmt: off
 SLOTS = (
@@ -17,6 +19,7 @@ SLOTS = (
     "mix_share", "mix_kind", "mix_top", "mix_left",
     "erase", "erase_area", "erase_aspect", "erase_top", "erase_left",
     *(f"{name}_{attempt}" for attempt in range(2, 11) for name in ("scale", "aspect")),
+    *(f"rand_{name}_{i}" for i in range(MOST_OPERATIONS) for name in ("kind", "first", "second")),
 )
 # fmt: on
 _POSITION = {name: i for i, name in enumerate(SLOTS)}

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from .draws import between, draw
 from .policy import Policy
+from .rand_augment import Operation, operations
 from .tensors import Tensor
 
 
@@ -121,7 +122,8 @@ def centre_corner(resized: Tensor, size: Any) -> Tensor:
 def output_to_image(policy: Policy, uniform: Tensor, box: Tensor) -> Tensor:
     """Return the matrices (..., 3, 3) from pixels of the output to pixels of the image, for patches (..., 4).
 
-    In this order, the picture is cut, scaled, sheared, stretched, turned, shifted and mirrored.
+    In this order, the picture is cut, scaled, sheared, stretched, turned, shifted, mirrored, and sheared and shifted by
+    RandAugment.
     """
     middle, scale = box[..., :2] + box[..., 2:] / 2, box[..., 2:] / policy.size
     half = policy.size / 2
@@ -134,7 +136,36 @@ def output_to_image(policy: Policy, uniform: Tensor, box: Tensor) -> Tensor:
         chain.append(translation(-shift[0], -shift[1]))
     if policy.flip:
         chain.append(scaling(1.0, tf.where(draw(uniform, "flip") < policy.flip, -1.0, 1.0)))
+    chain += [_operation(operation, half) for operation in operations(policy, uniform)]
     return compose(*chain, translation(-half, -half))
+
+
+def _operation(drawn: Operation, half: float) -> Tensor:
+    """Return the matrix of a shear or shift of RandAugment about the middle of the output, I for other operations.
+
+    Shears fix the centre of the upper left pixel, as those of keras-cv do.
+    """
+    shear_y, shear_x = drawn.only("shear_y"), drawn.only("shear_x")
+    shift_y, shift_x = 2 * half * drawn.only("translate_y"), 2 * half * drawn.only("translate_x")
+    fixed = half - 0.5
+    return _matrix((1, shear_y, fixed * shear_y - shift_y), (shear_x, 1, fixed * shear_x - shift_x), (0, 0, 1))
+
+
+def folded(matrix: Tensor, middle: Tensor, size: Tensor) -> Tensor:
+    """Return matrices (n, 2, 3) that show the same of images with a reflecting border, from nearer by.
+
+    Args:
+        matrix: (n, 2, 3), output pixel (y, x, 1) → point of the image.
+        middle: (n, 2), the point that the middle of the output shows; it may be far beyond the image's edges.
+        size: (n, 2) float32, the images' (height, width), inside which it is afterwards.
+    """
+    period = 2 * size
+    periods = tf.floor(middle / period)
+    offset = matrix[:, :, 2] - period * periods
+    mirrored = (middle - period * periods > size)[..., None]
+    matrix = tf.concat([matrix[:, :, :2], offset[..., None]], 2)
+    other_way = tf.concat([-matrix[:, :, :2], (period - offset)[..., None]], 2)
+    return tf.where(mirrored, other_way, matrix)
 
 
 # Per EXIF orientation 1-8, the (y, x) of the stored image as a signed permutation of the upright image's (y, x).

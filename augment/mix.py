@@ -106,6 +106,8 @@ def erase(images: Tensor, policy: Policy, uniform: Tensor) -> Tensor:
 
     The box gets one colour. Its width / height is log-uniform in [0.3, 3.3], clipped to the image.
     """
+    if not policy.erase:
+        return images
     size = policy.size
     root_area = tf.sqrt(between(uniform, "erase_area", (0.02, 0.33))) * size
     root_aspect = tf.exp(0.5 * between(uniform, "erase_aspect", (math.log(0.3), math.log(3.3))))

@@ -1,5 +1,6 @@
 """Fixed crops of an image, for averaging predictions at test time."""
 
+import reprlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,9 @@ class CropGrid:
 
     def __len__(self) -> int:
         return len(self.scales) * self.crops
+
+    def __repr__(self) -> str:
+        return f"CropGrid(scales={reprlib.repr(self.scales)}, crops={self.crops}, size={self.size})"
 
     @property
     def policy(self) -> Policy:

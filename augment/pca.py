@@ -29,6 +29,11 @@ class PCA:
     eigenvalues: np.ndarray
     eigenvectors: np.ndarray
 
+    def __repr__(self) -> str:
+        mean, variances = (np.array2string(np.asarray(v), precision=4, separator=", ") for v in
+                           (self.mean, self.eigenvalues))  # fmt: skip
+        return f"PCA(mean={mean}, eigenvalues={variances})"
+
     def offsets(self, alpha: Tensor) -> Tensor:
         """Return Σ αᵢ λᵢ pᵢ in units of 0..255, (..., 3), of alpha (..., 3)."""
         directions = 255 * self.eigenvectors * self.eigenvalues

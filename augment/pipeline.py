@@ -14,6 +14,7 @@ from .draws import SLOTS, uniforms
 from .guard import Order, Work, guarded
 from .mix import erase, mix, soft_labels
 from .pca import IMAGENET_PCA, PCA
+from .pixel_operations import operate
 from .pixel_range import check_images, checked_batch
 from .policy import Policy, PolicyError
 from .region import Cut, Opened, Region, capacity, cut_out, fetch, open_image, pixel_type, plan
@@ -167,10 +168,10 @@ def centre_crop(image: Tensor, policy: Policy) -> Tensor:
     The middle of each range is used.
 
     Raises:
-        PolicyError: The policy has `extra`, which draws its own noise.
+        PolicyError: The policy has `extra`, which draws its own noise, or RandAugment, which has no middle.
     """
-    if policy.extra is not None:
-        raise PolicyError("centre_crop is without noise; use dataclasses.replace(policy, extra=None), or apply")
+    if policy.extra is not None or policy.rand_operations:
+        raise PolicyError("centre_crop is without noise; set extra=None and rand_operations=0, or use apply")
     uniform = tf.fill(uniforms(0, 0, 0).shape, 0.5)
     region = fetch(image, policy, uniform)
     return render(tf.nest.map_structure(lambda t: t[None], region), uniform[None], policy, IMAGENET_PCA)[0]
@@ -183,11 +184,11 @@ def render(region: Region, uniform: Tensor, policy: Policy, pca: PCA, compiled: 
         if policy.colours:
             mean = color.mean(images) if policy.range("contrast") != (1, 1) else tf.zeros(3)
             images = color.apply(images, color.draw_matrix(policy, uniform, mean, pca))
-        return erase(images, policy, uniform) if policy.erase else images
+        return images if policy.rand_operations else erase(images, policy, uniform)
 
-    if compiled:
-        finish = tf.function(finish, jit_compile=True, autograph=False)
-    return finish(resample(region, policy, uniform, compiled), uniform)
+    finish = tf.function(finish, jit_compile=True, autograph=False) if compiled else finish
+    images = finish(resample(region, policy, uniform, compiled), uniform)
+    return erase(operate(images, policy, uniform, compiled), policy, uniform) if policy.rand_operations else images
 
 
 @lru_cache(maxsize=64)
@@ -197,8 +198,7 @@ def _compiled(policy: Policy, pca: PCA) -> Callable[[Region, Tensor], Tensor]:
 
 
 def _rendered(region: Region, uniform: Tensor, policy: Policy, pca: PCA) -> Tensor:
-    images = _compiled(policy, pca)(region, uniform)
-    return with_extra(images, policy)
+    return with_extra(_compiled(policy, pca)(region, uniform), policy)
 
 
 def _in_range(region: Region, image_type: tf.DType) -> Region:
@@ -211,7 +211,8 @@ def with_extra(images: Tensor, policy: Policy) -> Tensor:
     if policy.extra is not None:
         parameters = inspect.signature(getattr(policy.extra, "call", policy.extra)).parameters
         mode = {"training": True} if "training" in parameters else {}
-        images = tf.cast(policy.extra(images, **mode), tf.float32)
+        extra = policy.extra if tf.executing_eagerly() else tf.function(policy.extra)  # for AutoGraph
+        images = tf.cast(extra(images, **mode), tf.float32)
     return tf.ensure_shape(images, (None, policy.size, policy.size, 3))
 
 
@@ -294,7 +295,6 @@ def _opened_cache(cache: Cache | str | None, image_type: tf.DType) -> Cache | No
         raise PolicyError(f'cache is {cache!r}; expected None, "decoded" or an augment.Cache')
     if image_type != tf.string:
         raise PolicyError(
-            f"cache is {cache!r}, but the dataset yields pixels ({image_type.name}), which are decoded already; leave "
-            "it out"
+            f"cache is {cache!r}, but the dataset yields decoded pixels ({image_type.name}) already; leave it out"
         )
     return cache if isinstance(cache, Cache) else Cache()

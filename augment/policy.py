@@ -1,16 +1,18 @@
 """The ranges of an augmentation, as a frozen dataclass."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import Any
 
+from .draws import MOST_OPERATIONS
 from .tensors import Border
 
 _SYMMETRIC = ("translate", "rotate", "stretch", "shear", "lens")
 _MULTIPLIERS = ("brightness", "contrast", "saturation")
 _RANGES = (*_SYMMETRIC, *_MULTIPLIERS, "short_side", "area", "aspect", "hue", "fill")
-_NUMBERS = ("size", "flip", "pca", "mixup", "cutmix", "erase")
+_RAND = ("rand_operations", "rand_magnitude", "rand_stddev")
+_NUMBERS = ("size", "flip", "pca", "mixup", "cutmix", "erase", *_RAND)
 
 
 class PolicyError(ValueError):
@@ -63,6 +65,10 @@ class Policy:
             on the CPU and draws its own random numbers, so the batches no longer depend on the seed alone. It may
             dominate the time: at 96 pixels on two cores, keras-cv's RandAugment processes about 660 images/s,
             keras.layers.RandAugment 90, and the rest of a policy 1,500.
+        rand_operations: number of RandAugment's operations on each image, at most 4; 0 for off. See
+            `Policy.rand_augment`.
+        rand_magnitude: mean strength of these operations, from 0 to 1.
+        rand_stddev: standard deviation of the strength.
 
     Raises:
         PolicyError: A field has a wrong value. The message names the field, the value and what was expected.
@@ -92,6 +98,9 @@ class Policy:
     fill: tuple[float, float, float] | None = None
     centre: bool = False
     extra: Callable | None = None
+    rand_operations: int = 0
+    rand_magnitude: float = 0.5
+    rand_stddev: float = 0.15
 
     def __post_init__(self) -> None:
         self._make_plain()
@@ -104,6 +113,7 @@ class Policy:
             )
         self._check_crop()
         self._check_ranges()
+        self._check_rand()
 
     def _make_plain(self) -> None:
         """Convert all numbers and sequences to Python numbers and tuples of them."""
@@ -150,6 +160,17 @@ class Policy:
         if self.fill is not None and not (len(self.fill) == 3 and all(0 <= value <= 255 for value in self.fill)):
             raise PolicyError(f"fill is {self.fill}; expected three numbers, red, green and blue in 0..255")
 
+    def _check_rand(self) -> None:
+        operations = self.rand_operations
+        if operations not in range(MOST_OPERATIONS + 1):
+            raise PolicyError(
+                f"rand_operations is {operations}; expected 0 for off, or a whole number up to {MOST_OPERATIONS}"
+            )
+        object.__setattr__(self, "rand_operations", int(operations))
+        for name in ("rand_magnitude", "rand_stddev"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise PolicyError(f"{name} is {getattr(self, name)}; expected a number in [0, 1]")
+
     def _check_bounds(self, name: str, least: float, most: float, open_low: bool = False) -> None:
         value = self.range(name)
         ordered = len(value) == 2 and value[0] <= value[1]
@@ -157,6 +178,13 @@ class Policy:
             raise PolicyError(
                 f"{name} is {getattr(self, name)}; expected (low, high) with low <= high in [{least}, {most}]"
             )
+
+    def __repr__(self) -> str:
+        """Return the call that makes the policy, without the defaults, cut to 500 characters."""
+        values = [(f, getattr(self, f.name)) for f in fields(self)]
+        changes = [f"{f.name}={value!r}" for f, value in values if value != f.default or f.name == "size"]
+        text = " ".join(", ".join(changes).split())
+        return f"Policy({text if len(text) <= 490 else text[:489] + '…'})"
 
     def range(self, name: str) -> tuple[float, float]:
         """Return (low, high) of a field, (-r, r) for one number r."""
@@ -207,10 +235,35 @@ class Policy:
             erase=0.25,
         )
 
+    @classmethod
+    def rand_augment(
+        cls, size: int = 224, *, operations: int = 2, magnitude: float = 0.5, stddev: float = 0.15
+    ) -> "Policy":
+        """Return `light` with RandAugment (Cubuk et al. 2019), whose operations are those of keras-cv's layer.
+
+        Each operation is one of eleven, all equally likely: identity, auto contrast, equalize, solarize, colour,
+        contrast, brightness, shear x, shear y, translate x and translate y. Its strength is drawn from
+        N(magnitude, stddev²), clipped to [0, 1], or for contrast, brightness and translations uniformly from
+        [-magnitude, magnitude].
+
+        Args:
+            size: side of the square output in pixels.
+            operations: number of operations on each image, at most 4; `augmentations_per_image` of keras-cv.
+            magnitude: mean strength, from 0 to 1.
+            stddev: standard deviation of the strength; `magnitude_stddev` of keras-cv.
+
+        Raises:
+            PolicyError: An argument has a wrong value. The message names the field of the policy.
+
+        Example:
+            >>> augment.pipeline(dataset, augment.Policy.rand_augment(160, magnitude=0.3), batch_size=64)
+        """
+        return replace(cls.light(size), rand_operations=operations, rand_magnitude=magnitude, rand_stddev=stddev)
+
     @property
     def axis_aligned(self) -> bool:
         """Return whether the geometry only crops, scales, shifts and mirrors."""
-        return not self.moves("rotate", "shear", "lens")
+        return not (self.moves("rotate", "shear", "lens") or self.rand_operations)
 
     @property
     def border(self) -> Border:

@@ -12,6 +12,7 @@ from .guard import reason_of
 from .pca import IMAGENET_PCA, PCA
 from .pipeline import render, with_extra
 from .policy import Policy, PolicyError
+from .rand_augment import captions
 from .region import as_rgb, fetch
 from .source import as_source
 from .tensors import Tensor
@@ -120,6 +121,7 @@ def describe(policy: Policy, uniform: Tensor, height: int, width: int) -> str:
     if policy.pca:
         alpha = policy.pca * normal(uniform, "pca_1", "pca_2", "pca_3").numpy()
         words += ["α " + " ".join(f"{a:+.2f}" for a in alpha)]
+    words += captions(policy, uniform)
     if policy.erase and float(draw(uniform, "erase")) < policy.erase:
         words += ["erased"]
     return "\n".join(", ".join(words[i : i + 2]) for i in range(0, len(words), 2))

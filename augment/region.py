@@ -19,7 +19,7 @@ from .decode import (
     png_size,
     rarely,
 )
-from .geometry import crop_box, output_to_image, upright_to_stored
+from .geometry import crop_box, folded, output_to_image, upright_to_stored
 from .header import is_jpeg, is_png
 from .pixel_range import checked
 from .policy import Policy, PolicyError
@@ -240,8 +240,12 @@ def _frames(policy: Policy, uniform: Tensor, opened: Opened) -> tuple[Tensor, Te
     upright = tf.where(orientation[:, None] > 4, size[:, ::-1], size)
     matrix = output_to_image(policy, uniform, crop_box(policy, uniform, upright[:, 0], upright[:, 1]))
     matrix = tf.matmul(upright_to_stored(orientation, size[:, 0], size[:, 1]), matrix)[:, :2]
-    turn, half = matrix[:, :, :2], policy.size / 2
-    middle = half * tf.reduce_sum(turn, 2) + matrix[:, :, 2]
+    half = policy.size / 2
+    middle = half * tf.reduce_sum(matrix[:, :, :2], 2) + matrix[:, :, 2]
+    if policy.rand_operations and policy.fill is None:  # several shifts and shears may lead far beyond the image
+        matrix = folded(matrix, middle, size)
+        middle = half * tf.reduce_sum(matrix[:, :, :2], 2) + matrix[:, :, 2]
+    turn = matrix[:, :, :2]
     reach = half * (1 + max(policy.range("lens")[1], 0)) * tf.reduce_sum(tf.abs(turn), 2)
     step = tf.norm(turn, axis=2)
     if policy.axis_aligned:
@@ -259,10 +263,11 @@ def _frames(policy: Policy, uniform: Tensor, opened: Opened) -> tuple[Tensor, Te
         margin = 2 * tf.cast(factor, tf.float32)
     by = tf.cast(factor, tf.float32)
     low, high = middle - reach - margin, middle + reach + margin
-    low, high = (  # a reflecting border repeats pixels from inside
-        tf.where(high > size, tf.minimum(low, 2 * size - high), low),
-        tf.where(low < 0, tf.maximum(high, -low), high),
-    )
+    if not policy.rand_operations:
+        low, high = (  # a reflecting border repeats pixels from inside
+            tf.where(high > size, tf.minimum(low, 2 * size - high), low),
+            tf.where(low < 0, tf.maximum(high, -low), high),
+        )
     shrunk = opened.size // factor
     start = tf.clip_by_value(tf.cast(tf.floor(low / by), tf.int32), 0, shrunk - 1)
     stop = tf.clip_by_value(tf.cast(tf.math.ceil(high / by), tf.int32), start + 1, shrunk)

@@ -126,8 +126,9 @@ def _all_taps(
     y, x = coordinates(matrix, policy, uniform)
     apart = tf.minimum(tf.sqrt(tf.maximum(_squared_scale(matrix, policy, uniform) - 1, 0) * (2 / 3)), 1)
     frame = frame[..., None, None]
-    reflect = policy.fill is None
-    return *_taps(y, apart[:, 0], frame[:, :, 0], reflect), *_taps(x, apart[:, 1], frame[:, :, 1], reflect)
+    reflect, far = policy.fill is None, policy.rand_operations > 0
+    rows = _taps(y, apart[:, 0], frame[:, :, 0], reflect, far)
+    return *rows, *_taps(x, apart[:, 1], frame[:, :, 1], reflect, far)
 
 
 def _squared_scale(matrix: Tensor, policy: Policy, uniform: Tensor) -> Tensor:
@@ -158,7 +159,7 @@ def coordinates(matrix: Tensor, policy: Policy, uniform: Tensor) -> tuple[Tensor
     return row, column
 
 
-def _taps(centre: Tensor, apart: Tensor, frame: Tensor, reflect: bool) -> tuple[list[Tensor], list[Tensor]]:
+def _taps(centre: Tensor, apart: Tensor, frame: Tensor, reflect: bool, far: bool) -> tuple[list[Tensor], list[Tensor]]:
     """Return indices into the region and weights of the three pixels along one axis that interpolate `centre`."""
     count, start, whole = frame[:, 0], frame[:, 1], frame[:, 2]
     half = apart / 2
@@ -171,6 +172,8 @@ def _taps(centre: Tensor, apart: Tensor, frame: Tensor, reflect: bool) -> tuple[
         index = tf.cast(position, tf.int32) + start
         if reflect:
             index = reflected(index, whole)
+            if far:
+                index = reflected(index, whole)
         else:
             weight = tf.where((index >= 0) & (index < whole), weight, 0.0)
         indices.append(tf.clip_by_value(index - start, 0, count - 1))

@@ -7,6 +7,7 @@ from .frozen_statistics import freeze_batch_statistics, unfreeze_batch_statistic
 from .maxout import Maxout
 from .monte_carlo import MonteCarlo, monte_carlo
 from .noise import describe_noise
+from .noise import training_mode as training_mode  # `recipes` uses it; it is not public
 from .stochastic_depth import StochasticDepth, StochasticResidual, linear_rates
 from .surgery import add_drop_connect, add_stochastic_depth, set_dropout
 

@@ -31,6 +31,11 @@ class MonteCarlo:
     std: np.ndarray
     mutual_information: np.ndarray | None
 
+    def __repr__(self) -> str:
+        information = self.mutual_information
+        disagreement = "" if information is None else f", mean mutual_information {np.mean(information):.4g} nats"
+        return f"MonteCarlo(shape {np.shape(self.mean)}, mean std {np.mean(self.std):.4g}{disagreement})"
+
 
 def monte_carlo(model: keras.Model, images: Any, *, samples: int = 20, batch_size: int = 32) -> MonteCarlo:
     """Predict `images` `samples` times with only the noise layers active, E_z f(x, z) ≈ 1/S Σ_s f(x, z_s).

@@ -19,6 +19,7 @@ from .schedules import (
     Then,
     Warmup,
 )
+from .weight_average import AveragingOptimizer as AveragingOptimizer  # `recipes` uses it; it is not public
 
 __all__ = [
     "AdaGrad",

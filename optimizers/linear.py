@@ -26,6 +26,10 @@ class LinearFit:
     bias: np.ndarray = field(repr=False)
     minimum: Minimum
 
+    def __repr__(self) -> str:
+        channels, classes = self.kernel.shape
+        return f"LinearFit({channels} channels, {classes} classes, {self.minimum!r})"
+
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Return (n, classes) of features (n, channels): logits of a softmax, margins of a hinge."""
         return features @ self.kernel + self.bias

@@ -1,6 +1,7 @@
 """Learning rates as functions of the number of updates t, for any Keras optimizer."""
 
 import math
+import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from .tensors import Tensor, ops
 
+_SHORT = reprlib.Repr()
+_SHORT.maxother = 120  # characters of a schedule in another one
 register = keras.saving.register_keras_serializable("optimizers")
 
 
@@ -51,6 +54,10 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.arguments}
+
+    def __repr__(self) -> str:
+        arguments = (f"{name}={_SHORT.repr(value)}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({', '.join(arguments)})"
 
 
 @register

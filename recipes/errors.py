@@ -19,6 +19,12 @@ class RecipesError(ValueError):
         super().__init__(message)
         vars(self).update(facts, code=code or self.code)
 
+    def __repr__(self) -> str:
+        """Return the class, the code and the beginning of the message, which may list hundreds of files."""
+        message = " ".join(str(self).split())
+        shown = message if len(message) <= 200 else message[:199] + "…"
+        return f"{type(self).__name__}({shown!r}, code={self.code!r})"
+
 
 class DataError(RecipesError, code="data"):
     """The dataset cannot be used as it is."""

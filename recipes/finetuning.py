@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 import keras
 import numpy as np
@@ -25,12 +26,13 @@ from recipes.distributed.cluster import Cluster
 from recipes.distributed.job import job_of
 from recipes.distributed.roles import follow, share_result
 from recipes.errors import ClusterError
-from recipes.evaluation.ledger import Gain
+from recipes.evaluation.ledger import Gain, training_outcome
 from recipes.evaluation.metrics import score
+from recipes.planning.job_options import OptionValues, options_of
 from recipes.planning.options import with_snapshots
 from recipes.planning.ready_made import Adjusted
 from recipes.planning.recipe import Recipe
-from recipes.planning.request import Request
+from recipes.planning.request import Request, checked_verbosity
 from recipes.probing.label_errors import find_suspects
 from recipes.result import Result
 from recipes.runs.folder import LOGS
@@ -56,11 +58,8 @@ def finetune(
     seed: int = 0,
     output: str | os.PathLike | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    snapshots: int = 0,
-    strict: bool = False,
-    devices: int | str | Sequence[str] | None = None,
-    input_workers: Sequence[str] = (),
-    verbose: bool = True,
+    verbose: int = 1,
+    **options: Unpack[OptionValues],
 ) -> Result:
     """Turn an ImageNet-pretrained network into a classifier of your images.
 
@@ -81,22 +80,15 @@ def finetune(
             the measurements of a `Babysitter`; one of your own in `callbacks` replaces that.
         callbacks: Keras callbacks for the training by gradient steps; the recipe "probe" has none, and the last
             training on all images does not call them. Those with `state()` and `restore(state)` resume with the run.
-        snapshots: Number of cycles of the learning rate in the same epochs; the weights at their ends are averaged, see
-            `Recipe.snapshots`.
-        strict: Raise an error for any finding of the audit, see `audit`.
-        devices: Devices that train together: None (all GPUs that TensorFlow sees), a number, or names such as
-            ("GPU:0", "GPU:1"). Each has a slice of every batch, whose size stays the recipe's: the result is that of
-            one device, up to the order of floating-point sums. The same command on several hosts, each with its
-            TF_CONFIG, trains on all of them, see docs/distributed.md.
-        input_workers: Addresses, such as ["host:5050"], of machines on which `recipes input-worker` runs: they read and
-            augment the training images instead of this process, with the same batches. See docs/scale.md.
-        verbose: Print findings, choices and measurements, and a progress bar. With False, only warnings and errors are
-            printed; the messages reach the handlers of the logger "recipes" either way.
+        verbose: 0: print only warnings and errors; 1: a line for each phase, and a progress display on a terminal;
+            2: also every choice and measurement. The messages reach the handlers of the logger "recipes" in any case.
+        **options: The fields of `Options`: devices, input_workers, snapshots, strict.
 
     Returns:
         The classifier with its history.
 
     Raises:
+        TypeError: For an unknown keyword; the message says what to use instead.
         DataError: If the dataset cannot be used, or many images vanish during the job.
         BackboneError: If the network cannot be loaded or used.
         RecipeError: If an argument is unknown, out of range, or contradicts another.
@@ -110,21 +102,21 @@ def finetune(
         >>> recipes.finetune("photos/", output="run")
     """
     began = time.monotonic()
-    request = Request(dataset, backbone, recipe, validation, time_limit, seed, snapshots, strict, callbacks)
+    request = Request(dataset, backbone, recipe, validation, time_limit, seed, callbacks, options_of(options))
     folder = None if output is None else Path(output).expanduser()
-    with safe_output(verbose):
+    with safe_output(checked_verbosity(verbose)):
         job = job_of()
         if not job:
             prepare_devices()
-            with training_together(devices):
-                return _run(request, folder, began, input_workers=input_workers)
-        if input_workers:
+            with training_together(request.options.devices):
+                return _run(request, folder, began)
+        if request.options.input_workers:
             raise ClusterError(
                 "input_workers cannot be used with TF_CONFIG: every host augments its own slice of each batch; leave "
                 "out input_workers, or unset TF_CONFIG",
                 code="cluster.input_workers",
             )
-        with Cluster(job, request.command | {"strict": strict}, devices) as cluster:
+        with Cluster(job, request.command | {"strict": request.options.strict}, request.options.devices) as cluster:
             if not cluster.leads:
                 return Result.of(follow(cluster, loaded(request)))
             result = _run(request, folder, began, cluster)
@@ -132,18 +124,13 @@ def finetune(
             return result
 
 
-def _run(
-    request: Request,
-    output: Path | None,
-    began: float,
-    cluster: Cluster | None = None,
-    input_workers: Sequence[str] = (),
-) -> Result:
+def _run(request: Request, output: Path | None, began: float, cluster: Cluster | None = None) -> Result:
     """Do the whole job, or what an earlier process left of it; `cluster`: the hosts that train together."""
     with RunState(output, request.command) as run:
         if done := run.finished():
             return Result.of(done)
-        workers = InputWorkers(input_workers) if input_workers else None
+        addresses = request.options.input_workers
+        workers = InputWorkers(addresses) if addresses else None
         budget = Budget.of(request.seconds, began - run.spent)
         planned = run.planned_recipe(request.recipe)
         try:
@@ -161,21 +148,23 @@ def _run(
 
 def _train_and_evaluate(request: Request, ready: Prepared, budget: Budget, run: RunState) -> Result:
     """Train as prepared, evaluate, and save the Result where `run` has a folder."""
-    start, clock = ready.start, ready.clock
-    recipe = with_snapshots(ready.recipe, request.snapshots) if request.snapshots else ready.recipe
+    start, clock, snapshots = ready.start, ready.clock, request.options.snapshots
+    recipe = with_snapshots(ready.recipe, snapshots) if snapshots else ready.recipe
     _log_training(recipe, start)
     callbacks = _callbacks(request, recipe, start, run)
     keras.utils.set_random_seed(request.seed)  # the same seed whatever had to be computed before
-    with clock("training"):
+    with clock("training") as current:
         trained = train(start, recipe, request.seed, budget, callbacks, checkpoints=run.training)
+        current.note = _outcome(trained)
     if run.spent:
         clock.seconds["before it was stopped"] = run.spent
     result = _result(ready, trained, run.command)
     run.save(result)  # before the evaluation, which may fail: a test file may have vanished
-    with clock("evaluation"):
+    with clock("evaluation") as current:
         test = start.splits.test
         if test is not None:
             result.test = score(result.probabilities(test), test.labels)
+            current.note = f"{len(test):,} test images"
     result.ledger = (*_training_rows(start, trained, clock.seconds["training"]), *trained.finished.rows)
     if start.measured is not None and start.features is not None and start.splits.validation is not None:
         result.suspects = find_suspects(start.measured, start.features, start.splits.train, start.splits.validation)
@@ -190,9 +179,19 @@ def _train_and_evaluate(request: Request, ready: Prepared, budget: Budget, run: 
     return result
 
 
+def _outcome(trained: Trained) -> str:
+    """Return what the training did, and whether it gained."""
+    fitted = trained.fitted
+    if fitted is None:
+        return "linear classifier on the frozen network"
+    epochs = f"{len(fitted.history.get('loss', ()))} epochs"
+    return f"{epochs}, {training_outcome(fitted.row())}" if fitted.rival else epochs
+
+
 def _log_training(recipe: Recipe, start: Start) -> None:
     """Log the recipe, and which devices and input workers take part."""
-    logger.info(recipe)
+    logger.info(f"plan:       {recipe.headline}")
+    logger.debug(recipe)
     if recipe.epochs and current_team():
         logger.info(
             f"{trainers()} share every batch of {recipe.batch_size} images. The batch size, the learning rate and the "

@@ -10,7 +10,7 @@ from recipes.data.header_ops import MAX_PIXELS
 from recipes.export.export import export as write_export
 from recipes.export.options import ExportOptions
 from recipes.reports.report import write as write_report
-from recipes.runs import folder
+from recipes.runs import folder, wording
 from recipes.runs.prediction import Prediction
 from recipes.runs.record import Record
 
@@ -18,9 +18,10 @@ __all__ = ["Prediction", "Result", "load"]
 
 
 class Result(Record):
-    """A finetuned classifier with its history. `print(result)` shows what was done and how accurate it is.
+    """A finetuned classifier with its history.
 
-    See `Record` for its attributes.
+    `print(result)` shows what was done and how accurate it is, `result.summary()` the same in a few lines, and a
+    notebook shows a card. See `Record` for its attributes.
     """
 
     @classmethod
@@ -54,6 +55,35 @@ class Result(Record):
     def report(self, path: str | os.PathLike) -> None:
         """Write one self-contained HTML page with the decisions, their reasons and the results."""
         write_report(self, path)
+
+    @property
+    def accuracy(self) -> float | None:
+        """The accuracy to quote, from 0 to 1; None if no images were held out.
+
+        It is the accuracy on the test images if the dataset has a test split, else on the validation images. Where the
+        validation images also selected the best of several candidates, their accuracy is slightly optimistic, so the
+        nested cross-validation of that selection, `selection.accuracy`, replaces it. `headline` has its interval.
+        """
+        return self.headline and self.headline.accuracy
+
+    def summary(self, saved_in: str | os.PathLike | None = None) -> str:
+        """Return the result in at most nine short lines.
+
+        The first line is the answer: "92.2 % (86.8 to 95.5) on 153 held-out images", the accuracy with its 95 %
+        interval. The others are the network, the recipe and its main reason, the gain of the training, what the audit
+        excluded, the doubtful labels, the time, and where the details are. `print(result)` shows everything.
+
+        Args:
+            saved_in: The folder of the run, to be named in the text.
+        """
+        return wording.summary(self, saved_in)
+
+    def __str__(self) -> str:
+        return wording.details(self)
+
+    def _repr_html_(self) -> str:
+        """Return the card that a notebook shows."""
+        return wording.result_card(self)
 
 
 @safe_output()

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -201,6 +202,25 @@ def keras_cv_layers(contents):
     )
 
 
+def rand_augment(contents, policy):
+    """RandAugment on random crops with mirror images and PCA: ours, and keras-cv's layer in both pipelines."""
+    import keras_cv
+
+    theirs = keras_cv.layers.RandAugment((0, 255), policy.rand_operations, policy.rand_magnitude, policy.rand_stddev)
+    extra = replace(policy, rand_operations=0, extra=theirs)
+    return {
+        "augment": lambda: ours(contents, policy),
+        "keras-cv's layer": lambda: layers_in_tf_data(contents, [keras_cv.layers.RandomFlip("horizontal"), theirs]),
+        "keras-cv's layer as extra": lambda: ours(contents, extra),
+    }
+
+
+def medians(contestants, seconds, rounds) -> dict[str, tuple[float, float]]:
+    """The median rate and processor time of each contestant over rounds in which they take turns."""
+    each = [race(contestants, seconds, 1) for _ in range(rounds)]
+    return {name: tuple(np.median([results[name] for results in each], 0)) for name in contestants}
+
+
 def measure(batches, seconds) -> tuple[float, float]:
     """(images per second, milliseconds of processor time per image) of an iterator of batches."""
     start, busy, count = time.perf_counter(), time.process_time(), 0
@@ -261,7 +281,7 @@ def main():
     parser.add_argument("--photos", help="JPEGs of about 12 megapixels")
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=["colour", "geometry", "cache", "photos", "memory"])
+    parser.add_argument("--only", choices=["colour", "geometry", "rand", "cache", "photos", "memory"])
     add_option(parser)
     arguments = parser.parse_args()
     rows = Recorder("augment", arguments.rows)
@@ -290,6 +310,9 @@ def main():
         table(
             "rotation, shear, translation, lens added", race(contestants, *pace), "augment", {"albumentations": "1.5 ×"}
         )
+    if chosen("rand"):
+        policy = replace(augment.Policy.rand_augment(SIZE), area=COLOUR.area, pca=COLOUR.pca)
+        table("RandAugment, medians", medians(rand_augment(small, policy), *pace), "augment", {})
     if chosen("cache"):
         cached = ours_cached(small, COLOUR)
         contestants = {

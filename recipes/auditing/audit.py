@@ -1,24 +1,27 @@
 """Audit every image once before training: find unreadable images, odd ones, and duplicates."""
 
-import csv
 import os
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from pathlib import Path
 
 from recipes.auditing import rules
 from recipes.auditing.facts import inspect_images
-from recipes.core.output import printable, safe_output
+from recipes.core.card import CardTable, card
+from recipes.core.files import write_csv
+from recipes.core.output import safe_output, shortened
+from recipes.core.text import counted, described
 from recipes.data.finding import Finding
 from recipes.data.folders.layout import Layout
 from recipes.data.images import ImageData, Splits
 from recipes.data.packs.manifest import verify
 from recipes.data.sources import load
-from recipes.errors import DataError, OutputError
+from recipes.errors import DataError
 
 __all__ = ["Audit", "Finding", "audit", "check_trainable", "inspect_images", "usable"]
+
+_SHOWN = 20  # findings in the card
 
 
 @dataclass(frozen=True)
@@ -69,29 +72,36 @@ class Audit:
         Raises:
             OutputError: The file cannot be written, or exists and holds something other than findings.
         """
-        path, header = Path(path).expanduser(), ("finding", "file", "detail", "action", "excluded")
-        try:
-            if path.exists() and not path.read_bytes().startswith(",".join(header).encode()):
-                raise OutputError(
-                    f"{path} exists and holds no findings of an audit; choose another file",
-                    code="audit.output_exists", path=path,
-                )  # fmt: skip
-            with path.open("w", newline="", encoding="utf-8") as file:
-                rows = csv.writer(file)
-                rows.writerow(header)
-                for finding in self.findings:
-                    for name, detail in zip_longest(finding.files, finding.details, fillvalue=""):
-                        cells = finding.kind, name, detail, finding.action, "yes" if finding.excluded else "no"
-                        rows.writerow(map(printable, cells))
-        except OSError as error:
-            raise OutputError(
-                f"{path} cannot be written: {error.strerror}; choose another file",
-                code="audit.output_unwritable", path=path,
-            ) from error  # fmt: skip
+        rows = (
+            (finding.kind, name, detail, finding.action, "yes" if finding.excluded else "no")
+            for finding in self.findings
+            for name, detail in zip_longest(finding.files, finding.details, fillvalue="")
+        )
+        header = ("finding", "file", "detail", "action", "excluded")
+        write_csv(path, header, rows, contents="findings of an audit", code="audit")
 
     def __str__(self) -> str:
         found = "\n".join(map(str, self.findings)) or "nothing odd"
         return f"{self.layout}\n{found}" if self.layout else found
+
+    def __repr__(self) -> str:
+        return described("Audit", *self._counts)
+
+    @property
+    def _counts(self) -> tuple[str, str]:
+        """The number of kinds of findings and of excluded files, as text."""
+        kinds = counted(len(self.findings), "kind of finding", "kinds of findings")
+        return kinds, f"{counted(len(self.excluded), 'file')} excluded"
+
+    def _repr_html_(self) -> str:
+        """Return the card that a notebook shows."""
+        rows = [(f.kind, f"{len(f.files):,}", shortened(f.files, 2), f.action) for f in self.findings[:_SHOWN]]
+        more = len(self.findings) - len(rows)
+        table = CardTable(("finding", "files", "such as", "what finetune does"), rows, f"and {more} more" * (more > 0))
+        images = counted(sum(map(len, self.fingerprints.values())), "image")
+        layout = [("layout", str(self.layout).removeprefix("layout: "))] if self.layout else []
+        answer = self._counts[1] if self.findings else "nothing odd"
+        return card(answer, f"audit: {self._counts[0]} in {images}", layout, table)
 
 
 @safe_output()

@@ -10,16 +10,15 @@ from typing import cast
 
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
-from rich.progress import track
 from threadpoolctl import threadpool_limits
 
-import augment
-from augment.decode import upright
+from recipes import augment
 from recipes.auditing.headers import Header, read_header
 from recipes.auditing.near_duplicates import Signature, luminance, signature
+from recipes.augment import upright
 from recipes.core.files import size_and_fault
 from recipes.core.limits import MAX_PIXELS
+from recipes.core.progress import phase
 from recipes.data.header_ops import why_undecodable
 from recipes.data.images import ImageData
 
@@ -55,13 +54,15 @@ class Facts:
 
 
 def inspect_images(data: ImageData, title: str = "inspecting the images") -> list[Facts]:
-    """Return the facts of every image, in order, computed in parallel, with a progress bar from 500 images on."""
+    """Return the facts of every image, in order, computed in parallel."""
     blocks = [range(start, min(start + _BLOCK, len(data))) for start in range(0, len(data), _BLOCK)]
     # On matrices as small as a signature's, BLAS threads wait for each other ten times as long as they compute.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        facts = pool.map(lambda block: [inspect_image(data, index) for index in block], blocks)
-        blocks = track(facts, title, len(blocks), console=Console(stderr=True), transient=True, disable=len(data) < 500)
-        return [fact for block in blocks for fact in block]
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool, phase(title, len(data)) as progress:
+        facts = []
+        for block in pool.map(lambda block: [inspect_image(data, index) for index in block], blocks):
+            facts += block
+            progress.update(len(facts))
+        return facts
 
 
 def inspect_image(data: ImageData, index: int) -> Facts:

@@ -7,7 +7,7 @@ where `augment.decode` does not look.
 from dataclasses import dataclass
 from typing import Literal
 
-import augment
+from recipes import augment
 
 _EXIF_WITHIN = 32768  # bytes; `augment.decode` ignores EXIF data beyond them, too
 EXIF = b"Exif\x00\x00"

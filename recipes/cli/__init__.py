@@ -1,27 +1,30 @@
-"""The command line: each command is one call of the Python interface."""
+"""The command line: each command is one call of the Python interface.
 
-import logging
+No module here imports TensorFlow, or anything that does, before a command needs it, so that `--help` is quick.
+"""
+
 import os
 import signal
 import sys
 import warnings
+from importlib import metadata
 from types import FrameType
-from typing import TextIO
+from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
 
-import augment
-import recipes
 from recipes.cli import data as cli_data
 from recipes.cli import run as cli_run
 from recipes.cli import train as cli_train
+from recipes.cli.advice import as_flags
+from recipes.cli.command import Answer, command
 from recipes.core.output import discard_unwritable, printable, safe_output
+from recipes.errors import PeerLost, RecipesError
 
 app = typer.Typer(
     help="Finetune an ImageNet-pretrained network on your own photos.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -46,8 +49,23 @@ _COMMANDS = (  # in the order of --help
     cli_data.input_worker,
     cli_run.report,
 )
-for _command in _COMMANDS:
-    app.command(_command.__name__.replace("_", "-"))(_command)
+for _function in _COMMANDS:
+    app.command(_function.__name__.replace("_", "-"))(command(_function))
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(metadata.version("keras-recipes"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Finetune an ImageNet-pretrained network on your own photos."""
 
 
 def _show_warning(
@@ -56,7 +74,7 @@ def _show_warning(
 ) -> None:  # fmt: skip
     """Print a warning of `recipes` as one sentence, and others as Python does, with their line of code."""
     if issubclass(category, UserWarning) and f"{os.sep}recipes{os.sep}" in filename:
-        print(f"warning: {printable(str(message))}", file=file or sys.stderr)
+        print(f"warning: {printable(as_flags(str(message), app))}", file=file or sys.stderr)
     else:
         print(warnings.formatwarning(message, category, filename, lineno, line), end="", file=file or sys.stderr)
 
@@ -76,22 +94,39 @@ def main() -> None:
         discard_unwritable()
 
 
-@safe_output()
+@safe_output(all_on_stderr=True)
 def _run() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     warnings.showwarning = _show_warning
-    # TensorFlow warns of retracing because a search or an ensemble has several networks.
-    logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())
     try:
         app()
-    except recipes.PeerLost as error:
+    except PeerLost as error:
         print(f"{error}. Restarting this worker automatically.", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-    except (recipes.RecipesError, augment.PolicyError) as error:
-        console = Console(stderr=True, soft_wrap=True)
-        console.print(f"error: {printable(str(error))}", style="bold red", markup=False, highlight=False)
+    except ValueError as error:
+        if not isinstance(error, _mistakes()):
+            raise
+        _print_error(error)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _mistakes() -> tuple[type[ValueError], ...]:
+    """Return the classes of errors that a user can correct; the package `augment` is not imported for that."""
+    augment = sys.modules.get("recipes.augment")
+    return (RecipesError, augment.PolicyError) if augment else (RecipesError,)
+
+
+def _print_error(error: ValueError) -> None:
+    """Print an error for a person, and with --json for a program, too."""
+    message = printable(as_flags(str(error), app))
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(f"error: {message}", style="bold red", markup=False, highlight=False)
+    if "--json" in sys.argv:
+        print(
+            Answer("", data={"error": {"code": getattr(error, "code", "policy"), "message": message}}).json(),
+            flush=True,
+        )

@@ -1,15 +1,14 @@
 """The commands that inspect images, and prepare them for training."""
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 import typer
 
-import augment
 import recipes
-from augment import Policy
-from recipes.auditing.facts import inspect_image
+from recipes.cli.command import Answer
 from recipes.cli.options import (
     ColumnOption,
     DatasetArgument,
@@ -19,12 +18,13 @@ from recipes.cli.options import (
     check_picture,
     read_csv,
 )
-from recipes.data.images import ImageData
-from recipes.data.sources import load
-from recipes.training.input.server import PORT
+from recipes.core.addresses import INPUT_PORT
+from recipes.errors import DataError
+
+if TYPE_CHECKING:
+    from recipes.data.images import ImageData
 
 _TRIED = 16  # images, from which a preview takes those that can be decoded
-POLICIES = {"none": Policy.none, "light": Policy.light, "resnet": Policy.resnet, "strong": Policy.strong}
 
 
 def audit(
@@ -35,56 +35,73 @@ def audit(
     ] = None,
     within: WithinOption = None,
     column: ColumnOption = None,
-) -> None:
+) -> Answer:
     """Check every image once: report damaged and unusual images, duplicates, and how each is handled."""
     found = recipes.audit(read_csv(dataset, within, column))
     if csv is not None:
         found.to_csv(csv)
     if strict:
         found.check_clean()
-    print(found)
+    images = sum(map(len, found.fingerprints.values()))
+    kinds = Counter(finding.kind for finding in found.findings)
+    text = f"{len(kinds)} kinds of findings, {len(found.excluded):,} files excluded" if kinds else "nothing odd"
+    findings = [
+        {"kind": each.kind, "files": each.files, "action": each.action, "excluded": each.excluded}
+        for each in found.findings
+    ]
+    return Answer(
+        f"{images:,} images: {text}",
+        str(found) if found.findings or found.layout else "",
+        next=(f"recipes finetune {quote(dataset)}",),
+        data={"images": images, "findings": findings, "excluded": sorted(found.excluded)},
+    )
 
 
 def preview(
     dataset: DatasetArgument,
     output: PictureOption = Path("preview.png"),
-    policy: Annotated[str, typer.Option(help="none, light, resnet, or strong.")] = "light",
+    policy: Annotated[
+        Literal["none", "light", "resnet", "strong", "rand"],
+        typer.Option(help="How strongly to augment; rand: RandAugment."),
+    ] = "light",
     size: Annotated[int, typer.Option(help="Side of the crops, pixels.", min=8)] = 224,
     seed: SeedOption = 0,
     within: WithinOption = None,
     column: ColumnOption = None,
-) -> None:
+) -> Answer:
     """Draw some images and their augmentations by a policy."""
-    if policy not in POLICIES:
-        raise recipes.RecipeError(
-            f"policy is {policy!r}; expected one of {list(POLICIES)}", code="cli.policy", field="policy", value=policy
-        )
+    from recipes.data.sources import load
+
     check_picture(output)
     splits = load(read_csv(dataset, within, column))
-    for note in splits.notes:
-        print(note)
     spread = _decodable(splits.train, 4)
-    augment.preview(spread.source(), POLICIES[policy](size), seed=seed).savefig(output)
-    print(output)
+    name = "rand_augment" if policy == "rand" else policy
+    chosen = getattr(recipes.augment.Policy, name)(size)
+    recipes.augment.preview(spread.source(), chosen, seed=seed).savefig(output)
+    return Answer(str(output), "\n".join(map(str, splits.notes)), data={"output": output})
 
 
-def _decodable(data: ImageData, most: int) -> ImageData:
+def _decodable(data: "ImageData", most: int) -> "ImageData":
     """Return up to `most` images spread over a dataset; print which of those it skips, and why.
 
     Raises: DataError where none of the images that are tried can be decoded.
     """
+    import numpy as np
+
+    from recipes.auditing.facts import inspect_image
+
     tried = np.unique(np.linspace(0, len(data) - 1, min(_TRIED, len(data))).astype(int))
     order = np.argsort(np.arange(len(tried)) % -(-len(tried) // most), kind="stable")  # spread ones before the others
     chosen, error = [], ""
     for index in tried[order]:
         if error := inspect_image(data, index).error:
-            print(f"skipped {data.names[index]}: {error}")
+            typer.echo(f"skipped {data.names[index]}: {error}", err=True)
         else:
             chosen.append(index)
         if len(chosen) == most:
             break
     if not chosen:
-        raise recipes.DataError(
+        raise DataError(
             f"none of {len(tried)} images can be decoded; the last error: {error}. `recipes audit` reports every file",
             code="cli.undecodable", images=len(tried), reason=error,
         )  # fmt: skip
@@ -99,17 +116,19 @@ def pack(
     ] = None,
     within: WithinOption = None,
     column: ColumnOption = None,
-) -> None:
+) -> Answer:
     """Write a dataset into a few large files with checksums. Run it again to resume it."""
-    print(f"{recipes.pack(read_csv(dataset, within, column), out, shards=shards)}")
-    print(f"pack:   {out}\nnext:   recipes finetune {out}")
+    found = recipes.pack(read_csv(dataset, within, column), out, shards=shards)
+    return Answer(f"packed in {out}/", str(found), next=(f"recipes finetune {quote(str(out))}",), data={"output": out})
 
 
 def input_worker(
     host: Annotated[
         str | None, typer.Option(help="Host name at which trainings reach this machine.", show_default="its own name")
     ] = None,
-    port: Annotated[int, typer.Option(help="Port, with the next one; 0: two free ports.", min=0, max=65534)] = PORT,
+    port: Annotated[
+        int, typer.Option(help="Port, with the next one; 0: two free ports.", min=0, max=65534)
+    ] = INPUT_PORT,
 ) -> None:
     """Read and augment images for trainings on other machines (finetune --input-workers) in a trusted network."""
     from recipes.training.input.server import serve

@@ -1,31 +1,79 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and the checks that need no TensorFlow."""
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 import recipes
 from recipes.core.files import check_writable
-from recipes.data.images import Splits
-from recipes.data.tables.reader import TABLE_SUFFIXES
+from recipes.data.tables.names import TABLE_SUFFIXES
+from recipes.errors import DataError, RecipeError
+from recipes.planning import NAMES
+
+if TYPE_CHECKING:
+    from recipes.data.images import Splits
 
 Dataset = TypeVar("Dataset")
+RECIPES = ("auto", *NAMES)
+PICTURES = ".png, .jpg, .svg or .pdf"
+
+
+def check_dataset(dataset: str | None) -> str | None:
+    """Return the dataset, or raise BadParameter for a path that does not exist."""
+    if dataset is None or dataset == "digits" or dataset.startswith("tfds:") or _is_fraction(dataset):
+        return dataset
+    if not Path(dataset).expanduser().exists():
+        raise typer.BadParameter(f"{dataset} does not exist (in {Path(dataset).absolute().parent}); check the spelling")
+    return dataset
+
+
+def check_recipe(recipe: str) -> str:
+    """Return --recipe, or raise BadParameter for something that is neither a name nor a path."""
+    if recipe in RECIPES or recipe.endswith(".json") or Path(recipe).expanduser().exists():
+        return recipe  # a file is read, and its errors reported, by the command
+    close = get_close_matches(recipe, RECIPES, 1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise typer.BadParameter(
+        f"{recipe!r} is no recipe and does not exist as a file.{hint} Expected one of {', '.join(RECIPES)}, the folder "
+        "of a run or a search, or a recipe.json"
+    )
+
+
+def _is_fraction(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
 
 DatasetArgument = Annotated[
     str,
     typer.Argument(
+        callback=check_dataset,
         help="A folder of class folders (or of train/, val/, test/ above them), a CSV of path,label, tfds:NAME, "
         "a pack that `recipes pack` wrote, or digits (embedded).",
     ),
 ]
-RunArgument = Annotated[Path, typer.Argument(help="The folder that `recipes finetune --output` wrote.")]
+RunArgument = Annotated[
+    Path, typer.Argument(help="The folder that `recipes finetune --output` wrote.", exists=True, file_okay=False)
+]
 BackboneOption = Annotated[
     str,
     typer.Option(
         help="auto, a keras.applications call such as 'MobileNetV2(alpha=0.35)', a .keras file, a run's folder, or "
         "glyphs."
+    ),
+]
+RecipeOption = Annotated[
+    str,
+    typer.Option(
+        callback=check_recipe,
+        autocompletion=lambda: list(RECIPES),
+        help="auto (measured), probe, few, all, scratch, the folder of a run or a search, or a recipe.json.",
     ),
 ]
 WithinOption = Annotated[
@@ -41,14 +89,17 @@ ColumnOption = Annotated[
 ]
 CropsOption = Annotated[
     str,
-    typer.Option(help="Number of crops to average: 1 (centre), 5 (and corners), 10 (and mirror images), or auto."),
+    typer.Option(
+        autocompletion=lambda: ["1", "5", "10", "auto"],
+        help="Number of crops to average: 1 (centre), 5 (and corners), 10 (and mirror images), or auto.",
+    ),
 ]
-PICTURES = ".png, .jpg, .svg or .pdf"
-PictureOption = Annotated[Path, typer.Option(help=f"The picture to write: {PICTURES}.")]
+OutputFlags = ("--output", "-o")
+PictureOption = Annotated[Path, typer.Option(*OutputFlags, help=f"The picture to write: {PICTURES}.")]
 SeedOption = Annotated[int, typer.Option(help="Random seed; on a CPU, one seed gives the same result each time.")]
 
 
-def read_csv(dataset: Dataset, within: Path | None, column: list[str] | None = None) -> Dataset | Splits:
+def read_csv(dataset: Dataset, within: Path | None, column: list[str] | None = None) -> "Dataset | Splits":
     """Return a CSV as `recipes.from_csv` reads it with these options, and any other dataset unchanged."""
     options = [name for name, value in (("--within", within), ("--column", column)) if value]
     if not options or not isinstance(dataset, str | os.PathLike):
@@ -71,7 +122,7 @@ def _columns(values: list[str]) -> tuple[list[str], dict[str, str]]:
     for value in values:
         role, _, name = value.partition("=")
         if role not in ("image", "label", "split", "ignore", "folder", "encoding") or not name:
-            raise recipes.DataError(
+            raise DataError(
                 f"--column is {value!r}; expected image=NAME, label=NAME, split=NAME, ignore=NAME, folder=PATH or "
                 "encoding=NAME",
                 code="cli.column", field="--column", value=value,
@@ -79,7 +130,7 @@ def _columns(values: list[str]) -> tuple[list[str], dict[str, str]]:
         if role == "ignore":
             ignored.append(name)
         elif role in chosen:
-            raise recipes.DataError(
+            raise DataError(
                 f"--column {role}=… is given twice; expected it at most once", code="cli.column_twice",
                 field="--column", value=value,
             )  # fmt: skip
@@ -92,6 +143,11 @@ def parse_crops(crops: str) -> int | str:
     return int(crops) if crops.isdecimal() else crops
 
 
+def parse_fraction(validation: str | None) -> str | float | None:
+    """Return --validation as a number if it is one."""
+    return float(validation) if validation is not None and _is_fraction(validation) else validation
+
+
 def check_picture(path: Path) -> None:
     """Check that a picture can be written to `path`, before anything long begins.
 
@@ -100,7 +156,7 @@ def check_picture(path: Path) -> None:
         OutputError: If the folder cannot be written.
     """
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".svg", ".pdf"):
-        raise recipes.RecipeError(
-            f"output is {str(path)!r}; expected a picture: {PICTURES}", code="cli.picture", field="output", path=path
+        raise RecipeError(
+            f"--output is {str(path)!r}; expected a picture: {PICTURES}", code="cli.picture", field="output", path=path
         )
     check_writable(path.absolute().parent)

@@ -2,25 +2,32 @@
 
 import csv
 from pathlib import Path
-from typing import Annotated
+from shlex import quote
+from typing import Annotated, Literal
 
 import typer
 
 import recipes
+from recipes.cli.answers import evaluation_data
+from recipes.cli.command import Answer
 from recipes.cli.options import (
     ColumnOption,
     CropsOption,
     DatasetArgument,
+    OutputFlags,
     PictureOption,
     RunArgument,
     WithinOption,
+    check_dataset,
     check_picture,
     parse_crops,
     read_csv,
 )
-from recipes.data.header_ops import MAX_PIXELS
-from recipes.data.sources import unlabelled
+from recipes.core.text import percent
+from recipes.errors import DataError, OutputError
 from recipes.serving.limits import Limits
+
+Format = Literal["saved_model", "keras", "onnx", "litert"]
 
 
 def evaluate(
@@ -28,15 +35,26 @@ def evaluate(
     dataset: DatasetArgument,
     crops: CropsOption = "1",
     scales: Annotated[list[int] | None, typer.Option(help="Short sides in pixels, one --scales each.")] = None,
-    mode: Annotated[str, typer.Option(help="auto, crops, or dense (whole images).")] = "auto",
+    mode: Annotated[
+        Literal["auto", "crops", "dense"], typer.Option(help="Crops, or whole images in one pass (dense).")
+    ] = "auto",
+    output: Annotated[
+        Path | None, typer.Option(*OutputFlags, help="Write the accuracy of every class to this CSV.")
+    ] = None,
     within: WithinOption = None,
     column: ColumnOption = None,
-) -> None:
+) -> Answer:
     """Measure the accuracy of a run on other labelled images, with its 95 % interval."""
     evaluation = recipes.load(run).evaluate(
         read_csv(dataset, within, column), crops=parse_crops(crops), scales=tuple(scales) if scales else None, mode=mode
     )  # fmt: skip
-    print(evaluation)
+    if output is not None:
+        evaluation.to_csv(output)
+    return Answer(
+        f"{percent(evaluation.accuracy, evaluation.interval)} on {evaluation.n:,} images",
+        str(evaluation),
+        data=evaluation_data(evaluation) or {},
+    )
 
 
 def diagnose(
@@ -45,29 +63,41 @@ def diagnose(
     output: PictureOption = Path("diagnosis.png"),
     within: WithinOption = None,
     column: ColumnOption = None,
-) -> None:
+) -> Answer:
     """Run the lecture's checks of a network and its training, and report verdicts in words."""
     check_picture(output)
-    recipes.diagnose(recipes.load(run), read_csv(dataset, within, column)).figure().savefig(output)
-    print(output)
+    diagnosis = recipes.diagnose(recipes.load(run), read_csv(dataset, within, column))
+    diagnosis.figure().savefig(output)
+    failed = [verdict.check for verdict in diagnosis.verdicts if verdict.well is False]
+    verdicts = [
+        {"check": each.check, "well": each.well, "measured": each.measured, "advice": each.advice}
+        for each in diagnosis.verdicts
+    ]
+    headline = f"{len(failed)} of {len(verdicts)} checks failed: {', '.join(failed)}" if failed else "no check failed"
+    return Answer(f"{headline}; drawn in {output}", str(diagnosis), data={"verdicts": verdicts, "output": output})
 
 
 def predict(
     run: RunArgument,
-    images: Annotated[Path, typer.Argument(help="An image, or a folder of them.")],
-    output: Annotated[Path, typer.Option(help="The CSV to write.")] = Path("predictions.csv"),
+    images: Annotated[Path, typer.Argument(help="An image, or a folder of them.", exists=True)],
+    output: Annotated[Path, typer.Option(*OutputFlags, help="The CSV to write.")] = Path("predictions.csv"),
     crops: CropsOption = "1",
     samples: Annotated[int, typer.Option(help="Number of draws of the training's noise to average.", min=0)] = 0,
-    abstain: Annotated[float | None, typer.Option(help="Leave the class name out below this probability.")] = None,
-) -> None:
+    abstain: Annotated[
+        float | None, typer.Option(help="Leave the class name out below this probability.", min=0, max=1)
+    ] = None,
+) -> Answer:
     """Classify images into a CSV: path, class_name, probability, error, then each class's probability.
 
     With --samples it also has the disagreement of the draws: spread (of the probability), mutual_information (nats).
     """
+    from recipes.data.sources import unlabelled
+
     if not output.parent.is_dir():
-        raise recipes.OutputError(
-            f"{output} cannot be written: the folder {output.parent} does not exist", code="output.no_folder",
-            path=output,
+        raise OutputError(
+            f"{output} cannot be written: the folder {output.parent} does not exist; create it, or choose another "
+            "--output",
+            code="output.no_folder", path=output,
         )  # fmt: skip
     files, result = list(unlabelled(images).names), recipes.load(run)
     predictions = result.predict(files, crops=parse_crops(crops), samples=samples, abstain=abstain)
@@ -80,46 +110,66 @@ def predict(
             numbers = (each.probability, *each.probabilities, *(getattr(each, name) for name in more))
             first, *rest = ("" if each.error else f"{number:.6f}" for number in numbers)
             writer.writerow([each.path, each.class_name or "", first, each.error, *rest])
-    print(f"{len(files) - len(errors)} images classified, {len(errors)} unreadable: {output}")
     if len(errors) == len(files):
-        raise recipes.DataError(
+        raise DataError(
             f"none of the {len(files)} images in {images} can be decoded: {errors[0]}", code="data.undecodable",
             path=images,
         )  # fmt: skip
+    shown = [f"{p.path}: {p.class_name} ({percent(p.probability)})" if not p.error else f"{p.path}: {p.error}"
+             for p in predictions[:5]]  # fmt: skip
+    rows = [
+        {"path": p.path, "class_name": p.class_name, "probability": p.probability, "error": p.error or None,
+         "probabilities": p.probabilities}
+        for p in predictions
+    ]  # fmt: skip
+    return Answer(
+        f"{len(files) - len(errors):,} images classified, {len(errors):,} unreadable, saved in {output}",
+        "\n".join(shown),
+        data={"output": output, "class_names": result.class_names, "predictions": rows},
+    )
 
 
 def export(
     run: RunArgument,
     directory: Annotated[Path, typer.Argument(help="serving (for its next free version) or serving/7.")],
-    format: Annotated[str, typer.Option(help="saved_model, keras, onnx or litert.")] = "saved_model",
+    format: Annotated[Format, typer.Option(help="What to write.")] = "saved_model",
     crops: Annotated[str, typer.Option(help="1, 5, 10, or auto (those that gained in validation).")] = "1",
     top_k: Annotated[int | None, typer.Option(help="Number of classes to name; default: up to 5.", min=1)] = None,
-    abstain: Annotated[float | None, typer.Option(help="Name no class below this probability.")] = None,
-    quantize: Annotated[str | None, typer.Option(help="float16 or int8 weights.")] = None,
+    abstain: Annotated[float | None, typer.Option(help="Name no class below this probability.", min=0, max=1)] = None,
+    quantize: Annotated[Literal["float16", "int8"] | None, typer.Option(help="Type of the weights.")] = None,
     proof: Annotated[
-        str | None, typer.Option(help="Images to verify the export with, instead of the validation images.")
+        str | None,
+        typer.Option(
+            callback=check_dataset, help="Images to verify the export with, instead of the validation images."
+        ),
     ] = None,
-    max_pixels: Annotated[int, typer.Option(help="Reject larger images by their header.", min=1)] = MAX_PIXELS,
+    max_pixels: Annotated[
+        int | None, typer.Option(help="Reject larger images by their header.", min=1, show_default="50 million")
+    ] = None,
     within: WithinOption = None,
     column: ColumnOption = None,
-) -> None:
+) -> Answer:
     """Write the classifier for deployment, after verifying in a new process that it predicts as the run does."""
     from recipes.export.options import check_backend
 
     images = read_csv(proof, within, column)
     check_backend(format)
+    limit = {} if max_pixels is None else {"max_pixels": max_pixels}
     path = recipes.load(run).export(
         directory, format=format, crops=parse_crops(crops), top_k=top_k, abstain=abstain, quantize=quantize,
-        max_pixels=max_pixels, proof=images,
+        proof=images, **limit,
     )  # fmt: skip
-    print(f"{format}: {path}")
-    if format == "saved_model":
-        print(f"next:   recipes serve {path}    saved_model_cli show --dir {path} --tag_set serve --all")
+    where = quote(str(path))
+    steps = (f"recipes serve {where}", f"saved_model_cli show --dir {where} --tag_set serve --all")
+    return Answer(f"{format} written to {path}", next=steps if format == "saved_model" else (), data={"path": path})
 
 
 def serve(
     directory: Annotated[
-        Path, typer.Argument(help="A folder that `recipes export` wrote: serving (newest version) or serving/7.")
+        Path,
+        typer.Argument(
+            exists=True, help="A folder that `recipes export` wrote: serving (newest version) or serving/7."
+        ),
     ],
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0: any free one.", min=0, max=65535)] = 8501,
@@ -147,8 +197,8 @@ def report(
     path: Annotated[
         Path | None, typer.Argument(help="The HTML page to write.", show_default="report.html in the run")
     ] = None,
-) -> None:
+) -> Answer:
     """Write the report of a run again."""
     path = path or run / "report.html"
     recipes.load(run).report(path)
-    print(path)
+    return Answer(str(path), data={"report": path})

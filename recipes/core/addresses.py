@@ -2,6 +2,7 @@
 
 import re
 
+INPUT_PORT = 5050  # default port of an input worker, which also uses the next one
 _ADDRESS = re.compile(r"(?:[^\s:/,\[\]]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})")
 
 

@@ -13,9 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from recipes.core.progress import watched
+
 REPLACE = "recipes.replace"  # name of the codec error handler below
 _PLAIN = {"×": "x", "±": "+/-", "−": "-", "–": "-", "—": "-", "…": "...", "→": "->", "▶": ">", "·": "*", "√": "sqrt ",
-          "²": "^2", "‖": "||", "━": "=", "‘": "'", "’": "'", "“": '"', "”": '"'}  # fmt: skip
+          "²": "^2", "‖": "||", "━": "=", "╌": "-", "‘": "'", "’": "'", "“": '"', "”": '"'}  # fmt: skip
 
 
 def _replacement(error: UnicodeError) -> tuple[str, int]:
@@ -136,12 +138,20 @@ class SafeStream:
 
 
 class TerminalRenderer(logging.Handler):
-    """Prints log records without a prefix: errors on stderr, everything else on stdout."""
+    """Prints log records without a prefix.
+
+    Args:
+        all_on_stderr: Print all records on stderr, because stdout is for results; otherwise, warnings and errors.
+    """
+
+    def __init__(self, all_on_stderr: bool = False) -> None:
+        super().__init__()
+        self._on_stderr = logging.NOTSET if all_on_stderr else logging.WARNING
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show the record, once: it does not reach the root logger if a handler there prints to the terminal, too."""
         logging.getLogger("recipes").propagate = not any(map(_prints, logging.getLogger().handlers))
-        self.show(self.format(record), sys.stderr if record.levelno >= logging.ERROR else sys.stdout)
+        self.show(self.format(record), sys.stderr if record.levelno >= self._on_stderr else sys.stdout)
 
     def show(self, text: str, stream: Any) -> None:
         """Print the text of a record."""
@@ -170,60 +180,61 @@ class NotebookRenderer(TerminalRenderer):
         display({"text/plain": text, "text/html": block}, raw=True)
 
 
-def renderer() -> TerminalRenderer:
+def renderer(all_on_stderr: bool = False) -> TerminalRenderer:
     """Return the renderer for the place where this process prints."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return NotebookRenderer() if shell is not None and hasattr(shell, "kernel") else TerminalRenderer()
+    in_notebook = shell is not None and hasattr(shell, "kernel")
+    return (NotebookRenderer if in_notebook else TerminalRenderer)(all_on_stderr)
 
 
-_verbose = True
-
-
-def is_verbose() -> bool:
-    """Return whether progress is shown; it is not inside a call with `verbose=False`."""
-    return _verbose
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)  # what is printed at each verbosity
+_verbosity = 2
 
 
 @contextmanager
-def safe_output(verbose: bool = True) -> Iterator[None]:
+def safe_output(verbose: int | None = None, *, all_on_stderr: bool = False) -> Iterator[None]:
     """Render the log and make `sys.stdout` and `sys.stderr` safe streams for the duration; also a decorator.
 
-    Every public function that reports or shows a progress bar is decorated with it. Its log records, the progress
-    bars of Keras and rich, and prints of the caller's callbacks all go through these two names. A stream with strict
+    Every public function that reports or shows progress is decorated with it. Its log records, the progress display,
+    and prints of the caller's callbacks all go through these two names. A stream with strict
     errors stays lenient afterwards, so that the caller's `print(result)` does not fail at the end of a run either.
 
     Args:
-        verbose: Whether to render the log. If False, the records only reach handlers that the caller has attached;
-            without any, Python prints warnings and errors on stderr. Calls inside a quiet call are quiet, too.
+        verbose: 0: print only warnings and errors; 1: phases and results, too, with a progress display on a
+            terminal; 2: also every decision and measurement. None: that of the call around this one, or 1. A call
+            inside a quieter one is as quiet. Handlers that the caller has attached get the records in any case, those
+            of verbosity 2 only where it is requested.
+        all_on_stderr: Print everything on stderr.
     """
-    with _safe_streams(), _rendered_log(verbose):
+    with _safe_streams(), _rendered_log(verbose, all_on_stderr):
         yield
 
 
 @contextmanager
-def _rendered_log(verbose: bool) -> Iterator[None]:
-    global _verbose
-    logger, before = logging.getLogger("recipes"), _verbose
+def _rendered_log(verbose: int | None, all_on_stderr: bool) -> Iterator[None]:
+    global _verbosity
+    logger, before = logging.getLogger("recipes"), _verbosity
     level, propagate = logger.level, logger.propagate
-    _verbose = verbose and before
-    outer = [handler for handler in logger.handlers if isinstance(handler, TerminalRenderer)]
-    mine = renderer() if _verbose and not outer else None
-    if not _verbose:
-        for handler in outer:
-            logger.removeHandler(handler)
-    if mine:
-        logger.addHandler(mine)
-    if not logger.isEnabledFor(logging.INFO):
-        logger.setLevel(logging.INFO)
+    handler = next((handler for handler in logger.handlers if isinstance(handler, TerminalRenderer)), None)
+    outermost = handler is None
+    if verbose is None:
+        verbose = 1 if outermost else before
+    _verbosity = int(verbose) if outermost else min(int(verbose), before)
+    if handler is None:
+        handler = renderer(all_on_stderr)
+        logger.addHandler(handler)
+    shown = handler.level
+    handler.setLevel(_LEVELS[_verbosity])
+    logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO, _LEVELS[_verbosity]))
     try:
-        yield
+        with watched(_verbosity > 0):
+            yield
     finally:
-        _verbose, logger.propagate = before, propagate
+        _verbosity, logger.propagate = before, propagate
         logger.setLevel(level)
-        if mine:
-            logger.removeHandler(mine)
-        for handler in outer:
-            logger.addHandler(handler)
+        handler.setLevel(shown)
+        if outermost:
+            logger.removeHandler(handler)
 
 
 @contextmanager

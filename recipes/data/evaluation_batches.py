@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import augment
+from recipes import augment
 from recipes.data.images import ImageData
 
 

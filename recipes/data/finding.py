@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recipes.core.output import printable, shortened
+from recipes.core.text import counted, described
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class Finding:
 
     def __str__(self) -> str:
         return printable(f"{self.kind} ({len(self.files)}): {shortened(self.files, 3)}: {self.action}")
+
+    def __repr__(self) -> str:
+        return described("Finding", repr(self.kind), counted(len(self.files), "file"), "excluded" * self.excluded)
 
 
 @dataclass(frozen=True)

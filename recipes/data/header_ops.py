@@ -5,11 +5,8 @@
 
 import tensorflow as tf
 
-import augment
-from augment.bmp import bmp_size
-from augment.decode import jpeg_size, png_size
-from augment.gif import gif_size
-from augment.header import is_gif, is_jpeg, is_png, is_webp, starts
+from recipes import augment
+from recipes.augment import bmp_size, gif_size, is_gif, is_jpeg, is_png, is_webp, jpeg_size, png_size, starts
 
 NOT_SUPPORTED = "format not supported"  # the beginning of the errors of such files
 MAX_PIXELS = 50_000_000  # enough for the 48 megapixels of phones; 30,000 × 30,000 would take 2.7 GB to decode

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import tensorflow as tf
 
-from augment.pixel_range import range_fault
+from recipes.augment import range_fault
 from recipes.errors import DataError
 
 if TYPE_CHECKING:

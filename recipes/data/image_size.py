@@ -4,7 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
-import augment
+from recipes import augment
 from recipes.data.images import ImageData
 
 FEW = 120  # training images

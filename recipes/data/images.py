@@ -9,7 +9,8 @@ from typing import cast
 import numpy as np
 import tensorflow as tf
 
-import augment
+from recipes import augment
+from recipes.core.text import counted, described
 from recipes.data.class_names import classes_of, positions_of
 from recipes.data.finding import Finding, Unsupported, not_supported
 from recipes.data.folders.layout import Layout
@@ -42,6 +43,10 @@ class ImageData:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        classes = counted(len(self.class_names), "class", "classes")
+        return described(type(self).__name__, counted(len(self), "image"), classes)
 
     @property
     def in_memory_pixels(self) -> bool:
@@ -156,6 +161,10 @@ class Splits:
     table: TableReading | None = None
     layout: Layout | None = None
     unsupported: tuple[Unsupported, ...] = ()
+
+    def __repr__(self) -> str:
+        sizes = [f"{name} {counted(len(data), 'image')}" for name, data in self.given.items()]
+        return described("Splits", *sizes, counted(len(self.train.class_names), "class", "classes"))
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -17,7 +17,8 @@ from recipes.data.image_forms import check_pixels, listed, plain, stacked
 from recipes.data.images import ImageData, Splits, labelled
 from recipes.data.labels import as_labels
 from recipes.data.packs.manifest import is_pack, read_pack
-from recipes.data.tables.reader import TABLE_SUFFIXES, read_table
+from recipes.data.tables.names import TABLE_SUFFIXES
+from recipes.data.tables.reader import read_table
 from recipes.errors import DataError
 
 

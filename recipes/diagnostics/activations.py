@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from recipes.core.text import described
 from recipes.diagnostics.checks import FEW, activation_advice, gradient_advice, kernel_norms, layer_statistics
 from recipes.networks.compiled import weight_gradient_function
 
@@ -35,6 +36,9 @@ class Inspection:
         inner = list(self.spread.values())[:-1]  # the task determines the scale of the last layer
         advice = activation_advice(inner, self.dead), "" if all_zero else gradient_advice(norms)
         return tuple(filter(None, advice))
+
+    def __repr__(self) -> str:
+        return described("Inspection", str(self))
 
     def __str__(self) -> str:
         spreads, norms = list(self.spread.values()) or [0.0], list(self.gradients.values())

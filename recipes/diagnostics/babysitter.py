@@ -13,12 +13,12 @@ import tensorflow as tf
 from keras import ops
 
 from recipes.core.output import safe_output
+from recipes.core.text import counted, described
 from recipes.diagnostics.activations import Inspection, Inspector, has_single_loss
 from recipes.diagnostics.checks import copied_arrays, update_ratios
 from recipes.diagnostics.measurements import (
     Progress,
     checked_sample,
-    counted,
     histogram_seconds,
     loss_name,
     ratio_advice,
@@ -75,6 +75,10 @@ class Babysitter(keras.callbacks.Callback):
         self._share = _SHARE
         self._progress = Progress()
         self._writer: Any = None  # TensorFlow's stubs have no type for it
+
+    def __repr__(self) -> str:
+        measured = counted(len(self.ratios), "measurement")
+        return described("Babysitter", measured, counted(len(self.verdicts), "report"), f"log_dir={self.log_dir!r}")
 
     @property
     def _network(self) -> keras.Model:
@@ -183,11 +187,12 @@ class Babysitter(keras.callbacks.Callback):
         if self.ratios:
             median = float(np.median(self.ratios))
             count = counted(len(self.ratios), "measurement")
-            self._report(f"update-to-weight ratio {median:.1e} (median of {count}){ratio_advice(median, self.ratios)}")
+            advice = ratio_advice(median, self.ratios)
+            self._report(f"update-to-weight ratio {median:.1e} (median of {count}){advice}", routine=not advice)
         elif not self._progress.kernels:
             self._report("nothing in the model is trainable")
         else:
-            self._report(f"the weights were not measured: that would take more than {self._limit}")
+            self._report(f"the weights were not measured: that would take more than {self._limit}", routine=True)
         if self._sample is not None:
             self._report_inspections()
         self._close_logs()
@@ -198,11 +203,12 @@ class Babysitter(keras.callbacks.Callback):
 
     def _report_inspections(self) -> None:
         if self.insides:
-            self._report(f"the last of {counted(len(self.insides), 'inspection')}: {self.insides[-1]}")
+            self._report(f"the last of {counted(len(self.insides), 'inspection')}: {self.insides[-1]}", routine=True)
         else:
             self._report(
                 f"activations and gradients were not measured: that would take more than {self._limit}; `diagnose` "
-                "measures them once"
+                "measures them once",
+                routine=True,
             )
         if not has_single_loss(self._network):
             self._report("gradients were not measured, because the model was not compiled with a single loss")
@@ -279,8 +285,9 @@ class Babysitter(keras.callbacks.Callback):
         self._writer = None
         self._report(f"{self.log_dir} cannot be written, so the training continues without logs: {error}")
 
-    def _report(self, verdict: str) -> None:
+    def _report(self, verdict: str, routine: bool = False) -> None:
+        """Keep a verdict and log it; one that asks for nothing is routine, which only verbosity 2 prints."""
         self.verdicts.append(verdict)
         if not self.quiet:
             with safe_output():
-                logger.warning(f"babysitter: {verdict}")
+                logger.log(logging.DEBUG if routine else logging.WARNING, f"babysitter: {verdict}")

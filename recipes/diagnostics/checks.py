@@ -8,8 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-import layers
-import optimizers
+from recipes import layers, optimizers
 from recipes.diagnostics.subject import BATCH, Subject, Verdict, redrawn
 from recipes.networks.compiled import weight_gradients
 

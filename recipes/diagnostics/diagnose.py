@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-import optimizers
+from recipes import optimizers
 from recipes.auditing.audit import audit, usable
 from recipes.core.output import safe_output
+from recipes.core.text import counted, described
 from recipes.data.evaluation_batches import some_images
 from recipes.data.image_size import typical_side
 from recipes.data.images import ImageData, Splits
@@ -47,6 +48,10 @@ class Diagnosis:
 
     def __getitem__(self, check: str) -> Verdict:
         return next(verdict for verdict in self.verdicts if verdict.check == check)
+
+    def __repr__(self) -> str:
+        failed = [repr(verdict.check) for verdict in self.verdicts if verdict.well is False]
+        return described("Diagnosis", counted(len(self.verdicts), "check"), f"{len(failed)} failed", ", ".join(failed))
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.verdicts))
@@ -117,9 +122,7 @@ def diagnose(result_or_model: Record | keras.Model, dataset: object) -> Diagnosi
     splits, _ = usable(splits, audit(splits))
     subject = _subject(result, model, splits.train)
     verdicts = [check(subject) for check in _CHECKS]
-    diagnosis = Diagnosis((*verdicts, _gap(subject, result, splits), _label_noise(result)))
-    logger.info(diagnosis)
-    return diagnosis
+    return Diagnosis((*verdicts, _gap(subject, result, splits), _label_noise(result)))
 
 
 def _subject(result: Record | None, model: keras.Model, train: ImageData) -> Subject:

@@ -88,7 +88,3 @@ def histogram_seconds(kernels: Sequence[keras.Variable]) -> float:
 def loss_name(loss: Any) -> str:
     """Return the name of a loss that is given as a text, a function or an object."""
     return str(loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", "")))
-
-
-def counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-import optimizers
+from recipes import optimizers
+from recipes.core.text import described
 from recipes.networks.classifier import copied, fresh
 
 BATCH = 32
@@ -33,6 +34,9 @@ class Verdict:
     advice: str = ""
     curves: dict[str, list[float]] = field(default_factory=dict, repr=False)
     axis: str = "layer"
+
+    def __repr__(self) -> str:
+        return described("Verdict", repr(self.check), f"well={self.well}", repr(self.measured), repr(self.advice))
 
     def __str__(self) -> str:
         mark = {True: "ok", False: "CHECK", None: "-"}[self.well]

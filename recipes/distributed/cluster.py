@@ -12,7 +12,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from optimizers.weight_average import AveragingOptimizer
 from recipes.core.devices import prepare_devices
 from recipes.data.images import Splits
 from recipes.distributed.job import Job
@@ -20,6 +19,7 @@ from recipes.distributed.messages import error_from_message, failure_message, tr
 from recipes.distributed.peers import Peers
 from recipes.distributed.same_data import data_facts
 from recipes.errors import ClusterError, DataError, PeerLost, RecipeError, RecipesError
+from recipes.optimizers import AveragingOptimizer
 from recipes.training.engines.mirrored import MirroredEngine, MirroredTeam
 from recipes.training.engines.team import chosen_devices
 from recipes.training.loop.failures import reading_failed

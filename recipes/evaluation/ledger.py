@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from recipes.core.text import described, percent
+
 TELLING = 50  # images below which the gain of a trick would drown in noise
 _DRAWS = 2000  # of the bootstrap
 _MANY = 10_000  # images from which the normal interval replaces the bootstrap
@@ -49,6 +51,11 @@ class Gain:
     def verdict(self) -> str:
         """BETTER, WORSE or NO_DIFFERENCE; see the function `verdict`."""
         return verdict(*(interval for interval in (self.interval, self.nats_interval) if interval))
+
+    def __repr__(self) -> str:
+        accuracy = None if self.accuracy is None else percent(self.accuracy)
+        gain = None if self.gain is None else f"{100 * self.gain:+.1f} points"
+        return described("Gain", repr(self.trick), accuracy, gain, "kept" if self.kept else "not kept")
 
     def __str__(self) -> str:
         parts = [self.trick + ":"]
@@ -165,7 +172,7 @@ def _right_and_nats(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.n
     return (p.argmax(1) == labels).astype(float), np.log(np.maximum(p[np.arange(len(p)), labels], 1e-12))
 
 
-def table(rows: Sequence[Gain]) -> str:
+def ledger_table(rows: Sequence[Gain]) -> str:
     """Return the ledger as aligned text; an empty string without rows."""
     if not rows:
         return ""

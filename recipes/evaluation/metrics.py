@@ -1,11 +1,35 @@
 """Accuracy with its uncertainty, from probabilities and labels."""
 
-from dataclasses import dataclass, field
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.table import Table
 from scipy.special import log_softmax, logsumexp
 
+from recipes.core.card import CardTable, card
+from recipes.core.files import write_csv
+from recipes.core.text import counted, described, percent
 from recipes.errors import DataError, RecipesError
+from recipes.evaluation.figure import figure
+from recipes.evaluation.intervals import wilson_interval
+from recipes.evaluation.per_class import (
+    CSV_HEADER,
+    HEADER,
+    MOST_SHOWN,
+    ClassScore,
+    class_rows,
+    class_scores,
+    class_table,
+    left_out,
+    worst,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BINS = 15  # of confidence, in calibration errors and reliability diagrams
 
@@ -24,6 +48,7 @@ class Evaluation:
         ece_floor: Mean `ece` of a perfectly calibrated classifier on as many images, which is the part that chance
             explains. None for a run saved by a version that did not measure it.
         confusion: `confusion[i][j]` images of class i were classified as class j.
+        class_names: Names of the classes; numbers stand for them where they are unknown.
     """
 
     accuracy: float
@@ -34,6 +59,73 @@ class Evaluation:
     n: int
     ece_floor: float | None = None
     confusion: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
+    class_names: tuple[str, ...] = field(default=(), repr=False, compare=False)
+
+    @cached_property
+    def per_class(self) -> tuple[ClassScore, ...]:
+        """The accuracy, precision, F1 and most frequent mistake of each class, in the order of the classes.
+
+        Raises:
+            RecipesError: If the evaluation was saved by a version that counted no mistakes per class.
+        """
+        if not self.confusion:
+            raise RecipesError(
+                "This evaluation was saved by an earlier version without the mistakes of each class. Call "
+                "result.evaluate(dataset) to compute them.",
+                code="evaluation.no_confusion",
+            )
+        names = self.class_names or tuple(map(str, range(len(self.confusion))))
+        return class_scores(self.confusion, names)
+
+    def named(self, class_names: Sequence[str]) -> "Evaluation":
+        """Return the evaluation with names of its classes."""
+        return replace(self, class_names=tuple(class_names))
+
+    def table(self, most: int = MOST_SHOWN) -> Table:
+        """Return the classes as a table for a terminal; of more than `most`, those of the lowest accuracy.
+
+        Raises:
+            RecipesError: As `per_class`.
+        """
+        return class_table(self.per_class, most)
+
+    def to_csv(self, path: str | os.PathLike) -> None:
+        """Write one row per class with the fields of `per_class` to a CSV file.
+
+        Raises:
+            OutputError: If the file cannot be written, or exists and holds something else.
+            RecipesError: As `per_class`.
+        """
+        rows = class_rows(self.per_class)
+        write_csv(path, CSV_HEADER, rows, contents="classes of an evaluation", code="evaluation")
+
+    def plot(self) -> "Figure":
+        """Return a matplotlib Figure: the accuracy of each class with its interval, beside the confusion matrix.
+
+        Of more than 30 classes, those of the lowest accuracy are drawn.
+
+        Raises:
+            RecipesError: As `per_class`.
+        """
+        return figure(self.per_class, self.confusion, self.accuracy)
+
+    def __repr__(self) -> str:
+        accuracy, macro = percent(self.accuracy, self.interval), f"macro {percent(self.macro_accuracy)}"
+        errors = f"nll {self.nll:.3f}", f"calibration error {percent(self.ece)}"
+        return described("Evaluation", accuracy, counted(self.n, "image"), macro, *errors)
+
+    def _repr_html_(self) -> str:
+        """Return the card that a notebook shows."""
+        facts = (
+            ("mean over the classes", percent(self.macro_accuracy)),
+            ("negative log-likelihood", f"{self.nll:.3f} nats"),
+            ("calibration error", with_floor(self.ece, self.ece_floor)),
+        )
+        scores = self.per_class if self.confusion else ()
+        rows = [(scores[i].class_name, *scores[i].cells) for i in worst(scores)]
+        title = f"accuracy on {counted(self.n, 'image')}, with its 95 % interval"
+        table = CardTable(HEADER, rows, left_out(scores))
+        return card(percent(self.accuracy, self.interval), title, facts, table)
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -42,16 +134,6 @@ class Evaluation:
             f"macro {self.macro_accuracy:.1%}, negative log-likelihood {self.nll:.3f}, "
             f"calibration error {with_floor(self.ece, self.ece_floor)}"
         )
-
-
-def wilson_interval(right: int, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of the proportion right / n, reliable near 0 and 1 and for small n."""
-    from scipy.stats import binomtest
-
-    if n == 0:
-        return 0.0, 1.0
-    interval = binomtest(right, n).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
@@ -131,12 +213,13 @@ def _log_probabilities(logits: np.ndarray) -> np.ndarray:
     return log_p if log_p.ndim == 2 else logsumexp(log_p, 0) - np.log(len(log_p))
 
 
-def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
+def score(probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str] = ()) -> Evaluation:
     """Return the `Evaluation` of probabilities against labels.
 
     Args:
         probabilities: (n, classes).
         labels: Integer labels, (n,).
+        class_names: Names of the classes; () if unknown.
 
     Raises:
         DataError: If there are no images.
@@ -164,4 +247,5 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
         n=len(labels),
         ece_floor=calibration_floor(confidence),
         confusion=tuple(map(tuple, confusion.tolist())),
+        class_names=tuple(class_names),
     )

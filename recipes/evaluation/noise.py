@@ -6,12 +6,12 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.progress import Progress
 
-import augment
-from layers.noise import training_mode
+from recipes import augment
+from recipes.core.progress import phase
 from recipes.data.images import ImageData
 from recipes.errors import RecipeError
+from recipes.layers import training_mode
 from recipes.networks.compiled import compiled
 from recipes.planning.recipe import Recipe
 
@@ -63,12 +63,13 @@ def noisy(model: keras.Model, data: ImageData, recipe: Recipe, samples: int, see
 
     batches = tf.data.Dataset.range(samples).flat_map(sample).prefetch(2).as_numpy_iterator()
     per_sample = -(-len(data) // recipe.batch_size)
-    with Progress(transient=True, disable=len(data) * samples < 1000) as progress, training_mode(model):
+    with phase("noisy predictions", samples, "draws") as progress, training_mode(model):
         predict = compiled(lambda images: model(images, training=False), model)
-        for _ in progress.track(range(samples), description="noisy predictions"):
+        for _ in range(samples):
             rows = [predict(next(batches)[0]) for _ in range(per_sample)]
             p = np.concatenate(rows).astype(np.float64)
             total, squares, entropies = total + p, squares + p**2, entropies + _entropy(p)
+            progress.advance()
     mean = total / samples
     variance = np.maximum(squares - samples * mean**2, 0) / (samples - 1)
     return Noisy(mean, np.sqrt(variance), np.maximum(_entropy(mean) - entropies / samples, 0))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recipes.core.text import counted, described
 from recipes.evaluation.metrics import BINS, bin_of
 
 
@@ -18,6 +19,10 @@ class Judged:
 
     labels: np.ndarray
     probabilities: np.ndarray
+
+    def __repr__(self) -> str:
+        images, classes = self.probabilities.shape
+        return described("Judged", counted(images, "image"), counted(classes, "class", "classes"))
 
     @property
     def predicted(self) -> np.ndarray:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from recipes.evaluation.metrics import calibrated_nll, wilson_interval
+from recipes.evaluation.intervals import wilson_interval
+from recipes.evaluation.metrics import calibrated_nll
 
 Rows = slice | np.ndarray  # which images: all, or a boolean mask (n,)
 ALL = slice(None)

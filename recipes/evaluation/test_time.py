@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.progress import Progress
 from scipy.special import softmax
 
-import augment
+from recipes import augment
+from recipes.core.progress import phase
 from recipes.data.images import ImageData
 from recipes.errors import RecipeError
 from recipes.networks.fully_convolutional import can_be_dense, dense_model, stride, whole_cells
@@ -204,12 +204,11 @@ def averaged(model: keras.Model, data: ImageData, crops: Crops, batch_size: int 
     else:
         batches = batches.batch(at_once)
     indices, rows = [], []  # images of one shape are batched, so the order changes
-    with Progress(transient=True, disable=len(data) * crops.cost < 1000) as progress:
-        task = progress.add_task(str(crops), total=len(data))
+    with phase(str(crops), len(data)) as progress:
         for index, views in batches.prefetch(2):
             indices.append(index.numpy())
             rows.append(_averaged(model, dense, [view.numpy() for view in views], crops))
-            progress.advance(task, len(index))
+            progress.advance(len(index))
     return np.concatenate(rows)[np.argsort(np.concatenate(indices))]
 
 

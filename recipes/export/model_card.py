@@ -12,7 +12,7 @@ import numpy as np
 
 from recipes.core.output import printable
 from recipes.errors import BackboneError
-from recipes.evaluation.ledger import table
+from recipes.evaluation.ledger import ledger_table
 from recipes.evaluation.metrics import Evaluation
 from recipes.export.options import ExportOptions
 from recipes.export.proof import Proof
@@ -176,7 +176,7 @@ def card(result: Record, metadata: dict) -> str:
         "## Plan", _fenced(f"{result.table or ''}\n{recipe}".strip()),
         "## Accuracy", *_accuracy(result),
     ]  # fmt: skip
-    rows += ["## Ledger", _fenced(table(result.ledger)) if result.ledger else "No trick was measured."]
+    rows += ["## Ledger", _fenced(ledger_table(result.ledger)) if result.ledger else "No trick was measured."]
     rows += ["## This export", *(f"- {name}: {value}" for name, value in options.items()), metadata["proof"]["summary"]]
     rows += ["## Limits", *_limits(metadata)]
     rows += ["## Versions", ", ".join(f"{name} {version}" for name, version in result.versions.items()) or "unknown"]

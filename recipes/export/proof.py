@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-import augment
+from recipes import augment
 from recipes.data.evaluation_batches import evaluation_batches
 from recipes.data.images import ImageData
 from recipes.data.sources import unlabelled

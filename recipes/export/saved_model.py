@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import augment
+from recipes import augment
 from recipes.core.output import printable
 from recipes.data.header_ops import refusal, why_undecodable
 from recipes.evaluation.test_time import Crops, make_crops

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from layers import unfreeze_batch_statistics
+from recipes.layers import unfreeze_batch_statistics
 from recipes.networks.backbones import Backbone
 from recipes.networks.stages import feature_tensors, pooled
 

@@ -5,10 +5,12 @@ from dataclasses import dataclass, fields, replace
 from numbers import Integral
 from typing import Any
 
-import augment
+from recipes import augment
+from recipes.core.text import described
 from recipes.errors import RecipeError
+from recipes.planning import NAMES
 from recipes.planning.reason import Reason
-from recipes.planning.recipe import NAMES, Recipe, invalid, whole
+from recipes.planning.recipe import Recipe, invalid, whole
 
 FEWEST_EPOCHS, MOST_EPOCHS = 12, 40
 TRAINED = "plan.trained"
@@ -22,6 +24,9 @@ class Adjusted:
 
     recipe: str
     changes: tuple[tuple[str, Any], ...]
+
+    def __repr__(self) -> str:
+        return described("adjusted", repr(self.recipe), *(f"{name}={value!r}" for name, value in self.changes))
 
 
 def adjusted(recipe: str = "auto", **changes: Any) -> Adjusted:

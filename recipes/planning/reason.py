@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from string import Formatter
 from typing import Any
 
+from recipes.core.text import described
+
 _SPEC = re.compile(r"[+,]?(\.\d)?[a-z%]?")
 
 
@@ -23,6 +25,9 @@ class Reason:
     code: str
     text: str
     values: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __repr__(self) -> str:
+        return described("Reason", repr(self.code), repr(str(self)))
 
     def __str__(self) -> str:
         return self.text.format(**self.values) if self.code else self.text

@@ -1,17 +1,18 @@
 """Recipes: everything that decides a training, as a frozen dataclass."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-import augment
+from recipes import augment
+from recipes.core.text import described
 from recipes.errors import RecipeError
+from recipes.planning import NAMES
 from recipes.planning.reason import Reason
 
-NAMES = ("probe", "few", "all", "scratch")
 CROPS = (1, 5, 10)
 TEST_SIZES = (1.125, 1.25)  # × the training crops' side
 
@@ -166,9 +167,21 @@ class Recipe:
         period = max(1, self.epochs // (3 * max(1, self.snapshots - 1)))
         return tuple(self.epochs - i * period for i in reversed(range(max(1, self.snapshots))))
 
+    def __repr__(self) -> str:
+        changes = (
+            f"{f.name}={value!r}" for f in fields(self)
+            if f.repr and (value := getattr(self, f.name)) != f.default and f.name not in ("name", "size")
+        )  # fmt: skip
+        return described("Recipe", repr(self.name), self.size, *changes)
+
     def __str__(self) -> str:
         lines = [f"recipe {self.name!r}: {self.size} px, " + self._training, *(f"  because {r}" for r in self.reasons)]
         return "\n".join(lines)
+
+    @property
+    def headline(self) -> str:
+        """What is trained, and on images of which size, in one line."""
+        return f"{self._training}, {self.size} px ({self.name})"
 
     @property
     def _training(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from augment import Policy
+from recipes.augment import Policy
 from recipes.planning.reason import Reason
 from recipes.planning.recipe import Recipe
 

@@ -4,7 +4,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ from recipes.data.images import ImageData, Splits
 from recipes.errors import BackboneError, RecipeError
 from recipes.networks.backbones import Backbone
 from recipes.networks.stages import feature_tensors
+from recipes.planning import NAMES
+from recipes.planning.constructor_text import constructor_text
+from recipes.planning.job_options import Options
 from recipes.planning.ready_made import Adjusted
-from recipes.planning.recipe import NAMES, Recipe
+from recipes.planning.recipe import Recipe
 
 
 def seconds(limit: float | str | None) -> float | None:
@@ -105,23 +108,23 @@ def check_fits(network: Backbone, recipe: Recipe | Adjusted | str, size: int) ->
         BackboneError: If the network does not accept images of a requested size.
         RecipeError: If the network lacks a requested stage, or a test scale is smaller than the images.
     """
-    test_size, taps, scales = (_requested(recipe, field) for field in ("test_size", "taps", "scales"))
-    for field, pixels in {"size": size, "test_size": test_size or size}.items():
+    test_size, taps, scales = (_requested(recipe, name) for name in ("test_size", "taps", "scales"))
+    for name, pixels in {"size": size, "test_size": test_size or size}.items():
         if network.fixed_size not in (None, pixels):
             raise BackboneError(
                 f"{network.name} only accepts images of {network.fixed_size} × {network.fixed_size} pixels; the "
-                f"recipe's {field} is {pixels}",
+                f"recipe's {name} is {pixels}",
                 code="backbone.fixed_size",
-                field=field,
+                field=name,
                 value=pixels,
             )
         try:
             network.activations(pixels)
         except ValueError as error:
             raise BackboneError(
-                f"{network.name} accepts no images of {pixels} × {pixels} pixels, the recipe's {field}: {error}",
+                f"{network.name} accepts no images of {pixels} × {pixels} pixels, the recipe's {name}: {error}",
                 code="backbone.size",
-                field=field,
+                field=name,
                 value=pixels,
             ) from error
     if scales and min(scales) < (test_size or size):
@@ -144,19 +147,16 @@ class Request:
     validation: object = None
     time_limit: float | str | None = None
     seed: int = 0
-    snapshots: int = 0
-    strict: bool = False
     callbacks: Sequence[keras.callbacks.Callback] = ()
+    options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
         check_recipe(self.recipe)
         seconds(self.time_limit)
-        for name, checked in (
-            ("seed", checked_seed),
-            ("snapshots", checked_snapshots),
-            ("callbacks", checked_callbacks),
-        ):
-            object.__setattr__(self, name, checked(getattr(self, name)))
+        object.__setattr__(self, "seed", checked_seed(self.seed))
+        object.__setattr__(self, "callbacks", checked_callbacks(self.callbacks))
+        options = replace(self.options, snapshots=checked_snapshots(self.options.snapshots))
+        object.__setattr__(self, "options", options)
 
     @property
     def seconds(self) -> float | None:
@@ -173,7 +173,7 @@ class Request:
         """The arguments as JSON values; an output folder rejects a second command with other values."""
         names = ("dataset", "backbone", "recipe", "validation", "time_limit")
         values = {name: _json_value(getattr(self, name)) for name in names} | {"seed": self.seed}
-        return values | ({"snapshots": self.snapshots} if self.snapshots else {})
+        return values | ({"snapshots": self.options.snapshots} if self.options.snapshots else {})
 
 
 def checked_snapshots(snapshots: object) -> int:
@@ -193,7 +193,7 @@ def _json_value(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Recipe | Adjusted):
-        return repr(value)
+        return constructor_text(value)
     return f"{type(value).__name__} {_digest(value)}"
 
 
@@ -227,6 +227,17 @@ def checked_seed(seed: object) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise _invalid("seed", seed, "an integer from 0 to 2³² − 1")
     return int(seed)
+
+
+def checked_verbosity(verbose: object) -> int:
+    """Return the verbosity, 0, 1 or 2; False is 0 and True is 1.
+
+    Raises:
+        RecipeError: For anything else.
+    """
+    if isinstance(verbose, int | np.integer) and 0 <= verbose <= 2:
+        return int(verbose)
+    raise _invalid("verbose", verbose, "0 (warnings and errors), 1 (phases), or 2 (every decision)")
 
 
 def checked_callbacks(

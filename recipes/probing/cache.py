@@ -11,6 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.planning.constructor_text import constructor_text
+
 LIMIT = 4 * 2**30  # bytes of all features together; the least recently used ones are deleted first
 _FORMAT = 1
 
@@ -40,7 +42,7 @@ def key(model: keras.Model, fingerprints: Sequence[str], *options: object) -> st
         *options,
         *fingerprints,
     )
-    digest.update(repr(parts).encode("utf-8", "surrogateescape"))
+    digest.update(constructor_text(parts).encode("utf-8", "surrogateescape"))
     for layer in model._flatten_layers():
         digest.update(repr((type(layer).__name__, _settings(layer))).encode())
     for weight in model.weights:

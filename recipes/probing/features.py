@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
-from rich.progress import Progress
 
-import augment
+from recipes import augment
+from recipes.core.progress import phase
 from recipes.data.evaluation_batches import images_alone
 from recipes.data.images import ImageData
 from recipes.networks.backbones import Backbone
@@ -122,12 +122,11 @@ class Extractor:
     def _run(self, data: ImageData, mirrored: bool) -> list[np.ndarray]:
         at, n, step = 0, len(data), self._step(mirrored)
         arrays = [np.empty((1 + mirrored, n, output.shape[-1]), np.float32) for output in self.model.outputs]
-        with Progress(transient=True, disable=n < 500) as progress:
-            task = progress.add_task("features of the frozen network", total=n)
+        with phase("features of the frozen network", n) as progress:
             for images in images_alone(data, self.policy, 32):
                 parts = [part[:, : n - at] for part in step(images)]
                 for array, part in zip(arrays, parts, strict=True):
                     array[:, at : at + part.shape[1]] = part
                 at += parts[0].shape[1]
-                progress.update(task, completed=at)
+                progress.update(at)
         return arrays

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import softmax
 
 from recipes.core.output import printable
+from recipes.core.text import described, percent
 from recipes.data.images import ImageData, joined
 from recipes.probing.features import Features
 from recipes.probing.probe import Probe
@@ -29,6 +30,10 @@ class Suspect:
     label: str
     suggested: str
     probability: float
+
+    def __repr__(self) -> str:
+        suggested = f"looks like {self.suggested!r} ({percent(self.probability)})"
+        return described("Suspect", repr(self.file), f"labelled {self.label!r}", suggested)
 
     def __str__(self) -> str:
         return printable(f"{self.file}: labelled {self.label}, looks like {self.suggested} ({self.probability:.0%})")

@@ -10,8 +10,9 @@ import numpy as np
 from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
 
-from optimizers import fit_linear_path
+from recipes.core.text import counted, described
 from recipes.errors import DataError
+from recipes.optimizers import fit_linear_path
 
 L2_PATH = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 _COARSE = 3e-4  # gradient that is small enough to compare penalties
@@ -33,6 +34,10 @@ class Linear:
     kernel: np.ndarray
     bias: np.ndarray
     l2: float
+
+    def __repr__(self) -> str:
+        channels, classes = self.kernel.shape
+        return described("Linear", counted(channels, "channel"), counted(classes, "class", "classes"), f"l2={self.l2}")
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Return the logits (…, classes) of features (…, channels)."""

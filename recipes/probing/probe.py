@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +13,13 @@ from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
 from recipes.auditing.audit import Audit, audit, usable
+from recipes.core.card import CardTable, card
 from recipes.core.output import safe_output
+from recipes.core.text import counted, described, percent
 from recipes.data.image_size import natural_size
 from recipes.data.images import ImageData
 from recipes.data.sources import load
-from recipes.evaluation.metrics import wilson_interval
+from recipes.evaluation.intervals import wilson_interval
 from recipes.networks.backbones import resolve
 from recipes.probing.features import Extractor, Features
 from recipes.probing.logistic import (
@@ -35,6 +37,7 @@ from recipes.probing.logme import logme
 logger = logging.getLogger(__name__)
 
 MIRRORED_BELOW = 10_000  # images above which mirror images double the cost and add nothing
+_HEADER = ("stage", "features", "accuracy", "95 % interval", "LogME", "seconds")
 _MIRROR_SAMPLE = 2_000  # images for the mirror test of a larger dataset
 
 
@@ -70,6 +73,10 @@ class StageResult:
     out_of_fold: np.ndarray = field(repr=False)
     losses: np.ndarray = field(repr=False)
     mirror_gain: tuple[float, float] = (0.0, 0.0)
+
+    def __repr__(self) -> str:
+        accuracy = percent(self.accuracy, self.interval)
+        return described("StageResult", repr(self.name), counted(self.features, "feature"), accuracy)
 
 
 @dataclass(frozen=True)
@@ -128,14 +135,29 @@ class Probe:
 
     def table(self) -> Table:
         """Return the stages as a table."""
-        table = Table("stage", "features", "accuracy", "95 % interval", "LogME", "seconds",
-                      title="linear classifier on the frozen network, cross-validated")  # fmt: skip
+        table = Table(*_HEADER, title="linear classifier on the frozen network, cross-validated")
+        for row in self._rows():
+            table.add_row(*row)
+        return table
+
+    def _rows(self) -> Iterator[tuple[str, ...]]:
         for stage in self.stages:
             low, high = stage.interval
             mark = " *" if stage is self.best else ""
-            table.add_row(stage.name, str(stage.features), f"{stage.accuracy:.1%}{mark}", f"{low:.1%} to {high:.1%}",
-                          f"{stage.logme:.3f}", f"{stage.seconds:.1f}")  # fmt: skip
-        return table
+            yield (stage.name, str(stage.features), f"{stage.accuracy:.1%}{mark}", f"{low:.1%} to {high:.1%}",
+                   f"{stage.logme:.3f}", f"{stage.seconds:.1f}")  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        """Return the card that a notebook shows."""
+        best, images = self.best, counted(len(self.best.losses), "training image")
+        title = f"linear classifier on {best.name} of the frozen network, cross-validated on {images}"
+        facts = [("time", f"{self.seconds:.1f} s; {self.origin}")]
+        return card(percent(best.accuracy, best.interval), title, facts, CardTable(_HEADER, list(self._rows())))
+
+    def __repr__(self) -> str:
+        best = f"best {self.best.name!r} {percent(self.best.accuracy, self.best.interval)}"
+        images = counted(len(self.best.losses), "image")
+        return described("Probe", counted(len(self.stages), "stage"), best, images, f"{self.seconds:.1f} s")
 
     def __str__(self) -> str:
         console = Console(width=100)
@@ -158,7 +180,7 @@ def probe(dataset: Any, *, backbone: Any = "auto", seed: int = 0) -> Probe:  # A
         seed: Seed of the folds.
 
     Returns:
-        The probe, whose table is printed, too.
+        The probe; `print` shows its table.
 
     Raises:
         DataError: If the dataset cannot be used.
@@ -170,9 +192,7 @@ def probe(dataset: Any, *, backbone: Any = "auto", seed: int = 0) -> Probe:  # A
     splits, facts = usable(splits, audit(splits))
     network = resolve(backbone)
     extractor = Extractor(network, natural_size(network, splits.train))
-    result = probe_backbone(extractor, splits.train, facts, seed)
-    logger.info(result)
-    return result
+    return probe_backbone(extractor, splits.train, facts, seed)
 
 
 def probe_backbone(

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import tensorflow as tf
 
-import augment
-from augment.preview import drawn
+from recipes import augment
 from recipes.auditing.facts import inspect_image
+from recipes.augment import drawn
 from recipes.data.evaluation_batches import evaluation_batches
 from recipes.data.images import ImageData
 from recipes.errors import DataError

@@ -144,10 +144,15 @@ def describe(result: Record) -> dict:
         "recipe": recipe_facts(result.recipe),
         "audit": asdict(replace(result.audit, layout=None)),
         "probe": result.probe and probe_facts(result.probe),
-        **{name: getattr(result, name) and asdict(getattr(result, name)) for name in _PARTS},
+        **{name: _part_facts(getattr(result, name)) for name in _PARTS},
         **{name: [asdict(each) for each in getattr(result, name)] for name in _LISTS},
         "held_out": _files(result.held_out),
     }
+
+
+def _part_facts(part: Evaluation | Selection | Calibration | None) -> dict | None:
+    """Return a part of a run as JSON values, without the class names, which the run has."""
+    return part and {name: value for name, value in asdict(part).items() if name != "class_names"}
 
 
 def _files(data: ImageData | None) -> dict | None:

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from recipes.auditing.audit import Audit, images_audited, inspect_images
 from recipes.core.output import safe_output
+from recipes.core.text import counted, described, percent
 from recipes.data.evaluation_batches import images_alone
 from recipes.data.image_forms import plain
 from recipes.data.images import ImageData, Splits
@@ -22,7 +23,8 @@ from recipes.data.sources import load as load_data
 from recipes.data.sources import unlabelled
 from recipes.errors import DataError, RecipeError
 from recipes.evaluation.calibrate import Calibration, cheapest_gain, crop_gains
-from recipes.evaluation.ledger import Gain, table
+from recipes.evaluation.headline import Headline, headline
+from recipes.evaluation.ledger import Gain
 from recipes.evaluation.metrics import Evaluation, score
 from recipes.evaluation.noise import noisy
 from recipes.evaluation.predictions import Judged
@@ -42,7 +44,7 @@ Scales = Sequence[int] | None  # short sides in pixels at which crops are taken
 
 @dataclass(eq=False)
 class Record:
-    """A finetuned classifier with its history. `print(result)` shows what was done and how accurate it is.
+    """A finetuned classifier with its history.
 
     Attributes:
         model: (batch, height, width, 3) of 0..255 RGB, uint8 or float → (batch, classes) probabilities.
@@ -85,6 +87,20 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
     held_out: ImageData | None = None
     judged: Judged | None = None
+
+    def __post_init__(self) -> None:
+        self.validation, self.test = (each and each.named(self.class_names) for each in (self.validation, self.test))
+
+    @property
+    def headline(self) -> Headline | None:
+        """The accuracy that this run stands for, with its interval; None if no images were held out."""
+        return headline(self.test, self.validation, self.selection)
+
+    def __repr__(self) -> str:
+        classes, recipe = counted(len(self.class_names), "class", "classes"), f"recipe {self.recipe.name!r}"
+        accuracy = self.headline and f"accuracy {percent(self.headline.accuracy, self.headline.interval)}"
+        images = counted(len(self.audit.fingerprints.get("train", ())), "training image")
+        return described(type(self).__name__, repr(self.backbone), classes, recipe, accuracy, images)
 
     @safe_output()
     def probabilities(
@@ -159,9 +175,13 @@ class Record:
         predictions = iter(self._predictions(readable, crops, samples, abstain or 0) if len(readable) else ())
         noise = np.nan if samples else None
         failed = Prediction(None, np.nan, np.full(len(self.class_names), np.nan, np.float32), noise, noise)
+        names = tuple(self.class_names)
         found = [failed if error else next(predictions) for error in errors]
         paths = data.names if data.on_disk else [None] * len(data)
-        return [replace(p, path=path, error=error) for p, path, error in zip(found, paths, errors, strict=True)]
+        return [
+            replace(prediction, path=path, error=error, class_names=names)
+            for prediction, path, error in zip(found, paths, errors, strict=True)
+        ]
 
     def _predictions(self, data: ImageData, crops: int | str, samples: int, abstain: float) -> list[Prediction]:
         """Return the predictions for images that can be decoded."""
@@ -205,7 +225,8 @@ class Record:
             DataError: If a label is not among `class_names`, or no image is left.
         """
         data = self.evaluable(dataset)
-        return score(self.probabilities(data, crops=crops, scales=scales, mode=mode, average=average), data.labels)
+        rows = self.probabilities(data, crops=crops, scales=scales, mode=mode, average=average)
+        return score(rows, data.labels, self.class_names)
 
     @safe_output()
     def choose_crops(self, dataset: Any) -> None:
@@ -246,27 +267,6 @@ class Record:
         if len(splits.given) > 1:
             logger.info(f"evaluating on the {len(data)} images of the {name} split")
         return data
-
-    def __str__(self) -> str:
-        lines = [f"{self.backbone}, {len(self.class_names)} classes: {', '.join(self.class_names[:10])}"]
-        lines[0] += ", …" if len(self.class_names) > 10 else ""
-        lines += [str(self.table)] if self.table else []
-        lines.append(str(self.recipe))
-        lines += ["  " + line for line in table(self.ledger).splitlines()]
-        if self.validation:
-            lines.append(f"validation: {self.validation}")
-        if self.calibration:
-            lines.append(f"  {self.calibration}")
-        if self.selection:
-            lines.append(f"  {self.selection}")
-        if self.test:
-            lines.append(f"test: {self.test}")
-        lines += [f"audit: {finding}" for finding in self.audit.findings]
-        if self.suspects:
-            lines.append(f"{len(self.suspects)} labels to look at, the most doubtful first:")
-            lines += [f"  {suspect}" for suspect in self.suspects[:5]]
-        spent = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in self.seconds.items())
-        return "\n".join([*lines, f"{sum(self.seconds.values()):.1f} s: {spent}"])
 
 
 def _wrong(field: str, value: object, expected: str) -> RecipeError:

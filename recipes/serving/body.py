@@ -5,7 +5,7 @@ import binascii
 from email.message import Message
 from email.parser import BytesHeaderParser
 
-import augment
+from recipes import augment
 
 _LARGEST_HEAD = 8192  # bytes of the headers of one part
 _SIGNATURE = "signature_name"

@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 
 import keras
 
-import augment
+from recipes import augment
 from recipes.auditing.audit import Audit
 from recipes.core.budget import Budget
 from recipes.core.output import safe_output
+from recipes.core.text import counted, described
 from recipes.data.images import ImageData
 from recipes.errors import RecipeError
 from recipes.evaluation.calibrate import cheapest_gain, crop_gains, crop_sets, tempered
-from recipes.evaluation.ledger import TELLING, Gain, compared, table
+from recipes.evaluation.ledger import TELLING, Gain, compared, ledger_table
 from recipes.planning.options import options
 from recipes.planning.ready_made import Adjusted
 from recipes.planning.recipe import Recipe
 from recipes.planning.request import Request
 from recipes.result import Result
 from recipes.studies.ensemble import cross_selected
-from recipes.training.callbacks import Quiet
 from recipes.training.prepare import Prepared, loaded, prepare
 from recipes.training.start import Start
 from recipes.training.train import Trained, train
@@ -93,8 +93,12 @@ class Ablation:
     rows: tuple[Gain, ...]
     recipe: Recipe
 
+    def __repr__(self) -> str:
+        kept = sum(row.kept for row in self.rows)
+        return described("Ablation", counted(len(self.rows), "row"), f"{kept} kept", f"recipe {self.recipe.name!r}")
+
     def __str__(self) -> str:
-        return table(self.rows)
+        return ledger_table(self.rows)
 
 
 @safe_output()
@@ -150,9 +154,7 @@ def ablate(
         study.rows.append(study.soup_row())
     study.measure_crops()
     recommended = replace(study.recipe, refit=ready.recipe.refit)
-    result = Ablation(tuple(study.rows), _with_planned_epochs(recommended, recipe, ready))
-    logger.info(result)
-    return result
+    return Ablation(tuple(study.rows), _with_planned_epochs(recommended, recipe, ready))
 
 
 def _with_planned_epochs(recipe: Recipe, requested: Recipe | Adjusted | str, ready: Prepared) -> Recipe:
@@ -193,8 +195,7 @@ class _Study:
     def _train(self, recipe: Recipe) -> tuple[Trained, float]:
         began = time.monotonic()
         keras.utils.set_random_seed(self.seed)
-        quiet = [Quiet()] if recipe.epochs else []
-        trained = train(self.start.copy(), recipe, self.seed, self.budget, quiet, measure_crops=False)
+        trained = train(self.start.copy(), recipe, self.seed, self.budget, (), measure_crops=False)
         return trained, time.monotonic() - began
 
     def measure(self, trick: Trick) -> None:

@@ -229,6 +229,6 @@ def _evaluated(
         if row.kept:
             joint.model, joint.calibration = recalibrated(joint.model, calibration.temperature), calibration
             probabilities = tempered(probabilities, labels)
-    joint.validation, joint.ledger, joint.held_out = score(probabilities, labels), tuple(rows), data
+    joint.validation, joint.ledger, joint.held_out = score(probabilities, labels, joint.class_names), tuple(rows), data
     joint.judged = Judged(labels, probabilities.astype(np.float32))
     return joint

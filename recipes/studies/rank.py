@@ -9,6 +9,7 @@ from rich.table import Table
 
 from recipes.auditing.audit import audit, usable
 from recipes.core.output import safe_output
+from recipes.core.text import counted, described, percent, short
 from recipes.data.image_size import natural_size
 from recipes.data.sources import load
 from recipes.errors import BackboneError
@@ -27,6 +28,11 @@ class Ranked:
     probe: Probe
     weights: int
     size: int
+
+    def __repr__(self) -> str:
+        head = self.probe.head
+        weights = f"{self.weights / 1e6:.1f} M weights"
+        return described("Ranked", repr(self.name), percent(head.accuracy, head.interval), weights, f"{self.size} px")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +59,11 @@ class Ranking:
                           f"{ranked.probe.last.logme:.3f}", f"{ranked.weights / 1e6:.1f} M", str(ranked.size),
                           f"{ranked.probe.seconds:.1f}")  # fmt: skip
         return table
+
+    def __repr__(self) -> str:
+        head = self.best.probe.head
+        best = f"best {short(self.best.name)!r} {percent(head.accuracy, head.interval)}"
+        return described("Ranking", counted(len(self.networks), "network"), best)
 
     def __str__(self) -> str:
         console = Console(width=110)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-import augment
+from recipes import augment
 from recipes.data.evaluation_batches import images_alone
 from recipes.data.images import ImageData
 from recipes.planning.recipe import Recipe

@@ -90,13 +90,6 @@ class Validation(keras.callbacks.Callback):
         self.logits, self.seconds = state["logits"], state["seconds"]
 
 
-class Quiet(keras.callbacks.ProgbarLogger):
-    """A progress bar that prints nothing: it replaces Keras's own, which prints a line for each epoch."""
-
-    def set_params(self, params: dict[str, Any]) -> None:
-        super().set_params(params | {"verbose": 0})
-
-
 class Logs(dict):
     """Metrics of a step as numbers; reading one waits for the device, and only for that metric."""
 
@@ -113,17 +106,6 @@ class Logs(dict):
 
     def __repr__(self) -> str:
         return repr(dict(self))
-
-
-class Bar(keras.callbacks.ProgbarLogger):
-    """Keras's progress bar, updated once a second, because the host waits for the device to show a metric."""
-
-    _shown = 0.0
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if time.monotonic() - self._shown >= 1:
-            super().on_train_batch_end(batch, logs)
-            self._shown = time.monotonic()
 
 
 class KeepBest(keras.callbacks.Callback):

@@ -1,9 +1,6 @@
 """The steps before a training: data, audit, split, network, probe, plan."""
 
 import logging
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
@@ -14,6 +11,8 @@ import numpy as np
 from recipes.auditing.audit import Audit, audit, usable
 from recipes.core.budget import Budget
 from recipes.core.devices import free_memory, prepare_devices
+from recipes.core.progress import Clock
+from recipes.core.text import percent
 from recipes.data.image_size import natural_size
 from recipes.data.images import ImageData, Splits, joined
 from recipes.data.sources import load
@@ -55,7 +54,7 @@ class Prepared:
     recipe: Recipe
     audit: Audit
     table: LectureTable | None
-    clock: "Clock"
+    clock: Clock
     summary: Summary
 
 
@@ -84,20 +83,22 @@ def prepare(
     keras.utils.set_random_seed(seed)
     network = resolve(backbone)
     clock = Clock()
-    with clock("audit"):
-        splits, facts = usable(splits, audit(splits, strict=request.strict))
+    with clock("audit") as current:
+        splits, facts = usable(splits, audit(splits, strict=request.options.strict))
         split_here = splits.validation is None
         if split_here:
             fraction: Any = _HELD_OUT if validation is None else validation  # a number, see `with_validation`
             splits, facts = _split(splits, facts, fraction, seed)
+        current.note = _described(splits, facts)
     size = requested_size(recipe) or natural_size(network, splits.train)
     check_fits(network, recipe, size)
     measured, features, pace = None, None, 0.0
     if needs_probe(recipe, network):
-        with clock("probe"):
+        with clock("probe") as current:
             measured, features = _probe(Extractor(network, size), splits, facts, split_here, seed)
-            logger.info(measured)
+            logger.debug(measured)
             pace = measured.image_seconds
+            current.note = f"{percent(measured.head.accuracy)} cross-validated, by {measured.head.name}"
     elif budget.limited:
         with clock("timing"):
             pace = Extractor(network, size).seconds_of(splits.train)
@@ -105,7 +106,7 @@ def prepare(
     summary = _summary(network, splits, size, pace, budget)
     marked = LectureTable.of(summary, measured) if measured else None
     if marked:
-        logger.info(marked)
+        logger.debug(marked)
     start = Start(network, splits, measured, features, pace, taps_given=requested_taps(recipe) is not None)
     chosen, *rivals = options(recipe, summary, measured)
     if rivals:
@@ -116,6 +117,13 @@ def prepare(
     if not split_here:
         chosen = replace(chosen, refit=False)
     return Prepared(start, chosen, facts, marked, clock, summary)
+
+
+def _described(splits: Splits, facts: Audit) -> str:
+    """Return how many images of how many classes there are, and what the audit found."""
+    parts = ", ".join(f"{len(data):,} {name}" for name, data in splits.given.items())
+    odd = f", {len(facts.excluded):,} excluded" if facts.excluded else ""
+    return f"{len(splits.train.class_names)} classes, {parts} images{odd}"
 
 
 def loaded(request: Request) -> Splits:
@@ -216,16 +224,3 @@ def _split(splits: Splits, facts: Audit, fraction: float, seed: int) -> tuple[Sp
     fingerprints = facts.fingerprints | {name: tuple(prints[i] for i in where) for name, where in parts.items()}
     train, held_out = (splits.train.subset(where) for where in parts.values())
     return Splits(train, held_out, splits.test), facts.with_fingerprints(fingerprints)
-
-
-class Clock:
-    """Wall-clock seconds by phase: `with clock("audit"): …`."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        self.seconds[phase] = time.monotonic() - began

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import keras
 
-import optimizers
+from recipes import optimizers
 from recipes.planning.recipe import Recipe
 
 logger = logging.getLogger(__name__)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import keras
 import numpy as np
 
-import layers
+from recipes import layers
 from recipes.core.budget import Budget
+from recipes.core.progress import advance, phase
 from recipes.data.images import joined
 from recipes.evaluation.calibrate import Finished, finish
 from recipes.evaluation.ledger import training_outcome
@@ -65,7 +66,8 @@ def train(
         text = "mirror images are averaged as requested, although they change the class"
         recipe = recipe.because("train.mirrors_change_class", text)
     if recipe.epochs:
-        return _by_gradient(start, recipe, seed, budget, callbacks, measure_crops, checkpoints)
+        with phase("", 1 + (recipe.refit and recipe.warm_start), "trainings"):
+            return _by_gradient(start, recipe, seed, budget, callbacks, measure_crops, checkpoints)
     if callbacks:
         recipe = recipe.because("train.no_callbacks", "no gradient steps are taken, so the callbacks were not called")
     return _linear(start, recipe, start.crops_to_measure(recipe, budget) if measure_crops else 0)
@@ -118,6 +120,7 @@ def _by_gradient(
     initial = model.get_weights()
     task = Task(model, images, recipe, seed, rates)
     fitted = fit(task, validation, start=rival, budget=budget, callbacks=callbacks, checkpoints=checkpoints("first"))
+    advance("trainings")
     recipe = _with_outcome(replace(recipe, test_size=fitted.test_size, accumulate=fitted.parts), fitted)
     missing = fitted.missing
     crops = start.crops_to_measure(recipe, budget) if measure_crops else 0

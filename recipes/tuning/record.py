@@ -4,8 +4,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from recipes.core.card import CardTable, card
+from recipes.core.text import counted, described, percent, short
 from recipes.evaluation.metrics import Evaluation
 from recipes.planning.recipe import Recipe
+
+_SHOWN = 10  # trials in the card
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,11 @@ class Trial:
     loss: float | None
     state: str
 
+    def __repr__(self) -> str:
+        accuracy = None if self.accuracy is None else f"accuracy {percent(self.accuracy)}"
+        values = (f"{name}={_number(value)}" for name, value in self.values.items())
+        return described("Trial", f"number={self.number}", self.state, accuracy, *values)
+
     @property
     def complete(self) -> bool:
         return self.state == "complete"
@@ -34,6 +43,10 @@ class Trial:
     def rank(self) -> float:
         """The loss, infinite where there is none: the lowest is the best."""
         return math.inf if self.loss is None else self.loss
+
+
+def _number(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def best_trial(trials: Iterable[Trial]) -> Trial:
@@ -60,6 +73,26 @@ class SearchRecord:
     trials: tuple[Trial, ...]
     coarse: int
     study: object = field(repr=False)
+
+    def __repr__(self) -> str:
+        measured = percent(self.accuracy.accuracy, self.accuracy.interval)
+        done = counted(sum(trial.complete for trial in self.trials), "complete trial")
+        return described("Search", f"{done} of {len(self.trials)}", f"best recipe {self.recipe.name!r} {measured}")
+
+    def _repr_html_(self) -> str:
+        """Return the card that a notebook shows."""
+        best = sorted(self.trials, key=lambda trial: trial.rank)[:_SHOWN]
+        names = list(dict.fromkeys(name for trial in best for name in trial.values))
+        rows = [
+            (trial.number + 1, trial.state, "" if trial.accuracy is None else percent(trial.accuracy),
+             *(short(_number(trial.values.get(name, ""))) for name in names))
+            for trial in best
+        ]  # fmt: skip
+        more = len(self.trials) - len(best)
+        note = f"the {_SHOWN} trials of the lowest loss; {more:,} others are left out" if more else ""
+        table = CardTable(("trial", "state", f"accuracy on {self.chosen_by} selection images", *names), rows, note)
+        title = f"accuracy of the best of {trials_text(len(self.trials))} on {counted(self.accuracy.n, 'image')}"
+        return card(percent(self.accuracy.accuracy, self.accuracy.interval), title, (), table)
 
     @property
     def best(self) -> Trial:

@@ -20,13 +20,13 @@ from recipes.data.evaluation_batches import images_alone
 from recipes.data.images import ImageData
 from recipes.errors import RecipeError, TrainingError
 from recipes.evaluation.metrics import Evaluation, score
+from recipes.planning.constructor_text import constructor_text
 from recipes.planning.options import options
 from recipes.planning.ready_made import Adjusted
 from recipes.planning.recipe import Recipe
 from recipes.planning.recipe_json import save_recipe
 from recipes.planning.request import Request
 from recipes.probing.logistic import content_folds
-from recipes.training.callbacks import Quiet
 from recipes.training.fit import Fitted
 from recipes.training.prepare import Prepared, loaded, prepare
 from recipes.training.start import Start
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 _FOLDS = 5  # one of them are the selection images, the trials are trained on the others
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Search(SearchRecord):
     """The outcome of `search`: the winner's recipe, its accuracy, and all trials.
 
@@ -197,14 +197,13 @@ class _Contest:
         prints = [ready.audit.fingerprints[split] for split in ("train", "validation")]
         base = replace(self.base, accumulate=1)  # it depends on the memory of the machine and does not change results
         rest = (sorted(self.space.items()), *prints, ready.start.network.name, self.seed)
-        # As studies have been named from the first version on, when a recipe's text included its reasons.
-        key = f"({repr(base)[:-1]}, reasons=()), {repr(rest)[1:]}"
+        key = f"({constructor_text(base)[:-1]}, reasons=()), {repr(rest)[1:]}"  # as the first version named studies
         return "recipes-" + hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
     def train(self, recipe: Recipe, *callbacks: keras.callbacks.Callback) -> tuple[Trained, Fitted]:
         """Train on a copy of the network, with a seed of its own."""
         keras.utils.set_random_seed(self.seed)
-        trained = train(self.start.copy(), recipe, self.seed, NO_LIMIT, [*callbacks, Quiet()], measure_crops=False)
+        trained = train(self.start.copy(), recipe, self.seed, NO_LIMIT, callbacks, measure_crops=False)
         assert trained.fitted is not None, "the recipe of a search has epochs"
         return trained, trained.fitted
 
@@ -286,13 +285,12 @@ def _outcome(study: "optuna.Study", contest: _Contest, ready: Prepared, coarse: 
         validation=accuracy.accuracy,
     )  # fmt: skip
     found = Search(recipe, accuracy, count, trials, min(coarse, len(trials)), study)
-    logger.info(found)
     return found
 
 
 def _evaluated(trained: Trained, data: ImageData, batch_size: int) -> Evaluation:
     images = images_alone(data, trained.recipe.evaluation_policy, batch_size)
-    return score(trained.model.predict(images, verbose=0)[: len(data)], data.labels)
+    return score(trained.model.predict(images, verbose=0)[: len(data)], data.labels, data.class_names)
 
 
 def _trial(slot: int, trial: "optuna.trial.FrozenTrial") -> Trial:

@@ -2,6 +2,8 @@
 
 import csv
 import dataclasses
+import json
+import logging
 import os
 import shutil
 import signal
@@ -15,6 +17,7 @@ from assertions import rejects
 from makers import folder, small_network
 
 import recipes.cli
+from recipes.cli.advice import as_flags
 from recipes.cli.options import read_csv
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +38,9 @@ def place(tmp_path_factory):
     small_network(root / "small.keras")
     done = run("finetune", "photos", "--backbone", "small.keras", "--recipe", "probe", "--output", "run", cwd=root)
     assert done.returncode == 0, done.stderr
-    assert "accuracy" in done.stdout and "run/report.html" in done.stdout
+    assert " held-out images, saved in run" in done.stdout.splitlines()[0] and "run/report.html" in done.stdout
+    phases = [line.split(":")[0] for line in done.stderr.splitlines()]
+    assert phases == ["audit", "probe", "plan", "training", "evaluation"]  # and nothing of TensorFlow's
     return root
 
 
@@ -46,7 +51,7 @@ def output_of(place, monkeypatch, capsys):
 
     def run_here(*arguments) -> str:
         recipes.cli.app([str(argument) for argument in arguments], standalone_mode=False)
-        return capsys.readouterr().out
+        return "".join(capsys.readouterr())
 
     return run_here
 
@@ -69,8 +74,10 @@ def test_predict_writes_a_csv_with_the_damaged_file_named(place, output_of):
 
 def test_evaluate_export_report_audit_probe(place, output_of):
     assert "images were used for training or model selection" in (printed := output_of("evaluate", "run", "photos"))
-    assert "95 % interval" in printed
-    assert "next:   recipes serve" in output_of("export", "run", "serving/1")
+    assert " % (" in printed.splitlines()[0] and "95 % interval" in printed
+    output_of("evaluate", "run", "photos", "-o", "classes.csv")
+    assert len((place / "classes.csv").read_text().splitlines()) == 1 + 3
+    assert "next:  recipes serve" in output_of("export", "run", "serving/1")
     assert (place / "serving" / "1" / "saved_model.pb").is_file()
     output_of("report", "run", "page.html")
     assert "run/report.html" in output_of("report", "run")
@@ -84,18 +91,20 @@ def test_evaluate_export_report_audit_probe(place, output_of):
     ("arguments", "message"),
     [
         (["finetune", "nowhere"], "does not exist"),
-        (["finetune", "photos", "--recipe", "best"], "expected one of"),
+        (["finetune", "photos", "--recipe", "prob"], "Did you mean 'probe'?"),
+        (["finetune", "photos", "--recpe", "probe"], "--recipe"),
+        (["predict", "run", "photos", "--json", "--verbose", "--quiet"], "cannot be used together"),
         (["finetune", "photos", "--recipe", "photos"], "photos holds no recipe"),
         (["finetune", "photos", "--recipe", "run/recipe.json"], "give its folder, run"),
         (["evaluate", "nowhere", "photos"], "does not exist"),
         (["finetune", "photos", "--epochs", "-1"], "Invalid value"),
         (["search", "nowhere", "--backbone", "small.keras"], "does not exist"),
         (["search", "photos", "--trials", "-3"], "Invalid value"),
-        (["search", "photos", "--output", "small.keras"], "cannot be written"),
+        (["search", "photos", "-o", "small.keras"], "cannot be written"),
         (["diagnose", "run", "photos", "--output", "seen.txt"], "expected a picture"),
         (["diagnose", "run", "photos", "--output", "small.keras/seen.png"], "cannot be written"),
         (["report", "photos"], "exists but has no result.json"),
-        (["fly"], "No such command"),
+        (["prdict"], "Did you mean 'predict'?"),
     ],
 )
 def test_wrong_use_is_exit_code_2_and_says_why(place, monkeypatch, capsys, arguments, message):
@@ -106,6 +115,57 @@ def test_wrong_use_is_exit_code_2_and_says_why(place, monkeypatch, capsys, argum
         recipes.cli.main()
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_json_is_the_whole_standard_output(place, capsys, monkeypatch):
+    monkeypatch.chdir(place)
+    recipes.cli.app(["predict", "run", "photos/red", "--json", "-o", "j.csv"], standalone_mode=False)
+    found = json.loads(capsys.readouterr().out)
+    assert found["class_names"] == ["blue", "green", "red"] and len(found["predictions"]) == 12
+    assert set(found["predictions"][0]) == {"path", "class_name", "probability", "probabilities", "error"}
+    monkeypatch.setattr(sys, "argv", ["recipes", "report", "photos", "--json"])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit):
+        recipes.cli.main()
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "output.not_a_run"
+
+
+def test_quiet_prints_the_answer_and_verbose_everything(place, capsys, monkeypatch):
+    monkeypatch.chdir(place)
+    recipes.cli.app(["audit", "photos", "-q"], standalone_mode=False)
+    assert capsys.readouterr() == ("36 images: nothing odd\n", "")
+    recipes.cli.app(
+        ["finetune", "photos", "--backbone", "small.keras", "--recipe", "probe", "-v"], standalone_mode=False
+    )
+    assert "  because " in capsys.readouterr().out
+    assert not logging.getLogger("recipes").handlers
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["finetune", "--help"], ["finetun"], ["audit", "nowhere"]]
+)
+def test_tensorflow_is_not_imported_before_it_is_needed(arguments):
+    code = (
+        "import sys; from recipes.cli import main\nsys.argv = ['recipes', *sys.argv[1:]]\n"
+        "try: main()\nexcept SystemExit as end: print('code', end.code)\n"
+        "print({'tensorflow', 'numpy'} & set(sys.modules))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True)
+    assert done.stdout.endswith(f"code {0 if arguments[-1].startswith('--') else 2}\nset()\n"), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("advice", "flags"),
+    [
+        ("use recipe='all' to train", "use --recipe all to train"),
+        ("give backbone='MobileNetV2(weights=None)'", "give --backbone 'MobileNetV2(weights=None)'"),
+        ("time_limit=90 is short; seed=3", "--time-limit 90 is short; --seed 3"),
+        ("recipes.adjusted(..., dropout=0.2)", "recipes.adjusted(..., dropout=0.2)"),
+    ],
+)
+def test_advice_is_phrased_in_flags(advice, flags):
+    assert as_flags(advice, recipes.cli.app) == flags
 
 
 @pytest.mark.parametrize("given", ["run", "run/", "run/result.json"])

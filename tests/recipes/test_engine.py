@@ -4,7 +4,6 @@ import json
 import math
 import re
 from copy import copy
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -23,7 +22,7 @@ from recipes.networks.backbones import resolve
 from recipes.networks.classifier import logits_model
 from recipes.planning.recipe import Recipe
 from recipes.training.batches import training_batches
-from recipes.training.callbacks import Bar, Logs, StopAt
+from recipes.training.callbacks import Logs, StopAt
 from recipes.training.engines.tensorflow import TensorflowEngine
 from recipes.training.loop.input_wait import InputWait
 from recipes.training.loop.loop import Training
@@ -183,20 +182,6 @@ def test_where_hosts_prepare_their_own_images_no_input_workers_are_advised(monke
         waiting.stepped()
     warning = waiting.verdict()
     assert warning.startswith("the GPU waits 100% of the time for images") and "input_workers" not in warning
-
-
-def test_at_a_terminal_metrics_are_looked_at_once_a_second(monkeypatch, capsys):
-    """And not twenty times, for the host waits for the device then."""
-    looks, now, bar = [], 100.0, Bar()
-    monkeypatch.setattr(recipes.training.callbacks.time, "monotonic", lambda: now)
-    monkeypatch.setattr(Loss, "__float__", lambda self: looks.append(now) or 1.0)
-    bar.set_params({"verbose": 1, "epochs": 1, "steps": 40})
-    bar.on_epoch_begin(0)
-    for step in range(40):
-        now += 0.1
-        bar.on_train_batch_end(step, Logs({"loss": Loss(SimpleNamespace(losses=[]))}))
-    bar.on_epoch_end(0, {"loss": 1.0})
-    assert "40/40" in capsys.readouterr().out and 4 <= len(looks) <= 5
 
 
 def _slow(stream, clock):

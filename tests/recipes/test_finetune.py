@@ -13,6 +13,7 @@ from makers import arrays, folder, jpeg, picture, small_network
 import recipes
 from recipes import BackboneError, DataError, OutputError, RecipeError
 from recipes.data.sources import load
+from recipes.planning.constructor_text import constructor_text
 from recipes.planning.request import seconds
 from recipes.runs.folder import _difference
 from recipes.training.fit import Fitted
@@ -258,10 +259,10 @@ def test_other_arrays_are_another_command(tmp_path):
 
 def test_the_difference_of_two_recipes_is_short():
     recipe = recipes.finetune_few(size=32)
-    difference = _difference("recipe", repr(recipe), repr(replace(recipe, dropout=0.25)))
+    difference = _difference("recipe", constructor_text(recipe), constructor_text(replace(recipe, dropout=0.25)))
     assert "dropout=0.0" in difference and "dropout=0.25" in difference and len(difference) < 200
     assert _difference("seed", 0, 1) == "seed was 0, is 1"
-    assert len(_difference("recipe", "auto", repr(recipe))) < 120
+    assert len(_difference("recipe", "auto", constructor_text(recipe))) < 120
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(90, 90), ("90", 90), ("1.5m", 90), ("1h30m", 5400), ("2h", 7200)])

@@ -1,5 +1,6 @@
-"""`import recipes` is light, and says so when a foreign package shadows one of ours."""
+"""`import recipes` is light, and files of the user with common names hide none of its packages."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+import recipes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,20 +29,48 @@ def test_heavy_libraries_wait_until_they_are_needed():
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_nothing_heavy_is_imported_before_it_is_needed():
+    code = "import sys, recipes, recipes.cli; print({'tensorflow', 'keras', 'numpy'} & set(sys.modules), dir(recipes))"
+    assert python(code, ROOT).stdout.startswith("set() ['Ablation', ")
+
+
+def test_the_public_names_exist():
+    assert set(recipes.__all__) >= {"finetune", "layers", "optimizers", "augment", "__version__"}
+    assert all(hasattr(recipes, name) for name in recipes.__all__) and dir(recipes) == sorted(recipes.__all__)
+    with pytest.raises(AttributeError, match="finetun"):
+        _ = recipes.finetun
+
+
 @pytest.mark.parametrize("name", ["layers", "optimizers", "augment"])
-def test_a_foreign_package_is_named(tmp_path, name):
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "__init__.py").write_text("")
-    done = python("import recipes", tmp_path, ROOT)
-    assert done.returncode == 1
-    assert f"ImportError: recipes needs its own package '{name}'" in done.stderr
-    assert str(tmp_path / name / "__init__.py") in done.stderr
+def test_the_sibling_packages_are_one_import_away(name):
+    assert getattr(recipes, name) is importlib.import_module(name) is importlib.import_module(f"recipes.{name}")
+    module = {"layers": "noise", "optimizers": "first_order", "augment": "header"}[name]
+    assert importlib.import_module(f"recipes.{name}.{module}") is importlib.import_module(f"{name}.{module}")
 
 
-def test_a_foreign_module_that_is_already_loaded(tmp_path):
-    (tmp_path / "layers.py").write_text("")
-    done = python("import layers, recipes", tmp_path, ROOT)
-    assert str(tmp_path / "layers.py") in done.stderr
+SHADOWED = """
+import sys
+import {first}, {second}
+import layers, optimizers, augment
+assert [m.MINE for m in (layers, optimizers, augment)] == [1, 1, 1]
+assert recipes.layers.DropConnect.__module__ == "recipes.layers.drop_connect"
+import keras
+model = keras.Sequential([keras.Input((8,)), recipes.layers.DropConnect(keras.layers.Dense(4), 0.5)])
+model.compile(recipes.optimizers.Adam(), "mse")
+model.save("saved.keras")
+assert type(keras.saving.load_model("saved.keras").layers[0]) is recipes.layers.DropConnect
+print(type(recipes.finetune).__name__, recipes.augment.Policy.light(32).size)
+"""
+
+
+@pytest.mark.parametrize(("first", "second"), [("recipes", "layers"), ("layers", "recipes")])
+def test_files_of_the_user_with_the_same_names_hide_nothing(tmp_path, first, second):
+    (tmp_path / "layers.py").write_text("MINE = 1")
+    (tmp_path / "augment.py").write_text("MINE = 1")
+    (tmp_path / "optimizers").mkdir()
+    (tmp_path / "optimizers" / "__init__.py").write_text("MINE = 1")
+    done = python(SHADOWED.format(first=first, second=second), tmp_path, ROOT)
+    assert done.stdout.strip() == "function 32", done.stderr
 
 
 def test_no_module_needs_what_windows_lacks():

@@ -9,7 +9,7 @@ from makers import folder, small_network
 from scipy import stats
 
 import recipes
-from recipes.evaluation.ledger import BETTER, NO_DIFFERENCE, WORSE, compared, table, training_outcome, verdict
+from recipes.evaluation.ledger import BETTER, NO_DIFFERENCE, WORSE, compared, ledger_table, training_outcome, verdict
 from recipes.evaluation.selection import Candidates, Score
 from recipes.training.fit import Fitted
 
@@ -52,7 +52,7 @@ def test_a_loss_of_fifteen_points_is_called_worse():
     np.testing.assert_allclose(row.interval, found.confidence_interval, atol=0.026)  # a step is 1/40
     assert row.interval[1] < 0 and row.verdict == WORSE and not row.kept
     assert row.note == training_outcome(row) == "significantly worse; reverted to the linear classifier"
-    assert row.note in table([row])
+    assert row.note in ledger_table([row])
 
 
 def test_what_is_said_of_a_finetuning_follows_from_its_row():

@@ -154,7 +154,9 @@ def test_public_functions_print_safely():
     } | {"serve": serve, "input_worker": input_worker}  # fmt: skip
     assert set(functions) >= PURE
     unsafe = {name for name, f in functions.items() if not hasattr(f, "__wrapped__")}
-    assert unsafe - {"finetune"} == PURE and "safe_output(verbose)" in inspect.getsource(recipes.finetune)
+    assert unsafe - {"finetune"} == PURE and "safe_output(checked_verbosity(verbose))" in inspect.getsource(
+        recipes.finetune
+    )
 
 
 @pytest.mark.slow
@@ -216,7 +218,8 @@ def test_the_renderer_leaves_the_logger_as_it_was(capsys):
     before = logger.level, list(logger.handlers)
     with safe_output():
         with safe_output(), safe_output(verbose=False):
-            logger.warning("hidden")
+            logger.info("not shown")
+            logger.debug("not shown")
         logger.info("shown %s", 1)
         logger.error("failed")
     logger.info("after")

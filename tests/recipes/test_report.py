@@ -22,6 +22,7 @@ from recipes.evaluation.metrics import score
 from recipes.evaluation.predictions import Judged
 from recipes.networks.backbones import resolve
 from recipes.networks.classifier import copied, logits_model, with_probabilities
+from recipes.planning.constructor_text import constructor_text
 from recipes.probing.label_errors import Suspect
 from recipes.reports.command_line import commands
 from recipes.reports.photos import photo, photo_named, readable
@@ -242,11 +243,11 @@ def test_results_without_predictions_history_or_probe_have_no_empty_section(resu
 def test_the_command_of_a_run_is_as_it_was_typed():
     typed = dict(dataset="my photos", backbone="auto", recipe="auto", validation=None, time_limit="5m", seed=3)
     assert commands(typed) == ["recipes finetune 'my photos' --time-limit 5m --seed 3"]
-    shorter = typed | {"recipe": repr(recipes.adjusted("few", epochs=2))}
+    shorter = typed | {"recipe": constructor_text(recipes.adjusted("few", epochs=2))}
     assert commands(shorter) == ["recipes finetune 'my photos' --recipe few --time-limit 5m --seed 3 --epochs 2"]
-    smaller = typed | {"recipe": repr(recipes.adjusted("few", size=64)), "time_limit": None}
+    smaller = typed | {"recipe": constructor_text(recipes.adjusted("few", size=64)), "time_limit": None}
     assert commands(smaller) == ["recipes.finetune('my photos', recipe=recipes.adjusted('few', size=64), seed=3)"]
-    whole = commands(typed | {"recipe": repr(recipes.finetune_few(size=32)), "time_limit": None})[0]
+    whole = commands(typed | {"recipe": constructor_text(recipes.finetune_few(size=32)), "time_limit": None})[0]
     given = eval(whole[whole.index("recipe=") + 7 : whole.rindex(", seed")], {"recipes": recipes, "augment": augment})
     assert given == recipes.finetune_few(size=32)
     memory = dict(dataset="tuple 0123456789ab", recipe="auto", seed=0)
@@ -257,7 +258,7 @@ def test_the_command_of_a_run_is_as_it_was_typed():
         ({"size": 32, "dropout": 0.5}, "recipes.pretrain('my photos', recipe=recipes.adjusted('scratch', size=32, "
          "dropout=0.5), seed=0)"),
     ):  # fmt: skip
-        pretrain["recipe"] = repr(recipes.adjusted("scratch", **changes))
+        pretrain["recipe"] = constructor_text(recipes.adjusted("scratch", **changes))
         assert commands(pretrain, "convnet") == [command]
     assert commands({"soup": [typed, typed]})[1:] == [*commands(typed), "recipes.soup([…])  # of these 2 runs"]
 

@@ -3,7 +3,7 @@
 import os
 import stat
 
-import augment
+from recipes import augment
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"})
 # Extensions of pictures and films that are not read. Some, such as raw photos, have no distinctive first bytes.

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 
 from recipes.core.output import shortened
+from recipes.core.text import counted, described
 from recipes.data.folders.tree import CLOSED, DEEP, LOOP, SYSTEM, TWICE
 from recipes.data.header_ops import NOT_SUPPORTED
 from recipes.errors import DataError
@@ -110,6 +111,10 @@ class Layout:
         splits = f"; splits: {', '.join(map(self._named, self.parts))}" if self.kind != CLASSES else ""
         classes = f"{len(names)} {'class' if len(names) == 1 else 'classes'}: {shortened(names)}"
         return f"layout: {self.kind}{below}; {classes}{splits}"
+
+    def __repr__(self) -> str:
+        classes = counted(len(self.parts[0].classes), "class", "classes")
+        return described("Layout", repr(self.kind), classes, counted(len(self.parts), "split"))
 
     def _named(self, part: Part) -> str:
         """Return the split, with the name of its folder if that differs."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from recipes.core.archives import load_arrays
 from recipes.core.output import shortened
+from recipes.core.text import described
 from recipes.data.folders.layout import SPLIT_NAMES
 from recipes.data.images import ImageData, Splits
 from recipes.data.packs.records import FRAME, Index, Records, broken
@@ -62,6 +63,9 @@ class Manifest:
         parts = ", ".join(f"{self.images(split):,} {split}" for split in SPLIT_NAMES if self.images(split))
         size = sum(shard.bytes for shard in self.shards)
         return f"{parts} images of {len(self.class_names)} classes, {size:,} bytes in {len(self.shards)} shard(s)"
+
+    def __repr__(self) -> str:
+        return described("Manifest", str(self))
 
     def text(self) -> str:
         splits = {split: self.images(split) for split in SPLIT_NAMES if self.images(split)}

@@ -15,12 +15,11 @@ from typing import cast
 
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
-from rich.progress import track
 
 from recipes.core.files import check_writable, write_whole
 from recipes.core.locks import ProcessLock
 from recipes.core.output import safe_output
+from recipes.core.progress import phase
 from recipes.data.images import ImageData, Splits
 from recipes.data.packs.contents import sizes_and_key
 from recipes.data.packs.manifest import (
@@ -110,9 +109,11 @@ def pack(dataset: object, out: str | os.PathLike, *, shards: int | None = None) 
         if written:
             logger.info(f"resuming the pack in {out}: {written} of {len(plan.shards)} shards are written")
         try:
-            few = len(plan.shards) < 4
-            names = track(plan.shards, "packing", console=Console(stderr=True), transient=True, disable=few)
-            found = [_shard(out / name, plan, name) for name in names]
+            found = []
+            with phase("packing", len(plan.shards), "files") as progress:
+                for name in plan.shards:
+                    found.append(_shard(out / name, plan, name))
+                    progress.advance()
             return _described(out, plan, found)
         except (OSError, tf.errors.OpError) as error:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]

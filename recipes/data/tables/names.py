@@ -11,7 +11,9 @@ from functools import lru_cache
 from os.path import splitext
 
 from recipes.core.output import shortened
+from recipes.core.text import counted, described
 
+TABLE_SUFFIXES = (".csv", ".tsv")
 SPLIT_FOLDERS = {
     "train": "train", "training": "train",
     "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
@@ -159,6 +161,9 @@ class TableReading:
     def of(self, *roles: str) -> tuple[Column, ...]:
         """Return the columns with these roles."""
         return tuple(column for column in self.columns if column.role in roles)
+
+    def __repr__(self) -> str:
+        return described("TableReading", repr(self.path), f"{self.rows:,} rows", counted(len(self.columns), "column"))
 
     def __str__(self) -> str:
         used = {role: ", ".join(map(str, self.of(role))) for role in ("image", "label", "split")}

@@ -20,8 +20,6 @@ from recipes.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-TABLE_SUFFIXES = (".csv", ".tsv")
-
 
 @safe_output()
 def from_csv(

@@ -7,13 +7,11 @@ import socket
 
 import tensorflow as tf
 
-from recipes.core.addresses import port_of
+from recipes.core.addresses import INPUT_PORT, port_of
 from recipes.core.output import safe_output
 from recipes.errors import WorkerError
 
 logger = logging.getLogger(__name__)
-
-PORT = 5050
 
 
 class InputWorker:
@@ -32,7 +30,7 @@ class InputWorker:
             the server (`code` "worker.port", "worker.host" and "worker.start").
     """
 
-    def __init__(self, host: str | None = None, port: int = PORT) -> None:
+    def __init__(self, host: str | None = None, port: int = INPUT_PORT) -> None:
         service, self.host = tf.data.experimental.service, host or socket.gethostname()
         if port_of(f"{self.host}:1") is None:
             raise WorkerError(
@@ -80,7 +78,7 @@ def _check_free(port: int) -> None:
 
 
 @safe_output()
-def serve(host: str | None = None, port: int = PORT) -> None:
+def serve(host: str | None = None, port: int = INPUT_PORT) -> None:
     """Run an input worker until a signal ends the process."""
     worker = InputWorker(host, port)
     logger.info(

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-import augment
+from recipes import augment
 from recipes.data.images import ImageData
 from recipes.errors import WorkerError
 

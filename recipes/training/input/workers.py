@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-import augment
+from recipes import augment
 from recipes.core.addresses import port_of
 from recipes.data.images import ImageData
 from recipes.data.packs.records import Records
@@ -195,7 +195,7 @@ class InputWorkers:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WorkerImages(ImageData):
     """Training images that input workers read and augment."""
 

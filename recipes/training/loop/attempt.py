@@ -13,10 +13,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import optimizers
-from recipes.core.output import is_verbose, printable
+from recipes import optimizers
+from recipes.core.output import printable
+from recipes.core.progress import Phase, phase
 from recipes.training.batches import soft, training_batches
-from recipes.training.callbacks import Bar, Logs, NotFinite
+from recipes.training.callbacks import Logs, NotFinite
 from recipes.training.checkpoints import Checkpoints
 from recipes.training.engines.base import Engine
 from recipes.training.engines.choose import engine_for
@@ -104,16 +105,20 @@ class Attempt:
         if state:
             self.restore(state)
         stream, logs = self.engine.stream(batches), {}
-        for epoch in range(first, epochs):
-            resumed = first == epoch and begin
-            if not resumed:
-                model.reset_metrics()
-            calls.on_epoch_begin(epoch)
-            self._epoch(epoch, range(begin if resumed else 0, steps), stream, calls, stop)
-            logs = {name: float(value) for name, value in model.get_metrics_result().items()}
-            calls.on_epoch_end(epoch, logs)
-            if model.stop_training:
-                break
+        with phase("", epochs * steps * self.part) as progress:
+            progress.done = (first * steps + begin) * self.part
+            for epoch in range(first, epochs):
+                resumed = first == epoch and begin
+                if not resumed:
+                    model.reset_metrics()
+                progress.note = f"epoch {epoch + 1} of {epochs}"
+                calls.on_epoch_begin(epoch)
+                self._epoch(epoch, range(begin if resumed else 0, steps), stream, calls, stop, progress)
+                logs = {name: float(value) for name, value in model.get_metrics_result().items()}
+                calls.on_epoch_end(epoch, logs)
+                logger.debug(f"{progress.note}: {', '.join(f'{name} {value:.4f}' for name, value in logs.items())}")
+                if model.stop_training:
+                    break
         if not (state and state["done"]):
             self.checkpoints.keep(lambda: self.state(epochs, 0, done=True))
         if stop.number:
@@ -132,16 +137,15 @@ class Attempt:
     ) -> keras.callbacks.CallbackList:
         average = self.recipe.averaging and self.recipe.snapshots < 2  # an average would span the restarts
         averaging = [optimizers.PolyakAveraging(self.recipe.averaging)] if average else []
-        own_bar = any(isinstance(c, keras.callbacks.ProgbarLogger) for c in callbacks)
-        bar = [Bar()] if is_verbose() and not own_bar else []
         return keras.callbacks.CallbackList(
-            [*averaging, *callbacks, *bar], add_history=True, verbose=1 if sys.stdout.isatty() else 2, epochs=epochs,
+            [*averaging, *callbacks], add_history=True, verbose=1 if sys.stdout.isatty() else 2, epochs=epochs,
             steps=steps, model=self.model,
         )  # fmt: skip
 
     def _epoch(
-        self, epoch: int, steps: range, stream: Iterator, calls: keras.callbacks.CallbackList, stop: Stop
-    ) -> None:
+        self, epoch: int, steps: range, stream: Iterator, calls: keras.callbacks.CallbackList, stop: Stop,
+        progress: Phase,
+    ) -> None:  # fmt: skip
         for step in steps:
             self.at = epoch, step
             self._keep_state(stop, epoch, step)
@@ -149,6 +153,7 @@ class Attempt:
             logs = self.engine.step(self._input_wait.next(stream, self._check_losses))
             self._losses.append((epoch, step, logs["loss"]))
             self._input_wait.stepped()
+            progress.advance(self.part)
             logs = Logs(logs)
             for callback in calls.callbacks:  # Keras's list would read all metrics, and so wait for every step
                 callback.on_train_batch_end(step, logs=logs)

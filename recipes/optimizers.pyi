@@ -1,0 +1,2 @@
+from optimizers import *
+from optimizers import AveragingOptimizer as AveragingOptimizer

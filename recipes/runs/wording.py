@@ -1,0 +1,129 @@
+"""A run in words: everything, a summary of a few lines, and the card that a notebook shows."""
+
+import os
+import shlex
+from collections.abc import Iterable
+
+from recipes.auditing.audit import Audit
+from recipes.core.card import CardTable, card
+from recipes.core.text import counted, percent, short
+from recipes.evaluation.ledger import ledger_table
+from recipes.evaluation.per_class import HEADER, left_out, worst
+from recipes.planning.recipe import Recipe
+from recipes.runs.record import Record
+
+_DECISIVE = {"plan.few_held_out", "plan.few_images", "plan.solved", "plan.no_time"}  # codes of reasons
+_CLASSES = 10  # in the card
+_NOT_EVALUATED = "not evaluated: no images were held out"
+
+
+def details(record: Record) -> str:
+    """Return the plan, the ledger, the accuracy, the findings and the seconds of a run."""
+    lines = [f"{record.backbone}, {len(record.class_names)} classes: {', '.join(record.class_names[:10])}"]
+    lines[0] += ", …" if len(record.class_names) > 10 else ""
+    lines += [str(record.table)] if record.table else []
+    lines.append(str(record.recipe))
+    lines += ["  " + line for line in ledger_table(record.ledger).splitlines()]
+    if record.validation:
+        lines.append(f"validation: {record.validation}")
+    if record.calibration:
+        lines.append(f"  {record.calibration}")
+    if record.selection:
+        lines.append(f"  {record.selection}")
+    if record.test:
+        lines.append(f"test: {record.test}")
+    lines += [f"audit: {finding}" for finding in record.audit.findings]
+    if record.suspects:
+        lines.append(f"{len(record.suspects)} labels to look at, the most doubtful first:")
+        lines += [f"  {suspect}" for suspect in record.suspects[:5]]
+    spent = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in record.seconds.items())
+    return "\n".join([*lines, f"{sum(record.seconds.values()):.1f} s: {spent}"])
+
+
+def summary(record: Record, saved_in: str | os.PathLike | None = None) -> str:
+    """Return a run in at most eight lines; the first is the accuracy. See `Result.summary`."""
+    answer = str(record.headline or _NOT_EVALUATED)
+    if saved_in is None:
+        more = "details: print(result), or result.report('report.html') for a page"
+    else:
+        folder = os.fspath(saved_in)
+        answer += f", saved in {folder}"
+        more = f"details: recipes report {shlex.quote(folder)} report.html"
+    facts = (f"{name}: {value}" for name, value in _facts(record) if value)
+    return "\n".join([answer, f"{short(record.backbone, 80)}, {_first_line(record.recipe)}", *facts, more])
+
+
+def result_card(record: Record) -> str:
+    """Return the card that a notebook shows."""
+    headline = record.headline
+    answer = percent(headline.accuracy, headline.interval) if headline else _NOT_EVALUATED
+    on = f"accuracy on {counted(headline.images, 'held-out image')}; " if headline else ""
+    title = f"{on}{short(record.backbone, 80)}, recipe {record.recipe.name!r}"
+    evaluation = record.test or record.validation
+    scores = evaluation.per_class if evaluation and evaluation.confusion else ()
+    rows = [(scores[i].class_name, *scores[i].cells) for i in worst(scores, _CLASSES)]
+    facts = [("training", _first_line(record.recipe).split(", ", 1)[1]), *_facts(record)]
+    return card(answer, title, facts, CardTable(HEADER, rows, left_out(scores, _CLASSES)))
+
+
+def _facts(record: Record) -> list[tuple[str, str]]:
+    """Return (name, value) of what a summary says below the accuracy; an empty value where there is nothing to say."""
+    seconds = sum(record.seconds.values())
+    return [
+        ("why", short(_main_reason(record.recipe), 200)),
+        ("gain", _gain(record)),
+        ("note", _correction(record)),
+        ("audit", _excluded(record.audit)),
+        ("doubtful labels", _doubtful(record)),
+        ("time", f"{seconds:.1f} s" if seconds else ""),
+    ]
+
+
+def _first_line(recipe: Recipe) -> str:
+    return str(recipe).splitlines()[0]
+
+
+def _main_reason(recipe: Recipe) -> str:
+    """Return the reason that decided what is trained, or else the first one."""
+    decisive = (str(reason) for reason in recipe.decisions if reason.code in _DECISIVE)
+    return next(decisive, next(iter(recipe.reasons), ""))
+
+
+def _gain(record: Record) -> str:
+    """Return what the training by gradient steps gained over the linear classifier; nothing without such a training."""
+    row = next((row for row in record.ledger if row.epoch is not None and row.gain is not None), None)
+    if row is None or row.gain is None or row.interval is None:
+        return ""
+    low, high = (100 * end for end in row.interval)
+    points = f"{100 * row.gain:+.1f} points ({low:+.1f} to {high:+.1f})"
+    return f"{row.trick} {points} over the linear classifier, {'kept' if row.kept else 'reverted'}"
+
+
+def _correction(record: Record) -> str:
+    """Return how the headline differs from the accuracy on the validation images, where it does."""
+    if record.test or not record.validation or not record.selection:
+        return ""
+    many = counted(record.selection.candidates, "candidate")
+    plain = percent(record.validation.accuracy)
+    return f"{plain} before the correction for selecting the best of {many} by the same images"
+
+
+def _doubtful(record: Record) -> str:
+    if not record.suspects:
+        return ""
+    return short(f"{counted(len(record.suspects), 'image')}, the most doubtful: {record.suspects[0]}", 200)
+
+
+def _excluded(audit: Audit) -> str:
+    """Return how many files are excluded, by kind, and how many other findings there are."""
+    excluded = [finding for finding in audit.findings if finding.excluded]
+    others = counted(len(audit.findings) - len(excluded), "other kind of finding", "other kinds of findings")
+    if not excluded:
+        return others.replace("other ", "") if audit.findings else ""
+    kinds = _joined(f"{len(finding.files):,} {finding.kind}" for finding in excluded)
+    files = f"{counted(len(audit.excluded), 'file')} excluded ({kinds})"
+    return files if len(excluded) == len(audit.findings) else f"{files}, {others}"
+
+
+def _joined(kinds: Iterable[str]) -> str:
+    return short(", ".join(kinds), 120)
