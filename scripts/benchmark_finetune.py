@@ -205,18 +205,18 @@ def compare(names, sides, seeds: int, shared: Path, rows: Recorder) -> None:
     Console(width=130).print(table)
 
 
-def record(rows: Recorder, name: str, told: dict) -> None:
+def record(rows: Recorder, name: str, runs_of: dict) -> None:
     """Add the rows of a dataset: each side's accuracy, and what sets the others apart from the first side."""
-    first, *others = told
-    percent = {side: 100 * mean(runs, "accuracy") for side, runs in told.items()}
-    spent = {side: median(runs, "seconds") for side, runs in told.items()}
-    for side, runs in told.items():
+    first, *others = runs_of
+    percent = {side: 100 * mean(runs, "accuracy") for side, runs in runs_of.items()}
+    spent = {side: median(runs, "seconds") for side, runs in runs_of.items()}
+    for side, runs in runs_of.items():
         details = {"seconds": spent[side], "seeds": len(runs), "GiB": max(run["peak_gib"] for run in runs)}
         interval = tuple(100 * end for end in pooled_interval(runs))
         target = {"at_least": ACCURACY.get(name)} if side == "auto" else {}
         rows.add(f"{name}: accuracy, {titled(side)}", percent[side], "%", interval=interval, details=details, **target)
     if first == "auto":
-        accuracies = zip(*([run["accuracy"] for run in runs] for runs in told.values()), strict=True)
+        accuracies = zip(*([run["accuracy"] for run in runs] for runs in runs_of.values()), strict=True)
         lost = max(100 * (max(seed) - seed[0]) for seed in accuracies)
         rows.add(f"{name}: points lost by the plan", lost, "points", at_most=1.0, details=percent)
         return

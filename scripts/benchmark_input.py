@@ -100,7 +100,7 @@ def cost(make, source, epoch: int) -> tuple[float, float]:
 
 def compare_pack(folder: Path, packed: Path, rounds: int, rows=("read", "forgotten", "batches")) -> dict:
     """Row → images per second of the folder and of the pack, processor time an image of both in microseconds."""
-    told_of = {}
+    figures = {}
     sources = {root: load(root).train.source() for root in (folder, packed)}
     for told in rows:
         costs = {root: [] for root in sources}
@@ -112,12 +112,12 @@ def compare_pack(folder: Path, packed: Path, rounds: int, rows=("read", "forgott
         of_folder, of_pack = (np.median(found[1:], 0) for found in costs.values())  # the first warms up
         (rate, used), (rate_, used_) = of_folder, of_pack
         print(f"{told:10}{rate:10,.0f}{rate_:10,.0f}{rate_ / rate:16.2f}{used:16,.0f}{used_:8,.0f}", flush=True)
-        told_of[told] = [float(value) for value in (rate, rate_, used, used_)]
-    return told_of
+        figures[told] = [float(value) for value in (rate, rate_, used, used_)]
+    return figures
 
 
-def record_pack(rows: Recorder, told_of: dict) -> None:
-    for told, (rate, rate_, used, used_) in told_of.items():
+def record_pack(rows: Recorder, figures: dict) -> None:
+    for told, (rate, rate_, used, used_) in figures.items():
         details = {"folder, images/s": rate, "pack, images/s": rate_, "folder, µs of processor an image": used,
                    "pack, µs of processor an image": used_}  # fmt: skip
         rows.add(f"pack / folder, {PACK_ROWS[told]}", rate_ / rate, "×", at_least=1.0, details=details)
@@ -132,11 +132,11 @@ def compare_far(folder: Path, packed: Path, rounds: int) -> dict:
     program += "print(json.dumps(compare_pack(Path(a), Path(b), int(n), ['far'])))"
     command = [sys.executable, "-c", program, folder.resolve(), packed.resolve(), str(rounds)]
     environment = os.environ | slow | {"SLOW_MICROSECONDS": "2000", "PYTHONPATH": f"{ROOT}:{ROOT / 'scripts'}"}
-    *lines, told_of = subprocess.run(
+    *lines, figures = subprocess.run(
         command, check=True, env=environment, stdout=subprocess.PIPE, text=True
     ).stdout.splitlines()
     print(*lines, sep="\n", flush=True)
-    return json.loads(told_of)
+    return json.loads(figures)
 
 
 class Worker:

@@ -300,9 +300,9 @@ def record(rows: Recorder, name: str, runs: list[dict]) -> None:
 
     for side in runs[0]:
         values = {measure: [run[side][measure] for run in runs] for measure in runs[0][side]}
-        told = {measure: f"{np.mean(v):.3g} ± {np.std(v, ddof=len(v) > 1):.2g}" for measure, v in values.items()}
+        details = {measure: f"{np.mean(v):.3g} ± {np.std(v, ddof=len(v) > 1):.2g}" for measure, v in values.items()}
         accuracy = float(np.mean(values["accuracy, %"]))
-        rows.add(f"{name}: {side}", accuracy, "%", details=told | {"seeds": len(runs)})
+        rows.add(f"{name}: {side}", accuracy, "%", details=details | {"seeds": len(runs)})
 
 
 def one(name: str, seed: int) -> dict:
