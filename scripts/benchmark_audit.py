@@ -16,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
+from measurements import Recorder, add_option
 
 import augment
 import recipes
@@ -61,7 +62,7 @@ def seconds(function, repeats: int) -> tuple[float, float]:
     return tuple(statistics.median(column) for column in zip(*pairs, strict=True))
 
 
-def compare(name: str, folder: Path, repeats: int) -> None:
+def compare(name: str, folder: Path, repeats: int, rows: Recorder) -> None:
     splits = load(folder)
     images = sum(len(data) for data in splits.given.values())
     decode, decode_cpu = seconds(lambda: [decode_all(data) for data in splits.given.values()], repeats)
@@ -70,6 +71,10 @@ def compare(name: str, folder: Path, repeats: int) -> None:
         f"{name}: {images} images, decoding alone {decode:.2f} s ({decode_cpu:.2f} s of processors), "
         f"audit {audit:.2f} s ({audit_cpu:.2f} s), {images / audit:.0f} images/s, {audit / decode:.2f} × decoding"
     )
+    details = {"images": images, "audit, s": audit, "decoding alone, s": decode, "images/s": images / audit,
+               "audit, s of processor": audit_cpu, "decoding alone, s of processor": decode_cpu}  # fmt: skip
+    limit = {"limit": 1.0, "limit_text": "an audit of every pixel decodes every pixel"}
+    rows.add(f"audit / decoding alone, {name}", audit / decode, "×", details=details, **limit)
 
 
 def main() -> None:
@@ -77,13 +82,16 @@ def main() -> None:
     parser.add_argument("folders", nargs="*", type=Path, help="folders of class folders")
     parser.add_argument("--made", type=int, default=5000, help="JPEGs of 500 × 375 to make, 0 for none")
     parser.add_argument("--repeats", type=int, default=3)
+    add_option(parser)
     options = parser.parse_args()
+    rows = Recorder("audit", options.rows)
     print(f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, TensorFlow {tf.__version__}")
     for folder in options.folders:
-        compare(folder.name, folder, options.repeats)
+        compare(folder.name, folder, options.repeats, rows)
     if options.made:
         with tempfile.TemporaryDirectory() as folder:
-            compare("made here", made(Path(folder), options.made), options.repeats)
+            made_here = made(Path(folder), options.made)
+            compare(f"{options.made:,} JPEGs of 500 × 375 made here", made_here, options.repeats, rows)
 
 
 if __name__ == "__main__":

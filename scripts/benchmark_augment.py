@@ -17,15 +17,17 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from measurements import Recorder, add_option  # noqa: E402
 
 import augment  # noqa: E402
 
@@ -242,7 +244,7 @@ def race(contestants, seconds, rounds) -> dict[str, tuple[float, float]]:
     return best
 
 
-def table(title, results, reference, goals):
+def report(title, results, reference, goals, rows):
     print(f"\n{title}")
     speed, busy = results[reference]
     for name, (other_speed, other_busy) in results.items():
@@ -251,6 +253,10 @@ def table(title, results, reference, goals):
             line += (
                 f"   {reference}: {speed / other_speed:5.2f} × the rate, {other_busy / busy:5.2f} × by processor time"
             )
+            target = {"at_least": float(goals[name].split()[0])} if name in goals else {}
+            details = {f"{reference}, images/s": speed, f"{name}, images/s": other_speed,
+                       f"{reference}, ms of processor": busy, f"{name}, ms of processor": other_busy}  # fmt: skip
+            rows.add(f"{title}: {reference} / {name}", speed / other_speed, "×", details=details, **target)
         print(line + (f", to reach {goals[name]}" if name in goals else ""), flush=True)
 
 
@@ -276,7 +282,10 @@ def main():
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=["colour", "geometry", "rand", "cache", "photos", "memory"])
+    add_option(parser)
     arguments = parser.parse_args()
+    rows = Recorder("augment", arguments.rows)
+    table = partial(report, rows=rows)
     pace = (arguments.seconds, arguments.rounds)
     chosen = lambda name: arguments.only in (None, name)  # noqa: E731
     small = read(arguments.folder, 512, 375, 500)
@@ -321,7 +330,10 @@ def main():
         rates = race(contestants, max(20, pace[0]), 1)
         table("12-megapixel JPEGs", rates, "augment", {"albumentations": "2.5 ×"})
     if chosen("memory"):
-        print("\npeak memory of an epoch: " + ", ".join(f"{512 * n} images {peak_memory(n)} MiB" for n in (1, 4)))
+        peaks = {f"{512 * n} images": peak_memory(n) for n in (1, 4)}
+        print("\npeak memory of an epoch: " + ", ".join(f"{images} {peak} MiB" for images, peak in peaks.items()))
+        for images, peak in peaks.items():
+            rows.add(f"peak memory of an epoch of {images}", peak / 1024, "GiB")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ import numpy as np  # noqa: E402
 from gpu_overheads import TINY, Contest, Sizes, layer_contests, optimizer_contests  # noqa: E402
 from gpu_steps import race, repeated, residual_network, step_flops, training  # noqa: E402
 from jax import numpy as jnp  # noqa: E402
+from measurements import Recorder, add_option  # noqa: E402
 
 import optimizers  # noqa: E402
 
@@ -46,6 +47,7 @@ PEAKS = {  # TFLOP/s of dense bfloat16 products by the vendors' data sheets; the
     "H200 NVL": 835, "H200": 989, "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "A100": 312, "L40S": 362, "L4": 121,
     "B200": 2250,
 }  # fmt: skip
+TARGETS = {"Adam / Keras": 0.8, "PolyakAveraging / Adam": 1.05}
 PARTS = ("rates", "finetune", "layers", "optimizers")
 
 
@@ -105,7 +107,7 @@ class Benchmark:
         self.sizes = TINY if asked.tiny else Sizes()
         self.side, self.classes = (32, 4) if asked.tiny else (224, 1000)
         self.table, self.device = Table(asked.output), jax.devices()[0]
-        self.matrix_rate, self.notes = None, []
+        self.matrix_rate, self.notes, self.rows = None, [], Recorder("gpu", asked.rows)
 
     def contest(self, contest: Contest) -> tuple[dict, dict]:
         """(name → seconds a step, name → seconds of building and compiling); says what cannot be measured."""
@@ -165,6 +167,13 @@ class Benchmark:
             f"- uint8 images from the host's ordinary memory: {images.nbytes / seconds['host'] / 1e9:.3g} GB/s, "
             f"{len(images) / seconds['host']:.4g} images/s", "",
         )  # fmt: skip
+        details = {"published, TFLOP/s": peak} if peak else {}
+        self.rows.add(f"bfloat16 product of {n} × {n} matrices", self.matrix_rate / 1e12, "TFLOP/s", details=details)
+        self.rows.add("memory, read and written", 8 * floats / seconds["memory"] / 1e9, "GB/s")
+        details = {"images/s": len(images) / seconds["host"]}
+        self.rows.add(
+            "uint8 images from the host's memory", images.nbytes / seconds["host"] / 1e9, "GB/s", details=details
+        )
 
     @property
     def published(self) -> float | None:
@@ -218,16 +227,22 @@ class Benchmark:
         options = ["--batch", batch, "--size", self.side, "--width", self.sizes.width, "--classes", self.classes]
         options += ["--blocks", *self.sizes.blocks, *["--live-statistics"] * live, *["--cpu"] * self.tiny]
         makers = {"plain Keras": keras_fit, "ours": ours, "plain Keras, train_on_batch": on_batch}
-        title = f"ResNet-50, batches of {batch}"
+        title = f"ResNet-50, batches of {batch}" + (", live batch statistics" if live else "")
         seconds, building = self.contest(Contest(title, makers | {"torch": partial(Torch, *options)}))
         for name, took in seconds.items():
             rate = batch / took
             work = rate * flops[0] if flops else 0
             shares = [work / peak if peak and work else None for peak in (self.matrix_rate, self.published_flops)]
+            ratio = _ratio(took, seconds.get("plain Keras"))
+            details = {"ms a step": 1e3 * took, "TFLOP/s": work / 1e12, "share of the measured product rate": shares[0],
+                       "share of the published rate": shares[1], "× plain Keras": ratio,
+                       "build and compile, s": building[name]}  # fmt: skip
+            details = {key: value for key, value in details.items() if value not in (None, "")}
+            self.rows.add(f"{title}, {self.side} px: {name}", rate, "images/s", details=details)
             yield (
                 f"| {batch} | {name} | {1e3 * took:.2f} | {rate:,.0f} | {work / 1e12:.4g} | "
                 + " | ".join("" if share is None else f"{share:.1%}" for share in shares)
-                + f" | {_ratio(took, seconds.get('plain Keras'))} | {building[name]:.0f} |"
+                + f" | {ratio} | {building[name]:.0f} |"
             )
 
     @property
@@ -252,6 +267,10 @@ class Benchmark:
                 if name in seconds and base in seconds:
                     pair = f"{1e3 * seconds[name]:.3f} | {base} | {1e3 * seconds[base]:.3f}"
                     self.table.add(f"| {contest.title} | {name} | {pair} | {seconds[name] / seconds[base]:.2f} |")
+                    details = {f"{side}, ms a step": 1e3 * seconds[side] for side in (name, base)}
+                    target = {"at_most": TARGETS.get(f"{name} / {base}")}
+                    full = f"{contest.title}: {name} / {base}"
+                    self.rows.add(full, seconds[name] / seconds[base], "×", details=details, **target)
         self.end()
 
 
@@ -267,10 +286,12 @@ def parse(arguments=None):
     parser.add_argument("--batches", type=int, nargs="+", help="256 64 128 512 in this order, unless told otherwise")
     parser.add_argument("--limit", type=float, help="seconds after which nothing new is begun: 540, 210 with --quick")
     parser.add_argument("--output", type=Path, help="write the Markdown here")
+    add_option(parser)
     asked = parser.parse_args(arguments)
     asked.batches = asked.batches or ([4] if asked.tiny else [256] if asked.quick else [256, 64, 128, 512])
     asked.limit = asked.limit or (210 if asked.quick else 540)
     asked.output = asked.output or (Path(os.environ["OUT"]) / "gpu.md" if os.environ.get("OUT") else None)
+    asked.rows = asked.rows or (Path(os.environ["OUT"]) / "rows" if os.environ.get("OUT") else None)
     return asked
 
 

@@ -1,4 +1,4 @@
-"""What `import recipes` costs beside `import tensorflow, keras`. To reach: at most 1.15 times.
+"""What `import recipes` costs beside `import tensorflow, keras`. Target: at most 1.15 times.
 
     python scripts/benchmark_import.py [--runs 7]
 
@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from measurements import Recorder, add_option
+
 SIDES = ("import tensorflow, keras", "import recipes")
 
 
@@ -26,7 +28,9 @@ def seconds(code: str) -> float:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=7)
-    runs = parser.parse_args().runs
+    add_option(parser)
+    asked = parser.parse_args()
+    runs, rows = asked.runs, Recorder("import", asked.rows)
     for code in SIDES:
         seconds(code)  # fills the disk cache
     taken = [[seconds(code) for code in SIDES] for _ in range(runs)]
@@ -35,6 +39,10 @@ def main():
         print(f"{median:6.2f} s  {code}")
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     print(f"ratio {medians[1] / medians[0]:.2f}  ({machine})")
+    limit = {"limit": 1.0, "limit_text": "`recipes` imports both"}
+    details = {f"{code}, s": median for code, median in zip(SIDES, medians, strict=True)}
+    name = f"{SIDES[1]} / {SIDES[0]}"
+    rows.add(name, medians[1] / medians[0], "×", at_most=1.15, details=details, **limit)
 
 
 if __name__ == "__main__":

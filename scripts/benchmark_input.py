@@ -19,6 +19,7 @@ Without a folder the JPEGs are made from noise with the spectrum of photos, abou
 """
 
 import argparse
+import json
 import os
 import platform
 import shutil
@@ -35,6 +36,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from benchmark_augment import made_up_photo  # noqa: E402
+from measurements import Recorder, add_option  # noqa: E402
 
 import augment  # noqa: E402
 import recipes  # noqa: E402
@@ -46,6 +48,12 @@ from recipes.training.input.stream import Remote  # noqa: E402
 from recipes.training.input.workers import InputWorkers  # noqa: E402
 
 BATCH, POLICY = 64, augment.Policy.light(224)
+PACK_ROWS = {
+    "read": "reading alone from the page cache",
+    "forgotten": "reading alone after the page cache was asked to forget",
+    "batches": "augmented batches from the page cache",
+    "far": "reading alone, each opening and reading of a file 2 ms longer",
+}
 
 
 def made_folder(root: Path, count: int) -> Path:
@@ -90,7 +98,9 @@ def cost(make, source, epoch: int) -> tuple[float, float]:
     return count / (time.perf_counter() - began), (time.process_time() - used) / count * 1e6
 
 
-def compare_pack(folder: Path, packed: Path, rounds: int, rows=("read", "forgotten", "batches")) -> None:
+def compare_pack(folder: Path, packed: Path, rounds: int, rows=("read", "forgotten", "batches")) -> dict:
+    """Row → images per second of the folder and of the pack, processor time an image of both in microseconds."""
+    figures = {}
     sources = {root: load(root).train.source() for root in (folder, packed)}
     for told in rows:
         costs = {root: [] for root in sources}
@@ -102,18 +112,31 @@ def compare_pack(folder: Path, packed: Path, rounds: int, rows=("read", "forgott
         of_folder, of_pack = (np.median(found[1:], 0) for found in costs.values())  # the first warms up
         (rate, used), (rate_, used_) = of_folder, of_pack
         print(f"{told:10}{rate:10,.0f}{rate_:10,.0f}{rate_ / rate:16.2f}{used:16,.0f}{used_:8,.0f}", flush=True)
+        figures[told] = [float(value) for value in (rate, rate_, used, used_)]
+    return figures
 
 
-def compare_far(folder: Path, packed: Path, rounds: int) -> None:
-    """In a process whose files are slow."""
+def record_pack(rows: Recorder, figures: dict) -> None:
+    for told, (rate, rate_, used, used_) in figures.items():
+        details = {"folder, images/s": rate, "pack, images/s": rate_, "folder, µs of processor an image": used,
+                   "pack, µs of processor an image": used_}  # fmt: skip
+        rows.add(f"pack / folder, {PACK_ROWS[told]}", rate_ / rate, "×", at_least=1.0, details=details)
+
+
+def compare_far(folder: Path, packed: Path, rounds: int) -> dict:
+    """`compare_pack` in a process whose files are slow."""
     library = packed.parent / "slow_files.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, ROOT / "scripts/slow_files.c", "-ldl"], check=True)
     slow = {"LD_PRELOAD": str(library), "SLOW_FILES": f"{folder.resolve()}:{packed.resolve()}"}
     program = "from benchmark_input import *; import sys; a, b, n = sys.argv[1:]\n"
-    program += "compare_pack(Path(a), Path(b), int(n), ['far'])"
+    program += "print(json.dumps(compare_pack(Path(a), Path(b), int(n), ['far'])))"
     command = [sys.executable, "-c", program, folder.resolve(), packed.resolve(), str(rounds)]
     environment = os.environ | slow | {"SLOW_MICROSECONDS": "2000", "PYTHONPATH": f"{ROOT}:{ROOT / 'scripts'}"}
-    subprocess.run(command, check=True, env=environment)
+    *lines, figures = subprocess.run(
+        command, check=True, env=environment, stdout=subprocess.PIPE, text=True
+    ).stdout.splitlines()
+    print(*lines, sep="\n", flush=True)
+    return json.loads(figures)
 
 
 class Worker:
@@ -155,7 +178,7 @@ class Worker:
             self.group.rmdir()
 
 
-def transport(address: str, count: int) -> None:
+def transport(address: str, count: int, rows: Recorder) -> None:
     """What sending alone takes: batches of which nothing has to be made."""
     batch = tf.zeros((BATCH, POLICY.size, POLICY.size, 3))
     with Remote(address, tf.data.Dataset.from_tensors(batch).repeat(count // BATCH)) as remote:
@@ -167,9 +190,10 @@ def transport(address: str, count: int) -> None:
     size = batch.numpy().nbytes / BATCH
     rate = (count - BATCH) / taken
     print(f"sending alone, one worker: {rate:,.0f} images/s of {size / 1000:.0f} KB, {rate * size / 1e6:,.0f} MB/s")
+    rows.add("sending alone, one input worker", rate, "images/s", details={"MB/s": rate * size / 1e6})
 
 
-def compare_workers(folder: Path, rounds: int, share: float) -> None:
+def compare_workers(folder: Path, rounds: int, share: float, rows: Recorder) -> None:
     cores = sorted(os.sched_getaffinity(0))
     each = max(1, len(cores) // 3)
     places = [cores[:1]] * 2 if share else [cores[:each], cores[each : 2 * each]]
@@ -182,7 +206,7 @@ def compare_workers(folder: Path, rounds: int, share: float) -> None:
             os.sched_setaffinity(int(thread), left)
         told = f"{share:g} of one core for each worker" if share else f"{each} for each worker"
         print(f"\n{len(cores)} cores: {told}, {len(left)} for what takes the batches")
-        transport(workers[0].address, 6 * BATCH if rounds < 3 else 40 * BATCH)
+        transport(workers[0].address, 6 * BATCH if rounds < 3 else 40 * BATCH, rows)
         data, found = load(folder).train, {1: [], 2: []}
         for number in range(rounds + 1):
             for count in found:
@@ -193,6 +217,9 @@ def compare_workers(folder: Path, rounds: int, share: float) -> None:
             print(f"{count:<10}{rate:10,.0f}{busy:26.2f}{mine:26.2f}")
         ratios = ", ".join(f"{b[0] / a[0]:.2f}" for a, b in zip(found[1][1:], found[2][1:], strict=True))
         print(f"ratio {two[0] / one[0]:.2f} (round by round: {ratios}); load {os.getloadavg()[0]:.1f}")
+        details = {"one, images/s": one[0], "two, images/s": two[0], "cores used by each of two": two[1],
+                   "by what takes the batches": two[2], "rounds": ratios, "cores for each": told}  # fmt: skip
+        rows.add("two input workers / one", two[0] / one[0], "×", at_least=1.6, details=details)
         if len(cores) < 6 and not share:
             print("with fewer than six cores the workers share theirs with what takes the batches: no proof either way")
     finally:
@@ -215,7 +242,7 @@ def taken(data, workers: list[Worker], epoch: int) -> tuple[float, float, float]
     return images / seconds, busy / seconds, (time.process_time() - mine) / seconds
 
 
-def index_of_a_million(root: Path, rows: int = 1_000_000) -> None:
+def index_of_a_million(root: Path, record: Recorder, rows: int = 1_000_000) -> None:
     names = [f"class{i % 100:03}/image{i:08}.jpg".encode() for i in range(rows)]
     order = np.random.default_rng(0).permutation(rows)
     write_index(root / INDEX, np.full(rows, 100), np.arange(rows) % 100, order, names)
@@ -228,10 +255,13 @@ def index_of_a_million(root: Path, rows: int = 1_000_000) -> None:
     data = load(root).train
     source = data.source()
     seconds, on_disk = time.perf_counter() - began, os.path.getsize(root / INDEX) / rows
+    in_memory = (resident() - before) / rows
     print(
         f"{source.size:,} rows, names of {len(names[0])} bytes: {on_disk:.0f} bytes a row on the disk, "
-        f"{(resident() - before) / rows:.0f} in memory, opened in {seconds:.1f} s; load {os.getloadavg()[0]:.1f}"
+        f"{in_memory:.0f} in memory, opened in {seconds:.1f} s; load {os.getloadavg()[0]:.1f}"
     )
+    details = {"bytes a row on the disk": on_disk, "bytes a name": len(names[0]), "seconds to open": seconds}
+    record.add(f"memory of the index of a pack of {source.size:,} images", in_memory, "bytes a row", details=details)
 
 
 def resident() -> int:
@@ -247,11 +277,13 @@ def main():
     parser.add_argument(
         "--share", type=float, default=0.0, help="of a core, that each worker gets at most, such as 0.4"
     )
+    add_option(parser)
     asked = parser.parse_args()
+    recorder = Recorder("input", asked.rows)
     count, rounds = (256, 2) if asked.quick else (2048, 5)
     if asked.only == "index":
         with tempfile.TemporaryDirectory() as root:
-            return index_of_a_million(Path(root))
+            return index_of_a_million(Path(root), recorder)
     scratch = Path(tempfile.mkdtemp(prefix="benchmark-input-", dir=os.environ.get("TMPDIR")))
     try:
         folder = asked.folder or made_folder(scratch / "folder", count)
@@ -268,10 +300,11 @@ def main():
         if asked.only != "workers":
             print(f"packing: {packing:,.0f} images/s\n\n{'images/s':10}{'folder':>10}{'pack':>10}{'pack / folder':>16}"
                   f"{'CPU us: folder':>16}{'pack':>8}", flush=True)  # fmt: skip
-            compare_pack(folder, scratch / "pack", rounds)
-            compare_far(folder, scratch / "pack", rounds)
+            recorder.add("packing", packing, "images/s")
+            record_pack(recorder, compare_pack(folder, scratch / "pack", rounds))
+            record_pack(recorder, compare_far(folder, scratch / "pack", rounds))
         if asked.only != "pack":
-            compare_workers(folder, rounds, asked.share)
+            compare_workers(folder, rounds, asked.share, recorder)
     finally:
         shutil.rmtree(scratch)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from measurements import Recorder, add_option
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import layers
@@ -41,34 +42,42 @@ def race(contenders, rounds, summary=statistics.median):
     return {name: summary(values) for name, values in seconds.items()}
 
 
-def report(title, seconds, plain):
+def report(rows, title, seconds, plain, targets=None, limits=None):
+    """Print and record every contender. `targets`, `limits`: name → the most that its ratio may be, and can be."""
     for name, value in seconds.items():
         print(f"{title:28s} {name:28s} {value * 1e3:9.2f} ms  ratio {value / seconds[plain]:.2f}", flush=True)
+        if name != plain:
+            bounds = {"at_most": (targets or {}).get(name), "limit": (limits or {}).get(name)}
+            details = {f"{name}, ms": 1e3 * value, f"{plain}, ms": 1e3 * seconds[plain]}
+            rows.add(f"{title}: {name} / {plain}", value / seconds[plain], "×", details=details, **bounds)
 
 
 def dense_model(wrap):
     return keras.Sequential([keras.Input((1024,)), wrap(keras.layers.Dense(1024, activation="relu"))])
 
 
-def drop_connect(jit):
+def drop_connect(rows, jit):
     x, y = RNG.normal(size=(2, 256, 1024)).astype("float32")
     wraps = {
         "Dense": lambda dense: dense,
         "DropConnect per batch": lambda dense: layers.DropConnect(dense, 0.5),
     }
     steps = {name: trainer(dense_model(wrap), x, y, jit) for name, wrap in wraps.items()}
-    report("Dense 1024→1024, batch 256", race(steps, 60), "Dense")
+    seconds, name = race(steps, 60), "DropConnect per batch"
+    report(rows, "Dense 1024→1024, batch 256", seconds, "Dense", {name: 1.5}, {name: 1.0})
 
 
-def per_example(jit):
+def per_example(rows, jit):
     x, y = RNG.normal(size=(2, 256, 1024)).astype("float32")
     steps = {"Dense": trainer(dense_model(lambda dense: dense), x, y, jit)}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     wrapped = dense_model(lambda dense: layers.DropConnect(dense, 0.5, per_example=True))
     steps["DropConnect per example"] = trainer(wrapped, x, y, jit)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    report("Dense 1024→1024, batch 256", race(steps, 5), "Dense")
+    report(rows, "Dense 1024→1024, batch 256", race(steps, 5), "Dense")
     print(f"peak memory of the process grew by {(peak - before) / 1024:.0f} MiB; 256 masks would be 1024 MiB")
+    details = {"256 masks at once, MiB": 1024}
+    rows.add("DropConnect per example: memory beyond Dense", (peak - before) / 1024, "MiB", details=details)
 
 
 def block(width):
@@ -90,16 +99,17 @@ def residual_network(last, depth=54, size=32):
     return keras.Model(inputs, keras.layers.Dense(10)(x))
 
 
-def residual(jit):
+def residual(rows, jit):
     x, y = RNG.normal(size=(64, 32, 32, 3)).astype("float32"), RNG.normal(size=(64, 10)).astype("float32")
     steps = {
         "54 residual blocks": trainer(residual_network(0.0), x, y, jit),
         "StochasticResidual p_L = 0.5": trainer(residual_network(0.5), x, y, jit),
     }
-    report("ResNet-110, batch 64", race(steps, 30, statistics.mean), "54 residual blocks")
+    seconds, name = race(steps, 30, statistics.mean), "StochasticResidual p_L = 0.5"
+    report(rows, "ResNet-110, batch 64", seconds, "54 residual blocks", {name: 0.8}, {name: 0.75})
 
 
-def pooling(jit):
+def pooling(rows, jit):
     import tensorflow as tf
 
     images = tf.constant(RNG.normal(size=(32, 64, 64, 32)).astype("float32"))
@@ -127,10 +137,10 @@ def pooling(jit):
             for call in calls.values():
                 call(images)
             race_calls = {name: (lambda call=call: call(images).numpy()) for name, call in calls.items()}
-            report(f"pool {title} {kind}", race(race_calls, 20), "tf.nn")
+            report(rows, f"pool {title} {kind}", race(race_calls, 20), "tf.nn", {"layers": 0.9})
 
 
-def small(jit):
+def small(rows, jit):
     """The other layers in a small convolutional network."""
     x, y = RNG.normal(size=(64, 32, 32, 3)).astype("float32"), RNG.normal(size=(64, 10)).astype("float32")
 
@@ -149,7 +159,7 @@ def small(jit):
             activation=layers.DropConnect(keras.layers.Conv2D(32, 3, padding="same", activation="relu"), 0.2)
         ),
     }
-    report("small network", race({name: trainer(m, x, y, jit) for name, m in networks.items()}, 30), "plain")
+    report(rows, "small network", race({name: trainer(m, x, y, jit) for name, m in networks.items()}, 30), "plain")
 
 
 def main(arguments=None):
@@ -157,13 +167,16 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="*", help=f"of {', '.join(parts)}; by default all")
     parser.add_argument("--jit", action="store_true", help="compile with XLA")
+    add_option(parser)
     arguments = parser.parse_args(arguments)
+    variant = ["XLA"] * arguments.jit + [keras.backend.backend()] * (keras.backend.backend() != "tensorflow")
+    rows = Recorder("layers", arguments.rows, ", ".join(variant))
     if unknown := set(arguments.part) - set(parts):
         parser.error(f"unknown parts {sorted(unknown)}; there are {', '.join(parts)}")
     print(f"keras {keras.__version__}, {keras.backend.backend()}, jit {arguments.jit}")
     for name, part in parts.items():  # per_example first: peak memory only ever grows
         if name in arguments.part or not arguments.part:
-            part(arguments.jit)
+            part(rows, arguments.jit)
 
 
 if __name__ == "__main__":

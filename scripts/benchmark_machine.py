@@ -8,6 +8,7 @@ the probe and finetuning run it, in operations per second. Best of several round
 undisturbed.
 """
 
+import argparse
 import os
 import platform
 import sys
@@ -23,6 +24,7 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from benchmark_augment import made_up_photo  # noqa: E402
+from measurements import Recorder, add_option  # noqa: E402
 
 CORES = os.cpu_count()
 RNG = np.random.default_rng(0)
@@ -98,19 +100,33 @@ def network(size: int, batch: int, trains: bool) -> tuple[float, float]:
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_option(parser)
+    rows = Recorder("machine", parser.parse_args().rows)
     peak = product()
+    rows.add("product of float32 matrices, all cores", peak / 1e9, "GFLOP/s")
     print(f"{platform.processor() or platform.machine()}, {CORES} cores, TensorFlow {tf.__version__}")
     print(f"float32 product        {peak / 1e9:8.0f} GFLOP/s, all cores")
-    print(f"memory                 {memory() / 1e9:8.1f} GB/s read and written, all cores")
+    traffic = memory() / 1e9
+    print(f"memory                 {traffic:8.1f} GB/s read and written, all cores")
+    rows.add("memory, read and written by copying, all cores", traffic, "GB/s")
     for ratio in (1, 8):
         rate, size = decoding(ratio)
         print(f"JPEG at 1/{ratio}            {rate:8.0f} images/s and core, 500 × 375, {size / 1e3:.0f} KB")
-    print(f"synced writing         {synced_writing() / 1e6:8.0f} MB/s")
+        rows.add(
+            f"JPEG of 500 × 375 decoded at 1/{ratio} of its size", rate, "images/s and core", details={"bytes": size}
+        )
+    written = synced_writing() / 1e9
+    print(f"synced writing         {1e3 * written:8.0f} MB/s")
+    rows.add("synced writing", written, "GB/s")
     for size, batch, trains in ((224, 32, False), (128, 32, True)):
         rate, work = network(size, batch, trains)
         what = "training step" if trains else "forward pass "
         share = f"{work / 1e9:.0f} GFLOP/s, {work / peak:.1%} of the product's"
         print(f"MobileNetV2(0.35), {what} at {size} px: {rate:.0f} images/s = {share}")
+        details = {"GFLOP/s": work / 1e9, "share of the product's rate": work / peak}
+        name = f"MobileNetV2(alpha=0.35), {what.strip()} at {size} px, batches of {batch}"
+        rows.add(name, rate, "images/s", details=details)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from measurements import Recorder, add_option
+
+TARGETS = {"10 crops at 256": 10.5, "50 crops": 52.0, "whole at 256": 0.45}  # × one crop, or × its 10 crops
+
 
 def contests(size: int) -> list[dict]:
     """Name → `Crops`, of the looks that take turns."""
@@ -73,7 +77,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--heavy", type=int, default=100, help="photos that the heavier network looks at; 0: none")
     parser.add_argument("--scales", type=int, default=4, help="how many scales above the smallest are looked at")
+    add_option(parser)
     asked = parser.parse_args()
+    rows = Recorder("multicrop", asked.rows)
     home = tempfile.mkdtemp()
     os.environ.update(KERAS_HOME=home, RECIPES_CACHE=home, TF_CPP_MIN_LOG_LEVEL="3")
     shutil.copytree(asked.shared / "weights", Path(home) / "models")
@@ -102,18 +108,27 @@ def main():
     print(f"\n{len(data)} photos, crops of {size} pixels; {machine()}")
     for name, took in spent.items():
         line = f"{name:16} {took:7.2f} s {took / one:6.1f} × one crop"
+        target = {"at_most": TARGETS[name]} if name in TARGETS else {}
+        details = {f"{name}, s": took, "1 crop, s": one, "photos": len(data)}
+        if name != "1 crop" and not name.startswith("whole"):
+            rows.add(f"{name} / 1 crop", took / one, "×", details=details, **target)
         if name.startswith("whole"):
             crops = name.replace("whole", "10 crops")
             row = compared(name, found[crops][: len(unseen)], found[name][: len(unseen)], unseen[: len(data)])
             low, high = (100 * end for end in row.interval)
             points = f"{100 * row.gain:+.1f} points ({low:+.1f} to {high:+.1f})"
             line += f"   {took / spent[crops]:.2f} × its 10 crops, {points}"
+            details = {f"{name}, s": took, f"{crops}, s": spent[crops], "photos": len(data), "accuracy": points}
+            rows.add(f"{name} / {crops}", took / spent[crops], "×", details=details, **target)
         print(line)
     if asked.heavy:
         data = data.subset(range(min(len(data), asked.heavy)))
         spent, _ = seconds(heavier(size), data, contests(size)[1], asked.rounds)
         (_, crops), (look, whole) = spent.items()
         print(f"MobileNetV2(alpha=1.0), {len(data)} photos: {look} {whole:.2f} s, {whole / crops:.2f} × its 10 crops")
+        details = {f"{look}, s": whole, "10 crops, s": crops, "photos": len(data)}
+        name = f"{look} / its 10 crops, MobileNetV2(alpha=1.0)"
+        rows.add(name, whole / crops, "×", at_most=0.45, details=details)
     print("to reach: 10 crops 10.5, 50 crops 52, whole at 256 0.45 × its 10 crops at equal accuracy")
 
 

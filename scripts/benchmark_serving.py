@@ -22,11 +22,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
+from measurements import Recorder, add_option
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 CONCURRENCY = (1, 8, 64)
 ROUNDS = 3
+LOOPS = ("loop", "tf.function loop")
+SIDES = {"loop": "the Keras model in a loop", "tf.function loop": "the compiled loop", "serve": "recipes serve"}
 
 
 def main():
@@ -42,7 +45,7 @@ def main():
         return
     print(f"{machine()}; {result.backbone}, {result.recipe.evaluation_policy.size} px, {len(photos)} photos")
     with Server(work / "serving") as server:
-        measure(result, photos, server, arguments.requests)
+        measure(result, photos, server, arguments.requests, Recorder("serving", arguments.rows))
 
 
 def parse():
@@ -53,6 +56,7 @@ def parse():
     parser.add_argument("--work", type=Path, help="keep run and export here")
     parser.add_argument("--prepare", action="store_true", help="train and export into --work, measure nothing")
     parser.add_argument("--requests", type=int, default=10_000, help="at the highest concurrency, all rounds together")
+    add_option(parser)
     arguments = parser.parse_args()
     prepare.backbone = arguments.backbone
     return arguments
@@ -76,7 +80,7 @@ def prepare(work: Path, photos: Path):
     return result, [Path(file).read_bytes() for file in files[:: max(1, len(files) // 64)]]
 
 
-def measure(result, photos, server, requests: int):
+def measure(result, photos, server, requests: int, record: Recorder):
     predictions = result.predict(photos)
     payloads = [payload(photo, server.port) for photo in photos]
     expected = [p.class_name for p in predictions]
@@ -96,16 +100,28 @@ def measure(result, photos, server, requests: int):
             )
             rows["serve", c].append(told[:2])
             lost, wrong, sizes = lost + told[2], wrong + told[3], sizes + told[4]
-    base = statistics.median(rate for rate, _ in rows["loop", 1])
+    loops = {kind: statistics.median(rate for rate, _ in rows[kind, 1]) for kind in LOOPS}
+    base = loops["loop"]
     print(f"{'':>18} {'at once':>7} {'images/s':>9} {'p50, ms':>8} {'p99, ms':>8} {'× loop':>7}")
     for (kind, c), runs in rows.items():
         rate = statistics.median(rate for rate, _ in runs)
         p50, p99 = (statistics.median(np.percentile(times, q) for _, times in runs) for q in (50, 99))
         print(f"{kind:>18} {c:>7} {rate:>9.1f} {1000 * p50:>8.1f} {1000 * p99:>8.1f} {rate / base:>7.2f}")
+        details = {"images/s": rate, "p50, ms": 1000 * p50, "p99, ms": 1000 * p99}
+        for loop in LOOPS if kind == "serve" else ["loop"] if kind != "loop" else []:
+            target = {"at_least": 2.0} if c == 64 else {}
+            name = f"{SIDES[kind]}{f', {c} at once' if kind == 'serve' else ''} / {SIDES[loop]}"
+            record.add(name, rate / loops[loop], "×", details=details | {"loop, images/s": loops[loop]}, **target)
     answered = ROUNDS * sum(counts.values())
     print(f"{answered:,} requests: {lost} lost, {wrong} answered otherwise than Result.predict")
+    record.add("requests lost or answered otherwise than by Result.predict", lost + wrong, "", at_most=0,
+               details={"requests": answered})  # fmt: skip
     quarter = [statistics.median(part) / 2**20 for part in np.array_split(sizes, 4)]
     print("server's memory by quarters of the requests at 64, MiB: " + ", ".join(f"{size:.0f}" for size in quarter))
+    details = {f"quarter {i + 1}, MiB": size for i, size in enumerate(quarter)}
+    record.add(
+        "the server's memory, last quarter of the requests / first", quarter[-1] / quarter[0], "×", details=details
+    )
 
 
 def callers(result) -> dict:

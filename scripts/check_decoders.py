@@ -21,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
+from measurements import Recorder, add_option
 from PIL import Image
 
 import augment
@@ -118,7 +119,9 @@ def main() -> int:
     parser.add_argument("--tolerance", type=int, default=3, help="largest difference of a colour value, of 255")
     parser.add_argument("--known", nargs="*", default=[], help="names of files that may differ")
     parser.add_argument("--verbose", action="store_true", help="print the verdict on every file")
+    add_option(parser)
     options = parser.parse_args()
+    rows = Recorder("decoders", options.rows)
     counts = Counter()
     for path in sorted(path for folder in options.folders for path in folder.rglob("*") if path.is_file()):
         content = path.read_bytes()
@@ -134,6 +137,8 @@ def main() -> int:
     for name in GOOD + BAD:
         row = [counts[kind, name] for kind in kinds]
         print(f"{name:26}" + "".join(f"{count:7}" for count in (*row, sum(row))))
+        details, target = dict(zip(kinds, row, strict=True)), {"at_most": 0} if name in BAD else {}
+        rows.add(name, sum(row), "files", details=details, **target)
     return int(any(counts[kind, name] for kind in kinds for name in BAD))
 
 

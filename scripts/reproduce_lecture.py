@@ -20,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from measurements import Recorder, add_option
+
 CLAIMS, NEED_SHARED = {}, set()
 
 
@@ -292,6 +294,17 @@ def table(name: str, runs: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def record(rows: Recorder, name: str, runs: list[dict]) -> None:
+    """Add a row for every side: its first measure, the accuracy, and the others as details."""
+    import numpy as np
+
+    for side in runs[0]:
+        values = {measure: [run[side][measure] for run in runs] for measure in runs[0][side]}
+        details = {measure: f"{np.mean(v):.3g} ± {np.std(v, ddof=len(v) > 1):.2g}" for measure, v in values.items()}
+        accuracy = float(np.mean(values["accuracy, %"]))
+        rows.add(f"{name}: {side}", accuracy, "%", details=details | {"seeds": len(runs)})
+
+
 def one(name: str, seed: int) -> dict:
     """One claim in this process."""
     import keras
@@ -320,7 +333,9 @@ def main():
     parser.add_argument("--only", nargs="+", choices=list(CLAIMS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    add_option(parser)
     asked = parser.parse_args()
+    rows = Recorder("lecture", asked.rows)
     if asked.one:
         print(json.dumps(one(asked.one[0], int(asked.one[1]))))
         return
@@ -331,6 +346,7 @@ def main():
     for name in names:
         runs = [in_process_of_its_own(name, seed, asked.shared) for seed in range(asked.seeds)]
         print(table(name, runs), flush=True)
+        record(rows, name, runs)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def peak(recipe: Recipe, updates: int) -> float:
     of a training that begins at the linear classifier is multiplied by min(1, (updates / ENOUGH)²). Adam's first steps
     have nearly the size of the learning rate in every weight, however small the gradient. At 0.001 they take the
     network away from the linear classifier's optimum, and a training needs some hundred updates to return;
-    docs/performance.md has the measurements.
+    benchmarks/RESULTS.md has the measurements.
 
     Args:
         recipe: Its `learning_rate` is the peak of a training of `ENOUGH` updates or more.

@@ -24,7 +24,7 @@ import benchmark_gpu
 from gpu_overheads import TINY, Contest, layer_contests, optimizer_contests
 
 told = {"without a GPU": benchmark_gpu.main([])}
-told["tiny"] = benchmark_gpu.main(["--tiny", "--output", "gpu.md", "--only", *sys.argv[1:]])
+told["tiny"] = benchmark_gpu.main(["--tiny", "--output", "gpu.md", "--rows", "rows", "--only", *sys.argv[1:]])
 told["late"] = benchmark_gpu.main(["--tiny", "--limit", "1e-9", "--output", "late.md", "--only", "layers"])
 told["contestants"] = sum(len(contest.makers) for contest in layer_contests(TINY))
 contests = [*layer_contests(TINY), *optimizer_contests(TINY)]
@@ -71,6 +71,18 @@ def test_it_runs_without_tensorflow(tried):
     assert "FAILED" not in table
     sides = [line.split("|")[2].strip() for line in table.splitlines() if line.startswith("| 4 |")]
     assert sides == ["plain Keras", "ours", "plain Keras, train_on_batch", "torch"]
+
+
+def test_the_rows_hold_what_the_table_shows(tried, monkeypatch):
+    folder, _, _, table = tried
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from measurements import read
+
+    rows = read(folder / "rows")
+    ratios = [row for row in rows if row.unit == "×"]
+    assert len(rows) - len(ratios) == 3 + 4  # the device's rates, the sides of the network
+    assert len(ratios) == table.count(" px | ") + table.count(" examples | ")
+    assert all(row.machine.packages["jax"] for row in rows)
 
 
 def test_a_machine_without_a_gpu_is_told_in_one_line(tried):
