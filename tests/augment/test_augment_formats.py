@@ -178,7 +178,7 @@ FOREIGN = {  # by their signatures
         for mode, compression in [*product(("RGB", "RGBA", "L", "LA", "P"), (None, "tga_rle")), ("1", None)]
     ],
     "icon": [written(Image.fromarray(SQUARES), "ICO"), b"\0\0\2\0\1\0" + bytes(20)],
-    "QOI": [written(Image.fromarray(SQUARES), "QOI")],
+    "QOI": [b"qoif\0\0\0\x18\0\0\0\x10\3\0" + bytes(30)],
     "DDS": [written(Image.fromarray(SQUARES), "DDS")],
     "SGI": [written(Image.fromarray(SQUARES), "SGI")],
     "XBM": [written(Image.fromarray(SQUARES).convert("1"), "XBM")],
