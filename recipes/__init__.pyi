@@ -47,7 +47,11 @@ from .result import Result as Result
 from .result import load as load
 from .studies.ablate import Ablation as Ablation
 from .studies.ablate import ablate as ablate
+from .studies.compare import Comparison as Comparison
+from .studies.compare import compare as compare
 from .studies.ensemble import ensemble as ensemble
+from .studies.compare import Comparison as Comparison
+from .studies.compare import compare as compare
 from .studies.ensemble import soup as soup
 from .studies.rank import Ranking as Ranking
 from .studies.rank import rank as rank

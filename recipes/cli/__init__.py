@@ -36,6 +36,7 @@ _COMMANDS = (  # in the order of --help
     cli_train.probe,
     cli_train.rank,
     cli_run.evaluate,
+    cli_run.compare,
     cli_train.ensemble,
     cli_train.soup,
     cli_train.ablate,

@@ -57,6 +57,24 @@ def evaluate(
     )
 
 
+def compare(
+    first: RunArgument,
+    second: RunArgument,
+    dataset: Annotated[
+        str | None,
+        typer.Argument(callback=check_dataset, help="Labelled images; default: those that both runs held out."),
+    ] = None,
+    within: WithinOption = None,
+    column: ColumnOption = None,
+) -> Answer:
+    """Compare two runs image by image on the same photos: the difference, with its 95 % interval."""
+    found = recipes.compare(first, second, read_csv(dataset, within, column))
+    names = ("gain", "interval", "nats", "nats_interval", "verdict")
+    accuracies = {"first": evaluation_data(found.first), "second": evaluation_data(found.second)}
+    data = accuracies | {name: getattr(found.gain, name) for name in names}
+    return Answer(found.verdict, "\n".join(str(found).splitlines()[1:]), data=data)
+
+
 def diagnose(
     run: RunArgument,
     dataset: DatasetArgument,

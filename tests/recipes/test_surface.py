@@ -163,6 +163,7 @@ WORST = {  # of each class, the longest instance that is likely
     Linear: lambda: probe().stages[0].classifier,
     Manifest: manifest,
     MirrorTest: lambda: MirrorTest(1 / 3, 1 / 3, True),
+    recipes.Comparison: lambda: recipes.Comparison(many_classes(), many_classes(), gain(), 10**6, 10**6),
     Options: lambda: Options(9, True, 8, [LONG] * 1000),
     Ranked: lambda: Ranked(LONG, probe(), 10**9, 224),
     Reason: lambda: Reason("plan.test", LONG, dict.fromkeys(NAMES, 1)),
