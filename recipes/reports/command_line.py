@@ -39,13 +39,15 @@ def commands(command: Mapping, backbone: str = "") -> list[str]:
     if backbone == "convnet" and not _plain(options.get("backbone")):
         name, shell_fields = "pretrain", {"epochs", "size"}
         del options["backbone"]
-    shell = dict(options)
-    if changes and set(changes) <= shell_fields:
-        shell |= {"recipe": recipe, **changes}
-        if name == "pretrain":
+    shell, fields_set = dict(options), {}
+    if changes and (name == "finetune" or set(changes) <= shell_fields):
+        shell |= {"recipe": recipe, **{field: value for field, value in changes.items() if field in shell_fields}}
+        fields_set = {field: value for field, value in changes.items() if field not in shell_fields}
+        if name == "pretrain" or recipe == "auto":
             del shell["recipe"]
     if all(map(_plain, (dataset, *shell.values()))):
-        words = (f"--{key.replace('_', '-')} {shlex.quote(str(value))}" for key, value in shell.items())
+        words = [f"--{key.replace('_', '-')} {shlex.quote(str(value))}" for key, value in shell.items()]
+        words += [f"--set {shlex.quote(f'{field}={value}')}" for field, value in fields_set.items()]
         return [" ".join([f"recipes {name}", shlex.quote(dataset), *words])]
     return [f"recipes.{name}({', '.join([_python(dataset), *(f'{n}={_python(v)}' for n, v in options.items())])})"]
 

@@ -246,7 +246,7 @@ def test_the_command_of_a_run_is_as_it_was_typed():
     shorter = typed | {"recipe": constructor_text(recipes.adjusted("few", epochs=2))}
     assert commands(shorter) == ["recipes finetune 'my photos' --recipe few --time-limit 5m --seed 3 --epochs 2"]
     smaller = typed | {"recipe": constructor_text(recipes.adjusted("few", size=64)), "time_limit": None}
-    assert commands(smaller) == ["recipes.finetune('my photos', recipe=recipes.adjusted('few', size=64), seed=3)"]
+    assert commands(smaller) == ["recipes finetune 'my photos' --recipe few --seed 3 --set size=64"]
     whole = commands(typed | {"recipe": constructor_text(recipes.finetune_few(size=32)), "time_limit": None})[0]
     given = eval(whole[whole.index("recipe=") + 7 : whole.rindex(", seed")], {"recipes": recipes, "augment": augment})
     assert given == recipes.finetune_few(size=32)
