@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 import recipes
-from augment import Policy
-from recipes.data.digits import digits
+from recipes.cli.command import start_tensorflow
 
 EPOCHS = 60
 ROWS = {"scratch": "from scratch", "probe": "linear classifier on the frozen backbone", "all": "finetuned"}
@@ -24,7 +23,7 @@ def recipe_for(name: str):
     """The same for both trainings: epochs, augmentation (digits are not their mirror images), no label smoothing."""
     if name == "probe":
         return name
-    policy = Policy(size=32, short_side=(32, 38), flip=0.0)
+    policy = recipes.augment.Policy(size=32, short_side=(32, 38), flip=0.0)
     return recipes.adjusted(name, epochs=EPOCHS, patience=EPOCHS, policy=policy, label_smoothing=0.0)
 
 
@@ -39,24 +38,30 @@ def main():
     parser.add_argument("--per-class", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("demo"))
-    asked = parser.parse_args()
-    splits = digits(per_class=asked.per_class, seed=asked.seed)
+    arguments = parser.parse_args()
+    start_tensorflow(verbose=False)
+    from recipes.data.digits import digits  # imports TensorFlow, which is quiet from here on
+
+    splits = digits(per_class=arguments.per_class, seed=arguments.seed)
     table = Table("", "accuracy", "95 % interval", "seconds",
                   title=f"{len(splits.train)} labelled digits, {len(splits.test)} others to classify")  # fmt: skip
     for name, title in ROWS.items():
-        output = asked.output / f"run-{name}-{asked.per_class}-{asked.seed}"
-        result = recipes.finetune(splits, backbone="glyphs", recipe=recipe_for(name), seed=asked.seed, output=output)
+        print(f"\n{title}:")
+        output = arguments.output / f"run-{name}-{arguments.per_class}-{arguments.seed}"
+        result = recipes.finetune(
+            splits, backbone="glyphs", recipe=recipe_for(name), seed=arguments.seed, output=output
+        )
         low, high = result.test.interval
         table.add_row(
             title, f"{result.test.accuracy:.1%}", f"{low:.1%} to {high:.1%}", f"{sum(result.seconds.values()):.0f}"
         )
-    serving = next_version(asked.output / "serving")
+    serving = next_version(arguments.output / "serving")
     result.report(output / "report.html")
     result.export(serving)
     Console().print(table)
     print(f"report:     {output / 'report.html'}\nrun:        {output}\nSavedModel: {serving}")
     print("\nYour own photos, one folder per class:")
-    print(f"  {Path('.venv/bin/recipes')} finetune PHOTOS --output run")
+    print(f"  {Path('.venv/bin/recipes')} finetune PHOTOS -o run")
 
 
 if __name__ == "__main__":
