@@ -38,24 +38,22 @@ def main():
     parser.add_argument("--per-class", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("demo"))
-    arguments = parser.parse_args()
+    args = parser.parse_args()
     start_tensorflow(verbose=False)
     from recipes.data.digits import digits  # imports TensorFlow, which is quiet from here on
 
-    splits = digits(per_class=arguments.per_class, seed=arguments.seed)
+    splits = digits(per_class=args.per_class, seed=args.seed)
     table = Table("", "accuracy", "95 % interval", "seconds",
                   title=f"{len(splits.train)} labelled digits, {len(splits.test)} others to classify")  # fmt: skip
     for name, title in ROWS.items():
         print(f"\n{title}:")
-        output = arguments.output / f"run-{name}-{arguments.per_class}-{arguments.seed}"
-        result = recipes.finetune(
-            splits, backbone="glyphs", recipe=recipe_for(name), seed=arguments.seed, output=output
-        )
+        output = args.output / f"run-{name}-{args.per_class}-{args.seed}"
+        result = recipes.finetune(splits, backbone="glyphs", recipe=recipe_for(name), seed=args.seed, output=output)
         low, high = result.test.interval
         table.add_row(
             title, f"{result.test.accuracy:.1%}", f"{low:.1%} to {high:.1%}", f"{sum(result.seconds.values()):.0f}"
         )
-    serving = next_version(arguments.output / "serving")
+    serving = next_version(args.output / "serving")
     result.report(output / "report.html")
     result.export(serving)
     Console().print(table)
