@@ -209,7 +209,7 @@ def _callbacks(request: Request, recipe: Recipe, start: Start, run: RunState) ->
     sample = None  # on several hosts, looking inside the network would delay the steps of all
     if not job_of():
         sample = partial(some_images, start.splits.train, recipe.size, SAMPLE_IMAGES)
-    return [Babysitter(run.directory / LOGS, sample=sample), *request.callbacks]
+    return [Babysitter(run.directory / LOGS, sample=sample, routine=logging.DEBUG), *request.callbacks]
 
 
 def _result(ready: Prepared, trained: Trained, command: dict) -> Result:

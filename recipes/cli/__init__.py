@@ -19,7 +19,7 @@ from recipes.cli import run as cli_run
 from recipes.cli import train as cli_train
 from recipes.cli.advice import as_flags
 from recipes.cli.command import Answer, command
-from recipes.core.output import discard_unwritable, printable, safe_output
+from recipes.core.output import discard_unwritable, printable, safe_streams
 from recipes.errors import PeerLost, RecipesError
 
 app = typer.Typer(
@@ -95,7 +95,7 @@ def main() -> None:
         discard_unwritable()
 
 
-@safe_output(all_on_stderr=True)
+@safe_streams()
 def _run() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     warnings.showwarning = _show_warning

@@ -74,7 +74,8 @@ def _json(value: Any) -> Any:
 def command(function: Callable[..., Answer | None]) -> Callable[..., None]:
     """Return the command that runs `function` and prints its answer; it has the options that all commands have.
 
-    A function with a parameter `verbosity` gets 0, 1 or 2, as `recipes.finetune` takes it.
+    A function with a parameter `verbosity` gets 0, 1 or 2, as `recipes.finetune` takes it. Messages are printed on the
+    error stream, except those of a function without an answer, such as a server: its messages are its result.
     """
     signature = inspect.signature(function)
     own = [each for each in signature.parameters.values() if each.name != "verbosity"]
@@ -86,7 +87,7 @@ def command(function: Callable[..., Answer | None]) -> Callable[..., None]:
         verbosity = 2 if verbose else 0 if quiet else 1
         if "verbosity" in signature.parameters:
             arguments["verbosity"] = verbosity
-        with safe_output(verbosity, all_on_stderr=True):
+        with safe_output(verbosity, all_on_stderr=signature.return_annotation is not None):
             with phase(function.__name__):
                 with phase("loading TensorFlow"):
                     start_tensorflow(verbose)

@@ -206,7 +206,7 @@ def safe_output(verbose: int | None = None, *, all_on_stderr: bool = False) -> I
             of verbosity 2 only where it is requested.
         all_on_stderr: Print everything on stderr.
     """
-    with _safe_streams(), _rendered_log(verbose, all_on_stderr):
+    with safe_streams(), _rendered_log(verbose, all_on_stderr):
         yield
 
 
@@ -238,7 +238,8 @@ def _rendered_log(verbose: int | None, all_on_stderr: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _safe_streams() -> Iterator[None]:
+def safe_streams() -> Iterator[None]:
+    """Make `sys.stdout` and `sys.stderr` safe streams for the duration, see `safe_output`; also a decorator."""
     before = sys.stdout, sys.stderr
     safe = [stream if isinstance(stream, SafeStream) else SafeStream(_lenient(stream)) for stream in before]
     sys.stdout, sys.stderr = safe

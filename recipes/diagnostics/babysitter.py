@@ -17,6 +17,7 @@ from recipes.core.text import counted, described
 from recipes.diagnostics.activations import Inspection, Inspector, has_single_loss
 from recipes.diagnostics.checks import copied_arrays, update_ratios
 from recipes.diagnostics.measurements import (
+    TOO_FEW,
     Progress,
     checked_sample,
     histogram_seconds,
@@ -45,6 +46,7 @@ class Babysitter(keras.callbacks.Callback):
         log_dir: Folder for TensorBoard: scalars of the loss, the learning rate and all measurements, and histograms of
             the weights after each epoch.
         quiet: Log nothing; `verdicts` holds the reports.
+        routine: Level at which reports that ask for nothing are logged; the others are warnings.
         sample: (inputs, labels), some of the training examples as the model takes them, or a function without arguments
             that returns them at the first inspection. The first 32 are used.
 
@@ -65,9 +67,10 @@ class Babysitter(keras.callbacks.Callback):
         log_dir: str | os.PathLike | None = None,
         quiet: bool = False,
         sample: Sequence | Callable[[], Sequence] | None = None,
+        routine: int = logging.INFO,
     ) -> None:
         super().__init__()
-        self.log_dir, self.quiet = log_dir, quiet
+        self.log_dir, self.quiet, self.routine = log_dir, quiet, routine
         self.verdicts: list[str] = []
         self.ratios: list[np.ndarray] = []
         self.insides: list[Inspection] = []
@@ -188,7 +191,8 @@ class Babysitter(keras.callbacks.Callback):
             median = float(np.median(self.ratios))
             count = counted(len(self.ratios), "measurement")
             advice = ratio_advice(median, self.ratios)
-            self._report(f"update-to-weight ratio {median:.1e} (median of {count}){advice}", routine=not advice)
+            known = not advice or advice == TOO_FEW
+            self._report(f"update-to-weight ratio {median:.1e} (median of {count}){advice}", routine=known)
         elif not self._progress.kernels:
             self._report("nothing in the model is trainable")
         else:
@@ -286,8 +290,8 @@ class Babysitter(keras.callbacks.Callback):
         self._report(f"{self.log_dir} cannot be written, so the training continues without logs: {error}")
 
     def _report(self, verdict: str, routine: bool = False) -> None:
-        """Keep a verdict and log it; one that asks for nothing is routine, which only verbosity 2 prints."""
+        """Keep a verdict and log it; `routine`: it asks for nothing."""
         self.verdicts.append(verdict)
         if not self.quiet:
             with safe_output():
-                logger.log(logging.DEBUG if routine else logging.WARNING, f"babysitter: {verdict}")
+                logger.log(self.routine if routine else logging.WARNING, f"babysitter: {verdict}")

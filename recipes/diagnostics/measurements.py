@@ -70,11 +70,14 @@ def checked_sample(sample: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(ops.convert_to_numpy(inputs[:SAMPLE_IMAGES])), np.asarray(labels[:SAMPLE_IMAGES])
 
 
+TOO_FEW = ", too few for advice"
+
+
 def ratio_advice(median: float, ratios: Sequence[np.ndarray]) -> str:
     if not math.isfinite(median):
         return ": lower the learning rate"
     if len(ratios) < _ENOUGH:
-        return ", too few for advice"
+        return TOO_FEW
     if 1e-4 <= median <= 1e-2:
         return ""
     return f": about 1e-3 is good; {'lower' if median > 1e-2 else 'raise'} the learning rate"

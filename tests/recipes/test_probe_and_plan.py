@@ -59,11 +59,11 @@ def test_mirror_images_that_lose_their_class_are_noticed(other, alike):
     assert told.alike == alike
 
 
-def test_probe_of_a_dataset(capsys):
+def test_probe_of_a_dataset():
     told = recipes.probe(arrays(12), backbone=small_network())
     assert [stage.features for stage in told.stages] == [8, 16, 24]
     assert told.best.accuracy > 0.8
-    assert "stage 2 (last)" in str(told) and str(told) in capsys.readouterr().out
+    assert "stage 2 (last)" in str(told)
 
 
 def probe_of(last, best, alike=True, mirror_gain=(0.0, 0.01)):
