@@ -160,9 +160,9 @@ def _train_and_evaluate(request: Request, ready: Prepared, budget: Budget, run: 
         clock.seconds["before it was stopped"] = run.spent
     result = _result(ready, trained, run.command)
     run.save(result)  # before the evaluation, which may fail: a test file may have vanished
-    with clock("evaluation") as current:
-        test = start.splits.test
-        if test is not None:
+    test = start.splits.test
+    if test is not None:
+        with clock("evaluation") as current:
             result.test = score(result.probabilities(test), test.labels, result.class_names)
             current.note = f"{len(test):,} test images"
     result.ledger = (*_training_rows(start, trained, clock.seconds["training"]), *trained.finished.rows)

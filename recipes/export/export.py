@@ -64,7 +64,7 @@ def export(result: Record, directory: str | os.PathLike, options: ExportOptions,
         (write if in_this_process else tensorflow_writer.write)(result, options, path, calibration)
         found = prove(result, options, path, images)
         model_card.write(staged, result, model_card.describe(result, options, found))
-    logger.info(f"proof: {found}")
+    logger.info(found)
     return final
 
 

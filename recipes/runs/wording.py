@@ -105,6 +105,8 @@ def _correction(record: Record) -> str:
         return ""
     many = counted(record.selection.candidates, "candidate")
     plain = percent(record.validation.accuracy)
+    if plain == percent(record.selection.accuracy):
+        return ""
     return f"{plain} before the correction for selecting the best of {many} by the same images"
 
 
