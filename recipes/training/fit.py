@@ -197,7 +197,7 @@ def fit_again(
         text = "no time was left to train once more with the validation images (about {seconds:.0f} s)"
         reason = Reason("refit.no_time", text, {"seconds": float(needed)})
         return Refit((reason,), fitted.snapshots)
-    logger.info(f"training once more, to epoch {fitted.best_epoch}, on all {len(images)} images")
+    logger.debug(f"training once more, to epoch {fitted.best_epoch}, on all {len(images)} images")
     stop = StopAt(budget)
     cycles = [CycleEnds(task.recipe)] if fitted.snapshots else []
     adjustments = training.run(fitted.best_epoch, [stop, *cycles]).adjustments
