@@ -6,6 +6,7 @@ from assertions import rejects
 from makers import folder, small_network
 
 import recipes
+import recipes.studies.ablate
 from recipes import RecipeError
 from recipes.studies.ablate import TRICKS
 from recipes.training.start import Start

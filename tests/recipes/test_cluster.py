@@ -16,6 +16,7 @@ from makers import addresses, folder
 from worker import recorded
 
 import recipes
+import recipes.runs.recipe_file
 import recipes.training.loop.attempt
 from recipes.planning.ready_made import from_scratch
 from recipes.planning.recipe_json import save_recipe

@@ -18,6 +18,10 @@ from PIL import Image, ImageOps
 
 import augment
 import recipes
+import recipes.export.formats
+import recipes.export.model_card
+import recipes.networks.backbones
+import recipes.networks.classifier
 from recipes import OutputError, ProofError, RecipesError
 from recipes.export import saved_model
 from recipes.export.options import ExportOptions

@@ -11,6 +11,7 @@ from assertions import rejects
 from makers import arrays, folder, jpeg, picture, small_network
 
 import recipes
+import recipes.networks.convnet
 from recipes import BackboneError, DataError, OutputError, RecipeError
 from recipes.data.sources import load
 from recipes.planning.constructor_text import constructor_text

@@ -16,6 +16,8 @@ import pytest
 from makers import arrays, folder, small_network
 
 import recipes
+import recipes.tuning.search
+import recipes.tuning.study
 from recipes import RecipeError, TrainingError
 from recipes.core.budget import NO_LIMIT
 from recipes.runs.recipe_file import load_recipe

@@ -11,6 +11,7 @@ from scipy.special import softmax
 
 import augment
 import recipes
+import recipes.networks.classifier
 from layers import StochasticDepth
 from recipes import DataError, RecipeError
 from recipes.data.sources import load
