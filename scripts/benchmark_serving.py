@@ -70,13 +70,14 @@ def machine() -> str:
 
 def prepare(work: Path, photos: Path):
     import recipes
+from recipes.data.folders.reader import images_of
 
     if not (work / "run").is_dir():
         recipes.finetune(photos, backbone=prepare.backbone, recipe="probe", output=work / "run")
     result = recipes.load(work / "run")
     if not (work / "serving").is_dir():
         result.export(work / "serving")
-    files = [path for path in recipes.data.folders.reader.images_of(photos) if path.endswith((".jpg", ".jpeg"))]
+    files = [path for path in images_of(photos) if path.endswith((".jpg", ".jpeg"))]
     return result, [Path(file).read_bytes() for file in files[:: max(1, len(files) // 64)]]
 
 

@@ -14,7 +14,7 @@ from recipes.data.evaluation_batches import evaluation_batches
 from recipes.data.sources import load
 from recipes.evaluation import ledger
 from recipes.evaluation.calibrate import calibrated, finish
-from recipes.evaluation.ledger import Gain, compared, paired_bootstrap, table
+from recipes.evaluation.ledger import Gain, compared, ledger_table, paired_bootstrap
 from recipes.evaluation.metrics import temperature
 from recipes.networks.classifier import recalibrated
 
@@ -282,5 +282,5 @@ def test_rows_say_what_their_intervals_say():
     assert gains.kept and "on" in gains.note and gains.gain == pytest.approx(2 / 3) and gains.interval[0] > 0.5
     assert not none.kept and "off" in none.note and none.gain == 0
     assert not compared("trick", good, bad, labels).kept
-    text = table([Gain("start", 0.5), gains, Gain("unmeasured", None, note="no time")])
+    text = ledger_table([Gain("start", 0.5), gains, Gain("unmeasured", None, note="no time")])
     assert len({len(line.split("  ")[0]) for line in text.splitlines()}) and "no time" in text and "2.0 ×" in text
