@@ -7,7 +7,8 @@ from html import escape
 from recipes.core.output import printable
 from recipes.core.text import short
 
-_FACT, _CELL, _NARROW = 200, 100, 24  # largest number of characters in a line, in a cell, and in a cell that is not wrapped
+# largest number of characters in a line, in a cell, and in a cell that is not wrapped
+_FACT, _CELL, _NARROW = 200, 100, 24
 _STYLE = """<style>
 .recipes-card{border:1px solid rgba(128,128,128,.4);border-radius:8px;padding:12px 16px;margin:4px 0;max-width:52rem;
 color:inherit;background:transparent;font:14px/1.45 system-ui,sans-serif;overflow-x:auto}

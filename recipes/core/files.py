@@ -117,7 +117,9 @@ def write_csv(
     try:
         if path.exists() and not path.read_bytes().startswith(",".join(header).encode()):
             raise OutputError(
-                f"{path} exists and does not contain {contents}; choose another file", code=f"{code}.output_exists", path=path
+                f"{path} exists and does not contain {contents}; choose another file",
+                code=f"{code}.output_exists",
+                path=path,
             )
         with path.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)

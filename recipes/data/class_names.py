@@ -11,8 +11,10 @@ from recipes.data.labels import MULTI_LABEL, alike, clean, is_number
 from recipes.errors import DataError
 
 _PERHAPS_MISSING = frozenset({"none", "null", "na", "n/a", "#n/a"})
-_JOINERS = re.compile(r"[|;,/\\+&\n\t，、；]+|(?<=\s)and(?=\s)|(?<=_)and(?=_)", re.IGNORECASE)  # separators between several labels
-_REGION = re.compile(r"(\S+ )?[-\d.]+([ ,;]+[-\d.]+){3,}( .*)?")  # numbers that describe a region of an image: a box, or the runs of a mask
+# separators between several labels
+_JOINERS = re.compile(r"[|;,/\\+&\n\t，、；]+|(?<=\s)and(?=\s)|(?<=_)and(?=_)", re.IGNORECASE)
+# numbers that describe a region of an image: a box, or the runs of a mask
+_REGION = re.compile(r"(\S+ )?[-\d.]+([ ,;]+[-\d.]+){3,}( .*)?")
 
 
 def classes_of(labels: np.ndarray) -> list[str]:
@@ -29,20 +31,23 @@ def classes_of(labels: np.ndarray) -> list[str]:
     for names in spellings.values():
         if len(names) > 1:
             raise DataError(
-                f"labels {names} are several spellings of one number; expected one spelling: write the number in one way",
+                f"labels {names} are several spellings of one number; expected one spelling: write the number in "
+                "one way",
                 code="labels.spellings", labels=tuple(names),
             )  # fmt: skip
     regions = [name for name in known if _REGION.fullmatch(name)]
     if len(regions) > max(1, len(known) / 2):
         raise DataError(
-            f"labels such as {regions[0]!r:.80} are lists of numbers, like boxes or masks; expected class names. Object detection and segmentation are not supported: give one class name per image",
+            f"labels such as {regions[0]!r:.80} are lists of numbers, like boxes or masks; expected class names. "
+            "Object detection and segmentation are not supported: give one class name per image",
             code="labels.regions", label=regions[0],
         )  # fmt: skip
     several = _several_in_one(known)
     if several:
         example, separator = several
         raise DataError(
-            f"label {example!r} consists of several labels, separated by {separator!r}: {MULTI_LABEL}. If the label is the name of one class, write it with another separator, such as an underscore",
+            f"label {example!r} consists of several labels, separated by {separator!r}: {MULTI_LABEL}. If the "
+            "label is the name of one class, write it with another separator, such as an underscore",
             code="labels.multi_label", label=example, separator=separator,
         )  # fmt: skip
     return known
@@ -100,7 +105,8 @@ def positions_of(labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
         meant = [f"{name!r} for {similar[alike(name)]!r}" for name in strange if alike(name) in similar]
         hint = f" (spelled {', '.join(meant[:5])}?)" if meant else ""
         raise DataError(
-            f"labels {strange[:5]} are not among the classes {list(class_names)}{hint}; rename these labels, or leave out their images",
+            f"labels {strange[:5]} are not among the classes {list(class_names)}{hint}; rename these labels, or "
+            "leave out their images",
             code="labels.unknown", labels=tuple(strange),
         )  # fmt: skip
     return np.array([found[name] for name in labels.tolist()], np.int64)
@@ -119,7 +125,8 @@ def class_name_findings(class_names: Sequence[str]) -> Iterator[Finding]:
         values = sorted(map(float, class_names))
         if values != list(range(len(values))):
             action = (
-                f"kept as {len(values)} classes without an order: grades, ratings and measurements are not predicted as numbers; if these are measurements, join the values into a few ranges"
+                f"kept as {len(values)} classes without an order: grades, ratings and measurements are not "
+                "predicted as numbers; if these are measurements, join the values into a few ranges"
             )
             yield Finding("numbers as class names", tuple(sorted(class_names, key=float)), action)
     odd = tuple(repr(name) for name in class_names if name.casefold() in _PERHAPS_MISSING)

@@ -139,7 +139,8 @@ def _tfds_builder(name: str) -> Any:
     except Exception as error:  # the downloader raises errors of many types: network, disk, checksum
         raise DataError(
             f"tensorflow-datasets could not provide {name!r}: {type(error).__name__}: {str(error).splitlines()[0]}\n"
-            f"If the network failed, prepare the dataset on a machine with a network connection (`tfds build {name}`) and set "
+            "If the network failed, prepare the dataset on a machine with a network connection (`tfds build "
+            f"{name}`) and set "
             "TFDS_DATA_DIR.",
             code="tfds.unavailable", name=name,
         ) from error  # fmt: skip

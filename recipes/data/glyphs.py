@@ -18,8 +18,10 @@ from recipes.data.images import ImageData
 
 FIELD = 64  # side of a distance field in pixels
 BOX = 40  # longer side of a glyph in its field
-ASCII_ONLY = ("cmb10", "cmmi10", "cmr10", "cmss10", "cmti10", "cmtt10")  # fonts whose other code points do not follow Unicode
-UNUSABLE = ("LastResort", "STIXNonUni", "cmex10", "cmsy10")  # fonts with placeholders, or private or shifted code points
+# fonts whose other code points do not follow Unicode
+ASCII_ONLY = ("cmb10", "cmmi10", "cmr10", "cmss10", "cmti10", "cmtt10")
+# fonts with placeholders, or private or shifted code points
+UNUSABLE = ("LastResort", "STIXNonUni", "cmex10", "cmsy10")
 
 
 @dataclass(frozen=True, eq=False)

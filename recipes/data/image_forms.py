@@ -31,7 +31,8 @@ def plain(image: Any) -> Any:
         content = image.read()
         if not isinstance(content, bytes):
             raise DataError(
-                "an image is a file that is open as text; expected binary mode: open it with mode 'rb', or give its path",
+                "an image is a file that is open as text; expected binary mode: open it with mode 'rb', or give "
+                "its path",
                 code="images.text_file",
             )
         return content
@@ -66,7 +67,11 @@ def stacked(images: Iterable[object], name: str = "images") -> np.ndarray | list
     try:
         arrays = [np.asarray(image) for image in images]
     except ValueError as error:  # rows of different lengths, or a pair of image and label
-        raise DataError(f"{name} contain an object that is not an array of pixels ({error}); expected arrays (height, width, 3) in 0..255", code="images.shape") from None
+        raise DataError(
+            f"{name} contain an object that is not an array of pixels ({error}); expected arrays (height, width, "
+            "3) in 0..255",
+            code="images.shape",
+        ) from None
     if len({image.shape for image in arrays}) == 1:
         return check_pixels(np.stack(arrays), name)
     brightest = max(float(image.max()) if image.size and image.dtype.kind in "fiu" else 0.0 for image in arrays)

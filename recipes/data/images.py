@@ -217,7 +217,8 @@ def _integers(labels: np.ndarray) -> np.ndarray:
     """Return non-negative integers or whole floats as int64 labels (n,)."""
     if labels.dtype.kind not in "iu" and not np.all(np.isfinite(labels) & (labels == np.floor(labels))):
         raise DataError(
-            f"labels are {labels.dtype} with fractions; expected integers 0, 1, 2, … or class names. Numbers are not predicted: join measurements into a few ranges, and name the ranges",
+            f"labels are {labels.dtype} with fractions; expected integers 0, 1, 2, … or class names. Numbers are "
+            "not predicted: join measurements into a few ranges, and name the ranges",
             code="labels.fractions",
         )
     wrong = np.flatnonzero((labels < 0) | (labels >= 2**31))
@@ -236,7 +237,8 @@ def _check_positions(labels: np.ndarray, class_names: Sequence[str], positions: 
     numbers = [str(i) for i in range(len(class_names))]
     if not positions and list(class_names) != numbers and all(name.isdecimal() for name in class_names):
         raise DataError(
-            f"labels are integers and so are the names of the classes, {list(class_names)[:5]}, so a number could be a name or a position; give the names as strings",
+            f"labels are integers and so are the names of the classes, {list(class_names)[:5]}, so a number could "
+            "be a name or a position; give the names as strings",
             code="labels.ambiguous_integers",
         )
     if len(labels) and labels.max() >= len(class_names):

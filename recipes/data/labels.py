@@ -16,7 +16,8 @@ MISSING = frozenset({"", "nan", "NaN", "<NA>", "NaT"})  # texts that pandas and 
 _SCALARS = (str, bytes, Real, set, frozenset, dict, type(None))
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 MULTI_LABEL = (
-    "multi-label data is not supported yet; keep one label per image, or train one classifier for each label on a column of yes and no"
+    "multi-label data is not supported yet; keep one label per image, or train one classifier for each label on "
+    "a column of yes and no"
 )
 
 
@@ -93,7 +94,8 @@ def as_labels(labels: Any, names: Sequence[str] = ()) -> np.ndarray:
     if len(kinds) > 1:
         examples = ", ".join(f"{values[i]!r} ({shown[i]})" for i in kinds.values())
         raise DataError(
-            f"labels mix {' and '.join(sorted(kinds))}: {examples}; expected one kind: give only names or only integers",
+            f"labels mix {' and '.join(sorted(kinds))}: {examples}; expected one kind: give only names or only "
+            "integers",
             code="labels.mixed", kinds=tuple(sorted(kinds)),
         )  # fmt: skip
     if "number" not in kinds:
@@ -180,7 +182,8 @@ def missing_labels(labels: Sequence[object], images: Sequence[str], missing: Seq
     """Return the message about missing labels at the positions `missing`."""
     examples = ", ".join(f"{images[i]} ({labels[i]!r})" for i in missing[:5])
     return (
-        f"{len(missing):,} of {len(labels):,} labels are missing: {examples}; label these images or leave them out (if the text is the name of a class, rename the class)"
+        f"{len(missing):,} of {len(labels):,} labels are missing: {examples}; label these images or leave them "
+        "out (if the text is the name of a class, rename the class)"
     )
 
 

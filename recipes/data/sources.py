@@ -124,7 +124,8 @@ def _forms(images: Any) -> list[Any] | np.ndarray:
         types = Counter(type(x).__name__ for x in given)
         shown = ", ".join(f"{count} of {len(given)} are of the type {name}" for name, count in types.most_common())
         raise DataError(
-            f"images are a mixture: {shown}; expected only paths, only encoded images, or only arrays. Read the files first, or leave out rows without an image",
+            f"images are a mixture: {shown}; expected only paths, only encoded images, or only arrays. Read the "
+            "files first, or leave out rows without an image",
             code="images.mixed", types=tuple(sorted(types)),
         )  # fmt: skip
     return given
@@ -158,7 +159,8 @@ def _files(given: str | os.PathLike[str]) -> list[str]:
         raise _missing(path)
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         raise DataError(
-            f"{path} is a table; expected an image or a folder of images: give the folder of its images, or in Python a list of their paths. `recipes evaluate` takes a table with labels",
+            f"{path} is a table; expected an image or a folder of images: give the folder of its images, or in "
+            "Python a list of their paths. `recipes evaluate` takes a table with labels",
             code="images.table", path=path,
         )  # fmt: skip
     return images_of(path)
@@ -177,7 +179,8 @@ def _check_exist(files: list[str]) -> None:
 def _from_arrays(images: Any, labels: Any, class_names: Sequence[str] | None) -> ImageData:
     if isinstance(images, list | tuple) and len(images) == 2 and np.ndim(images[1]) == 1:
         raise DataError(
-            "dataset is a pair of pairs; expected (images, labels): give the first pair as the dataset and the second as validation=",
+            "dataset is a pair of pairs; expected (images, labels): give the first pair as the dataset and the "
+            "second as validation=",
             code="dataset.pair_of_pairs",
         )
     forms = _forms(images)

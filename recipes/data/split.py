@@ -48,7 +48,8 @@ def stratified_split(
         if len(ordered) < 3:
             name = class_names[label] if class_names else label
             raise DataError(
-                f"class {name!r} has {len(ordered)} distinct picture(s), but a split needs three, two for training and one for validation; add images, or give a validation dataset",
+                f"class {name!r} has {len(ordered)} distinct picture(s), but a split needs three, two for "
+                "training and one for validation; add images, or give a validation dataset",
                 code="split.small_class", class_name=name, pictures=len(ordered),
             )  # fmt: skip
         quota = max(1, round(fraction * sum(len(members) for _, members in ordered)))

@@ -33,7 +33,7 @@ _NO_CLASS = "boxes and masks do not give the class of an image"
 
 @dataclass
 class Checks:
-    """The checks of one dataset. `where` is always the path of a folder relative to the dataset; "" is the dataset itself.
+    """The checks of one dataset. `where` is always the path of a folder relative to the dataset.
 
     Attributes:
         path: Path of the dataset, for messages.
@@ -80,7 +80,7 @@ class Checks:
         return images[0]
 
     def none(self, folder: Folder, where: str, members: list[Folder]) -> LayoutError:
-        """Return the error for a folder without images in class folders; `members` are the folders that could be classes."""
+        """Return the error for a folder without images in class folders; `members` are the possible classes."""
         archives = [name for name in folder.others if is_archive(name)]
         if any(name.endswith(".tfrecord") for name in folder.others):
             seen = "holds .tfrecord files but no pack.json: it is not a pack, or was not copied completely"
@@ -92,7 +92,9 @@ class Checks:
             seen = f"holds {len(folder.images)} images but no class folders"
         elif members:
             names = listed(members)
-            seen = f"has folders {names} but no image in them: images are recognised by extensions such as .jpg and .png"
+            seen = (
+                f"has folders {names} but no image in them: images are recognised by extensions such as .jpg and .png"
+            )
             kinds = sorted({k for member in members for _, f in walk(member, "") for k in f.unsupported.values()})
             if kinds:
                 shown = ", ".join(kinds)
@@ -147,7 +149,9 @@ class Checks:
                 "merge their class folders into one set of class folders, or keep one of them as val/ and merge the "
                 "others as train/; or give a CSV of path,label,split"
             )
-            raise self.error(where, "folds", f"has {listed(names)}, which are parts of one dataset and not classes", remedy)
+            raise self.error(
+                where, "folds", f"has {listed(names)}, which are parts of one dataset and not classes", remedy
+            )
 
     def check_derived(self, members: list[Folder], where: str) -> None:
         """Raise a LayoutError for folders beside the classes whose names or files show that they are not classes."""
@@ -179,7 +183,9 @@ class Checks:
             beside = listed([member.name for member in filled if member is not other[0]])
             seen = f"holds folders of images in {name}/ ({listed(inside.filled)}), and beside it {beside}"
             seen += ", whose names mean other parts of a project"
-            remedy = f"give {os.path.join(self.path, where, name)} itself, or, if these folders are classes, rename them"
+            remedy = (
+                f"give {os.path.join(self.path, where, name)} itself, or, if these folders are classes, rename them"
+            )
             raise self.error(where, "project", seen, remedy)
 
     def _subdivided(self, members: list[Folder], inner: set[str]) -> bool:
@@ -217,7 +223,8 @@ class Checks:
             where,
             "two levels",
             f"has {outer} and in each of them {names}: both levels could be the classes",
-            f"if the classes are {outer}, move all images directly into these folders; if the classes are {names}, merge the folders of the same name",
+            f"if the classes are {outer}, move all images directly into these folders; if the classes are "
+            f"{names}, merge the folders of the same name",
         )
 
 

@@ -26,11 +26,20 @@ ACTIONS = {
     SYSTEM: "not read: this folder was made by an operating system or a tool",
     OWN_OUTPUT: "not read: the output of a program does not contain images of a class",
     UNRELATED: "not read: the folder holds no images, so it is neither a class nor a split",
-    UNSORTED: "not read: the folder has no class folders; sort its images into class folders, or classify them with `recipes predict`",
+    UNSORTED: (
+        "not read: the folder has no class folders; sort its images into class folders, or classify them with "
+        "`recipes predict`"
+    ),
     ANNOTATIONS: "not read: masks and boxes are not images of a class",
     COPY: "not read: the folder repeats other folders, with images of the same names",
-    DERIVED: "not read: their names mean copies made from other images of the class, which could put one picture on both sides of a split",
-    NESTED: "each of these folders was read as one class, with all folders in it; to make the inner folders classes, move them one level up",
+    DERIVED: (
+        "not read: their names mean copies made from other images of the class, which could put one picture on "
+        "both sides of a split"
+    ),
+    NESTED: (
+        "each of these folders was read as one class, with all folders in it; to make the inner folders classes, "
+        "move them one level up"
+    ),
     MASKS: "kept: their names suggest masks of other images in the same folder; if they are masks, move them elsewhere",
     NOT_SUPPORTED: "not read: convert these files to JPEG or PNG",
     UNREAD: "not read: these files have no supported image format, or lie outside the class folders",

@@ -48,7 +48,7 @@ class Leftovers(Checks):
             self.skip(join(where, note.name), ANNOTATIONS)
 
     def without_copies(self, members: list[Folder], where: str) -> list[Folder]:
-        """Return the members without copies of others, such as "cats - Copy", or pets/{cats,dogs} beside cats/ and dogs/.
+        """Return the members without copies of others: "cats - Copy", or pets/{cats,dogs} beside cats/ and dogs/.
 
         Raises:
             LayoutError: If a folder looks like such a copy but holds other images.
@@ -130,5 +130,5 @@ def _is_copy(member: Folder, originals: dict[str, Folder]) -> bool:
 
 
 def _stems(folder: Folder) -> set[str]:
-    """Return the names of all images in and below a folder without extensions, because a copy may have another format."""
+    """Return the names of all images in and below a folder without extensions; a copy may have another format."""
     return {os.path.splitext(name)[0].lower() for _, inner in walk(folder, "") for name in inner.images}

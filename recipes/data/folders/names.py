@@ -50,7 +50,8 @@ def role_of(name: str) -> str | None:
     >>> role_of("Training Set"), role_of("val2017"), role_of("cats")
     ('train', 'validation', None)
     """
-    unnumbered = re.sub(r"^(?:\d+[\W_]+|[a-z][.)] *)", "", name, flags=re.I)  # a number or letter before the name: 1_train, "a. Training Set"
+    # a number or letter before the name: 1_train, "a. Training Set"
+    unnumbered = re.sub(r"^(?:\d+[\W_]+|[a-z][.)] *)", "", name, flags=re.I)
     plain = re.sub(r"[\W_]+", " ", unnumbered).strip().lower()
     match = _ROLE.fullmatch(re.sub("(hold|held) out", r"\1out", plain))
     return _ROLES[match[1]] if match else None
@@ -190,7 +191,7 @@ def is_placeholder(name: str, parent: str) -> bool:
 
 
 def own_output(folder: Folder) -> str | None:
-    """Return the kind of a folder that this library or Python has written, such as "a saved run"; None for others."""
+    """Return the kind of a folder written by this library or Python, such as "a saved run"; None for others."""
     files = set(folder.others)
     if "pyvenv.cfg" in files:
         return "a Python environment"

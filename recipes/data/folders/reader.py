@@ -93,7 +93,8 @@ def images_of(path: Path) -> list[str]:
         output = own_output(tree)
         seen = f"is {output} and holds no images" if output else "holds no images"
         raise DataError(
-            f"{path} {seen}; expected images, which are recognised by {' '.join(sorted(IMAGE_SUFFIXES))}, or by their first bytes",
+            f"{path} {seen}; expected images, which are recognised by {' '.join(sorted(IMAGE_SUFFIXES))}, or by "
+            "their first bytes",
             code="folder.no_images", path=path,
         )  # fmt: skip
     return found
@@ -103,13 +104,19 @@ def not_a_folder(path: Path) -> LayoutError:
     """Return the error for a file in place of a folder of class folders."""
     wanted = "expected a folder of class folders, or a .csv file of path,label"
     if is_archive(path.name):
-        return LayoutError(os.fspath(path), "archive", f"{path} is an archive; {wanted}: unpack the archive and give the folder")
+        return LayoutError(
+            os.fspath(path), "archive", f"{path} is an archive; {wanted}: unpack the archive and give the folder"
+        )
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return LayoutError(
-            os.fspath(path), "one image", f"{path} is a single image; {wanted}: give the folder that contains the class folder of this image"
+            os.fspath(path),
+            "one image",
+            f"{path} is a single image; {wanted}: give the folder that contains the class folder of this image",
         )
     return LayoutError(
-        os.fspath(path), "no folder", f"{path} is neither a folder nor a .csv file; expected a folder of class folders, or a .csv file of path,label"
+        os.fspath(path),
+        "no folder",
+        f"{path} is neither a folder nor a .csv file; expected a folder of class folders, or a .csv file of path,label",
     )
 
 
@@ -154,7 +161,8 @@ def _check_classes(part: Part, places: dict[str, list[str]], expected: Sequence[
         )  # fmt: skip
     raise DataError(
         f"the class folders of train and {part.split} in {path} differ: {part.split} lacks {missing}, and also has "
-        f"{extra}{hint}; rename or move folders so that both splits have the same class folders (an empty folder is enough)",
+        f"{extra}{hint}; rename or move folders so that both splits have the same class folders (an empty folder "
+        "is enough)",
         code="folder.different_classes", path=where, missing=tuple(missing), extra=tuple(extra),
     )  # fmt: skip
 

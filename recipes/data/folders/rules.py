@@ -79,7 +79,7 @@ class _Recognition(Leftovers):
         )
 
     def entered(self, folder: Folder, where: str, roles: Sequence[str]) -> tuple[str, Folder]:
-        """Return the folder that holds the classes or splits: `folder`, or the last of a chain of nested single folders.
+        """Return the folder that holds the classes or splits: `folder`, or the last of nested single folders.
 
         Args:
             folder: The first folder of the chain.
@@ -109,7 +109,9 @@ class _Recognition(Leftovers):
     def splits(self, members: list[Folder], roles: dict[str, str | None], where: str) -> list[Part]:
         """Return the splits if `members` are split folders with class folders in them, otherwise []."""
         for closed in (m for m in members if roles[m.name] and m.problem == CLOSED):
-            raise self.error(join(where, closed.name), "unreadable", "cannot be read", "correct the permissions of this folder")
+            raise self.error(
+                join(where, closed.name), "unreadable", "cannot be read", "correct the permissions of this folder"
+            )
         for train in (m for m in members if roles[m.name] == "train" and m.folders and m.undecodable and not m.total):
             raise self.none(train, join(where, train.name), self.members(train, join(where, train.name)))
         sorted_ones = [m for m in members if roles[m.name] not in (None, UNLABELLED) and m.total and not self.flat(m)]
@@ -118,7 +120,12 @@ class _Recognition(Leftovers):
             return []
         if not trains:
             seen = f"has class folders in {listed(sorted_ones)} but no train/ with class folders"
-            raise self.error(where, "no train", seen, "add train/ or rename a folder to train/; for `evaluate`, give one of these folders itself")
+            raise self.error(
+                where,
+                "no train",
+                seen,
+                "add train/ or rename a folder to train/; for `evaluate`, give one of these folders itself",
+            )
         if len(sorted_ones) > 1:  # if every split holds a folder "test", that folder is a class
             self.known |= {name for name in set.intersection(*map(names_in, sorted_ones)) if role_of(name)}
         part = self.part(trains[0], "train", where)
@@ -176,7 +183,7 @@ class _Recognition(Leftovers):
         return Part(role, join(where, member.name), self.classes(folder, inside))
 
     def splits_in_names(self, members: list[Folder], where: str) -> list[Part]:
-        """Return the splits if every name joins a class and a split (cats_train, cats_test, dogs_train, …), otherwise []."""
+        """Return the splits if every name joins a class and a split, such as cats_train and cats_test, otherwise []."""
         names = [member.name for member in members]
         joined = {} if self.known.intersection(names) else classes_in_names(names)
         roles = [sorted(each) for each in joined.values()]
@@ -191,7 +198,7 @@ class _Recognition(Leftovers):
         return _parts(places, where)
 
     def splits_in_classes(self, members: list[Folder], where: str) -> list[Part]:
-        """Return the splits if every member is a class with split folders (ants/train, ants/val, bees/train), otherwise []."""
+        """Return the splits if every member is a class with split folders, such as ants/train and ants/val, otherwise []."""
         inside = {m.name: {f.name: role_of(f.name) for f in m.filled} for m in members if m.total and not m.images}
         whole = [name for name, roles in inside.items() if _are_splits(list(roles.values()))]
         flat = self.unsorted_splits([member for member in members if member.name not in whole])

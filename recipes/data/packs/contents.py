@@ -23,7 +23,8 @@ def sizes_and_key(data: ImageData) -> tuple[np.ndarray, bytes]:
     if data.pixels is not None:
         if data.pixels.dtype != np.uint8 and not (data.pixels == np.round(data.pixels)).all():
             raise DataError(
-                f"the images are {data.pixels.dtype} with fractions, but a pack stores uint8; round the values, or give files",
+                f"the images are {data.pixels.dtype} with fractions, but a pack stores uint8; round the values, "
+                "or give files",
                 code="pack.fractions",
             )
         sizes = np.full(len(data), 2 * data.pixels[0].size + 1024)

@@ -114,7 +114,8 @@ def read_manifest(folder: Path) -> Manifest:
         )  # fmt: skip
     if entries.get("version") != VERSION:
         raise DataError(
-            f"{path} has format version {entries.get('version')!r:.20}, but this library reads version {VERSION}; pack the images "
+            f"{path} has format version {entries.get('version')!r:.20}, but this library reads version {VERSION}; "
+            "pack the images "
             "again, or use the version of the library that wrote it",
             code="pack.version", path=path, version=entries.get("version"),
         )  # fmt: skip
@@ -220,7 +221,7 @@ def read_pack(folder: Path) -> Splits:
 
 
 def _inconsistency(columns: Mapping[str, np.ndarray], manifest: Manifest, shard: np.ndarray) -> str:
-    """Return a contradiction within the index, or between index and shards; empty without one. Later reads rely on it."""
+    """Return a contradiction within the index, or between the index and the shards; empty without one."""
     n = len(shard)
     kinds = {key: (c.dtype.str[1:], c.ndim) for key, c in columns.items()}
     if kinds != {key: (kind, 1) for key, kind in _COLUMNS.items()}:

@@ -13,8 +13,10 @@ import tensorflow as tf
 
 from recipes.errors import DataError
 
-IMAGE, LABEL, CLASS, NAME, DIGEST = "image", "label", "class", "name", "blake2b"  # names of the features in a tf.train.Example
-FRAME = 16  # bytes around a record's data: its length (8), the checksum of that number (4), the checksum of the data (4)
+# names of the features in a tf.train.Example
+IMAGE, LABEL, CLASS, NAME, DIGEST = "image", "label", "class", "name", "blake2b"
+# bytes around a record's data: its length (8), the checksum of that number (4), the checksum of the data (4)
+FRAME = 16
 _HEAD = 12
 
 

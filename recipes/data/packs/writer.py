@@ -128,7 +128,8 @@ def _check_space(out: Path, needed: int) -> None:
     free = shutil.disk_usage(out).free
     if needed > free:
         raise OutputError(
-            f"{out} has {free:,} bytes free, but up to {needed:,} must be written; free some space, or choose another folder",
+            f"{out} has {free:,} bytes free, but up to {needed:,} must be written; free some space, or choose "
+            "another folder",
             code="pack.disk_full", path=out, free=free, needed=needed,
         )  # fmt: skip
 
@@ -190,7 +191,8 @@ def _finished(out: Path, plan: _Plan) -> Manifest:
     manifest = read_manifest(out)
     if manifest.source != plan.source:
         raise OutputError(
-            f"{out} holds a pack of other images or with another number of shards; choose another folder, or delete this one",
+            f"{out} holds a pack of other images or with another number of shards; choose another folder, or "
+            "delete this one",
             code="pack.other_pack", path=out,
         )  # fmt: skip
     (out / UNFINISHED).unlink(missing_ok=True)  # remains of a process that was stopped after its last write
@@ -216,7 +218,9 @@ def _taken(out: Path, plan: _Plan) -> Iterator[None]:
     lock = ProcessLock(out / _LOCK)
     if not lock.acquire():
         raise OutputError(
-            f"{out} is being written by another `recipes pack`; wait until that process ends", code="output.locked", path=out
+            f"{out} is being written by another `recipes pack`; wait until that process ends",
+            code="output.locked",
+            path=out,
         )
     try:
         before = mark.read_text(encoding="utf-8") if mark.exists() else ""

@@ -26,7 +26,9 @@ class Cells:
         self._values: dict[int, frozenset[str]] = {}
         self.rows = rows[1:] if has_header else rows
         if not self.rows:
-            raise self.error("table.empty", "has no rows; expected lines of path,label, with an optional third column split")
+            raise self.error(
+                "table.empty", "has no rows; expected lines of path,label, with an optional third column split"
+            )
         width = len(rows[0]) if has_header else max(map(len, rows))
         self.names = list(rows[0]) if has_header else [f"column {i + 1}" for i in range(width)]
         self.keys = [key(name) if has_header else "-" for name in self.names]
@@ -51,7 +53,7 @@ class Cells:
 
     def lacking(self, role: str, meaning: str, name: str) -> DataError:
         """Return the error for a table without a column of a role; `name` is a column name that would be recognised."""
-        seen = f"has no column whose name is known to {meaning}; its columns are {self.names}"
+        seen = f"has no column that is known to {meaning}; its columns are {self.names}"
         cure = f"rename the right column to `{name}`, or choose it: {override(role, 'NAME')}"
         return self.error(f"table.no_{role}s", f"{seen}; {cure}", columns=tuple(self.names))
 

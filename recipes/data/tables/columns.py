@@ -35,7 +35,8 @@ from recipes.data.tables.split_columns import (
 )
 
 MAY_BE_GROUP = (
-    "may group photos that belong together. A random split would separate them, so accuracies may be optimistic. To respect the groups, add a column `split`"
+    "may group photos that belong together. A random split would separate them, so accuracies may be optimistic. "
+    "To respect the groups, add a column `split`"
 )
 _INDEX = re.compile(r"|unnamed\d*(level\d+)?|index|idx|row|rowid|rownames|rownumber|no|nr")
 _KINDS = words_in("disease finding findings defect")  # column names for labels that may also be names of classes
@@ -112,7 +113,10 @@ class _Recognition:
     def _assign(self, i: int, role: str, reason: str = "") -> int:
         if i in self.roles:
             roles = (self.roles[i].role, role)
-            seen = f"has the column {self.names[i]!r}, which is chosen both as {roles[0]} and as {roles[1]}; choose different columns"
+            seen = (
+                f"has the column {self.names[i]!r}, which is chosen both as {roles[0]} and as {roles[1]}; choose "
+                "different columns"
+            )
             raise self.cells.error("table.two_roles", seen, column=self.names[i], roles=roles)
         self.roles[i] = Column(self.names[i], role, reason)
         return i
@@ -180,7 +184,8 @@ class _Recognition:
             raise self.cells.error("table.no_header", f"{seen} {expected}", value=strange)
         binary = binary_columns(self.cells, free)
         named = [i for i in free if self.keys[i] in LABELS]
-        if all(self.keys[i] in _KINDS and i in binary for i in named):  # "disease" may be a class or the name of a column of labels
+        # "disease" may be a class or the name of a column of labels
+        if all(self.keys[i] in _KINDS and i in binary for i in named):
             check_one_hot(self.cells, binary)
         weak = WEAK_LABELS - ({"y"} if "x" in self.keys else set())  # x and y together are coordinates
         named = named or [i for i in free if self.keys[i] in weak]

@@ -88,6 +88,7 @@ def _in(encoding: str, content: bytes, table: str) -> str:
         ) from None  # fmt: skip
     except UnicodeError as error:
         raise DataError(
-            f"{table} is not {encoding} ({error}); name another encoding, {override('encoding', 'NAME')}, or save the table as UTF-8",
+            f"{table} is not {encoding} ({error}); name another encoding, {override('encoding', 'NAME')}, or save "
+            "the table as UTF-8",
             code="table.encoding", table=table, encodings=(encoding,),
         ) from None  # fmt: skip

@@ -130,7 +130,11 @@ class Named:
         """Raise DataError for a name that cannot belong to a file."""
         for name, row in zip(self.names, self.where, strict=True):
             if not name:
-                raise DataError(f"{row} names no image; write a file name in this row, or remove the row", code="table.no_file", row=row)
+                raise DataError(
+                    f"{row} names no image; write a file name in this row, or remove the row",
+                    code="table.no_file",
+                    row=row,
+                )
             if "\0" in name:
                 raise DataError(
                     f"{row} names {name!r}, which has a NUL character and is no path; correct the name",
@@ -138,7 +142,8 @@ class Named:
                 )  # fmt: skip
             if re.match(r"(https?|gs|s3|wasbs?|abfss?)://", name):
                 raise DataError(
-                    f"{row} names {name}, a network address; expected a file: download the images and write their file names",
+                    f"{row} names {name}, a network address; expected a file: download the images and write their "
+                    "file names",
                     code="table.web_address", row=row, file=name,
                 )  # fmt: skip
 

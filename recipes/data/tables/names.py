@@ -98,7 +98,7 @@ def override(role: str, *names: str) -> str:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The columns that the user has chosen. Columns with the value None are recognised; columns in `ignore` are not used."""
+    """The columns that the user has chosen. None recognises a column; columns in `ignore` are not used."""
 
     image: str | None = None
     label: str | None = None
@@ -112,7 +112,8 @@ class Column:
 
     Attributes:
         name: Name of the column.
-        role: Columns with the role "image", "label" or "split" are used. Columns with the role "perhaps split", "group", "perhaps group", "fold", "weight", "index" or "ignored" are not.
+        role: "image", "label" and "split" are used; "perhaps split", "group", "perhaps group", "fold", "weight",
+            "index" and "ignored" are not.
         reason: The meaning of the column, or the way in which it was recognised, if its name does not show that.
     """
 
@@ -147,7 +148,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class TableReading:
-    """The way in which a table was read: its rows of data, encoding, separator, columns, and the folder of its images."""
+    """Facts about how a table was read: its rows, encoding, separator, columns, and the folder of its images."""
 
     path: str
     rows: int

@@ -70,7 +70,8 @@ def read_table(
     if "train" not in splits:
         names = [column.name for column in columns.columns if column.role == "split"]
         raise DataError(
-            f"{path} has rows of {sorted(set(splits))} but none of split train; add training rows, or, to evaluate all rows, ignore the split: {override('ignore', *names)}",
+            f"{path} has rows of {sorted(set(splits))} but none of split train; add training rows, or, to "
+            f"evaluate all rows, ignore the split: {override('ignore', *names)}",
             code="table.no_train", path=path, columns=tuple(names),
         )  # fmt: skip
     names = [row[columns.image] for row in rows]

@@ -36,7 +36,10 @@ def check_one_hot(cells: Cells, binary: list[int]) -> None:
             "table['label'] = table[columns].idxmax(axis=1))"
         )
     else:
-        cure = f"multi-label data is not supported yet: train one classifier for each column, {override('label', names[0])}"
+        cure = (
+            "multi-label data is not supported yet: train one classifier for each column, "
+            f"{override('label', names[0])}"
+        )
     seen = f"has columns of 0 and 1 for the classes {shown}; expected one column of labels. {cure}"
     otherwise = "If these columns are not classes, choose the column of labels by label= in the same way"
     raise cells.error("table.multi_label", f"{seen}; {otherwise}", columns=tuple(names))

@@ -134,8 +134,12 @@ def split_chosen(cells: Cells, chosen: int, free: list[int]) -> SplitColumns:
 def _check_flags(cells: Cells, found: SplitColumns) -> None:
     if set(found.flags.values()) == {"train"}:
         name = cells.names[min(found.flags)]
-        seen = f"marks the training images in column {name!r}, but does not say whether the other rows are validation or"
-        cure = f"replace this column by a column `split` of train, val and test, or ignore it: {override('ignore', name)}"
+        seen = (
+            f"marks the training images in column {name!r}, but does not say whether the other rows are validation or"
+        )
+        cure = (
+            f"replace this column by a column `split` of train, val and test, or ignore it: {override('ignore', name)}"
+        )
         raise cells.error("table.only_train", f"{seen} test images; {cure}", column=name)
 
 
@@ -196,7 +200,7 @@ def _mentions_splits(cells: Cells, i: int) -> bool:
 
 
 def _add_valid(cells: Cells, found: SplitColumns) -> None:
-    """Read `valid` as the validation split beside `train` or `test`. Without them, `valid` may mark undamaged images."""
+    """Read `valid` as the validation split beside `train` or `test`; alone, it may mark undamaged images."""
     for i in [i for i in found.unclear if cells.is_boolean(i)]:
         flag = flag_of(cells.keys[i])
         others = [cells.of(other) for other in found.flags]
@@ -214,7 +218,7 @@ def is_fold(cells: Cells, i: int) -> bool:
 
 
 def is_group(cells: Cells, i: int) -> bool:
-    """Return whether rows with the same value in a column belong together and must not be separated by a random split."""
+    """Return whether rows with the same value in a column belong together, so that a split must not separate them."""
     name = cells.keys[i]
     named = (GROUP.fullmatch(name) or _GROUP_OR_LABEL.fullmatch(name)) and not _SOURCE.fullmatch(name)
     return bool(named) and _divides(cells, i)

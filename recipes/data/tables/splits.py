@@ -12,7 +12,8 @@ _IN_SEVERAL_SPLITS = (
     "image of another split; expected one split per image (if the table has several folds, keep the rows of one fold)"
 )
 _UNDER_SEVERAL_LABELS = (
-    "image under another label; multi-label and object detection data are not supported: keep one row and one label for each image"
+    "image under another label; multi-label and object detection data are not supported: keep one row and one "
+    "label for each image"
 )
 
 
@@ -109,7 +110,10 @@ def check_may_be_split(table: TableReading | None) -> None:
         kinds = ("a possible split", table.of("perhaps split")), ("groups or folds", table.of("group", "fold"))
         parts = [f"{kind} in {' and '.join(repr(c.name) for c in columns)}" for kind, columns in kinds if columns]
         raise DataError(
-            f"{table.path} has {' and '.join(parts)}, and no validation images. Randomly held-out images would not respect them, so the accuracy on these images would be optimistic. Add a column `split` of train and val, give a validation dataset, or, if these columns do not matter, {override('ignore', *names)}",
+            f"{table.path} has {' and '.join(parts)}, and no validation images. Randomly held-out images would "
+            "not respect them, so the accuracy on these images would be optimistic. Add a column `split` of "
+            "train and val, give a validation dataset, or, if these columns do not matter, "
+            f"{override('ignore', *names)}",
             code="table.groups", table=table.path, columns=tuple(names),
         )  # fmt: skip
 

@@ -25,7 +25,7 @@ _SAMPLE = 100  # number of lines that are examined to recognise the separator
 
 @dataclass(frozen=True)
 class TableText:
-    """Rows of cells, and the number of each row in the file. Blanks and invisible characters at the ends are removed."""
+    """Rows of cells without blanks or invisible characters at their ends, and the number of each row in the file."""
 
     rows: list[list[str]]
     numbers: list[int]
