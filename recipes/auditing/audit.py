@@ -180,7 +180,8 @@ def check_trainable(data: ImageData) -> None:
     """Raise DataError unless there are two classes, and each class has two images."""
     if len(data.class_names) < 2:
         raise DataError(
-            f"there is only one class, {list(data.class_names)}; a classifier needs at least two: add images of another class in a second folder",
+            f"there is only one class, {list(data.class_names)}; a classifier needs at least two: add images of "
+            "another class in a second folder",
             code="audit.one_class", class_names=data.class_names,
         )  # fmt: skip
     small = [f"{name} ({n})" for name, n in zip(data.class_names, data.counts, strict=True) if n < 2]

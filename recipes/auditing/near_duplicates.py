@@ -91,7 +91,8 @@ def _required_correlation(thumbnails: np.ndarray, labels: np.ndarray) -> float:
     if len(pairs) < _FEWEST:
         return _ALIKE
     z = np.arctanh(np.clip(_correlation(thumbnails, pairs), -0.999, 0.999))
-    deviation = 1.4826 * np.median(np.abs(z - np.median(z)))  # a robust estimate, because the pairs may contain duplicates
+    # a robust estimate, because the pairs may contain duplicates
+    deviation = 1.4826 * np.median(np.abs(z - np.median(z)))
     return max(_ALIKE, float(np.tanh(np.median(z) + 4 * deviation)))
 
 

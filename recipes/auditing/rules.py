@@ -114,7 +114,10 @@ def traits(images: list[AuditedImage]) -> Iterator[Finding]:
     sized = [image for image in read if image.facts.format != "array"]
     extreme = [i for i in sized if min(i.facts.size) < _TINY or max(i.facts.size) > _LONG * min(i.facts.size)]
     if len(extreme) <= len(sized) / 2:
-        action = f"kept: one side is below {_TINY} pixels, or one side is {_LONG:g} times the other; a crop loses most of the image"
+        action = (
+            f"kept: one side is below {_TINY} pixels, or one side is {_LONG:g} times the other; a crop loses most "
+            "of the image"
+        )
         yield from _if_any("extreme size", extreme, action)
     foreign = [image for image in images if image.name != printable(image.name)]
     yield from _if_any("name not UTF-8", foreign, "kept: the invalid bytes of the name are shown as \\xNN")
@@ -194,7 +197,9 @@ def classes(
     shown = [f"{name} ({counts[i]})" for i, name in enumerate(data.class_names)]
     small = tuple(text for i, text in enumerate(shown) if distinct[i] < SMALLEST_CLASS)
     if small and must_split:
-        action = f"an error unless a validation dataset is given: a split needs {SMALLEST_CLASS} distinct pictures per class"
+        action = (
+            f"an error unless a validation dataset is given: a split needs {SMALLEST_CLASS} distinct pictures per class"
+        )
         yield Finding("class too small to split", small, action)
     if shown:
         least, most = (f(range(len(shown)), key=lambda i: counts[i]) for f in (min, max))

@@ -103,7 +103,8 @@ class _MirrorChoice:
         upper_ends = [interval[1] for interval in (row.interval, row.nats_interval) if interval]
         if self.gained and not row.kept and min(upper_ends) >= 0:
             note = (
-                "on: significant gain of the linear classifier (cross-validated), and no significant loss on these images"
+                "on: significant gain of the linear classifier (cross-validated), and no significant loss on "
+                "these images"
             )
             row = replace(row, kept=True, note=note)
         return row
@@ -183,7 +184,7 @@ def tempered(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _cross_fitted(
     logits: np.ndarray, labels: np.ndarray, choice: _MirrorChoice | None = None, calibrate: bool = True
 ) -> np.ndarray:
-    """Return probabilities (n, classes); the choice of views and the temperature of each image come from other images."""
+    """Return probabilities (n, classes); other images decide on the views and the temperature of each image."""
     fold_of = random_folds(len(labels))
     probabilities = np.empty(logits.shape[1:])
     for fold in np.unique(fold_of):
@@ -265,14 +266,15 @@ class MeasuredCrops:
 
 
 def crop_sets(recipe: Recipe, alike: bool) -> list[tuple[int, tuple[int, ...] | None]]:
-    """Return the lecture's sets of crops as (crops, scales), cheapest first: 5, 10, and both at five scales.
+    """Return the lecture's sets of crops as (crops, scales), cheapest first: 5, 10, and 10 at five scales.
 
-    A classifier that averages over mirror images turns five crops into ten, so sets with mirrored crops are omitted for
-    it.
+    If the classifier itself averages over mirror images, 5 and 10 crops give the same views, so only one of these sets
+    is returned.
 
     Args:
         recipe: The recipe of the classifier.
-        alike: Whether mirror images keep their class. Otherwise sets with mirrored crops are omitted.
+        alike: Whether mirror images keep their class. Otherwise no set has more than 5 crops, because 10 crops include
+            mirrored ones.
     """
     most = 10 if alike else 5
     counts = (most,) if recipe.mirror else dict.fromkeys((5, most))

@@ -167,7 +167,7 @@ def paired_bootstrap(differences: np.ndarray, seed: int = 0, level: float = 0.95
 
 
 def _right_and_nats(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return two numbers per image: 1 or 0 for a right or wrong prediction, and the log-likelihood of the true class."""
+    """Return whether each image is classified correctly, as 1 or 0, and the log-likelihood of its true class."""
     p = np.asarray(probabilities, np.float64)
     return (p.argmax(1) == labels).astype(float), np.log(np.maximum(p[np.arange(len(p)), labels], 1e-12))
 

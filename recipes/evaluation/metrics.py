@@ -70,7 +70,8 @@ class Evaluation:
         """
         if not self.confusion:
             raise RecipesError(
-                "This evaluation was saved by an earlier version and lacks the mistakes of each class. Call result.evaluate(dataset) to compute them.",
+                "This evaluation was saved by an earlier version and lacks the mistakes of each class. Call "
+                "result.evaluate(dataset) to compute them.",
                 code="evaluation.no_confusion",
             )
         names = self.class_names or tuple(map(str, range(len(self.confusion))))
@@ -227,7 +228,9 @@ def score(probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[s
     """
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     if len(labels) == 0:
-        raise DataError("The dataset has no images; expected at least one labelled image to evaluate.", code="evaluation.no_images")
+        raise DataError(
+            "The dataset has no images; expected at least one labelled image to evaluate.", code="evaluation.no_images"
+        )
     if not np.isfinite(probabilities).all():
         raise RecipesError(
             "The probabilities are not finite, because the network overflows. Check its weights and the dtype policy.",

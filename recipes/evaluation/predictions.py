@@ -35,7 +35,7 @@ class Judged:
         return self.probabilities.max(1)
 
     def mistakes(self) -> np.ndarray:
-        """Return the positions of the misclassified images, sorted by the probability of the true class, lowest first."""
+        """Return the positions of misclassified images, sorted by the probability of the true class, lowest first."""
         wrong = np.flatnonzero(self.predicted != self.labels)
         return wrong[np.argsort(self.probabilities[wrong, self.labels[wrong]], kind="stable")]
 

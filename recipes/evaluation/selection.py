@@ -75,7 +75,7 @@ class Selection:
 
     @classmethod
     def of(cls, right: np.ndarray, candidates: int) -> "Selection":
-        """Return the result for `candidates` classifiers; `right` tells for each image, (n,), whether it is classified correctly."""
+        """Return the selection among `candidates`; `right`, (n,), states whether each image is classified correctly."""
         return cls(candidates, float(right.mean()), wilson_interval(int(right.sum()), len(right)))
 
     def __str__(self) -> str:
@@ -159,7 +159,7 @@ class Candidates:
         return sizes[latest(sizes, rows)]
 
     def select(self, start: Score | None, rows: Rows = ALL) -> Score:
-        """Return the selected epoch if it is `better` than the start, else a candidate `between` that is, else the start."""
+        """Return the best candidate if it is `better` than the start, else a better one `between`, else the start."""
         best = self.best(rows)
         if start is None or better(start[rows], best[rows]):
             return best

@@ -16,7 +16,8 @@ from recipes.networks.fully_convolutional import can_be_dense, dense_model, stri
 from recipes.planning.recipe import Recipe
 
 LECTURE_SCALES = (224, 256, 384, 480, 640)  # short sides in pixels for crops of 224 pixels (He et al. 2016)
-_WHOLE_UP_TO = 4 / 3  # factor on the side of the crops; above it, most windows miss the subject of the photo, which reduces accuracy
+# factor on the side of the crops; above it, most windows miss the subject of the photo, which reduces accuracy
+_WHOLE_UP_TO = 4 / 3
 _PHOTO = 4 / 3  # assumed aspect ratio of whole images
 _TINY = np.finfo(np.float32).tiny
 
@@ -142,7 +143,8 @@ def make_crops(
     any_size = can_be_dense(model)
     if mode == "dense" and not any_size:
         raise RecipeError(
-            f"mode='dense' needs a network that accepts images of any size and averages feature maps before its classifier; this network accepts {model.inputs[0].shape[1:3]} pixels (None: any). Use mode='crops'",
+            "mode='dense' needs a network that accepts images of any size and averages feature maps before its "
+            f"classifier; this network accepts {model.inputs[0].shape[1:3]} pixels (None: any). Use mode='crops'",
             code="crops.dense",
         )
     dense = ()

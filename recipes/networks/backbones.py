@@ -21,7 +21,8 @@ from recipes.networks.preprocessing import constructors, plain, preprocessing, p
 from recipes.networks.stages import operation_nodes
 
 _SET_BY_THE_RECIPE = {"include_top", "input_shape", "input_tensor", "pooling", "classes", "include_preprocessing"}
-_FIXED_SIZES = {"NASNetMobile": 224, "NASNetLarge": 331}  # NASNet's cells only fit the image size for which they were built
+# NASNet's cells only fit the image size for which they were built
+_FIXED_SIZES = {"NASNetMobile": 224, "NASNetLarge": 331}
 _NATURAL_SIZES = {"inceptionv3": 299, "inceptionresnetv2": 299, "xception": 299, "nasnetlarge": 331}
 
 
@@ -119,7 +120,8 @@ def _model_of_run(folder: Path) -> Path:
     if (folder / "result.json").is_file() and (folder / "model.keras").is_file():
         return folder / "model.keras"
     raise BackboneError(
-        f"backbone {str(folder)!r} is a folder, but not the folder of a finished run; expected a run's folder or a .keras file, such as backbone.keras of `pretrain`",
+        f"backbone {str(folder)!r} is a folder, but not the folder of a finished run; expected a run's folder or "
+        "a .keras file, such as backbone.keras of `pretrain`",
         code="backbone.folder",
         path=folder,
     )
@@ -136,7 +138,8 @@ def parse_call(call: str) -> tuple[str, dict[str, object]]:
         BackboneError: If the text is not such a call.
     """
     wrong = BackboneError(
-        f"backbone {call!r} is not known; expected a constructor call such as 'MobileNetV2(alpha=0.35)', a .keras file or 'glyphs'",
+        f"backbone {call!r} is not known; expected a constructor call such as 'MobileNetV2(alpha=0.35)', a .keras "
+        "file or 'glyphs'",
         code="backbone.call",
         value=call,
     )
@@ -199,7 +202,8 @@ def _missing_weights(call: str, error: str) -> BackboneError:
     folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
     return BackboneError(
         f"the ImageNet weights of {call} could not be downloaded ({error.splitlines()[0]}).\n"
-        f"Keras looks for {file} in {folder}: put the file there, or set KERAS_HOME to a folder that has it in models/.\n"
+        f"Keras looks for {file} in {folder}: put the file there, or set KERAS_HOME to a folder that has it in "
+        "models/.\n"
         "Without a network connection, use backbone='glyphs' (included in recipes, for small drawings), a .keras file "
         f"of your own, or recipe='scratch' with backbone='{call.split('(')[0]}(weights=None)' to train from random "
         "weights.",

@@ -85,7 +85,7 @@ def _without_gradients(function: Callable, model: keras.Model) -> Callable:
 
 
 def gradient(function: Callable, at: Any) -> Any:
-    """Return the gradient of a scalar function of one tensor at an array; None if the function does not depend on it."""
+    """Return the gradient of a scalar function at an array; None if the function does not depend on its argument."""
     at = keras.ops.convert_to_tensor(at)
     return {"tensorflow": _tape, "jax": _grad, "torch": _graph}[keras.backend.backend()](function, at)
 

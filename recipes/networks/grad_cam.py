@@ -54,10 +54,14 @@ def grad_cam(model: keras.Model, images: np.ndarray, classes: Sequence[int] | np
     found = (fused(map_and_gradient) if keras.backend.backend() == "jax" else map_and_gradient)(tensor)
     if found is None:
         raise BackboneError(
-            "the network has no feature map, which Grad-CAM needs; use a network with convolutions", code="backbone.no_feature_map"
+            "the network has no feature map, which Grad-CAM needs; use a network with convolutions",
+            code="backbone.no_feature_map",
         )
     if found[1] is None:
-        raise BackboneError("the outputs of the network do not depend on its last feature map, so Grad-CAM cannot be computed", code="backbone.no_gradient")
+        raise BackboneError(
+            "the outputs of the network do not depend on its last feature map, so Grad-CAM cannot be computed",
+            code="backbone.no_gradient",
+        )
     feature_map, slopes = (np.asarray(ops.convert_to_numpy(x)).astype(np.float32) for x in found)
     evidence = np.maximum((slopes.mean((1, 2), keepdims=True) * feature_map).sum(-1, keepdims=True), 0)
     heat: Any = tf.image.resize(evidence, tensor.shape[1:3])

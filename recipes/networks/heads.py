@@ -93,13 +93,15 @@ def without_head(model: keras.Model) -> keras.Model:
     is_whole = cut.tensor is end.tensor
     if _makes_probabilities(cut) or (is_whole and _is_head(end)) or _returns_probabilities(network):
         raise BackboneError(
-            f"backbone {model.name} ends in class scores that several layers compute; expected a feature map (batch, h, w, c) or features (batch, c). Give the network without its classifier: "
+            f"backbone {model.name} ends in class scores that several layers compute; expected a feature map "
+            "(batch, h, w, c) or features (batch, c). Give the network without its classifier: "
             "keras.Model(model.inputs, FEATURES)",
             code="backbone.scores",
         )
     if scores := _few_scores(cut) or (is_whole and _few_of_more(network)):
         raise BackboneError(
-            f"backbone {model.name} ends in {scores} channels, which look like class scores; expected features with more than {FEW} channels. Give the network without the layers that reduce them: "
+            f"backbone {model.name} ends in {scores} channels, which look like class scores; expected features "
+            f"with more than {FEW} channels. Give the network without the layers that reduce them: "
             "keras.Model(model.inputs, FEATURES)",
             code="backbone.scores",
             channels=scores,
@@ -253,7 +255,8 @@ def network_of_run(model: keras.Model) -> tuple[keras.Model, tuple[keras.layers.
     if len(members) > 1 and all(network_of_run(member) for member in members):
         raise BackboneError(
             f"backbone {model.name} is the mean of {len(members)} networks (snapshots, or an ensemble); expected one "
-            "network. Give one run of the ensemble, give the single network that `recipes soup` makes, or train without snapshots.",
+            "network. Give one run of the ensemble, give the single network that `recipes soup` makes, or train "
+            "without snapshots.",
             code="backbone.ensemble",
             members=len(members),
         )

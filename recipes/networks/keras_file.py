@@ -38,7 +38,8 @@ _REJECTED = (  # layers that run code, read files, or allocate memory immediatel
     *(getattr(keras.layers, name) for name in ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer",
       "TextVectorization", "MelSpectrogram", "STFTSpectrogram") if hasattr(keras.layers, name)),
 )  # fmt: skip
-_WIDEST = 2**20  # largest number of channels of a Normalization, the only image layer that allocates before its weights are known
+# largest number of channels of a Normalization, the only image layer that allocates before its weights are known
+_WIDEST = 2**20
 
 
 def load_model(path: str | Path) -> keras.Model:
@@ -98,7 +99,9 @@ def check_config(config: object) -> None:
             for node in part.get("inbound_nodes") or ():
                 if '"__keras_tensor__"' not in json.dumps(node):
                     raise UnsafeFileError(
-                        f"{part.get('name')!r} is called without a tensor of the network; expected only calls on tensors", code="unsafe_file.call"
+                        f"{part.get('name')!r} is called without a tensor of the network; expected only calls on "
+                        "tensors",
+                        code="unsafe_file.call",
                     )
             parts += part.values()
         elif isinstance(part, list):
@@ -115,11 +118,14 @@ def _check_object(part: dict) -> None:
     if name == "function":
         if not callable(found):
             raise UnsafeFileError(
-                f"the function {inner!r:.100} is not an activation; expected an activation of Keras", code="unsafe_file.function", name=inner
+                f"the function {inner!r:.100} is not an activation; expected an activation of Keras",
+                code="unsafe_file.function",
+                name=inner,
             )
     elif not (isinstance(found, type) and issubclass(found, _KINDS)):
         raise UnsafeFileError(
-            f"{part.get('module')}.{name} is not a known part of a network; if it is your own layer, import the module that registers it before loading",
+            f"{part.get('module')}.{name} is not a known part of a network; if it is your own layer, import the "
+            "module that registers it before loading",
             code="unsafe_file.class",
             name=name,
         )
@@ -173,7 +179,9 @@ def stored_values(weights: bytes) -> int:
             group = groups.pop()
             for name in map(str, group):
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    raise UnsafeFileError(f"the weights contain a link to another file or place: {name}", code="unsafe_file.link")
+                    raise UnsafeFileError(
+                        f"the weights contain a link to another file or place: {name}", code="unsafe_file.link"
+                    )
                 item = group[name]
                 address = h5o.get_info(item.id).addr
                 if isinstance(item, h5py.Dataset):

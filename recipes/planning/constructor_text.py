@@ -30,7 +30,7 @@ def constructor_text(value: object) -> str:
 
 
 def read_adjusted(value: object) -> tuple[object, dict[str, Any]]:
-    """Return the name and the changes in the text of an `Adjusted`; {} for other texts, and if a change is an object."""
+    """Return the name and the changes in the text of an `Adjusted`; {} for other texts or changes that are objects."""
     if not str(value).startswith("Adjusted("):
         return value, {}
     try:

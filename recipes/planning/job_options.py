@@ -11,13 +11,25 @@ from recipes.planning.recipe import Recipe
 _ARGUMENTS = ("dataset", "backbone", "recipe", "validation", "time_limit", "seed", "output", "callbacks", "verbose")
 _FIXED = "the training uses Adam with decoupled weight decay and a warm-up and cosine schedule"
 _HELP = {
-    "optimizer": f"{_FIXED}; recipes.adjusted('auto', learning_rate=..., weight_decay=...) changes these values, and recipes.optimizers has optimizers for your own model.fit",
+    "optimizer": (
+        f"{_FIXED}; recipes.adjusted('auto', learning_rate=..., weight_decay=...) changes these values, and "
+        "recipes.optimizers has optimizers for your own model.fit"
+    ),
     "loss": "the loss is cross-entropy; recipes.adjusted('auto', label_smoothing=..., balanced=True) changes the loss",
-    "metrics": "accuracy, macro accuracy, log-likelihood and calibration error are always measured; for other metrics, use result.probabilities(images)",
-    "class_weight": "use recipe=recipes.adjusted('auto', balanced=True) to give every class the same weight; the plan sets this option for very unequal classes",
+    "metrics": (
+        "accuracy, macro accuracy, log-likelihood and calibration error are always measured; for other metrics, use "
+        "result.probabilities(images)"
+    ),
+    "class_weight": (
+        "use recipe=recipes.adjusted('auto', balanced=True) to give every class the same weight; the plan sets this "
+        "option for very unequal classes"
+    ),
     "model": "use backbone=model",
     "weights": "use backbone='MobileNetV2(weights=None)' for random weights, or backbone='network.keras'",
-    "freeze": "use recipe='probe' to freeze the network, recipe='few' to train its deepest stages, or recipe='all' to train all stages",
+    "freeze": (
+        "use recipe='probe' to freeze the network, recipe='few' to train its deepest stages, or recipe='all' to "
+        "train all stages"
+    ),
     "lr": "use recipe=recipes.adjusted('auto', learning_rate=...)",
     "image_size": "use recipe=recipes.adjusted('auto', size=...)",
     "augment": "use recipe=recipes.adjusted('auto', policy=recipes.augment.Policy.strong(224))",

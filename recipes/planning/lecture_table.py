@@ -40,7 +40,7 @@ class LectureTable:
 
     @property
     def rows(self) -> list[tuple[str, list[tuple[str, bool]]]]:
-        """Rows of the table: the amount of data, then for each of `COLUMNS` the advice and whether the dataset is marked."""
+        """Amount of data of each row, and for each of `COLUMNS` the advice and whether the dataset is marked."""
         then = ", then finetune a few stages" if self.trainable else ""
         top, several = f"linear classifier on the top features{then}", "linear classifier on several stages"
         advice = {

@@ -39,7 +39,8 @@ def in_time(recipe: Recipe, summary: Summary, probe: ProbeEvidence | None) -> Re
     if not recipe.epochs or summary.seconds_left is None or not summary.image_seconds:
         return recipe
     epoch = epoch_seconds(recipe, summary.images, summary.held_out or 0, summary.image_seconds)
-    seconds = 0.7 * summary.seconds_left  # the remaining time is for tracing, evaluation, and the final training on all images
+    # the remaining time is for tracing, evaluation, and the final training on all images
+    seconds = 0.7 * summary.seconds_left
     if seconds >= recipe.epochs * epoch:
         return recipe
     room = int(max(0.0, seconds) / epoch)

@@ -43,7 +43,9 @@ def options(recipe: Recipe | Adjusted | str, summary: Summary, probe: ProbeEvide
     if probe and not mirrors_keep_class(probe) and recipe.epochs and recipe.policy.flip:
         recipe = recipe.because(
             "plan.mirrors_lose_class",
-            "the policy of the recipe draws mirror images, although mirror images lose their class in this dataset (a linear classifier is right on {straight:.0%} of the images, but on {mirrored:.0%} of their mirror images)",
+            "the policy of the recipe draws mirror images, although mirror images lose their class in this "
+            "dataset (a linear classifier is right on {straight:.0%} of the images, but on {mirrored:.0%} of "
+            "their mirror images)",
             straight=float(probe.mirrors.straight), mirrored=float(probe.mirrors.mirrored),
         )  # fmt: skip
     return (recipe,)
@@ -54,7 +56,8 @@ def _adjusted(recipe: Recipe, changes: dict, summary: Summary, probe: ProbeEvide
     if not recipe.epochs and changes.get("epochs") and not changes.get("unfreeze"):
         recipe = recipe.because(
             "plan.epochs_ignored",
-            "epochs = {epochs} is ignored, because the linear classifier is solved to its optimum without epochs; use recipe='all' or recipe='few' to train the network",
+            "epochs = {epochs} is ignored, because the linear classifier is solved to its optimum without "
+            "epochs; use recipe='all' or recipe='few' to train the network",
             epochs=changes.pop("epochs"),
         )
     snapshots = changes.pop("snapshots", 0)

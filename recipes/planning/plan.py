@@ -39,9 +39,14 @@ def plan(summary: Summary, probe: ProbeEvidence | None) -> Recipe:
     """
     if not summary.pretrained:
         scratch = from_scratch(summary.size, summary.images)
-        return fitted(scratch.because("plan.no_weights", "the backbone has random weights, so all weights are trained"), summary)
+        return fitted(
+            scratch.because("plan.no_weights", "the backbone has random weights, so all weights are trained"), summary
+        )
     if probe is None:
-        raise RecipeError("`probe` must be the probe of the training images if the backbone has trained weights, got None.", code="plan.no_probe")
+        raise RecipeError(
+            "`probe` must be the probe of the training images if the backbone has trained weights, got None.",
+            code="plan.no_probe",
+        )
     stop = _not_worth_training(summary, probe)
     if stop:
         linear = linear_probe(summary.size).with_reasons(*_findings(summary, probe), stop)
@@ -108,7 +113,7 @@ def _not_worth_training(summary: Summary, probe: ProbeEvidence) -> Reason | None
 
 
 def measured(recipe: Recipe, probe: ProbeEvidence | None) -> Recipe:
-    """Return `recipe` with the stages that the classifier reads, and the use of mirror images, as the probe suggests."""
+    """Return `recipe` with the stages to classify from, and the use of mirror images, that the probe suggests."""
     if probe is None:
         return recipe
     if probe.head is not probe.last:
@@ -125,7 +130,8 @@ def measured(recipe: Recipe, probe: ProbeEvidence | None) -> Recipe:
         policy = replace(recipe.policy, flip=0.0, area=recipe.policy.area and (WHOLE, 1.0))
         return replace(recipe, policy=policy, mirror=False).because(
             "plan.no_mirrors",
-            "a linear classifier is right on {straight:.0%} of the images but on {mirrored:.0%} of their mirror images, so the training draws no mirror images and no crops of small parts",
+            "a linear classifier is right on {straight:.0%} of the images but on {mirrored:.0%} of their mirror "
+            "images, so the training draws no mirror images and no crops of small parts",
             straight=float(probe.mirrors.straight), mirrored=float(probe.mirrors.mirrored),
         )  # fmt: skip
     if recipe.epochs:
@@ -156,7 +162,8 @@ def fitted(recipe: Recipe, summary: Summary, probe: ProbeEvidence | None = None)
     if recipe.refit and summary.a_lot:
         recipe = replace(recipe, refit=False).because(
             "plan.no_refit",
-            "with a lot of data, a fifth more images would not be worth a second training, so the validation images stay held out",
+            "with a lot of data, a fifth more images would not be worth a second training, so the validation "
+            "images stay held out",
         )
     if recipe.unfreeze == -1 and recipe.warm_start and summary.weights >= LARGE:
         recipe = replace(recipe, stochastic_depth=0.1).because(

@@ -16,7 +16,7 @@ from recipes.planning.recipe import Recipe, invalid, whole
 FEWEST_EPOCHS, MOST_EPOCHS = 12, 40
 TRAINED = "plan.trained"
 _EXPLAINED = {"plan.epochs": {"epochs", "size"}, "plan.layer_decay": {"layer_decay"},
-              "plan.overfitting": {"averaging", "policy"}}  # maps the code of a reason to the fields that it explains  # fmt: skip
+              "plan.overfitting": {"averaging", "policy"}}  # reason code → explained fields  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ def explanations(recipe: Recipe) -> list[Reason]:
     times = 1 if recipe.warm_start else 2
     epochs = Reason(
         "plan.epochs",
-        "{epochs} epochs are planned, the number from {least} to {most} whose total of shown images is closest to {shown:,}",
+        "{epochs} epochs are planned, the number from {least} to {most} whose total of shown images is closest "
+        "to {shown:,}",
         {"epochs": recipe.epochs, "least": times * FEWEST_EPOCHS, "most": times * MOST_EPOCHS,
          "shown": times * images_to_show(recipe.size)},
     )  # fmt: skip
@@ -126,7 +127,8 @@ def explanations(recipe: Recipe) -> list[Reason]:
         return [epochs]
     decay = Reason(
         "plan.layer_decay",
-        "the learning rate falls by a factor of {factor:g} from each stage to the previous stage, whose features are more general",
+        "the learning rate falls by a factor of {factor:g} from each stage to the previous stage, whose features "
+        "are more general",
         {"factor": recipe.layer_decay},
     )
     overfitting = Reason(

@@ -73,7 +73,9 @@ def check_recipe(recipe: object) -> None:
     name = recipe.recipe if isinstance(recipe, Adjusted) else recipe
     if not isinstance(recipe, Recipe) and name not in names:
         raise _invalid(
-            "recipe", recipe, f"one of {names}, the result of recipes.adjusted, or a Recipe such as recipes.load(folder).recipe"
+            "recipe",
+            recipe,
+            f"one of {names}, the result of recipes.adjusted, or a Recipe such as recipes.load(folder).recipe",
         )
 
 
@@ -87,7 +89,8 @@ def needs_probe(recipe: Recipe | Adjusted | str, network: Backbone) -> bool:
         return recipe.warm_start
     if not network.pretrained and _name(recipe) not in ("auto", "scratch"):
         raise RecipeError(
-            f"recipe {_name(recipe)!r} needs trained weights, but the weights of {network.name} are random: use recipe='scratch', or omit weights=None",
+            f"recipe {_name(recipe)!r} needs trained weights, but the weights of {network.name} are random: use "
+            "recipe='scratch', or omit weights=None",
             code="request.random_weights",
             recipe=_name(recipe),
             backbone=network.name,
@@ -251,7 +254,9 @@ def checked_callbacks(
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.ReduceLROnPlateau | keras.callbacks.LearningRateScheduler):
             raise RecipeError(
-                f"{type(callback).__name__} cannot be used: the learning rate follows the warm-up and the cosine schedule of the recipe; omit this callback, or set the learning rate by recipes.adjusted(..., learning_rate=...)",
+                f"{type(callback).__name__} cannot be used: the learning rate follows the warm-up and the cosine "
+                "schedule of the recipe; omit this callback, or set the learning rate by recipes.adjusted(..., "
+                "learning_rate=...)",
                 code="request.callbacks",
                 field="callbacks",
                 value=callback,

@@ -168,7 +168,8 @@ def content_folds(
     rarest = min(distinct, key=distinct.__getitem__)
     if distinct[rarest] < 2:
         raise DataError(
-            f"class {rarest} has one distinct training picture, but at least two are needed; add images of this class, or remove the class",
+            f"class {rarest} has one distinct training picture, but at least two are needed; add images of this "
+            "class, or remove the class",
             code="data.one_picture",
             label=int(rarest),
         )

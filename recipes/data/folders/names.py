@@ -186,12 +186,12 @@ def all_have_masks(names: Sequence[str], masks: Mapping[str, str]) -> bool:
 
 
 def is_placeholder(name: str, parent: str) -> bool:
-    """Return whether the name of a folder in `parent` has no meaning, as in `test/unknown`, `val/images`, `test/test`."""
+    """Return whether a folder name within `parent` has no meaning, as in `test/unknown`, `val/images`, `test/test`."""
     return name.lower() in _PLACEHOLDERS | {parent.lower()} or role_of(name) is not None
 
 
 def own_output(folder: Folder) -> str | None:
-    """Return the kind of a folder written by this library or Python, such as "a saved run"; None for others."""
+    """Return the kind of a folder that this library or Python wrote, as in "a saved run", or None."""
     files = set(folder.others)
     if "pyvenv.cfg" in files:
         return "a Python environment"

@@ -198,7 +198,7 @@ class _Recognition(Leftovers):
         return _parts(places, where)
 
     def splits_in_classes(self, members: list[Folder], where: str) -> list[Part]:
-        """Return the splits if every member is a class with split folders, such as ants/train and ants/val, otherwise []."""
+        """Return the splits if every member is a class with split folders, as in ants/train and ants/val, or []."""
         inside = {m.name: {f.name: role_of(f.name) for f in m.filled} for m in members if m.total and not m.images}
         whole = [name for name, roles in inside.items() if _are_splits(list(roles.values()))]
         flat = self.unsorted_splits([member for member in members if member.name not in whole])
