@@ -53,7 +53,7 @@ def size_and_fault(path: str) -> tuple[int, str]:
     except ValueError as error:  # a null byte
         return 0, f"cannot be read: its path is not valid: {error}"
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would block forever
-        return 0, "not a regular file but a pipe, a device or a folder"
+        return 0, "no regular file: it is a pipe, a device or a folder"
     if not os.access(path, os.R_OK):
         return 0, f"cannot be read: {os.strerror(errno.EACCES)}"
     large = status.st_size > MAX_BYTES

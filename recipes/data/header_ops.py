@@ -25,7 +25,7 @@ def refusal(content: tf.Tensor, max_pixels: int) -> tf.Tensor:
     shown = tf.strings.join([width, " × ", height, " pixels"])
     reasons = [
         (tf.equal(content, ""), lambda: tf.constant("zero bytes")),
-        (size[0] < 0, lambda: why_undecodable(content, "not an image; expected JPEG, PNG, GIF, BMP or WebP")),
+        (size[0] < 0, lambda: why_undecodable(content, "not an image: expected JPEG, PNG, GIF, BMP or WebP")),
         (pixels > max_pixels, lambda: tf.strings.join(["too large: ", shown, f"; at most {max_pixels:,} are decoded"])),
     ]
     return tf.case(reasons, default=lambda: tf.constant(""))

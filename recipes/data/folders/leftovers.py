@@ -62,7 +62,7 @@ class Leftovers(Checks):
                 self.skip(join(where, member.name), COPY)
             else:
                 seen = f"has {listed(list(originals))}, and {member.name}/ looks like a copy, but holds other images"
-                remedy = f"if {member.name}/ is a copy, remove it; otherwise merge the folders of each class"
+                remedy = f"remove {member.name}/ if it is a copy; otherwise merge the folders of each class"
                 raise self.error(where, "second copy", seen, remedy)
         return found
 
