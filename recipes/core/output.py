@@ -1,4 +1,4 @@
-"""Log records rendered as text, and standard streams whose failures never end a run.
+"""Render log records as text, and make standard streams whose failures never end a run.
 
 The library reports through the logger "recipes" and its children. While a public function runs, `safe_output` renders
 their records on the terminal or in a notebook.

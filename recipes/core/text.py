@@ -24,7 +24,7 @@ def described(name: str, *facts: object) -> str:
 
 
 def counted(count: int, noun: str, several: str = "") -> str:
-    """Return "1 image" or "1,204 images"; `several` is a plural that does not just add an s."""
+    """Return "1 image" or "1,204 images"; `several` is the irregular plural of a noun."""
     return f"{count:,} {noun if count == 1 else several or noun + 's'}"
 
 

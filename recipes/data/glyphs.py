@@ -152,7 +152,7 @@ def merge_alike(inks: np.ndarray, characters: list[str], fonts: list[str], alike
     """Return the class name of each character.
 
     Two characters are in one class if the correlation of their 8 × 8 pictures is at least `alike` on average over the
-    fonts that have both, or if other characters connect them in that way.
+    fonts that have both. Characters that are connected through other characters are also in one class.
     """
     small = inks.reshape(len(inks), 8, FIELD // 8, 8, FIELD // 8).mean((2, 4)).reshape(len(inks), -1)
     small -= small.mean(1, keepdims=True)

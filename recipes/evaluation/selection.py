@@ -146,8 +146,8 @@ class Candidates:
     def best(self, rows: Rows = ALL) -> Score:
         """Return the candidate that the images at `rows` select.
 
-        The candidate is an epoch if it differs from the epoch that all images select, because `between` and `larger`
-        were made from the latter.
+        If `rows` select another epoch than all images, the candidate is that epoch, because `between` and `larger` were
+        made from the epoch that all images select.
         """
         best = self._epoch(rows)
         if best is not self._epoch():

@@ -44,8 +44,8 @@ def options(recipe: Recipe | Adjusted | str, summary: Summary, probe: ProbeEvide
         recipe = recipe.because(
             "plan.mirrors_lose_class",
             "the policy of the recipe draws mirror images, although mirror images lose their class in this "
-            "dataset (a linear classifier is right on {straight:.0%} of the images, but on {mirrored:.0%} of "
-            "their mirror images)",
+            "dataset (a linear classifier is right on {straight:.0%} of the images and {mirrored:.0%} of their "
+            "mirror images)",
             straight=float(probe.mirrors.straight), mirrored=float(probe.mirrors.mirrored),
         )  # fmt: skip
     return (recipe,)

@@ -66,9 +66,9 @@ def find_suspects(probe: Probe, features: Features, train: ImageData, validation
 def label_errors(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
     """Return suspected label errors by confident learning (Northcutt et al. 2021).
 
-    An image counts as an example of class j if its probability of j reaches t_j, the mean probability of j among the
-    images with label j, or 0.8 if that is less. If several classes qualify, the most probable one counts. The image is
-    suspected if that class is not its label i, and its probability of i is below 0.3 t_i.
+    An image counts as an example of class j if its probability of j reaches t_j. The threshold t_j is the mean
+    probability of j among the images with label j, but at most 0.8. If several classes qualify, the most probable one
+    counts. The image is suspected if that class is not its label i, and its probability of i is below 0.3 t_i.
 
     Args:
         probabilities: (n, classes).

@@ -123,8 +123,8 @@ class Checks:
         if splits:
             seen = f"has class folders {listed(classes)} and beside them {listed(splits)} without class folders"
             remedy = (
-                f"if {splits[0]}/ is a class, give it another name; if it is a split, move it out of this folder, and "
-                "sort it into class folders, or give it to `recipes predict`"
+                f"if {splits[0]}/ is a class, give it another name; if it is a split, sort it into class folders, "
+                "or move it out of this folder"
             )
             raise self.error(where, "ambiguous split", seen, remedy)
         joined = classes_in_names(classes)
@@ -146,8 +146,8 @@ class Checks:
         inside = [{n for n in names_in(member) - IMAGE_FOLDERS if not is_date(n)} for member in filled]
         if folds(names) or (numbered_parts(names) and all(inside)):
             remedy = (
-                "merge their class folders into one set of class folders, or keep one of them as val/ and merge the "
-                "others as train/; or give a CSV of path,label,split"
+                "merge their class folders into one set of class folders, keep one part as val/ and merge the "
+                "others as train/, or give a CSV of path,label,split"
             )
             raise self.error(
                 where, "folds", f"has {listed(names)}, which are parts of one dataset and not classes", remedy

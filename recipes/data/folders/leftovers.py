@@ -16,7 +16,7 @@ class Leftovers(Checks):
     skipped: dict[str, Skipped] = field(default_factory=dict)
 
     def skip(self, where: str, kind: str, detail: str = "") -> None:
-        """Add a folder to the skipped ones, unless it is among them already."""
+        """Record a folder as skipped, unless it is recorded already."""
         self.skipped.setdefault(where, Skipped(where, kind, detail))
 
     def members(self, folder: Folder, where: str) -> list[Folder]:
