@@ -196,7 +196,7 @@ def test_the_disk_fills_up_and_the_pack_goes_on(photos, tmp_path, monkeypatch, c
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (6000, limits[1]))
-        with rejects(OutputError, "pack.unwritable", path=out, match="free some space, then run the same command again"):
+        with rejects(OutputError, "pack.unwritable", path=out, match="free some space, then run the same"):
             recipes.pack(photos, out, shards=4)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
