@@ -6,7 +6,7 @@ class RecipesError(ValueError):
 
     Args:
         message: The message for a person; it may change between versions.
-        code: Stable name of the mistake for programs, such as "table.no_labels"; by default the code of the class.
+        code: Stable name of the mistake for programs, such as "table.no_labels". The default is the code of the class.
         **facts: The values in the message by name (`path`, `field`, `value`, …). Each becomes an attribute.
     """
 
@@ -20,14 +20,14 @@ class RecipesError(ValueError):
         vars(self).update(facts, code=code or self.code)
 
     def __repr__(self) -> str:
-        """Return the class, the code and the beginning of the message, which may list hundreds of files."""
+        """Return the class, the code and the beginning of the message. The whole message may list hundreds of files."""
         message = " ".join(str(self).split())
         shown = message if len(message) <= 200 else message[:199] + "…"
         return f"{type(self).__name__}({shown!r}, code={self.code!r})"
 
 
 class DataError(RecipesError, code="data"):
-    """The dataset cannot be used as it is."""
+    """The dataset cannot be used in its present form."""
 
 
 class BackboneError(RecipesError, code="backbone"):
@@ -47,7 +47,7 @@ class ClusterError(RecipesError, code="cluster"):
 
 
 class PeerLost(ClusterError, code="cluster.peer_lost"):
-    """A worker of the job has stopped."""
+    """A worker of a job on several hosts has stopped."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what}: run the same command again on every host to resume from the last saved state")

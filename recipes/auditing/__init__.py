@@ -1,1 +1,1 @@
-"""Audit a dataset: find damaged, duplicate, mislabelled and unsupported files."""
+"""Audit a dataset: find damaged, duplicate and unsupported files, and odd classes."""

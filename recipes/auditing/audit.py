@@ -1,4 +1,4 @@
-"""Audit every image once before training: find unreadable images, odd ones, and duplicates."""
+"""Audit every image once before training: find unreadable, odd and duplicate images."""
 
 import os
 import warnings
@@ -21,7 +21,7 @@ from recipes.errors import DataError
 
 __all__ = ["Audit", "Finding", "audit", "check_trainable", "inspect_images", "usable"]
 
-_SHOWN = 20  # findings in the card
+_SHOWN = 20  # largest number of findings in the card
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Audit:
     """The findings of an audit, and the fingerprint of every image's content.
 
     Attributes:
-        findings: What is odd, by kind.
+        findings: The findings, one for each kind.
         fingerprints: For each split, the fingerprint of each image.
-        same: For images that are nearly the same, each fingerprint → the one that represents their group.
-        layout: How a folder is arranged; None for other forms of datasets, and for the audit of a saved run.
+        same: Maps the fingerprint of each near-duplicate to the fingerprint that represents its group.
+        layout: Arrangement of a folder; None for other forms of datasets, and for the audit of a saved run.
     """
 
     findings: tuple[Finding, ...]
@@ -45,9 +45,9 @@ class Audit:
         return frozenset(file for finding in self.findings if finding.excluded for file in finding.files)
 
     def pictures(self, data: ImageData) -> list[str]:
-        """Return the fingerprints of the training images `data`, with one fingerprint per group of near-duplicates.
+        """Return the fingerprints of the training images `data`, the same one for all near-duplicates of a group.
 
-        A class that would then have too few distinct pictures to be split keeps the exact fingerprints.
+        If a class would then have too few distinct pictures for a split, it keeps the exact fingerprints.
         """
         exact = self.fingerprints["train"]
         near = [self.same.get(fingerprint, fingerprint) for fingerprint in exact]
@@ -59,7 +59,7 @@ class Audit:
         return replace(self, fingerprints=fingerprints)
 
     def check_clean(self) -> None:
-        """Raise DataError listing the findings, if there are any."""
+        """Raise a DataError that lists the findings, if there are any."""
         if self.findings:
             raise DataError(
                 f"`strict` rejects {len(self.findings)} kinds of findings:\n{self}",
@@ -67,10 +67,12 @@ class Audit:
             )  # fmt: skip
 
     def to_csv(self, path: str | os.PathLike) -> None:
-        """Write every finding, one row per file or class: finding, file, detail, action, excluded (yes or no).
+        """Write all findings to a CSV file, with one row per file or class.
+
+        The columns are finding, file, detail, action, and excluded (yes or no).
 
         Raises:
-            OutputError: The file cannot be written, or exists and holds something other than findings.
+            OutputError: If the file cannot be written, or exists and is not a list of findings.
         """
         rows = (
             (finding.kind, name, detail, finding.action, "yes" if finding.excluded else "no")
@@ -89,7 +91,7 @@ class Audit:
 
     @property
     def _counts(self) -> tuple[str, str]:
-        """The number of kinds of findings and of excluded files, as text."""
+        """Texts with the number of kinds of findings and the number of excluded files."""
         kinds = counted(len(self.findings), "kind of finding", "kinds of findings")
         return kinds, f"{counted(len(self.excluded), 'file')} excluded"
 
@@ -106,23 +108,23 @@ class Audit:
 
 @safe_output()
 def audit(dataset: object, *, strict: bool = False) -> Audit:
-    """Decode every image of `dataset` once and report what is odd, each with what `finetune` does about it.
+    """Decode every image of `dataset` once, and report each oddity and what `finetune` does about it.
 
-    `finetune` excludes images that cannot be read, are cut off, or have more than 100 million pixels by their headers,
-    and placeholders: one flat picture among photos. Files that are not images at all are an error in `finetune`: they
-    show that the folder is not what its user thinks. Everything else is used: formats that are converted (16-bit, CMYK,
-    alpha, animated, EXIF-rotated), exact and near-duplicates, which a split made by `finetune` never separates, and
-    classes that are small, of very different sizes, or similar in name.
+    `finetune` excludes images that cannot be read, are truncated, or declare more than 100 million pixels. It also
+    excludes placeholders, which are flat pictures among photos. If files are not images at all, `finetune` raises an
+    error, because the folder probably is not the intended one. All other images are used. Some formats are converted
+    (16-bit, CMYK, alpha, animated, EXIF-rotated). A split made by `finetune` never separates exact or near-duplicates.
+    Classes that are small, of very different sizes, or similar in name are reported.
 
     Args:
-        dataset: As for `finetune`.
-        strict: Raise an error if there are findings.
+        dataset: Any dataset that `finetune` takes.
+        strict: Whether to raise an error if there are findings.
 
     Raises:
-        DataError: `dataset` has none of the supported forms, a pack was altered, or, if `strict`, there are findings.
+        DataError: If `dataset` has no supported form, a pack was altered, or there are findings and `strict` is set.
     """
     splits = load(dataset)
-    if splits is not dataset:  # each image of a pack is compared with its own hash in any case
+    if splits is not dataset:  # each image of a pack is also compared with its own hash
         verify(splits.given.values())
     found = images_audited(splits)
     classes = rules.classes(splits.train, found.fingerprints["train"], found.excluded, splits.validation is None)
@@ -133,7 +135,7 @@ def audit(dataset: object, *, strict: bool = False) -> Audit:
 
 
 def images_audited(splits: Splits) -> Audit:
-    """Return the audit of the images alone, without findings about classes and about files that were not read."""
+    """Return the audit of the images, without findings about classes or about files that were not read."""
     facts = {name: inspect_images(data) for name, data in splits.given.items()}
     images = rules.audited_images(splits, facts)
     near, same = rules.near_duplicates(images)
@@ -149,16 +151,16 @@ def images_audited(splits: Splits) -> Audit:
 
 
 def usable(splits: Splits, audit: Audit) -> tuple[Splits, Audit]:
-    """Return `splits` without the excluded images, and the audit with the fingerprints of the remaining ones.
+    """Return `splits` without the excluded images, and the audit with the fingerprints of the remaining images.
 
     Raises:
-        DataError: A file is not an image, or too few images remain to train on.
+        DataError: If a file is not an image, or too few images remain for the training.
     """
     for finding in audit.findings:
         if finding.kind == "not an image":
             raise DataError(
                 f"{len(finding.files)} file(s) with an image's name are not images: {', '.join(finding.files[:5])} "
-                f"{finding.action.removeprefix('excluded ')}; remove or replace them",
+                f"{finding.action.removeprefix('excluded ')}; remove or replace these files",
                 code="audit.not_an_image", files=finding.files,
             )  # fmt: skip
     excluded = audit.excluded
@@ -178,8 +180,8 @@ def check_trainable(data: ImageData) -> None:
     """Raise DataError unless there are two classes, and each class has two images."""
     if len(data.class_names) < 2:
         raise DataError(
-            f"there is only one class, {list(data.class_names)}; a classifier needs at least two: "
-            "put images of something else into a second folder",
+            f"there is only one class, {list(data.class_names)}; a classifier needs at least two: add images of "
+            "another class in a second folder",
             code="audit.one_class", class_names=data.class_names,
         )  # fmt: skip
     small = [f"{name} ({n})" for name, n in zip(data.class_names, data.counts, strict=True) if n < 2]

@@ -1,4 +1,4 @@
-"""Measure each image of a dataset once: read it, decode it, and collect all facts that the audit needs."""
+"""Measure each image of a dataset once: read and decode it, and collect all facts that the audit needs."""
 
 import hashlib
 import os
@@ -22,25 +22,25 @@ from recipes.core.progress import phase
 from recipes.data.header_ops import why_undecodable
 from recipes.data.images import ImageData
 
-_FINE = 1_000_000  # pixels that a large JPEG is decoded to at least: enough to distinguish any two pictures
-_ALONE = 16_000_000  # pixels; larger images are decoded one at a time, so that their memory does not add up
-_BLOCK = 16  # images per task
+_FINE = 1_000_000  # smallest number of pixels to which a large JPEG is decoded; enough to distinguish pictures
+_ALONE = 16_000_000  # images with more pixels are decoded one at a time, so that their memory does not add up
+_BLOCK = 16  # number of images per task
 _lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What was measured of one image.
+    """The measured properties of one image.
 
     Attributes:
-        fingerprint: Hash of the decoded, upright pixels (of a JPEG of 4 megapixels and more, at reduced size).
+        fingerprint: Hash of the decoded, upright pixels; JPEGs of at least 4 megapixels are decoded at reduced size.
         format: "jpeg", "png", "gif", "bmp", "webp", or "array".
         size: (height, width) as stored, in pixels.
-        dominant: Share of the most frequent colour.
+        dominant: Share of the pixels that have the most frequent colour.
         contrast: Standard deviation of the luminance, which is in 0..255.
-        traits: As in `Header`, and "EXIF-rotated".
-        signature: For the search of near-duplicates; None for an image that is too small to have one.
-        error: Why the image cannot be decoded; empty if it can.
+        traits: The traits in `Header`, or "EXIF-rotated".
+        signature: Signature for the search for near-duplicates; None for an image that is too small to have one.
+        error: Reason why the image cannot be decoded; empty if it can be decoded.
     """
 
     fingerprint: str = ""
@@ -54,9 +54,9 @@ class Facts:
 
 
 def inspect_images(data: ImageData, title: str = "inspecting the images") -> list[Facts]:
-    """Return the facts of every image, in order, computed in parallel."""
+    """Return the facts of every image in order; images are measured in parallel."""
     blocks = [range(start, min(start + _BLOCK, len(data))) for start in range(0, len(data), _BLOCK)]
-    # On matrices as small as a signature's, BLAS threads wait for each other ten times as long as they compute.
+    # On the small matrices of a signature, BLAS threads wait for each other ten times as long as they compute.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool, phase(title, len(data)) as progress:
         facts = []
         for block in pool.map(lambda block: [inspect_image(data, index) for index in block], blocks):
@@ -66,7 +66,7 @@ def inspect_images(data: ImageData, title: str = "inspecting the images") -> lis
 
 
 def inspect_image(data: ImageData, index: int) -> Facts:
-    """Return the facts of one image. A bad file never raises: `Facts.error` says what is wrong."""
+    """Return the facts of one image. The function never raises for a bad file; `Facts.error` describes the problem."""
     if data.pixels is not None:
         return pixel_facts(data.pixels[index], Header("array"))
     if data.paths is not None:
@@ -80,7 +80,7 @@ def inspect_image(data: ImageData, index: int) -> Facts:
 
 
 def inspect(content: bytes) -> Facts:
-    """Return the facts of encoded bytes, decoded once unless their header says that they are too large."""
+    """Return the facts of encoded bytes, which are decoded unless their header declares too many pixels."""
     if not content:
         return Facts(error="zero bytes")
     header = read_header(content)
@@ -100,7 +100,7 @@ def _traits(header: Header) -> frozenset[str]:
 
 
 def _rejection(content: bytes, header: Header) -> str:
-    """Return why these bytes must not be decoded; empty if they may be."""
+    """Return the reason not to decode these bytes; empty if they are safe to decode."""
     if not header.kind:
         return _not_supported(content) or f"not an image: it begins with {content[:12]!r}"
     if header.pixels > MAX_PIXELS:
@@ -111,8 +111,8 @@ def _rejection(content: bytes, header: Header) -> str:
 
 
 def _not_supported(content: bytes) -> str:
-    """Return the error for a format, or variant of one, that `augment.decode` does not read; empty for others."""
-    error = cast(bytes, why_undecodable(tf.constant(content), "").numpy())  # the stubs know arrays only
+    """Return the error for a format or variant that `augment.decode` does not support; empty for supported ones."""
+    error = cast(bytes, why_undecodable(tf.constant(content), "").numpy())  # the stubs only declare arrays
     return error.decode()
 
 
@@ -121,18 +121,18 @@ def _damage(header: Header) -> str:
 
 
 def _reason(raised: Exception) -> str:
-    """Return the line of TensorFlow's message that says what is wrong, without the names of its internals."""
+    """Return the line of TensorFlow's message that describes the problem, without the names of its internals."""
     lines = str(raised).split("\n\t [[")[0].splitlines()
     line = lines[-1] if lines[0].startswith("Graph execution error") else lines[0]
     return line.split("}} ")[-1].split(" [Op:")[0].removeprefix("assertion failed: ").strip("[]")[:160]
 
 
 def _decode(content: bytes, header: Header) -> np.ndarray:
-    """Return what `augment.decode` returns; a JPEG of 4 megapixels and more at 1/2, 1/4 or 1/8 of its size."""
+    """Decode like `augment.decode`, but a JPEG of at least 4 megapixels at 1/2, 1/4 or 1/8 of its size."""
     if header.kind != "jpeg":
         return augment.decode(tf.constant(content)).numpy()
     ratio = max(r for r in (1, 2, 4, 8) if r == 1 or header.pixels >= _FINE * r**2)
-    with tf.device("CPU:0"):  # a copy to an accelerator and back costs more than turning the image
+    with tf.device("CPU:0"):  # copying the image to an accelerator and back costs more than turning it
         pixels = tf.io.decode_jpeg(content, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
         return upright(pixels, tf.constant(header.orientation)).numpy()
 

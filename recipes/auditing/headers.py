@@ -1,7 +1,7 @@
-"""Read the header of an image file, without decoding it: its format, size, orientation and unusual traits.
+"""Read the format, size, orientation and unusual traits of an image file from its header, without decoding.
 
-Pillow does not replace this: when it opens a file, it does not see that the end is missing, and it finds EXIF data
-where `augment.decode` does not look.
+Pillow is no replacement: it does not detect a missing end when it opens a file, and it finds EXIF data in places that
+`augment.decode` ignores.
 """
 
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ from typing import Literal
 
 from recipes import augment
 
-_EXIF_WITHIN = 32768  # bytes; `augment.decode` ignores EXIF data beyond them, too
+_EXIF_WITHIN = 32768  # bytes; `augment.decode` also ignores EXIF data beyond them
 EXIF = b"Exif\x00\x00"
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes of a file, and the lengths of its blocks, say about an image.
+    """Facts about an image from the first bytes of its file and the lengths of its blocks.
 
     Attributes:
-        kind: "jpeg", "png", "gif", "bmp" or "webp"; empty for anything else.
-        height: Pixels as stored; 0 if the header does not say.
-        width: Pixels as stored; 0 if the header does not say.
+        kind: "jpeg", "png", "gif", "bmp" or "webp"; empty for other formats.
+        height: Stored height in pixels; 0 if the header does not contain it.
+        width: Stored width in pixels; 0 if the header does not contain it.
         traits: Some of "CMYK", "16-bit", "alpha", "animated", "truncated".
-        orientation: EXIF's 1-8, as `augment.decode` applies it.
+        orientation: EXIF orientation, 1 to 8, as `augment.decode` applies it.
     """
 
     kind: str = ""
@@ -33,12 +33,12 @@ class Header:
 
     @property
     def pixels(self) -> int:
-        """Number of pixels of the decoded image; 0 if the header does not say."""
+        """Number of pixels of the decoded image; 0 if the header does not contain its size."""
         return self.height * self.width
 
 
 def read_header(content: bytes) -> Header:
-    """Return the header of encoded bytes. It never raises: fields that are missing or malformed read as 0."""
+    """Return the header of encoded bytes. Missing or malformed fields are 0; the function never raises."""
     kind = augment.file_kind(content)
     return _READERS[kind](content) if kind else Header()
 
@@ -48,16 +48,16 @@ def _number(content: bytes, at: int, size: int, order: Literal["big", "little"] 
 
 
 def _jpeg(content: bytes) -> Header:
-    """Read segment after segment up to the first scan; the frame header (SOFn) is one of them."""
+    """Read the segments up to the first scan; one of them is the frame header (SOFn)."""
     height, width, orientation = 0, 0, 1
     traits = set() if content.rstrip(b"\x00").endswith(b"\xff\xd9") else {"truncated"}
     at = 2
-    while 0 <= (at := content.find(b"\xff", at)) < len(content) - 4:  # libjpeg skips bytes between segments, too
+    while 0 <= (at := content.find(b"\xff", at)) < len(content) - 4:  # libjpeg also skips bytes between segments
         marker, length = content[at + 1], _number(content, at + 2, 2)
         if marker == 0xFF:
             at += 1
             continue
-        if marker in (0x00, 0x01, *range(0xD0, 0xD8)):  # no segment
+        if marker in (0x00, 0x01, *range(0xD0, 0xD8)):  # not a segment
             at += 2
             continue
         if marker in (0xD8, 0xD9, 0xDA):
@@ -73,7 +73,7 @@ def _jpeg(content: bytes) -> Header:
 
 
 def _orientation(tiff: bytes) -> int:
-    """Return the tag 0x0112 in the first directory of a TIFF block; 1 if there is none."""
+    """Return the tag 0x0112 (orientation) in the first directory of a TIFF block; 1 if the tag is missing."""
     order = "big" if tiff[:1] == b"M" else "little"
     directory = _number(tiff, 4, 4, order)
     for entry in range(directory + 2, directory + 2 + 12 * min(_number(tiff, directory, 2, order), 340), 12):
@@ -99,7 +99,7 @@ def _png(content: bytes) -> Header:
 
 
 def _gif(content: bytes) -> Header:
-    """Read block after block. The size is that of the canvas, enlarged if the first frame exceeds it."""
+    """Read the blocks of a GIF. The size is that of the canvas, enlarged if the first frame exceeds it."""
     width, height = _number(content, 6, 2, "little"), _number(content, 8, 2, "little")
     flags = content[10] if len(content) > 10 else 0
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
@@ -114,7 +114,7 @@ def _gif(content: bytes) -> Header:
             at += 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
         elif content[at] == 0x21:
             at += 2
-        else:  # not a block: the decoder skips it
+        else:  # not a block: the decoder skips this byte
             at += 1
             continue
         while at < len(content) and content[at]:
@@ -126,7 +126,7 @@ def _gif(content: bytes) -> Header:
 
 
 def _bmp(content: bytes) -> Header:
-    if _number(content, 14, 4, "little") == 12:  # OS/2
+    if _number(content, 14, 4, "little") == 12:  # the header of OS/2
         return Header("bmp", _number(content, 20, 2, "little"), _number(content, 18, 2, "little"))
     width, height = (int.from_bytes(content[at : at + 4], "little", signed=True) for at in (18, 22))
     return Header("bmp", abs(height), abs(width))

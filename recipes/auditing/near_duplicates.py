@@ -1,4 +1,4 @@
-"""Find near-duplicates: pictures that a person calls the same although their bytes differ, such as resized copies."""
+"""Find near-duplicates: pictures that look the same although their bytes differ, such as resized copies."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -6,21 +6,21 @@ from itertools import pairwise
 
 import numpy as np
 
-SMALLEST = 64  # pixels of the shorter side; smaller pictures hold too little to distinguish equal from similar
+SMALLEST = 64  # pixels of the shorter side; smaller pictures lack the detail to distinguish equal from similar pictures
 _BITS_APART = 6
-_BANDS = (0, 9, 18, 27, 36, 45, 54, 64)  # one band more than bits apart, so that near hashes agree in some band
+_BANDS = (0, 9, 18, 27, 36, 45, 54, 64)  # one more than the differing bits, so that near hashes agree in some band
 _ALIKE = 0.85
-_SAMPLE, _FEWEST = 20_000, 100  # random pairs that measure how similar pictures of one class are
+_SAMPLE, _FEWEST = 20_000, 100  # number of random pairs that measure how similar pictures of one class are
 
-Signature = tuple[int, bytes]  # perceptual hash of 64 bits, thumbnail of 16 × 16 luminances
+Signature = tuple[int, bytes]  # a perceptual hash of 64 bits, and a thumbnail of 16 × 16 luminances
 
 
 def signature(pixels: np.ndarray) -> Signature | None:
-    """Return the DCT hash ("pHash", Zauner 2010) and a thumbnail of RGB or grey pixels (height, width, channels).
+    """Return the DCT hash ("pHash", Zauner 2010) and a thumbnail of a picture (height, width, channels).
 
     The luminance is averaged to 32 × 32 and transformed by the discrete cosine transform. Each of the 8 × 8 lowest
-    frequencies, except the constant one, gives one bit: whether it is above their median. Returns None for pictures
-    with a side below 64 pixels.
+    frequencies, except the constant one, gives one bit, which is set above their median. The result is None for
+    pictures with a side below 64 pixels.
     """
     height, width = pixels.shape[:2]
     if min(height, width) < SMALLEST:
@@ -52,23 +52,24 @@ def _averages(side: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _cosines() -> np.ndarray:
-    """Return the lowest frequencies (8, 32) of the type-II discrete cosine transform."""
+    """Return the matrix (8, 32) of the lowest frequencies of the type-II discrete cosine transform."""
     return np.cos(np.pi / 32 * (np.arange(32) + 0.5) * np.arange(8)[:, None]).astype(np.float32)
 
 
 def near_pairs(
     signatures: Sequence[Signature | None], labels: Sequence[int] | np.ndarray, reference: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the positions (pairs, 2) of pictures that are nearly the same.
+    """Return the positions (pairs, 2) of near-duplicates.
 
-    Their hashes differ in at most 6 of 64 bits. The correlation r of their thumbnails is at least 0.85, and artanh r is
-    at least four standard deviations above that of random pairs within a class: photos of one class hardly correlate,
-    drawings of one letter do. Only hashes that agree in one of seven bands of bits are compared.
+    The hashes of near-duplicates differ in at most 6 of 64 bits, and the correlation r of their thumbnails is at least
+    0.85. In addition, artanh r is at least four standard deviations above the mean of random pairs within a class,
+    because drawings of one letter correlate by chance. Only hashes that agree in one of seven bands of bits are
+    compared.
 
     Args:
-        signatures: As `signature` returns them, one for each picture.
+        signatures: The result of `signature` for each picture.
         labels: The class (n,) of each picture.
-        reference: Whether each picture (n,) may be among the random pairs; None: all of them.
+        reference: Whether each picture (n,) may be among the random pairs; None allows all pictures.
     """
     where = np.array([i for i, s in enumerate(signatures) if s is not None], np.int64)
     if len(where) < 2:
@@ -82,7 +83,7 @@ def near_pairs(
 
 
 def _required_correlation(thumbnails: np.ndarray, labels: np.ndarray) -> float:
-    """Return the correlation that two different pictures of one class do not have by chance."""
+    """Return the correlation above which two pictures of one class are not similar merely by chance."""
     if not len(labels):
         return _ALIKE
     pairs = np.random.default_rng(0).integers(0, len(labels), (_SAMPLE, 2))
@@ -90,12 +91,13 @@ def _required_correlation(thumbnails: np.ndarray, labels: np.ndarray) -> float:
     if len(pairs) < _FEWEST:
         return _ALIKE
     z = np.arctanh(np.clip(_correlation(thumbnails, pairs), -0.999, 0.999))
-    deviation = 1.4826 * np.median(np.abs(z - np.median(z)))  # robust, since duplicates are among the pairs
+    # a robust estimate, because the pairs may contain duplicates
+    deviation = 1.4826 * np.median(np.abs(z - np.median(z)))
     return max(_ALIKE, float(np.tanh(np.median(z) + 4 * deviation)))
 
 
 def _near(hashes: np.ndarray, low: int, high: int) -> np.ndarray:
-    """Return the pairs that agree in the bits from `low` to `high` and are few bits apart."""
+    """Return the pairs whose hashes agree in the bits from `low` to `high` and differ in few bits."""
     keys = (hashes >> np.uint64(low)) & np.uint64(2 ** (high - low) - 1)
     order = np.argsort(keys, kind="stable")
     keys, hashes = keys[order], hashes[order]
@@ -121,7 +123,7 @@ def _correlation(thumbnails: np.ndarray, pairs: np.ndarray, block: int = 65_536)
 
 
 def groups(count: int, pairs: np.ndarray) -> list[list[int]]:
-    """Return the groups of two and more positions in 0..count-1 that pairs connect, directly or through others."""
+    """Return the groups of at least two positions in 0..count-1 that are connected by pairs."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -1,4 +1,4 @@
-"""The rules of an audit: how it recognises each kind of finding, and what `finetune` does about it."""
+"""The rules of an audit: the criteria of each kind of finding, and what `finetune` does about it."""
 
 import os
 from collections import Counter, defaultdict
@@ -16,20 +16,20 @@ from recipes.data.folders.contents import IMAGE_SUFFIXES
 from recipes.data.header_ops import NOT_SUPPORTED
 from recipes.data.images import ImageData, Splits
 
-SMALLEST_CLASS = 3  # distinct pictures: two to train on, one to validate
-IMBALANCED = 4.0  # times as many images in the largest class as in the smallest
+SMALLEST_CLASS = 3  # distinct pictures: two for training, one for validation
+IMBALANCED = 4.0  # number of images in the largest class divided by the number in the smallest class
 LOSES_FILES = "class loses files"  # the kind of finding
 _LOST = 0.1  # a class is reported if at least this share of its files cannot be read
 _TINY, _LONG = 16, 10.0  # pixels of the shorter side, longer side / shorter side
 _FLAT, _COPIES = 0.9, 10
 _FLAT_CONTRAST = 3.0
-_ACCIDENTS = 0.02  # share of odd files up to which they count as accidents
+_ACCIDENTS = 0.02  # largest share of odd files that count as accidents
 _TRAITS = {
     "animated": "kept: only the first frame is read",
     "16-bit": "kept: scaled to 8 bits",
     "CMYK": "kept: converted to RGB without their colour profile",
-    "alpha": "kept: laid over white",
-    "EXIF-rotated": "kept: turned upright as the camera says",
+    "alpha": "kept: drawn on a white background",
+    "EXIF-rotated": "kept: turned upright according to the EXIF orientation",
 }
 _FORMATS = {suffix: suffix[1:] for suffix in IMAGE_SUFFIXES} | dict.fromkeys((".jpg", ".jpe", ".jfif"), "jpeg")
 
@@ -45,7 +45,7 @@ class AuditedImage:
 
 
 def audited_images(splits: Splits, facts: dict[str, list[Facts]]) -> list[AuditedImage]:
-    """Return all images of all splits, in order, then the pictures in class folders whose format is not supported."""
+    """Return the images of all splits in order, then the pictures of unsupported formats in class folders."""
     images = [
         AuditedImage(name, split, int(label), fact)
         for split, data in splits.given.items()
@@ -57,7 +57,7 @@ def audited_images(splits: Splits, facts: dict[str, list[Facts]]) -> list[Audite
 
 
 def unreadable(images: list[AuditedImage], class_names: tuple[str, ...]) -> Iterator[Finding]:
-    """Find images that cannot be read, by kind of error, and classes that lose a tenth of their files thereby."""
+    """Find unreadable images by kind of error, and classes with at least a tenth of their files unreadable."""
     by_kind = defaultdict(list)
     for image in images:
         if image.facts.error:
@@ -74,14 +74,14 @@ def unreadable(images: list[AuditedImage], class_names: tuple[str, ...]) -> Iter
     if large:
         classes = tuple(f"{class_names[label]} ({lost[label]} of {total[label]})" for label in large)
         yield Finding(
-            LOSES_FILES, classes, "a tenth or more of the class cannot be read; convert or replace these files"
+            LOSES_FILES, classes, "at least a tenth of the class cannot be read; convert or replace these files"
         )
 
 
 def placeholders(images: list[AuditedImage]) -> Iterator[Finding]:
-    """Find pictures with one colour over 90 % of their area, with hardly any contrast, or with ten copies.
+    """Find pictures with one colour on 90 % of their area, with hardly any contrast, or with ten copies.
 
-    They are excluded unless they are too many to be accidents. Test images do not influence that decision.
+    These pictures are excluded unless there are too many to be accidents. Test images do not influence that decision.
     """
     read = [image for image in images if not image.facts.error]
     selecting = [image for image in read if image.split != "test"]
@@ -110,14 +110,17 @@ def traits(images: list[AuditedImage]) -> Iterator[Finding]:
         yield from _if_any(trait, [image for image in read if trait in image.facts.traits], action)
     promised = [(image, _FORMATS.get(os.path.splitext(image.name)[1].lower())) for image in read]
     misnamed = [image for image, format in promised if format not in (None, image.facts.format)]
-    yield from _if_any("wrong extension", misnamed, "kept: read as what they are, whatever their names say")
+    yield from _if_any("wrong extension", misnamed, "kept: read by their content, not by their extensions")
     sized = [image for image in read if image.facts.format != "array"]
     extreme = [i for i in sized if min(i.facts.size) < _TINY or max(i.facts.size) > _LONG * min(i.facts.size)]
     if len(extreme) <= len(sized) / 2:
-        action = f"kept: a side below {_TINY} pixels, or one {_LONG:g} times the other; most of it is lost in a crop"
+        action = (
+            f"kept: one side is below {_TINY} pixels, or one side is {_LONG:g} times the other; a crop loses most "
+            "of the image"
+        )
         yield from _if_any("extreme size", extreme, action)
     foreign = [image for image in images if image.name != printable(image.name)]
-    yield from _if_any("name not UTF-8", foreign, "kept: shown with \\xNN for the bytes in question")
+    yield from _if_any("name not UTF-8", foreign, "kept: the invalid bytes of the name are shown as \\xNN")
 
 
 def duplicates(images: list[AuditedImage]) -> Iterator[Finding]:
@@ -130,10 +133,11 @@ def duplicates(images: list[AuditedImage]) -> Iterator[Finding]:
 
 
 def near_duplicates(images: list[AuditedImage]) -> tuple[list[Finding], dict[str, str]]:
-    """Find images that are nearly the same, and return which of them must stay on one side of a split.
+    """Find near-duplicates, and return the groups that must stay on one side of a split.
 
     Returns:
-        The findings, and the smallest fingerprint of its group for each fingerprint. Test images link no two others.
+        The findings, and a map from each fingerprint to the smallest one of its group. Test images do not connect other
+        images to a group.
     """
     first = {}
     for image in images:
@@ -151,19 +155,19 @@ def near_duplicates(images: list[AuditedImage]) -> tuple[list[Finding], dict[str
 
 
 def _representatives(images: list[AuditedImage], pairs: np.ndarray) -> dict[str, str]:
-    """Return, for each fingerprint of a group that the pairs connect, the smallest one of the group."""
+    """Map each fingerprint that occurs in a pair to the smallest fingerprint of its connected group."""
     prints = [image.facts.fingerprint for image in images]
     return {prints[i]: min(prints[j] for j in group) for group in groups(len(images), pairs) for i in group}
 
 
 def _repeated(kind: str, repeated: list[list[AuditedImage]]) -> Iterator[Finding]:
-    """Report groups of equal pictures; each group under the most serious case that it matches."""
+    """Report groups of equal pictures, each group as the most serious kind that applies."""
     cases: tuple[tuple[str, Callable[[list[AuditedImage]], bool], str], ...] = (
         (f"{kind} across splits", lambda group: len({image.split for image in group}) > 1,
-         "kept: the accuracy on the held-out side is too high by them"),
+         "kept: these duplicates make the accuracy on held-out images optimistic"),
         (f"{kind} across classes", lambda group: len({image.label for image in group}) > 1,
          f"kept: one of the labels {'must' if kind == 'duplicate' else 'may'} be wrong"),
-        (kind, lambda group: True, "kept, on one side of a split made here"),
+        (kind, lambda group: True, "kept: a split made by `finetune` puts them on one side"),
     )  # fmt: skip
     for name, matches, action in cases:
         shown = [group for group in repeated if matches(group)]
@@ -178,13 +182,13 @@ def _repeated(kind: str, repeated: list[list[AuditedImage]]) -> Iterator[Finding
 def classes(
     data: ImageData, fingerprints: Sequence[str], excluded: frozenset[str], must_split: bool
 ) -> Iterator[Finding]:
-    """Find oddities in the classes of the training images, without the excluded ones.
+    """Find oddities in the classes of the training images, ignoring excluded images.
 
     Args:
         data: The training images.
-        fingerprints: One for each of them.
+        fingerprints: Fingerprint of each training image.
         excluded: Names of excluded images.
-        must_split: Whether the validation images must be split off these.
+        must_split: Whether the validation images must be split off the training images.
     """
     yield from class_name_findings(data.class_names)
     images = zip(data.names, data.labels.tolist(), fingerprints, strict=True)
@@ -193,12 +197,14 @@ def classes(
     shown = [f"{name} ({counts[i]})" for i, name in enumerate(data.class_names)]
     small = tuple(text for i, text in enumerate(shown) if distinct[i] < SMALLEST_CLASS)
     if small and must_split:
-        action = f"an error unless a validation dataset is given: a split needs {SMALLEST_CLASS} distinct pictures"
+        action = (
+            f"an error unless a validation dataset is given: a split needs {SMALLEST_CLASS} distinct pictures per class"
+        )
         yield Finding("class too small to split", small, action)
     if shown:
         least, most = (f(range(len(shown)), key=lambda i: counts[i]) for f in (min, max))
         if counts[most] >= IMBALANCED * max(1, counts[least]):
-            yield Finding("imbalance", (shown[most], shown[least]), "kept: the plan lets every class count alike")
+            yield Finding("imbalance", (shown[most], shown[least]), "kept: the plan gives every class the same weight")
 
 
 def _names(images: list[AuditedImage]) -> tuple[str, ...]:

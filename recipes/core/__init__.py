@@ -1,1 +1,1 @@
-"""Files, archives, devices and other foundations that know nothing of images or training."""
+"""Files, archives, devices and other foundations that do not depend on images or training."""

@@ -1,4 +1,4 @@
-"""Zip archives (.keras, .npz) of unknown origin, read with bounded memory."""
+"""Read zip archives (.keras, .npz) of unknown origin with bounded memory."""
 
 import math
 import zipfile
@@ -17,7 +17,7 @@ def allowance(stored: int) -> int:
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:
-    """Open an archive after checking that all of it may be unpacked.
+    """Open an archive after checking that all its members are safe to unpack.
 
     Args:
         path: The file.
@@ -34,7 +34,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise UnsafeFileError(
-            f"{path} is damaged or not an archive: {error}", code="archive.damaged", path=path
+            f"{path} is damaged or is not a zip archive: {error}", code="archive.damaged", path=path
         ) from error
     members = archive.infolist()
     names = [member.filename for member in members]
@@ -52,7 +52,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return all arrays of an .npz file, which may hold numbers and text only.
+    """Return all arrays of an .npz file, which may only contain numbers and text.
 
     Args:
         path: The file.
@@ -61,8 +61,8 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         The arrays by name.
 
     Raises:
-        UnsafeFileError: As `open_archive` does, for arrays of Python objects, and if the declared shape of an array
-            does not match its stored bytes.
+        UnsafeFileError: If `open_archive` rejects the file, an array holds Python objects, or the declared shape of an
+            array does not match its stored bytes.
     """
     try:
         with open_archive(path) as archive:
@@ -79,7 +79,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """Check the header of an array, because NumPy allocates what it declares before reading."""
+    """Check the header of an array, because NumPy allocates the declared size before it reads the data."""
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Budget:
-    """A limit on wall-clock time; by default there is none.
+    """A limit on wall-clock time; unlimited by default.
 
     Attributes:
-        end: When the time is up, in seconds of `time.monotonic()`; infinite without a limit.
+        end: Time of `time.monotonic()` at which the budget ends, in seconds; infinite without a limit.
 
     Example:
         >>> budget = Budget.of(600.0)
@@ -29,12 +29,12 @@ class Budget:
 
     @property
     def limited(self) -> bool:
-        """Whether there is a limit."""
+        """Whether the budget has a limit."""
         return math.isfinite(self.end)
 
     @property
     def left(self) -> float:
-        """Seconds left; negative once the time is up, infinite without a limit."""
+        """Remaining seconds: negative after the end, infinite without a limit."""
         return self.end - time.monotonic()
 
     @property
@@ -43,7 +43,7 @@ class Budget:
         return max(0.0, -self.left)
 
     def allows(self, seconds: float) -> bool:
-        """Return whether work of that many seconds would end in time."""
+        """Return whether work that takes this many seconds would end within the budget."""
         return seconds <= self.left
 
     def share(self, fraction: float) -> "Budget":

@@ -1,4 +1,4 @@
-"""Cards: what a notebook shows for a result."""
+"""Cards: the HTML that a notebook shows for a result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ from html import escape
 from recipes.core.output import printable
 from recipes.core.text import short
 
-_FACT, _CELL, _NARROW = 200, 100, 24  # characters of a line, of a cell, and of a cell that is not wrapped
+# largest number of characters in a line, in a cell, and in a cell that is not wrapped
+_FACT, _CELL, _NARROW = 200, 100, 24
 _STYLE = """<style>
 .recipes-card{border:1px solid rgba(128,128,128,.4);border-radius:8px;padding:12px 16px;margin:4px 0;max-width:52rem;
 color:inherit;background:transparent;font:14px/1.45 system-ui,sans-serif;overflow-x:auto}
@@ -33,7 +34,7 @@ class CardTable:
     Attributes:
         header: Names of the columns.
         rows: The cells of each row.
-        note: A line below the table, such as the number of rows that are left out.
+        note: A line below the table, such as the number of omitted rows.
     """
 
     header: Sequence[str]
@@ -44,13 +45,13 @@ class CardTable:
 def card(answer: str, title: str, facts: Sequence[tuple[str, object]] = (), table: CardTable | None = None) -> str:
     """Return an HTML card that takes its colours from the notebook's theme, runs no script and loads nothing.
 
-    All texts are escaped and cut, whatever class names and files are called.
+    All texts are escaped and shortened, because names of classes and files may contain anything.
 
     Args:
         answer: The main result, in large letters.
-        title: What it is the result of.
-        facts: (name, value) of further lines; empty values are left out.
-        table: A table below.
+        title: The job that produced the result.
+        facts: Name and value of each further line; lines with empty values are omitted.
+        table: A table below the lines.
     """
     lines = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts if str(value))
     parts = [f'<div class="answer">{_text(answer)}</div>', f'<div class="title">{_text(title)}</div>']

@@ -1,4 +1,4 @@
-"""The devices that Keras's backend trains on, their free memory, and the precision that suits them."""
+"""The devices that Keras's backend trains on, their free memory, and their fastest precision."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ class Devices(NamedTuple):
 
     @property
     def policy(self) -> str:
-        """Dtype policy that is fast on all devices; the oldest one decides."""
+        """Dtype policy that is fast on all devices; the oldest device decides."""
         if self.kind == "TPU":
             return "mixed_bfloat16"
         oldest = min((capability or (7, 0) for capability in self.capabilities), default=(0, 0))
@@ -37,8 +37,8 @@ def prepare_devices() -> str:
 
     The policy is mixed bfloat16 on TPUs and on GPUs of compute capability 8.0 and above, mixed float16 on GPUs from 7.0
     (tensor cores) and on GPUs of unknown capability. It is float32 on older GPUs and on CPUs, where reduced precision
-    is slower. A dtype policy other than float32 that the caller has set stays. TensorFlow allocates GPU memory as
-    needed. If another backend trains, TensorFlow only reads images and leaves the GPUs to that backend.
+    is slower. If the caller has set a dtype policy other than float32, that policy stays. TensorFlow allocates GPU
+    memory as needed. If another backend trains, TensorFlow only reads images and leaves the GPUs to that backend.
 
     Returns:
         The name of Keras's dtype policy.
@@ -54,7 +54,7 @@ def prepare_devices() -> str:
 
 
 def accelerator() -> str | None:
-    """Return the kind of device that Keras's backend trains on: "GPU" or "TPU"; None if there is only a CPU."""
+    """Return the kind of accelerator that Keras's backend trains on: "GPU" or "TPU", or None if there is only a CPU."""
     return _devices().kind
 
 
@@ -111,14 +111,14 @@ def _keep_tensorflow_off() -> None:
 
 
 def _initialised() -> bool:
-    """Return whether TensorFlow has created its devices; memory growth and visibility are fixed afterwards."""
+    """Return whether TensorFlow has created its devices. Afterwards, memory growth and visibility cannot change."""
     from tensorflow.python.eager import context
 
     return context.context()._initialized  # pyright: ignore[reportOptionalMemberAccess]  # creates the context
 
 
 def free_memory() -> int | None:
-    """Return the free bytes of the fullest GPU, or of the machine (Linux) without a GPU; None if unknown."""
+    """Return the free bytes of the fullest GPU, or those of the machine if it has no GPU; None if unknown."""
     if accelerator():
         free = {"tensorflow": _free_for_tensorflow, "jax": _free_for_jax, "torch": _free_for_torch}
         return free[keras.backend.backend()]()
@@ -132,7 +132,7 @@ def free_memory() -> int | None:
 
 def _free_for_tensorflow() -> int | None:
     query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
-    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):  # nvidia-smi lists hidden GPUs, too
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):  # nvidia-smi also lists hidden GPUs
         query.append(f"--id={visible}")
     try:
         answer = subprocess.run(query, capture_output=True, text=True, check=True).stdout
@@ -142,13 +142,13 @@ def _free_for_tensorflow() -> int | None:
 
 
 def _reserved_by_tensorflow() -> int:
-    """Return the unused bytes that TensorFlow holds on every GPU and will use again, at least."""
+    """Return the smallest number of unused bytes that TensorFlow has reserved on any GPU and can use again."""
     pools = [tf.config.experimental.get_memory_info(gpu.name) for gpu in tf.config.list_logical_devices("GPU")]
     return min((pool["peak"] - pool["current"] for pool in pools), default=0)
 
 
 def _free_for_jax() -> int | None:
-    """Return the free part of the memory that JAX reserves when it starts."""
+    """Return the free bytes of the memory that JAX reserved when it started."""
     import jax
 
     stats = [device.memory_stats() or {} for device in jax.local_devices()]

@@ -1,4 +1,4 @@
-"""Files: atomic writes, which leave a complete file or none whenever the process stops; folders to write to; CSV."""
+"""Write files atomically, prepare output folders, and write CSV files."""
 
 import csv
 import errno
@@ -13,11 +13,11 @@ from recipes.errors import OutputError
 
 
 def write_whole(path: Path, write: Callable[[Path], object], older: Path | None = None) -> None:
-    """Write a file atomically: to a hidden temporary file beside it, synced to the disk, then renamed.
+    """Write a file atomically: write a hidden temporary file beside it, sync it to the disk, then rename it.
 
     Args:
         path: The file to write.
-        write: Function that writes the file at the path that it is given.
+        write: Function that takes a path and writes the file there.
         older: New name of an existing file at `path`; None replaces that file.
 
     Raises:
@@ -45,14 +45,14 @@ def _sync(path: Path) -> None:
 
 
 def size_and_fault(path: str) -> tuple[int, str]:
-    """Return the size of a file of unknown origin in bytes, and why it must not be read; "" if it may be."""
+    """Return the size in bytes of a file of unknown origin, and the reason not to read it, "" if there is none."""
     try:
         status = os.stat(path)
     except OSError as error:
         return 0, f"cannot be read: {error.strerror}"
     except ValueError as error:  # a null byte
         return 0, f"cannot be read: its path is not valid: {error}"
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would block forever
         return 0, "no regular file: it is a pipe, a device or a folder"
     if not os.access(path, os.R_OK):
         return 0, f"cannot be read: {os.strerror(errno.EACCES)}"
@@ -82,9 +82,10 @@ def unwritable(directory: Path, error: OSError, code: str = "output.not_writable
 
 
 def check_utf8(path: Path) -> None:
-    """Check that TensorFlow, which takes paths in UTF-8 alone, can open a path.
+    """Check that a path is valid UTF-8, because TensorFlow cannot open other paths.
 
-    Raises: OutputError naming the part of the path that is not UTF-8.
+    Raises:
+                    OutputError: If a part of the path is not valid UTF-8; the message names that part.
     """
     for part in Path(os.path.abspath(path)).parts:
         try:
@@ -103,20 +104,22 @@ def write_csv(
     """Write a table as a CSV file in UTF-8; None is an empty cell.
 
     Args:
-        path: The file. An existing one is only replaced if it begins with the same header.
+        path: The file. An existing file is only replaced if it begins with the same header.
         header: Names of the columns.
         rows: The cells of each row.
         contents: What the table holds, for messages, such as "findings of an audit".
         code: Beginning of the codes of the errors.
 
     Raises:
-        OutputError: If the file cannot be written, or exists and holds something else.
+        OutputError: If the file cannot be written, or exists and begins with another header.
     """
     path = Path(path).expanduser()
     try:
         if path.exists() and not path.read_bytes().startswith(",".join(header).encode()):
             raise OutputError(
-                f"{path} exists and holds no {contents}; choose another file", code=f"{code}.output_exists", path=path
+                f"{path} exists and does not contain {contents}; choose another file",
+                code=f"{code}.output_exists",
+                path=path,
             )
         with path.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)

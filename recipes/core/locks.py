@@ -1,4 +1,4 @@
-"""Locks between processes, so that only one at a time writes to a folder."""
+"""Locks between processes, so that only one process at a time writes to a folder."""
 
 import os
 import socket
@@ -15,8 +15,8 @@ HOLDER_SUFFIX = "-holder"
 class ProcessLock:
     """A lock that one process holds until it releases it or ends.
 
-    The operating system keeps the lock: it also ends when the process is killed, and a file that is left over does not
-    block. The holder is written to a file beside the lock file, because Windows lets nobody read a locked file.
+    The operating system releases the lock when the process ends, even if it is killed, so a leftover lock file does not
+    block. The holder is written to a second file, because Windows does not allow other processes to read a locked file.
 
     Args:
         path: The lock file. It is created if it does not exist.
@@ -47,23 +47,23 @@ class ProcessLock:
         return True
 
     def write_holder(self) -> None:
-        """Note this process as the holder, for the messages of others."""
-        with suppress(OSError):  # the lock holds without it
+        """Write this process down as the holder, so that messages of other processes can name it."""
+        with suppress(OSError):  # the lock works without this file
             self._holder_file.write_text(f"pid {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
 
     def holder(self) -> str:
-        """Return the process that holds the lock, as "pid 12 on host"; "unknown" where it was not noted."""
+        """Return the process that holds the lock, as "pid 12 on host", or "unknown" if it is not recorded."""
         with suppress(OSError, UnicodeDecodeError), self._holder_file.open(encoding="utf-8") as file:
             return file.read(300) or "unknown"
         return "unknown"
 
     def release(self, *, delete: bool = False) -> None:
-        """Release the lock, if it is held; with `delete`, remove its file as well."""
+        """Release the lock if this process holds it, and remove its file if `delete`."""
         if not self._lock.is_locked:
             return
         with suppress(OSError):
             self._holder_file.unlink()
-        with suppress(OSError):  # Windows refuses to remove an open file; there, filelock does so on release
+        with suppress(OSError):  # Windows refuses to remove an open file; on Windows, filelock removes it on release
             if delete:
                 self.path.unlink()
         self._lock.release()

@@ -1,4 +1,4 @@
-"""Log records rendered as text, and standard streams whose failures never end a run.
+"""Render log records as text, and make standard streams whose failures never end a run.
 
 The library reports through the logger "recipes" and its children. While a public function runs, `safe_output` renders
 their records on the terminal or in a notebook.
@@ -21,7 +21,7 @@ _PLAIN = {"×": "x", "±": "+/-", "−": "-", "–": "-", "—": "-", "…": "..
 
 
 def _replacement(error: UnicodeError) -> tuple[str, int]:
-    """Replace each character by a plain one of the same meaning, or by an escape (a codec error handler)."""
+    """Replace each character by a plain one of the same meaning, or by an escape. This is a codec error handler."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(_PLAIN.get(c) or _escaped(c) for c in error.object[error.start : error.end]), error.end
@@ -31,7 +31,7 @@ codecs.register_error(REPLACE, _replacement)
 
 
 def _escaped(character: str) -> str:
-    r"""Return \uNNNN, or \xNN for a byte of a file name that is not UTF-8."""
+    r"""Return the escape of a character: \uNNNN, or \xNN for a byte of a file name that is not UTF-8."""
     if "\udc80" <= character <= "\udcff":
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("ascii", "backslashreplace").decode("ascii")
@@ -46,7 +46,7 @@ def printable(text: str, encoding: str = "utf-8") -> str:
 
 
 def shortened(names: Sequence[str], most: int = 5, separator: str = ", ") -> str:
-    """Return the first names, and the number of the others.
+    """Return the first names and the number of the remaining names.
 
     >>> shortened(["a", "b", "c"], 2)
     'a, b and 1 more'
@@ -58,14 +58,15 @@ def shortened(names: Sequence[str], most: int = 5, separator: str = ", ") -> str
 class SafeStream:
     """A text stream whose `write` and `flush` never raise.
 
-    Characters that the stream's encoding lacks are replaced. Text that cannot be written is dropped: if the reader of
-    a pipe has left, the disk is full, the stream is closed, or there is no stream (`None`, as under pythonw).
+    Characters that the stream's encoding lacks are replaced. Text that cannot be written is dropped. That happens if
+    the reader of a pipe has closed it, the disk is full, the stream is closed, or there is no stream (`None`, as under
+    pythonw).
 
     Args:
-        stream: The stream to write to. An object with `write` alone is enough.
+        stream: The stream to write to. It only needs the method `write`.
     """
 
-    def __init__(self, stream: Any) -> None:  # Any: streams of the caller may have `write` alone
+    def __init__(self, stream: Any) -> None:  # Any: a stream of the caller may only have `write`
         self._stream, self._warned = stream, False
 
     @property
@@ -74,13 +75,13 @@ class SafeStream:
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
-        """Write `text` and return its length, also if it is dropped."""
+        """Write `text` and return its length, even if the text is dropped."""
         if not isinstance(text, str):
             raise TypeError(f"write() takes a str, got {type(text).__name__}")
         if self._stream is not None:
             try:
                 self._write(text)
-            except Exception as error:  # a stream of the caller may raise anything; the run goes on
+            except Exception as error:  # a stream of the caller may raise any exception; the run continues
                 self._warn(error)
         return len(text)
 
@@ -91,12 +92,12 @@ class SafeStream:
             self._write_replaced(text, getattr(self._stream, "encoding", None), error.encoding)
 
     def _write_replaced(self, text: str, *encodings) -> None:
-        """Write in the first of `encodings` that the stream takes, else in ASCII, which every stream takes."""
+        """Write the text in the first of `encodings` that the stream accepts, otherwise in ASCII."""
         for encoding in encodings:
             try:
                 self._stream.write(printable(text, encoding))
                 return
-            except (UnicodeError, LookupError, TypeError):  # the encoding is not what the stream says, or none
+            except (UnicodeError, LookupError, TypeError):  # the stream names a wrong encoding or none
                 continue
         self._stream.write(printable(text, "ascii"))
 
@@ -114,7 +115,7 @@ class SafeStream:
                 self._warn(error)
 
     def close(self) -> None:
-        """Do nothing: the stream belongs to the caller, and log handlers close what they hold when they end."""
+        """Do nothing: the stream belongs to the caller, and log handlers close their streams when they end."""
 
     def isatty(self) -> bool:
         """Return whether the stream is a terminal."""
@@ -129,11 +130,11 @@ class SafeStream:
         return getattr(self._stream, name)
 
     def _warn(self, error: Exception) -> None:
-        """Log the first failure, unless the reader of a pipe left, which is normal."""
+        """Log the first failure, unless the reader of a pipe has closed it, which is normal."""
         if not self._warned and not isinstance(error, BrokenPipeError):
             self._warned = True
             logging.getLogger("recipes").warning(
-                "Output is lost, but the run goes on: %s: %s", type(error).__name__, error
+                "Some output cannot be written and is lost; the run continues: %s: %s", type(error).__name__, error
             )
 
 
@@ -141,7 +142,8 @@ class TerminalRenderer(logging.Handler):
     """Prints log records without a prefix.
 
     Args:
-        all_on_stderr: Print all records on stderr, because stdout is for results; otherwise, warnings and errors.
+        all_on_stderr: Whether to print all records on stderr, so that stdout only carries results. Otherwise only
+            warnings and errors go to stderr.
     """
 
     def __init__(self, all_on_stderr: bool = False) -> None:
@@ -149,7 +151,7 @@ class TerminalRenderer(logging.Handler):
         self._on_stderr = logging.NOTSET if all_on_stderr else logging.WARNING
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show the record, once: it does not reach the root logger if a handler there prints to the terminal, too."""
+        """Show the record once: it does not reach the root logger if a handler there also prints to the terminal."""
         logging.getLogger("recipes").propagate = not any(map(_prints, logging.getLogger().handlers))
         self.show(self.format(record), sys.stderr if record.levelno >= self._on_stderr else sys.stdout)
 
@@ -159,7 +161,7 @@ class TerminalRenderer(logging.Handler):
 
 
 def _prints(handler: logging.Handler) -> bool:
-    """Return whether a handler writes to the terminal, as that of `logging.basicConfig` does."""
+    """Return whether a handler writes to the terminal, as the handler of `logging.basicConfig` does."""
     if type(handler) is not logging.StreamHandler:
         return False
     streams = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
@@ -167,7 +169,7 @@ def _prints(handler: logging.Handler) -> bool:
 
 
 class NotebookRenderer(TerminalRenderer):
-    """Shows tables and other texts of several lines in a scrolling block, so that their columns stay aligned."""
+    """Shows texts of several lines, such as tables, in a scrolling block, so that their columns stay aligned."""
 
     def show(self, text: str, stream: Any) -> None:
         """Display the text of a record."""
@@ -187,24 +189,24 @@ def renderer(all_on_stderr: bool = False) -> TerminalRenderer:
     return (NotebookRenderer if in_notebook else TerminalRenderer)(all_on_stderr)
 
 
-_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)  # what is printed at each verbosity
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)  # the lowest level that each verbosity prints
 _verbosity = 2
 
 
 @contextmanager
 def safe_output(verbose: int | None = None, *, all_on_stderr: bool = False) -> Iterator[None]:
-    """Render the log and make `sys.stdout` and `sys.stderr` safe streams for the duration; also a decorator.
+    """Render the log, and make `sys.stdout` and `sys.stderr` safe streams, inside a block or a decorated function.
 
-    Every public function that reports or shows progress is decorated with it. Its log records, the progress display,
-    and prints of the caller's callbacks all go through these two names. A stream with strict
-    errors stays lenient afterwards, so that the caller's `print(result)` does not fail at the end of a run either.
+    Every public function that reports or shows progress uses this decorator. Log records, the progress display, and
+    prints of the caller's callbacks all go through `sys.stdout` and `sys.stderr`. A stream with strict errors stays
+    lenient afterwards, so that `print(result)` does not fail at the end of a run.
 
     Args:
-        verbose: 0: print only warnings and errors; 1: phases and results, too, with a progress display on a
-            terminal; 2: also every decision and measurement. None: that of the call around this one, or 1. A call
-            inside a quieter one is as quiet. Handlers that the caller has attached get the records in any case, those
-            of verbosity 2 only where it is requested.
-        all_on_stderr: Print everything on stderr.
+        verbose: 0: print only warnings and errors; 1: phases and results, too, with a progress display on a terminal;
+            2: also every decision and measurement. None takes the verbosity of the enclosing call, or 1. A call inside
+            a quieter call is equally quiet. Handlers that the caller has attached always get the records; records of
+            verbosity 2 only exist if it is requested.
+        all_on_stderr: Whether to print everything on stderr.
     """
     with safe_streams(), _rendered_log(verbose, all_on_stderr):
         yield
@@ -258,7 +260,7 @@ def _lenient(stream: Any) -> Any:
         try:
             stream.reconfigure(errors=REPLACE)
         except (OSError, ValueError):
-            return stream  # closed or without a reader: `SafeStream` drops the text
+            return stream  # the stream is closed or has no reader: `SafeStream` drops the text
     return stream
 
 

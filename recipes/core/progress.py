@@ -1,4 +1,4 @@
-"""Progress of a job: the library opens phases, and while a person watches, one line at the bottom shows where it is."""
+"""Progress of a job: the library opens phases, and on a terminal one line at the bottom shows the current phase."""
 
 import logging
 import sys
@@ -22,12 +22,12 @@ class Phase:
     """A part of a job.
 
     Attributes:
-        title: What is done, such as "training".
-        total: Number of units; None if it is unknown.
-        unit: What is counted, such as "images".
-        done: Number of units that are done.
-        note: What is to be said of the phase, such as "epoch 3 of 12".
-        began: Time at which it began, `time.monotonic()` seconds.
+        title: Name of the work, such as "training".
+        total: Number of units of work; None if it is unknown.
+        unit: Noun for the units, such as "images".
+        done: Number of finished units.
+        note: Further text about the phase, such as "epoch 3 of 12".
+        began: Time of `time.monotonic()` at which the phase began, in seconds.
     """
 
     title: str
@@ -45,35 +45,35 @@ class Phase:
         return time.monotonic() - self.began
 
     def advance(self, count: int = 1) -> None:
-        """Count units that are done."""
+        """Add to the number of finished units."""
         self.update(self.done + count)
 
     def update(self, done: int) -> None:
-        """Set the number of units that are done.
+        """Set the number of finished units.
 
-        The pace is measured from the first call on, because work before it (compiling, or what an earlier process did)
-        is no measure of what is left.
+        The speed is measured from the first call on. Earlier work, such as compiling, or epochs of an earlier process,
+        does not predict the remaining time.
         """
         self.done, self._last = done, time.monotonic()
         if self._first is None:
             self._first = self._last, done
 
     def pace(self) -> float | None:
-        """Return the seconds per unit so far; None where no unit has been measured."""
+        """Return the seconds per unit so far; None if no unit has been measured."""
         if self._first is None or self.done <= self._first[1]:
             return None
         began, first = self._first
         return (self._last - began) / (self.done - first)
 
 
-_phases: list[Phase] = []  # from the whole job to its innermost part
-_watched = False  # whether a person watches, see `watched`
+_phases: list[Phase] = []  # the open phases, from the whole job to its innermost part
+_watched = False  # whether a terminal shows the phases, see `watched`
 _live: Live | None = None
 
 
 @contextmanager
 def phase(title: str, total: int | None = None, unit: str = "images") -> Iterator[Phase]:
-    """Open a phase for the duration; phases may be nested."""
+    """Open a phase for the duration of a block; phases may be nested."""
     global _live
     opened = Phase(title, total, unit)
     _phases.append(opened)
@@ -92,7 +92,7 @@ def phase(title: str, total: int | None = None, unit: str = "images") -> Iterato
 
 @contextmanager
 def watched(on: bool) -> Iterator[None]:
-    """Show the phases that are opened inside, if `on` and the error stream is a terminal."""
+    """Show the phases that are opened inside the block, if `on` is true and the error stream is a terminal."""
     global _watched
     before, _watched = _watched, on and sys.stderr.isatty()
     try:
@@ -102,7 +102,7 @@ def watched(on: bool) -> Iterator[None]:
 
 
 def advance(unit: str) -> None:
-    """Count one unit of the innermost open phase that counts such units, if there is one."""
+    """Count one unit in the innermost open phase with this unit, if there is one."""
     for each in reversed(_phases):
         if each.unit == unit:
             each.advance()
@@ -110,10 +110,10 @@ def advance(unit: str) -> None:
 
 
 def remaining(phases: Sequence[Phase]) -> float | None:
-    """Return the seconds that nested phases, from outer to inner, need at their pace so far; None while it is unknown.
+    """Return the remaining seconds of nested phases, from outer to inner, at their speed so far; None if unknown.
 
-    A unit of an outer phase that has not begun takes as long as the outer phase's units so far, or else as the inner
-    phase will have taken.
+    Each future unit of an outer phase is assumed to take as long as its units so far. Without finished units, it is
+    assumed to take as long as the inner phase.
     """
     left, whole = None, 0.0
     for each in reversed(phases):
@@ -131,7 +131,7 @@ def remaining(phases: Sequence[Phase]) -> float | None:
 
 
 def _bar() -> Text:
-    """Return the line that shows the phases: titles, bar, time left, time spent."""
+    """Return the line that shows the phases: titles, progress bar, remaining time and elapsed time."""
     phases = list(_phases)
     if not phases:
         return Text()
@@ -153,7 +153,7 @@ def _clock(seconds: float) -> str:
 
 
 class Clock:
-    """Wall-clock seconds by phase: `with clock("audit"): …`. Each phase is logged when it ends."""
+    """Measures the wall-clock seconds of phases: `with clock("audit"): …`. Each phase is logged when it ends."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

@@ -1,7 +1,7 @@
-"""The packages `layers`, `optimizers` and `augment` as `recipes.layers`, `recipes.optimizers` and `recipes.augment`.
+"""Import the packages `layers`, `optimizers` and `augment` as `recipes.layers` and so on.
 
 Their own names are common: a `layers.py` in the working directory hides the package `layers`. The name inside `recipes`
-always leads to this project's package. It is the same module object as `layers` where that name is not hidden, so that
+always refers to this project's package. If `layers` is not hidden, both names refer to the same module object, so that
 Keras registers each class once.
 """
 
@@ -19,7 +19,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def _is_visible(name: str) -> bool:
-    """Return whether `import name` gives this project's package."""
+    """Return whether `import name` imports this project's package."""
     if module := sys.modules.get(name):
         file = getattr(module, "__file__", None)
     else:
@@ -40,16 +40,16 @@ class _Alias(Loader):
         return self._module
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self._spec  # the import system has replaced it by that of the second name
+        module.__spec__ = self._spec  # the import system has replaced the spec by that of the second name
 
 
 class SiblingFinder(MetaPathFinder):
-    """Finds `recipes.layers` and its modules, and those of the other packages."""
+    """Finds `recipes.layers`, `recipes.optimizers`, `recipes.augment` and their modules."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the spec of a sibling package or of a module in it; None for other names."""
+        """Return the spec of one of the three packages or of a module in it; None for other names."""
         parent, _, name = fullname.partition(".")
         package = name.split(".")[0]
         if parent != "recipes" or package not in SIBLINGS:
@@ -57,7 +57,7 @@ class SiblingFinder(MetaPathFinder):
         if _is_visible(package):
             return importlib.util.spec_from_loader(fullname, _Alias(name))
         if name != package:
-            return None  # Python finds it in the folder of its package
+            return None  # Python finds a submodule in the folder of its package
         folder = _ROOT / name
         return importlib.util.spec_from_file_location(
             fullname, folder / "__init__.py", submodule_search_locations=[str(folder)]

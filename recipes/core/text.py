@@ -1,4 +1,4 @@
-"""Short texts for messages."""
+"""Format short texts for messages."""
 
 _FACT, _LINE = 120, 500  # characters
 
@@ -10,11 +10,11 @@ def short(text: object, length: int = 60) -> str:
 
 
 def described(name: str, *facts: object) -> str:
-    """Return the `repr` of an object: its class and some facts, on one line of at most 500 characters.
+    """Return a `repr`: a class name and some facts, on one line of at most 500 characters.
 
     Args:
-        name: The class.
-        *facts: What to say about the object; empty ones are left out, long ones are cut.
+        name: Name of the class.
+        *facts: Texts about the object; empty texts are omitted, long texts are shortened.
 
     >>> described("Audit", "3 findings", "")
     'Audit(3 findings)'
@@ -24,7 +24,7 @@ def described(name: str, *facts: object) -> str:
 
 
 def counted(count: int, noun: str, several: str = "") -> str:
-    """Return "1 image" or "1,204 images"; `several` is the plural where it is not the noun with an s."""
+    """Return "1 image" or "1,204 images"; `several` is the irregular plural of a noun."""
     return f"{count:,} {noun if count == 1 else several or noun + 's'}"
 
 

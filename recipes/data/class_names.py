@@ -11,15 +11,17 @@ from recipes.data.labels import MULTI_LABEL, alike, clean, is_number
 from recipes.errors import DataError
 
 _PERHAPS_MISSING = frozenset({"none", "null", "na", "n/a", "#n/a"})
-_JOINERS = re.compile(r"[|;,/\\+&\n\t，、；]+|(?<=\s)and(?=\s)|(?<=_)and(?=_)", re.IGNORECASE)  # between several labels
-_REGION = re.compile(r"(\S+ )?[-\d.]+([ ,;]+[-\d.]+){3,}( .*)?")  # of an image: a box, or the runs of a mask
+# separators between several labels
+_JOINERS = re.compile(r"[|;,/\\+&\n\t，、；]+|(?<=\s)and(?=\s)|(?<=_)and(?=_)", re.IGNORECASE)
+# numbers that describe a region of an image: a box, or the runs of a mask
+_REGION = re.compile(r"(\S+ )?[-\d.]+([ ,;]+[-\d.]+){3,}( .*)?")
 
 
 def classes_of(labels: np.ndarray) -> list[str]:
-    """Return the sorted class names that occur among text labels, each as `clean` returns it.
+    """Return the sorted class names among text labels, each as `clean` returns it.
 
     Raises:
-        DataError: A label is several labels in one, or one number is spelled in several ways.
+        DataError: If a label consists of several labels, or one number is spelled in several ways.
     """
     known = sorted(set(map(clean, labels.tolist())))
     spellings = defaultdict(list)
@@ -29,33 +31,35 @@ def classes_of(labels: np.ndarray) -> list[str]:
     for names in spellings.values():
         if len(names) > 1:
             raise DataError(
-                f"labels {names} are several spellings of one number; write it in one way",
+                f"labels {names} are several spellings of one number; expected one spelling: write the number in "
+                "one way",
                 code="labels.spellings", labels=tuple(names),
             )  # fmt: skip
     regions = [name for name in known if _REGION.fullmatch(name)]
     if len(regions) > max(1, len(known) / 2):
         raise DataError(
-            f"labels such as {regions[0]!r:.80} are lists of numbers, as boxes and masks are; expected class names: "
-            "object detection and segmentation are not supported",
+            f"labels such as {regions[0]!r:.80} are lists of numbers, like boxes or masks; expected class names. "
+            "Object detection and segmentation are not supported: give one class name per image",
             code="labels.regions", label=regions[0],
         )  # fmt: skip
     several = _several_in_one(known)
     if several:
         example, separator = several
         raise DataError(
-            f"label {example!r} is several labels in one, separated by {separator!r}: {MULTI_LABEL}. If it is the "
-            "name of one class, write it with another separator, such as an underscore",
+            f"label {example!r} consists of several labels, separated by {separator!r}: {MULTI_LABEL}. If the "
+            "label is the name of one class, write it with another separator, such as an underscore",
             code="labels.multi_label", label=example, separator=separator,
         )  # fmt: skip
     return known
 
 
 def _several_in_one(names: list[str]) -> tuple[str, str] | None:
-    """Return a label that is a list of labels, and its separator; None if every label is one name.
+    """Return the first label that is a list of labels, and its separator; None if every label is one name.
 
-    A list in the syntax of Python or JSON is one, and so are "cat|dog", and "cat/dog" if cat and dog are labels, too.
-    Otherwise labels are lists if most of them consist of other labels. If few words make many labels, they are lists if
-    many of them are parts of others. Hence "red panda", "Pepper, bell" and "salt & pepper" are names.
+    A label is a list if it is written as a list of Python or JSON, or as "cat|dog". "cat/dog" is a list if cat and dog
+    are also labels. Otherwise labels are lists if most of them consist of other labels. If a few words form many
+    labels, the labels are lists if many of them are parts of others. Therefore "red panda", "Pepper, bell" and "salt &
+    pepper" are names.
     """
     known = frozenset(names)
     for name in names:
@@ -71,7 +75,7 @@ def _several_in_one(names: list[str]) -> tuple[str, str] | None:
         parts = {name: frozenset(filter(None, map(str.strip, name.split(separator)))) for name in names}
         lists = [name for name in names if len(parts[name]) > 1]
         words = Counter(word for each in parts.values() for word in each)
-        if separator == ";":  # hardly ever a part of a name
+        if separator == ";":  # this separator is hardly ever a part of a name
             found = [name for name in lists if any(words[word] > 1 for word in parts[name])]
         else:
             found = [name for name in lists if parts[name] <= known]
@@ -88,10 +92,10 @@ def _several_in_one(names: list[str]) -> tuple[str, str] | None:
 def positions_of(labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     """Return the position (n,) of each text label among `class_names`.
 
-    A label that is not among them matches the class that `clean` makes equal to it.
+    A label that is not a class name matches the class whose name is equal after `clean`.
 
     Raises:
-        DataError: Labels are not among the classes; the message suggests classes with a similar spelling.
+        DataError: If labels are not among the classes; the message suggests classes with a similar spelling.
     """
     position = {clean(name): i for i, name in enumerate(class_names)} | {name: i for i, name in enumerate(class_names)}
     found = {name: position.get(name, position.get(clean(name))) for name in set(labels.tolist())}
@@ -101,30 +105,31 @@ def positions_of(labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
         meant = [f"{name!r} for {similar[alike(name)]!r}" for name in strange if alike(name) in similar]
         hint = f" (spelled {', '.join(meant[:5])}?)" if meant else ""
         raise DataError(
-            f"labels {strange[:5]} are not among the classes {list(class_names)}{hint}; rename them, or leave them out",
+            f"labels {strange[:5]} are not among the classes {list(class_names)}{hint}; rename these labels, or "
+            "leave out their images",
             code="labels.unknown", labels=tuple(strange),
         )  # fmt: skip
     return np.array([found[name] for name in labels.tolist()], np.int64)
 
 
 def class_name_findings(class_names: Sequence[str]) -> Iterator[Finding]:
-    """Find class names that are similar, numbers that may be a scale, and names that may mean a missing value."""
+    """Find similar class names, numbers that may be a scale, and names that may mean a missing value."""
     groups = defaultdict(list)
     for name in class_names:
         groups[alike(name)].append(name)
     for names in groups.values():
         if len(names) > 1:
-            action = "kept as several classes: give them one name if they are one"
+            action = "kept as separate classes: if these names mean the same class, give it one name"
             yield Finding("alike class names", tuple(map(repr, names)), action)
     if len(class_names) > 2 and all(map(is_number, class_names)):
         values = sorted(map(float, class_names))
         if values != list(range(len(values))):
             action = (
-                f"kept as {len(values)} classes without an order; grades, ratings and measurements are not predicted "
-                "as numbers, so join values into a few ranges if these are measurements"
+                f"kept as {len(values)} classes without an order: grades, ratings and measurements are not "
+                "predicted as numbers; if these are measurements, join the values into a few ranges"
             )
             yield Finding("numbers as class names", tuple(sorted(class_names, key=float)), action)
     odd = tuple(repr(name) for name in class_names if name.casefold() in _PERHAPS_MISSING)
     if odd:
-        action = "kept as a class: leave these images out if their label is missing"
+        action = "kept as a class: if this name means a missing label, leave out these images"
         yield Finding("name of a missing value", odd, action)

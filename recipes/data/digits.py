@@ -1,4 +1,4 @@
-"""The embedded dataset: scikit-learn's 1,797 handwritten digits, few of them used for training."""
+"""The embedded dataset: scikit-learn's 1,797 handwritten digits, with a small training set."""
 
 from typing import Any, cast
 
@@ -13,28 +13,29 @@ SIZE = 32
 def digits(per_class: int = 20, seed: int = 0) -> Splits:
     """Return handwritten digits, with `per_class` training images per class and all others as test images.
 
-    scikit-learn's `load_digits` are 8 × 8 counts of inked pixels, 0..16 (Alpaydin and Kaynak 1998; 43 writers). They
-    become uint8 RGB images of 32 × 32, bright ink on black: value · 255/16, enlarged fourfold by `enlarge`.
+    The images of scikit-learn's `load_digits` are 8 × 8 counts of inked pixels, 0..16, by 43 writers (Alpaydin and
+    Kaynak 1998). Each count is multiplied by 255/16, and `enlarge` enlarges the images fourfold. The results are uint8
+    RGB images of 32 × 32 pixels with bright ink on black.
 
     Args:
         per_class: Number of training images per class.
-        seed: Of the choice of training images.
+        seed: Seed of the choice of training images.
 
     Raises:
-        DataError: `per_class` is below 1, or leaves no test image of some class.
+        DataError: If `per_class` is below 1, or leaves no test image of some class.
 
     Example:
         >>> finetune(digits(per_class=5).train, backbone="glyphs")
     """
     from sklearn.datasets import load_digits
 
-    bunch = cast(Any, load_digits())  # the stubs know only the form that is returned as a pair
+    bunch = cast(Any, load_digits())  # the stubs only describe the result that is a pair
     images, labels = bunch.images.astype(np.float32) * (255 / 16), bunch.target.astype(np.int64)
     smallest = int(np.bincount(labels).min())
     if not 1 <= per_class < smallest:
         raise DataError(
             f"`per_class` must be 1 to {smallest - 1}, got {per_class}: the smallest class has {smallest} images, "
-            "and one of them must remain for the test",
+            "and at least one of them must remain as a test image",
             code="digits.per_class", value=per_class,
         )  # fmt: skip
     rng = np.random.default_rng(seed)
@@ -46,7 +47,7 @@ def digits(per_class: int = 20, seed: int = 0) -> Splits:
 
 
 def enlarge(images: np.ndarray, size: int) -> np.ndarray:
-    """Return square images (n, side, side) bilinearly enlarged to (n, size, size); border values continue outwards.
+    """Return square images (n, side, side) enlarged bilinearly to (n, size, size), with the border values repeated.
 
     Pixel centres lie at half-integers: output pixel i reads position (i + ½) · side / size.
     """

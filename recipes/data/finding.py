@@ -10,14 +10,15 @@ from recipes.core.text import counted, described
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of oddity: the files (or classes) that show it and what `finetune` does about them.
+    """A finding of an audit: the files or classes with one kind of oddity, and what `finetune` does about them.
 
     Attributes:
         kind: A short name of the oddity.
         files: The files or classes.
-        action: What `finetune` does about them, in words.
+        action: Description of what `finetune` does about these files or classes.
         excluded: Whether `finetune` excludes these files.
-        details: One text per file, such as the decoder's message or the file that it repeats; may be empty.
+        details: One text per file, such as the decoder's message, or the name of the file that it duplicates. May be
+            empty.
     """
 
     kind: str
@@ -35,7 +36,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Unsupported:
-    """A picture in a class folder that is not read because its format is not supported; `error` is the audit's text."""
+    """A picture in a class folder whose format is not supported; `error` is the text for the audit."""
 
     name: str
     split: str
@@ -44,10 +45,10 @@ class Unsupported:
 
 
 def not_supported(files: Sequence[Unsupported]) -> Finding:
-    """Return the finding for files whose format is not supported, with the number of each format and each class."""
+    """Return the finding for files of unsupported formats, with the number of files of each format and class."""
     variants = Counter(file.error.split(": ")[1].split(";")[0] for file in files)
     labels = Counter(file.class_name for file in files)
     counted = [", ".join(f"{name} ({n})" for name, n in counts.most_common()) for counts in (variants, labels)]
-    action = f"excluded ({counted[0]}; of the classes {counted[1]}; convert them to JPEG or PNG)"
+    action = f"excluded ({counted[0]}; classes: {counted[1]}; convert them to JPEG or PNG)"
     names, details = tuple(file.name for file in files), tuple(file.error for file in files)
     return Finding(files[0].error.split(":")[0], names, action, excluded=True, details=details)

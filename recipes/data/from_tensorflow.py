@@ -1,6 +1,6 @@
-"""Load images from TensorFlow's sources: a tf.data.Dataset, or a dataset of TensorFlow Datasets.
+"""Load images from a tf.data.Dataset, or from a dataset of TensorFlow Datasets.
 
-`Any` stands for specs and features, whose types the stubs declare too loosely.
+Specs and features are annotated as `Any`, because the stubs declare their types too loosely.
 """
 
 import difflib
@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 
 def from_tf_data(dataset: tf.data.Dataset, class_names: Sequence[str] | None) -> ImageData:
-    """Return the elements (image | encoded bytes, label) of a tf.data.Dataset, which may be batched.
+    """Return the elements (image or encoded bytes, label) of a tf.data.Dataset, which may be batched.
 
     Args:
-        dataset: May have an attribute `class_names`, which its integer labels index.
-        class_names: The classes to map labels to; None: derived from the data.
+        dataset: The dataset. If it has an attribute `class_names`, integer labels are positions in it.
+        class_names: The classes to map labels to; None derives them from the data.
 
     Raises:
-        DataError: The dataset has other elements, is empty, or is infinite.
+        DataError: If the dataset has other elements, is empty, or is infinite.
     """
     label_names: Sequence[object] | None = getattr(dataset, "class_names", None)
     spec: Any = dataset.element_spec
@@ -63,11 +63,11 @@ def from_tf_data(dataset: tf.data.Dataset, class_names: Sequence[str] | None) ->
 
 
 def _check_spec(spec: Any) -> None:
-    """Raise DataError unless a tf.data.Dataset of this element_spec yields (image, label, …)."""
+    """Raise DataError unless `spec`, the element_spec of a tf.data.Dataset, is (image, label, …)."""
     if not (isinstance(spec, tuple) and len(spec) >= 2 and all(isinstance(s, tf.TensorSpec) for s in spec[:2])):
         hint = ""
         if isinstance(spec, dict):
-            hint = "; choose two: dataset.map(lambda example: (example['image'], example['label']))"
+            hint = "; choose these two entries: dataset.map(lambda example: (example['image'], example['label']))"
         elif (
             isinstance(spec, tuple) and len(spec) > 1 and isinstance(spec[1], tf.RaggedTensorSpec | tf.SparseTensorSpec)
         ):
@@ -82,11 +82,11 @@ def from_tfds(name: str, class_names: Sequence[str] | None) -> Splits:
     """Return a dataset of TensorFlow Datasets.
 
     Args:
-        name: As for `tfds.builder`.
-        class_names: The classes to map labels to; None: those of the dataset, sorted.
+        name: Name of the dataset, as `tfds.builder` takes it.
+        class_names: The classes to map labels to; None takes the sorted classes of the dataset.
 
     Raises:
-        DataError: The dataset is unknown, cannot be prepared, is not an image classification dataset, or has no labels.
+        DataError: If the dataset is unknown, cannot be prepared, is not for image classification, or has no labels.
     """
     builder = _tfds_builder(name)
     features: Any = builder.info.features
@@ -104,7 +104,7 @@ def from_tfds(name: str, class_names: Sequence[str] | None) -> Splits:
         if role is None or role in parts:
             continue
         pairs = _tfds_pairs(builder, split, image, label)
-        missing = sum(not 0 <= y < len(label_names) for _, y in pairs)  # TFDS gives -1 to images without a label
+        missing = sum(not 0 <= y < len(label_names) for _, y in pairs)  # TFDS labels images without a label -1
         if missing == len(pairs) and role != "train":
             logger.info(f"{name}: the split {split} has no labels and is not used")
             continue
@@ -122,7 +122,7 @@ def from_tfds(name: str, class_names: Sequence[str] | None) -> Splits:
 
 
 def _tfds_builder(name: str) -> Any:
-    """Return the builder of a dataset of TensorFlow Datasets, prepared."""
+    """Return the builder of a dataset of TensorFlow Datasets after preparing the dataset."""
     import tensorflow_datasets as tfds
 
     try:
@@ -131,22 +131,23 @@ def _tfds_builder(name: str) -> Any:
         return builder
     except tfds.core.DatasetNotFoundError as error:
         close = difflib.get_close_matches(name.split("/")[0], tfds.list_builders())
-        hint = f"did you mean {' or '.join(close)}?" if close else "tfds.list_builders() shows all"
+        hint = f"did you mean {' or '.join(close)}?" if close else "tfds.list_builders() lists all names"
         raise DataError(
-            f"tensorflow-datasets has no dataset {name!r}, and none is in TFDS_DATA_DIR; {hint}",
+            f"tensorflow-datasets has no dataset {name!r}, and TFDS_DATA_DIR holds none of that name; {hint}",
             code="tfds.unknown", name=name,
         ) from error  # fmt: skip
-    except Exception as error:  # errors of the downloader pass through: network, disk, checksum
+    except Exception as error:  # the downloader raises errors of many types: network, disk, checksum
         raise DataError(
             f"tensorflow-datasets could not provide {name!r}: {type(error).__name__}: {str(error).splitlines()[0]}\n"
-            f"After a network failure, prepare it on a machine with a network (`tfds build {name}`) and set "
+            "If the network failed, prepare the dataset on a machine with a network connection (`tfds build "
+            f"{name}`) and set "
             "TFDS_DATA_DIR.",
             code="tfds.unavailable", name=name,
         ) from error  # fmt: skip
 
 
 def _tfds_pairs(builder: Any, split: str, image: str, label: str) -> list[tuple[bytes, int]]:
-    """Return (encoded image, label) of every example of a split."""
+    """Return (encoded image, label) for every example of a split."""
     import tensorflow_datasets as tfds
 
     skip: Any = tfds.decode.SkipDecoding

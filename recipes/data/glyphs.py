@@ -1,7 +1,7 @@
-"""Letters, digits and symbols of every font that matplotlib ships, drawn as if by an unsteady hand.
+"""Draw letters, digits and symbols of every font that matplotlib ships, as if by an unsteady hand.
 
-A glyph is stored as its signed distance field. A thicker stroke is another threshold in it, and a bent stroke another
-place to sample, so that one lookup draws a glyph slanted, bent, thin or thick.
+Each glyph is stored as a signed distance field. Another threshold in the field makes the stroke thicker or thinner, and
+displaced sampling positions bend or slant it. One lookup therefore draws any variation of a glyph.
 """
 
 import unicodedata
@@ -16,20 +16,23 @@ import numpy as np
 from recipes.data.digits import SIZE, enlarge
 from recipes.data.images import ImageData
 
-FIELD = 64  # side of a distance field, pixels
+FIELD = 64  # side of a distance field in pixels
 BOX = 40  # longer side of a glyph in its field
-ASCII_ONLY = ("cmb10", "cmmi10", "cmr10", "cmss10", "cmti10", "cmtt10")  # their other code points are not Unicode
-UNUSABLE = ("LastResort", "STIXNonUni", "cmex10", "cmsy10")  # placeholders, private or shifted code points
+# fonts whose other code points do not follow Unicode
+ASCII_ONLY = ("cmb10", "cmmi10", "cmr10", "cmss10", "cmti10", "cmtt10")
+# fonts with placeholders, or private or shifted code points
+UNUSABLE = ("LastResort", "STIXNonUni", "cmex10", "cmsy10")
 
 
 @dataclass(frozen=True, eq=False)
 class Glyphs:
-    """Glyphs as signed distance fields, positive inside the ink, in field pixels.
+    """Glyphs as signed distance fields in field pixels; values are positive inside the ink.
 
     Attributes:
         fields: float16 (n, FIELD, FIELD).
         labels: int64 (n,), indices into `class_names`.
-        class_names: Characters that look alike are one class and joined in its name: "Oo", "1", "&".
+        class_names: Names of the classes, such as "Oo", "1", "&". Characters that look alike are one class, whose name
+            joins them.
         fonts: The font file of each glyph, without its extension.
     """
 
@@ -41,17 +44,17 @@ class Glyphs:
 
 @dataclass(frozen=True)
 class Hand:
-    """How unsteadily glyphs are drawn: uniform ranges; one number x is the range ±x.
+    """Ranges of the random variations of drawn glyphs. All draws are uniform; one number x is the range ±x.
 
     Attributes:
-        rotate: Degrees.
-        shear: Degrees.
-        stretch: log2 of width / height.
-        margin: Side of the picture / longer side of the glyph.
-        translate: Share of the side.
+        rotate: Rotation in degrees.
+        shear: Shear in degrees.
+        stretch: Stretch as log2 of width / height.
+        margin: Side of the picture divided by the longer side of the glyph.
+        translate: Displacement as a share of the side.
         bend: Standard deviation of a smooth displacement, as a share of the side.
-        stroke: Pixels of the field added to each side of a stroke.
-        resolutions: Sides in pixels to which a picture is reduced before it is enlarged again, with probabilities.
+        stroke: Field pixels that are added to each side of a stroke.
+        resolutions: Sides in pixels, with probabilities, to which a picture is reduced before it is enlarged again.
         inverted: Probability of dark ink on a bright ground.
     """
 
@@ -75,9 +78,9 @@ def font_files() -> list[Path]:
 
 
 def character(code: int) -> str:
-    """Return the character that a code point shows, without its font style (𝟙, 𝒂 → 1, a); empty if it is composed.
+    """Return the character of a code point without its font style (𝟙, 𝒂 → 1, a); empty for a composed character.
 
-    Accented letters, ligatures, fractions and the like are compositions of other glyphs and left out.
+    Accented letters, ligatures, fractions and similar characters are composed of other glyphs and are omitted.
     """
     text = chr(code)
     style = unicodedata.decomposition(text).split(" ")[0]
@@ -89,7 +92,7 @@ def character(code: int) -> str:
 
 
 def code_points(path: Path) -> list[int]:
-    """Return the code points of a font file whose glyphs are the characters that Unicode defines."""
+    """Return the code points of a font file whose glyphs show the characters that Unicode defines."""
     from matplotlib.ft2font import FT2Font
 
     last = 126 if path.stem in ASCII_ONLY else 0x10FFFF
@@ -97,7 +100,7 @@ def code_points(path: Path) -> list[int]:
 
 
 def rasters(path: Path, codes: list[int]) -> dict[int, np.ndarray]:
-    """Return code point → ink (FIELD, FIELD), boolean, centred, its longer side BOX pixels; blank ones are left out."""
+    """Return code point → boolean ink (FIELD, FIELD), centred, with a longer side of BOX pixels; omit blank glyphs."""
     from matplotlib.ft2font import FT2Font
     from scipy.ndimage import find_objects
 
@@ -123,7 +126,7 @@ def rasters(path: Path, codes: list[int]) -> dict[int, np.ndarray]:
 
 
 def load_glyphs(min_fonts: int = 18, alike: float = 0.93) -> Glyphs:
-    """Return all characters that at least `min_fonts` font files have, in all fonts and styles.
+    """Return all characters that occur in at least `min_fonts` font files, in all fonts and styles.
 
     Characters whose pictures correlate by at least `alike` on average over the fonts become one class.
     """
@@ -140,7 +143,7 @@ def load_glyphs(min_fonts: int = 18, alike: float = 0.93) -> Glyphs:
     inks = np.array(inks)
     class_of = merge_alike(inks, characters, fonts, alike)
     names, labels = np.unique([class_of[text] for text in characters], return_inverse=True)
-    distance = cast(Callable[[np.ndarray], np.ndarray], distance_transform_edt)  # the stubs also know other results
+    distance = cast(Callable[[np.ndarray], np.ndarray], distance_transform_edt)  # the stubs also declare other results
     fields = np.array([distance(ink) - distance(~ink) for ink in inks], np.float16)
     return Glyphs(fields, labels.astype(np.int64), tuple(names.tolist()), tuple(fonts))
 
@@ -149,7 +152,7 @@ def merge_alike(inks: np.ndarray, characters: list[str], fonts: list[str], alike
     """Return the class name of each character.
 
     Two characters are in one class if the correlation of their 8 × 8 pictures is at least `alike` on average over the
-    fonts that have both, or if other characters connect them in that way.
+    fonts that have both. Characters that are connected through other characters are also in one class.
     """
     small = inks.reshape(len(inks), 8, FIELD // 8, 8, FIELD // 8).mean((2, 4)).reshape(len(inks), -1)
     small -= small.mean(1, keepdims=True)
@@ -170,13 +173,13 @@ def merge_alike(inks: np.ndarray, characters: list[str], fonts: list[str], alike
 
 
 def glyphs(count: int = 60_000, *, seed: int = 0, hand: Hand | None = None, masters: Glyphs | None = None) -> ImageData:
-    """Return `count` drawings, uint8 (count, 32, 32, 1), spread evenly over the classes, and over each class's fonts.
+    """Return `count` drawings, uint8 (count, 32, 32, 1), spread evenly over the classes and the fonts of each class.
 
     Args:
         count: Number of drawings.
-        seed: Of all random choices.
-        hand: How the glyphs are drawn.
-        masters: The glyphs; None: those of matplotlib's fonts.
+        seed: Seed of all random choices.
+        hand: Ranges of the random variations.
+        masters: The glyphs; None takes those of matplotlib's fonts.
 
     Example:
         >>> pretrain(glyphs(20_000))
@@ -197,7 +200,7 @@ def draw(fields: np.ndarray, which: np.ndarray, hand: Hand, rng: np.random.Gener
     """Return uint8 pictures (n, SIZE, SIZE) of the glyphs `which`, each drawn once by `hand`."""
     n = len(which)
     distance = sample(fields, which, warp(n, hand, rng))
-    thinnest = 1.8 - fields[which].max((1, 2)).astype(np.float32)  # so that the thinnest stroke remains visible
+    thinnest = 1.8 - fields[which].max((1, 2)).astype(np.float32)  # keeps the thinnest stroke visible
     stroke = np.maximum(rng.uniform(*hand.stroke, n), thinnest)
     ink = np.clip(0.5 + (distance + stroke[:, None, None]) * (SIZE / BOX), 0, 1)
     sides, probabilities = zip(*hand.resolutions, strict=True)
@@ -210,9 +213,9 @@ def draw(fields: np.ndarray, which: np.ndarray, hand: Hand, rng: np.random.Gener
 
 
 def warp(n: int, hand: Hand, rng: np.random.Generator) -> np.ndarray:
-    """Return where each pixel of n pictures samples a field: (n, 2, SIZE, SIZE), (x, y) in pixels from the centre."""
+    """Return the sampling positions of n pictures, (n, 2, SIZE, SIZE): (x, y) in field pixels from the centre."""
     axis = (np.arange(SIZE) + 0.5) / SIZE * 2 - 1
-    grid = np.stack(np.meshgrid(axis, axis))  # x, y in −1..1
+    grid = np.stack(np.meshgrid(axis, axis))  # x and y in −1..1
     turn = np.radians(rng.uniform(-hand.rotate, hand.rotate, n))
     slant = np.tan(np.radians(rng.uniform(-hand.shear, hand.shear, n)))
     stretch = 2 ** (rng.uniform(-hand.stretch, hand.stretch, n) / 2)
@@ -228,7 +231,7 @@ def warp(n: int, hand: Hand, rng: np.random.Generator) -> np.ndarray:
 
 
 def smooth_noise(n: int, rng: np.random.Generator, waves: int = 4) -> np.ndarray:
-    """Return random fields (n, 2, SIZE, SIZE) of unit mean variance: sums of the lowest cosines of the square."""
+    """Return random fields (n, 2, SIZE, SIZE) of unit mean variance, which are sums of the square's lowest cosines."""
     frequency = np.arange(waves)
     basis = np.cos(np.pi * frequency * (np.arange(SIZE)[:, None] + 0.5) / SIZE) / (1 + frequency)
     basis /= np.sqrt((basis**2).sum(1).mean())
@@ -248,7 +251,7 @@ def sample(fields: np.ndarray, which: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def photograph(ink: np.ndarray, hand: Hand, rng: np.random.Generator) -> np.ndarray:
-    """Return uint8 pictures of `ink` 0..1 with random darkness of ink and ground, gradation, polarity and noise."""
+    """Return uint8 pictures of `ink` (0..1) with random brightness of ink and ground, gamma, polarity and noise."""
     n = (len(ink), 1, 1)
     ink = ink ** rng.uniform(0.6, 1.5, n)
     ground, level = rng.uniform(0, 0.2, n), rng.uniform(0.7, 1.0, n)

@@ -1,6 +1,6 @@
 """Read the header of encoded images in the TensorFlow graph, before anything is decoded.
 
-`cast` and the ignored types are due to TensorFlow's stubs, which lack some operators of tensors.
+The module uses `cast` and ignores some types because TensorFlow's stubs lack some operators of tensors.
 """
 
 import tensorflow as tf
@@ -8,16 +8,16 @@ import tensorflow as tf
 from recipes import augment
 from recipes.augment import bmp_size, gif_size, is_gif, is_jpeg, is_png, is_webp, jpeg_size, png_size, starts
 
-NOT_SUPPORTED = "format not supported"  # the beginning of the errors of such files
-MAX_PIXELS = 50_000_000  # enough for the 48 megapixels of phones; 30,000 × 30,000 would take 2.7 GB to decode
+NOT_SUPPORTED = "format not supported"  # beginning of the errors for files of unsupported formats
+MAX_PIXELS = 50_000_000  # covers the 48 megapixels of phones; decoding 30,000 × 30,000 pixels would take 2.7 GB
 
 
 def refusal(content: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Return why encoded bytes must not be decoded, as a string scalar; empty if they may be.
+    """Return the reason not to decode encoded bytes, as a string scalar that is empty if they are safe to decode.
 
     Args:
-        content: String scalar.
-        max_pixels: Limit of height × width by the header.
+        content: Encoded bytes, a string scalar.
+        max_pixels: Largest height × width that the header may declare.
     """
     size = header_size(content)
     pixels = tf.reduce_prod(size)
@@ -25,7 +25,7 @@ def refusal(content: tf.Tensor, max_pixels: int) -> tf.Tensor:
     shown = tf.strings.join([width, " × ", height, " pixels"])
     reasons = [
         (tf.equal(content, ""), lambda: tf.constant("zero bytes")),
-        (size[0] < 0, lambda: why_undecodable(content, "not an image: JPEG, PNG, GIF, BMP and WebP are read")),
+        (size[0] < 0, lambda: why_undecodable(content, "not an image: expected JPEG, PNG, GIF, BMP or WebP")),
         (pixels > max_pixels, lambda: tf.strings.join(["too large: ", shown, f"; at most {max_pixels:,} are decoded"])),
     ]
     return tf.case(reasons, default=lambda: tf.constant(""))
@@ -39,12 +39,12 @@ def why_undecodable(content: tf.Tensor, otherwise: str) -> tf.Tensor:
 
 
 def header_size(content: tf.Tensor) -> tf.Tensor:
-    """Return int64 (height, width) that encoded bytes declare; -1 if they are not an image of a known format.
+    """Return the (height, width) in the header of encoded bytes as int64; -1 for unknown formats.
 
     Raises:
-        tf.errors.InvalidArgumentError: A JPEG header cannot be read.
+        tf.errors.InvalidArgumentError: If a JPEG header cannot be read.
     """
-    head = tf.strings.join([tf.strings.substr(content, 0, 64), bytes(64)])  # missing fields read as zero
+    head = tf.strings.join([tf.strings.substr(content, 0, 64), bytes(64)])  # missing fields are read as zero
     kinds = [
         (is_jpeg(content), lambda: tf.cast(jpeg_size(content), tf.int64)),
         (is_png(head), lambda: _sized(png_size(head))),
@@ -62,14 +62,14 @@ def _sized(size: tf.Tensor) -> tf.Tensor:
 
 
 def _fields(content: tf.Tensor, at: int, bytes_each: int) -> tf.Tensor:
-    """Return the two little-endian numbers from position `at`."""
+    """Return the two little-endian numbers at position `at`."""
     digits = tf.io.decode_raw(tf.strings.substr(content, at, 2 * bytes_each), tf.uint8, fixed_length=2 * bytes_each)
     weights = tf.constant([256**i for i in range(bytes_each)], tf.int64)
     return tf.reduce_sum(tf.reshape(tf.cast(digits, tf.int64), (2, bytes_each)) * weights, 1)
 
 
 def _webp(content: tf.Tensor) -> tf.Tensor:
-    """Return the canvas of VP8X, or the frame of VP8L (14 bits a side) or VP8 (lossy)."""
+    """Return the size of a WebP: the canvas of VP8X, or the frame of VP8L (14 bits per side) or VP8 (lossy)."""
     kind = tf.strings.substr(content, 12, 4)
     branches = [
         (tf.equal(kind, "VP8X"), lambda: _fields(content, 24, 3)[::-1] + 1),

@@ -1,4 +1,4 @@
-"""Convert and check the forms in which a caller may hold images: paths, bytes, arrays, open files, Pillow images."""
+"""Convert and check images in the forms that a caller may pass: paths, bytes, arrays, open files, Pillow images."""
 
 import io
 import os
@@ -17,21 +17,22 @@ if TYPE_CHECKING:
 
 
 def plain(image: Any) -> Any:
-    """Return a Pillow image, an open file or a buffer as `bytes`, and anything else unchanged.
+    """Return a Pillow image, an open file or a buffer as `bytes`; return any other object unchanged.
 
     Raises:
-        DataError: A file is open as text.
+        DataError: If a file is open as text.
     """
     if isinstance(image, bytearray | memoryview):
         return bytes(image)
-    pillow = sys.modules.get("PIL.Image")  # a caller with such an image has imported it
+    pillow = sys.modules.get("PIL.Image")  # a caller that passes a Pillow image has already imported Pillow
     if pillow and isinstance(image, pillow.Image):
         return _png(image)
     if hasattr(image, "read"):
         content = image.read()
         if not isinstance(content, bytes):
             raise DataError(
-                "an image is a file that is open as text; open it in binary mode, 'rb', or give its path",
+                "an image is a file that is open as text; expected binary mode: open it with mode 'rb', or give "
+                "its path",
                 code="images.text_file",
             )
         return content
@@ -39,7 +40,7 @@ def plain(image: Any) -> Any:
 
 
 def listed(images: Any) -> Any:
-    """Return the images of a generator or another iterable as a list of `plain` ones; arrays and paths unchanged."""
+    """Return the images of any iterable as a list of `plain` images; return arrays and paths unchanged."""
     alone = isinstance(images, str | bytes | os.PathLike | Mapping) or hasattr(images, "__array__")
     if alone or not isinstance(images, Iterable):
         return images
@@ -47,49 +48,53 @@ def listed(images: Any) -> Any:
 
 
 def _png(image: "Image.Image") -> bytes:
-    """Return a Pillow image as a PNG file, upright as its EXIF orientation says."""
+    """Return a Pillow image as the bytes of a PNG file, turned upright according to its EXIF orientation."""
     from PIL import ImageOps
 
     image, content = ImageOps.exif_transpose(image), io.BytesIO()
-    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"):  # the modes of PNG
+    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"):  # the modes that PNG supports
         image = image.convert("RGB")
     image.save(content, "PNG", compress_level=1)
     return content.getvalue()
 
 
 def stacked(images: Iterable[object], name: str = "images") -> np.ndarray | list[bytes]:
-    """Return one array of images of one size, or the PNG files of images of several sizes.
+    """Return one array for images of one size, or PNG files for images of several sizes.
 
     Raises:
-        DataError: As `check_pixels` does.
+        DataError: If `check_pixels` rejects the images.
     """
     try:
         arrays = [np.asarray(image) for image in images]
-    except ValueError as error:  # rows of several lengths, a pair of image and label
-        raise DataError(f"{name} hold something that is not an array of pixels: {error}", code="images.shape") from None
+    except ValueError as error:  # rows of different lengths, or a pair of image and label
+        raise DataError(
+            f"{name} contain an object that is not an array of pixels ({error}); expected arrays (height, width, "
+            "3) in 0..255",
+            code="images.shape",
+        ) from None
     if len({image.shape for image in arrays}) == 1:
         return check_pixels(np.stack(arrays), name)
     brightest = max(float(image.max()) if image.size and image.dtype.kind in "fiu" else 0.0 for image in arrays)
     checked = [check_pixels(image[None], f"{name}[{i}]", brightest)[0] for i, image in enumerate(arrays)]
     files = [tf.io.encode_png(np.round(image).astype(np.uint8)).numpy() for image in checked]
-    return cast(list[bytes], files)  # the stubs know arrays only
+    return cast(list[bytes], files)  # the stubs only declare arrays
 
 
 def check_pixels(images: np.ndarray, name: str = "images", brightest: float | None = None) -> np.ndarray:
-    """Return an array of the caller's as uint8 or float32 (n, height, width, 1 | 3 | 4) in 0..255.
+    """Return the caller's array as uint8 or float32 (n, height, width, 1 | 3 | 4) in 0..255.
 
     Args:
-        images: (n, height, width) or (n, height, width, channels).
-        name: Of the images, in messages.
-        brightest: The largest value of the dataset that these images are a part of.
+        images: Pixels (n, height, width) or (n, height, width, channels).
+        name: Name of the images in messages.
+        brightest: Largest value of the dataset to which these images belong.
 
     Raises:
-        DataError: Another shape or range (0..1 is the usual mistake), or values that are not finite.
+        DataError: If the shape or the range is wrong (0..1 is the usual mistake), or values are not finite.
     """
     images = np.asarray(images)
     if images.dtype == object:
         raise DataError(
-            f"{name} are an array of objects; give one array (n, height, width, 3), a folder, or a dataset",
+            f"{name} are an array of objects; expected one array (n, height, width, 3), a folder, or a dataset",
             code="images.type",
         )
     if images.ndim == 3:

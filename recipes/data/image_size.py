@@ -11,7 +11,7 @@ FEW = 120  # training images
 
 
 class _Network(Protocol):
-    """The sizes of a backbone: its own, and the only one that it takes, if there is one."""
+    """The image sizes of a backbone: its natural size, and its only size if the network accepts no other."""
 
     @property
     def size(self) -> int: ...
@@ -21,11 +21,11 @@ class _Network(Protocol):
 
 
 def natural_size(backbone: _Network, data: ImageData) -> int:
-    """Return the image size to train at: the backbone's own, or less if most images are smaller.
+    """Return the training image size: the natural size of the backbone, or less if most images are smaller.
 
-    Enlarging a photo beyond its pixels adds cost and no information, yet a frozen network is most accurate at its own
-    size. With few images the cost does not matter, so that they are used at that size. Sizes are multiples of 32 and
-    at least 96. A network with a fixed size is always used at that.
+    A frozen network is most accurate at its natural size, but enlarging a photo beyond its pixels only adds cost. A
+    small dataset is used at the natural size, because its cost does not matter. Other sizes are multiples of 32 and at
+    least 96. A network with a fixed size always gets that size.
     """
     if backbone.fixed_size:
         return backbone.fixed_size
@@ -36,7 +36,7 @@ def natural_size(backbone: _Network, data: ImageData) -> int:
 
 
 def typical_side(data: ImageData, sample: int = 64) -> float:
-    """Return the median short side, in pixels, of up to `sample` images spread over the dataset."""
+    """Return the median short side, in pixels, of up to `sample` images from all parts of the dataset."""
     if data.pixels is not None:
         return float(min(data.pixels.shape[1:3]))
     chosen = np.linspace(0, len(data) - 1, min(sample, len(data))).astype(int)

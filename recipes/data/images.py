@@ -26,13 +26,13 @@ Images = Sequence[str] | Sequence[bytes] | Records | np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """Images and their labels, read lazily, in a fixed order.
+    """Images and their labels in a fixed order; images are read when they are needed.
 
     Attributes:
         images: Paths (`str`), encoded images (`bytes`), `Records` of a pack, or one array (n, height, width, channels)
             of values in 0..255.
         labels: int64 (n,), indices into `class_names`.
-        class_names: Sorted by name (integer labels: by value).
+        class_names: Names of the classes, sorted by name, or by value for integer labels.
         names: The name of each image in messages: its path, or `images[17]`.
     """
 
@@ -80,10 +80,10 @@ class ImageData:
         return replace(self, images=images, labels=self.labels[rows], names=tuple(self.names[i] for i in rows))
 
     def with_classes(self, class_names: Sequence[str]) -> "ImageData":
-        """Return the same images, labelled by name among `class_names`.
+        """Return the same images with labels that are positions in `class_names`.
 
         Raises:
-            DataError: A label is not among them.
+            DataError: If the class of a label is not among `class_names`.
         """
         if tuple(class_names) == self.class_names:
             return self
@@ -96,7 +96,7 @@ class ImageData:
         return isinstance(self.images, Sequence) and len(self) > 0 and isinstance(self.images[0], str)
 
     def encoded(self, index: int) -> bytes:
-        """Return the encoded bytes of one image; not for arrays."""
+        """Return the encoded bytes of one image; images in arrays have none."""
         image = self.images[index]
         if not isinstance(image, str):
             return cast(bytes, image)
@@ -105,7 +105,7 @@ class ImageData:
 
     def source(self) -> "augment.Source":
         """Return random access for `augment.pipeline`: index → (encoded bytes or RGB pixels, label)."""
-        with tf.device("CPU:0"):  # images in memory would otherwise take a GPU's memory
+        with tf.device("CPU:0"):  # otherwise images in memory would be copied to the GPU
             labels = tf.constant(self.labels, tf.int64)
             names = tf.constant([os.fsencode(name) for name in self.names], tf.string)
             content = self._reader()
@@ -128,7 +128,7 @@ class ImageData:
 
 
 def joined(first: ImageData, second: ImageData) -> ImageData:
-    """Return the images of both, in that order; they must have the same classes."""
+    """Return the images of both datasets, in that order; both must have the same classes."""
     a, b = first.images, second.images
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         images = np.concatenate([a, b])
@@ -142,16 +142,16 @@ def joined(first: ImageData, second: ImageData) -> ImageData:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The splits of a dataset, and how it was read.
+    """The splits of a dataset, and facts about how the dataset was read.
 
     Attributes:
         train: The training images.
         validation: None if the dataset has no validation split.
         test: None if the dataset has no test split.
         unread: Files and folders that were not read.
-        table: How a table that lists the images was read; None for other forms of datasets.
-        layout: How a folder is arranged; None for other forms of datasets.
-        unsupported: Pictures in class folders that are in no split because their format is not supported.
+        table: Description of how a table that lists the images was read; None for other forms of datasets.
+        layout: Arrangement of a folder; None for other forms of datasets.
+        unsupported: Pictures in class folders that belong to no split because their format is not supported.
     """
 
     train: ImageData
@@ -168,7 +168,7 @@ class Splits:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to report about how a folder was read: its layout if that is unusual, and what was not read."""
+        """Lines that report how a folder was read: its layout if it is unusual, and the files that were not read."""
         unusual = self.layout is not None and not self.layout.usual
         lost = [not_supported(self.unsupported)] if self.unsupported else []
         return (*([str(self.layout)] if unusual else []), *map(str, (*lost, *self.unread)))
@@ -186,19 +186,19 @@ def labelled(
 ) -> ImageData:  # fmt: skip
     """Return ImageData from labels that are names or integers.
 
-    Names are sorted, without blanks at their ends, in the Unicode form NFC (see `data.labels`). Booleans are the
-    names "False" and "True". Integers must be 0..classes-1 with every class present, so that a typing error cannot add
-    a class.
+    Names are converted to the Unicode form NFC without blanks at their ends (see `data.labels`), then sorted. Booleans
+    become the names "False" and "True". Integers must be 0..classes-1 with every class present, so that a typing error
+    cannot add a class.
 
     Args:
         images: As in `ImageData`.
-        labels: As `as_labels` takes them.
+        labels: Labels in any form that `as_labels` takes.
         names: The name of each image in messages.
         class_names: The classes; None derives them from the labels.
         positions: Whether integers are always positions in `class_names`, even if these are numbers.
 
     Raises:
-        DataError: Labels are missing, of another type, out of range, not among `class_names`, or several per image.
+        DataError: If labels are missing, of a wrong type, out of range, not among `class_names`, or several per image.
     """
     array = as_labels(labels, names)
     if array.dtype.kind == "U":
@@ -214,11 +214,11 @@ def labelled(
 
 
 def _integers(labels: np.ndarray) -> np.ndarray:
-    """Return int64 labels (n,) of integers or whole floats that are not negative."""
+    """Return non-negative integers or whole floats as int64 labels (n,)."""
     if labels.dtype.kind not in "iu" and not np.all(np.isfinite(labels) & (labels == np.floor(labels))):
         raise DataError(
-            f"labels are {labels.dtype} with fractions; expected integers 0, 1, 2, … or class names (numbers are not "
-            "predicted: join measurements into a few ranges and name these)",
+            f"labels are {labels.dtype} with fractions; expected integers 0, 1, 2, … or class names. Numbers are "
+            "not predicted: join measurements into a few ranges, and name the ranges",
             code="labels.fractions",
         )
     wrong = np.flatnonzero((labels < 0) | (labels >= 2**31))
@@ -233,12 +233,12 @@ def _out_of_range(labels: np.ndarray, at: int, expected: str) -> DataError:
 
 
 def _check_positions(labels: np.ndarray, class_names: Sequence[str], positions: bool) -> None:
-    """Raise DataError for integers that are not, or might not be, positions in `class_names`."""
+    """Raise DataError if integers are not, or may not be, positions in `class_names`."""
     numbers = [str(i) for i in range(len(class_names))]
     if not positions and list(class_names) != numbers and all(name.isdecimal() for name in class_names):
         raise DataError(
-            f"labels are integers and so are the names of the classes, {list(class_names)[:5]}: give the names as "
-            "strings, since a number could also be a position among them",
+            f"labels are integers and so are the names of the classes, {list(class_names)[:5]}, so a number could "
+            "be a name or a position; give the names as strings",
             code="labels.ambiguous_integers",
         )
     if len(labels) and labels.max() >= len(class_names):
@@ -247,7 +247,7 @@ def _check_positions(labels: np.ndarray, class_names: Sequence[str], positions: 
 
 
 def _derived_classes(labels: np.ndarray, measured: str) -> tuple[str, ...]:
-    """Return the names of classes 0, 1, …; `measured`: the type of labels that were floats, as ratings often are."""
+    """Return names of the classes 0, 1, …; `measured` is the type of labels that were floats, which may be ratings."""
     present = np.unique(labels)
     classes = int(present[-1]) + 1 if len(present) else 0
     if len(present) < classes:

@@ -12,12 +12,12 @@ import numpy as np
 
 from recipes.errors import DataError
 
-MISSING = frozenset({"", "nan", "NaN", "<NA>", "NaT"})  # how pandas and NumPy write a missing value as text
+MISSING = frozenset({"", "nan", "NaN", "<NA>", "NaT"})  # texts that pandas and NumPy write for missing values
 _SCALARS = (str, bytes, Real, set, frozenset, dict, type(None))
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 MULTI_LABEL = (
-    "this is multi-label data, which is not supported yet: keep one label per image, or train one classifier for each "
-    "label on a column that says yes or no"
+    "multi-label data is not supported yet; keep one label per image, or train one classifier for each label on "
+    "a column of yes and no"
 )
 
 
@@ -41,27 +41,27 @@ def is_number(text: str) -> bool:
 
 
 def alike(name: str) -> str:
-    """Return a key that is equal for similar spellings: case, blanks, punctuation and Unicode forms are ignored.
+    """Return a key that is equal for similar spellings, which ignores case, blanks, punctuation and Unicode forms.
 
-    Numbers have the same key if their values are equal: "1", "01" and "1.0".
+    Numbers have the same key if their values are equal, as for "1", "01" and "1.0".
     """
     plain = unicodedata.normalize("NFKC", clean(name)).casefold()
     return f"{float(plain):g}" if is_number(plain) else re.sub(r"[\W_]+", "", plain) or plain
 
 
 def as_labels(labels: Any, names: Sequence[str] = ()) -> np.ndarray:
-    """Return labels as one array (n,): of text if they are class names, otherwise of integers or floats.
+    """Return labels as one array (n,) of text for class names, otherwise of integers or floats.
 
     Booleans become the names "False" and "True", one-hot rows become integers.
 
     Args:
-        labels: List, array, column of a table, or (n, classes) one-hot rows.
+        labels: A list, an array, a column of a table, or one-hot rows (n, classes).
         names: The name of each image in errors.
 
     Raises:
-        DataError: Labels are missing, several per image, a mix of text and numbers, or of another type.
+        DataError: If labels are missing, several per image, a mix of text and numbers, or of a wrong type.
     """
-    if isinstance(labels, np.ma.MaskedArray):  # a masked label is missing
+    if isinstance(labels, np.ma.MaskedArray):  # a masked entry is a missing label
         labels = labels.tolist() if np.ma.is_masked(labels) else labels.data
     array = labels if isinstance(labels, np.ndarray) else _array(labels)
     if array.ndim == 2:
@@ -94,7 +94,8 @@ def as_labels(labels: Any, names: Sequence[str] = ()) -> np.ndarray:
     if len(kinds) > 1:
         examples = ", ".join(f"{values[i]!r} ({shown[i]})" for i in kinds.values())
         raise DataError(
-            f"labels mix {' and '.join(sorted(kinds))}: {examples}; give only names or only integers",
+            f"labels mix {' and '.join(sorted(kinds))}: {examples}; expected one kind: give only names or only "
+            "integers",
             code="labels.mixed", kinds=tuple(sorted(kinds)),
         )  # fmt: skip
     if "number" not in kinds:
@@ -118,7 +119,7 @@ def _unwrapped(value: Any, image: str) -> Any:
         return value.decode()
     except UnicodeDecodeError:
         raise DataError(
-            f"the label of {image} is {value!r}, which is not UTF-8; encode names as UTF-8",
+            f"the label of {image} is {value!r}, which is not valid UTF-8; encode names as UTF-8",
             code="labels.encoding", image=image,
         ) from None  # fmt: skip
 
@@ -131,7 +132,7 @@ def _wrong_shape(array: np.ndarray) -> DataError:
 
 
 def _array(labels: Any) -> np.ndarray:
-    """Return an array without NumPy's conversions of mixed lists, in which NaN would become the name "nan"."""
+    """Return an array without NumPy's conversion of mixed lists, which would turn NaN into the name "nan"."""
     if hasattr(labels, "__array__"):
         return np.asarray(labels)
     if isinstance(labels, str | bytes | set | frozenset | dict) or not isinstance(labels, Iterable):
@@ -178,11 +179,11 @@ def _from_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def missing_labels(labels: Sequence[object], images: Sequence[str], missing: Sequence[int]) -> str:
-    """Return the message about the labels at the positions `missing`."""
+    """Return the message about missing labels at the positions `missing`."""
     examples = ", ".join(f"{images[i]} ({labels[i]!r})" for i in missing[:5])
     return (
-        f"{len(missing):,} of {len(labels):,} labels are missing: {examples}; label these images or leave them out "
-        "(if it is the name of a class, rename it)"
+        f"{len(missing):,} of {len(labels):,} labels are missing: {examples}; label these images or leave them "
+        "out (if the text is the name of a class, rename the class)"
     )
 
 
@@ -204,11 +205,11 @@ def _kind(value: object) -> str:
 
 
 def whole_numbers(labels: np.ndarray, class_names: Sequence[str] | None = None) -> np.ndarray:
-    """Return text labels unchanged, or, if all are whole numbers with a point ("2.0", "2.000000"), without it.
+    """Return text labels; if all are whole numbers with a decimal point, such as "2.0", return them without it.
 
     Args:
-        labels: Text (n,).
-        class_names: If all labels are among these, they stay unchanged.
+        labels: Text labels (n,).
+        class_names: Known classes. If all labels are among them, the labels stay unchanged.
     """
     if class_names is not None and set(labels.tolist()) <= set(class_names):
         return labels

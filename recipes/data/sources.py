@@ -1,4 +1,4 @@
-"""Load images from any supported source: a folder, a CSV, TensorFlow Datasets, arrays, a tf.data.Dataset."""
+"""Load images from any supported source: a folder, a CSV, TensorFlow Datasets, arrays, or a tf.data.Dataset."""
 
 import os
 from collections import Counter
@@ -26,13 +26,13 @@ def load(dataset: Any, class_names: Sequence[str] | None = None) -> Splits:
     """Return any supported dataset as `Splits`.
 
     Args:
-        dataset: A folder of class folders (or of train/, val/, test/ above them), a pack (see `recipes.pack`), a CSV
+        dataset: A folder of class folders, optionally inside train/, val/ and test/, a pack (see `recipes.pack`), a CSV
             (see `recipes.from_csv`), "tfds:NAME", "digits", (images, labels), a tf.data.Dataset of (image | encoded
             bytes, label), ImageData or Splits.
-        class_names: The classes to map labels to (for evaluation data); None: derived from the data.
+        class_names: The classes to map the labels of evaluation data to; None derives the classes from the data.
 
     Raises:
-        DataError: `dataset` is none of these; raised within a second.
+        DataError: If `dataset` has none of these forms, or cannot be read.
     """
     if isinstance(dataset, ImageData):
         dataset = Splits(dataset)
@@ -46,7 +46,7 @@ def load(dataset: Any, class_names: Sequence[str] | None = None) -> Splits:
         images, labels = dataset
         return Splits(_from_arrays(images, labels, class_names))
     if not isinstance(dataset, str | os.PathLike):
-        table = ": give its columns, (table['path'], table['label'])" if hasattr(dataset, "columns") else ""
+        table = ", whose columns can be given as (table['path'], table['label'])" if hasattr(dataset, "columns") else ""
         raise DataError(
             f"dataset is a {type(dataset).__name__}{table}; expected a folder, a CSV file, 'tfds:NAME', 'digits', "
             "(images, labels), or a tf.data.Dataset of (image, label)",
@@ -78,13 +78,13 @@ def unlabelled(images: Any) -> ImageData:
     """Return images without labels as ImageData, in their order.
 
     Args:
-        images: One image, an iterable of images (all paths, all encoded, or all arrays), a folder, or a batch as one
+        images: One image, an iterable of images (all paths, all encoded, or all arrays), a folder, or a batch in one
             array. An image is a path, encoded bytes, an open binary file, a Pillow image, or an array (height, width)
             or (height, width, channels) of 0..255.
 
     Raises:
-        DataError: `images` is anything else, a single path that does not exist, or a folder without images. Whether
-            the files of a list exist is not checked.
+        DataError: If `images` has another form, is a single path that does not exist, or is a folder without images.
+            Files in a list are not checked for existence.
     """
     images = plain(images)
     if isinstance(images, bytes):
@@ -101,7 +101,7 @@ def unlabelled(images: Any) -> ImageData:
 
 
 def _forms(images: Any) -> list[Any] | np.ndarray:
-    """Return images as a list of paths, of encoded bytes or of arrays, or as one array; see `_checked`."""
+    """Return images as a list of paths, encoded bytes or arrays, or as one array."""
     given = listed(images)
     if not isinstance(given, list):
         array = np.asarray(given)
@@ -124,15 +124,15 @@ def _forms(images: Any) -> list[Any] | np.ndarray:
         types = Counter(type(x).__name__ for x in given)
         shown = ", ".join(f"{count} of {len(given)} are of the type {name}" for name, count in types.most_common())
         raise DataError(
-            f"images are a mixture: {shown}; expected only paths, only encoded images, or only arrays: read the files "
-            "first, or leave out the rows that have no image",
+            f"images are a mixture: {shown}; expected only paths, only encoded images, or only arrays. Read the "
+            "files first, or leave out rows without an image",
             code="images.mixed", types=tuple(sorted(types)),
         )  # fmt: skip
     return given
 
 
 def _checked(forms: list[Any] | np.ndarray) -> list[str] | list[bytes] | np.ndarray:
-    """Return paths and encoded bytes as they are, and pixels as `check_pixels` and `stacked` do."""
+    """Return paths and encoded bytes unchanged; convert and check pixels by `stacked` and `check_pixels`."""
     if isinstance(forms, np.ndarray):
         return check_pixels(forms)
     return stacked(forms) if forms and not isinstance(forms[0], str | bytes) else forms
@@ -146,12 +146,12 @@ def _files(given: str | os.PathLike[str]) -> list[str]:
     """Return the image files of a folder, or the given file itself."""
     if not os.fspath(given):
         raise DataError(
-            "the path of the images is empty; expected an image or a folder ('.' is the current one)",
+            "the path of the images is empty; expected an image or a folder ('.' is the current folder)",
             code="images.empty_path",
         )
     if "://" in os.fspath(given):
         raise DataError(
-            f"{given} is a web address; download the image and give its path or its bytes",
+            f"{given} is a web address; expected a file: download the image and give its path or its bytes",
             code="images.web_address", path=given,
         )  # fmt: skip
     path = Path(given).expanduser()
@@ -159,8 +159,8 @@ def _files(given: str | os.PathLike[str]) -> list[str]:
         raise _missing(path)
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         raise DataError(
-            f"{path} is a table; expected an image or a folder of images: give the folder that its images are in, or "
-            "in Python a list of their paths; `recipes evaluate` takes a table with labels",
+            f"{path} is a table; expected an image or a folder of images: give the folder of its images, or in "
+            "Python a list of their paths. `recipes evaluate` takes a table with labels",
             code="images.table", path=path,
         )  # fmt: skip
     return images_of(path)
@@ -169,9 +169,9 @@ def _files(given: str | os.PathLike[str]) -> list[str]:
 def _check_exist(files: list[str]) -> None:
     missing = [file for file in files if not os.path.isfile(file)]
     if missing:
-        hint = "" if any(map(os.path.isabs, missing)) else f"; relative paths start in {os.getcwd()}"
+        hint = "check the paths" if any(map(os.path.isabs, missing)) else f"relative paths start in {os.getcwd()}"
         raise DataError(
-            f"{len(missing)} of {len(files)} images do not exist: {', '.join(missing[:5])}{hint}",
+            f"{len(missing)} of {len(files)} images do not exist: {', '.join(missing[:5])}; {hint}",
             code="images.missing", images=tuple(missing),
         )  # fmt: skip
 
@@ -179,7 +179,8 @@ def _check_exist(files: list[str]) -> None:
 def _from_arrays(images: Any, labels: Any, class_names: Sequence[str] | None) -> ImageData:
     if isinstance(images, list | tuple) and len(images) == 2 and np.ndim(images[1]) == 1:
         raise DataError(
-            "dataset is a pair of pairs; pass the first as the dataset and the second as validation=",
+            "dataset is a pair of pairs; expected (images, labels): give the first pair as the dataset and the "
+            "second as validation=",
             code="dataset.pair_of_pairs",
         )
     forms = _forms(images)

@@ -1,4 +1,4 @@
-"""Split off validation images by content: duplicates stay together, and a renamed file stays in its split."""
+"""Split off validation images by content, so that duplicates stay together and a renamed file keeps its split."""
 
 import hashlib
 from collections import defaultdict
@@ -13,22 +13,22 @@ def stratified_split(
     labels: np.ndarray, fingerprints: Sequence[str], fraction: float = 0.2,
     *, seed: int = 0, class_names: Sequence[str] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Return the indices (train, validation), with `fraction` of every class in validation, but at least one image.
+    """Return the indices (train, validation), with `fraction` of every class, and at least one image, in validation.
 
-    Images with one fingerprint form a group that is moved as a whole. Within a class the groups are ordered by
-    hash(seed, fingerprint), which depends neither on file names nor on the order of the files. A group that would more
-    than double the class's validation part is trained on.
+    Images with the same fingerprint form a group that stays together. Within a class the groups are ordered by
+    hash(seed, fingerprint), which does not depend on file names or the order of the files. A group that would more than
+    double the validation images of its class stays in the training set.
 
     Args:
         labels: Class (n,) of each image.
-        fingerprints: Content of each image; equal ones stay together.
-        fraction: Of each class, for validation, in (0, 1).
-        seed: Of the choice.
-        class_names: For messages.
+        fingerprints: Digest of the content of each image.
+        fraction: Share of each class for validation, in (0, 1).
+        seed: Seed of the choice of groups.
+        class_names: Names of the classes, for messages.
 
     Raises:
-        DataError: The fraction is outside of (0, 1), or a class has fewer than three distinct pictures: two are needed
-            to train on, one to validate.
+        DataError: If the fraction is not in (0, 1), or a class has fewer than three distinct pictures. Two are needed
+            for training and one for validation.
     """
     if not 0 < fraction < 1:
         raise DataError(
@@ -48,8 +48,8 @@ def stratified_split(
         if len(ordered) < 3:
             name = class_names[label] if class_names else label
             raise DataError(
-                f"class {name!r} has {len(ordered)} distinct picture(s); three are needed, two to train on and one to "
-                "validate: add images, or give a validation dataset",
+                f"class {name!r} has {len(ordered)} distinct picture(s), but a split needs three, two for "
+                "training and one for validation; add images, or give a validation dataset",
                 code="split.small_class", class_name=name, pictures=len(ordered),
             )  # fmt: skip
         quota = max(1, round(fraction * sum(len(members) for _, members in ordered)))
@@ -61,9 +61,9 @@ def stratified_split(
 
 
 def _fitting(groups: list[list[int]], quota: int) -> list[list[int]]:
-    """Return the first groups until `quota` images are reached, without those that would exceed it twofold.
+    """Return the first groups with `quota` images in total, without groups that would lead to more than twice as many.
 
-    At least one group is chosen, and at least two remain.
+    At least one group is chosen, and at least two groups remain.
     """
     chosen, count = [], 0
     for members in groups[:-2]:

@@ -1,1 +1,1 @@
-"""How good a classifier is: metrics with intervals, the ledger, test-time averaging, calibration."""
+"""Evaluate classifiers: metrics with intervals, the ledger, test-time averaging, and calibration."""

@@ -1,4 +1,4 @@
-"""From logits to the final classifier: mirror images, temperature and crops, each measured first."""
+"""Turn logits into the final classifier: measure mirror images, temperature and crops, and decide on their use."""
 
 import time
 from collections.abc import Sequence
@@ -18,23 +18,23 @@ from recipes.evaluation.test_time import averaged, lecture_scales, make_crops
 from recipes.networks.classifier import with_probabilities
 from recipes.planning.recipe import Recipe
 
-_CHI_SQUARED = 3.84  # its 95 % quantile at one degree of freedom
+_CHI_SQUARED = 3.84  # 95 % quantile of χ² with one degree of freedom
 
 
 @dataclass(frozen=True)
 class Calibration:
     """The effect of the temperature that n validation images selected.
 
-    The values "after" are cross-fitted: the temperature of every image is fitted to the other images.
+    The fields `…_after` are cross-fitted: the temperature of every image is fitted to other images.
 
     Attributes:
         temperature: Divisor of the logits.
         ece_before: Expected calibration error without the temperature.
-        ece_after: Expected calibration error with it.
-        nll_before: Negative log-likelihood of the true class without it, nats.
-        nll_after: Negative log-likelihood of the true class with it, nats.
+        ece_after: Expected calibration error with the temperature.
+        nll_before: Negative log-likelihood of the true class without the temperature, nats.
+        nll_after: Negative log-likelihood of the true class with the temperature, nats.
         n: Number of validation images.
-        ece_floor: The part of `ece_after` that chance explains, see `Evaluation`.
+        ece_floor: The part of `ece_after` that is explained by chance, see `Evaluation`.
     """
 
     temperature: float
@@ -55,12 +55,12 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """The decisions on the validation images, made before these may join the training images.
+    """The decisions on the validation images, before a refit may add these images to the training set.
 
     Attributes:
         recipe: The recipe with `mirror`, `crops` and `scales` decided.
-        validation: Quality of the classifier, cross-fitted.
-        calibration: None if no temperature is used.
+        validation: Cross-fitted quality of the classifier.
+        calibration: Effect of the temperature; None if no temperature is used.
         rows: Rows of the ledger.
         probabilities: Probabilities of the validation images, (n, classes).
         judged: The cross-fitted predictions that `validation` scores.
@@ -74,20 +74,20 @@ class Finished:
     judged: Judged
 
     def classifier(self, models: keras.Model | Sequence[keras.Model]) -> keras.Model:
-        """Return the model from images to probabilities, made of one or several models of logits."""
+        """Return the model from images to probabilities, built from one or several models of logits."""
         divisor = self.calibration.temperature if self.calibration else 1.0
         return with_probabilities(models, mirror=bool(self.recipe.mirror), temperature=divisor)
 
 
 @dataclass(frozen=True, eq=False)
 class _MirrorChoice:
-    """The choice whether to average over mirror images.
+    """The decision whether to average over mirror images.
 
     Attributes:
         straight: Logits without mirror images, (views, n, classes).
         both: Logits with mirror images, (views, n, classes).
         labels: Integer labels, (n,).
-        gained: Whether mirror images gained on the training images, by the linear classifier.
+        gained: Whether mirror images improved the linear classifier significantly on the training images.
     """
 
     straight: np.ndarray
@@ -96,20 +96,21 @@ class _MirrorChoice:
     gained: bool
 
     def row(self, rows: Rows = ALL) -> Gain:
-        """Return the row of the ledger by the images at `rows`."""
+        """Return the row of the ledger for the images at `rows`."""
         straight, both = (softmax(logits[:, rows], -1).mean(0) for logits in (self.straight, self.both))
         row = compared("mirror images", straight, both, self.labels[rows], cost=2.0)
         row = replace(row, kept=len(self.labels) >= TELLING and row.verdict == BETTER)
         upper_ends = [interval[1] for interval in (row.interval, row.nats_interval) if interval]
         if self.gained and not row.kept and min(upper_ends) >= 0:
             note = (
-                "significant gain of the linear classifier (cross-validated), no significant loss on these images: on"
+                "on: significant gain of the linear classifier (cross-validated), and no significant loss on "
+                "these images"
             )
             row = replace(row, kept=True, note=note)
         return row
 
     def logits(self, rows: Rows) -> np.ndarray:
-        """Return the logits that the images at `rows` select."""
+        """Return the logits that the decision on the images at `rows` selects."""
         return self.both if self.row(rows).kept else self.straight
 
 
@@ -122,17 +123,17 @@ def finish(
     crops: int = 10,
     mirrors_gain: bool = False,
 ) -> Finished:
-    """Decide on the validation images how the models' logits become probabilities.
+    """Decide by the validation images how to convert the logits of the models to probabilities.
 
     Args:
         models: A model of logits, or several whose probabilities are averaged.
         recipe: The recipe of the training.
         validation: The validation images.
-        logits: Logits (views, n, classes) of the images and, unless `recipe.mirror` is False, of their mirror images;
-            None: they are computed.
+        logits: Logits (views, n, classes) of the images and, unless `recipe.mirror` is False, of their mirror images.
+            None computes them.
         crops: Number of crops to measure; 0 measures none.
-        mirrors_gain: Whether mirror images gained on the training images, by the linear classifier. Then they are
-            averaged unless they lose significantly on the validation images.
+        mirrors_gain: Whether mirror images improved the linear classifier significantly on the training images. In that
+            case they are used unless they lose significantly on the validation images.
     """
     models, labels = models if isinstance(models, list | tuple) else [models], validation.labels
     if logits is None:
@@ -145,7 +146,7 @@ def finish(
         recipe = replace(recipe, mirror=rows[0].kept)
     elif recipe.mirror:
         without, with_it = (softmax(views, -1).mean(0) for views in (straight, logits))
-        note = "not selected by these images: on"
+        note = "on: not selected by these images"
         rows = [compared("mirror images", without, with_it, labels, cost=2.0, kept=True, note=note)]
     used, calibration = logits if recipe.mirror else straight, None
     if recipe.calibrate and len(labels) >= TELLING:
@@ -165,7 +166,7 @@ def finish(
 
 
 def _logits(models: Sequence[keras.Model], data: ImageData, recipe: Recipe) -> np.ndarray:
-    """Return logits (views, n, classes): all models' of the images, then of the mirror images, if these count."""
+    """Return logits (views, n, classes) of all models for the images, then for the mirror images if they are used."""
     mirrored = recipe.mirror is not False
     rows = [[] for _ in range(len(models) * (1 + mirrored))]
     for images, _ in evaluation_batches(data, recipe.evaluation_policy, recipe.batch_size).as_numpy_iterator():
@@ -183,7 +184,7 @@ def tempered(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _cross_fitted(
     logits: np.ndarray, labels: np.ndarray, choice: _MirrorChoice | None = None, calibrate: bool = True
 ) -> np.ndarray:
-    """Return probabilities (n, classes), with the temperature and the choice of each image made by other images."""
+    """Return probabilities (n, classes); other images decide on the views and the temperature of each image."""
     fold_of = random_folds(len(labels))
     probabilities = np.empty(logits.shape[1:])
     for fold in np.unique(fold_of):
@@ -197,7 +198,8 @@ def _cross_fitted(
 def calibrated(logits: np.ndarray, labels: np.ndarray) -> tuple[Calibration, Gain]:
     """Return the temperature that fits the validation images, and its cross-fitted row of the ledger.
 
-    A temperature costs nothing, so it is used if it differs significantly from 1 (likelihood-ratio test, 5 %).
+    A temperature does not slow down predictions, so it is used if it differs significantly from 1 (likelihood-ratio
+    test, 5 %).
 
     Args:
         logits: Logits of the validation images, (views, n, classes).
@@ -214,7 +216,7 @@ def calibrated(logits: np.ndarray, labels: np.ndarray) -> tuple[Calibration, Gai
 
 
 def _with_crops(finished: Finished, models: Sequence[keras.Model], validation: ImageData, crops: int) -> Finished:
-    """Return `finished` with the row of so many crops, or of the requested ones, against the single crop."""
+    """Return `finished` with a row that compares this number of crops, or the requested crops, with the single crop."""
     classifier, recipe, single = finished.classifier(models), finished.recipe, finished.probabilities
     if recipe.asks_for_crops:
         row = crop_gain(classifier, validation, recipe, single, recipe.crops, recipe.scales)
@@ -229,7 +231,7 @@ def crop_gain(
     classifier: keras.Model, data: ImageData, recipe: Recipe, single: np.ndarray, crops: int,
     scales: Sequence[int] | None = None, level: float = 0.95,
 ) -> Gain:  # fmt: skip
-    """Return the row of a set of crops against the single crop.
+    """Return the row that compares a set of crops with the single crop.
 
     Args:
         classifier: Model from images to probabilities.
@@ -264,13 +266,15 @@ class MeasuredCrops:
 
 
 def crop_sets(recipe: Recipe, alike: bool) -> list[tuple[int, tuple[int, ...] | None]]:
-    """Return the lecture's sets of crops as (crops, scales), the cheapest first: 5, 10, and these at five scales.
+    """Return the lecture's sets of crops as (crops, scales), cheapest first: 5, 10, and 10 at five scales.
 
-    Each crop is used once: a classifier that averages over mirror images by itself makes ten crops of five.
+    If the classifier itself averages over mirror images, 5 and 10 crops give the same views, so only one of these sets
+    is returned.
 
     Args:
         recipe: The recipe of the classifier.
-        alike: Whether mirror images keep their class; otherwise there are no mirrored crops.
+        alike: Whether mirror images keep their class. Otherwise no set has more than 5 crops, because 10 crops include
+            mirrored ones.
     """
     most = 10 if alike else 5
     counts = (most,) if recipe.mirror else dict.fromkeys((5, most))
@@ -290,5 +294,5 @@ def crop_gains(
 
 
 def cheapest_gain(measured: Sequence[MeasuredCrops]) -> tuple[int, tuple[int, ...] | None]:
-    """Return (crops, scales) of the first set that gains significantly, or of the single crop."""
+    """Return (crops, scales) of the first set with a significant gain, or of the single crop."""
     return next(((each.crops, each.scales) for each in measured if each.row.kept), (1, None))

@@ -1,4 +1,4 @@
-"""The figure of an evaluation: the accuracy of each class with its interval, beside the confusion matrix."""
+"""Draw an evaluation: the accuracy of each class with its interval, beside the confusion matrix."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_NUMBERED = 12  # classes up to which each cell of the matrix shows its number
+_NUMBERED = 12  # largest number of classes at which each cell of the matrix shows its number
 
 
 def figure(scores: Sequence[ClassScore], confusion: Sequence[Sequence[int]], accuracy: float) -> "Figure":
-    """Return a matplotlib Figure of the classes of the lowest accuracy.
+    """Return a matplotlib Figure of the classes with the lowest accuracies.
 
     Args:
         scores: The score of each class.
         confusion: `confusion[i][j]` images of class i were classified as class j.
-        accuracy: The accuracy on all images, drawn as a line.
+        accuracy: The accuracy on all images, which is drawn as a line.
     """
     from matplotlib.figure import Figure
 
@@ -39,7 +39,7 @@ def figure(scores: Sequence[ClassScore], confusion: Sequence[Sequence[int]], acc
 
 
 def _plain(name: str) -> str:
-    """Return a short name in which nothing is read as a formula."""
+    """Return a shortened name without characters that matplotlib reads as a formula."""
     return printable(short(" ".join(name.split()), 24)).replace("$", r"\$")
 
 
@@ -56,7 +56,7 @@ def _draw_accuracies(axes: "Axes", scores: Sequence[ClassScore], names: Sequence
 
 
 def _draw_matrix(axes: "Axes", matrix: np.ndarray, images: Sequence[int], names: Sequence[str]) -> None:
-    """Draw each row as shares of the images of its class."""
+    """Draw the confusion matrix, with each row as shares of the images of its class."""
     shares = matrix / np.maximum(1, images)[:, None]
     axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     axes.set_xticks(range(len(names)), names, rotation=90)

@@ -1,4 +1,4 @@
-"""The one accuracy that a run stands for."""
+"""Choose the headline accuracy of a run."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,11 @@ from recipes.evaluation.selection import Selection
 
 @dataclass(frozen=True)
 class Headline:
-    """The one accuracy that a run stands for, on images that it was neither trained on nor chosen by.
+    """The headline accuracy of a run, without bias from images used for training or model selection.
 
     Attributes:
         accuracy: The accuracy.
-        interval: Its 95 % interval.
+        interval: 95 % interval of the accuracy.
         images: Number of images.
     """
 
@@ -30,14 +30,14 @@ def headline(
 ) -> Headline | None:
     """Return the headline of a run; None if no images were held out.
 
-    The test images come first, because they decided nothing. Without them it is the accuracy on the validation images.
-    Where these also selected among several candidates, that would be optimistic, so the nested cross-validation of the
-    selection replaces it.
+    The headline is the accuracy on the test images, because they influenced no decision. Without test images it is the
+    accuracy on the validation images. If the validation images also selected among several candidates, their accuracy
+    would be optimistic, so the nested cross-validation of the selection replaces it.
 
     Args:
         test: The quality on the dataset's own test split.
         validation: The quality on the validation images.
-        selection: The accuracy on the same images, corrected for the choices that they made.
+        selection: The accuracy on the validation images, corrected for the selection.
     """
     if test is not None:
         return Headline(test.accuracy, test.interval, test.n)

@@ -1,8 +1,8 @@
-"""Intervals of proportions."""
+"""Compute confidence intervals of proportions."""
 
 
 def wilson_interval(right: int, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of the proportion right / n, reliable near 0 and 1 and for small n."""
+    """Return the 95 % Wilson score interval of right / n, which is reliable near 0 and 1 and for small n."""
     from scipy.stats import binomtest
 
     if n == 0:

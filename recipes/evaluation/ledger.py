@@ -10,29 +10,29 @@ import numpy as np
 
 from recipes.core.text import described, percent
 
-TELLING = 50  # images below which the gain of a trick would drown in noise
-_DRAWS = 2000  # of the bootstrap
-_MANY = 10_000  # images from which the normal interval replaces the bootstrap
+TELLING = 50  # with fewer images, the gain of a trick would not exceed the noise
+_DRAWS = 2000  # number of bootstrap resamples
+_MANY = 10_000  # from this number of images on, the normal interval replaces the bootstrap
 BETTER, WORSE, NO_DIFFERENCE = "better", "worse", "no significant difference"
 
 
 @dataclass(frozen=True)
 class Gain:
-    """A row of the ledger: the gain of a trick on held-out images.
+    """A row of the ledger: the gain of a trick, such as a test-time average, on held-out images.
 
     Attributes:
         trick: Name of the trick.
         accuracy: Accuracy with the trick; None if it was not measured.
         gain: Gain of accuracy over the classifier without the trick; None if there is no such classifier.
-        interval: 95 % interval of `gain` (paired bootstrap over the images; it does not include the noise of a second
-            training).
-        nats: Gain of the mean log-likelihood of the true class, nats.
+        interval: 95 % interval of `gain` by a paired bootstrap over the images. It does not include the variation
+            between trainings.
+        nats: Gain in the mean log-likelihood of the true class, nats.
         nats_interval: 95 % interval of `nats`.
         seconds: Seconds that the trick adds to the training.
-        cost: Cost of a prediction with the trick, in predictions without it.
+        cost: Cost of a prediction with the trick divided by the cost without it.
         kept: Whether the result uses the trick by default.
-        note: The reason.
-        epoch: Epoch of the training from which the weights come; None if nothing was trained.
+        note: The reason for `kept`.
+        epoch: Epoch of the training that produced the weights; None if nothing was trained.
     """
 
     trick: str
@@ -72,11 +72,11 @@ class Gain:
 def verdict(*intervals: tuple[float, float]) -> str:
     """Return BETTER, WORSE or NO_DIFFERENCE for the paired intervals of the gains in accuracy and likelihood.
 
-    BETTER: one interval lies above 0 and none below. WORSE: the interval of accuracy lies below 0, or that of
-    likelihood does and that of accuracy does not lie above 0. NO_DIFFERENCE: any other case.
+    BETTER: one interval lies above 0 and none below. WORSE: the interval of accuracy lies below 0, or the interval of
+    likelihood lies below 0 and the interval of accuracy not above 0. NO_DIFFERENCE: all other cases.
 
     Args:
-        *intervals: The interval of accuracy, then that of likelihood.
+        *intervals: The interval of accuracy, then the interval of likelihood.
     """
     if intervals and intervals[0][1] < 0:
         return WORSE
@@ -90,28 +90,28 @@ _WORDS = {BETTER: "significant gain", WORSE: "significantly worse", NO_DIFFERENC
 
 
 def training_outcome(row: Gain) -> str:
-    """Return in words whether finetuning gained, and whether its weights were kept.
+    """Return a text that states whether finetuning gained, and whether its weights are kept.
 
-    They are kept from a gain of one standard error on if neither accuracy nor likelihood is lower; see
-    `selection.better`. That is less than significance.
+    The weights are kept if accuracy or likelihood gains more than one standard error and neither is lower; see
+    `selection.better`. This criterion is weaker than significance.
     """
     if not row.kept:
-        lower = " in one of accuracy and likelihood, but the other is lower" if row.verdict == BETTER else ""
+        lower = " in accuracy or likelihood, but the other of the two is lower" if row.verdict == BETTER else ""
         return f"{_WORDS[row.verdict]}{lower}; reverted to the linear classifier"
     if row.verdict == BETTER:
         return f"{_WORDS[BETTER]}: kept"
-    return "gain of more than one standard error, not significant at 95 %: kept"
+    return "gain of more than one standard error, not significant at 95 %; kept"
 
 
 def compared(trick: str, without: np.ndarray, with_it: np.ndarray, labels: np.ndarray, **fields: Any) -> Gain:
-    """Return the row of a trick, whose note and `kept` follow from its intervals unless they are among the fields.
+    """Return the row of a trick. Its note and `kept` follow from the intervals unless `fields` contains them.
 
     Args:
         trick: Name of the trick.
         without: Probabilities of the images without the trick, (n, classes).
         with_it: Probabilities of the same images with the trick, (n, classes).
         labels: Integer labels, (n,).
-        **fields: Further fields of `Gain`, and `level` of `gain_over`.
+        **fields: Further fields of `Gain`, and the argument `level` of `gain_over`.
     """
     return gain_over(trick, [without], with_it, labels, **fields)
 
@@ -120,7 +120,7 @@ def gain_over(
     trick: str, others: Iterable[np.ndarray], probabilities: np.ndarray, labels: np.ndarray, *, level: float = 0.95,
     requested: bool = False, **fields: Any,
 ) -> Gain:  # fmt: skip
-    """Return the row of a trick against the average over several classifiers; see `compared`.
+    """Return the row that compares a trick with the average over several classifiers; see `compared`.
 
     Args:
         trick: Name of the trick.
@@ -128,7 +128,7 @@ def gain_over(
         probabilities: Probabilities of the same images with the trick, (n, classes).
         labels: Integer labels, (n,).
         level: Confidence level of the intervals.
-        requested: Whether the trick is used whatever its gain.
+        requested: Whether the user requested the trick, so that it is used whatever its gain.
         **fields: Further fields of `Gain`.
     """
     before = [np.mean(each, 0) for each in zip(*(_right_and_nats(p, labels) for p in others), strict=True)]
@@ -146,10 +146,10 @@ def gain_over(
 
 
 def paired_bootstrap(differences: np.ndarray, seed: int = 0, level: float = 0.95) -> tuple[float, tuple[float, float]]:
-    """Return the mean of paired differences and its percentile interval over resampled images (Efron 1979).
+    """Return the mean of paired differences and its bootstrap percentile interval (Efron 1979).
 
-    From 10,000 images on, return the normal interval, mean ± z σ / √n, which the percentiles approach: it costs
-    nothing, while draws would take seconds.
+    From 10,000 images on, the interval is the normal one, mean ± z σ / √n. The percentiles are close to it, and
+    resampling would take seconds.
 
     Args:
         differences: One difference per image, (n,).
@@ -167,7 +167,7 @@ def paired_bootstrap(differences: np.ndarray, seed: int = 0, level: float = 0.95
 
 
 def _right_and_nats(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return whether each image is right, as 1 or 0, and the log-likelihood of its true class."""
+    """Return whether each image is classified correctly, as 1 or 0, and the log-likelihood of its true class."""
     p = np.asarray(probabilities, np.float64)
     return (p.argmax(1) == labels).astype(float), np.log(np.maximum(p[np.arange(len(p)), labels], 1e-12))
 

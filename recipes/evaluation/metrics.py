@@ -1,4 +1,4 @@
-"""Accuracy with its uncertainty, from probabilities and labels."""
+"""Compute accuracy with its uncertainty from probabilities and labels."""
 
 import os
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from recipes.evaluation.per_class import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BINS = 15  # of confidence, in calibration errors and reliability diagrams
+BINS = 15  # number of confidence bins in calibration errors and reliability diagrams
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class Evaluation:
     Attributes:
         accuracy: Share of images whose most probable class is right.
         interval: 95 % Wilson score interval of the accuracy.
-        macro_accuracy: Mean over the classes that have images of the accuracy within the class.
+        macro_accuracy: Mean of the accuracies within each class that has images.
         nll: Mean negative log-likelihood of the true class, nats.
         ece: Expected calibration error: Σ_b n_b / n · |accuracy_b − confidence_b| over 15 equal-width bins.
         n: Number of images.
-        ece_floor: Mean `ece` of a perfectly calibrated classifier on as many images, which is the part that chance
-            explains. None for a run saved by a version that did not measure it.
+        ece_floor: Mean `ece` of a perfectly calibrated classifier on as many images, which is the part explained by
+            chance. None if the run was saved by a version that did not measure it.
         confusion: `confusion[i][j]` images of class i were classified as class j.
-        class_names: Names of the classes; numbers stand for them where they are unknown.
+        class_names: Names of the classes; unknown names are replaced by numbers.
     """
 
     accuracy: float
@@ -66,11 +66,11 @@ class Evaluation:
         """The accuracy, precision, F1 and most frequent mistake of each class, in the order of the classes.
 
         Raises:
-            RecipesError: If the evaluation was saved by a version that counted no mistakes per class.
+            RecipesError: If the evaluation was saved by a version that did not count mistakes per class.
         """
         if not self.confusion:
             raise RecipesError(
-                "This evaluation was saved by an earlier version without the mistakes of each class. Call "
+                "This evaluation was saved by an earlier version and lacks the mistakes of each class. Call "
                 "result.evaluate(dataset) to compute them.",
                 code="evaluation.no_confusion",
             )
@@ -78,11 +78,11 @@ class Evaluation:
         return class_scores(self.confusion, names)
 
     def named(self, class_names: Sequence[str]) -> "Evaluation":
-        """Return the evaluation with names of its classes."""
+        """Return the evaluation with these class names."""
         return replace(self, class_names=tuple(class_names))
 
     def table(self, most: int = MOST_SHOWN) -> Table:
-        """Return the classes as a table for a terminal; of more than `most`, those of the lowest accuracy.
+        """Return a text table of the classes; with more than `most` classes, only those with the lowest accuracies.
 
         Raises:
             RecipesError: As `per_class`.
@@ -90,10 +90,10 @@ class Evaluation:
         return class_table(self.per_class, most)
 
     def to_csv(self, path: str | os.PathLike) -> None:
-        """Write one row per class with the fields of `per_class` to a CSV file.
+        """Write a CSV file with one row per class and the fields of `per_class`.
 
         Raises:
-            OutputError: If the file cannot be written, or exists and holds something else.
+            OutputError: If the file cannot be written, or exists and begins with another header.
             RecipesError: As `per_class`.
         """
         rows = class_rows(self.per_class)
@@ -102,7 +102,7 @@ class Evaluation:
     def plot(self) -> "Figure":
         """Return a matplotlib Figure: the accuracy of each class with its interval, beside the confusion matrix.
 
-        Of more than 30 classes, those of the lowest accuracy are drawn.
+        With more than 30 classes, only those with the lowest accuracies are drawn.
 
         Raises:
             RecipesError: As `per_class`.
@@ -148,10 +148,10 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
 
 
 def calibration_floor(confidence: np.ndarray, draws: int = 200) -> float:
-    """Return the mean `calibration_error` of these confidences if they are true, over seeded draws of right answers.
+    """Return the mean `calibration_error` that a perfectly calibrated classifier with these confidences has by chance.
 
-    A mean of absolute values is positive by chance: a perfectly calibrated classifier with 70 % accuracy shows about
-    3 % on 1,000 images and 7 % on 200.
+    The mean is over seeded random draws of right answers. A mean of absolute values is positive by chance: for 70 %
+    accuracy it is about 3 % on 1,000 images and 7 % on 200 images.
 
     Args:
         confidence: Probability of the most probable class, (n,).
@@ -163,20 +163,20 @@ def calibration_floor(confidence: np.ndarray, draws: int = 200) -> float:
 
 
 def bin_of(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """Return the index of the equal-width bin of each confidence (n,)."""
+    """Return the index of the equal-width bin of each confidence, (n,)."""
     return np.minimum((confidence * bins).astype(int), bins - 1)
 
 
 def with_floor(error: float, floor: float | None) -> str:
-    """Return a calibration error as text, with the part that chance explains."""
+    """Return a calibration error as text, with the part that is explained by chance."""
     return f"{error:.1%}" if floor is None else f"{error:.1%} (perfect calibration: {floor:.1%} by chance)"
 
 
 def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the T > 0 that minimises the negative log-likelihood of softmax(logits / T) (Guo et al. 2017).
 
-    One average image is added for which every class is the true one with equal probability. Without it, images that are
-    all classified correctly would give T = 0, a certainty that no number of images supports (after Platt 1999).
+    One average image is added, for which all classes are true with equal probability (after Platt 1999). Without it, T
+    would be 0 if all images are classified correctly, and no number of images supports that certainty.
 
     Args:
         logits: (n, classes), or (views, n, classes), whose probabilities are averaged over the views.
@@ -197,7 +197,8 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 def calibrated_nll(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the negative log-likelihood of each image at the best temperature of the logits, nats, (n,).
 
-    It compares classifiers of different confidence, for example trained with label smoothing or without.
+    The best temperature makes classifiers of different confidence comparable, for example with and without label
+    smoothing.
 
     Args:
         logits: (n, classes).
@@ -227,10 +228,12 @@ def score(probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[s
     """
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     if len(labels) == 0:
-        raise DataError("The dataset has no images, so nothing can be evaluated.", code="evaluation.no_images")
+        raise DataError(
+            "The dataset has no images; expected at least one labelled image to evaluate.", code="evaluation.no_images"
+        )
     if not np.isfinite(probabilities).all():
         raise RecipesError(
-            "The probabilities are not finite: the network overflows. Check its weights and the dtype policy.",
+            "The probabilities are not finite, because the network overflows. Check its weights and the dtype policy.",
             code="evaluation.not_finite",
         )
     guesses = probabilities.argmax(1)

@@ -1,4 +1,4 @@
-"""Averages at test time over the noise of the training."""
+"""Average predictions over the random noise of the training."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ _TINY = np.finfo(np.float32).tiny
 
 @dataclass(frozen=True, eq=False)
 class Noisy:
-    """Predictive moments over the noise of the training; see `layers.MonteCarlo`.
+    """Moments of predictions under the random noise of the training; see `layers.MonteCarlo`.
 
     Attributes:
         mean: Mean of the probabilities, (n, classes).
@@ -34,11 +34,11 @@ class Noisy:
 
 
 def noisy(model: keras.Model, data: ImageData, recipe: Recipe, samples: int, seed: int = 0) -> Noisy:
-    """Return the moments of several predictions under the noise of the training.
+    """Return the moments of several predictions under the random noise of the training.
 
     Each prediction uses another draw of the training augmentation and of the model's noise layers (dropout,
-    DropConnect, stochastic depth, fractional pooling). Batch statistics do not change. `Policy.light` is used if the
-    training images were not augmented.
+    DropConnect, stochastic depth, fractional pooling). Batch statistics do not change. If the training images were not
+    augmented, `Policy.light` is used.
 
     Args:
         model: Model from images to probabilities.
@@ -48,17 +48,17 @@ def noisy(model: keras.Model, data: ImageData, recipe: Recipe, samples: int, see
         seed: Seed of the augmentation.
 
     Raises:
-        RecipeError: For fewer than two samples.
+        RecipeError: If `samples` is below two.
     """
     if samples < 2:
         raise RecipeError(
-            f"samples is {samples}; at least 2 are needed to measure a spread", code="noise.samples", samples=samples
+            f"`samples` must be at least 2 to measure a spread, got {samples}", code="noise.samples", samples=samples
         )
     policy = recipe.noise_policy
     total, squares, entropies = np.zeros(1), np.zeros(1), np.zeros(1)
     source = data.source()
 
-    def sample(epoch: Any) -> tf.data.Dataset:  # Any: a tensor, which serves as an integer
+    def sample(epoch: Any) -> tf.data.Dataset:  # Any: a tensor that is used as an integer
         return augment.epoch(source, policy, batch_size=recipe.batch_size, seed=seed, epoch=epoch, shuffle=False)
 
     batches = tf.data.Dataset.range(samples).flat_map(sample).prefetch(2).as_numpy_iterator()

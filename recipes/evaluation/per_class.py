@@ -1,4 +1,4 @@
-"""The accuracy of a classifier class by class."""
+"""Compute the quality of a classifier for each class."""
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
@@ -11,24 +11,24 @@ from recipes.core.output import printable
 from recipes.core.text import described, percent, short
 from recipes.evaluation.intervals import wilson_interval
 
-MOST_SHOWN = 30  # classes in a table, a figure or a card
+MOST_SHOWN = 30  # largest number of classes in a table, a figure or a card
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """The quality of a classifier on the images of one class. Shares are None where there is nothing to divide by.
+    """The quality of a classifier on the images of one class. Shares with the denominator 0 are None.
 
     Attributes:
         class_name: Name of the class.
         images: Number of images of the class.
-        correct: Number of them that were classified as this class.
+        correct: Number of these images that were classified as this class.
         accuracy: correct / images, also called recall.
         low: Lower end of the 95 % Wilson score interval of the accuracy.
         high: Upper end of that interval.
         precision: Share of the images classified as this class that belong to it.
         f1: Harmonic mean of accuracy and precision.
-        confused_with: The other class that most of the misclassified images were classified as; None without mistakes.
-        confused: Number of these images.
+        confused_with: The most frequent wrong class of the images; None without mistakes.
+        confused: Number of images that were classified as `confused_with`.
     """
 
     class_name: str
@@ -53,7 +53,7 @@ class ClassScore:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The row of a table for a person, without the name: images, accuracy, interval, precision, F1, confusion."""
+        """The cells of a table row after the name: images, accuracy, interval, precision, F1 and confusion."""
         shares = ["" if value is None else percent(value) for value in (self.accuracy, self.precision)]
         interval = f"{100 * self.low:.1f} to {100 * self.high:.1f}" if self.images else ""
         f1 = "" if self.f1 is None else f"{self.f1:.3f}"
@@ -92,19 +92,19 @@ def _share(part: int, whole: int) -> float | None:
 
 
 def worst(scores: Sequence[ClassScore], most: int = MOST_SHOWN) -> list[int]:
-    """Return the positions of the classes of the lowest accuracy, at most so many, in the order of the classes."""
+    """Return the positions of at most `most` classes with the lowest accuracies, in the order of the classes."""
     ranked = sorted(range(len(scores)), key=lambda i: 2.0 if (share := scores[i].accuracy) is None else share)
     return sorted(ranked[:most])
 
 
 def left_out(scores: Sequence[ClassScore], most: int = MOST_SHOWN) -> str:
-    """Return a note about the classes that are not among the `worst`; an empty text without such classes."""
+    """Return a note about the classes that are not among the `worst`; empty without such classes."""
     rest = len(scores) - most
-    return f"the {most} classes of the lowest accuracy; {rest:,} others are left out" if rest > 0 else ""
+    return f"the {most} classes with the lowest accuracies; {rest:,} others are omitted" if rest > 0 else ""
 
 
 def class_table(scores: Sequence[ClassScore], most: int = MOST_SHOWN) -> Table:
-    """Return the classes of the lowest accuracy as a table for a terminal, in the order of the classes."""
+    """Return a text table of the classes with the lowest accuracies, in the order of the classes."""
     shown = Table(*HEADER, caption=left_out(scores, most) or None)
     for i in worst(scores, most):
         shown.add_row(Text(printable(short(scores[i].class_name, 40))), *map(Text, scores[i].cells))
@@ -112,5 +112,5 @@ def class_table(scores: Sequence[ClassScore], most: int = MOST_SHOWN) -> Table:
 
 
 def class_rows(scores: Sequence[ClassScore]) -> list[tuple]:
-    """Return the cells of a CSV file with `CSV_HEADER`."""
+    """Return the rows of a CSV file with `CSV_HEADER`."""
     return [astuple(score) for score in scores]

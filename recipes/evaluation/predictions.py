@@ -1,4 +1,4 @@
-"""The predictions of a classifier for labelled images, image by image."""
+"""The predictions of a classifier for labelled images."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from recipes.evaluation.metrics import BINS, bin_of
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Predictions for n labelled images that the classifier was not trained on.
+    """Predictions for n labelled images that were not used to train the classifier.
 
     Attributes:
         labels: int64 (n,).
@@ -26,23 +26,23 @@ class Judged:
 
     @property
     def predicted(self) -> np.ndarray:
-        """The most probable class of each image, (n,)."""
+        """Most probable class of each image, (n,)."""
         return self.probabilities.argmax(1)
 
     @property
     def confidence(self) -> np.ndarray:
-        """The probability of that class, (n,)."""
+        """Probability of the most probable class of each image, (n,)."""
         return self.probabilities.max(1)
 
     def mistakes(self) -> np.ndarray:
-        """Return the positions of the misclassified images, the most improbable true class first."""
+        """Return the positions of misclassified images, sorted by the probability of the true class, lowest first."""
         wrong = np.flatnonzero(self.predicted != self.labels)
         return wrong[np.argsort(self.probabilities[wrong, self.labels[wrong]], kind="stable")]
 
     def reliability(self, bins: int = BINS) -> list[tuple[float, float, int]]:
-        """Return (mean confidence, accuracy, images) of each equal-width bin of confidence that has images.
+        """Return (mean confidence, accuracy, number of images) of each equal-width bin of confidence with images.
 
-        The first two are equal for a calibrated classifier (Guo et al. 2017).
+        Mean confidence and accuracy are equal for a calibrated classifier (Guo et al. 2017).
         """
         confidence, right = self.confidence, self.predicted == self.labels
         members = [bin_of(confidence, bins) == b for b in range(bins)]

@@ -1,4 +1,4 @@
-"""The selection of a classifier by validation images, and its accuracy without the bias of that selection."""
+"""Select a classifier by validation images, and measure its accuracy without the bias of that selection."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from scipy.special import log_softmax, logsumexp
 from recipes.evaluation.intervals import wilson_interval
 from recipes.evaluation.metrics import calibrated_nll
 
-Rows = slice | np.ndarray  # which images: all, or a boolean mask (n,)
+Rows = slice | np.ndarray  # selects images: all of them, or a boolean mask (n,)
 ALL = slice(None)
 FOLDS = 5
 
 
 def random_folds(n: int) -> np.ndarray:
-    """Return the fold of each of n validation images, (n,), always the same for one n."""
+    """Return the fold of each of n validation images, (n,), which only depends on n."""
     return np.random.default_rng(0).permutation(n) % FOLDS
 
 
@@ -24,7 +24,7 @@ class Score:
     """The quality of a classifier on each of n validation images.
 
     Attributes:
-        losses: Negative log-likelihood at the best temperature, nats, (n,): a finer measure than `right`.
+        losses: Negative log-likelihood at the best temperature, nats, (n,). It is a finer measure than `right`.
         right: Whether the most probable class is the true one, (n,).
         weights: Weight of each image, (n,), summing to 1.
     """
@@ -75,7 +75,7 @@ class Selection:
 
     @classmethod
     def of(cls, right: np.ndarray, candidates: int) -> "Selection":
-        """Return the selection among `candidates` from whether each image is right, (n,)."""
+        """Return the selection among `candidates`; `right`, (n,), states whether each image is classified correctly."""
         return cls(candidates, float(right.mean()), wilson_interval(int(right.sum()), len(right)))
 
     def __str__(self) -> str:
@@ -88,25 +88,25 @@ class Selection:
 
 
 def image_weights(labels: np.ndarray, classes: int, balanced: bool) -> np.ndarray:
-    """Return weights (n,) that sum to 1 and are equal for all images, or in total for all classes if `balanced`."""
+    """Return weights (n,) that sum to 1: equal for all images, or, if `balanced`, with equal sums for all classes."""
     counts = np.bincount(labels, minlength=classes)
     weights = 1 / counts[labels] if balanced else np.ones(len(labels))
     return weights / weights.sum()
 
 
 def gain(start: Score, other: Score) -> tuple[float, float]:
-    """Return by how much the loss of `other` is below that of `start`, and the standard error, nats (paired images)."""
+    """Return the decrease in loss from `start` to `other` and its standard error over paired images, nats."""
     return _paired(start.losses - other.losses, start.weights)
 
 
 def gained_accuracy(start: Score, other: Score) -> tuple[float, float]:
-    """Return by how much the accuracy of `other` is above that of `start`, and the standard error (McNemar)."""
+    """Return the increase in accuracy from `start` to `other` and its standard error (McNemar)."""
     return _paired(other.right.astype(float) - start.right, start.weights)
 
 
 def _paired(difference: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     mean, squares = float(weights @ difference), float(weights @ weights)
-    if squares > 1 - 1e-9:  # one image has no spread
+    if squares > 1 - 1e-9:  # the spread of one image is not defined
         return mean, float("inf")
     return mean, float(np.sqrt((weights**2) @ (difference - mean) ** 2 / (1 - squares)))
 
@@ -128,10 +128,12 @@ class Candidates:
     """The classifiers that a training produced, in the order in which they are selected.
 
     Attributes:
-        epochs: Weights after each epoch, or averaged snapshots: the last one within the noise of the best (`latest`).
-        between: Weights between those of the start and of that epoch (WiSE-FT), used if they are `better`.
-        larger: The weights selected so far on larger images, in ascending order: the largest size whose loss is within
-            one standard error of the lowest, because random crops show things larger than whole images do.
+        epochs: Weights after each epoch, or averages of snapshots. `latest` selects the last one within the noise of
+            the best.
+        between: Weights between the start and the selected epoch (WiSE-FT), which are used if they are `better`.
+        larger: The weights selected so far, on larger images in ascending order of size. The largest size whose loss is
+            within one standard error of the lowest is used, because objects look larger in random crops than in whole
+            images.
     """
 
     epochs: tuple[Score, ...]
@@ -144,8 +146,8 @@ class Candidates:
     def best(self, rows: Rows = ALL) -> Score:
         """Return the candidate that the images at `rows` select.
 
-        It is one of the epochs if that differs from the epoch that all images select, because the other candidates
-        were made from the latter.
+        If `rows` select another epoch than all images, the candidate is that epoch, because `between` and `larger` were
+        made from the epoch that all images select.
         """
         best = self._epoch(rows)
         if best is not self._epoch():
@@ -157,7 +159,7 @@ class Candidates:
         return sizes[latest(sizes, rows)]
 
     def select(self, start: Score | None, rows: Rows = ALL) -> Score:
-        """Return the best candidate if it is `better` than the start, else one between them that is, else the start."""
+        """Return the best candidate if it is `better` than the start, else a better one `between`, else the start."""
         best = self.best(rows)
         if start is None or better(start[rows], best[rows]):
             return best
@@ -172,7 +174,7 @@ class Candidates:
 def latest(scores: Sequence[Score], rows: Rows = ALL) -> int:
     """Return the position of the last score whose loss is within one standard error of the lowest.
 
-    A few hundred images rank two neighbouring epochs by luck alone. The schedule is the better evidence then: weights
+    A few hundred images rank two neighbouring epochs by chance. The schedule is better evidence in that case: weights
     improve as the learning rate falls and as they are averaged.
     """
     parts = [score[rows] for score in scores]
@@ -186,7 +188,7 @@ def _within_noise(lowest: Score, other: Score) -> bool:
 
 
 def cross_fitted(start: Score | None, candidates: Candidates, finished: Score | None = None) -> Score:
-    """Return the score of each image by the candidate that the other images select.
+    """Return the score of each image by the candidate that images of other folds select.
 
     The accuracy on the images that selected a candidate is optimistic. In this nested cross-validation of the
     selection, no image is used to select the candidate that classifies it.
@@ -194,8 +196,8 @@ def cross_fitted(start: Score | None, candidates: Candidates, finished: Score | 
     Args:
         start: The score before training, if it competes.
         candidates: The candidates.
-        finished: The final score of the candidate that all images select, with mirror images and at its temperature;
-            None: its score when it was selected.
+        finished: The final score of the candidate that all images select, with mirror images and temperature. None
+            takes its score at the selection.
     """
     selected = candidates.select(start)
     n = len(candidates.epochs[0].right)

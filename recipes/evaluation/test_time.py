@@ -1,4 +1,4 @@
-"""Averages at test time: over crops, scales and whole images."""
+"""Average predictions at test time over crops, scales and whole images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ from recipes.errors import RecipeError
 from recipes.networks.fully_convolutional import can_be_dense, dense_model, stride, whole_cells
 from recipes.planning.recipe import Recipe
 
-LECTURE_SCALES = (224, 256, 384, 480, 640)  # short sides for crops of 224 pixels (He et al. 2016)
-_WHOLE_UP_TO = 4 / 3  # × the crops' side; above, most windows miss the subject of the photo, which costs accuracy
-_PHOTO = 4 / 3  # assumed aspect ratio of a whole image
+LECTURE_SCALES = (224, 256, 384, 480, 640)  # short sides in pixels for crops of 224 pixels (He et al. 2016)
+# factor on the side of the crops; above it, most windows miss the subject of the photo, which reduces accuracy
+_WHOLE_UP_TO = 4 / 3
+_PHOTO = 4 / 3  # assumed aspect ratio of whole images
 _TINY = np.finfo(np.float32).tiny
 
 
@@ -27,8 +28,8 @@ class Crops:
 
     Attributes:
         grid: The crops at every scale that is not dense.
-        dense: Scales at which one pass classifies every window of the whole image instead, see `dense_model`.
-        mirror: Whether the whole images are mirrored too.
+        dense: Scales at which one pass classifies all windows of the whole image instead of crops, see `dense_model`.
+        mirror: Whether the whole images are also mirrored.
         average: "probabilities" or "logits" (the normalised geometric mean of the probabilities).
         size: Side of a crop, pixels.
     """
@@ -48,7 +49,7 @@ class Crops:
 
     @property
     def cost(self) -> float:
-        """Pixels of all views, in single crops; a whole image counts as a photo of 4:3."""
+        """Pixels of all views divided by those of a single crop; whole images are assumed to have the ratio 4:3."""
         whole = sum((1 + self.mirror) * _whole_cost(scale, self.size) for scale in self.dense)
         return whole + (len(self.grid) if self.grid else 0)
 
@@ -74,11 +75,11 @@ def crop_grid(recipe: Recipe, crops: int = 10, scales: Sequence[int] | None = No
     Args:
         recipe: The recipe of the classifier.
         crops: Number of crops per scale.
-        scales: Short sides, pixels. None: the size of the crop if there is one, 256/224 of it if there are several, as
-            in the lecture.
+        scales: Short sides, pixels. None takes the size of the crop for one crop, and 256/224 of it for several crops,
+            as in the lecture.
 
     Raises:
-        RecipeError: For another number of crops, or a scale below the crops' size.
+        RecipeError: If the number of crops is not supported, or a scale is below the size of the crops.
     """
     size = recipe.evaluation_policy.size
     scales = scales or (size if crops == 1 else round(size * 256 / 224),)
@@ -97,7 +98,7 @@ def check_crops(scales: object, mode: str, average: str) -> None:
     """Check arguments of `Result.evaluate`.
 
     Raises:
-        RecipeError: For unknown modes or averages, and for scales that are not a sequence.
+        RecipeError: If the mode or the average is unknown, or the scales are not a sequence.
     """
     if mode not in ("auto", "crops", "dense") or average not in ("probabilities", "logits"):
         raise RecipeError(
@@ -121,19 +122,19 @@ def make_crops(
 ) -> Crops:  # fmt: skip
     """Return the views that `Result.evaluate(crops=…, scales=…, mode=…)` averages over.
 
-    The scales of whole images are rounded to multiples of the network's stride. On JAX, "auto" is `usual_mode`.
-    Mirror images that the model averages over by itself are not shown to it a second time.
+    Scales of whole images are rounded to multiples of the network's stride. On JAX, "auto" means the result of
+    `usual_mode`. If the model itself averages over mirror images, the views contain no mirror images.
 
     Args:
         model: Model from images to probabilities.
-        recipe: Its recipe.
+        recipe: The recipe of the model.
         crops: Number of crops per scale.
-        scales: Short sides, pixels; None as in `crop_grid`.
+        scales: Short sides, pixels; None has the same meaning as in `crop_grid`.
         mode: "auto", "crops" or "dense".
         average: "probabilities" or "logits".
 
     Raises:
-        RecipeError: For an unknown mode or average, and if the model does not support mode="dense".
+        RecipeError: If the mode or the average is unknown, or the model does not support mode="dense".
     """
     check_crops(scales, mode, average)
     mode = usual_mode() if mode == "auto" else mode
@@ -142,8 +143,8 @@ def make_crops(
     any_size = can_be_dense(model)
     if mode == "dense" and not any_size:
         raise RecipeError(
-            f"mode='dense' shows the network whole images; it takes {model.inputs[0].shape[1:3]} pixels (None: any), "
-            "and must average feature maps before its classifier; use mode='crops'",
+            "mode='dense' needs a network that accepts images of any size and averages feature maps before its "
+            f"classifier; this network accepts {model.inputs[0].shape[1:3]} pixels (None: any). Use mode='crops'",
             code="crops.dense",
         )
     dense = ()
@@ -172,15 +173,15 @@ def _whole_cost(scale: int, size: int) -> float:
 
 
 def averaged(model: keras.Model, data: ImageData, crops: Crops, batch_size: int = 32) -> np.ndarray:
-    """Return the probabilities (n, classes) of `data` in its order, averaged over the crops.
+    """Return the probabilities (n, classes) of `data` in its order, averaged over the views.
 
     Every image is decoded once.
 
     Args:
         model: Model from images to probabilities.
-        data: At least one image.
+        data: The images, at least one.
         crops: The views of each image.
-        batch_size: Images of one crop in a batch; several views make it smaller.
+        batch_size: Number of images in a batch for one crop; more views reduce it.
     """
     at_once = max(1, round(batch_size / crops.cost))
     dense, step = (dense_model(model, crops.size), stride(model)) if crops.dense else (None, 1)
@@ -197,7 +198,7 @@ def averaged(model: keras.Model, data: ImageData, crops: Crops, batch_size: int 
     )
     if crops.dense:
         batches = batches.group_by_window(
-            _shape_key,  # pyright: ignore[reportArgumentType]  # called with all components of an element
+            _shape_key,  # pyright: ignore[reportArgumentType]  # the function gets all components of an element
             lambda key, same: same.batch(at_once),
             window_size=at_once,
         )
@@ -214,7 +215,7 @@ def averaged(model: keras.Model, data: ImageData, crops: Crops, batch_size: int 
 
 @tf.autograph.experimental.do_not_convert
 def _shape_key(index: tf.Tensor, views: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Return one number for the shapes of the whole images, which have rank 3."""
+    """Return a number that is equal for elements whose whole images (rank 3) have the same shapes."""
     key = tf.constant(0, tf.int64)
     for view in views:
         if view.shape.rank == 3:
@@ -224,9 +225,9 @@ def _shape_key(index: tf.Tensor, views: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 def _averaged(model: keras.Model, dense: keras.Model | None, views: list[np.ndarray], crops: Crops) -> np.ndarray:
-    """Return probabilities (batch, classes) of views: crops (batch, crops, …) and whole images (batch, …).
+    """Return probabilities (batch, classes) averaged over crops (batch, crops, …) and whole images (batch, …).
 
-    A whole image at one scale has the weight of all crops at another scale.
+    A whole image at one scale has the same weight as all crops at another scale.
     """
     n, total, weight = len(views[0]), np.zeros(1), 0
     for view in views:
@@ -234,7 +235,7 @@ def _averaged(model: keras.Model, dense: keras.Model | None, views: list[np.ndar
             outputs = model.predict_on_batch(view.reshape(-1, *view.shape[2:])).reshape(n, view.shape[1], -1)
             share = len(crops.grid.scales)
         else:
-            assert dense is not None  # there are whole images only with a dense model
+            assert dense is not None  # whole images only exist with a dense model
             outputs = dense.predict_on_batch(np.concatenate([view, view[:, :, ::-1]]) if crops.mirror else view)
             outputs = outputs.reshape(1 + crops.mirror, n, -1, outputs.shape[-1]).swapaxes(0, 1)
             outputs = outputs.reshape(n, -1, outputs.shape[-1])

@@ -1,4 +1,4 @@
-"""Pretrained networks by name, file, model or run, each with its preprocessing."""
+"""Load pretrained networks by name, file, model or run, each with its preprocessing."""
 
 import ast
 import math
@@ -21,19 +21,20 @@ from recipes.networks.preprocessing import constructors, plain, preprocessing, p
 from recipes.networks.stages import operation_nodes
 
 _SET_BY_THE_RECIPE = {"include_top", "input_shape", "input_tensor", "pooling", "classes", "include_preprocessing"}
-_FIXED_SIZES = {"NASNetMobile": 224, "NASNetLarge": 331}  # NASNet's cells fit only the size they are built at
+# NASNet's cells only fit the image size for which they were built
+_FIXED_SIZES = {"NASNetMobile": 224, "NASNetLarge": 331}
 _NATURAL_SIZES = {"inceptionv3": 299, "inceptionresnetv2": 299, "xception": 299, "nasnetlarge": 331}
 
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A headless network and the layers that turn 0..255 RGB into its input.
+    """A network without a classification head, and the layers that convert 0..255 RGB to its input.
 
     Attributes:
-        name: Name that the user gave.
-        network: (batch, height, width, 3) of preprocessed pixels → feature map or vector.
+        name: Name given by the user.
+        network: Model from preprocessed pixels (batch, height, width, 3) to a feature map or a vector.
         preprocessing: Layers from 0..255 RGB to the network's input; empty if the network contains them.
-        size: Natural image size in pixels, the default where the recipe sets none.
+        size: Natural image size in pixels, which is used if the recipe sets none.
         pretrained: False if the weights are random (weights=None).
     """
 
@@ -46,14 +47,14 @@ class Backbone:
     def with_network(self, network: keras.Model) -> "Backbone":
         return replace(self, network=network)
 
-    def __call__(self, images: Any, network: keras.Model | None = None) -> Any:  # tensors of any backend, symbolic ones
-        """Return the outputs of `network` (default: this backbone's) for 0..255 RGB."""
+    def __call__(self, images: Any, network: keras.Model | None = None) -> Any:  # symbolic tensors of any backend
+        """Return the outputs of `network` for 0..255 RGB; the default is the network of this backbone."""
         for layer in self.preprocessing:
             images = layer(images)
         return (network or self.network)(images)
 
     def activations(self, size: int) -> int:
-        """Return the number of bytes of all layers' outputs for one image, in float32."""
+        """Return the bytes of the outputs of all layers for one image in float32."""
         network = self.network
         tensors = [tensor for node in operation_nodes(network) for tensor in node.output_tensors]
         shapes = keras.Model(network.inputs, tensors).compute_output_shape((1, size, size, 3))
@@ -61,7 +62,7 @@ class Backbone:
 
     @property
     def fixed_size(self) -> int | None:
-        """The only image size that the network accepts; None if it accepts any."""
+        """The only image size that the network accepts; None if it accepts any size."""
         return self.network.inputs[0].shape[1]
 
 
@@ -71,11 +72,11 @@ def default_name() -> str:
 
 
 def resolve(backbone: object) -> Backbone:
-    """Return the backbone that the user means.
+    """Load a backbone in any form that the user may give.
 
-    A classification head at its end is removed. A run contributes its network and preprocessing. A keras.Model named
-    like a keras.applications network gets that network's preprocessing unless it rescales its input; any other model
-    must accept 0..255 RGB.
+    A classification head at the end of the network is removed. For a run, its network and preprocessing are loaded. A
+    keras.Model named like a keras.applications network gets the preprocessing of that network unless it rescales its
+    input. Any other model must accept 0..255 RGB.
 
     Args:
         backbone: "auto", a keras.applications constructor call such as "MobileNetV2(alpha=0.35)" (parsed, never
@@ -83,8 +84,8 @@ def resolve(backbone: object) -> Backbone:
             Result, its folder, or its model.keras.
 
     Raises:
-        BackboneError: The name is unknown, the weights are not available, the model's input is not images, or its
-            preprocessing or its features cannot be found.
+        BackboneError: If the name is unknown, the weights are not available, the input of the model is not images, or
+            its preprocessing or features cannot be determined.
     """
     if isinstance(backbone, keras.Model):
         return _from_model(_copy(backbone), backbone.name)
@@ -119,8 +120,8 @@ def _model_of_run(folder: Path) -> Path:
     if (folder / "result.json").is_file() and (folder / "model.keras").is_file():
         return folder / "model.keras"
     raise BackboneError(
-        f"backbone {str(folder)!r} is a folder, but not that of a finished run; give a run's folder or a .keras file, "
-        "such as backbone.keras of `pretrain`",
+        f"backbone {str(folder)!r} is a folder, but not the folder of a finished run; expected a run's folder or "
+        "a .keras file, such as backbone.keras of `pretrain`",
         code="backbone.folder",
         path=folder,
     )
@@ -134,10 +135,11 @@ def parse_call(call: str) -> tuple[str, dict[str, object]]:
         ('MobileNetV2', {'alpha': 0.35})
 
     Raises:
-        BackboneError: The text is not such a call.
+        BackboneError: If the text is not such a call.
     """
     wrong = BackboneError(
-        f"backbone {call!r} is not a constructor call such as 'MobileNetV2(alpha=0.35)', a .keras file or 'glyphs'",
+        f"backbone {call!r} is not known; expected a constructor call such as 'MobileNetV2(alpha=0.35)', a .keras "
+        "file or 'glyphs'",
         code="backbone.call",
         value=call,
     )
@@ -159,24 +161,24 @@ def parse_call(call: str) -> tuple[str, dict[str, object]]:
 
 
 def from_applications(call: str) -> Backbone:
-    """Return a keras.applications network with ImageNet weights, or those that `weights=` in the call names.
+    """Return a keras.applications network with ImageNet weights, or with the weights named by `weights=` in the call.
 
     Raises:
-        BackboneError: There is no such network, an argument is wrong, or the weights are not available.
+        BackboneError: If the network is unknown, an argument is wrong, or the weights are not available.
     """
     name, arguments = parse_call(call)
     known = constructors()
     if name not in known:
         close = [other for other in known if other.lower()[:5] == name.lower()[:5]]
         raise BackboneError(
-            f"keras.applications has no {name!r}; it has {close or sorted(known)}",
+            f"keras.applications has no network {name!r}; expected one of {close or sorted(known)}",
             code="backbone.unknown",
             value=name,
             close=close,
         )
     if clash := sorted(_SET_BY_THE_RECIPE & set(arguments)):
         raise BackboneError(
-            f"{call}: {clash} are set by the recipe; leave them out", code="backbone.argument", fields=clash
+            f"{call}: the arguments {clash} are set by the recipe; omit them", code="backbone.argument", fields=clash
         )
     weights = arguments.pop("weights", "imagenet")
     size = _FIXED_SIZES.get(name)
@@ -200,7 +202,8 @@ def _missing_weights(call: str, error: str) -> BackboneError:
     folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
     return BackboneError(
         f"the ImageNet weights of {call} could not be downloaded ({error.splitlines()[0]}).\n"
-        f"Keras looks for {file} in {folder}: put it there, or set KERAS_HOME to a folder that has it in models/.\n"
+        f"Keras looks for {file} in {folder}: put the file there, or set KERAS_HOME to a folder that has it in "
+        "models/.\n"
         "Without a network connection, use backbone='glyphs' (included in recipes, for small drawings), a .keras file "
         f"of your own, or recipe='scratch' with backbone='{call.split('(')[0]}(weights=None)' to train from random "
         "weights.",
@@ -211,15 +214,15 @@ def _missing_weights(call: str, error: str) -> BackboneError:
 
 
 def _copy(model: keras.Model) -> keras.Model:
-    """Return a copy, made through a .keras file: a model that could not be saved after training is rejected before."""
+    """Return a copy made through a .keras file, to reject a model that could not be saved after the training."""
     if not getattr(model, "inputs", None):
-        return model  # `_from_model` rejects it
+        return model  # `_from_model` rejects this model
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "backbone.keras"
         try:
             model.save(path)
             return load_model(path)
-        except Exception as error:  # whatever a layer's get_config or from_config raises
+        except Exception as error:  # a layer's get_config or from_config may raise any exception
             raise BackboneError(
                 f"backbone {model.name} cannot be saved as .keras and loaded again safely: {error}",
                 code="backbone.copy",
@@ -228,7 +231,7 @@ def _copy(model: keras.Model) -> keras.Model:
 
 def _load(path: Path) -> keras.Model:
     if not path.is_file():
-        raise BackboneError(f"backbone {path} does not exist", code="backbone.missing", path=path)
+        raise BackboneError(f"backbone {path} does not exist; check the path", code="backbone.missing", path=path)
     try:
         return load_model(path)
     except (UnsafeFileError, OSError) as error:
@@ -241,7 +244,7 @@ def _from_model(model: keras.Model, name: str) -> Backbone:
     _check_input(model, name)
     if first := channels_first_layer(model):
         raise BackboneError(
-            f"the layer {first} of backbone {name} computes channels first; expected channels last. Build the "
+            f"the layer {first} of backbone {name} computes with channels first; expected channels last. Build the "
             'network after keras.config.set_image_data_format("channels_last")',
             code="backbone.channels_first",
             layer=first,
@@ -283,9 +286,9 @@ def _check_input(model: keras.Model, name: str) -> None:
 
 
 def _set_current_precision(model: keras.Model) -> None:
-    """Give `model` the current dtype policy in place of that under which it was built, unless its layers differ."""
+    """Set the current dtype policy on all layers of `model`, unless the policies of its layers differ."""
     layers, usual = model._flatten_layers(include_self=False), ("float32", "mixed_float16", "mixed_bfloat16")
-    rebuilt = keras.layers.InputLayer | keras.Model  # loading gives these the current policy
+    rebuilt = keras.layers.InputLayer | keras.Model  # loading gives these layers the current policy
     layers = [layer for layer in layers if not isinstance(layer, rebuilt)]
     if len({layer.dtype_policy.name for layer in layers}) == 1 and layers[0].dtype_policy.name in usual:
         for layer in layers:

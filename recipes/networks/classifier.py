@@ -1,4 +1,4 @@
-"""The network that is trained: backbone, pooling, linear classifier, in one graph that accepts 0..255 RGB."""
+"""Build the network that is trained: backbone, pooling and linear classifier in one graph, from 0..255 RGB."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from recipes.networks.stages import feature_tensors, pooled
 
 
 def fresh(network: keras.Model) -> keras.Model:
-    """Return the same architecture with new random weights and batch statistics that follow a short training.
+    """Return the same architecture with random weights, and batch statistics that adapt in a short training.
 
-    Batch normalisation momenta of 0.999, as some pretrained networks have, would need thousands of steps; they are
-    lowered to 0.9. Statistics that `layers.freeze_batch_statistics` froze are updated again: they belong to the old
-    weights.
+    Some pretrained networks have batch normalisation momenta of 0.999, which would need thousands of steps; the
+    function lowers them to 0.9. Statistics that `layers.freeze_batch_statistics` froze are updated again, because they
+    belong to the old weights.
     """
     clone = keras.models.clone_model(network, clone_function=_reinitialised)
     unfreeze_batch_statistics(clone)
@@ -30,14 +30,14 @@ def _reinitialised(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 
 def copied(network: keras.Model) -> keras.Model:
-    """Return the same network with weights of its own."""
+    """Return a copy of the network that shares no weights with it."""
     copy = keras.models.clone_model(network)
     _copy_weights(network, copy)
     return copy
 
 
 def _copy_weights(network: keras.Model, copy: keras.Model) -> None:
-    """Copy weights by layer name: a clone may store its layers in another order, and renames its inputs."""
+    """Copy weights by layer name, because a clone may store its layers in another order, and renames its inputs."""
     for layer in network.layers:
         if not layer.weights:
             continue
@@ -57,15 +57,16 @@ def logits_model(
     dropout: float = 0.0,
     seed: int = 0,
 ) -> keras.Model:
-    """Return a classifier: (batch, height, width, 3) of 0..255 → (batch, classes) logits in float32.
+    """Return a classifier from images (batch, height, width, 3) of 0..255 to float32 logits (batch, classes).
 
-    It accepts any image size that the network accepts.
+    The classifier accepts the same image sizes as the network.
 
     Args:
         backbone: The network and its preprocessing.
         classes: Number of classes.
         size: Image size in pixels from which the network's stages are determined.
-        taps: Positions of the stages whose pooled features are concatenated and classified; None: the network's end.
+        taps: Positions of the stages whose pooled features are concatenated and classified; None takes the output of
+            the network.
         dropout: Dropout rate of the features.
         seed: Seed of the linear classifier's initial weights and of the dropout.
     """
@@ -83,7 +84,7 @@ def logits_model(
     initializer = keras.initializers.GlorotUniform(seed=seed)
     dense = keras.layers.Dense(
         classes,
-        kernel_initializer=initializer,  # pyright: ignore[reportArgumentType] - Keras infers str from the default
+        kernel_initializer=initializer,  # pyright: ignore[reportArgumentType] - Keras's stub infers str from the default
         dtype="float32",
         name="logits",
     )
@@ -91,12 +92,12 @@ def logits_model(
 
 
 def set_head(model: keras.Model, kernel: np.ndarray, bias: np.ndarray) -> None:
-    """Set the linear classifier (channels, classes), (classes,) of a `logits_model`."""
+    """Set the kernel (channels, classes) and the bias (classes,) of the linear classifier of a `logits_model`."""
     model.get_layer("logits").set_weights([kernel, bias])
 
 
 def recalibrated(model: keras.Model, temperature: float) -> keras.Model:
-    """Return a model of probabilities p → softmax(log p / temperature)."""
+    """Return a model from probabilities p to softmax(log p / temperature)."""
     floor = keras.layers.Rescaling(1.0, 1e-12, dtype="float32", name="floor")  # avoids log 0
     logits = keras.ops.log(floor(model.outputs[0]))
     cooled = keras.layers.Rescaling(1 / temperature, dtype="float32", name="joint_temperature")(logits)
@@ -107,12 +108,12 @@ def recalibrated(model: keras.Model, temperature: float) -> keras.Model:
 def with_probabilities(
     models: keras.Model | Sequence[keras.Model], *, mirror: bool = False, temperature: float = 1.0
 ) -> keras.Model:
-    """Return a model of the mean of softmax(logits / temperature) in float32, which shares the weights.
+    """Return a model of the mean of softmax(logits / temperature) in float32; it shares the weights of `models`.
 
     Args:
-        models: One model of logits, or several whose predictions are averaged; all accept the same images
+        models: One model of logits, or several models whose predictions are averaged. All accept the same images
             (batch, height, width, 3) of 0..255.
-        mirror: Whether to average over the images and their mirror images too.
+        mirror: Whether to average over the images and their mirror images.
         temperature: Divisor of the logits.
     """
     models = [models] if isinstance(models, keras.Model) else models
@@ -122,7 +123,7 @@ def with_probabilities(
     views = [images, keras.ops.flip(images, axis=2)] if mirror else [images]
     if len(models) == len(views) == 1:
         logits = [models[0].outputs[0]]
-    else:  # as layers of their own: a copy of the whole graph would contain each shared weight twice
+    else:  # nested as layers, because a copy of the whole graph would contain each shared weight twice
         members = [keras.Model(m.inputs, m.outputs[0], name=f"member_{i}") for i, m in enumerate(models)]
         logits = [member(view) for member in members for view in views]
     outputs = [softmax(cooler(x)) for x in logits]

@@ -1,6 +1,6 @@
-"""Calls and gradients of Keras models, on whatever backend Keras runs.
+"""Compile calls and gradients of Keras models on every backend of Keras.
 
-Tensors are annotated as `Any`: their type is that of Keras's backend.
+Tensors are annotated as `Any`, because their type depends on Keras's backend.
 """
 
 from collections.abc import Callable
@@ -9,15 +9,15 @@ from typing import Any
 import keras
 import numpy as np
 
-_SCALES = (2.0**15, 2.0**8, 1.0)  # of a loss in float16: the first without an overflow is used
+_SCALES = (2.0**15, 2.0**8, 1.0)  # factors of a loss in float16: the first factor without an overflow is used
 
 
 def compiled(function: Callable, model: keras.Model) -> Callable:
-    """Return `function` compiled for batches of any length, with NumPy arrays as results.
+    """Return `function`, compiled for batches of any length, with NumPy arrays as results.
 
     Args:
-        function: images → tensors or a list of them, by calls of `model` and keras.ops, without gradients. Its changes
-            of the model's variables, such as the seeds of noise, persist.
+        function: Function from images to a tensor or a list of tensors, which calls `model` and keras.ops without
+            gradients. Changes of the model's variables, such as the seeds of noise, persist.
         model: The model that `function` calls.
     """
     make = {"tensorflow": _traced, "jax": _jitted, "torch": _without_gradients}[keras.backend.backend()]
@@ -26,7 +26,7 @@ def compiled(function: Callable, model: keras.Model) -> Callable:
 
 
 def fused(function: Callable) -> Callable:
-    """Return a function of tensors and lists of them, compiled on the backends that compile."""
+    """Return a function of tensors and lists of tensors, compiled if the backend supports that."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -85,7 +85,7 @@ def _without_gradients(function: Callable, model: keras.Model) -> Callable:
 
 
 def gradient(function: Callable, at: Any) -> Any:
-    """Return the gradient of a scalar function of one tensor at an array; None where it does not depend on it."""
+    """Return the gradient of a scalar function at an array; None if the function does not depend on its argument."""
     at = keras.ops.convert_to_tensor(at)
     return {"tensorflow": _tape, "jax": _grad, "torch": _graph}[keras.backend.backend()](function, at)
 
@@ -116,11 +116,11 @@ def weight_gradients(loss: Callable, model: keras.Model) -> list[np.ndarray | No
     """Return ∂loss()/∂v for each of the model's trainable variables v.
 
     Args:
-        loss: () → a scalar tensor, by calls of `model`.
-        model: The model whose variables the gradients are of.
+        loss: Function without arguments that calls `model` and returns a scalar tensor.
+        model: The model whose trainable variables are differentiated.
 
     Returns:
-        One array per variable; None (on JAX: zeros) where the loss does not depend on it.
+        One array per variable; None (on JAX: zeros) if the loss does not depend on the variable.
     """
     return weight_gradient_function(loss, model)()
 
@@ -128,12 +128,12 @@ def weight_gradients(loss: Callable, model: keras.Model) -> list[np.ndarray | No
 def weight_gradient_function(loss: Callable, model: keras.Model) -> Callable[..., list[np.ndarray | None]]:
     """Return a function of the loss's arguments that returns the `weight_gradients` at the current weights.
 
-    JAX compiles it once for each shape. In float16 small gradients would be 0 and large ones infinite: there the loss
-    is scaled, as `fit` does.
+    JAX compiles the function once for each shape. In float16, small gradients would be 0 and large ones infinite, so
+    the loss is scaled, like in `fit`.
 
     Args:
-        loss: arrays → a scalar tensor, by calls of `model`.
-        model: The model whose variables the gradients are of.
+        loss: Function of arrays that calls `model` and returns a scalar tensor.
+        model: The model whose trainable variables are differentiated.
     """
     by = {"tensorflow": _by_tape, "jax": _by_scope, "torch": _by_graph}[keras.backend.backend()]
     scaled_gradients = by(lambda scale, *data: keras.ops.multiply(scale, loss(*data)), model)

@@ -1,4 +1,4 @@
-"""The data format: channels last, whatever `image_data_format` in keras.json is."""
+"""Use the data format channels last, whatever `image_data_format` in keras.json says."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +20,6 @@ def channels_last() -> Iterator[None]:
 
 
 def channels_first_layer(model: keras.Model) -> str | None:
-    """Return the name of a layer of `model`, nested ones included, that computes channels first; None without one."""
+    """Return the name of a layer in `model`, also in nested models, with channels first; None without such a layer."""
     layers = (layer for layer in model._flatten_layers() if getattr(layer, "data_format", None) == "channels_first")
     return next((layer.name for layer in layers), None)

@@ -1,4 +1,4 @@
-"""An embedding of the image: the input of the linear classifier at the end of a finished model."""
+"""Extract image embeddings: the inputs of the linear classifier at the end of a trained model."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ _FLIP = type(_SAMPLE._keras_history.operation)  # Keras does not export this cla
 
 
 def features_model(model: keras.Model) -> keras.Model | None:
-    """Return images → (batch, channels), the input of the layer "logits" of a classifier of `recipes`.
+    """Return a model from images to embeddings (batch, channels), the input of the layer "logits" of a classifier.
 
-    It shares the weights. For a mean over mirror images, the features are those of the image itself. For a mean over
-    several models, the features of all are concatenated.
+    The model shares the weights of the classifier. If the classifier averages over mirror images, the embedding only
+    describes the image itself. If it averages over several models, the features of all models are concatenated.
 
     Returns:
-        The model; None if there is no layer "logits".
+        The model, or None if there is no layer "logits".
     """
     tensors = _inputs_of_logits(model)
     if not tensors:
@@ -48,5 +48,5 @@ def _mirrored(node: Node) -> bool:
 
 
 def _number(member: keras.Model) -> int:
-    """Return 3 for "member_3"."""
+    """Return the number in a name such as "member_3"."""
     return int("0" + member.name.rpartition("_")[2]) if member.name[-1:].isdecimal() else 0

@@ -1,4 +1,4 @@
-"""A classifier as a fully convolutional network: every window of a large image classified in one pass."""
+"""Convert a classifier to a fully convolutional network, which classifies all windows of a large image in one pass."""
 
 import math
 from functools import lru_cache
@@ -18,15 +18,15 @@ def can_be_dense(model: keras.Model) -> bool:
 
 @lru_cache(maxsize=2)  # tracing takes seconds
 def dense_model(model: keras.Model, size: int) -> keras.Model:
-    """Return images (batch, height, width, 3) → (batch, rows, columns, classes), sharing the weights of `model`.
+    """Return a model from images (batch, height, width, 3) to outputs (batch, rows, columns, classes) of all windows.
 
-    The outputs are those of `model` at every window of size × size pixels; neighbouring windows are one cell of the
-    deepest feature map apart. The averages over whole feature maps become averages over the windows (Sermanet et al.,
-    OverFeat, 2014). An image of size × size has one window, and its outputs are the model's. `size` is rounded to a
-    multiple of the `stride`: otherwise the windows of one map would differ from those of another.
+    The result shares the weights of `model` and returns its outputs at every window of size × size pixels. Neighbouring
+    windows are one cell of the deepest feature map apart. Averages over whole feature maps become averages over windows
+    (Sermanet et al., OverFeat, 2014). An image of size × size pixels has one window with the outputs of `model`. `size`
+    is rounded to a multiple of the `stride`, because otherwise the windows of different feature maps would differ.
     """
     size = whole_cells(model, size)
-    parents = {id(pool): parent for parent, pool in _pools(model)}  # ensembles have several of one name
+    parents = {id(pool): parent for parent, pool in _pools(model)}  # ensembles have several layers of the same name
 
     def convert(layer: keras.layers.Layer) -> keras.layers.Layer:
         if parent := parents.get(id(layer)):
@@ -44,9 +44,9 @@ def dense_model(model: keras.Model, size: int) -> keras.Model:
 
 @lru_cache(maxsize=2)
 def stride(model: keras.Model) -> int:
-    """Return the pixels from one cell of the deepest averaged feature map to the next.
+    """Return the distance in pixels between neighbouring cells of the deepest averaged feature map.
 
-    Images whose sides are multiples of it have the same windows in all maps.
+    Images whose sides are multiples of the stride have the same windows in all feature maps.
     """
     return _LARGE // min(_cells(parent, pool, _LARGE) for parent, pool in _pools(model))
 
@@ -58,7 +58,7 @@ def whole_cells(model: keras.Model, size: float) -> int:
 
 
 def _pools(model: keras.Model) -> list[tuple[keras.Model, keras.layers.Layer]]:
-    """Return every pooling layer before the classifier, each after the (nested) model that contains it."""
+    """Return every pooling layer before the classifier, each as a pair of the model that contains it and the layer."""
     found = []
     for layer in model.layers:
         if isinstance(layer, keras.Model):

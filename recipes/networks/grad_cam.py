@@ -1,4 +1,4 @@
-"""Grad-CAM on the last feature map of any network: where the classifier finds evidence for a class."""
+"""Compute Grad-CAM on the last feature map of any network: where the classifier finds evidence for a class."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,21 +14,22 @@ from recipes.networks.compiled import fused, gradient
 
 
 def grad_cam(model: keras.Model, images: np.ndarray, classes: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Return per pixel how much an image supports a class by the last feature map A: relu(Σ_k α_k A_k), scaled to 0..1.
+    """Return the evidence for a class at each pixel, by Grad-CAM: relu(Σ_k α_k A_k), scaled to 0..1.
 
-    α_k is the mean over the map's cells of ∂logit/∂A_k (Selvaraju et al. 2017). The map is enlarged bilinearly. For an
-    average of several models the first one is used, on the image itself, not its mirror image.
+    A is the last feature map, and α_k is the mean over its cells of ∂logit/∂A_k (Selvaraju et al. 2017). The result is
+    enlarged bilinearly. For an average of several models, the first model is used, on the image and not on its mirror
+    image.
 
     Args:
         model: The classifier of a Result.
         images: (n, height, width, 3) of 0..255 RGB.
-        classes: (n,) position of a class for each image.
+        classes: Position of a class for each image, (n,).
 
     Returns:
-        float32 (n, height, width); zeros where nothing supports the class.
+        Evidence as float32 (n, height, width); 0 means no evidence for the class.
 
     Raises:
-        BackboneError: The network has no feature maps.
+        BackboneError: If the network has no feature maps.
     """
     member = _member(model)
     if member is None:
@@ -53,10 +54,14 @@ def grad_cam(model: keras.Model, images: np.ndarray, classes: Sequence[int] | np
     found = (fused(map_and_gradient) if keras.backend.backend() == "jax" else map_and_gradient)(tensor)
     if found is None:
         raise BackboneError(
-            "Grad-CAM needs a feature map: the network has no feature map", code="backbone.no_feature_map"
+            "the network has no feature map, which Grad-CAM needs; use a network with convolutions",
+            code="backbone.no_feature_map",
         )
     if found[1] is None:
-        raise BackboneError("the network's classes do not depend on its last feature map", code="backbone.no_gradient")
+        raise BackboneError(
+            "the outputs of the network do not depend on its last feature map, so Grad-CAM cannot be computed",
+            code="backbone.no_gradient",
+        )
     feature_map, slopes = (np.asarray(ops.convert_to_numpy(x)).astype(np.float32) for x in found)
     evidence = np.maximum((slopes.mean((1, 2), keepdims=True) * feature_map).sum(-1, keepdims=True), 0)
     heat: Any = tf.image.resize(evidence, tensor.shape[1:3])
@@ -65,7 +70,7 @@ def grad_cam(model: keras.Model, images: np.ndarray, classes: Sequence[int] | np
 
 
 def _member(model: keras.Model) -> keras.Model | None:
-    """Return the first model of images → logits within the classifier."""
+    """Return the first model from images to logits within the classifier."""
     for layer in model.layers:
         if layer.name == "logits":
             return keras.Model(model.inputs, layer.output)
@@ -75,15 +80,15 @@ def _member(model: keras.Model) -> keras.Model | None:
 
 
 def _maps(member: keras.Model, images: Any, changed: int = -1, change: Any = None) -> tuple[list, Any]:
-    """Return all feature maps of several cells that are smaller than the images, and the logits.
+    """Return the logits, and all feature maps that are smaller than the images but have several cells.
 
-    The graph is run operation by operation; `change` is added to the map at position `changed`.
+    The operations of the graph are run one by one; `change` is added to the feature map at position `changed`.
     """
     maps = []
 
     def recorded(operation: Callable) -> Callable:
         def run(*args: Any, **kwargs: Any) -> Any:
-            graph = getattr(operation, "_functional", operation)  # that of a Sequential
+            graph = getattr(operation, "_functional", operation)  # the functional model of a Sequential
             if isinstance(graph, Functional):
                 return graph._run_through_graph(args[0], operation_fn=recorded)
             found = operation(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Separate a network's features from its classification head."""
+"""Separate the features of a network from its classification head."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,22 +9,22 @@ import numpy as np
 
 from recipes.errors import BackboneError
 
-POOL = "pool_"  # name prefix of the layers that average feature maps for the classifier of a run
+POOL = "pool_"  # name prefix of the pooling layers of a run's classifier
 _KERNELS = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Conv2D)
-_ALONG = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)  # their weights do not make a head
+_ALONG = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)  # layers whose weights do not form a head
 _GLOBAL = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
 _PROBABILITIES = {"softmax", "logsoftmax", "sparsemax"}  # activations, layers and operations
 _CUT_ALWAYS = (keras.layers.Softmax, keras.layers.Activation, keras.layers.Dropout)
-_KEEPS_CHANNELS = (keras.layers.PReLU, keras.layers.GroupNormalization)  # besides `_ALONG`
-SIDE = 128  # pixels of the images that a network of any size is tried with
-FEW = 32  # channels, from which on a last layer that narrows may be an embedding
+_KEEPS_CHANNELS = (keras.layers.PReLU, keras.layers.GroupNormalization)  # used in addition to `_ALONG`
+SIDE = 128  # image size in pixels at which a network without a fixed size is tested
+FEW = 32  # smallest number of channels at which a last layer that reduces channels may be an embedding
 
 
 @dataclass(frozen=True)
 class _Place:
-    """A tensor of `model`, or of a model that is nested in it: then `nodes` are the calls that lead there.
+    """A tensor in the graph of `model`, or of a nested model, which is reached by the calls `nodes`.
 
-    Keras's graph is annotated as `Any`: its stubs lack the history of tensors and the type of nodes.
+    Keras's graph is annotated as `Any`, because its stubs lack the history of tensors and the type of nodes.
     """
 
     model: keras.Model
@@ -47,7 +47,7 @@ class _Place:
         return len(shape) == 2 or (len(shape) == 4 and shape[1:3] == (1, 1))
 
     def before(self) -> "_Place | None":
-        """Return the only input of the operation that made this tensor; None if there are several, or none."""
+        """Return the only input of the operation that made this tensor; None if it has no input or several."""
         if isinstance(self.operation, keras.layers.InputLayer):
             if not self.nodes:
                 return None
@@ -57,7 +57,7 @@ class _Place:
         return replace(self, tensor=tensors[0]).entered() if len(tensors) == 1 else None
 
     def entered(self) -> "_Place":
-        """Return the same tensor within the nested model that made it, if one did."""
+        """Return the same tensor within the nested model that made it; return this place if no nested model made it."""
         inner = self.operation
         if not isinstance(inner, keras.Model) or len(getattr(inner, "outputs", ())) != 1 or len(inner.inputs) != 1:
             return self
@@ -73,13 +73,14 @@ class _Place:
 
 
 def without_head(model: keras.Model) -> keras.Model:
-    """Return `model` up to its features.
+    """Return the part of `model` that ends in its features.
 
-    Dense layers (and convolutions of pooled feature maps) at the end are removed with the layers after them. If there
-    are none and the model ends in probabilities, the last layer with weights is removed.
+    Dense layers, and convolutions of pooled feature maps, at the end are removed with the layers after them. If a model
+    without such layers ends in probabilities, its last layer with weights is removed.
 
     Raises:
-        BackboneError: The model has several outputs, or scores of classes that are not those of one layer on features.
+        BackboneError: If the model has several outputs, or its class scores are not computed by one layer from
+            features.
     """
     if len(model.outputs) != 1:
         raise BackboneError(
@@ -92,15 +93,15 @@ def without_head(model: keras.Model) -> keras.Model:
     is_whole = cut.tensor is end.tensor
     if _makes_probabilities(cut) or (is_whole and _is_head(end)) or _returns_probabilities(network):
         raise BackboneError(
-            f"backbone {model.name} ends in scores of classes that are not those of one layer on features; expected "
-            "features: a feature map (batch, h, w, c) or (batch, c). Give the network without its classifier: "
+            f"backbone {model.name} ends in class scores that several layers compute; expected a feature map "
+            "(batch, h, w, c) or features (batch, c). Give the network without its classifier: "
             "keras.Model(model.inputs, FEATURES)",
             code="backbone.scores",
         )
     if scores := _few_scores(cut) or (is_whole and _few_of_more(network)):
         raise BackboneError(
-            f"backbone {model.name} ends in {scores} channels, which look like scores of classes; expected "
-            f"features, more than {FEW} channels. Give the network without the layers that reduce them: "
+            f"backbone {model.name} ends in {scores} channels, which look like class scores; expected features "
+            f"with more than {FEW} channels. Give the network without the layers that reduce them: "
             "keras.Model(model.inputs, FEATURES)",
             code="backbone.scores",
             channels=scores,
@@ -109,14 +110,14 @@ def without_head(model: keras.Model) -> keras.Model:
 
 
 def _returns_probabilities(network: keras.Model) -> bool:
-    """Whether the outputs for some images are probabilities, or their logarithms, however the network computes them.
+    """Whether the outputs for test images are probabilities or logarithms of probabilities.
 
-    One image is black: a gate that bright pixels saturate can make rows look like the logarithms of probabilities.
+    One test image is black, because a gate that bright pixels saturate can make outputs look like log-probabilities.
     """
     side = network.inputs[0].shape[1] or SIDE
     images = np.random.default_rng(0).uniform(0, 255, (3, side, side, 3)).astype("float32")
     images *= np.reshape([1, 0.1, 0], (3, 1, 1, 1))
-    alone = keras.Model(network.inputs[0], network.outputs[0])  # whose input is no list of one
+    alone = keras.Model(network.inputs[0], network.outputs[0])  # the input of some models is not a list
     rows = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(alone(images, training=False), "float32")), float)
     if rows.shape[-1] < 2:
         return False
@@ -126,7 +127,7 @@ def _returns_probabilities(network: keras.Model) -> bool:
 
 
 def _few_of_more(network: keras.Model) -> int:
-    """How many channels a network's vector has, if they are few and any tensor before has more; else 0."""
+    """Number of channels of the output vector, if it is small and an earlier tensor has more channels; otherwise 0."""
     channels = network.outputs[0].shape[-1]
     if len(network.outputs[0].shape) != 2 or not channels or channels > FEW:
         return 0
@@ -134,7 +135,7 @@ def _few_of_more(network: keras.Model) -> int:
 
 
 def _tensors(network: keras.Model) -> Iterator[keras.KerasTensor]:
-    """Yield the outputs of all operations, also of those in nested models."""
+    """Yield the outputs of all operations, including those in nested models."""
     for nodes in network._nodes_by_depth.values():
         for node in nodes:
             yield from (tensor for tensor in node.output_tensors if len(tensor.shape) > 1)
@@ -143,7 +144,7 @@ def _tensors(network: keras.Model) -> Iterator[keras.KerasTensor]:
 
 
 def _last_with_weights(end: _Place) -> _Place | None:
-    """Return the last tensor of a layer with weights, before operations that keep the channels; None without one."""
+    """Return the place of the last layer with weights that may change the number of channels; None without one."""
     place = end
     while place is not None and (isinstance(place.operation, _KEEPS_CHANNELS) or not _has_weights(place.operation)):
         place = place.before()
@@ -151,9 +152,9 @@ def _last_with_weights(end: _Place) -> _Place | None:
 
 
 def _few_scores(end: _Place) -> int:
-    """Return the number of channels if the last layer with weights is linear and reduces them to few, otherwise 0.
+    """Return the number of channels if the last layer with weights is linear and reduces them to a few, otherwise 0.
 
-    It is 0 for the first layer, too.
+    The result is also 0 if no layer with weights precedes that layer.
     """
     place = _last_with_weights(end)
     if place is None or (before := place.before()) is None:
@@ -165,7 +166,7 @@ def _few_scores(end: _Place) -> int:
 
 
 def _without_dense(end: _Place) -> _Place | None:
-    """Return the place before the Dense layers at the end, if layers with weights precede it; None without any."""
+    """Return the place before the Dense layers at the end, if layers with weights precede them, otherwise None."""
     cut, place = None, end
     while len(end.tensor.shape) == 2 and place.is_vector and (before := place.before()) is not None:
         if _scores_features(place):
@@ -200,12 +201,12 @@ def _without_activations(end: _Place) -> _Place:
 
 
 def _has_weights(operation: Any) -> bool:
-    """Return whether an operation has weights that make features or scores: a normalization's do neither."""
+    """Return whether an operation has weights that compute features or scores; a normalization has none."""
     return bool(getattr(operation, "weights", None)) and not isinstance(operation, _ALONG)
 
 
 def _scores_features(place: _Place) -> bool:
-    """Return whether a Dense layer, its equivalent on a pooled map of one cell, or a wrapper made the tensor."""
+    """Return whether a Dense layer, its equivalent on a pooled map of one cell, or a wrapper of one made the tensor."""
     if not place.is_vector or not isinstance(getattr(place.operation, "layer", place.operation), _KERNELS):
         return False
     return len(place.tensor.shape) == 2 or _is_pooled(place)
@@ -232,7 +233,7 @@ def _activation(operation: Any) -> str:
 
 
 def _is_head(place: _Place) -> bool:
-    """Return whether the tensor is scores of classes, or a mean, a sum or a choice of such."""
+    """Return whether the tensor holds class scores, or a mean, a sum or a selection of class scores."""
     if _makes_probabilities(place) or _scores_features(place):
         return True
     if isinstance(place.operation, keras.layers.InputLayer) or _has_weights(place.operation):
@@ -248,13 +249,14 @@ def network_of_run(model: keras.Model) -> tuple[keras.Model, tuple[keras.layers.
     If the classifier uses stages of the network, the network ends at the deepest one of them.
 
     Raises:
-        BackboneError: The classifier is the mean of several networks.
+        BackboneError: If the classifier is the mean of several networks.
     """
     members = [layer for layer in model.layers if isinstance(layer, keras.Model) and layer.name.startswith("member_")]
     if len(members) > 1 and all(network_of_run(member) for member in members):
         raise BackboneError(
             f"backbone {model.name} is the mean of {len(members)} networks (snapshots, or an ensemble); expected one "
-            "network. Give one run of the ensemble, `recipes soup`, which is one network, or train without snapshots.",
+            "network. Give one run of the ensemble, give the single network that `recipes soup` makes, or train "
+            "without snapshots.",
             code="backbone.ensemble",
             members=len(members),
         )

@@ -1,8 +1,8 @@
-"""Load `.keras` files from untrusted sources: the network is built from its description, and no other code runs.
+"""Load `.keras` files from untrusted sources without running code that a file contains.
 
-Keras's `safe_mode` rejects Python bytecode, but still instantiates whatever classes of Keras the description names,
-calls them with whatever arguments it gives, and allocates what it declares. This module checks the whole description
-first: only layers of numbers; only calls on symbolic tensors; and no more values than the file has weights.
+Keras's `safe_mode` rejects Python bytecode. It still instantiates every Keras class that the description names, with
+any arguments, and allocates as much memory as the description declares. This module checks the whole description first:
+it only allows layers of numbers, calls on symbolic tensors, and as many values as the file has weights.
 """
 
 import io
@@ -33,19 +33,20 @@ _KINDS = (
     keras.Operation, keras.Initializer, keras.Regularizer, keras.constraints.Constraint, keras.DTypePolicy,
     keras.dtype_policies.DTypePolicyMap, keras.Quantizer,
 )  # fmt: skip
-_REJECTED = (  # they run code, read files, or allocate at once
+_REJECTED = (  # layers that run code, read files, or allocate memory immediately
     IndexLookup, keras.utils.FeatureSpace,
     *(getattr(keras.layers, name) for name in ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer",
       "TextVectorization", "MelSpectrogram", "STFTSpectrogram") if hasattr(keras.layers, name)),
 )  # fmt: skip
-_WIDEST = 2**20  # channels of a Normalization, the only layer of images that allocates before its weights are known
+# largest number of channels of a Normalization, the only image layer that allocates before its weights are known
+_WIDEST = 2**20
 
 
 def load_model(path: str | Path) -> keras.Model:
     """Return the model in a `.keras` file, not compiled.
 
     Raises:
-        UnsafeFileError: The file is damaged, or contains anything but layers of numbers and their weights.
+        UnsafeFileError: If the file is damaged, or contains anything except layers of numbers and their weights.
         OSError: The file cannot be read.
     """
     path = Path(path)
@@ -53,7 +54,7 @@ def load_model(path: str | Path) -> keras.Model:
         names = set(archive.namelist())
         if names - _MEMBERS or not {_CONFIG, _WEIGHTS} <= names:
             raise UnsafeFileError(
-                f"{path} holds {sorted(names)}; expected {sorted(_MEMBERS)} and nothing else",
+                f"{path} holds {sorted(names)}; expected only {sorted(_MEMBERS)}",
                 code="unsafe_file.members", path=path, members=tuple(sorted(names)),
             )  # fmt: skip
         try:
@@ -62,7 +63,7 @@ def load_model(path: str | Path) -> keras.Model:
             model = _build(config, stored_values(weights))
             if not isinstance(model, keras.Model):
                 raise UnsafeFileError(
-                    f"it describes a {type(model).__name__}; expected a model", code="unsafe_file.not_a_model"
+                    f"the file describes a {type(model).__name__}; expected a model", code="unsafe_file.not_a_model"
                 )
             with tempfile.TemporaryDirectory() as folder:
                 (Path(folder) / _WEIGHTS).write_bytes(weights)
@@ -70,7 +71,7 @@ def load_model(path: str | Path) -> keras.Model:
         except UnsafeFileError as error:
             facts: dict[str, Any] = {**vars(error), "path": path}
             raise UnsafeFileError(f"{path} is rejected: {error}", **facts) from error
-        except Exception as error:  # whatever zipfile, JSON, HDF5 or a layer's from_config raises
+        except Exception as error:  # zipfile, JSON, HDF5 and a layer's from_config raise many types
             raise UnsafeFileError(
                 f"{path} is damaged: {type(error).__name__}: {str(error)[:300]}", code="unsafe_file.damaged", path=path
             ) from error
@@ -78,16 +79,16 @@ def load_model(path: str | Path) -> keras.Model:
 
 
 def _uncompiled(part: dict) -> dict:
-    """Remove the optimizer and its state, which are not needed, from a model or a nested model."""
+    """Remove the optimizer and its state from the description of a model or a nested model."""
     part.pop("compile_config", None)
     return part
 
 
 def check_config(config: object) -> None:
-    """Check that a model's description contains data only.
+    """Check that the description of a model only contains data.
 
     Raises:
-        UnsafeFileError: A part of it may run code, read files or allocate too much memory.
+        UnsafeFileError: If a part of the description may run code, read files or allocate too much memory.
     """
     parts = [config]
     while parts:
@@ -98,7 +99,9 @@ def check_config(config: object) -> None:
             for node in part.get("inbound_nodes") or ():
                 if '"__keras_tensor__"' not in json.dumps(node):
                     raise UnsafeFileError(
-                        f"{part.get('name')!r} is called without a tensor of the network", code="unsafe_file.call"
+                        f"{part.get('name')!r} is called without a tensor of the network; expected only calls on "
+                        "tensors",
+                        code="unsafe_file.call",
                     )
             parts += part.values()
         elif isinstance(part, list):
@@ -115,25 +118,27 @@ def _check_object(part: dict) -> None:
     if name == "function":
         if not callable(found):
             raise UnsafeFileError(
-                f"the function {inner!r:.100} is not an activation", code="unsafe_file.function", name=inner
+                f"the function {inner!r:.100} is not an activation; expected an activation of Keras",
+                code="unsafe_file.function",
+                name=inner,
             )
     elif not (isinstance(found, type) and issubclass(found, _KINDS)):
         raise UnsafeFileError(
-            f"{part.get('module')}.{name} is not a known layer or other part of a network; if it is one of your own, "
-            "import the module that registers it before loading",
+            f"{part.get('module')}.{name} is not a known part of a network; if it is your own layer, import the "
+            "module that registers it before loading",
             code="unsafe_file.class",
             name=name,
         )
     elif issubclass(found, _REJECTED):
         raise UnsafeFileError(
-            f"a {name} layer may run code, read files or fill the memory", code="unsafe_file.layer", name=name
+            f"a {name} layer may run code, read files or exhaust the memory", code="unsafe_file.layer", name=name
         )
     elif issubclass(found, keras.layers.Normalization):
         _check_normalization(part)
 
 
 def _named(part: dict) -> Any:
-    """Return the class or function that Keras will use for a part, without importing anything; None if unknown."""
+    """Return the class or function that Keras uses for a part, without importing any module; None if unknown."""
     name, module, inner = part["class_name"], part.get("module"), part.get("config")
     key = inner if name == "function" else part.get("registered_name", name)
     anonymous = UnsafeFileError(f"an object has no module or no name: {part!r:.100}", code="unsafe_file.anonymous")
@@ -141,7 +146,7 @@ def _named(part: dict) -> Any:
         raise anonymous
     registered = keras.saving.get_registered_object(key) if key else None
     if registered is not None:
-        return registered  # its module may be null: Keras writes that for `__main__`, a notebook's
+        return registered  # the module is null for classes of `__main__`, as in a notebook
     if not isinstance(module, str):
         raise anonymous
     if name == "function":
@@ -161,11 +166,11 @@ def _check_normalization(part: dict) -> None:
 
 
 def stored_values(weights: bytes) -> int:
-    """Return how many numbers an HDF5 file holds; each counts once, however many links refer to it.
+    """Return the number of values in an HDF5 file; arrays with several links count once.
 
     Raises:
-        UnsafeFileError: The file has links or data outside it, anything but numbers, or arrays that declare far more
-            than is stored.
+        UnsafeFileError: If the file refers to other files, holds anything except numbers, or declares far larger arrays
+            than it stores.
     """
     values, seen = {}, set()
     with h5py.File(io.BytesIO(weights), "r") as file:
@@ -174,7 +179,9 @@ def stored_values(weights: bytes) -> int:
             group = groups.pop()
             for name in map(str, group):
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    raise UnsafeFileError(f"the weights hold a link to another place: {name}", code="unsafe_file.link")
+                    raise UnsafeFileError(
+                        f"the weights contain a link to another file or place: {name}", code="unsafe_file.link"
+                    )
                 item = group[name]
                 address = h5o.get_info(item.id).addr
                 if isinstance(item, h5py.Dataset):
@@ -193,7 +200,7 @@ def _check_dataset(name: str, item: h5py.Dataset) -> None:
         raise UnsafeFileError(f"the weights {name} are {item.dtype}; expected numbers", code="unsafe_file.array")
     if item.nbytes > allowance(item.id.get_storage_size()):
         raise UnsafeFileError(
-            f"the weights {name} declare {item.nbytes:,} bytes, but {item.id.get_storage_size():,} are stored",
+            f"the weights {name} declare {item.nbytes:,} bytes, but only {item.id.get_storage_size():,} are stored",
             code="unsafe_file.size",
             declared=item.nbytes,
             stored=item.id.get_storage_size(),
@@ -201,10 +208,11 @@ def _check_dataset(name: str, item: h5py.Dataset) -> None:
 
 
 def _build(config: dict, stored: int) -> keras.Model:
-    """Build the model with random weights, which are allocated only after their number has been checked.
+    """Build the model with random weights after checking the number of weights.
 
-    In a StatelessScope variables have shapes; they get their values at its end. TensorFlow then creates the variables
-    of frozen layers so that no GradientTape ever watches them: therefore they are trainable until they exist.
+    In a StatelessScope, variables only have shapes; their values are allocated when it ends. A GradientTape of
+    TensorFlow never watches a variable that was frozen when it was created. Therefore all layers are trainable until
+    their variables exist.
     """
     frozen = []
     with channels_last(), ObjectSharingScope(), keras.StatelessScope():
@@ -212,9 +220,9 @@ def _build(config: dict, stored: int) -> keras.Model:
             model = keras.saving.deserialize_keras_object(config, safe_mode=True)
             pending = global_state.get_global_attribute("uninitialized_variables") or []
             declared = sum(math.prod(variable.shape) for variable in pending)
-            if declared > stored + 16 * len(pending):  # the states of random generators are not stored
+            if declared > stored + 16 * len(pending):  # the file does not store the states of random generators
                 raise UnsafeFileError(
-                    f"it declares {declared:,} weights, but holds {stored:,}",
+                    f"the file declares {declared:,} weights, but holds {stored:,}",
                     code="unsafe_file.size",
                     declared=declared,
                     stored=stored,

@@ -1,4 +1,4 @@
-"""A pretrained network's preprocessing, as layers from 0..255 RGB to its input."""
+"""Build the preprocessing of a pretrained network, as layers from 0..255 RGB to its input."""
 
 import importlib
 import re
@@ -11,7 +11,7 @@ import numpy as np
 from recipes.errors import BackboneError
 from recipes.networks.data_format import CHANNELS_LAST
 
-_ARITHMETIC = {"Add", "Subtract", "Multiply", "Divide", "TrueDivide"}  # operations, not layers
+_ARITHMETIC = {"Add", "Subtract", "Multiply", "Divide", "TrueDivide"}  # operations that are not layers
 
 
 def constructors() -> dict[str, Callable[..., keras.Model]]:
@@ -21,7 +21,7 @@ def constructors() -> dict[str, Callable[..., keras.Model]]:
 
 
 def constructor_of(model_name: str) -> Callable[..., keras.Model] | None:
-    """Return the keras.applications constructor of a model's name ("mobilenetv2_0.35_224"); None if there is none."""
+    """Return the keras.applications constructor for the name of a model, such as "mobilenetv2_0.35_224", or None."""
     matches = [name for name in constructors() if plain(model_name).startswith(name.lower())]
     return constructors()[max(matches, key=len)] if matches else None
 
@@ -32,14 +32,15 @@ def plain(model_name: str) -> str:
 
 
 def preprocessing_of(model: keras.Model) -> tuple[keras.layers.Layer, ...]:
-    """Return the layers from 0..255 RGB to the input of `model`; none if it rescales its input or is not known.
+    """Return the layers from 0..255 RGB to the input of `model`, [] if the model rescales its input or is unknown.
 
-    The network whose weights process the pixels first determines them: `model`, or one nested in it. A network of
-    keras.applications is recognised by its name. A network of keras-cv without `include_rescaling` expects 0..1.
+    The layers depend on the network whose weights process the pixels first: `model`, or a network nested in it. A
+    network of keras.applications is recognised by its name. A network of keras-cv without `include_rescaling` expects
+    0..1.
 
     Raises:
-        BackboneError: The network is from KerasHub, whose preprocessing is only in its preset, or from
-            keras.applications but built without the preprocessing that is part of it.
+        BackboneError: If the network is from KerasHub, where only the preset contains the preprocessing. Also if it is
+            from keras.applications but was built without its own preprocessing.
     """
     if rescales(model):
         return ()
@@ -75,7 +76,7 @@ def _package(model: keras.Model) -> str:
 
 
 def _first_network(model: keras.Model) -> keras.Model:
-    """Return the network whose weights process the pixels first: `model`, or one nested in it."""
+    """Return the network whose weights process the pixels first: `model`, or a network nested in it."""
     if _package(model) in ("keras_hub", "keras_cv"):
         return model
     first = next((layer for layer in model.layers if layer.weights), None)
@@ -100,18 +101,19 @@ def rescales(model: keras.Model) -> bool:
 def preprocessing(constructor: Callable[..., keras.Model], *, rescales: bool) -> tuple[keras.layers.Layer, ...]:
     """Return layers that compute the `preprocess_input` of the constructor's module on 0..255 RGB.
 
-    Every `preprocess_input` of keras.applications is affine in a pixel's RGB, x ↦ A x + b, so four pixels determine A
-    and b: a Rescaling if A is diagonal, a fixed 3 × 3 Dense if it permutes channels, nothing for the identity.
+    Every `preprocess_input` of keras.applications is affine in the RGB values of a pixel, x ↦ A x + b, so four pixels
+    determine A and b. The layers are a Rescaling if A is diagonal, a fixed 3 × 3 Dense if A permutes channels, and none
+    for the identity.
 
     Args:
         constructor: A function of keras.applications.
-        rescales: Whether the network rescales its input itself; then there are no layers.
+        rescales: Whether the network rescales its input itself, so that no layers are needed.
     """
     module = importlib.import_module(constructor.__module__)
     pixels = np.concatenate([np.zeros((1, 3)), 255.0 * np.eye(3)])[None].astype("float32")
     images = module.preprocess_input(pixels.reshape(1, 2, 2, 3).copy(), data_format=CHANNELS_LAST)
     images = np.array(images, "float64").reshape(4, 3)
-    offset, matrix = images[0], (images[1:] - images[0]) / 255.0  # row i: the effect of channel i
+    offset, matrix = images[0], (images[1:] - images[0]) / 255.0  # row i is the effect of channel i
     if rescales or (np.allclose(matrix, np.eye(3)) and not offset.any()):
         return ()
     if np.allclose(matrix, np.diag(np.diag(matrix))):

@@ -1,4 +1,4 @@
-"""A network's stages: the tensors at which its features are read."""
+"""Find the stages of a network: the tensors at which its features are read."""
 
 import math
 
@@ -8,11 +8,11 @@ from keras.src.ops.node import Node
 from recipes.networks.data_format import CHANNELS_LAST
 from recipes.networks.heads import POOL
 
-_PADDING = keras.layers.ZeroPadding2D  # belongs to the convolution after it, which is in the next stage
+_PADDING = keras.layers.ZeroPadding2D  # padding belongs to the convolution after it, which is in the next stage
 
 
 def feature_tensors(network: keras.Model, size: int) -> list[keras.KerasTensor]:
-    """Return the tensors at the ends of the stages, shallow to deep; the last one is the network's output."""
+    """Return the tensors at the ends of the stages, shallow to deep; the last tensor is the output of the network."""
     tensors = stages(network, size)
     if not any(network.outputs[0] is tensor for tensor in tensors):
         tensors.append(network.outputs[0])
@@ -20,21 +20,21 @@ def feature_tensors(network: keras.Model, size: int) -> list[keras.KerasTensor]:
 
 
 def pooled(tensor: keras.KerasTensor, name: str = "last") -> keras.KerasTensor:
-    """Return (batch, channels) of a feature map or vector."""
+    """Return the pooled features (batch, channels) of a feature map or vector."""
     if len(tensor.shape) != 4:
         return tensor
     return keras.layers.GlobalAveragePooling2D(data_format=CHANNELS_LAST, name=POOL + name)(tensor)
 
 
 def stages(model: keras.Model, size: int) -> list[keras.KerasTensor]:
-    """Return the last tensor at each stride (2^k) that every path from input to output crosses, shallow to deep.
+    """Return the last tensor at each stride 2^k that all paths from input to output cross, shallow to deep.
 
-    The graph is traversed in topological order: if the only tensor still to be consumed is the one that was just
-    produced, every path goes through it.
+    The graph is traversed in topological order. If the tensor that was just produced is the only one not yet consumed,
+    every path goes through it.
 
     Args:
         model: A functional model.
-        size: Height and width, in pixels, of the images from whose feature maps the strides are computed.
+        size: Height and width in pixels of the images for which the strides are computed.
     """
     produced, consumers = [], {}
     for node in operation_nodes(model):
@@ -57,5 +57,5 @@ def stages(model: keras.Model, size: int) -> list[keras.KerasTensor]:
 
 
 def operation_nodes(model: keras.Model) -> list[Node]:
-    """Return the model's operation nodes, inputs before outputs."""
+    """Return the operation nodes of the model, inputs before outputs."""
     return [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]

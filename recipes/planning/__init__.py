@@ -1,3 +1,3 @@
-"""What to train: recipes, the plan that chooses one, and the validated request."""
+"""Decide what to train: recipes, the plan that chooses a recipe, and the validated request."""
 
-NAMES = ("probe", "few", "all", "scratch")  # of the ready-made recipes
+NAMES = ("probe", "few", "all", "scratch")  # names of the ready-made recipes

@@ -1,4 +1,4 @@
-"""Recipes and policies as the calls that make them, for what is saved and compared."""
+"""Write recipes and policies as constructor calls, for saving and comparing them."""
 
 import ast
 from dataclasses import fields
@@ -8,15 +8,15 @@ from recipes.augment import Policy
 from recipes.planning.ready_made import Adjusted
 from recipes.planning.recipe import Recipe
 
-_RAND = ("rand_operations", "rand_magnitude", "rand_stddev")  # fields that earlier versions did not have
+_RAND = ("rand_operations", "rand_magnitude", "rand_stddev")  # fields that earlier versions lacked
 
 
 def constructor_text(value: object) -> str:
-    """Return the call that makes a Recipe, an Adjusted or a Policy, with all fields; for other values their `repr`.
+    """Return the constructor call of a Recipe, an Adjusted or a Policy, with all fields; return other values' `repr`.
 
-    Commands of runs, names of searches and keys of cached features contain this text, and equal texts are equal jobs.
-    So it must not change, unlike the `repr` of these classes, which is for a person. The tuples of a value are searched
-    for such objects, too.
+    Commands of runs, names of searches and keys of cached features contain this text, and equal texts mean equal jobs.
+    Therefore the text must not change between versions; the `repr` of these classes is for people and may change.
+    Objects inside tuples are also written as constructor calls.
     """
     if isinstance(value, tuple):
         items = [constructor_text(item) for item in value]
@@ -30,7 +30,7 @@ def constructor_text(value: object) -> str:
 
 
 def read_adjusted(value: object) -> tuple[object, dict[str, Any]]:
-    """Return name and changes of the text of an `Adjusted`; {} for other values, and for changes that are objects."""
+    """Return the name and the changes in the text of an `Adjusted`; {} for other texts or changes that are objects."""
     if not str(value).startswith("Adjusted("):
         return value, {}
     try:

@@ -1,11 +1,11 @@
-"""The facts that the plan reads off a probe, and the questions that several modules ask about them."""
+"""The facts that the plan reads from a probe, and the conclusions that several modules draw from these facts."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-NEARLY_FULLY = 0.9  # accuracy of the linear classifier on the last stage above which data counts as similar to ImageNet
+NEARLY_FULLY = 0.9  # data is similar to ImageNet above this accuracy of the linear classifier on the last stage
 
 
 class StageEvidence(Protocol):
@@ -28,7 +28,7 @@ class StageEvidence(Protocol):
 
 
 class MirrorEvidence(Protocol):
-    """Accuracy on images and on their mirror images; see `recipes.probing.probe.MirrorTest`."""
+    """Accuracies on images and on their mirror images; see `recipes.probing.probe.MirrorTest`."""
 
     @property
     def straight(self) -> float: ...
@@ -52,12 +52,12 @@ class ProbeEvidence(Protocol):
 
 
 def mirrors_keep_class(probe: ProbeEvidence | None) -> bool:
-    """Return whether mirror images keep their class; True if it was not measured."""
+    """Return whether mirror images keep their class; True if that was not measured."""
     return probe is None or probe.mirrors.alike
 
 
 def mirrors_gain(probe: ProbeEvidence | None) -> bool:
-    """Return whether averaging over mirror images gains likelihood by more than two standard errors."""
+    """Return whether averaging over mirror images increases the likelihood by more than two standard errors."""
     if probe is None or not probe.mirrors.alike:
         return False
     gain, error = probe.head.mirror_gain
@@ -67,14 +67,14 @@ def mirrors_gain(probe: ProbeEvidence | None) -> bool:
 def similar(probe: ProbeEvidence) -> bool:
     """Return whether the data is similar to ImageNet.
 
-    It is if the network's last stage, the one most specialised on ImageNet, separates the classes as well as any other
-    (within the noise) and nearly fully (by the upper end of its interval).
+    The last stage of the network is the most specialised on ImageNet. Data is similar if that stage separates the
+    classes as well as any other within the noise, and nearly completely by the upper end of its interval.
     """
     return probe.head is probe.last and probe.last.interval[1] >= NEARLY_FULLY
 
 
 def uncertain(probe: ProbeEvidence) -> bool:
-    """Return whether `similar` would change at the other end of the interval or at twice the noise."""
+    """Return whether `similar` would change at the lower end of the interval or at twice the noise."""
     low, high = probe.last.interval
     if high < NEARLY_FULLY or (low >= NEARLY_FULLY and probe.head is probe.last):
         return False

@@ -1,4 +1,4 @@
-"""The options of `finetune` that few users need, and help for keywords that it does not have."""
+"""Define the options of `finetune` that few users need, and help for unknown keywords."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -11,16 +11,25 @@ from recipes.planning.recipe import Recipe
 _ARGUMENTS = ("dataset", "backbone", "recipe", "validation", "time_limit", "seed", "output", "callbacks", "verbose")
 _FIXED = "the training uses Adam with decoupled weight decay and a warm-up and cosine schedule"
 _HELP = {
-    "optimizer": f"{_FIXED}; recipes.adjusted('auto', learning_rate=..., weight_decay=...) changes its numbers, and "
-    "recipes.optimizers has optimizers for your own model.fit",
-    "loss": "the loss is cross-entropy; recipes.adjusted('auto', label_smoothing=..., balanced=True) changes it",
-    "metrics": "accuracy, macro accuracy, log-likelihood and calibration error are always measured; for others, use "
-    "result.probabilities(images)",
-    "class_weight": "use recipe=recipes.adjusted('auto', balanced=True) to give every class the same weight; the plan "
-    "does so itself for very unequal classes",
+    "optimizer": (
+        f"{_FIXED}; recipes.adjusted('auto', learning_rate=..., weight_decay=...) changes these values, and "
+        "recipes.optimizers has optimizers for your own model.fit"
+    ),
+    "loss": "the loss is cross-entropy; recipes.adjusted('auto', label_smoothing=..., balanced=True) changes the loss",
+    "metrics": (
+        "accuracy, macro accuracy, log-likelihood and calibration error are always measured; for other metrics, use "
+        "result.probabilities(images)"
+    ),
+    "class_weight": (
+        "use recipe=recipes.adjusted('auto', balanced=True) to give every class the same weight; the plan sets this "
+        "option for very unequal classes"
+    ),
     "model": "use backbone=model",
     "weights": "use backbone='MobileNetV2(weights=None)' for random weights, or backbone='network.keras'",
-    "freeze": "use recipe='probe' to freeze the network, 'few' to train its deepest stages, 'all' to train all",
+    "freeze": (
+        "use recipe='probe' to freeze the network, recipe='few' to train its deepest stages, or recipe='all' to "
+        "train all stages"
+    ),
     "lr": "use recipe=recipes.adjusted('auto', learning_rate=...)",
     "image_size": "use recipe=recipes.adjusted('auto', size=...)",
     "augment": "use recipe=recipes.adjusted('auto', policy=recipes.augment.Policy.strong(224))",
@@ -44,15 +53,16 @@ class Options:
     """Options of `finetune` that few users need.
 
     Attributes:
-        snapshots: Number of cycles of the learning rate in the same epochs; the weights at their ends are averaged, see
-            `Recipe.snapshots`.
-        strict: Raise an error for any finding of the audit, see `audit`.
-        devices: Devices that train together: None (all GPUs that TensorFlow sees), a number, or names such as
-            ("GPU:0", "GPU:1"). Each has a slice of every batch, whose size stays the recipe's: the result is that of
-            one device, up to the order of floating-point sums. The same command on several hosts, each with its
-            TF_CONFIG, trains on all of them, see docs/distributed.md.
-        input_workers: Addresses, such as ["host:5050"], of machines on which `recipes input-worker` runs: they read and
-            augment the training images instead of this process, with the same batches. See docs/scale.md.
+        snapshots: Number of learning-rate cycles within the same epochs. The predictions at the ends of the cycles are
+            averaged, see `Recipe.snapshots`.
+        strict: Whether to raise an error for any finding of the audit, see `audit`.
+        devices: Devices that train together: None (all GPUs that TensorFlow sees), a number, or names such as ("GPU:0",
+            "GPU:1"). Each device computes a slice of every batch, and the batch size is that of the recipe. The result
+            equals that of one device up to the order of floating-point sums. The same command on several hosts, each
+            with its own TF_CONFIG, trains on all of them, see docs/distributed.md.
+        input_workers: Addresses, such as ["host:5050"], of machines on which `recipes input-worker` runs. These
+            machines read and augment the training images for this process. The batches stay the same. See
+            docs/scale.md.
     """
 
     snapshots: int = 0
@@ -66,7 +76,7 @@ class Options:
 
 
 class OptionValues(TypedDict, total=False):
-    """The fields of `Options` as keywords."""
+    """Keywords of `finetune` that are the fields of `Options`."""
 
     snapshots: int
     strict: bool
@@ -78,7 +88,7 @@ def options_of(values: Mapping[str, Any]) -> Options:
     """Return the options with these values.
 
     Raises:
-        TypeError: For a keyword that is no field of `Options`; the message says what to use instead.
+        TypeError: If a keyword is not a field of `Options`; the message says what to use instead.
     """
     known = [field.name for field in fields(Options)]
     for name in values:

@@ -1,4 +1,4 @@
-"""The lecture's 2 × 2 table with a dataset marked in it."""
+"""Show the lecture's 2 × 2 table with a dataset marked in it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ COLUMNS = ("similar to ImageNet", "different from ImageNet")
 
 @dataclass(frozen=True)
 class LectureTable:
-    """What the lecture advises by amount of data and similarity to ImageNet, and where a dataset stands.
+    """The lecture's advice by amount of data and similarity to ImageNet, and the cell of a dataset.
 
     Attributes:
-        a_lot: Whether the dataset is a lot of data.
+        a_lot: Whether the dataset counts as a lot of data.
         similar: Whether it is similar to ImageNet.
-        trainable: Whether it has enough images to finetune on although it is similar and little.
+        trainable: Whether a small, similar dataset still has enough images for finetuning.
     """
 
     a_lot: bool
@@ -32,7 +32,7 @@ class LectureTable:
 
     @classmethod
     def saved(cls, saved: Mapping[str, bool] | str | None) -> "LectureTable | None":
-        """Return the table that `asdict` has described, or one that an earlier version has saved as text."""
+        """Return the table from the output of `asdict`, or from the text that an earlier version saved."""
         if not isinstance(saved, str):
             return cls(**saved) if saved else None
         tables = (cls(*facts) for facts in product((False, True), repeat=3))
@@ -40,7 +40,7 @@ class LectureTable:
 
     @property
     def rows(self) -> list[tuple[str, list[tuple[str, bool]]]]:
-        """(amount of data, [(advice, whether the dataset is marked there) for each of `COLUMNS`]) for each row."""
+        """Amount of data of each row, and for each of `COLUMNS` the advice and whether the dataset is marked."""
         then = ", then finetune a few stages" if self.trainable else ""
         top, several = f"linear classifier on the top features{then}", "linear classifier on several stages"
         advice = {

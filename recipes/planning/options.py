@@ -1,4 +1,4 @@
-"""What `finetune(recipe=...)` means for a dataset: one recipe, or two to compare."""
+"""Resolve `finetune(recipe=...)` for a dataset to one recipe, or to two recipes to compare."""
 
 from dataclasses import replace
 
@@ -22,8 +22,8 @@ def options(recipe: Recipe | Adjusted | str, summary: Summary, probe: ProbeEvide
     """Return the recipe that `finetune(recipe=...)` means for a dataset, or two if "auto" is undecided.
 
     Args:
-        recipe: A Recipe, which stays as it is; an Adjusted one, whose changes are applied; "auto" for `candidates`; or
-            the name of a ready-made recipe.
+        recipe: A Recipe, which is returned unchanged; an Adjusted one, whose changes are applied; "auto" for the result
+            of `candidates`; or the name of a ready-made recipe.
         summary: Facts about the dataset, the network and the machine.
         probe: The probe of the training images, if there is one.
 
@@ -31,7 +31,7 @@ def options(recipe: Recipe | Adjusted | str, summary: Summary, probe: ProbeEvide
         One recipe, or two for `compare`.
     """
     if isinstance(recipe, Adjusted):
-        # Time and memory are those of the changed recipe.
+        # The changed recipe, not the original one, must fit the time and the memory.
         planned = options(recipe.recipe, replace(summary, seconds_left=None, memory=None), probe)
         return comparable(*(_adjusted(each, dict(recipe.changes), summary, probe) for each in planned))
     if recipe == "auto":
@@ -43,8 +43,9 @@ def options(recipe: Recipe | Adjusted | str, summary: Summary, probe: ProbeEvide
     if probe and not mirrors_keep_class(probe) and recipe.epochs and recipe.policy.flip:
         recipe = recipe.because(
             "plan.mirrors_lose_class",
-            "its policy draws mirror images, although they lose their class in this dataset (a linear classifier is "
-            "right on {straight:.0%} of the images, on {mirrored:.0%} of their mirror images)",
+            "the policy of the recipe draws mirror images, although mirror images lose their class in this "
+            "dataset (a linear classifier is right on {straight:.0%} of the images and {mirrored:.0%} of their "
+            "mirror images)",
             straight=float(probe.mirrors.straight), mirrored=float(probe.mirrors.mirrored),
         )  # fmt: skip
     return (recipe,)
@@ -55,8 +56,8 @@ def _adjusted(recipe: Recipe, changes: dict, summary: Summary, probe: ProbeEvide
     if not recipe.epochs and changes.get("epochs") and not changes.get("unfreeze"):
         recipe = recipe.because(
             "plan.epochs_ignored",
-            "epochs = {epochs} is ignored: the linear classifier is solved to its optimum without epochs; use "
-            "recipe='all' or 'few' to train the network",
+            "epochs = {epochs} is ignored, because the linear classifier is solved to its optimum without "
+            "epochs; use recipe='all' or recipe='few' to train the network",
             epochs=changes.pop("epochs"),
         )
     snapshots = changes.pop("snapshots", 0)
@@ -70,12 +71,12 @@ def _adjusted(recipe: Recipe, changes: dict, summary: Summary, probe: ProbeEvide
 
 
 def with_snapshots(recipe: Recipe, snapshots: int) -> Recipe:
-    """Return `recipe` with the requested number of cycles, or with half its epochs if these are fewer."""
+    """Return `recipe` with the requested number of cycles, but at most one cycle for every two epochs."""
     if not recipe.epochs:
-        return recipe.because("plan.no_snapshots", "no gradient steps are taken, so there are no snapshots")
+        return recipe.because("plan.no_snapshots", "the recipe takes no gradient steps, so there are no snapshots")
     possible = max(1, min(snapshots, recipe.epochs // 2))
-    text = "{snapshots} snapshots: requested"
+    text = "{snapshots} snapshots are taken, as requested"
     if possible < snapshots:
-        text = "{snapshots} instead of {requested} snapshots: {epochs} epochs have room for no more"
+        text = "{snapshots} instead of {requested} snapshots are taken, because {epochs} epochs are too few for more"
     values = {"snapshots": possible, "requested": snapshots, "epochs": recipe.epochs}
     return replace(recipe, snapshots=possible).because("plan.snapshots", text, **values)

@@ -1,4 +1,4 @@
-"""The lecture's 2 × 2 table as a pure function: amount of data × similarity to ImageNet → recipe."""
+"""Choose a recipe by the lecture's 2 × 2 table: amount of data × similarity to ImageNet → recipe."""
 
 from dataclasses import replace
 
@@ -11,37 +11,42 @@ from recipes.planning.reason import Reason
 from recipes.planning.recipe import Recipe
 from recipes.planning.summary import Summary
 
-CHECKABLE = 30  # held-out images below which a gain of finetuning cannot be measured
-TRAINABLE = 400  # training images below which data similar to ImageNet keeps the linear classifier
-SOLVED = 0.98  # accuracy of the linear classifier above which finetuning has nothing to gain
-LARGE = 5_000_000  # weights above which a network is regularised by stochastic depth
-WHOLE = 0.6  # smallest area of a crop, as a share of the image, if mirror images lose their class
+CHECKABLE = 30  # smallest number of held-out images that can measure a gain of finetuning
+TRAINABLE = 400  # data similar to ImageNet with fewer training images keeps the linear classifier
+SOLVED = 0.98  # finetuning has nothing to gain above this accuracy of the linear classifier
+LARGE = 5_000_000  # networks with more weights are regularised by stochastic depth
+WHOLE = 0.6  # smallest share of the image that a crop covers if mirror images lose their class
 
 
 def plan(summary: Summary, probe: ProbeEvidence | None) -> Recipe:
-    """Return the recipe for a dataset, read off the lecture's 2 × 2 table and the probe.
+    """Return the recipe for a dataset by the lecture's 2 × 2 table and the probe.
 
-    200 images per class and more are a lot of data. Data is similar to ImageNet if the last stage, the one most
-    specialised on ImageNet, separates the classes best and nearly fully. Similar data with fewer than 400 images keeps
-    the linear classifier. Otherwise all stages are trained on different data and the deepest stages on similar data,
-    and `finetune` keeps the result or the linear classifier, depending on the held-out images. If these are too few to
-    decide, or if nothing is left to gain, only the linear classifier is fitted.
+    At least 200 images per class are a lot of data. Data is similar to ImageNet if the last stage of the network
+    separates the classes best and nearly completely. Similar data with fewer than 400 images keeps the linear
+    classifier. Otherwise all stages are trained on different data, and the deepest stages on similar data. `finetune`
+    then keeps the finetuned network or the linear classifier, depending on the held-out images. Only the linear
+    classifier is fitted if the held-out images are too few to decide, or if finetuning has nothing to gain.
 
     Args:
         summary: Facts about the dataset, the network and the machine.
-        probe: The probe of the training images; None if the backbone carries no trained weights.
+        probe: The probe of the training images; None if the weights of the backbone are random.
 
     Returns:
         The recipe, with a reason for every decision.
 
     Raises:
-        RecipeError: If there is no probe of trained weights.
+        RecipeError: If the weights of the backbone are trained but `probe` is None.
     """
     if not summary.pretrained:
         scratch = from_scratch(summary.size, summary.images)
-        return fitted(scratch.because("plan.no_weights", "the backbone carries no trained weights"), summary)
+        return fitted(
+            scratch.because("plan.no_weights", "the backbone has random weights, so all weights are trained"), summary
+        )
     if probe is None:
-        raise RecipeError("The plan for trained weights needs a probe, got None.", code="plan.no_probe")
+        raise RecipeError(
+            "`probe` must be the probe of the training images if the backbone has trained weights, got None.",
+            code="plan.no_probe",
+        )
     stop = _not_worth_training(summary, probe)
     if stop:
         linear = linear_probe(summary.size).with_reasons(*_findings(summary, probe), stop)
@@ -50,7 +55,7 @@ def plan(summary: Summary, probe: ProbeEvidence | None) -> Recipe:
 
 
 def candidates(summary: Summary, probe: ProbeEvidence | None) -> tuple[Recipe, ...]:
-    """Return `plan` and, if its evidence is uncertain, the nearest other recipe, for `compare` to decide."""
+    """Return the recipe of `plan` and, if its evidence is uncertain, the nearest alternative for `compare`."""
     chosen = plan(summary, probe)
     if probe is None or chosen.name not in ("few", "all") or not uncertain(probe):
         return (chosen,)
@@ -58,7 +63,7 @@ def candidates(summary: Summary, probe: ProbeEvidence | None) -> tuple[Recipe, .
 
 
 def comparable(chosen: Recipe, *others: Recipe) -> tuple[Recipe, ...]:
-    """Return all recipes, or the first one if the time or the user leaves one without gradient steps."""
+    """Return all recipes, or only the first recipe if one of them takes no gradient steps."""
     return (chosen, *others) if all(each.epochs for each in (chosen, *others)) else (chosen,)
 
 
@@ -87,7 +92,7 @@ def _findings(summary: Summary, probe: ProbeEvidence) -> tuple[Reason, Reason]:
 
 
 def _not_worth_training(summary: Summary, probe: ProbeEvidence) -> Reason | None:
-    """Return the reason why only the linear classifier is fitted, or None."""
+    """Return the reason to fit only the linear classifier, or None."""
     if summary.held_out is not None and summary.held_out < CHECKABLE:
         return Reason(
             "plan.few_held_out",
@@ -108,16 +113,16 @@ def _not_worth_training(summary: Summary, probe: ProbeEvidence) -> Reason | None
 
 
 def measured(recipe: Recipe, probe: ProbeEvidence | None) -> Recipe:
-    """Return `recipe` with the stages to classify from and the use of mirror images that the probe suggests."""
+    """Return `recipe` with the stages to classify from, and the use of mirror images, that the probe suggests."""
     if probe is None:
         return recipe
     if probe.head is not probe.last:
-        # A training reads all stages: from an earlier one alone it could not move those behind it.
+        # A training reads all stages, because a classifier on an earlier stage alone could not train later stages.
         taps = probe.stages[-1].taps if recipe.epochs else probe.head.taps
         recipe = replace(recipe, taps=taps).because(
             "plan.stages",
             "{stage} predicts better than the last stage alone (cross-validated negative log-likelihood {nll:.3f} "
-            "against {last_nll:.3f}): the classifier reads {reads}",
+            "against {last_nll:.3f}), so the classifier reads {reads}",
             stage=probe.head.name, nll=float(probe.head.nll), last_nll=float(probe.last.nll),
             reads="all stages" if recipe.epochs else probe.head.name,
         )  # fmt: skip
@@ -126,8 +131,7 @@ def measured(recipe: Recipe, probe: ProbeEvidence | None) -> Recipe:
         return replace(recipe, policy=policy, mirror=False).because(
             "plan.no_mirrors",
             "a linear classifier is right on {straight:.0%} of the images but on {mirrored:.0%} of their mirror "
-            "images: mirror images and crops of small parts are not drawn, because the images resemble signs more than "
-            "views",
+            "images, so the training draws no mirror images and no crops of small parts",
             straight=float(probe.mirrors.straight), mirrored=float(probe.mirrors.mirrored),
         )  # fmt: skip
     if recipe.epochs:
@@ -145,7 +149,7 @@ def measured(recipe: Recipe, probe: ProbeEvidence | None) -> Recipe:
 
 
 def fitted(recipe: Recipe, summary: Summary, probe: ProbeEvidence | None = None) -> Recipe:
-    """Return `recipe` fitted to the imbalance of the classes, the network, the memory and the remaining time."""
+    """Return `recipe` adapted to the imbalance of the classes, the network, the memory and the remaining time."""
     if summary.imbalance >= IMBALANCED:
         recipe = replace(recipe, balanced=True).because(
             "plan.balanced",
@@ -158,13 +162,13 @@ def fitted(recipe: Recipe, summary: Summary, probe: ProbeEvidence | None = None)
     if recipe.refit and summary.a_lot:
         recipe = replace(recipe, refit=False).because(
             "plan.no_refit",
-            "with a lot of data a fifth more would not repay a second training: the validation images stay held out",
+            "with a lot of data, a fifth more images would not be worth a second training, so the validation "
+            "images stay held out",
         )
     if recipe.unfreeze == -1 and recipe.warm_start and summary.weights >= LARGE:
         recipe = replace(recipe, stochastic_depth=0.1).because(
             "plan.stochastic_depth",
-            "{millions:.0f} million weights are trained, so stochastic depth is applied to residual branches, if there "
-            "are any",
+            "{millions:.0f} million weights are trained, so stochastic depth is applied to any residual branches",
             millions=summary.weights / 1e6,
         )
     return in_time(in_memory(recipe.with_reasons(*explanations(recipe)), summary), summary, probe)

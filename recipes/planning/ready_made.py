@@ -1,4 +1,4 @@
-"""Four ready-made recipes, with the reasons for their values, and changes to them by field."""
+"""Make the four ready-made recipes with the reasons for their values, and adjust their fields."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
@@ -16,12 +16,12 @@ from recipes.planning.recipe import Recipe, invalid, whole
 FEWEST_EPOCHS, MOST_EPOCHS = 12, 40
 TRAINED = "plan.trained"
 _EXPLAINED = {"plan.epochs": {"epochs", "size"}, "plan.layer_decay": {"layer_decay"},
-              "plan.overfitting": {"averaging", "policy"}}  # reason → the fields that it explains  # fmt: skip
+              "plan.overfitting": {"averaging", "policy"}}  # reason code → explained fields  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Adjusted:
-    """A ready-made recipe by name, with fields to replace once the data has decided the others; see `adjusted`."""
+    """A ready-made recipe by name, with the fields to replace after the data has decided the others; see `adjusted`."""
 
     recipe: str
     changes: tuple[tuple[str, Any], ...]
@@ -35,7 +35,8 @@ def adjusted(recipe: str = "auto", **changes: Any) -> Adjusted:
 
     Args:
         recipe: "auto" or the name of a ready-made recipe.
-        **changes: Fields of `Recipe` and their values. If only one of `size` and `policy` is given, the other follows.
+        **changes: Fields of `Recipe` and their values. If only one of `size` and `policy` is given, the other is
+            adapted to it.
 
     Raises:
         RecipeError: For an unknown name, an unknown field or an invalid value.
@@ -51,7 +52,7 @@ def adjusted(recipe: str = "auto", **changes: Any) -> Adjusted:
         close = get_close_matches(unknown[0], known, 1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise RecipeError(
-            f"Recipe has no fields {unknown} to adjust{hint}; it has {sorted(known)}",
+            f"Recipe has no fields {unknown} to adjust{hint}; expected some of {sorted(known)}",
             code="recipe.field",
             fields=unknown,
         )
@@ -89,7 +90,7 @@ def finetune_all(size: int = 224, images: int = 1000) -> Recipe:
 
 
 def from_scratch(size: int = 224, images: int = 1000) -> Recipe:
-    """Return the recipe that trains all weights from a random start: the baseline of the other recipes."""
+    """Return the recipe that trains all weights from a random start, as the baseline of the other recipes."""
     epochs = 2 * default_epochs(size, images)
     return Recipe(
         "scratch", size, unfreeze=-1, epochs=epochs, policy=augment.Policy.light(size), warm_start=False,
@@ -103,21 +104,22 @@ def _finetuned(name: str, unfreeze: int, size: int, images: int, **fields: Any) 
 
 
 def default_epochs(size: int, images: int) -> int:
-    """Return the epochs that give a small dataset some hundred updates and limit the training on a large one."""
+    """Return the epochs that give a small dataset a few hundred updates and limit the training on a large dataset."""
     return int(min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(images_to_show(size) / images))))
 
 
 def images_to_show(size: int) -> int:
-    """Return the images that a training shows in all; crops below 128 pixels are faster, so they get more."""
+    """Return the total number of images shown in a training; cheap crops below 128 pixels get more."""
     return round(10_000 * max(1.0, (128 / size) ** 2))
 
 
 def explanations(recipe: Recipe) -> list[Reason]:
-    """Return the reasons for fields of a ready-made recipe, see `_EXPLAINED`."""
+    """Return the reasons for the fields of a ready-made recipe, see `_EXPLAINED`."""
     times = 1 if recipe.warm_start else 2
     epochs = Reason(
         "plan.epochs",
-        "{epochs} epochs, the number from {least} to {most} that shows closest to {shown:,} images in all",
+        "{epochs} epochs are planned, the number from {least} to {most} whose total of shown images is closest "
+        "to {shown:,}",
         {"epochs": recipe.epochs, "least": times * FEWEST_EPOCHS, "most": times * MOST_EPOCHS,
          "shown": times * images_to_show(recipe.size)},
     )  # fmt: skip
@@ -125,21 +127,20 @@ def explanations(recipe: Recipe) -> list[Reason]:
         return [epochs]
     decay = Reason(
         "plan.layer_decay",
-        "the learning rate falls by a factor of {factor:g} from each stage to the one before it, whose features are "
-        "more general",
+        "the learning rate falls by a factor of {factor:g} from each stage to the previous stage, whose features "
+        "are more general",
         {"factor": recipe.layer_decay},
     )
     overfitting = Reason(
         "plan.overfitting",
-        "to limit overfitting, images are augmented lightly and the weights are a running average (decay {decay:g}), "
-        "which smooths the noise of the steps",
+        "to limit overfitting, images are augmented lightly and the weights are a running average (decay {decay:g})",
         {"decay": recipe.averaging},
     )
     return [epochs, decay, overfitting]
 
 
 def without_explanations(recipe: Recipe, changes: Collection[str] = ()) -> Recipe:
-    """Return `recipe` without the explanations of changed fields, or without all of them if nothing is trained."""
+    """Return `recipe` without the reasons for changed fields, or without all such reasons if nothing is trained."""
     outdated = {code for code, fields in _EXPLAINED.items() if not recipe.epochs or fields & set(changes)}
     outdated |= set() if recipe.epochs else {TRAINED}
     return replace(recipe, decisions=tuple(reason for reason in recipe.decisions if reason.code not in outdated))

@@ -1,4 +1,4 @@
-"""Reasons: the facts behind a decision, rendered as a sentence where a person reads them."""
+"""Reasons: the facts behind a decision, from which the sentence for a person is rendered."""
 
 import re
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ _SPEC = re.compile(r"[+,]?(\.\d)?[a-z%]?")
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a decision was made; `str` returns the sentence.
+    """The reason for a decision; `str` returns the sentence.
 
     Attributes:
-        code: Stable name of the decision for programs, such as "plan.few_images"; empty for a sentence that an
-            earlier version of the library has saved.
+        code: Stable name of the decision for programs, such as "plan.few_images"; empty for a sentence that an earlier
+            version saved.
         text: The sentence, with the values as replacement fields: "{images} images are too few".
-        values: JSON values by name.
+        values: Values of the replacement fields by name, as JSON values.
     """
 
     code: str
@@ -34,10 +34,11 @@ class Reason:
 
     @classmethod
     def of(cls, saved: str | Mapping[str, Any]) -> "Reason":
-        """Return the reason that `asdict` has described, or that of a sentence.
+        """Return the reason from the output of `asdict` or from a sentence.
 
         Raises:
-            ValueError: If it is neither; files come from anywhere, and formatting any text could use unbounded memory.
+            ValueError: If `saved` is neither. Saved files are not trusted, and formatting an arbitrary text could use
+                unbounded memory.
         """
         if isinstance(saved, str):
             return cls("", saved)

@@ -1,4 +1,4 @@
-"""Recipes: everything that decides a training, as a frozen dataclass."""
+"""Recipes: all settings of a training in a frozen dataclass."""
 
 import math
 from dataclasses import dataclass, field, fields, replace
@@ -14,51 +14,54 @@ from recipes.planning import NAMES
 from recipes.planning.reason import Reason
 
 CROPS = (1, 5, 10)
-TEST_SIZES = (1.125, 1.25)  # × the training crops' side
+TEST_SIZES = (1.125, 1.25)  # factors on the side of the training crops
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a training, with the reasons. Change a field with `dataclasses.replace`.
+    """All settings of a training, with their reasons. Change a field with `dataclasses.replace`.
 
     Attributes:
         name: "probe", "few", "all" or "scratch".
         size: Side of the training crops, pixels.
         unfreeze: Number of the backbone's stages that are trained, counted from the output; -1 trains all.
-        epochs: Passes over the training images; the best one by validation loss counts.
+        epochs: Largest number of passes over the training images. The epoch with the best validation loss is used.
         policy: Training augmentation.
-        test_size: Side of the images that the classifier is made for. None: the largest of `size` and `TEST_SIZES` ×
-            `size` whose validation loss is within one standard error of the lowest, if the network takes several sizes
-            and the training crops have random area: such crops show things larger than whole images do (Touvron et
-            al., FixRes, 2019).
-        taps: Positions of the stages (0 is the shallowest) whose pooled features are concatenated and classified;
-            None: the network's last stage.
+        test_size: Side of the images at prediction, pixels. None chooses the largest of `size` and `TEST_SIZES` ×
+            `size` whose validation loss is within one standard error of the lowest. This choice requires a network that
+            accepts several sizes, and training crops of random area, because objects look larger in such crops than in
+            whole images (Touvron et al., FixRes, 2019).
+        taps: Positions of the stages (0 is the shallowest) whose pooled features are concatenated and classified. None
+            takes the last stage of the network.
         batch_size: Images per update.
         accumulate: Number of parts in which a batch is computed to save memory; a divisor of `batch_size`.
-        learning_rate: Peak for the head and the deepest stage. A training from the linear classifier with fewer than
-            `schedule.ENOUGH` = 100 updates peaks lower, see `schedule.peak`.
-        layer_decay: Factor on the learning rate from each stage to the one before it.
-        weight_decay: Decoupled, as a fraction of the weights per update at learning rate 1.
+        learning_rate: Peak learning rate of the linear classifier and the deepest stage. A training that starts from
+            the linear classifier and has fewer than `schedule.ENOUGH` = 100 updates has a lower peak, see
+            `schedule.peak`.
+        layer_decay: Factor on the learning rate from each stage to the previous stage.
+        weight_decay: Decoupled weight decay, as a fraction of the weights per update at learning rate 1.
         label_smoothing: Probability mass that is spread over all classes.
-        dropout: Rate before the linear classifier; 0 by default.
-        stochastic_depth: Rate of the deepest residual branch, growing linearly from 0 at the shallowest.
+        dropout: Dropout rate before the linear classifier; 0 by default.
+        stochastic_depth: Drop rate of the deepest residual branch. The rate grows linearly from 0 at the shallowest
+            branch.
         averaging: Decay of the Polyak average of the weights, which is evaluated and saved; 0 turns it off.
         patience: Epochs without a better validation loss before training stops.
-        warm_start: Start from the backbone's weights and the linear classifier that is optimal on them; False draws all
-            weights at random, even if the backbone carries trained ones.
-        interpolate: Allow weights between the linear classifier's and the finetuned ones (WiSE-FT), if they are better
-            on the validation images by more than the noise.
-        balanced: Give every class the same weight (logit adjustment); False gives every image the same weight.
-        mirror: Average predictions over the image and its mirror image. None: if that gains likelihood on held-out
-            images beyond the noise, and mirror images keep their class.
-        calibrate: Divide the logits by the temperature of the highest likelihood of the validation images.
-        snapshots: Cycles of the learning rate, see `cycle_ends`. The predictions at the ends of the last ones are
-            averaged; the validation images decide how many. 0 or 1: one cycle, one model.
-        crops: Crops of `Result.evaluate(crops="auto")`. With 1 crop and scales None, the validation images choose the
-            cheapest set that gains beyond the noise; other values stay.
-        scales: Scales of these crops, pixels of the short side.
-        refit: After all choices, add a validation part that was split off the training images to them and train again.
-        decisions: Why the other fields have their values, as data; `reasons` are the sentences.
+        warm_start: Whether to start from the weights of the backbone and the linear classifier that is optimal on its
+            features. False draws all weights at random, even if the weights of the backbone are trained.
+        interpolate: Whether to allow weights between the start and the finetuned ones (WiSE-FT), if they are better on
+            the validation images by more than the noise.
+        balanced: Whether every class gets the same weight (logit adjustment). False gives every image the same weight.
+        mirror: Whether to average predictions over the image and its mirror image. None does so if mirror images keep
+            their class and averaging increases the likelihood of held-out images beyond the noise.
+        calibrate: Whether to divide the logits by the temperature with the highest likelihood of the validation images.
+        snapshots: Number of learning-rate cycles, see `cycle_ends`. The predictions at the ends of the last cycles are
+            averaged; the validation images decide the number of averaged cycles. 0 and 1 mean one cycle and one model.
+        crops: Number of crops of `Result.evaluate(crops="auto")`. With 1 crop and scales None, the validation images
+            choose the cheapest set with a gain beyond the noise; other values are used unchanged.
+        scales: Scales of these crops, in pixels of the short side.
+        refit: Whether to train again on all images after all choices, if the validation images were split off the
+            training images.
+        decisions: Reasons for the values of the other fields, as data; `reasons` holds the sentences.
     """
 
     name: str
@@ -87,7 +90,7 @@ class Recipe:
     crops: int = 1
     scales: tuple[int, ...] | None = None
     refit: bool = True
-    decisions: tuple[Reason, ...] = field(default=(), repr=False)  # no part of the command of a run
+    decisions: tuple[Reason, ...] = field(default=(), repr=False)  # not a part of the command of a run
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:
@@ -106,7 +109,7 @@ class Recipe:
             )  # fmt: skip
 
     def _make_plain(self) -> None:
-        """Convert all numbers and sequences to Python's own types."""
+        """Convert all numbers and sequences to builtin types."""
         for name in _WHOLE:
             value = getattr(self, name)
             if name != "test_size" or value is not None:
@@ -144,7 +147,7 @@ class Recipe:
 
     @property
     def evaluation_policy(self) -> augment.Policy:
-        """The centre crop at the size that the classifier is made for."""
+        """The centre crop at the size of images at prediction."""
         return augment.Policy.none(self.test_size or self.size)
 
     @property
@@ -154,14 +157,14 @@ class Recipe:
 
     @property
     def asks_for_crops(self) -> bool:
-        """Whether `crops` and `scales` are fixed."""
+        """Whether the recipe fixes `crops` and `scales`."""
         return self.crops != 1 or self.scales is not None
 
     @property
     def cycle_ends(self) -> tuple[int, ...]:
-        """Epochs after which a cycle of the learning rate ends and a snapshot is taken.
+        """Epochs after which a learning-rate cycle ends and a snapshot is taken.
 
-        The first cycle takes two thirds of the epochs, the others share the rest and last at least one epoch each
+        The first cycle takes two thirds of the epochs. The other cycles share the rest, with at least one epoch each
         (Garipov et al. 2018).
         """
         period = max(1, self.epochs // (3 * max(1, self.snapshots - 1)))
@@ -180,7 +183,7 @@ class Recipe:
 
     @property
     def headline(self) -> str:
-        """What is trained, and on images of which size, in one line."""
+        """One line with the trained part of the network and the image size."""
         return f"{self._training}, {self.size} px ({self.name})"
 
     @property
@@ -216,7 +219,7 @@ def invalid(field: str, value: object, expected: str) -> RecipeError:
     return RecipeError(message, code="recipe.value", field=field, value=value)
 
 
-def whole(name: str, value: Any) -> int:  # Any: the numeric tower is unknown to type checkers
+def whole(name: str, value: Any) -> int:  # Any: type checkers do not support the numeric tower
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise invalid(name, value, "a whole number")
     return int(value)

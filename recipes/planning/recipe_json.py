@@ -1,4 +1,4 @@
-"""Recipes as JSON values."""
+"""Convert recipes to JSON values and back."""
 
 import json
 import os
@@ -20,20 +20,20 @@ def recipe_facts(recipe: Recipe) -> dict[str, Any]:
 
 
 def _without_extra(recipe: Recipe) -> Recipe:
-    """Drop the policy's `extra` layer: only the training uses it, and code is not written to disk."""
+    """Return `recipe` without the policy's `extra` layer, which is code and is only used in training."""
     if recipe.policy.extra is None:
         return recipe
-    text = "the policy's extra layer {layer} is not saved with the run"
+    text = "the extra layer {layer} of the policy is code and is not saved with the run"
     explained = recipe.because(EXTRA_NOT_SAVED, text, layer=repr(recipe.policy.extra))
     return replace(explained, policy=replace(recipe.policy, extra=None))
 
 
-def _tuples(value: Any) -> Any:  # Any: values of a JSON file
+def _tuples(value: Any) -> Any:  # Any: the values of a JSON file
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def recipe_of(facts: Mapping[str, Any]) -> Recipe:
-    """Return the recipe that `recipe_facts` wrote, or an earlier version, whose reasons were sentences."""
+    """Return the recipe from the JSON values of `recipe_facts`, or of an earlier version with sentences as reasons."""
     facts = dict(facts)
     decisions = tuple(map(Reason.of, facts.pop("reasons", None) or facts.pop("decisions", ())))
     policy = Policy(**{name: _tuples(value) for name, value in facts["policy"].items()})
@@ -42,6 +42,6 @@ def recipe_of(facts: Mapping[str, Any]) -> Recipe:
 
 
 def save_recipe(recipe: Recipe, path: str | os.PathLike[str]) -> None:
-    """Write `recipe` as JSON; a policy's `extra` layer is code, so it is left out and a reason reports that."""
+    """Write `recipe` as JSON without the policy's `extra` layer, which is code; a reason reports the omission."""
     text = json.dumps(recipe_facts(recipe), indent=1, default=lambda number: number.item())
     Path(path).write_text(text + "\n", encoding="utf-8")

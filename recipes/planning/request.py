@@ -1,4 +1,4 @@
-"""The arguments of a job, checked before any long computation."""
+"""Check the arguments of a job before any long computation."""
 
 import hashlib
 import math
@@ -37,7 +37,7 @@ def seconds(limit: float | str | None) -> float | None:
     parts = [float(part or 0) for part in match.groups()] if match else []
     total = math.fsum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
     if total <= 0:
-        raise _invalid("time_limit", limit, "seconds, or a text such as '90s', '10m' or '1h30m'")
+        raise _invalid("time_limit", limit, "a number of seconds, or a text such as '90s', '10m' or '1h30m'")
     return total
 
 
@@ -54,26 +54,28 @@ def _requested(recipe: Recipe | Adjusted | str, field: str) -> Any:
 
 
 def requested_size(recipe: Recipe | Adjusted | str) -> int | None:
-    """Return the image size that the user requested, pixels; None if the plan decides."""
+    """Return the requested image size in pixels; None if the plan decides."""
     return _requested(recipe, "size")
 
 
 def requested_taps(recipe: Recipe | Adjusted | str) -> tuple[int, ...] | None:
-    """Return the stages that the user wants to classify from; None if the plan decides."""
+    """Return the stages that the user requested for the classifier; None if the plan decides."""
     return _requested(recipe, "taps")
 
 
 def check_recipe(recipe: object) -> None:
-    """Check that `recipe` is a Recipe, an Adjusted one, or the name of one.
+    """Check that `recipe` is a Recipe, an Adjusted recipe, or the name of a recipe.
 
     Raises:
-        RecipeError: If it is anything else.
+        RecipeError: If `recipe` has another type or is an unknown name.
     """
     names = ("auto", *NAMES)
     name = recipe.recipe if isinstance(recipe, Adjusted) else recipe
     if not isinstance(recipe, Recipe) and name not in names:
         raise _invalid(
-            "recipe", recipe, f"one of {names}, one of these adjusted, or a Recipe, such as recipes.load(folder).recipe"
+            "recipe",
+            recipe,
+            f"one of {names}, the result of recipes.adjusted, or a Recipe such as recipes.load(folder).recipe",
         )
 
 
@@ -87,8 +89,8 @@ def needs_probe(recipe: Recipe | Adjusted | str, network: Backbone) -> bool:
         return recipe.warm_start
     if not network.pretrained and _name(recipe) not in ("auto", "scratch"):
         raise RecipeError(
-            f"recipe {_name(recipe)!r} builds on trained weights, but those of {network.name} are random: "
-            "use recipe='scratch', or omit weights=None",
+            f"recipe {_name(recipe)!r} needs trained weights, but the weights of {network.name} are random: use "
+            "recipe='scratch', or omit weights=None",
             code="request.random_weights",
             recipe=_name(recipe),
             backbone=network.name,
@@ -138,7 +140,7 @@ class Request:
     """The arguments of `finetune` that decide what is computed; see `finetune`.
 
     Raises:
-        RecipeError: For an invalid recipe, seed, time limit, number of snapshots or callback.
+        RecipeError: If the recipe, the seed, the time limit, the number of snapshots or a callback is invalid.
     """
 
     dataset: object = None
@@ -165,12 +167,12 @@ class Request:
 
     @property
     def uses_digits(self) -> bool:
-        """Whether the dataset is the embedded handwritten digits."""
+        """Whether the dataset is the embedded dataset of handwritten digits."""
         return self.dataset is None or (isinstance(self.dataset, str) and self.dataset == "digits")
 
     @cached_property
     def command(self) -> dict[str, Any]:
-        """The arguments as JSON values; an output folder rejects a second command with other values."""
+        """The arguments as JSON values. An output folder rejects a second command with other values."""
         names = ("dataset", "backbone", "recipe", "validation", "time_limit")
         values = {name: _json_value(getattr(self, name)) for name in names} | {"seed": self.seed}
         return values | ({"snapshots": self.options.snapshots} if self.options.snapshots else {})
@@ -180,7 +182,7 @@ def checked_snapshots(snapshots: object) -> int:
     """Return the number of snapshots.
 
     Raises:
-        RecipeError: Unless it is a whole number of at least 0.
+        RecipeError: If the value is not a whole number of at least 0.
     """
     if isinstance(snapshots, bool) or not isinstance(snapshots, int | np.integer) or snapshots < 0:
         raise _invalid("snapshots", snapshots, "a number of snapshots, such as 5, or 0")
@@ -198,10 +200,10 @@ def _json_value(value: object) -> object:
 
 
 def _digest(value: Any) -> str:
-    """Return 12 hexadecimal digits of the content of an argument, so that other data makes another command."""
+    """Return a hash of the content of an argument (12 hexadecimal digits), so that other data gives another command."""
     digest = hashlib.blake2b(digest_size=6)
     if not isinstance(value, keras.Model):
-        value = getattr(value, "model", value)  # a Result as the backbone
+        value = getattr(value, "model", value)  # the backbone is a Result
     if isinstance(value, keras.Model):
         value = value.get_weights()
     elif isinstance(value, Splits):
@@ -209,7 +211,7 @@ def _digest(value: Any) -> str:
     elif isinstance(value, ImageData):
         value = [value.labels, value.images]
     elif not isinstance(value, list | tuple):
-        return "?"  # a stream, whose content is unknown until it is read
+        return "?"  # the content of a stream is unknown until it is read
     for part in value:
         if isinstance(part, np.ndarray) and part.dtype != object:
             digest.update(np.ascontiguousarray(part).tobytes())
@@ -222,7 +224,7 @@ def checked_seed(seed: object) -> int:
     """Return the seed.
 
     Raises:
-        RecipeError: Unless it is a whole number from 0 to 2³² − 1.
+        RecipeError: If the value is not a whole number from 0 to 2³² − 1.
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise _invalid("seed", seed, "an integer from 0 to 2³² − 1")
@@ -233,7 +235,7 @@ def checked_verbosity(verbose: object) -> int:
     """Return the verbosity, 0, 1 or 2; False is 0 and True is 1.
 
     Raises:
-        RecipeError: For anything else.
+        RecipeError: If the value is none of these.
     """
     if isinstance(verbose, int | np.integer) and 0 <= verbose <= 2:
         return int(verbose)
@@ -246,14 +248,15 @@ def checked_callbacks(
     """Return the callbacks as a list.
 
     Raises:
-        RecipeError: For other objects, and for callbacks that set the learning rate.
+        RecipeError: If an object is not a callback, or a callback sets the learning rate.
     """
     callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.ReduceLROnPlateau | keras.callbacks.LearningRateScheduler):
             raise RecipeError(
-                f"{type(callback).__name__} cannot be used: the learning rate follows the recipe's warm-up and cosine; "
-                "omit it, or change the rate by recipes.adjusted(..., learning_rate=...)",
+                f"{type(callback).__name__} cannot be used: the learning rate follows the warm-up and the cosine "
+                "schedule of the recipe; omit this callback, or set the learning rate by recipes.adjusted(..., "
+                "learning_rate=...)",
                 code="request.callbacks",
                 field="callbacks",
                 value=callback,

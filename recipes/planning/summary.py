@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-A_LOT = 200  # images per class from which the lecture speaks of a lot of data
+A_LOT = 200  # smallest number of images per class that the lecture calls a lot of data
 
 
 @dataclass(frozen=True)
@@ -13,9 +13,10 @@ class Summary:
         images: Number of training images.
         classes: Number of classes.
         size: Image size of the probe, pixels.
-        pretrained: Whether the backbone carries trained weights.
-        held_out: Number of validation images that compare finetuning with the linear classifier; None: enough.
-        imbalance: Images of the largest class divided by images of the smallest class.
+        pretrained: Whether the weights of the backbone are trained.
+        held_out: Number of validation images that compare finetuning with the linear classifier; None if there are
+            enough.
+        imbalance: Number of images in the largest class divided by the number in the smallest class.
         weights: Number of weights of the backbone.
         activations: Bytes of all layers' outputs for one image.
         memory: Free bytes on the device that trains; None if unknown.

@@ -1,1 +1,1 @@
-"""The frozen network's features and the linear classifiers fitted to them."""
+"""Extract features of the frozen network, and fit linear classifiers to them."""

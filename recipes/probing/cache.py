@@ -1,4 +1,4 @@
-"""Features on disk, which make a second probe of the same images by the same network free."""
+"""Cache features on disk, so that a second probe of the same images by the same network skips the network."""
 
 import hashlib
 import os
@@ -13,23 +13,23 @@ import tensorflow as tf
 
 from recipes.planning.constructor_text import constructor_text
 
-LIMIT = 4 * 2**30  # bytes of all features together; the least recently used ones are deleted first
+LIMIT = 4 * 2**30  # largest size of the cache in bytes; the least recently used features are deleted first
 _FORMAT = 1
 
 
 def folder() -> Path:
-    """Return $RECIPES_CACHE, or else keras-recipes in $XDG_CACHE_HOME or ~/.cache."""
+    """Return the folder $RECIPES_CACHE, or by default keras-recipes in $XDG_CACHE_HOME or ~/.cache."""
     given = os.environ.get("RECIPES_CACHE")
     return Path(given or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "keras-recipes").expanduser()
 
 
 def key(model: keras.Model, fingerprints: Sequence[str], *options: object) -> str:
-    """Return a digest of everything that features depend on.
+    """Return a digest of all inputs on which features depend.
 
     Args:
         model: The network, whose architecture and weights count.
         fingerprints: Digests of the images' contents, in order.
-        *options: How the images are cropped.
+        *options: Settings of the cropping of images.
     """
     digest = hashlib.blake2b(digest_size=16)
     backend = keras.backend.backend()
@@ -63,7 +63,7 @@ def cached(name: str, compute: Callable[[], list[np.ndarray]]) -> tuple[list[np.
         compute: Function that computes the arrays.
 
     Returns:
-        The arrays, and a text that says where they come from or are saved.
+        The arrays, and a text that names their source or the file in which they are saved.
     """
     path = folder() / f"{name}.npz"
     try:
@@ -74,13 +74,13 @@ def cached(name: str, compute: Callable[[], list[np.ndarray]]) -> tuple[list[np.
     except (FileNotFoundError, NotADirectoryError):
         note = ""
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        note = f"; {path} was damaged ({error}) and is computed again"
+        note = f"; {path} was damaged ({error}), so the features are computed again"
     arrays = compute()
     return arrays, _save(path, arrays) + note
 
 
 def _save(path: Path, arrays: Sequence[np.ndarray]) -> str:
-    """Save the arrays if there is room, and return a text that reports it."""
+    """Save the arrays if there is enough space, and return a text that reports the result."""
     size = sum(array.nbytes for array in arrays)
     if size > LIMIT // 2:
         return f"features not saved: {size:,} bytes are more than {LIMIT // 2:,}"

@@ -1,4 +1,4 @@
-"""Features of the frozen backbone: one pass over the images, with every stage pooled."""
+"""Compute features of the frozen backbone in one pass over the images, with every stage pooled."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ class Features:
     Attributes:
         stages: float32 (views, n, channels) per stage. View 0 holds the images, view 1, if any, their mirror images.
         image_seconds: Seconds per image and view of the pass that computed them.
-        origin: Text that says where they come from or are saved.
+        origin: Text that names the source of the features or the file in which they are saved.
     """
 
     stages: list[np.ndarray]
@@ -75,13 +75,13 @@ class Extractor:
         self._steps: dict[bool, Callable[[Any], list[Any]]] = {}
 
     def __call__(self, data: ImageData, fingerprints: Sequence[str], *, mirrored: bool) -> Features:
-        """Return the features of images, from the cache on disk if possible, whatever the order of the images.
+        """Return the features of images, from the cache on disk if it holds these images in any order.
 
         Args:
             data: The images.
-            fingerprints: Digests of their contents.
-            mirrored: Add the mirror images as a second view: the one augmentation that costs a frozen network no
-                accuracy.
+            fingerprints: Digests of the contents of the images.
+            mirrored: Whether to add the mirror images as a second view. Mirroring is the only augmentation that does
+                not reduce the accuracy of a frozen network.
         """
         order = np.argsort(np.asarray(fingerprints), kind="stable")
 
@@ -97,7 +97,7 @@ class Extractor:
         return Features([array[:, back] for array in arrays], float(seconds), origin)
 
     def seconds_of(self, data: ImageData) -> float:
-        """Return the seconds per image of a pass over some images of `data`, without the time to compile."""
+        """Return the seconds per image of a pass over some images of `data`, without the compilation time."""
         sample, count, began = data.subset(np.arange(min(len(data), 128))), 0, 0.0
         step = self._step(False)
         for images in images_alone(sample, self.policy, 32).repeat().take(5):

@@ -1,4 +1,4 @@
-"""Labels that are probably wrong, according to classifiers that were not trained on the image."""
+"""Find labels that are probably wrong, by classifiers that were not trained on the image."""
 
 from dataclasses import dataclass
 
@@ -11,18 +11,18 @@ from recipes.data.images import ImageData, joined
 from recipes.probing.features import Features
 from recipes.probing.probe import Probe
 
-_SURE = 0.8  # probability that always counts as confident
-_IMPROBABLE = 0.3  # × the mean probability of the images with that label
+_SURE = 0.8  # a probability of at least this value always counts as confident
+_IMPROBABLE = 0.3  # factor on the mean probability of the images with that label
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """An image whose label is doubtful.
+    """An image with a suspicious label.
 
     Attributes:
         file: Name of the image.
         label: Its class name.
-        suggested: The class that it looks like.
+        suggested: The class that the image resembles.
         probability: Probability of the suggested class.
     """
 
@@ -42,7 +42,7 @@ class Suspect:
 def find_suspects(probe: Probe, features: Features, train: ImageData, validation: ImageData) -> tuple[Suspect, ...]:
     """Return the suspected label errors among the images, the most probable first.
 
-    The probabilities are those of the probe's linear classifier. They are out of fold for training images, so no
+    The probabilities come from the linear classifiers of the probe. For training images they are out of fold, so no
     classifier was trained on the image that it classifies.
 
     Args:
@@ -66,9 +66,9 @@ def find_suspects(probe: Probe, features: Features, train: ImageData, validation
 def label_errors(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
     """Return suspected label errors by confident learning (Northcutt et al. 2021).
 
-    An image counts as an example of class j if its probability of j reaches t_j, the mean probability of j among the
-    images with label j, or 0.8 if that is less. If several classes qualify, the most probable one counts. The image is
-    suspected if that class is not its label i, and its probability of i is below 0.3 t_i.
+    An image counts as an example of class j if its probability of j reaches t_j. The threshold t_j is the mean
+    probability of j among the images with label j, but at most 0.8. If several classes qualify, the most probable one
+    counts. The image is suspected if that class is not its label i, and its probability of i is below 0.3 t_i.
 
     Args:
         probabilities: (n, classes).

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression on features, with the L2 penalty chosen by cross-validation."""
+"""Fit multinomial logistic regressions on features, with the L2 penalty chosen by cross-validation."""
 
 import os
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from recipes.errors import DataError
 from recipes.optimizers import fit_linear_path
 
 L2_PATH = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-_COARSE = 3e-4  # gradient that is small enough to compare penalties
-_CHUNK = 4096  # rows that are converted to float64 at once
-SMALL = 8_000_000  # numbers below which BLAS threads cost more than they save
-_AT_ONCE = 3  # penalties that are fitted before the next check whether the best one is passed
+_COARSE = 3e-4  # a fit that stops at this gradient is precise enough to compare penalties
+_CHUNK = 4096  # number of rows that are converted to float64 at the same time
+SMALL = 8_000_000  # for fewer values, BLAS threads cost more than they save
+_AT_ONCE = 3  # number of penalties that are fitted before the next check for the end of the search
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +47,8 @@ class Linear:
 def channel_scale(features: np.ndarray) -> np.ndarray:
     """Return the divisor of each channel that makes one path of penalties suit every network, (channels,).
 
-    √((v + v̄ / 10) / 1.1), with the channel's variance v and the mean v̄ of all variances. The weak channels of shallow
-    stages count, and nearly constant channels are not amplified.
+    The divisor is √((v + v̄ / 10) / 1.1), with the variance v of the channel and the mean v̄ of all variances. It gives
+    weight to the weak channels of shallow stages without amplifying nearly constant channels.
 
     Args:
         features: (views, n, channels).
@@ -56,7 +56,7 @@ def channel_scale(features: np.ndarray) -> np.ndarray:
     rows = features.reshape(-1, features.shape[-1])
     mean = rows.mean(0, dtype=np.float64)
     squares = np.zeros_like(mean)
-    for at in range(0, len(rows), _CHUNK):  # in chunks to save memory
+    for at in range(0, len(rows), _CHUNK):  # computed in chunks to save memory
         squares += np.square(rows[at : at + _CHUNK] - mean).sum(0)
     variance = squares / len(rows)
     typical = variance.mean() or 1.0
@@ -67,9 +67,10 @@ def fit_path(
     features: np.ndarray, labels: np.ndarray, classes: int, l2_path: Sequence[float] = L2_PATH,
     start: Linear | None = None, tolerance: float = 1e-5,
 ) -> list[Linear]:  # fmt: skip
-    """Fit logistic regressions from strong to weak L2 penalty, each from the solution of the one before.
+    """Fit logistic regressions from strong to weak L2 penalty, each starting from the previous solution.
 
-    Minimises mean cross-entropy + l2/2 · Σ kernel² over all views, with each channel divided by its `channel_scale`.
+    Each fit minimises mean cross-entropy + l2/2 · Σ kernel² over all views, with each channel divided by its
+    `channel_scale`.
 
     Args:
         features: (views, n, channels).
@@ -77,10 +78,10 @@ def fit_path(
         classes: Number of classes.
         l2_path: The penalties.
         start: Classifier from which the first fit starts.
-        tolerance: Gradient at which a fit stops.
+        tolerance: Size of the gradient at which a fit stops.
 
     Returns:
-        One classifier per penalty, for features that are not scaled.
+        One classifier per penalty, for unscaled features.
     """
     scale = channel_scale(features)
     rows = features.reshape(-1, features.shape[-1]) / scale
@@ -102,12 +103,12 @@ def held_out_logits(
 ) -> np.ndarray:
     """Return logits of `inputs` by classifiers that were fitted to the other folds of `features`.
 
-    The penalties weaken until the held-out likelihood of the first view has passed its best. The folds of small
-    features are fitted in parallel, one core each.
+    Weaker and weaker penalties are fitted until the held-out likelihood of the first view declines. The folds of small
+    features are fitted in parallel, with one core for each fold.
 
     Args:
-        features: Features to fit, (views, n, channels).
-        inputs: Features of the same images to classify, (views, n, channels).
+        features: Features that the classifiers are fitted to, (views, n, channels).
+        inputs: Features of the same images that are classified, (views, n, channels).
         labels: Integer labels, (n,).
         classes: Number of classes.
         folds: Fold of each image, (n,).
@@ -153,12 +154,12 @@ def content_folds(
 
     Args:
         labels: Integer labels, (n,).
-        fingerprints: Names of the pictures, equal for copies, (n,).
-        folds: Number of folds, at most the distinct pictures of the smallest class.
+        fingerprints: Digest of each picture, equal for copies, (n,).
+        folds: Largest number of folds; it is reduced to the number of distinct pictures in the smallest class.
         seed: Seed of the shuffling.
 
     Raises:
-        DataError: For a class with one distinct picture.
+        DataError: If a class has only one distinct picture.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -167,7 +168,8 @@ def content_folds(
     rarest = min(distinct, key=distinct.__getitem__)
     if distinct[rarest] < 2:
         raise DataError(
-            f"class {rarest} has one distinct training picture; two are needed",
+            f"class {rarest} has one distinct training picture, but at least two are needed; add images of this "
+            "class, or remove the class",
             code="data.one_picture",
             label=int(rarest),
         )

@@ -1,16 +1,16 @@
-"""LogME: a score of how well a network's features suit a dataset, without fitting a classifier."""
+"""Compute LogME, a score of how well the features of a network suit a dataset, without fitting a classifier."""
 
 import numpy as np
 
-_CHUNK = 4096  # rows that are converted to float64 at once
+_CHUNK = 4096  # number of rows that are converted to float64 at the same time
 
 
 def logme(features: np.ndarray, labels: np.ndarray, classes: int) -> float:
-    """Return the logarithm of maximum evidence of features for labels, per image, averaged over the classes.
+    """Return the logarithm of the maximum evidence of features for labels per image, averaged over the classes.
 
-    For each class, with targets y in {0, 1}: max over α, β of log p(y | F, α, β) / n, the evidence of Bayesian linear
-    regression y ~ N(F w, 1/β), w ~ N(0, 1/α). It ranks networks on one dataset: higher is better.
-    The cost is one eigendecomposition of size min(n, channels). Source: You et al., LogME, 2021.
+    For each class, with targets y in {0, 1}, the score is max over α, β of log p(y | F, α, β) / n, the evidence of
+    Bayesian linear regression y ~ N(F w, 1/β), w ~ N(0, 1/α). The score ranks networks on one dataset; higher is
+    better. The cost is one eigendecomposition of size min(n, channels). Source: You et al., LogME, 2021.
 
     Args:
         features: (n, channels).
@@ -41,7 +41,7 @@ def logme(features: np.ndarray, labels: np.ndarray, classes: int) -> float:
 
 def _evidence(variances: np.ndarray, along: np.ndarray, square: float, n: int, channels: int) -> float:
     """Return the evidence per image of one class at the fixed point of MacKay's updates of α and β."""
-    beyond = max(square - along.sum(), 0.0)  # not explained by any linear function of the features
+    beyond = max(square - along.sum(), 0.0)  # the part that no linear function of the features explains
     alpha, beta, residual, weights = 1.0, 1.0, 0.0, 0.0
     for _ in range(100):
         ratio = alpha / beta

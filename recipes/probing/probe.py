@@ -1,4 +1,4 @@
-"""The probe: a cross-validated linear classifier on the features of every stage of the frozen backbone."""
+"""Probe a dataset: cross-validate a linear classifier on the features of every stage of the frozen backbone."""
 
 import logging
 import time
@@ -36,9 +36,9 @@ from recipes.probing.logme import logme
 
 logger = logging.getLogger(__name__)
 
-MIRRORED_BELOW = 10_000  # images above which mirror images double the cost and add nothing
+MIRRORED_BELOW = 10_000  # with more images, mirror images double the cost without a gain
 _HEADER = ("stage", "features", "accuracy", "95 % interval", "LogME", "seconds")
-_MIRROR_SAMPLE = 2_000  # images for the mirror test of a larger dataset
+_MIRROR_SAMPLE = 2_000  # number of images in the mirror test of a larger dataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +51,14 @@ class StageResult:
         accuracy: Cross-validated accuracy.
         interval: 95 % interval of the accuracy.
         seconds: Seconds of the fits.
-        nll: Cross-validated negative log-likelihood, mean, nats.
+        nll: Mean cross-validated negative log-likelihood, nats.
         logme: A cheap score for ranking, see `recipes.probing.logme`.
-        taps: Positions of the stages that it reads.
-        classifier: Fitted to all training images.
-        out_of_fold: Probabilities by classifiers that were not fitted to the image, (n, classes).
+        taps: Positions of the stages that the classifier reads.
+        classifier: Linear classifier fitted to all training images.
+        out_of_fold: Probabilities from classifiers that were not fitted to the image, (n, classes).
         losses: Negative log-likelihood of each image, out of fold, (n,).
-        mirror_gain: Mean and standard error of the loss that averaging over the image and its mirror image saves,
-            compared with one of them chosen at random, nats.
+        mirror_gain: Mean and standard error of the decrease in loss, in nats, from averaging over the image and its
+            mirror image instead of using one of the two at random.
     """
 
     name: str
@@ -99,11 +99,11 @@ class Probe:
     """The linear classifiers on all stages of a frozen network.
 
     Attributes:
-        stages: One `StageResult` per stage, shallow to deep, then one of all stages concatenated.
+        stages: One `StageResult` per stage, shallow to deep, then one for all stages concatenated.
         seconds: Seconds of the probe.
         mirrors: Whether mirror images keep their class, see `mirror_test`.
-        image_seconds: Seconds per image of a pass of the network, when the features were computed.
-        origin: Text that says where the features are saved.
+        image_seconds: Seconds per image that the network took when the features were computed.
+        origin: Text that names the source of the features or the file in which they are saved.
     """
 
     stages: tuple[StageResult, ...]
@@ -114,7 +114,7 @@ class Probe:
 
     @property
     def best(self) -> StageResult:
-        """The stage of the highest accuracy."""
+        """The stage with the highest accuracy."""
         return max(self.stages, key=lambda stage: (stage.accuracy, -stage.nll))
 
     @property
@@ -124,10 +124,10 @@ class Probe:
 
     @property
     def head(self) -> StageResult:
-        """The stage to classify from.
+        """The stage that the final linear classifier reads.
 
-        It has the lowest cross-validated loss, unless the last stage is as good within one standard error of the paired
-        difference.
+        It is the stage with the lowest cross-validated loss, or the last stage if that is as good within one standard
+        error of the paired difference.
         """
         best, last = min(self.stages, key=lambda stage: stage.nll), self.last
         gain = last.losses - best.losses
@@ -167,12 +167,12 @@ class Probe:
 
 
 @safe_output()
-def probe(dataset: Any, *, backbone: Any = "auto", seed: int = 0) -> Probe:  # Any: all forms that `finetune` takes
-    """Measure how well linear classifiers on the stages of the frozen backbone separate the classes of a dataset.
+def probe(dataset: Any, *, backbone: Any = "auto", seed: int = 0) -> Probe:  # Any: the forms that `finetune` takes
+    """Measure how well linear classifiers on stages of the frozen backbone separate the classes of a dataset.
 
-    One pass of the network over the training images and their mirror images gives the features, which are saved on disk
-    so that a second call is free. For each stage and for all stages concatenated, a multinomial logistic regression is
-    fitted. Its L2 penalty and accuracy come from stratified cross-validation within the training images.
+    One pass of the network over the training images and their mirror images computes the features. They are saved on
+    disk, so a second call skips this pass. For each stage and for all stages concatenated, a multinomial logistic
+    regression is fitted. Its L2 penalty and accuracy come from stratified cross-validation within the training images.
 
     Args:
         dataset: Labelled images in any form that `finetune` takes.
@@ -180,7 +180,7 @@ def probe(dataset: Any, *, backbone: Any = "auto", seed: int = 0) -> Probe:  # A
         seed: Seed of the folds.
 
     Returns:
-        The probe; `print` shows its table.
+        The probe, which `print` shows as a table.
 
     Raises:
         DataError: If the dataset cannot be used.
@@ -198,16 +198,17 @@ def probe(dataset: Any, *, backbone: Any = "auto", seed: int = 0) -> Probe:  # A
 def probe_backbone(
     extractor: Extractor, data: ImageData, facts: Audit, seed: int = 0, features: Features | None = None
 ) -> Probe:
-    """Probe training images by a network at one size.
+    """Probe training images with a network at one image size.
 
-    Copies and near-copies of a picture are in one fold, so that no classifier is tested on a picture of its fit.
+    Duplicates and near-duplicates of a picture are in one fold, so that no classifier is tested on a picture to which
+    it was fitted.
 
     Args:
         extractor: The network.
         data: The training images.
-        facts: Their audit.
+        facts: Audit of the training images.
         seed: Seed of the folds.
-        features: Their features, if these have been extracted already.
+        features: Features of the training images, if they have been extracted already.
     """
     began, fingerprints = time.monotonic(), facts.fingerprints["train"]
     if features is None:
@@ -228,14 +229,14 @@ def probe_backbone(
 
 
 def _folds(images: int) -> int:
-    """Return the number of folds: many images need fewer for the same precision."""
+    """Return the number of folds; many images need fewer folds for the same precision."""
     return 5 if images < 2_000 else 3 if images < 10_000 else 2
 
 
 def _mirrors(
     extractor: Extractor, data: ImageData, fingerprints: Sequence[str], features: Features, folds: np.ndarray, seed: int
 ) -> MirrorTest:
-    """Return the `mirror_test` of the last stage, on a sample of the images if they have no mirrored view yet."""
+    """Return the `mirror_test` of the last stage, on a sample of the images if the mirrored view is missing."""
     last, labels = features.stages[-1], data.labels
     if len(last) == 1:
         rows = np.sort(np.random.default_rng(seed).permutation(len(data))[:_MIRROR_SAMPLE])
@@ -249,8 +250,9 @@ def mirror_test(features: np.ndarray, labels: np.ndarray, classes: int, folds: n
     """Test whether mirror images keep their class: a photo of an ant does, a handwritten 2 does not.
 
     A linear classifier that was fitted without mirror images classifies held-out images and their mirror images. Mirror
-    images lose their class if it is right on significantly fewer of them: McNemar's test, (b − c) / √(b + c) > 2.58,
-    where b images are right only straight and c only mirrored (p = 0.005).
+    images lose their class if significantly fewer of them are classified correctly. The criterion is McNemar's test, (b
+    − c) / √(b + c) > 2.58 (p = 0.005). Here b images are only classified correctly without mirroring, and c images only
+    with mirroring.
 
     Args:
         features: Features of the images and of their mirror images, (2, n, channels).

@@ -23,7 +23,7 @@ def test_images_in_the_one_folder_below(place, capsys):
     splits = read(place, table("id,label", "{stem},{label}"))
     assert splits.train.names == tuple(str(place / "data" / "train_images" / name) for name in NAMES)
     printed = capsys.readouterr().out
-    assert "the names start in " in printed and "have no extension" in printed
+    assert "names are relative to " in printed and "have no extension" in printed
     assert splits.table.folder == str(place / "data" / "train_images")
 
 

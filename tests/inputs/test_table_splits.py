@@ -27,7 +27,7 @@ def test_a_split_beside_the_chosen_one(place):
 def test_groups_in_several_splits(place, capsys):
     content = table("path,label,patient_id,split", "{name},{label},{0},{1}", "aabc", ["train", "val"] * 2)
     (column,) = read(place, content).table.of("group")
-    assert column.reason == "groups: 1 of 3 lie in several splits, the accuracy on these will be too high"
+    assert column.reason == "groups: 1 of 3 lie in several splits, so the accuracy on these splits will be too high"
     assert "not used: 'patient_id'" in capsys.readouterr().out
     whole = table("path,label,patient_id,split", "{name},{label},{0},{1}", "abab", ["train", "val"] * 2)
     (column,) = read(place, whole).table.of("group")
@@ -72,7 +72,7 @@ def test_what_may_be_a_group_is_ignored_with_a_hint(place, capsys, column):
     assert f"ignored: '{column}' (may group photos that belong together" in capsys.readouterr().out
     divided = table(f"path,label,{column},split", "{name},{label},{0},{1}", "1221", ["train", "val"] * 2)
     (found,) = read(place, divided).table.of("perhaps group")
-    assert found.reason == "groups: 2 of 2 lie in several splits, the accuracy on these may be too high"
+    assert found.reason == "groups: 2 of 2 lie in several splits, so the accuracy on these splits may be too high"
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_unsupported_files_are_counted_by_variant_and_class(tmp_path):
     (tmp_path / "blue" / "other.jpg").write_bytes(b"II*\0" + bytes(98))
     (finding, _) = audit(tmp_path).findings
     assert finding.kind == "format not supported" and finding.excluded and len(finding.files) == 3
-    assert "TIFF (2), compressed BMP (1); of the classes blue (2), red (1)" in finding.action
+    assert "TIFF (2), compressed BMP (1); classes: blue (2), red (1)" in finding.action
     assert all("format not supported: " in detail for detail in finding.details)
 
 

@@ -96,7 +96,7 @@ def test_names_that_join_nothing(names):
     ],
 )
 def test_folds_are_not_classes(spec):
-    with rejects(LayoutError, "layout.folds", match="parts of one dataset are not classes; merge"):
+    with rejects(LayoutError, "layout.folds", match="parts of one dataset and not classes; merge"):
         read(spec)
 
 

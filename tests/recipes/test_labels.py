@@ -301,7 +301,7 @@ def test_pandas():
             load((pixels(3), labels))
     with rejects(DataError, "labels.missing", images=("images[1]",)):
         load((pixels(2), pandas.Series([0, None], dtype="Int64")))
-    with rejects(DataError, "dataset.type", type="DataFrame", match="give its columns"):
+    with rejects(DataError, "dataset.type", type="DataFrame", match="whose columns can be given as"):
         load(frame)
 
 

@@ -132,7 +132,7 @@ def test_tiny_imagenet():
     layout = read(spec)
     assert where(layout) == {"train": {"n01": "train/n01", "n02": "train/n02"}}
     assert {skip.path: skip.detail for skip in layout.skipped} == {
-        "test": "", "val": "are the labels in val_annotations.txt?",
+        "test": "", "val": "the labels may be in val_annotations.txt",
     }  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def test_tiny_imagenet():
     ("spec", "problem", "message"),
     [
         ({"ants": {"train": 3, "val": 2}, "bees": 3}, "splits in some classes", "train/, val/ in ants/, but .*bees/"),
-        ({"images": 3, "masks": 3}, "annotations", "images/, masks/.*not the class"),
+        ({"images": 3, "masks": 3}, "annotations", "images/, masks/.*do not give the class"),
         ({"JPEGImages": 3, "Annotations": ["a.xml"], "ImageSets": ["a.txt"]}, "annotations", "JPEGImages/, Annot"),
         ({"images": {"train": 3, "val": 3}, "labels": {"train": ["a.txt"]}}, "annotations", "images/, labels/"),
         ({"train": {"images": 3, "labels": ["a.txt"]}, "valid": {"images": 3, "labels": ["a.txt"]}}, "annotations",
@@ -148,7 +148,7 @@ def test_tiny_imagenet():
         ({"train2017": 3, "val2017": 3, "annotations": ["a.json"]}, "unsorted splits", "beside annotations/"),
         ({"train": 9, "test": 9}, "unsorted splits", "test/, train/ without class folders"),
         ({"train": 9, "test1": 9}, "unsorted splits", "test1/, train/ without class folders"),
-        ({"train": 9, "val": 9, "train.csv": ""}, "unsorted splits", "if train.csv says which image"),
+        ({"train": 9, "val": 9, "train.csv": ""}, "unsorted splits", "if train.csv lists the class of each image"),
         ({"train": [f"{pet}.{i}.jpg" for pet in PETS for i in range(9)]}, "unsorted splits", "begin with cats, dogs"),
         ({"train": 9}, "unsorted splits", "train/ without class folders"),
         ({"images": 9}, "no class folders", "its images in images/"),

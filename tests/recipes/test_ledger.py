@@ -61,7 +61,7 @@ def test_what_is_said_of_a_finetuning_follows_from_its_row():
         (most, 0.5, 1.0, "significant gain: kept"),
         (half, 1.0, 0.0, "no significant gain; reverted"),
         (more, 1.0, 1.0, "significant gain: kept"),
-        (np.arange(100) < 52, 1.0, 1.0, "not significant at 95 %: kept"),
+        (np.arange(100) < 52, 1.0, 1.0, "not significant at 95 %; kept"),
         (np.arange(100) < 48, 1.0, 0.0, "no significant gain; reverted"),
         (most, 1.5, 0.0, "no significant gain; reverted"),  # the likelihood is significantly lower
     ]:
@@ -69,7 +69,7 @@ def test_what_is_said_of_a_finetuning_follows_from_its_row():
         assert words in row.note, (words, row)
     noisy = Score(1 + np.random.default_rng(1).normal(0.01, 1, 100), most, np.full(100, 0.01))
     row = fitted(scored(half), (noisy,)).row()
-    assert row.verdict == BETTER and "but the other is lower; reverted" in row.note
+    assert row.verdict == BETTER and "but the other of the two is lower; reverted" in row.note
 
 
 def test_the_row_is_of_the_weights_that_are_taken():

@@ -121,7 +121,7 @@ def test_unsupported_pictures_are_counted_by_class(tmp_path):
         "format not supported: HEIC; convert it to JPEG or PNG": 31,
         "format not supported: TIFF; convert it to JPEG or PNG": 30,
     }
-    assert "of the classes cats (60), dogs (1)" in findings[NOT_SUPPORTED].action
+    assert "classes: cats (60), dogs (1)" in findings[NOT_SUPPORTED].action
     facts.to_csv(tmp_path / "findings.csv")
     assert (tmp_path / "findings.csv").read_text().count("format not supported,") == 61
     assert any("cats (60), dogs (1)" in note for note in load(tmp_path).notes)

@@ -153,7 +153,7 @@ def test_pixels_bytes_and_packs_are_packed(whole, tmp_path):
     recipes.pack(whole, tmp_path / "other", shards=1)
     for split, data in load(tmp_path / "other").given.items():
         assert contents(data) == contents(load(whole).given[split])
-    with rejects(DataError, "pack.fractions", match="round them"):
+    with rejects(DataError, "pack.fractions", match="round the values"):
         recipes.pack((images + np.float32(0.5), names), tmp_path / "floats")
 
 
@@ -196,7 +196,7 @@ def test_the_disk_fills_up_and_the_pack_goes_on(photos, tmp_path, monkeypatch, c
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (6000, limits[1]))
-        with rejects(OutputError, "pack.unwritable", path=out, match="make room, then run the same command again"):
+        with rejects(OutputError, "pack.unwritable", path=out, match="free some space, then run the same"):
             recipes.pack(photos, out, shards=4)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -284,7 +284,7 @@ def test_an_altered_shard(packed):
     """Whichever byte it is: of a picture, of a length, of a checksum, which TensorFlow alone looks at."""
     shard = sorted(packed.glob("train-*"))[1]
     content = shard.read_bytes()
-    for place, message in ((700, r"\(record at byte"), (0, "there is no record of")):
+    for place, message in ((700, r"\(record at byte"), (0, "no record of")):
         shard.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         with rejects(DataError, "pack.altered", path=packed, shards=(shard.name,)):
             recipes.audit(packed)
@@ -345,16 +345,16 @@ def test_indices_that_lie(packed):
     for change, problem in (
         ({"size": np.where(np.arange(len(size)) == 1, 2**62, size)}, "a record is larger than its shard"),
         ({"size": np.where(np.arange(len(size)) == 1, -1, size)}, "a record is larger than its shard"),
-        ({"size": swapped}, "the records of a shard are not as long as it is"),
-        ({"size": size.astype(np.float64)}, "its columns are"),
+        ({"size": swapped}, "the lengths of the records in a shard do not add up to its size"),
+        ({"size": size.astype(np.float64)}, "its columns have the types"),
         ({"size": size[:-1]}, "it does not have 29 rows"),
-        ({"size": size[:, None]}, "its columns are"),
+        ({"size": size[:, None]}, "its columns have the types"),
         ({"label": columns["label"] + 1}, "a label is not a class"),
         ({"label": columns["label"] - 1}, "a label is not a class"),
         ({"order": np.zeros_like(order)}, "two images have the same position in a split"),
-        ({"name_end": ends + 1}, "the names overlap"),
-        ({"name_end": ends[::-1].copy()}, "the names overlap"),
-        ({"more": size}, "its columns are"),
+        ({"name_end": ends + 1}, "the byte ranges of the names overlap"),
+        ({"name_end": ends[::-1].copy()}, "the byte ranges of the names overlap"),
+        ({"more": size}, "its columns have the types"),
         ({"size": np.array([{}] * len(size), object)}, None),
     ):
         with_index(packed, **columns)

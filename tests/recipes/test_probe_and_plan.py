@@ -250,7 +250,7 @@ def test_where_no_gradient_steps_are_taken_nothing_is_compared():
 @pytest.mark.parametrize(("last", "decay"), [(0.95, "0.5"), (0.7, "0.7")])
 def test_a_training_says_why_it_is_as_it_is(last, decay):
     text = str(plan(Summary(500, 10, 224, held_out=100), probe_of(last, 0.6)))
-    assert "20 epochs, the number from 12 to 40" in text and "10,000 images in all" in text
+    assert "20 epochs are planned, the number from 12 to 40" in text and "closest to 10,000" in text
     assert f"falls by a factor of {decay} from each stage" in text and "running average (decay 0.99)" in text
 
 

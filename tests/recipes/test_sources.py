@@ -288,7 +288,7 @@ def test_unlabelled_forms(tmp_path):
         unlabelled(io.StringIO("x"))
     assert load((Column(files), Column(["a", "b"] * 2))).train.names == tuple(files)
     for gaps in ([*files[:3], math.nan], [None, *files[1:]]):
-        with rejects(DataError, "images.mixed", match="leave out the rows"):
+        with rejects(DataError, "images.mixed", match="leave out rows"):
             load((Column(gaps), ["a", "b"] * 2))
     with rejects(DataError, "dataset.missing", path=tmp_path / "none.jpg"):
         unlabelled(tmp_path / "none.jpg")

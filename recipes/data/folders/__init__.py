@@ -1,1 +1,1 @@
-"""Read folders of images: find their classes and splits, and what to skip."""
+"""Read folders of images: find their classes and splits, and the folders to skip."""

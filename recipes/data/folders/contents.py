@@ -6,7 +6,7 @@ import stat
 from recipes import augment
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"})
-# Extensions of pictures and films that are not read. Some, such as raw photos, have no distinctive first bytes.
+# Extensions of pictures and films that are not supported. Some, such as raw photos, have no distinctive first bytes.
 UNREAD_PICTURES = frozenset({
     ".heic", ".heif", ".avif", ".tif", ".tiff", ".jp2", ".j2k", ".jxl", ".psd", ".ico", ".svg", ".pgm", ".ppm", ".pbm",
     ".pnm", ".tga", ".hdr", ".exr", ".dcm", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".apng",
@@ -27,15 +27,15 @@ _FOREIGN = (
     (4, b"ftypavi", "AVIF"), (4, b"ftyphei", "HEIC"), (4, b"ftypmif", "HEIC"), (4, b"ftyphev", "HEIC"),
     (4, b"ftypmsf", "HEIC"), (4, b"ftyp", "video"), (128, b"DICM", "DICOM"),
 )  # fmt: skip
-_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes; text may well begin with "BM"
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes; checked because text may also begin with "BM"
 IMAGE = "image"
 
 
 def kind_of(path: str) -> str:
-    """Return IMAGE for a file that can be decoded, the name of an unsupported format, "" for any other file.
+    """Return IMAGE for a file that can be decoded, the name of an unsupported format, or "" for any other file.
 
-    The extension of an image decides, then the first bytes. If they are unknown, the extension may be that of a
-    picture: ".cr2" gives "CR2".
+    An extension of an image decides. Otherwise the first bytes decide, and, if these are unknown, the extensions of
+    unsupported formats: ".cr2" gives "CR2".
     """
     ending = os.path.splitext(path)[1].lower()
     if ending in IMAGE_SUFFIXES:
@@ -51,7 +51,7 @@ def kind_of(path: str) -> str:
 
 
 def _head(path: str) -> bytes:
-    """Return the first bytes of a regular file, b"" if it cannot be read; opening a pipe would wait forever."""
+    """Return the first bytes of a regular file that can be read, otherwise b"". Opening a pipe would block forever."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return b""

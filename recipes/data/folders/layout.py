@@ -1,4 +1,4 @@
-"""Describe how a folder of images is arranged: which folders are classes, which are splits, and which are neither."""
+"""Describe how a folder of images is arranged: its class folders, its split folders, and all other folders."""
 
 import os
 from dataclasses import dataclass
@@ -19,33 +19,40 @@ ANNOTATIONS, COPY, NESTED, MASKS = "masks or annotations", "second copy", "neste
 DERIVED = "copies made of other images"
 UNREAD = "not read"
 ACTIONS = {
-    LOOP: "not followed: it leads back to a folder that it lies in",
+    LOOP: "not followed: this link leads back to a folder that contains it",
     TWICE: "read once: another link leads to the same folder",
-    CLOSED: "not read: what lies in it is missing from the training; mend its permissions",
-    DEEP: "not read: it lies more than 100 folders deep",
-    SYSTEM: "not read: an operating system or a tool made it",
-    OWN_OUTPUT: "not read: files that a program wrote are not images of a class",
-    UNRELATED: "not read: not a class or split, for there are no images in it",
-    UNSORTED: "not read: there are no class folders in it; sort the images into class folders if their classes are "
-    "known, else classify them with `recipes predict`",
+    CLOSED: "not read: its images are missing from the training; correct the permissions of the folder",
+    DEEP: "not read: the folder is nested more than 100 levels deep",
+    SYSTEM: "not read: this folder was made by an operating system or a tool",
+    OWN_OUTPUT: "not read: the output of a program does not contain images of a class",
+    UNRELATED: "not read: the folder holds no images, so it is neither a class nor a split",
+    UNSORTED: (
+        "not read: the folder has no class folders; sort its images into class folders, or classify them with "
+        "`recipes predict`"
+    ),
     ANNOTATIONS: "not read: masks and boxes are not images of a class",
-    COPY: "not read: the same folders again, with images of the same names",
-    DERIVED: "not read: by their names they were made of other images of the class, of which a copy could lie on both "
-    "sides of a split",
-    NESTED: "each was read as one class with all folders in it; to make them classes, move them one level up",
-    MASKS: "kept: by their names they are masks of other images in the same folder; move them elsewhere if they are",
-    NOT_SUPPORTED: "not read: convert them to JPEG or PNG",
-    UNREAD: "no image format that is read, or outside the class folders",
+    COPY: "not read: the folder repeats other folders, with images of the same names",
+    DERIVED: (
+        "not read: their names mean copies made from other images of the class, which could put one picture on "
+        "both sides of a split"
+    ),
+    NESTED: (
+        "each of these folders was read as one class, with all folders in it; to make the inner folders classes, "
+        "move them one level up"
+    ),
+    MASKS: "kept: their names suggest masks of other images in the same folder; if they are masks, move them elsewhere",
+    NOT_SUPPORTED: "not read: convert these files to JPEG or PNG",
+    UNREAD: "not read: these files have no supported image format, or lie outside the class folders",
 }
 
 
 class LayoutError(DataError):
-    """A folder cannot be used as it is arranged.
+    """The arrangement of a folder cannot be used.
 
     Attributes:
         path: The folder.
-        problem: A short name of what is wrong, such as "ambiguous split" or "no class folders".
-        code: The same as one word, such as "layout.ambiguous_split".
+        problem: A short name of the problem, such as "ambiguous split" or "no class folders".
+        code: The problem as a code for programs, such as "layout.ambiguous_split".
     """
 
     path: str
@@ -61,9 +68,9 @@ class Skipped:
     """A folder, or a mask among images, that is not read.
 
     Attributes:
-        path: Below the dataset.
+        path: Path relative to the dataset.
         kind: OWN_OUTPUT, UNRELATED, UNSORTED, ANNOTATIONS, COPY, DERIVED, or `tree.SYSTEM`.
-        detail: More about it, such as "a saved run", or "".
+        detail: Further description, such as "a saved run", or "".
     """
 
     path: str
@@ -73,7 +80,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Part:
-    """One split: its folder, and for each class the folders that hold its images. Paths are relative to the dataset."""
+    """One split: its folder, and the folders with the images of each class. Paths are relative to the dataset."""
 
     split: str
     folder: str
@@ -82,7 +89,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a folder is arranged. All paths are relative to it; "" is the folder itself.
+    """The arrangement of a folder. All paths are relative to the folder; "" is the folder itself.
 
     Attributes:
         kind: CLASSES, SPLITS, CLASSES_ABOVE_SPLITS or JOINED.
@@ -90,7 +97,7 @@ class Layout:
         parts: The splits; only "train" for CLASSES.
         skipped: Folders, and masks among the images, that are not read.
         nested: Class folders with several folders of images in them, all of which are read as that class.
-        mask_files: Images that seem to be masks of a few others in the same folder, by their names; they are read.
+        mask_files: Images whose names suggest masks of a few other images in the same folder. These files are read.
     """
 
     kind: str
@@ -117,6 +124,6 @@ class Layout:
         return described("Layout", repr(self.kind), classes, counted(len(self.parts), "split"))
 
     def _named(self, part: Part) -> str:
-        """Return the split, with the name of its folder if that differs."""
+        """Return the name of the split, with the name of its folder if the two differ."""
         name = os.path.basename(part.folder)
         return part.split if self.kind != SPLITS or name == part.split else f"{part.split} ({name}/)"

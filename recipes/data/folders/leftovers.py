@@ -1,4 +1,4 @@
-"""Skip folders that are not part of a dataset: output of programs, masks, second copies."""
+"""Skip folders that are not part of a dataset: output of programs, masks, and copies of other folders."""
 
 import os
 from dataclasses import dataclass, field, replace
@@ -16,11 +16,11 @@ class Leftovers(Checks):
     skipped: dict[str, Skipped] = field(default_factory=dict)
 
     def skip(self, where: str, kind: str, detail: str = "") -> None:
-        """Skip a folder, unless it is skipped already."""
+        """Record a folder as skipped, unless it is recorded already."""
         self.skipped.setdefault(where, Skipped(where, kind, detail))
 
     def members(self, folder: Folder, where: str) -> list[Folder]:
-        """Return the folders that may be classes or splits, and skip the others."""
+        """Return the folders that may be classes or splits, and skip the remaining folders."""
         found = []
         for inner in folder.folders:
             path, output = join(where, inner.name), own_output(inner)
@@ -35,7 +35,7 @@ class Leftovers(Checks):
         return found
 
     def without_masks(self, members: list[Folder], where: str) -> list[Folder]:
-        """Return the members without a folder of masks that repeats the names of the others."""
+        """Return the members without folders of masks that repeat the names of the other folders."""
         every = {member.name for member in members}
         masks = [m for m in members if m.name.lower() in ANNOTATION_FOLDERS and m.filled and names_in(m) <= every]
         for mask in masks:
@@ -48,10 +48,10 @@ class Leftovers(Checks):
             self.skip(join(where, note.name), ANNOTATIONS)
 
     def without_copies(self, members: list[Folder], where: str) -> list[Folder]:
-        """Return the members without copies of the others: pets/{cats,dogs} beside cats/ and dogs/; "cats - Copy".
+        """Return the members without copies of others: "cats - Copy", or pets/{cats,dogs} beside cats/ and dogs/.
 
         Raises:
-            LayoutError: A folder looks like such a copy, but holds other images.
+            LayoutError: If a folder looks like such a copy but holds other images.
         """
         others, found = {member.name: member for member in members if member.total}, []
         for member in members:
@@ -62,19 +62,19 @@ class Leftovers(Checks):
                 self.skip(join(where, member.name), COPY)
             else:
                 seen = f"has {listed(list(originals))}, and {member.name}/ looks like a copy, but holds other images"
-                remedy = f"remove {member.name}/ if it is a copy, else merge the folders of one class"
+                remedy = f"remove {member.name}/ if it is a copy; otherwise merge the folders of each class"
                 raise self.error(where, "second copy", seen, remedy)
         return found
 
     def without_leftovers(
         self, folder: Folder, where: str, seen: dict[tuple[int, int] | None, Folder] | None = None
     ) -> Folder:
-        """Return a class folder without the output of programs and without copies made of its images, at any depth.
+        """Return a class folder without program output and without derived copies of its images, at any depth.
 
         Args:
             folder: The class folder.
-            where: Its path.
-            seen: Results by identity, so that many links to one folder cost no time.
+            where: Path of the class folder.
+            seen: Results by the identity of a folder, so that a folder with many links is only examined once.
         """
         seen = {} if seen is None else seen
         if folder.identity is not None and folder.identity in seen:
@@ -106,7 +106,7 @@ def left_out(tree: Folder, path: str) -> list[Skipped]:
 
 
 def _annotates(note: Folder, parent: Folder) -> bool:
-    """Return whether a folder called masks/ or the like holds masks of its neighbours, and is not a class."""
+    """Return whether a folder with a name such as masks/ holds masks of its neighbours and is not a class."""
     others = [inner.name.lower() for inner in parent.filled if inner is not note]
     repeats = bool(note.filled) and names_in(note) <= names_in(parent)
     word = note.name.lower().rstrip("s")
@@ -114,7 +114,7 @@ def _annotates(note: Folder, parent: Folder) -> bool:
 
 
 def _originals(member: Folder, others: dict[str, Folder]) -> dict[str, Folder]:
-    """Return the folders beside `member` whose names it, or several folders in it, repeat."""
+    """Return the folders beside `member` whose names are repeated by `member` or by several folders in it."""
     base = copied_name(member.name)
     if base in others and member.total:
         return {base: others[base]}
@@ -123,12 +123,12 @@ def _originals(member: Folder, others: dict[str, Folder]) -> dict[str, Folder]:
 
 
 def _is_copy(member: Folder, originals: dict[str, Folder]) -> bool:
-    """Return whether all images in `member` are in its originals, too, by their names."""
+    """Return whether the originals hold an image of the same name for every image in `member`."""
     parts = [member] if copied_name(member.name) in originals else inmost(member).filled
     pairs = [(part, originals.get(copied_name(part.name) or part.name)) for part in parts]
     return all(original is not None and _stems(part) <= _stems(original) for part, original in pairs)
 
 
 def _stems(folder: Folder) -> set[str]:
-    """Return the names of all images in and below a folder, without extensions: a copy may have another format."""
+    """Return the names of all images in and below a folder without extensions; a copy may have another format."""
     return {os.path.splitext(name)[0].lower() for _, inner in walk(folder, "") for name in inner.images}

@@ -20,7 +20,7 @@ _ROLE = re.compile(
 )
 _SPLITS = "|".join(sorted((word for word in _ROLES if _ROLES[word] != UNLABELLED), key=len, reverse=True))
 _GLUED = re.compile(rf"({_SPLITS}).{{3,}}|.{{3,}}?({_SPLITS})", re.I)
-_SEPARATORS = " _-.,"  # between the words of a name
+_SEPARATORS = " _-.,"  # separators between the words of a name
 _PART = re.compile(
     r"(?:k?[\W_]*folds?|cv|split|part|partition|batch|chunk|shard|subset|group|session)[\W_]*(?:\d+|[a-j])|\d+[\W_]*folds?",
     re.I,
@@ -45,19 +45,20 @@ ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz", ".zst
 
 
 def role_of(name: str) -> str | None:
-    """Return "train", "validation", "test" or "unlabelled" for the name of a folder, None for any other name.
+    """Return "train", "validation", "test" or "unlabelled" if the name of a folder has this meaning, otherwise None.
 
     >>> role_of("Training Set"), role_of("val2017"), role_of("cats")
     ('train', 'validation', None)
     """
-    unnumbered = re.sub(r"^(?:\d+[\W_]+|[a-z][.)] *)", "", name, flags=re.I)  # 1_train, "a. Training Set"
+    # a number or letter before the name: 1_train, "a. Training Set"
+    unnumbered = re.sub(r"^(?:\d+[\W_]+|[a-z][.)] *)", "", name, flags=re.I)
     plain = re.sub(r"[\W_]+", " ", unnumbered).strip().lower()
     match = _ROLE.fullmatch(re.sub("(hold|held) out", r"\1out", plain))
     return _ROLES[match[1]] if match else None
 
 
 def roles_of(names: Sequence[str]) -> dict[str, str | None]:
-    """Return the role of each name; a part that all share is ignored if all then have a role: seg_train, seg_test."""
+    """Return the role of each name. A common part, as in seg_train and seg_test, is ignored if all then have a role."""
     roles = {name: role_of(name) for name in names}
     if len(names) < 2 or any(roles.values()):
         return roles
@@ -69,7 +70,7 @@ def roles_of(names: Sequence[str]) -> dict[str, str | None]:
 def _without_shared(names: Sequence[str]) -> list[str]:
     """Return lower-case names without the words that all of them begin or end with."""
     lower = [name.lower() for name in names]
-    for order in (slice(None), slice(None, None, -1)):  # the beginning, then the end
+    for order in (slice(None), slice(None, None, -1)):  # first for the beginning, then for the end
         ordered = [name[order] for name in lower]
         length = next((i for i, letters in enumerate(zip(*ordered, strict=False)) if len(set(letters)) > 1), 0)
         shared = re.match(r".*[\W_\d]", ordered[0][:length])
@@ -78,14 +79,14 @@ def _without_shared(names: Sequence[str]) -> list[str]:
 
 
 def mentions_split(name: str) -> bool:
-    """Return whether one word of a name means a split: test1, my_test_photos."""
+    """Return whether one word of a name means a split, as in test1 and my_test_photos."""
     return any(word in _ROLES for word in re.findall(r"[^\W_\d]+", name.lower()))
 
 
 def classes_in_names(names: Sequence[str]) -> dict[str, dict[str, list[str]]]:
-    """Return {class: {role: folders}} of the names that join a class and a split: cats_train, trainA, testdogs.
+    """Return {class: {role: folders}} for names that join a class and a split, such as cats_train, trainA, testdogs.
 
-    Empty unless some class has several splits: "test_tube" and "train_station" are classes.
+    The result is empty unless some class has several splits, because "test_tube" and "train_station" are classes.
     """
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     spelling = {}
@@ -97,10 +98,10 @@ def classes_in_names(names: Sequence[str]) -> dict[str, dict[str, list[str]]]:
 
 
 def _split_and_rest(name: str) -> tuple[str, str]:
-    """Return the role that one word of a name has, and the other words: ("test", "dogs"); ("", "") for other names.
+    """Return the role of one word of a name, and the other words, such as ("test", "dogs"); ("", "") without a role.
 
     A word ends at a separator, a digit or a capital letter. If no word means a split, the name may begin or end with
-    one that does: testdogs.
+    such a word, as in testdogs.
     """
     words = list(re.finditer(r"[A-Z]*[a-z]+|[A-Z]+|[^\W\d_A-Za-z]+", name))
     splits = [word for word in words if _ROLES.get(word[0].lower()) not in (None, UNLABELLED)]
@@ -118,7 +119,7 @@ def _split_and_rest(name: str) -> tuple[str, str]:
 
 
 def numbered_parts(names: Sequence[str]) -> bool:
-    """Return whether all names mean numbered parts of a dataset, such as the folds of a cross-validation."""
+    """Return whether all names mean numbered parts of a dataset, such as folds of a cross-validation."""
     return len(names) > 1 and all(_PART.fullmatch(name) for name in names)
 
 
@@ -128,22 +129,23 @@ def folds(names: Sequence[str]) -> bool:
 
 
 def numbered_alike(names: Sequence[str]) -> bool:
-    """Return whether names differ only in their numbers, as user1 and user2 do."""
+    """Return whether names only differ in their numbers, like user1 and user2."""
     stems = {re.sub(r"\d+", "", name) for name in names}
     return len(names) > 1 and len(stems) == 1 and bool(re.search(r"[^\W_]", min(stems)))
 
 
 def is_date(name: str) -> bool:
-    """Return whether a name begins with a year: 2019, 2019-05-01."""
+    """Return whether a name begins with a year, like 2019 and 2019-05-01."""
     return bool(re.match(r"(?:19|20)\d\d(?!\d)|(?:19|20)\d{6}", name))
 
 
 def is_derived(name: str, others: Iterable[str] = ()) -> bool:
-    """Return whether a name only says that the images were made from others: thumbs, Augmented Images.
+    """Return whether a name only means images made from other images, like thumbs and Augmented Images.
 
     Args:
-        name: Of the folder.
-        others: Names of folders whose images these may be; the name may contain one of them: cats_augmented.
+        name: Name of the folder.
+        others: Names of folders that may hold the original images. The name may contain one of them, as in
+            cats_augmented.
     """
     words = _words(name)
     rest = [word for word in words if not _DERIVED.fullmatch(word)]
@@ -156,20 +158,20 @@ def _words(name: str) -> list[str]:
 
 
 def copied_name(name: str) -> str:
-    """Return the original name of a folder that a file manager copied ("cats - Copy", "cats (1)"), "" for others."""
+    """Return the original name of a copy made by a file manager ("cats - Copy", "cats (1)"); "" for other names."""
     match = _COPIED.fullmatch(name)
     return (match[1] or match[2]).strip() if match else ""
 
 
 def classes_in_file_names(names: Sequence[str]) -> list[str]:
-    """Return the words that the names of images begin with (cat.1.jpg, dog.1.jpg), if they are few and recur."""
+    """Return the first words of names such as cat.1.jpg and dog.1.jpg, if these words are few and recur."""
     words = Counter(match[0].lower() for name in names if (match := re.match(r"[^\W\d_]+", name)))
     recur = words.total() == len(names) and 2 <= len(words) <= 20 and min(words.values()) >= 5
     return sorted(words) if recur else []
 
 
 def mask_files(names: Sequence[str]) -> dict[str, str]:
-    """Return {name: stem} of the names that are another stem with "_mask" or the like: x_mask_1.png beside x.png."""
+    """Return {name: stem} for names that add a word such as "_mask" to another stem: x_mask_1.png beside x.png."""
     stems, found = {os.path.splitext(name)[0] for name in names}, {}
     for name in names:
         match = _MASK.fullmatch(os.path.splitext(name)[0])
@@ -179,17 +181,17 @@ def mask_files(names: Sequence[str]) -> dict[str, str]:
 
 
 def all_have_masks(names: Sequence[str], masks: Mapping[str, str]) -> bool:
-    """Return whether nine in ten of the images in `names` have a mask; `masks` is the result of `mask_files`."""
+    """Return whether at least 90 % of the images in `names` have a mask; `masks` is the result of `mask_files`."""
     return bool(masks) and len(set(masks.values()) - masks.keys()) >= 0.9 * (len(names) - len(masks))
 
 
 def is_placeholder(name: str, parent: str) -> bool:
-    """Return whether a folder in `parent` has no meaning, as in `test/unknown`, `val/images`, `test/test`."""
+    """Return whether a folder name within `parent` has no meaning, as in `test/unknown`, `val/images`, `test/test`."""
     return name.lower() in _PLACEHOLDERS | {parent.lower()} or role_of(name) is not None
 
 
 def own_output(folder: Folder) -> str | None:
-    """Return the kind of a folder that this library, or Python, has written ("a saved run"), None for any other."""
+    """Return the kind of a folder that this library or Python wrote, as in "a saved run", or None."""
     files = set(folder.others)
     if "pyvenv.cfg" in files:
         return "a Python environment"
@@ -203,7 +205,7 @@ def own_output(folder: Folder) -> str | None:
     if inner and all(name.isdecimal() and own_output(each) == "an exported model" for name, each in inner.items()):
         return "an exported model"
     if inner and len(folder.images) <= len(inner) and all(map(own_output, inner.values())):
-        return "a folder of saved runs or exports"  # perhaps with a few charts
+        return "a folder of saved runs or exports"  # such a folder may also hold a few charts
     if {"recipe.json", "trials.csv"} <= files:
         return "a hyperparameter search"
     if {"pack.json", "unfinished.json"} & files and not folder.total:
@@ -214,13 +216,13 @@ def own_output(folder: Folder) -> str | None:
 
 
 def model_files(folder: Folder) -> list[str]:
-    """Return the names of the files in and below a folder that a training run writes."""
+    """Return the names of files in and below a folder that look like the output of a training run."""
     names = [name for _, inner in walk(folder, "") for name in inner.others]
     return [name for name in names if _ending(name) in _MODELS or name.startswith("events.out.tfevents")]
 
 
 def unrelated(folder: Folder) -> bool:
-    """Return whether a folder holds files, but neither images nor pictures of unsupported formats."""
+    """Return whether a folder holds files but no images and no pictures of unsupported formats."""
     files = any(inner.others for _, inner in walk(folder, ""))
     return files and not folder.total and not folder.undecodable
 
@@ -230,7 +232,7 @@ def is_archive(name: str) -> bool:
 
 
 def label_files(folder: Folder) -> list[str]:
-    """Return the names of files in a folder that may hold labels of its images."""
+    """Return the names of the files in a folder that may contain the labels of its images."""
     return [n for n in folder.others if _ending(n) in (".csv", ".tsv", ".json", ".jsonl", ".parquet") or "annot" in n]
 
 

@@ -1,4 +1,4 @@
-"""Read a folder of images as `Splits`, according to its layout, and report everything that is not read."""
+"""Read a folder of images as `Splits` according to its layout, and report all files that are not read."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ from recipes.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-Unread = dict[str, list[str]]  # paths by the kind of finding
+Unread = dict[str, list[str]]  # maps each kind of finding to paths
 _UNSUPPORTED = NOT_SUPPORTED + ": {}; convert it to JPEG or PNG"
 
 
@@ -34,8 +34,8 @@ def read_folder(path: Path, class_names: Sequence[str] | None = None) -> Splits:
         class_names: The classes, if they are known.
 
     Raises:
-        LayoutError: The folder cannot be used as it is arranged.
-        DataError: The folder cannot be read, or its splits have different classes.
+        LayoutError: If the arrangement of the folder cannot be used.
+        DataError: If the folder cannot be read, or its splits have different classes.
     """
     base = "" if path == Path() else os.fspath(path)
     tree = scan(path)
@@ -70,10 +70,10 @@ def read_folder(path: Path, class_names: Sequence[str] | None = None) -> Splits:
 
 
 def images_of(path: Path) -> list[str]:
-    """Return the image file `path`, or all image files of the folder `path`, and log which folders are skipped.
+    """Return the image file `path`, or all image files in the folder `path`, and log the skipped folders.
 
     Raises:
-        DataError: `path` is a folder without images, or an archive.
+        DataError: If `path` is a folder without images, or an archive.
     """
     if not path.is_dir():
         if path.is_file() and is_archive(path.name):
@@ -91,31 +91,38 @@ def images_of(path: Path) -> list[str]:
         logger.info(finding)
     if not found:
         output = own_output(tree)
-        seen = f"is {output}, and holds no images" if output else "holds no images"
+        seen = f"is {output} and holds no images" if output else "holds no images"
         raise DataError(
-            f"{path} {seen}; they are recognised by {' '.join(sorted(IMAGE_SUFFIXES))}, or by their first bytes",
+            f"{path} {seen}; expected images, which are recognised by {' '.join(sorted(IMAGE_SUFFIXES))}, or by "
+            "their first bytes",
             code="folder.no_images", path=path,
         )  # fmt: skip
     return found
 
 
 def not_a_folder(path: Path) -> LayoutError:
-    """Return the error for a file where a folder of class folders is expected."""
+    """Return the error for a file in place of a folder of class folders."""
     wanted = "expected a folder of class folders, or a .csv file of path,label"
     if is_archive(path.name):
-        return LayoutError(os.fspath(path), "archive", f"{path} is an archive; {wanted}: unpack it and give the folder")
+        return LayoutError(
+            os.fspath(path), "archive", f"{path} is an archive; {wanted}: unpack the archive and give the folder"
+        )
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return LayoutError(
-            os.fspath(path), "one image", f"{path} is a single image; {wanted}: give the folder above its class folder"
+            os.fspath(path),
+            "one image",
+            f"{path} is a single image; {wanted}: give the folder that contains the class folder of this image",
         )
     return LayoutError(
-        os.fspath(path), "no folder", f"{path} is neither a folder of class folders nor a .csv file of path,label"
+        os.fspath(path),
+        "no folder",
+        f"{path} is neither a folder nor a .csv file; expected a folder of class folders, or a .csv file of path,label",
     )
 
 
 def _findings(skips: Iterable[Skipped], base: str, unread: Unread) -> tuple[Finding, ...]:
-    """Return one finding for each kind of what was skipped, or is in `unread`."""
-    details: dict[str, dict[str, None]] = defaultdict(dict)  # without repetitions, in order
+    """Return one finding for each kind of skipped or unread file or folder."""
+    details: dict[str, dict[str, None]] = defaultdict(dict)  # removes repetitions and keeps the order
     for skip in skips:
         unread[skip.kind].append(os.path.join(base, skip.path))
         if skip.detail:
@@ -125,7 +132,7 @@ def _findings(skips: Iterable[Skipped], base: str, unread: Unread) -> tuple[Find
 
 
 def _places(part: Part, expected: Sequence[str]) -> dict[str, list[str]]:
-    """Return {class: its folders}. Names that differ only in how an accent is encoded (macOS: NFD) are one class."""
+    """Return {class: its folders}. Names whose accents are only encoded differently (macOS: NFD) are one class."""
     forms = {unicodedata.normalize("NFC", name): name for name in expected}
     found = defaultdict(list)
     for name, places in part.classes.items():
@@ -134,9 +141,10 @@ def _places(part: Part, expected: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _check_classes(part: Part, places: dict[str, list[str]], expected: Sequence[str], path: Path, fixed: bool) -> None:
-    """Raise DataError for classes that are not the expected ones.
+    """Raise DataError if the classes differ from the expected classes.
 
-    `fixed`: they are those of a network, and a folder may lack some; otherwise they are those of the training images.
+    If `fixed`, the expected classes are those of a network, and a folder may lack some of them. Otherwise they are
+    those of the training images.
     """
     extra, missing = sorted(set(places) - set(expected)), sorted(set(expected) - set(places))
     if not extra and (fixed or not missing):
@@ -144,7 +152,7 @@ def _check_classes(part: Part, places: dict[str, list[str]], expected: Sequence[
     where = path / part.folder
     known = {name.casefold() for name in expected}
     case = [name for name in extra if name.casefold() in known]
-    hint = f"; {case[:5]} differ from classes only in upper and lower case" if case else ""
+    hint = f"; {case[:5]} only differ from classes in upper and lower case" if case else ""
     if fixed:
         raise DataError(
             f"{where} has class folders {extra[:5]} that are not among the classes {list(expected)}{hint}; rename "
@@ -153,7 +161,8 @@ def _check_classes(part: Part, places: dict[str, list[str]], expected: Sequence[
         )  # fmt: skip
     raise DataError(
         f"the class folders of train and {part.split} in {path} differ: {part.split} lacks {missing}, and also has "
-        f"{extra}{hint}; rename or move them so that both have the same (an empty folder is enough)",
+        f"{extra}{hint}; rename or move folders so that both splits have the same class folders (an empty folder "
+        "is enough)",
         code="folder.different_classes", path=where, missing=tuple(missing), extra=tuple(extra),
     )  # fmt: skip
 
@@ -161,7 +170,7 @@ def _check_classes(part: Part, places: dict[str, list[str]], expected: Sequence[
 def _class_folders(
     tree: Folder, base: str, places: Mapping[str, list[str]], skipped: Collection[str]
 ) -> Iterator[tuple[str, str, Folder]]:
-    """Yield (class, path, folder) of all folders of all classes."""
+    """Yield (class, path, folder) for every folder of every class."""
     for name, some in sorted(places.items()):
         for place in some:
             for where, folder in walk(_at(tree, place), os.path.join(base, place), skipped):
@@ -175,7 +184,7 @@ def _at(tree: Folder, place: str) -> Folder:
 
 
 def _add_unread(tree: Folder, base: str, skipped: Collection[str], known: Collection[str], unread: Unread) -> None:
-    """Add the folders that could not be read, and the files that belong to no class; those in `known` do."""
+    """Add unreadable folders, and all files that are not `known` to be images of a class."""
     for where, folder in walk(tree, base, skipped):
         if folder.problem and folder.problem != TWICE:
             unread[folder.problem].append(where)

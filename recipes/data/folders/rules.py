@@ -36,15 +36,15 @@ from recipes.data.folders.tree import CLOSED, Folder, walk
 
 
 def recognise(tree: Folder, path: str, class_names: Sequence[str] | None = None) -> Layout:
-    """Return the layout of a folder from the names in it alone.
+    """Return the layout of a folder, using only the names in it.
 
     Args:
         tree: The folder.
-        path: Of the folder, for messages.
-        class_names: The classes, if they are known: a folder with such a name is certainly a class.
+        path: Path of the folder, for messages.
+        class_names: The classes, if they are known. A folder with such a name is certainly a class.
 
     Raises:
-        LayoutError: The folder can be read in several ways, or in none; the message says what to do.
+        LayoutError: If the folder can be read in several ways or in none; the message says what to do.
     """
     output = own_output(tree)
     if output and not tree.filled:
@@ -56,7 +56,7 @@ def recognise(tree: Folder, path: str, class_names: Sequence[str] | None = None)
 
 @dataclass
 class _Recognition(Leftovers):
-    """The recognition of one layout. Members are the folders that may be classes or splits."""
+    """Recognises the layout of one folder. Members are the folders that may be classes or splits."""
 
     nested: list[str] = field(default_factory=list)
     mask_files: list[str] = field(default_factory=list)
@@ -79,12 +79,12 @@ class _Recognition(Leftovers):
         )
 
     def entered(self, folder: Folder, where: str, roles: Sequence[str]) -> tuple[str, Folder]:
-        """Return the folder that holds the classes or splits: `folder`, or the end of a chain of single folders.
+        """Return the folder that holds the classes or splits: `folder`, or the last of nested single folders.
 
         Args:
-            folder: The beginning of the chain.
-            where: Its path.
-            roles: Of splits whose name a folder of the chain may have.
+            folder: The first folder of the chain.
+            where: Path of that folder.
+            roles: Roles of the splits after which a folder of the chain may be named.
         """
         container = self.images_beside_annotations(folder, where)
         if container:
@@ -98,18 +98,20 @@ class _Recognition(Leftovers):
         named = any(self.roles(found).values()) or any(each.name in self.known for each in found)
         if container or len(found) > 1 or named:
             return inside, inner
-        self.skipped = before  # the chain ends in a single class folder, so that `folder` itself holds the classes
+        self.skipped = before  # the chain ends in a single class folder, so `folder` itself holds the classes
         return where, folder
 
     def wraps(self, folder: Folder, roles: Sequence[str]) -> bool:
-        """Return whether a single folder only wraps those in it."""
+        """Return whether a single folder only wraps the folders in it."""
         named = folder.name in self.known or role_of(folder.name) not in (None, UNLABELLED, *roles)
         return not named and not folder.images and bool(folder.filled)
 
     def splits(self, members: list[Folder], roles: dict[str, str | None], where: str) -> list[Part]:
-        """Return the parts if `members` are split folders with class folders in them; [] if they are not."""
+        """Return the splits if `members` are split folders with class folders in them, otherwise []."""
         for closed in (m for m in members if roles[m.name] and m.problem == CLOSED):
-            raise self.error(join(where, closed.name), "unreadable", "cannot be read", "correct its permissions")
+            raise self.error(
+                join(where, closed.name), "unreadable", "cannot be read", "correct the permissions of this folder"
+            )
         for train in (m for m in members if roles[m.name] == "train" and m.folders and m.undecodable and not m.total):
             raise self.none(train, join(where, train.name), self.members(train, join(where, train.name)))
         sorted_ones = [m for m in members if roles[m.name] not in (None, UNLABELLED) and m.total and not self.flat(m)]
@@ -117,9 +119,14 @@ class _Recognition(Leftovers):
         if not sorted_ones:
             return []
         if not trains:
-            seen = f"has class folders in {listed(sorted_ones)} but no train/ with class folders in it"
-            raise self.error(where, "no train", seen, "add or rename it, or give one of them itself, for `evaluate`")
-        if len(sorted_ones) > 1:  # a folder called "test" in every split is a class
+            seen = f"has class folders in {listed(sorted_ones)} but no train/ with class folders"
+            raise self.error(
+                where,
+                "no train",
+                seen,
+                "add train/ or rename a folder to train/; for `evaluate`, give one of these folders itself",
+            )
+        if len(sorted_ones) > 1:  # if every split holds a folder "test", that folder is a class
             self.known |= {name for name in set.intersection(*map(names_in, sorted_ones)) if role_of(name)}
         part = self.part(trains[0], "train", where)
         self.known |= set(part.classes)
@@ -130,7 +137,7 @@ class _Recognition(Leftovers):
         return [parts[split] for split in SPLIT_NAMES if split in parts]
 
     def left_out(self, member: Folder, role: str | None, train: Folder, where: str) -> bool:
-        """Return whether a folder beside the training images is not a split, and skip it if so."""
+        """Skip a folder beside the training images if it is not a split, and return whether that is the case."""
         path = join(where, member.name)
         if not member.total and role and (member.folders or member.others):
             raise self.none(member, path, self.members(member, path))
@@ -147,7 +154,7 @@ class _Recognition(Leftovers):
         return True
 
     def unsorted_splits(self, members: list[Folder]) -> list[Folder]:
-        """Return the members that hold images but no class folders, and are named like splits."""
+        """Return the members that are named like splits but hold images without class folders."""
         roles = self.roles(members)
         return [m for m in members if roles[m.name] and m.total and self.flat(m)]
 
@@ -156,12 +163,12 @@ class _Recognition(Leftovers):
         for member in members:
             innermost = next(inner for _, inner in walk(member, "") if inner.images)
             files = [*label_files(member), *label_files(innermost)]
-            self.skip(join(where, member.name), UNSORTED, f"are the labels in {files[0]}?" if files else "")
+            self.skip(join(where, member.name), UNSORTED, f"the labels may be in {files[0]}" if files else "")
 
     def add(self, parts: dict[str, Part], member: Folder, role: str | None, where: str) -> None:
-        """Add a split folder to `parts`, or raise a LayoutError."""
+        """Add a split folder to `parts`, or raise a LayoutError if it cannot be a further split."""
         if role is None:
-            seen = f"has {parts['train'].folder}/ with class folders in it, and beside it {member.name}/"
+            seen = f"has {parts['train'].folder}/ with class folders, and beside it {member.name}/"
             remedy = "keep only train/, val/ and test/ there, or only class folders"
             raise self.error(where, "stranger", seen, remedy)
         if role in parts:
@@ -171,12 +178,12 @@ class _Recognition(Leftovers):
         parts[role] = self.part(member, role, where)
 
     def part(self, member: Folder, role: str, where: str) -> Part:
-        """Return the split in a split folder."""
+        """Return the split that a split folder holds."""
         inside, folder = self.entered(member, join(where, member.name), (role,))
         return Part(role, join(where, member.name), self.classes(folder, inside))
 
     def splits_in_names(self, members: list[Folder], where: str) -> list[Part]:
-        """Return the parts if every name joins a class and a split: cats_train, cats_test, dogs_train, …; else []."""
+        """Return the splits if every name joins a class and a split, such as cats_train and cats_test, otherwise []."""
         names = [member.name for member in members]
         joined = {} if self.known.intersection(names) else classes_in_names(names)
         roles = [sorted(each) for each in joined.values()]
@@ -191,7 +198,7 @@ class _Recognition(Leftovers):
         return _parts(places, where)
 
     def splits_in_classes(self, members: list[Folder], where: str) -> list[Part]:
-        """Return the parts if every member is a class with split folders: ants/train, ants/val, bees/train; else []."""
+        """Return the splits if every member is a class with split folders, as in ants/train and ants/val, or []."""
         inside = {m.name: {f.name: role_of(f.name) for f in m.filled} for m in members if m.total and not m.images}
         whole = [name for name, roles in inside.items() if _are_splits(list(roles.values()))]
         flat = self.unsorted_splits([member for member in members if member.name not in whole])
@@ -206,8 +213,8 @@ class _Recognition(Leftovers):
         if rest:
             first = next(name for name in some or whole if name not in rest)
             splits = listed(list(inside[first]))
-            seen = f"has the split folders {splits} in {first}/, but not in the same way in {listed(rest)}"
-            remedy = "give every class the same split folders; an empty one will do"
+            seen = f"has the split folders {splits} in {first}/, but not the same ones in {listed(rest)}"
+            remedy = "give every class the same split folders; a split folder may be empty"
             raise self.error(where, "splits in some classes", seen, remedy)
         self.skip_unsorted(flat, where)
         places = {member.name: {} for member in members if member not in flat}
@@ -222,11 +229,11 @@ class _Recognition(Leftovers):
         """Return the class folders in `folder`, each with its path.
 
         Raises:
-            LayoutError: There are none, or they could also be something else.
+            LayoutError: If there are no class folders, or the folders may have another meaning.
         """
         members = self.without_masks(self.members(folder, where), where)
         members = self.without_copies(members, where)
-        if self.known:  # then a folder called "test" is not a class
+        if self.known:  # in that case a folder called "test" is not a class
             flat = self.unsorted_splits(members)
             if len(flat) < len([member for member in members if member.total]):
                 self.skip_unsorted(flat, where)
@@ -250,7 +257,7 @@ class _Recognition(Leftovers):
         return found
 
     def look_into(self, member: Folder, where: str) -> None:
-        """Skip masks in a class folder, and report several folders that are read as one class."""
+        """Skip masks in a class folder, and record class folders whose inner folders are read as one class."""
         if member.images or images_and_annotations(member)[0]:
             self.skip_annotations(member, where)
         inside = [inner for inner in member.filled if join(where, inner.name) not in self.skipped]
@@ -268,7 +275,7 @@ class _Recognition(Leftovers):
 
 
 def _parts(places: dict[str, dict[str, str]], where: str) -> list[Part]:
-    """Return the splits of classes that have one folder for each split: `places` is {class: {split: path}}."""
+    """Return the splits of classes that have one folder per split; `places` is {class: {split: path}}."""
     present = [split for split in SPLIT_NAMES if any(split in each for each in places.values())]
     return [
         Part(split, where, {name: (each[split],) if split in each else () for name, each in places.items()})
@@ -277,5 +284,5 @@ def _parts(places: dict[str, dict[str, str]], where: str) -> list[Part]:
 
 
 def _are_splits(roles: list[str | None]) -> bool:
-    """Return whether these are the roles of one training split and at most one validation and one test split."""
+    """Return whether `roles` are one training split, at most one validation split, and at most one test split."""
     return "train" in roles and set(roles) <= set(SPLIT_NAMES) and len(set(roles)) == len(roles)

@@ -1,6 +1,6 @@
 """Read the tree of a folder once: the names of folders, images and other files.
 
-Files are opened only if their extension is not that of an image, since a photo may have no extension.
+A file is only opened if its extension is not that of an image, because a photo may lack an extension.
 """
 
 import os
@@ -16,9 +16,9 @@ LOOP, TWICE, CLOSED = "symbolic link loop", "folder linked twice", "unreadable f
 SYSTEM, DEEP = "system folder", "folder too deep"
 MAX_DEPTH = 100
 
-Identity = tuple[int, int]  # device and inode
+Identity = tuple[int, int]  # device and inode of a folder
 
-# Folders that an operating system, a network store or a tool makes by itself. Names that begin with a dot are hidden.
+# Folders that an operating system, a network store or a tool creates. Names that begin with a dot are hidden.
 SYSTEM_FOLDERS = frozenset({
     "__macosx", "$recycle.bin", "system volume information", "found.000", "lost+found", "lost.dir",
     "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__pycache__", "node_modules",
@@ -29,17 +29,17 @@ SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desk
 
 @dataclass(frozen=True)
 class Folder:
-    """One folder of a tree. All names are sorted; hidden entries and system files are left out.
+    """One folder of a tree. All names are sorted; hidden entries and system files are omitted.
 
     Attributes:
-        name: Of the folder itself.
-        folders: The folders in it.
-        images: Names of the files in it that are images by their extension, or by their first bytes.
-        others: Names of all other files in it.
-        hidden: Names of the hidden folders in it.
-        unsupported: {name: format} of the pictures in it that cannot be decoded.
-        problem: Why its contents were not read: LOOP, CLOSED, SYSTEM, DEEP; "" for a folder that was read.
-        identity: Device and inode, equal for two links to one folder; None equals nothing.
+        name: Name of the folder.
+        folders: Folders in this folder.
+        images: Names of its files that are images by their extensions or their first bytes.
+        others: Names of its other files.
+        hidden: Names of its hidden folders.
+        unsupported: {name: format} of its pictures that cannot be decoded.
+        problem: Reason why the folder was not read: LOOP, CLOSED, SYSTEM or DEEP; "" for a folder that was read.
+        identity: Device and inode, equal for two links to one folder; None if unknown.
     """
 
     name: str
@@ -53,25 +53,25 @@ class Folder:
 
     @cached_property
     def total(self) -> int:
-        """Number of images in it and below it."""
+        """Number of images in and below the folder."""
         return len(self.images) + sum(folder.total for folder in self.folders)
 
     @cached_property
     def undecodable(self) -> int:
-        """Number of pictures in it and below it whose format is not supported."""
+        """Number of pictures of unsupported formats in and below the folder."""
         return len(self.unsupported) + sum(folder.undecodable for folder in self.folders)
 
     @cached_property
     def filled(self) -> tuple["Folder", ...]:
-        """The folders in it that hold images at any depth."""
+        """The inner folders that hold images at any depth."""
         return tuple(folder for folder in self.folders if folder.total)
 
 
 def scan(path: Path) -> Folder:
-    """Return the tree of a folder. Links are followed, except those that lead back to a folder that they lie in.
+    """Return the tree of a folder. Links are followed unless they lead back to a folder that contains them.
 
     Raises:
-        DataError: `path` itself cannot be read.
+        DataError: If `path` itself cannot be read.
     """
     found = _scan(os.fspath(path), path.name, chain=(), known={})
     if found.problem:
@@ -79,14 +79,14 @@ def scan(path: Path) -> Folder:
             os.listdir(path)
         except OSError as error:
             raise DataError(
-                f"{path} cannot be read: {error.strerror}; correct its permissions",
+                f"{path} cannot be read: {error.strerror}; correct the permissions of this folder",
                 code="folder.unreadable", path=path,
             ) from error  # fmt: skip
     return found
 
 
 def _scan(path: str, name: str, chain: tuple[Identity, ...], known: dict[Identity, Folder]) -> Folder:
-    """Return the tree of a folder; `known` holds those that were read before, so that links to them cost no time."""
+    """Return the tree of a folder; `known` holds the folders that were read before, so that each is only read once."""
     try:
         status = os.stat(path)
         identity = status.st_dev, status.st_ino
@@ -134,10 +134,10 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def walk(folder: Folder, path: str, skipped: Collection[str] = ()) -> Iterator[tuple[str, Folder]]:
-    """Yield (path, folder) of `folder` and all folders below it, a folder before those in it, in order of their names.
+    """Yield (path, folder) for `folder` and all folders below it, parents first, in the order of their names.
 
-    A folder that another link leads to is yielded again without its contents, with the problem TWICE. The paths
-    `skipped` are left out.
+    A folder that another link leads to is yielded again without its contents and with the problem TWICE. The paths
+    `skipped` are omitted.
     """
     seen, waiting = set(), [(path, folder)]
     while waiting:

@@ -1,4 +1,4 @@
-"""Measure the images that are to be packed: their sizes, and a key by which a resumed pack recognises them."""
+"""Measure the images of a pack: their sizes, and a key by which a resumed pack recognises them."""
 
 import hashlib
 import os
@@ -13,17 +13,18 @@ from recipes.errors import DataError
 
 
 def sizes_and_key(data: ImageData) -> tuple[np.ndarray, bytes]:
-    """Return an upper bound of the encoded size of each image in bytes, and a key that changes with the images.
+    """Return an upper bound of each image's encoded size in bytes, and a key that identifies the images.
 
-    For files the key depends on their sizes and times of change alone.
+    The key of files only depends on their sizes and modification times.
 
     Raises:
-        DataError: Some images cannot be packed; the message names them.
+        DataError: If some images cannot be packed; the message names them.
     """
     if data.pixels is not None:
         if data.pixels.dtype != np.uint8 and not (data.pixels == np.round(data.pixels)).all():
             raise DataError(
-                f"the images are {data.pixels.dtype} with fractions; round them to uint8, or give files",
+                f"the images are {data.pixels.dtype} with fractions, but a pack stores uint8; round the values, "
+                "or give files",
                 code="pack.fractions",
             )
         sizes = np.full(len(data), 2 * data.pixels[0].size + 1024)
@@ -38,7 +39,7 @@ def sizes_and_key(data: ImageData) -> tuple[np.ndarray, bytes]:
     if faults:
         shown = shortened([f"{name}: {fault}" for name, fault in faults.items()], separator="; ")
         raise DataError(
-            f"{len(faults)} images cannot be packed ({shown}); repair or delete them, and pack again",
+            f"{len(faults)} images cannot be packed ({shown}); repair or delete these images, and pack again",
             code="pack.unreadable_images", images=tuple(faults), reasons=tuple(faults.values()),
         )  # fmt: skip
     changed = [(size, os.stat(path).st_mtime_ns) for (size, _), path in zip(files, data.paths, strict=True)]

@@ -24,7 +24,7 @@ from recipes.errors import DataError, UnsafeFileError
 MANIFEST, INDEX, UNFINISHED = "pack.json", "index.npz", "unfinished.json"
 FORMAT, VERSION = "keras-recipes pack", 1
 SHARD_NAME = re.compile(rf"({'|'.join(SPLIT_NAMES)})-\d{{5}}-of-\d{{5}}\.tfrecord")
-_LARGEST = 2**28  # bytes of the manifest: a million shards
+_LARGEST = 2**28  # largest size of the manifest in bytes, enough for a million shards
 _COLUMNS = {"size": "i8", "label": "i4", "order": "i8", "name_end": "i8", "names": "u1"}
 
 
@@ -44,7 +44,7 @@ class Manifest:
     """The description of a finished pack.
 
     Attributes:
-        source: Identifies the dataset that was packed and the number of shards.
+        source: Digest of the packed dataset and the number of shards.
         class_names: The classes, in the order of their labels.
         shards: The files with the images.
         index: SHA-256 of index.npz.
@@ -81,7 +81,7 @@ def sha256(path: Path) -> str:
 
 
 def is_pack(folder: Path) -> bool:
-    """Return whether `recipes pack` has written to this folder, whether it finished or not."""
+    """Return whether `recipes pack` has written to this folder; the pack may be unfinished."""
     return (folder / MANIFEST).is_file() or (folder / UNFINISHED).is_file()
 
 
@@ -89,14 +89,14 @@ def read_manifest(folder: Path) -> Manifest:
     """Return the checked manifest of a pack.
 
     Raises:
-        DataError: The pack is not finished, has another format version, is damaged, or names files outside of its
-            folder, or a shard is missing or has another size than when it was written.
+        DataError: If the pack is unfinished or damaged, has another format version, names files outside its folder, or
+            a shard is missing or has changed its size.
     """
     path = folder / MANIFEST
     if not path.is_file():
         raise DataError(
-            f"{folder} is a pack that is not finished ({UNFINISHED}, no {MANIFEST}); run the same `recipes pack` "
-            "again to resume it, or delete the folder",
+            f"{folder} is an unfinished pack ({UNFINISHED}, no {MANIFEST}); run the same `recipes pack` "
+            "again to resume the pack, or delete the folder",
             code="pack.unfinished", path=folder,
         )  # fmt: skip
     try:
@@ -109,12 +109,13 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(seen, code="pack.too_large", path=path)
     if not isinstance(entries, dict) or entries.get("format") != FORMAT:
         raise DataError(
-            f"{path} is not the manifest of a pack; rename it if {folder} is a folder of class folders",
+            f"{path} is not the manifest of a pack; if {folder} is a folder of class folders, rename this file",
             code="pack.not_a_pack", path=path,
         )  # fmt: skip
     if entries.get("version") != VERSION:
         raise DataError(
-            f"{path} has format version {entries.get('version')!r:.20}, this library reads {VERSION}; pack the images "
+            f"{path} has format version {entries.get('version')!r:.20}, but this library reads version {VERSION}; "
+            "pack the images "
             "again, or use the version of the library that wrote it",
             code="pack.version", path=path, version=entries.get("version"),
         )  # fmt: skip
@@ -125,7 +126,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _checked(entries: Mapping[str, Any], path: Path) -> Manifest:
-    """Return the manifest with these entries of a JSON file, after checking the type of each."""
+    """Return the manifest with these entries of a JSON file after checking the type of each entry."""
 
     def wrong(problem: str) -> DataError:
         return broken(path, "pack.damaged", f"is damaged: {problem}", problem=problem)
@@ -161,7 +162,7 @@ def _check_file(path: Path, size: int) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{path} is not a regular file", code="pack.unreadable", path=path)
     if status.st_size != size:
-        seen = f"was altered or cut off: it has {status.st_size:,} bytes of {size:,}"
+        seen = f"was altered or truncated: it has {status.st_size:,} bytes instead of {size:,}"
         raise broken(path, "pack.altered", seen, size=status.st_size, expected=size)
 
 
@@ -170,7 +171,7 @@ def write_index(path: Path, sizes: np.ndarray, labels: np.ndarray, order: np.nda
 
     Args:
         path: The file.
-        sizes: Bytes (n,) of each record's data.
+        sizes: Number of bytes (n,) of each record's data.
         labels: Class (n,) of each image.
         order: Position (n,) of each image in its split.
         names: Name of each image.
@@ -178,14 +179,14 @@ def write_index(path: Path, sizes: np.ndarray, labels: np.ndarray, order: np.nda
     ends = np.cumsum([len(name) for name in names])
     columns = [sizes, labels, order, ends, np.frombuffer(b"".join(names), np.uint8)]
     arrays = {key: np.asarray(c, kind) for (key, kind), c in zip(_COLUMNS.items(), columns, strict=True)}
-    np.savez(path, **arrays)  # pyright: ignore[reportArgumentType]  # the stubs match every keyword to allow_pickle
+    np.savez(path, **arrays)  # pyright: ignore[reportArgumentType]  # the stubs take every keyword for allow_pickle
 
 
 def read_pack(folder: Path) -> Splits:
-    """Return the images of a pack, in the order in which they were packed; each is read when it is needed.
+    """Return the images of a pack in the order of the original dataset; each image is read when it is needed.
 
     Raises:
-        DataError: As `read_manifest` does, and for an index that does not fit the shards.
+        DataError: If `read_manifest` rejects the pack, or the index does not fit the shards.
     """
     manifest = read_manifest(folder)
     path = folder / INDEX
@@ -220,11 +221,11 @@ def read_pack(folder: Path) -> Splits:
 
 
 def _inconsistency(columns: Mapping[str, np.ndarray], manifest: Manifest, shard: np.ndarray) -> str:
-    """Return how the index contradicts itself or the shards; empty if it does not. Every later read relies on it."""
+    """Return a contradiction within the index, or between the index and the shards; empty without one."""
     n = len(shard)
     kinds = {key: (c.dtype.str[1:], c.ndim) for key, c in columns.items()}
     if kinds != {key: (kind, 1) for key, kind in _COLUMNS.items()}:
-        return f"its columns are {kinds}"
+        return f"its columns have the types {kinds}"
     if any(len(columns[key]) != n for key in _COLUMNS if key != "names"):
         return f"it does not have {n:,} rows"
     if not manifest.images("train"):
@@ -233,12 +234,12 @@ def _inconsistency(columns: Mapping[str, np.ndarray], manifest: Manifest, shard:
     size, ends = columns["size"], columns["name_end"]
     if (size < 0).any() or (size > limit[shard]).any():
         return "a record is larger than its shard"
-    if (np.bincount(shard, size + FRAME) != limit).any():  # exact: sums of less than 2⁵³
-        return "the records of a shard are not as long as it is"
+    if (np.bincount(shard, size + FRAME) != limit).any():  # exact, because the sums are below 2⁵³
+        return "the lengths of the records in a shard do not add up to its size"
     if (columns["label"] < 0).any() or (columns["label"] >= len(manifest.class_names)).any():
         return "a label is not a class"
     if (np.diff(ends, prepend=0) < 0).any() or ends[-1] != len(columns["names"]):
-        return "the names overlap"
+        return "the byte ranges of the names overlap"
     split = np.array([SPLIT_NAMES.index(s.split) for s in manifest.shards])[shard]
     places = np.lexsort((columns["order"], split))
     counts = np.bincount(split, minlength=len(SPLIT_NAMES))
@@ -248,7 +249,7 @@ def _inconsistency(columns: Mapping[str, np.ndarray], manifest: Manifest, shard:
 
 
 def in_pack(folder: Path, key: str, rows: list[int], labels: list[int], class_names: Sequence[str]) -> ImageData | None:
-    """Return the images of these rows of a pack's index; None if the pack was removed or replaced."""
+    """Return the images at these rows of a pack's index; None if the pack was removed or replaced."""
     try:
         parts = [(data.images, data.names) for data in read_pack(folder).given.values()]
     except DataError:
@@ -265,7 +266,7 @@ def verify(parts: Iterable[ImageData]) -> None:
     """Compare the SHA-256 of all shards of packed images with the manifest, in one pass over all bytes.
 
     Raises:
-        DataError: Shards were altered; the message names them.
+        DataError: If shards were altered; the message names them.
     """
     folders = {data.records.index.folder for data in parts if data.records is not None}
     for folder in folders:
@@ -274,5 +275,5 @@ def verify(parts: Iterable[ImageData]) -> None:
             found = list(pool.map(lambda shard, folder=folder: sha256(folder / shard.name), shards))
         altered = [shard.name for shard, sha in zip(shards, found, strict=True) if sha != shard.sha256]
         if altered:
-            seen = f"is damaged: {len(altered)} of {len(shards)} shards were altered, as their SHA-256 shows"
+            seen = f"is damaged: {len(altered)} of {len(shards)} shards do not match their SHA-256"
             raise broken(folder, "pack.altered", f"{seen}: {shortened(altered)}", shards=tuple(altered))

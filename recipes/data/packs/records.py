@@ -13,13 +13,15 @@ import tensorflow as tf
 
 from recipes.errors import DataError
 
-IMAGE, LABEL, CLASS, NAME, DIGEST = "image", "label", "class", "name", "blake2b"  # features of the tf.train.Example
-FRAME = 16  # bytes around a record's data: its length (8) and that number's checksum (4), the data's checksum (4)
+# names of the features in a tf.train.Example
+IMAGE, LABEL, CLASS, NAME, DIGEST = "image", "label", "class", "name", "blake2b"
+# bytes around a record's data: its length (8), the checksum of that number (4), the checksum of the data (4)
+FRAME = 16
 _HEAD = 12
 
 
 def broken(path: str | Path, code: str, seen: str, **facts: object) -> DataError:
-    """Return the error for a pack that is not as it was written: `seen` is the predicate of its message."""
+    """Return the error for an altered pack; `seen` is the predicate of its message."""
     message = f"{path} {seen}; copy the pack again, or pack the images again"
     return DataError(message, code=code, path=path, **facts)
 
@@ -30,7 +32,7 @@ def digest(image: bytes) -> bytes:
 
 
 def example(image: bytes, label: int, class_name: str, name: str) -> bytes:
-    """Return a serialised tf.train.Example of an encoded image: the same bytes at every call."""
+    """Return a serialised tf.train.Example of an encoded image, with the same bytes at every call."""
     features = {
         IMAGE: [image], CLASS: [class_name.encode("utf-8", "surrogateescape")], NAME: [os.fsencode(name)],
         DIGEST: [digest(image)],
@@ -44,16 +46,16 @@ def parsed(data: bytes) -> tuple[bytes, bytes, int]:
     """Return the encoded image, name and label of a serialised example.
 
     Raises:
-        ValueError: `data` is not an example, or its image is not the one that was packed.
+        ValueError: If `data` is not an example, or its image differs from the packed one.
     """
     try:
         features = tf.train.Example.FromString(data).features.feature
         image, name, expected = (features[key].bytes_list.value[0] for key in (IMAGE, NAME, DIGEST))
         label = features[LABEL].int64_list.value[0]
-    except Exception as error:  # of protocol buffers, and IndexError
-        raise ValueError(f"it holds no image ({type(error).__name__})") from error
+    except Exception as error:  # a DecodeError of protocol buffers, or an IndexError
+        raise ValueError(f"the record holds no image ({type(error).__name__})") from error
     if digest(image) != expected:
-        raise ValueError("its image is not the one that was packed")
+        raise ValueError("the image differs from the packed one")
     return image, name, label
 
 
@@ -61,13 +63,13 @@ def framed(file: BinaryIO, name: str) -> Iterator[bytes]:
     """Yield the data of each record of a TFRecord file, without comparing checksums.
 
     Raises:
-        DataError: The file ends within a record.
+        DataError: If the file ends within a record.
     """
     while head := file.read(_HEAD):
         size = struct.unpack("<Q", head[:8])[0] if len(head) == _HEAD else 2**63
         left = os.fstat(file.fileno()).st_size - file.tell()
         if size + FRAME - _HEAD > left:
-            raise broken(name, "pack.truncated", f"ends within a record ({left:,} bytes are left)")
+            raise broken(name, "pack.truncated", f"ends within a record: only {left:,} bytes follow its header")
         yield file.read(size)
         file.seek(FRAME - _HEAD, os.SEEK_CUR)
 
@@ -78,11 +80,11 @@ class Index:
 
     Attributes:
         folder: The pack.
-        shards: Its files.
+        shards: Names of the pack's files.
         shard: int32 (n,), the index of the file of each record.
         offset: int64 (n,), the byte at which the record begins.
         size: int64 (n,), the number of bytes of its data.
-        key: Identifies the pack.
+        key: Digest that identifies the pack.
     """
 
     folder: Path
@@ -97,7 +99,7 @@ class Index:
 class Records:
     """The encoded images of the records `rows` of a pack.
 
-    `records[3]` reads one image from the disk; `records[[3, 1]]` are two that are not read yet.
+    `records[3]` reads one image from the disk; `records[[3, 1]]` returns two records that are not read yet.
     """
 
     index: Index
@@ -113,10 +115,11 @@ class Records:
     def __getitem__(self, at: Sequence[int] | np.ndarray | slice) -> "Records": ...
 
     def __getitem__(self, at: int | np.integer | Sequence[int] | np.ndarray | slice) -> "bytes | Records":
-        """Return one image, or several as `Records`.
+        """Return one encoded image, or several as `Records`.
 
         Raises:
-            DataError: A record cannot be read or is not what was packed; the message names file and byte.
+            DataError: If a record cannot be read or differs from the packed one; the message names the file and the
+                byte.
         """
         if not isinstance(at, int | np.integer):
             return replace(self, rows=self.rows[at])
@@ -128,7 +131,7 @@ class Records:
         except OSError as error:
             raise broken(path, "pack.unreadable", f"cannot be read: {error.strerror}") from error
         if len(content) < size + FRAME or struct.unpack("<Q", content[:8])[0] != size:
-            seen = f"was altered: there is no record of {size:,} bytes at byte {offset:,}"
+            seen = f"was altered: no record of {size:,} bytes begins at byte {offset:,}"
             raise broken(path, "pack.altered", seen, offset=offset)
         try:
             return parsed(content[_HEAD:-4])[0]
@@ -137,18 +140,19 @@ class Records:
             raise broken(path, "pack.altered", seen, offset=offset) from error
 
     def __repr__(self) -> str:
-        """Identify these images without reading them."""
+        """Return a digest of these images without reading them."""
         return f"Records({self.index.key}, {hashlib.blake2b(self.rows.tobytes(), digest_size=8).hexdigest()})"
 
     def lost(self) -> np.ndarray:
-        """Return whether each record (n,) lies in a file that cannot be opened any more."""
+        """Return for each record, (n,), whether its file can no longer be opened."""
         closed = np.array([not os.access(path, os.R_OK) for path in self.index.shards], bool)
         return closed[self.index.shard[self.rows]]
 
     def reader(self) -> Callable[[tf.Tensor], tf.Tensor]:
         """Return a TensorFlow function that reads the encoded image at a position (int64 scalar).
 
-        It reads each file once and compares the record's checksum: it raises DataLossError if that differs.
+        The function opens each file once and verifies the checksum of the record. It raises DataLossError if the
+        checksum differs.
         """
         index, rows = self.index, self.rows
         shards = tf.constant([os.fsencode(os.path.abspath(path)) for path in index.shards])

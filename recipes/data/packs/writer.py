@@ -39,23 +39,23 @@ from recipes.data.tables.splits import check_may_be_split
 from recipes.errors import DataError, OutputError
 
 logger = logging.getLogger(__name__)
-SHARD_BYTES = 2**28  # of images in one file, by default
+SHARD_BYTES = 2**28  # default bytes of images in one file
 _OVERHEAD = 256  # bytes that a record may need in addition to image and names
 _MOST = 99_999
 _LOCK = ".lock"
-_BLOCK = 64  # images read at once
+_BLOCK = 64  # images that are read at the same time
 _RESUME = "run the same command again to resume"
 
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """What is to be written.
+    """The contents of a pack before it is written.
 
     Attributes:
         splits: The dataset.
         names: For each split, the name of each image in the pack.
-        shards: For each file name, its split and the positions of its images in that.
-        source: Identifies the dataset and the number of shards.
+        shards: For each file name, the split and the positions of its images in that split.
+        source: Digest of the dataset and the number of shards.
         bytes: Upper bound of the size of all shards.
     """
 
@@ -70,23 +70,24 @@ class _Plan:
 def pack(dataset: object, out: str | os.PathLike, *, shards: int | None = None) -> Manifest:
     """Write the images of a dataset into a few large files, for file systems that are slow with many small files.
 
-    Every function that takes a dataset, such as `recipes.finetune(out)`, reads the folder `out` like the original: the
-    same images in the same order, the same splits and class names, the encoded bytes unchanged. Hence the same seed
-    trains the same weights. Each image is read alone, by its byte offset.
+    Every function that takes a dataset, such as `recipes.finetune(out)`, also takes the folder `out`. The pack has the
+    same images in the same order, the same splits and class names, and unchanged encoded bytes. Therefore the same seed
+    trains the same weights. Images are read one by one, by their byte offsets.
 
     Args:
-        dataset: As for `finetune`.
-        out: A new or empty folder. It receives the shards `train-00000-of-00008.tfrecord` and so on, index.npz and, at
-            the end, pack.json with the SHA-256 of all of them. A record is a tf.train.Example of image, label, class,
-            name and blake2b; records are ordered by a hash of their names, so that each shard is a random sample. An
-            interrupted pack of the same images is resumed; a finished one is returned.
-        shards: Number of files for the training images; validation and test images get a proportional number, at least
-            one. Default: as many as give 256 MiB each.
+        dataset: Any dataset that `finetune` takes.
+        out: A new or empty folder. It receives the shards `train-00000-of-00008.tfrecord` and so on, index.npz, and
+            finally pack.json with the SHA-256 of all these files. A record is a tf.train.Example with the features
+            image, label, class, name and blake2b. Records are ordered by a hash of their names, so each shard is a
+            random sample. An interrupted pack of the same images is resumed; the manifest of a finished one is
+            returned.
+        shards: Number of files for the training images. Validation and test images get a proportional number, at least
+            one. By default, each file holds about 256 MiB.
 
     Raises:
-        DataError: The dataset cannot be read, an image cannot be read or is not uint8, or a table has groups but no
+        DataError: If the dataset cannot be read, an image cannot be read or is not uint8, or a table has groups but no
             validation images.
-        OutputError: The folder cannot be written, is full, or holds something else.
+        OutputError: If the folder cannot be written, its disk is full, or the folder holds other files.
 
     Example:
         >>> recipes.pack("photos/", "packed/", shards=16)
@@ -118,7 +119,7 @@ def pack(dataset: object, out: str | os.PathLike, *, shards: int | None = None) 
         except (OSError, tf.errors.OpError) as error:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise OutputError(
-                f"{out} cannot be written: {reason}; make room, then {_RESUME}", code="pack.unwritable", path=out
+                f"{out} cannot be written: {reason}; free some space, then {_RESUME}", code="pack.unwritable", path=out
             ) from error
 
 
@@ -127,13 +128,14 @@ def _check_space(out: Path, needed: int) -> None:
     free = shutil.disk_usage(out).free
     if needed > free:
         raise OutputError(
-            f"{out} has {free:,} bytes free, but up to {needed:,} must be written; make room",
+            f"{out} has {free:,} bytes free, but up to {needed:,} must be written; free some space, or choose "
+            "another folder",
             code="pack.disk_full", path=out, free=free, needed=needed,
         )  # fmt: skip
 
 
 def _root(dataset: object) -> Path | None:
-    """Return the folder relative to which the pack names files; None for images without paths."""
+    """Return the folder to which the file names in the pack are relative; None for images without paths."""
     if not isinstance(dataset, str | os.PathLike):
         return None
     path = Path(dataset).expanduser()
@@ -141,11 +143,11 @@ def _root(dataset: object) -> Path | None:
 
 
 def _check_outside(out: Path, dataset: object) -> None:
-    """Raise OutputError for a folder within that of the dataset, where it would be read as a class."""
+    """Raise OutputError for a folder inside the dataset, where the pack would be read as a class."""
     inside = isinstance(dataset, str | os.PathLike) and Path(dataset).expanduser().resolve() in out.resolve().parents
     if inside:
         raise OutputError(
-            f"{out} lies within {dataset}, and would be a part of that dataset; choose a folder beside it",
+            f"{out} lies within {dataset} and would become a part of that dataset; choose a folder beside it",
             code="pack.inside_dataset", path=out, dataset=dataset,
         )  # fmt: skip
 
@@ -189,38 +191,41 @@ def _finished(out: Path, plan: _Plan) -> Manifest:
     manifest = read_manifest(out)
     if manifest.source != plan.source:
         raise OutputError(
-            f"{out} holds a pack of other images or of other shards; choose another folder, or delete it",
+            f"{out} holds a pack of other images or with another number of shards; choose another folder, or "
+            "delete this one",
             code="pack.other_pack", path=out,
         )  # fmt: skip
-    (out / UNFINISHED).unlink(missing_ok=True)  # left by a process that was stopped after its last write
+    (out / UNFINISHED).unlink(missing_ok=True)  # remains of a process that was stopped after its last write
     logger.info(f"{out} already holds this pack, so nothing is written; delete the folder to write it again")
     return manifest
 
 
 @contextmanager
 def _taken(out: Path, plan: _Plan) -> Iterator[None]:
-    """Hold the folder for this process, after checking that an unfinished pack in it is that of `plan`.
+    """Lock the folder for this process after checking that an unfinished pack in it belongs to `plan`.
 
     Raises:
-        OutputError: Otherwise.
+        OutputError: If the folder holds other files, or another process writes to it.
     """
     present = {p.name for p in out.iterdir()} - {_LOCK}
     strange = sorted(name for name in present if not _ours(name.removeprefix(".new-")))
     mark, source = out / UNFINISHED, json.dumps({"source": plan.source})
     if strange or (present and not mark.exists()):
         raise OutputError(
-            f"{out} holds something else ({', '.join(strange[:3]) or 'shards'}); choose an empty folder",
+            f"{out} holds other files ({', '.join(strange[:3]) or 'shards'}); choose an empty folder",
             code="pack.not_empty", path=out, names=tuple(strange),
         )  # fmt: skip
     lock = ProcessLock(out / _LOCK)
     if not lock.acquire():
         raise OutputError(
-            f"{out} is being packed by another process; wait until it ends", code="output.locked", path=out
+            f"{out} is being written by another `recipes pack`; wait until that process ends",
+            code="output.locked",
+            path=out,
         )
     try:
         before = mark.read_text(encoding="utf-8") if mark.exists() else ""
         if before not in ("", source):
-            what = "holds the beginning of a pack of other images or of other shards"
+            what = "holds an unfinished pack of other images or with another number of shards"
             raise OutputError(
                 f"{out} {what}; delete it, or choose another folder", code="pack.other_beginning", path=out
             )
@@ -237,12 +242,12 @@ def _ours(name: str) -> bool:
 
 
 def _shard(path: Path, plan: _Plan, name: str) -> tuple[Shard, list[int]]:
-    """Return a shard, which is written unless it exists and then verified, and the bytes of each of its records."""
+    """Write a shard unless it exists, verify it, and return it with the number of bytes of each record."""
     split, rows = plan.shards[name]
     data, names = plan.splits.given[split], plan.names[split]
     if not path.is_file():
         write_whole(path, lambda temporary: _write(temporary, data, names, rows))
-    sizes, found, altered = [], [], f"{path} was altered since it was written; delete it, then {_RESUME}"
+    sizes, found, altered = [], [], f"{path} was altered after it was written; delete this file, then {_RESUME}"
     with open(path, "rb") as file:
         for record in framed(file, str(path)):
             try:
@@ -267,12 +272,12 @@ def _write(path: Path, data: ImageData, names: list[str], rows: np.ndarray) -> N
 
 def _encoded(data: ImageData, row: int) -> bytes:
     if data.pixels is not None:
-        return cast(bytes, tf.io.encode_png(data.pixels[row].astype(np.uint8)).numpy())  # the stubs know arrays only
+        return cast(bytes, tf.io.encode_png(data.pixels[row].astype(np.uint8)).numpy())  # the stubs only declare arrays
     try:
         return data.encoded(row)
     except OSError as error:
         raise DataError(
-            f"{data.names[row]} cannot be read: {error.strerror}; repair it, then {_RESUME}",
+            f"{data.names[row]} cannot be read: {error.strerror}; repair this file, then {_RESUME}",
             code="pack.unreadable_images", images=(data.names[row],),
         ) from error  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Recognise the columns of a table of images by their names, and by their cells if names do not decide.
+"""Recognise the columns of a table of images by their names, or by their cells if the names do not decide.
 
 `recognise` takes rows of text from any reader and opens no file.
 """
@@ -35,15 +35,15 @@ from recipes.data.tables.split_columns import (
 )
 
 MAY_BE_GROUP = (
-    "may group photos that belong together; a random split ignores it, so figures may be optimistic. To respect it, "
-    "add a column `split`"
+    "may group photos that belong together. A random split would separate them, so accuracies may be optimistic. "
+    "To respect the groups, add a column `split`"
 )
 _INDEX = re.compile(r"|unnamed\d*(level\d+)?|index|idx|row|rowid|rownames|rownumber|no|nr")
-_KINDS = words_in("disease finding findings defect")  # labels that may also name single classes
+_KINDS = words_in("disease finding findings defect")  # column names for labels that may also be names of classes
 _SCALES = words_in(
     "grade grades grading level rating ratings score scores star stars severity stage age count counts diagnosis dx"
 )
-_SAMPLE = 1000  # rows whose cells are examined to recognise a column of file names
+_SAMPLE = 1000  # number of rows that are examined to recognise a column of file names
 
 
 def recognise(rows: Sequence[Sequence[str]], table: str, chosen: Chosen | None = None) -> Columns:
@@ -52,17 +52,17 @@ def recognise(rows: Sequence[Sequence[str]], table: str, chosen: Chosen | None =
     Args:
         rows: Cells of text without blanks at their ends; the first row may be a header.
         table: The name of the table in errors.
-        chosen: The columns that the user names.
+        chosen: The columns that the user has chosen.
 
     Raises:
-        DataError: The column of the images or of the labels is ambiguous, several columns name a split, or the table
+        DataError: If the column of the images or the labels is ambiguous, several columns name a split, or the table
             holds multi-label or detection data.
     """
     return _Recognition(rows, table, chosen or Chosen()).columns()
 
 
 class _Recognition:
-    """Assigns a role to each column; each step examines the columns that have none yet."""
+    """Assigns a role to each column. Each step examines the columns without a role."""
 
     def __init__(self, rows: Sequence[Sequence[str]], table: str, chosen: Chosen):
         has_header = chosen != Chosen() or (bool(rows) and (looks_like_header(rows[0]) or _names_above_files(rows)))
@@ -77,7 +77,7 @@ class _Recognition:
         splits = self._assign_splits()
         for i in self._free():
             if is_fold(self.cells, i):
-                self._assign(i, "fold", "folds: the held-out one is not known")
+                self._assign(i, "fold", "folds; it is not known which fold is held out")
             elif self.keys[i] in WEIGHTS:
                 self._assign(i, "weight", "recipes.adjusted(balanced=True) gives every class the same weight")
         image = self._image()
@@ -113,7 +113,10 @@ class _Recognition:
     def _assign(self, i: int, role: str, reason: str = "") -> int:
         if i in self.roles:
             roles = (self.roles[i].role, role)
-            seen = f"has the column {self.names[i]!r}, which cannot be both {roles[0]} and {roles[1]}"
+            seen = (
+                f"has the column {self.names[i]!r}, which is chosen both as {roles[0]} and as {roles[1]}; choose "
+                "different columns"
+            )
             raise self.cells.error("table.two_roles", seen, column=self.names[i], roles=roles)
         self.roles[i] = Column(self.names[i], role, reason)
         return i
@@ -144,7 +147,7 @@ class _Recognition:
             self._assign(found.named, "split")
         for i, split in found.flags.items():
             if i != chosen:
-                self._assign(i, "split", f"rows that are true: {split}")
+                self._assign(i, "split", f"rows with a true value belong to {split}")
         for i, reason in found.unclear.items():
             self._assign(i, "perhaps split", reason)
         return found
@@ -181,19 +184,20 @@ class _Recognition:
             raise self.cells.error("table.no_header", f"{seen} {expected}", value=strange)
         binary = binary_columns(self.cells, free)
         named = [i for i in free if self.keys[i] in LABELS]
-        if all(self.keys[i] in _KINDS and i in binary for i in named):  # "disease" is one of the classes, or names them
+        # "disease" may be a class or the name of a column of labels
+        if all(self.keys[i] in _KINDS and i in binary for i in named):
             check_one_hot(self.cells, binary)
-        weak = WEAK_LABELS - ({"y"} if "x" in self.keys else set())  # x and y are coordinates
+        weak = WEAK_LABELS - ({"y"} if "x" in self.keys else set())  # x and y together are coordinates
         named = named or [i for i in free if self.keys[i] in weak]
         if named:
             return self._assign_label(self._same_classes(named))
         others = free if len(free) == 1 else [i for i in free if not GROUP.fullmatch(self.keys[i])]
-        if len(others) == 1 and not (splits.flags and GROUP.fullmatch(self.keys[others[0]])):  # `test` may be the label
+        if len(others) == 1 and not (splits.flags and GROUP.fullmatch(self.keys[others[0]])):  # `test` may be a label
             return self._assign_label(others[0], "the only other column")
         raise self.cells.lacking("label", "hold labels", "label")
 
     def _assign_label(self, i: int, reason: str = "") -> int:
-        """Assign the role, with a hint if the classes seem to be numbers that have an order."""
+        """Assign the role of labels, with a hint if the classes look like ordered numbers."""
         values = self.cells.values(i)
         named = not _SCALES.isdisjoint((self.keys[i], *self.cells.words[i]))
         measured = self.cells.has_header and any("." in value for value in values)
@@ -202,7 +206,7 @@ class _Recognition:
         return self._assign(i, "label", reason)
 
     def _same_classes(self, named: list[int]) -> int:
-        """Return the column of labels; among several with the same classes, the first one with words."""
+        """Return the column of labels; if several columns hold the same classes, return the first column with words."""
         if not all(self.cells.same(named[0], i) for i in named):
             raise self.cells.ambiguous("label", "may hold the labels", named)
         called = [i for i in self._free() if self.keys[i].endswith(("name", "text")) and self.cells.same(named[0], i)]
@@ -216,11 +220,11 @@ class _Recognition:
 
 
 def _names_above_files(rows: Sequence[Sequence[str]]) -> bool:
-    """Return whether only the first row has no file name."""
+    """Return whether the first row, and no other row, lacks a file name."""
     below = rows[1:_SAMPLE]
     return bool(below) and not any(map(is_image_name, rows[0])) and all(any(map(is_image_name, row)) for row in below)
 
 
 def _counts(cells: list[str]) -> bool:
-    """Return whether cells are 0, 1, 2, … or 1, 2, 3, …"""
+    """Return whether cells are 0, 1, 2, … or 1, 2, 3, …."""
     return len(cells) > 1 and cells in [[*map(str, range(first, first + len(cells)))] for first in (0, 1)]

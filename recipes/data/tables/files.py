@@ -1,4 +1,4 @@
-"""Locate the files that a table names, all inside of one folder."""
+"""Locate the files that a table names, which must all lie inside one folder."""
 
 import os
 import re
@@ -12,8 +12,8 @@ from unicodedata import normalize
 from recipes.data.tables.names import is_image_name, override
 from recipes.errors import DataError
 
-_MOST_FOLDERS = 200  # below the table's own in which images are looked for
-_TRIED = 50  # names that are tried first in each folder
+_MOST_FOLDERS = 200  # largest number of folders below the table's folder that are searched for images
+_TRIED = 50  # number of names that are tried first in each folder
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Located:
 
 @dataclass
 class Place:
-    """A folder that holds images, and the folder `within` which they must lie."""
+    """A folder that holds images, and the folder `within` which all images must lie."""
 
     folder: str
     within: str
@@ -36,11 +36,12 @@ class Place:
     def find(self, name: str, where: str) -> str:
         """Return the file that `name` means; "" if there is none.
 
-        The name is tried unchanged, then with slashes for backslashes, then in other Unicode forms. A name without the
-        extension of an image also means the file that differs only by its extension.
+        The method tries the name unchanged, then with slashes for backslashes, then in other Unicode forms. A name
+        without an image extension also matches the file that adds one.
 
         Raises:
-            DataError: The name leads out of `within` (checked before any file is accessed), or means several files.
+            DataError: If the name leads out of `within`, which is checked before any file is accessed, or matches
+                several files.
         """
         slashes = name.replace("\\", "/")
         for spelled in dict.fromkeys((name, slashes, *(normalize(form, slashes) for form in ("NFC", "NFD")))):
@@ -52,7 +53,7 @@ class Place:
                 same = [f for f in self._beside(path).get(os.path.basename(path), ()) if is_image_name(f)]
                 if len(same) > 1:
                     raise DataError(
-                        f"{where} names {name}, which may be {' or '.join(same)}; write the full name",
+                        f"{where} names {name}, which may be {' or '.join(same)}; write the name with its extension",
                         code="table.ambiguous_file", row=where, file=name, candidates=tuple(same),
                     )  # fmt: skip
                 if same:
@@ -70,7 +71,7 @@ class Place:
             )  # fmt: skip
 
     def _beside(self, path: str) -> dict[str, list[str]]:
-        """Return the files in a path's folder, by their names without extension."""
+        """Return the files in a path's folder by their names without extensions."""
         folder = os.path.dirname(path)
         if folder not in self._listed:
             stems: dict[str, list[str]] = defaultdict(list)
@@ -81,7 +82,7 @@ class Place:
         return self._listed[folder]
 
     def hint(self, name: str) -> str:
-        """Return what may be wrong with a name that was not found, or ""."""
+        """Return a likely reason why a name was not found, or ""."""
         path = os.path.join(self.folder, name.replace("\\", "/"))
         base, stem = os.path.basename(path), os.path.splitext(os.path.basename(path))[0]
         if os.path.isdir(path):
@@ -92,15 +93,15 @@ class Place:
             *(n for names in stems.values() for n in names if n.casefold() == base.casefold()),
         ]
         if similar:
-            return f"{similar[0]} exists: is the extension of the names wrong?"
+            return f"{similar[0]} exists, so the extension of the names may be wrong"
         if stem.isdecimal() and any(other.isdecimal() and int(other) == int(stem) for other in stems):
             return "files with the same numbers and leading zeros exist: a spreadsheet may have removed the zeros"
         if _is_absolute(name):
-            return "these are absolute paths of another machine: shorten them to the part below the table's folder"
+            return "the names are absolute paths of another machine: shorten them to the part below the table's folder"
         return ""
 
     def lacks(self, name: str) -> bool:
-        """Return whether no file has the name `name`, with or without the extension of an image."""
+        """Return whether no file is called `name`, with or without an image extension."""
         path = os.path.join(self.folder, name.replace("\\", "/"))
         return not (os.path.isfile(path) or os.path.basename(path) in self._beside(path))
 
@@ -110,10 +111,10 @@ class Named:
     """The images that the rows of a table name.
 
     Attributes:
-        names: What the cells hold.
+        names: Texts of the cells.
         where: The name of each row in errors.
         table: The path of the table.
-        hint: What may be wrong if the first row's image does not exist.
+        hint: A likely reason if the first row's image does not exist.
     """
 
     names: Sequence[str]
@@ -122,22 +123,27 @@ class Named:
     hint: str = ""
 
     def find(self, place: Place) -> list[str]:
-        """Return the file of each row in `place`; "" for those that do not exist."""
+        """Return the file of each row in `place`; "" for files that do not exist."""
         return [place.find(name, row) for name, row in zip(self.names, self.where, strict=True)]
 
     def check(self) -> None:
-        """Raise DataError for a name that cannot be that of a file."""
+        """Raise DataError for a name that cannot belong to a file."""
         for name, row in zip(self.names, self.where, strict=True):
             if not name:
-                raise DataError(f"{row} names no image", code="table.no_file", row=row)
+                raise DataError(
+                    f"{row} names no image; write a file name in this row, or remove the row",
+                    code="table.no_file",
+                    row=row,
+                )
             if "\0" in name:
                 raise DataError(
-                    f"{row} names {name!r}, which is not a path: it has a NUL character",
+                    f"{row} names {name!r}, which has a NUL character and is no path; correct the name",
                     code="table.not_a_path", row=row, file=name,
                 )  # fmt: skip
             if re.match(r"(https?|gs|s3|wasbs?|abfss?)://", name):
                 raise DataError(
-                    f"{row} names {name}, a network address; download the images and name the files",
+                    f"{row} names {name}, a network address; expected a file: download the images and write their "
+                    "file names",
                     code="table.web_address", row=row, file=name,
                 )  # fmt: skip
 
@@ -147,12 +153,12 @@ def locate(named: Named, folder: str | os.PathLike | None, within: str | os.Path
 
     Args:
         named: The rows.
-        folder: Where the names start; None: in the table's own folder, or, if none is found there, in the one folder
-            below it that has all of them.
-        within: The folder that no path may leave; None: `folder`, or the table's own.
+        folder: Folder to which the names are relative. None takes the table's folder, or, if it has none of the files,
+            the only folder below it that has all of them.
+        within: The folder that no path may leave. None takes `folder`, or else the table's folder.
 
     Raises:
-        DataError: A name cannot be that of a file or leads out of `within`, or files do not exist.
+        DataError: If a name cannot belong to a file, leads out of `within`, or its file does not exist.
     """
     named.check()
     own = named.table.parent
@@ -170,12 +176,12 @@ def locate(named: Named, folder: str | os.PathLike | None, within: str | os.Path
     complete = [(base, found) for base, found in below.items() if all(found)]
     if not any(files) and len(complete) == 1:
         base, found = complete[0]
-        return Located(found, base, (f"the names start in {base}", *_notes(named.names, found)))
+        return Located(found, base, (f"names are relative to {base}", *_notes(named.names, found)))
     raise _missing(named, files, place, below)
 
 
 def _missing(named: Named, files: Sequence[str], place: Place, below: Mapping[str, Sequence[str]]) -> DataError:
-    """Return the error for files that do not exist in `place`; `below` holds those found in folders below it."""
+    """Return the error for files that do not exist in `place`; `below` holds the files found in folders below it."""
     missing = [i for i, file in enumerate(files) if not file]
     first = named.names[missing[0]]
     hints = [place.hint(first), named.hint if missing[0] == 0 else ""]
@@ -183,9 +189,9 @@ def _missing(named: Named, files: Sequence[str], place: Place, below: Mapping[st
     if counts:
         base = max(counts, key=lambda base: counts[base])
         some = ", ".join([f"{count:,} in {base}" for base, count in counts.items()][:5])
-        hints.append(f"of them exist {some}: give the folder, {override('folder', base)}")
+        hints.append(f"of these exist {some}: give the folder, {override('folder', base)}")
     if not any(hints):
-        start = f"names start in {place.folder}; for another folder give {override('folder', 'FOLDER')}"
+        start = f"names are relative to {place.folder}; for another folder give {override('folder', 'FOLDER')}"
         hints = [_hint_below(named, place, first) or start]
     table = str(named.table)
     examples = ", ".join(f"{named.where[i].removeprefix(table).strip()} names {named.names[i]}" for i in missing[:5])
@@ -198,7 +204,7 @@ def _missing(named: Named, files: Sequence[str], place: Place, below: Mapping[st
 
 
 def _hint_below(named: Named, place: Place, name: str) -> str:
-    """Return what may be wrong with a name that was not found, according to the first folder below with such files."""
+    """Return a likely reason why a name was not found, according to the first folder below with similar files."""
     bases = _folders(named.table.parent) if place.folder == str(named.table.parent) else []
     for base in bases:
         if hint := Place(base, place.within).hint(name):
@@ -207,25 +213,25 @@ def _hint_below(named: Named, place: Place, name: str) -> str:
 
 
 def _is_absolute(name: str) -> bool:
-    """Return whether a name is a path from the root of a file system, of any operating system."""
+    """Return whether a name is an absolute path of any operating system."""
     return bool(re.match(r"[A-Za-z]:[\\/]|/|\\\\", name))
 
 
 def _notes(names: Sequence[str], files: Sequence[str]) -> tuple[str, ...]:
-    """Return notes on names whose extension or separators were completed."""
+    """Return notes on names whose extensions or separators were changed to find the files."""
     ends = [normalize("NFC", name.replace("\\", "/")) for name in names]
     completed = sum(not normalize("NFC", file).endswith(end) for file, end in zip(files, ends, strict=True))
     replaced = sum("\\" in name and "\\" not in file for name, file in zip(names, files, strict=True))
-    notes = [f"{completed:,} names have no extension, that of the file with this name was used"] if completed else []
-    return (*notes, *([f"{replaced:,} names have backslashes, read as slashes"] if replaced else []))
+    notes = [f"{completed:,} names have no extension and take that of the file with this name"] if completed else []
+    return (*notes, *([f"{replaced:,} names have backslashes, which are read as slashes"] if replaced else []))
 
 
 def _below(named: Named, own: Path, within: str) -> dict[str, list[str]]:
-    """Return the folders one or two levels below `own` that have some of the images, with the files in each."""
+    """Return the folders one or two levels below `own` that hold some of the images, with the files in each folder."""
     found, some = {}, range(0, len(named.names), 1 + len(named.names) // _TRIED)
     for base in _folders(own):
         place = Place(base, within)
-        with suppress(DataError):  # a name leads out of the folder from there, or is ambiguous there
+        with suppress(DataError):  # from that folder, a name leads out of `within` or is ambiguous
             if any(place.find(named.names[i], named.where[i]) for i in some):
                 found[base] = named.find(place)
     return found

@@ -1,4 +1,4 @@
-"""Know the usual names of columns in tables of images, and describe how a table was read."""
+"""Define the usual names of columns in tables of images, and describe how a table was read."""
 
 import json
 import mimetypes
@@ -19,7 +19,7 @@ SPLIT_FOLDERS = {
     "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
-UNASSIGNED = "unassigned"  # Google Vertex AI: this row has no split yet
+UNASSIGNED = "unassigned"  # Google Vertex AI writes this for rows without a split
 PARTS = SPLIT_FOLDERS | {"trn": "train", "validate": "validation"}
 FILLERS = r"((set|split|data|dataset|subset|sample|example|image|img|photo|row|flag|only)s?)*"
 _CELL = re.compile(rf"({'|'.join(PARTS)}){FILLERS}")
@@ -37,7 +37,7 @@ _IMAGE = "image images img imgs photo photos picture pictures pic"
 _IMAGE_ID = "imageid imgid imageindex photoid pictureid"
 _ID = "id idcode name names uuid key"
 IMAGE_RANKS = {name: i for i, names in enumerate((_PATH, _FILE, _IMAGE, _IMAGE_ID, _ID)) for name in names.split()}
-WEAK_RANK = IMAGE_RANKS["id"]  # of names that other columns may have, too
+WEAK_RANK = IMAGE_RANKS["id"]  # names that other columns may also have
 LABELS = words_in(
     "label labels class classes classname classnames classlabel classid classidx classindex category categories "
     "categoryname categoryid target targets labelname labelid labelidx labelindex groundtruth gt truth choice "
@@ -52,26 +52,26 @@ GROUP = re.compile(
     r"(group|patient|subject|session|participant)s?(id|no|number|name|idx|index|code)?|"
     r"(case|slide|user|lesion|study|series|individual|animal|specimen|sequence|seq|video|clip|burst|person|driver|scene)"
     r"(id|no|number|code)"
-)  # never a column of labels
+)  # names that never mean a column of labels
 WEIGHTS = frozenset({"weight", "weights", "sampleweight", "sampleweights", "instanceweight"})
 _KNOWN = LABELS | WEAK_LABELS | SPLITS | PERHAPS_SPLITS | WEIGHTS | HEADER_WORDS
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
 
 
 def key(name: str) -> str:
-    """Return the case-folded letters and digits of a column's name: equal for "Image ID", "image_id" and "imageId"."""
+    """Return the case-folded letters and digits of a name, equal for "Image ID", "image_id" and "imageId"."""
     return "".join(words_of(name))
 
 
 def words_of(name: str) -> tuple[str, ...]:
-    """Return the case-folded words of a name: "isValidationSet" and "is_validation_set" have three."""
+    """Return the case-folded words of a name, such as the three words of "isValidationSet" or "is_validation_set"."""
     parts = re.sub(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[^\W\d_])(?=\d)", " ", unicodedata.normalize("NFKC", name))
     return tuple(re.sub(r"[\W_]+", " ", parts.casefold()).split())
 
 
 @lru_cache(2**12)
 def split_of(cell: str) -> str | None:
-    """Return "train", "validation" or "test" for a cell such as "Training" or "val_set", None for other cells."""
+    """Return "train", "validation" or "test" for a cell such as "Training" or "val_set"; None for other cells."""
     found = _CELL.fullmatch(key(cell))
     return PARTS[found[1]] if found else None
 
@@ -83,14 +83,14 @@ def is_image_name(cell: str) -> bool:
 
 
 def looks_like_header(row: Sequence[str]) -> bool:
-    """Return whether a row names a column of images or labels, or any two known columns, and no file."""
+    """Return whether a row names a column of images or labels, or two known columns of any kind, and no file."""
     keys = [key(cell) for cell in row]
     known = [k for k in keys if k in _KNOWN or GROUP.fullmatch(k) or FOLD.fullmatch(k)]
     return (len(known) > 1 or any(k in HEADER_WORDS for k in keys)) and not any(map(is_image_name, row))
 
 
 def override(role: str, *names: str) -> str:
-    """Return a hint how to choose columns, or to set another option of `from_csv`."""
+    """Return a hint that shows how to choose columns or set another option of `from_csv`."""
     value = f'"{names[0]}"' if len(names) == 1 else json.dumps(names, ensure_ascii=False)
     columns = " ".join(f"--column {shlex.quote(f'{role}={name}')}" for name in names)
     return f"recipes.from_csv(..., {role}={value}), or {columns} on the command line"
@@ -98,7 +98,7 @@ def override(role: str, *names: str) -> str:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The columns that the user names; None: recognised. The columns in `ignore` have no meaning."""
+    """The columns that the user has chosen. None recognises a column; columns in `ignore` are not used."""
 
     image: str | None = None
     label: str | None = None
@@ -108,13 +108,13 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Column:
-    """How one column of a table was read.
+    """The role of one column of a table.
 
     Attributes:
-        name: Of the column.
+        name: Name of the column.
         role: "image", "label" and "split" are used; "perhaps split", "group", "perhaps group", "fold", "weight",
             "index" and "ignored" are not.
-        reason: The meaning of the column, or how it was recognised, if its name does not say so.
+        reason: The meaning of the column, or the way in which it was recognised, if its name does not show that.
     """
 
     name: str
@@ -127,7 +127,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of one table in their order, and the positions of those that are used.
+    """The columns of one table in their order, and the positions of the columns that are used.
 
     Attributes:
         columns: All columns.
@@ -135,7 +135,7 @@ class Columns:
         image: Position of the column that names the images.
         label: Position of the column of labels.
         split: Position of the column whose cells name the split of a row; None if there is none.
-        flags: Instead, (position, split) of each column that is true for the rows of one split.
+        flags: Used if `split` is None: (position, split) of each column that is true for the rows of one split.
     """
 
     columns: tuple[Column, ...]
@@ -148,7 +148,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class TableReading:
-    """How a table was read: its rows of data, encoding, separator, columns, and the folder of its images."""
+    """Facts about how a table was read: its rows, encoding, separator, columns, and the folder of its images."""
 
     path: str
     rows: int
@@ -171,7 +171,7 @@ class TableReading:
         if self.encoding != "utf-8" or self.separator != ",":
             lines.append(f"read as {self.encoding}, separated by {_SEPARATORS[self.separator]}")
         if self.encoding == "cp1252":
-            lines.append(f"if letters are wrong, name the encoding: {override('encoding', 'NAME')}")
+            lines.append(f"if letters look wrong, name the encoding: {override('encoding', 'NAME')}")
         lines += [f"not used: {column}" for column in self.of("perhaps split", "group", "fold", "weight")]
         lines += [f"ignored: {column}" for column in self.of("perhaps group")]
         ignored = [str(column) for column in self.of("ignored", "index")]

@@ -1,4 +1,4 @@
-"""Read a CSV that lists images with their labels. It may be hostile, so its paths must stay inside of one folder."""
+"""Read a CSV that lists images with their labels. The CSV may be hostile, so its paths must stay inside one folder."""
 
 import logging
 import os
@@ -29,25 +29,25 @@ def from_csv(
 ) -> Splits:  # fmt: skip
     """Read a CSV that lists images with their labels, for `finetune`, `audit`, `probe` or `evaluate`.
 
-    The columns are recognised by their names (path, filename, image_id, …; label, class, species, …; split, is_valid,
-    …), without a header by their cells. How the table was read is printed, and available as `Splits.table`. The
-    separator may be a comma, semicolon, tab or pipe. The encoding is UTF-8, UTF-16, or Windows-1252 if that gives
-    plausible words. Names may lack their extension.
+    Columns are recognised by their names (path, filename, image_id, …; label, class, species, …; split, is_valid, …).
+    Without a header, columns are recognised by their cells. The function logs how it read the table, and `Splits.table`
+    describes it. The separator may be a comma, semicolon, tab or pipe. The encoding is UTF-8, UTF-16, or Windows-1252
+    if that gives plausible words. File names may lack their extension.
 
     Args:
-        path: The table; a file of any name.
-        within: The folder that no path may leave, whether by being absolute, by `..` or by a symbolic link; None:
-            `folder`, or the folder that the table lies in. "/" lets it name any file.
-        folder: Where relative paths start; None: the folder that the table lies in, or the one folder below it that has
-            all of the images.
-        image: Name of the column of the images.
-        label: Name of the column of the labels.
-        split: Name of the column that says train, val or test.
-        ignore: Names of columns that have no meaning, such as groups that a split may separate.
-        encoding: Of the text, such as "shift_jis", "cp1251" or "mac_roman"; None: recognised.
+        path: The file of the table, which may have any name.
+        within: The folder that no path may leave, whether by an absolute path, by `..` or by a symbolic link. None
+            takes `folder`, or else the folder of the table. With "/" the table may name any file.
+        folder: The folder to which paths are relative. None takes the folder of the table, or the only folder below it
+            that has all images.
+        image: Name of the column of images; None recognises it.
+        label: Name of the column of labels; None recognises it.
+        split: Name of the column that holds train, val or test; None recognises it.
+        ignore: Names of columns that are not used, such as groups that a random split may separate.
+        encoding: Encoding of the text, such as "shift_jis", "cp1251" or "mac_roman"; None recognises it.
 
     Raises:
-        DataError: The table is ambiguous or malformed; the message names the row or the columns and says what to do.
+        DataError: If the table is ambiguous or malformed; the message names the row or the columns and says what to do.
 
     Example:
         >>> recipes.finetune(recipes.from_csv("lists/birds.csv", folder="/data/birds", label="species"))
@@ -60,7 +60,7 @@ def read_table(
     path: Path, class_names: Sequence[str] | None, within: str | os.PathLike | None = None,
     folder: str | os.PathLike | None = None, chosen: Chosen | None = None, encoding: str | None = None,
 ) -> Splits:  # fmt: skip
-    """Read a table as `from_csv` does, with labels among `class_names`; None: those of the training rows."""
+    """Read a table like `from_csv`, with labels among `class_names`; None takes the classes of the training rows."""
     text = read_rows(path, encoding)
     columns = recognise(text.rows, str(path), chosen)
     rows, numbers = text.rows[columns.has_header :], text.numbers[columns.has_header :]
@@ -70,8 +70,8 @@ def read_table(
     if "train" not in splits:
         names = [column.name for column in columns.columns if column.role == "split"]
         raise DataError(
-            f"{path} has rows of {sorted(set(splits))} but none of split train; to evaluate all rows, ignore the "
-            f"split: {override('ignore', *names)}",
+            f"{path} has rows of {sorted(set(splits))} but none of split train; add training rows, or, to "
+            f"evaluate all rows, ignore the split: {override('ignore', *names)}",
             code="table.no_train", path=path, columns=tuple(names),
         )  # fmt: skip
     names = [row[columns.image] for row in rows]
@@ -91,7 +91,7 @@ def read_table(
     )
     logger.info(printable(str(reading)))
     parts: dict[str, ImageData] = {}
-    for split in sorted(set(splits), key=SPLIT_NAMES.index):  # the training rows give the classes
+    for split in sorted(set(splits), key=SPLIT_NAMES.index):  # the training rows define the classes
         chosen_rows = [i for i, own in enumerate(splits) if own == split]
         files = [located.files[i] for i in chosen_rows]
         parts[split] = labelled(files, labels[chosen_rows], files, class_names)
@@ -100,7 +100,7 @@ def read_table(
 
 
 def _check_cells(columns: Columns, rows: list[list[str]], where: list[str]) -> None:
-    """Check that rows have a cell for every column that is used, none beyond the header, and a label."""
+    """Check that each row has a label and a cell for every used column, and no more cells than the header."""
     width = len(columns.columns)
     least = 1 + max(columns.image, columns.label, columns.split or 0, *(i for i, _ in columns.flags))
     for row, name in zip(rows, where, strict=True):

@@ -1,4 +1,4 @@
-"""Reject tables with several labels for one image: columns of 0 and 1, and boxes."""
+"""Reject tables with several labels for one image, such as columns of 0 and 1, or several boxes."""
 
 import re
 
@@ -12,19 +12,19 @@ _BOX_SIDES = tuple(
     for axis, side in (("x", "left"), ("y", "top"))
 )
 _BOXES = words_in("bbox bboxes box boxes boundingbox polygon segmentation rle encodedpixels regionshapeattributes")
-_UNKNOWN = frozenset({"", "-1", "-1.0"})  # neither yes nor no
+_UNKNOWN = frozenset({"", "-1", "-1.0"})  # cells that mean neither yes nor no
 
 
 def binary_columns(cells: Cells, free: list[int]) -> list[int]:
-    """Return those of the columns `free` that hold yes and no, or one of them and empty cells."""
+    """Return the columns among `free` that hold yes and no, or only one of the two and empty cells."""
     return [i for i in free if cells.values(i) <= TRUE | FALSE | _UNKNOWN and not cells.is_constant(i)]
 
 
 def check_one_hot(cells: Cells, binary: list[int]) -> None:
-    """Check that at most one column holds 0 and 1 if no column is known to hold the labels.
+    """Check that at most one column holds 0 and 1 if the column of labels is unknown.
 
     Raises:
-        DataError: The columns are one-hot, or hold several labels per image; the message says what to do.
+        DataError: If the columns are one-hot or hold several labels per image; the message says what to do.
     """
     if len(binary) < 2:
         return
@@ -36,9 +36,12 @@ def check_one_hot(cells: Cells, binary: list[int]) -> None:
             "table['label'] = table[columns].idxmax(axis=1))"
         )
     else:
-        cure = f"it is not supported yet: train one classifier for each column, {override('label', names[0])}"
-    seen = f"has columns of 0 and 1 for the classes {shown}: this is multi-label data; {cure}"
-    otherwise = "if these columns are not classes, choose the column of the labels by label= in the same way"
+        cure = (
+            "multi-label data is not supported yet: train one classifier for each column, "
+            f"{override('label', names[0])}"
+        )
+    seen = f"has columns of 0 and 1 for the classes {shown}; expected one column of labels. {cure}"
+    otherwise = "If these columns are not classes, choose the column of labels by label= in the same way"
     raise cells.error("table.multi_label", f"{seen}; {otherwise}", columns=tuple(names))
 
 
@@ -46,10 +49,10 @@ def check_boxes(cells: Cells, image: int) -> None:
     """Check that no image has several boxes.
 
     Raises:
-        DataError: The table lists boxes, or other regions, and an image occurs twice.
+        DataError: If the table lists boxes or other regions, and an image occurs twice.
     """
     sides = all(any(side.fullmatch(name) for name in cells.keys) for side in _BOX_SIDES)
     if (sides or not _BOXES.isdisjoint(cells.keys)) and cells.repeats(image):
-        seen = "lists boxes, several for one image: object detection data, which is not supported"
+        seen = "lists several boxes for one image; object detection data is not supported"
         cure = "keep one row and one label for each image, or crop the boxes as separate images"
         raise cells.error("table.boxes", f"{seen}; {cure}")

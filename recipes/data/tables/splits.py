@@ -1,4 +1,4 @@
-"""Determine the split of each row of a table, and whether groups lie in several splits."""
+"""Determine the split of each row of a table, and the groups that lie in several splits."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from recipes.data.tables.names import TRUE, UNASSIGNED, Columns, TableReading, o
 from recipes.errors import DataError
 
 _IN_SEVERAL_SPLITS = (
-    "image of another split; an image belongs to one split (keep the rows of one fold if the table has several)"
+    "image of another split; expected one split per image (if the table has several folds, keep the rows of one fold)"
 )
 _UNDER_SEVERAL_LABELS = (
-    "image under another label: several labels for one image are multi-label or object detection data, which is not "
-    "supported; keep one row and one label for each image"
+    "image under another label; multi-label and object detection data are not supported: keep one row and one "
+    "label for each image"
 )
 
 
@@ -22,11 +22,11 @@ def splits_of(columns: Columns, rows: Sequence[Sequence[str]], where: Sequence[s
 
     Args:
         columns: The columns of the table.
-        rows: Its cells.
+        rows: The cells of the table.
         where: The name of each row in errors.
 
     Raises:
-        DataError: A cell names no split, or a row belongs to two splits.
+        DataError: If a cell names no split, or a row belongs to two splits.
     """
     if columns.flags:
         return [_flagged(columns.flags, row, name) for row, name in zip(rows, where, strict=True)]
@@ -37,12 +37,12 @@ def splits_of(columns: Columns, rows: Sequence[Sequence[str]], where: Sequence[s
 
 
 def _named(cell: str, column: str, where: str) -> str:
-    """Return the split that a cell names; `column` is the name of its column, "" without a header."""
+    """Return the split that a cell names; `column` is the name of the column, "" without a header."""
     split, hint = split_of(cell), ""
     if split:
         return split
     if is_number(cell):
-        hint = "; write the name instead of a number, which may also be a fold"
+        hint = "; write the name of the split, because a number may also mean a fold"
     elif cell.casefold() == UNASSIGNED:
         hint = "; assign every row to a split, or no row"
     if column:
@@ -57,7 +57,7 @@ def _flagged(flags: Sequence[tuple[int, str]], row: Sequence[str], where: str) -
     on = list(dict.fromkeys(split for i, split in flags if row[i].casefold() in TRUE))
     if len(on) > 1:
         raise DataError(
-            f"{where} belongs to {' and to '.join(on)}; a row belongs to one split",
+            f"{where} belongs to {' and to '.join(on)}; expected one split: correct the columns of this row",
             code="table.two_splits", row=where, splits=tuple(on),
         )  # fmt: skip
     if not on and "train" in dict(flags).values():
@@ -71,10 +71,10 @@ def _flagged(flags: Sequence[tuple[int, str]], row: Sequence[str], where: str) -
 def check_rows_of_files(
     files: Sequence[str], splits: Sequence[str], labels: Sequence[str], where: Sequence[str]
 ) -> tuple[str, ...]:
-    """Check that no file is in two splits or has two labels, and return a note on rows that repeat another.
+    """Check that no file is in two splits or has two labels, and return a note on repeated rows.
 
     Raises:
-        DataError: The message names the first such file and its rows.
+        DataError: If a file is in two splits or has two labels; the message names the first such file and its rows.
     """
     first: dict[str, int] = {}
     repeats = [i for i, file in enumerate(files) if first.setdefault(file, i) != i]
@@ -98,27 +98,28 @@ def check_rows_of_files(
 
 
 def check_may_be_split(table: TableReading | None) -> None:
-    """Check that a table has no groups, folds or unclear splits, which a random split would not respect.
+    """Check that a table has no groups, folds or unclear splits, because a random split would ignore them.
 
     Raises:
-        DataError: The message names these columns and says what to do.
+        DataError: If the table has such columns; the message names them and says what to do.
     """
     if table is None:
         return
     names = [column.name for column in table.of("perhaps split", "group", "fold")]
     if names:
-        kinds = ("what may be a split", table.of("perhaps split")), ("groups or folds", table.of("group", "fold"))
+        kinds = ("a possible split", table.of("perhaps split")), ("groups or folds", table.of("group", "fold"))
         parts = [f"{kind} in {' and '.join(repr(c.name) for c in columns)}" for kind, columns in kinds if columns]
         raise DataError(
-            f"{table.path} has {' and '.join(parts)}, and no validation images: a part held out at random would "
-            "not respect them, and the accuracy on it would be too high. Add a column `split` of train and val, give a "
-            f"validation dataset, or, if they do not matter, {override('ignore', *names)}",
+            f"{table.path} has {' and '.join(parts)}, and no validation images. Randomly held-out images would "
+            "not respect them, so the accuracy on these images would be optimistic. Add a column `split` of "
+            "train and val, give a validation dataset, or, if these columns do not matter, "
+            f"{override('ignore', *names)}",
             code="table.groups", table=table.path, columns=tuple(names),
         )  # fmt: skip
 
 
 def with_groups(columns: Columns, rows: Sequence[Sequence[str]], splits: Sequence[str]) -> Columns:
-    """Return the columns, with the number of groups that lie in several splits in the reasons of group columns."""
+    """Return the columns; the reasons of group columns state how many groups lie in several splits."""
     if len(set(splits)) < 2:
         return columns
     changed = []
@@ -130,7 +131,7 @@ def with_groups(columns: Columns, rows: Sequence[Sequence[str]], splits: Sequenc
             parts.pop("", None)
             several = sum(len(part) > 1 for part in parts.values())
             effect = "will be too high" if column.role == "group" else "may be too high"
-            reason = f"{several:,} of {len(parts):,} lie in several splits, the accuracy on these {effect}"
+            reason = f"{several:,} of {len(parts):,} lie in several splits, so the accuracy on these splits {effect}"
             column = replace(column, reason=f"groups: {reason if several else 'each lies in one split'}")
         changed.append(column)
     return replace(columns, columns=tuple(changed))

@@ -1,4 +1,4 @@
-"""Read the rows of a text file of separated values in any usual encoding and with any usual separator."""
+"""Read the rows of a text file of separated values in any usual encoding, with any usual separator."""
 
 import csv
 import io
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from _csv import Reader
 
 MAX_BYTES = 2**30
-_EXCEL = re.compile(r'"?sep=([,;\t|])"?\r?\n', re.IGNORECASE)  # the first line of a CSV that names its separator
-_SAMPLE = 100  # lines that are examined to recognise the separator
+_EXCEL = re.compile(r'"?sep=([,;\t|])"?\r?\n', re.IGNORECASE)  # a first line such as "sep=;" names the separator
+_SAMPLE = 100  # number of lines that are examined to recognise the separator
 
 
 @dataclass(frozen=True)
 class TableText:
-    """Rows of cells without blanks and invisible characters at their ends, and the number of each row in the file."""
+    """Rows of cells without blanks or invisible characters at their ends, and the number of each row in the file."""
 
     rows: list[list[str]]
     numbers: list[int]
@@ -36,15 +36,15 @@ class TableText:
 def read_rows(path: Path, encoding: str | None = None) -> TableText:
     """Return the rows of a CSV, or of a table separated by semicolons, tabs or pipes.
 
-    Supported are UTF-8, UTF-16 and UTF-32 with a byte order mark, UTF-8 without one, and otherwise Windows-1252, which
-    includes Latin-1, unless that gives implausible words.
+    Supported encodings are UTF-8, UTF-16 and UTF-32 with a byte order mark, and UTF-8 without one. Any other text is
+    read as Windows-1252, which includes Latin-1, and is rejected if that gives implausible words.
 
     Args:
         path: The file.
-        encoding: Of the text; None: recognised.
+        encoding: Encoding of the text; None recognises it.
 
     Raises:
-        DataError: The file cannot be read, is too large, is not text, or has another format.
+        DataError: If the file cannot be read, is too large, is not text, or has another format.
     """
     text, used_encoding = decoded(_content(path), str(path), encoding)
     lines = io.StringIO(text, newline="")
@@ -57,7 +57,7 @@ def read_rows(path: Path, encoding: str | None = None) -> TableText:
     try:
         rows = [[stripped(cell) for cell in row] for row in reader]
     except csv.Error as error:
-        cause = "a quotation mark that is not closed is the usual cause"
+        cause = "the usual cause is a quotation mark that is not closed"
         if "expected after" in str(error):
             cause = "remove the blank or the text between the quotation mark and the separator"
         raise DataError(
@@ -84,7 +84,7 @@ def _reader(lines: Iterable[str], separator: str) -> "Reader":
 
 
 def _likeness(lines: list[str], separator: str) -> tuple[bool, bool, bool, bool]:
-    """Return how well a separator fits, the most important criterion first: a known header, file names, equal rows."""
+    """Return a score of a separator, by the most important criterion first: a known header, file names, equal rows."""
     rows = []
     with suppress(csv.Error):
         rows = [row for row in _reader(lines, separator) if any(map(str.strip, row))]
