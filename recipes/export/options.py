@@ -70,7 +70,8 @@ class ExportOptions:
             if not saved_model and getattr(self, name) != default:
                 raise self._wrong(
                     name,
-                    f"expected no value, because the format is {self.format!r} and only 'saved_model' has this option",
+                    f"expected the default, because the format is {self.format!r} and only 'saved_model' has this "
+                    f"option",
                 )
         if self.top_k is not None and not (type(self.top_k) is int and 1 <= self.top_k <= classes):
             raise self._wrong("top_k", f"expected a number from 1 to the {classes} classes")

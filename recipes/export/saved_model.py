@@ -102,7 +102,7 @@ class ServedModel(tf.Module):
     def _opened(
         self, image_bytes: tf.Tensor, prepare: Callable[[tf.Tensor], tf.Tensor], nothing: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return `prepare` of every image, or `nothing` if that fails, and errors (batch,), empty for prepared images."""
+        """Return `prepare` of every image, or `nothing` if that fails, and errors (batch,), empty without an error."""
         count = tf.size(image_bytes)
         check = tf.debugging.assert_positive(count, "image_bytes is empty; send at least one image")
 

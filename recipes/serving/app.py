@@ -50,7 +50,7 @@ def serve(
         application(model, name, limits), host=host, port=port, http=connection(limits.idle, limits.connections),
         ws="none", log_level="warning", access_log=False, timeout_keep_alive=int(limits.idle) or 1,
         timeout_graceful_shutdown=30, server_header=False,
-        log_config=None,  # uvicorn's default would close all log handlers of the process, and absl's handler then closes stderr
+        log_config=None,  # uvicorn's default closes all log handlers; absl's closes stderr
     )  # fmt: skip
     try:
         sockets = [config.bind_socket()]

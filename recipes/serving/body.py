@@ -32,7 +32,7 @@ def is_form(content_type: str) -> bool:
 def read_form(body: bytes, content_type: str, most: int) -> tuple[str, list[bytes]]:
     """Return the signature's name ("" by default) and the files of a multipart/form-data body, in order (RFC 7578).
 
-    A part may also hold an image as base64 text, with or without `data:image/…;base64,` before it.
+    A part may also contain an image as base64 text, with or without `data:image/…;base64,` before it.
 
     Splitting takes time and memory in proportion to the body, even if it has many parts.
 

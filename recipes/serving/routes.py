@@ -87,7 +87,7 @@ class Service:
             version = self._model.version
             text = f"{request.url.path} does not exist; POST images to {self._base}:predict (version {version})"
         elif status == 405:
-            text = f"{request.url.path} does not accept {request.method}; use another method"
+            text = f"{request.url.path} does not accept {request.method}; POST images to {self._base}:predict"
         headers = dict(getattr(problem, "headers", None) or {})
         if status == 503:
             headers["Retry-After"] = "1"
