@@ -106,7 +106,7 @@ def command(function: Callable[..., Answer | None]) -> Callable[..., None]:
 def start_tensorflow(verbose: bool) -> None:
     """Import TensorFlow and Keras; unless `verbose`, suppress their messages."""
     if verbose:
-        return  # the command reports a missing package
+        return  # the command imports both
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for name in ("tensorflow", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -185,7 +185,7 @@ def export(
     within: WithinOption = None,
     column: ColumnOption = None,
 ) -> Answer:
-    """Write the classifier for deployment, after verifying in a new process that the predictions agree with the run's."""
+    """Write the classifier for deployment, after verifying its predictions in a new process."""
     from recipes.export.options import check_backend
 
     images = read_csv(proof, within, column)

@@ -139,7 +139,7 @@ def ablate(
     names = list(tricks or known)
     if unknown := sorted(set(names) - set(known)):
         raise RecipeError(
-            f"tricks has the unknown names {unknown}; expected some of {sorted(known)}", code="recipe.tricks", field="tricks",
+            f"tricks contains {unknown}; expected some of {sorted(known)}", code="recipe.tricks", field="tricks",
             value=unknown,
         )  # fmt: skip
     budget = Budget.of(request.seconds, began)

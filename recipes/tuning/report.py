@@ -82,7 +82,7 @@ def _contour(search: SearchRecord, names: list[str]) -> dict[str, str]:
         for trial in (shape.trials[0], shape.trials[-1])
     )
     first, second = shape.pair
-    text = f"Loss over {first} and {second}, interpolated between {len(shape.trials)} complete trials: lowest {low}; highest {high}"
+    text = f"Loss over {first} and {second}, from {len(shape.trials)} complete trials: lowest {low}; highest {high}"
     with svg.page_colours():
         drawn = _panel()
         draw_contour(drawn.subplots(), shape, search)
