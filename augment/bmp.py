@@ -15,10 +15,8 @@ _OS2, _OS2_2 = 12, (16, 64)  # lengths of the headers of OS/2 versions 1 and 2
 _INFO = (40, 52, 56, 108, 124)  # lengths of the headers of Windows; versions 2 and later contain the masks
 _PLAIN, _MASKED, _MASKED_WITH_ALPHA = 0, 3, 6  # values of the compression field that mean uncompressed pixels
 _DEPTHS = (1, 2, 4, 8, 16, 24, 32)
-_MASKS = {
-    16: (0x7C00, 0x3E0, 0x1F, 0),
-    32: (0xFF0000, 0xFF00, 0xFF, 0),
-}  # default masks of red, green, blue, alpha; 24 bits use those of 32
+# default masks of red, green, blue, alpha; 24 bits use those of 32
+_MASKS = {16: (0x7C00, 0x3E0, 0x1F, 0), 32: (0xFF0000, 0xFF00, 0xFF, 0)}
 
 
 class _Header(NamedTuple):

@@ -171,7 +171,7 @@ def _failure(
         return f"cannot read {name}: {reason_of(error)}; leave it out or replace it"
     except Exception as error:  # reading again failed for a reason that does not concern the example
         return f"cannot read {name}; reading it again to find the reason failed, too ({type(error).__name__}: {error})"
-    return f"cannot read the example at position {position}, but a second attempt succeeded; check whether the dataset changes"
+    return f"example {position} failed once, then succeeded; check that the dataset does not change"
 
 
 def reason_of(error: tf.errors.OpError) -> str:

@@ -38,10 +38,10 @@ def pipeline(
     """Return augmented batches for `model.fit`: a tf.data.Dataset of (float32 images 0..255, labels).
 
     Each pass over the dataset is the next epoch, beginning with `epoch`. The augmentation of an example depends only on
-    (seed, epoch, index of the example), except for mixing, whose partner is the neighbour in the batch. With the same
-    machine and batch size, a new pipeline with epoch=k repeats epoch k of an old one bit for bit. Another batch size or
-    shard rounds differently, by at most 0.05 of 255. tf.train.Checkpoint cannot save the iterators, because they
-    contain a counter; a resumed run continues with `epoch(…, epoch=k, first_batch=n)`.
+    (seed, epoch, index of the example), except for mixing, whose partner is the neighbour in the batch. A new pipeline
+    with epoch=k repeats epoch k bit for bit on the same machine; another batch size or shard rounds differently, by at
+    most 0.05 of 255. tf.train.Checkpoint cannot save the iterators; a resumed run continues with `epoch(…, epoch=k,
+    first_batch=n)`.
 
     A truncated JPEG only fails if the crop reaches the missing part, which may happen after many epochs.
     `recipes.audit` finds such files beforehand.
@@ -62,8 +62,8 @@ def pipeline(
 
     Raises:
         PolicyError: If the arguments contradict each other, or arrays are not in 0..255.
-        tf.errors.InvalidArgumentError: During iteration, if an example cannot be decoded or is not in 0..255 (the
-            message names it), or if the policy mixes and a label is not a class.
+        tf.errors.InvalidArgumentError: During iteration, if an example cannot be decoded or is not in 0..255, or if a
+            mixed label is not a class.
 
     Example:
         >>> model.fit(augment.pipeline((images, labels), augment.Policy.light(), batch_size=64), epochs=10)
@@ -276,8 +276,7 @@ def _batches(
     for part in tf.nest.flatten(labels):
         if not part.shape.is_fully_defined():
             raise PolicyError(
-                f"labels have shape {part.shape}; expected the same shape for all. Pad the labels, or call "
-                f"label.set_shape in the mapped function"
+                f"labels have shape {part.shape}; expected one shape. Pad the labels, or call label.set_shape"
             )
     shapes = (*_shapes(augmentation.policy), tf.nest.map_structure(lambda spec: spec.shape, labels))
     work = Work(augmentation.open, augmentation.plan, augmentation.load, shapes)

@@ -242,9 +242,8 @@ def _frames(policy: Policy, uniform: Tensor, opened: Opened) -> tuple[Tensor, Te
     matrix = tf.matmul(upright_to_stored(orientation, size[:, 0], size[:, 1]), matrix)[:, :2]
     half = policy.size / 2
     middle = half * tf.reduce_sum(matrix[:, :, :2], 2) + matrix[:, :, 2]
-    if (
-        policy.rand_operations and policy.fill is None
-    ):  # several shifts and shears may move the output far beyond the image
+    # several shifts and shears may move the output far beyond the image
+    if policy.rand_operations and policy.fill is None:
         matrix = folded(matrix, middle, size)
         middle = half * tf.reduce_sum(matrix[:, :, :2], 2) + matrix[:, :, 2]
     turn = matrix[:, :, :2]

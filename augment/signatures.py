@@ -69,9 +69,8 @@ def _is_tga(content):
     """Return whether bytes have a consistent TGA header; TGA files have no signature."""
     head = tf.cast(bytes_at(content, 0, 18), tf.int32)
     mapped, kind, entry, depth = head[1], head[2] % 8, head[7], head[16]
-    depths = tf.constant(
-        [[8, 8, 8, 8], [8, 16, 16, 16], [15, 16, 24, 32], [1, 8, 16, 16]]
-    )  # allowed values for each `kind`
+    # allowed values for each `kind`
+    depths = tf.constant([[8, 8, 8, 8], [8, 16, 16, 16], [15, 16, 24, 32], [1, 8, 16, 16]])
     known = tf.reduce_any(tf.equal(head[2], [1, 2, 3, 9, 10, 11]))
     deep = tf.reduce_any(tf.equal(depth, tf.gather(depths, tf.minimum(kind, 3))))
     palette = tf.equal(mapped, 1) & tf.reduce_any(tf.equal(entry, [15, 16, 24, 32]))

@@ -12,13 +12,8 @@ _NO_SEGMENT = (0x00, 0x01, *range(0xD0, 0xD8))  # markers without a length
 _SCAN = 0xDA
 _JPEG_LS = 0xF7  # frame marker of JPEG-LS (ITU T.87)
 _TABLES = (0xC4, 0xC8, 0xCC)  # markers in the range of frame markers that do not begin a frame
-_READ = (
-    0xC0,
-    0xC1,
-    0xC2,
-    0xC9,
-    0xCA,
-)  # markers of the frames that libjpeg-turbo reads: baseline, progressive, arithmetic coding
+# markers of the frames that libjpeg-turbo reads: baseline, progressive, arithmetic coding
+_READ = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 
 
 @on_bytes

@@ -67,10 +67,8 @@ def _measuring(layer: Any, moments: "_Moments") -> Iterator[None]:
     try:
         if is_frozen(layer):
             set_class(layer, cls.unfrozen)
-        layer.trainable, layer.momentum = (
-            True,
-            0.0,
-        )  # with this momentum, the moving statistics become those of the call
+        # with this momentum, the moving statistics become those of the call
+        layer.trainable, layer.momentum = True, 0.0
         _assign(layer, *map(np.zeros_like, statistics))  # replaces NaN, because a momentum of 0 times NaN is NaN
         with replaced(layer, "call", _observed(layer, moments)):
             yield

@@ -23,15 +23,19 @@ ELEMENTWISE_LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.EL
 
 @keras.saving.register_keras_serializable(package="layers")
 class DropConnect(NoiseWrapper):
-    """
+    """Wrap a layer, and multiply each of its kernels elementwise by a random mask in training.
+
     Training computes a((M ∘ W) x / (1 − rate) + b) with M_ij ~ Bernoulli(1 − rate). M is drawn once per batch or, for
     Dense, once per example, as in the paper. `drop_bias` masks b likewise. This is the inverted form: the paper trains
     without the division and scales W by 1 − rate in inference, so the paper's W is this W divided by 1 − rate.
+
     Inference "mean" computes a(W x + b), bit-identical to the wrapped layer. Inference "gaussian" is the paper's moment
-    matching. The pre-activation is approximated by u ~ N(μ, σ²) with μ = W x + b, σ² = rate / (1 − rate) · (W ∘ W)(x ∘
-    x) (+ rate / (1 − rate) · b² if b is masked too), and the output is E[a(u)]. It has a closed form for ReLU; other
-    activations use 16-point Gauss-Hermite quadrature, where the paper draws samples. For a linear layer, "gaussian"
-    equals "mean".
+    matching. The pre-activation is approximated by u ~ N(μ, σ²) with
+
+        μ = W x + b,  σ² = rate / (1 − rate) · (W ∘ W)(x ∘ x)  (+ rate / (1 − rate) · b² if b is masked too),
+
+    and the output is E[a(u)]. It has a closed form for ReLU. For other activations, the paper draws samples, and this
+    layer uses 16-point Gauss-Hermite quadrature. For a linear layer, "gaussian" equals "mean".
 
     The layer needs memory for two further arrays of the kernel's size, with one mask per batch or per example. Examples
     are processed one after another, and the backward pass redraws each mask from its seed.
@@ -74,9 +78,8 @@ class DropConnect(NoiseWrapper):
             )
         if inference == "gaussian":
             self._check_activation()
-        self._call_signature = _with_training(
-            inspect.signature(layer.call)
-        )  # Keras reads the accepted arguments and masks from the signature
+        # Keras reads the accepted arguments and masks from the signature
+        self._call_signature = _with_training(inspect.signature(layer.call))
         self._call_has_mask_arg = "mask" in self._call_signature.parameters
 
     def _check_activation(self) -> None:
@@ -163,9 +166,8 @@ class DropConnect(NoiseWrapper):
         """Add the wrapped layer's activity regularisation, which its own call would add, and return `outputs`."""
         if self.layer.activity_regularizer is not None:
             loss = self.layer.activity_regularizer(outputs)
-            self.add_loss(
-                loss / ops.cast(ops.shape(outputs)[0], loss.dtype)
-            )  # divided by the number of examples, as in Keras
+            # divided by the number of examples, as in Keras
+            self.add_loss(loss / ops.cast(ops.shape(outputs)[0], loss.dtype))
         return outputs
 
     def _gaussian(self, inputs: Tensor) -> Tensor:

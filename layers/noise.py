@@ -14,13 +14,8 @@ from .tensors import Shape, Tensor, ops, tree
 # Noise layers of other packages are recognised by class name, so that these packages need not be imported. The
 # ConvNeXt of keras.applications has its own StochasticDepth; keras-cv has DropPath, StochasticDepth and DropBlock2D.
 FOREIGN = {"StochasticDepth", "DropPath", "DropBlock2D"}
-RATE_NAMES = (
-    "rate",
-    "drop_path_rate",
-    "drop_prob",
-    "drop_rate",
-    "stddev",
-)  # names of the rate in Keras's and other noise layers
+# names of the rate in Keras's and other noise layers
+RATE_NAMES = ("rate", "drop_path_rate", "drop_prob", "drop_rate", "stddev")
 BUILT_IN = (
     keras.layers.Dropout,
     keras.layers.AlphaDropout,
@@ -91,9 +86,8 @@ class NoiseWrapper(NoiseLayer):
         return super().__call__(*args, **kwargs)
 
     def build(self, input_shape: Shape) -> None:
-        default = getattr(
-            self.layer.build, "_is_default", False
-        )  # Keras considers such a layer built before its variables exist
+        # Keras considers such a layer built before its variables exist
+        default = getattr(self.layer.build, "_is_default", False)
         if default or not self.layer.built:
             self._trace(tree.map_shape_structure(keras.KerasTensor, input_shape))
 
@@ -208,7 +202,7 @@ def untraced(model: keras.Model) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replaced(layer: keras.layers.Layer, name: str, method: Callable[..., Any]) -> Iterator[None]:
-    """Replace a method of `layer` inside the context, without Layer.__setattr__, which would track the method as state."""
+    """Replace a method of `layer` inside the context, without Layer.__setattr__, which would track it as state."""
     attributes: dict[str, Any] = layer.__dict__
     own = {name: attributes[name]} if name in attributes else {}
     object.__setattr__(layer, name, method)

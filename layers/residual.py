@@ -130,7 +130,7 @@ class _Graph:
         return found
 
     def distance(self, tensor: keras.KerasTensor, own: frozenset[int]) -> tuple[float, int]:
-        """Return the fewest layers with kernels on a path to `tensor` through `own`, and the number of such layers in `own`.
+        """Return the fewest layers with kernels on a path to `tensor` through `own`, and how many of them are in `own`.
 
         The result is `FAR` if there is no path.
         """
@@ -144,7 +144,7 @@ class _Graph:
         return all(self.consumers.get(i, set()) <= own | {number} for i in self.distances(own))
 
     def droppers(self, tensor: keras.KerasTensor, own: frozenset[int]) -> Iterator[keras.Operation]:
-        """Yield the operations in `own`, also in nested models, through which every path to `tensor` leads."""
+        """Yield the operations in `own`, also in nested models, that drop all input of `tensor` from outside `own`."""
         for number in sorted(self.distances(own)):
             call = self.calls[number]
             if self.producer[id(tensor)] != number and self.producer[id(tensor)] in self.distances(own, number):

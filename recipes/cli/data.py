@@ -92,9 +92,8 @@ def _decodable(data: "ImageData", most: int) -> "ImageData":
     from recipes.auditing.facts import inspect_image
 
     tried = np.unique(np.linspace(0, len(data) - 1, min(_TRIED, len(data))).astype(int))
-    order = np.argsort(
-        np.arange(len(tried)) % -(-len(tried) // most), kind="stable"
-    )  # tries spread images before the others
+    # tries spread images before the others
+    order = np.argsort(np.arange(len(tried)) % -(-len(tried) // most), kind="stable")
     chosen, error = [], ""
     for index in tried[order]:
         if error := inspect_image(data, index).error:

@@ -178,9 +178,8 @@ def _joining(name: str, help: str) -> Callable[..., Answer]:
         within: WithinOption = None,
         column: ColumnOption = None,
     ) -> Answer:
-        images = read_csv(
-            validation, within, column
-        )  # read first, so that a wrong table is reported before the runs are loaded
+        # read first, so that a wrong table is reported before the runs are loaded
+        images = read_csv(validation, within, column)
         joint = getattr(recipes, name)([recipes.load(run) for run in runs], images)
         joint.save(output)
         return run_answer(joint, output)

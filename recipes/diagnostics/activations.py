@@ -32,9 +32,8 @@ class Inspection:
     def advice(self) -> tuple[str, ...]:
         """Return advice for each problem."""
         norms = list(self.gradients.values())
-        all_zero = bool(norms) and not any(
-            norms
-        )  # zero gradients: nothing left to learn, or all units are dead, which is reported separately
+        # zero gradients: nothing left to learn, or all units are dead, which is reported separately
+        all_zero = bool(norms) and not any(norms)
         inner = list(self.spread.values())[:-1]  # the task determines the scale of the last layer
         advice = activation_advice(inner, self.dead), "" if all_zero else gradient_advice(norms)
         return tuple(filter(None, advice))

@@ -91,6 +91,13 @@ def _draw(ax: "Axes", verdict: Verdict) -> None:
 def diagnose(result_or_model: Record | keras.Model, dataset: object) -> Diagnosis:
     """Check a classifier and its training on a sample of 256 training images of `dataset`, and print the verdicts.
 
+    The checks are:
+
+    - the loss with a new head, compared with log(classes), and the share of the penalties in the loss
+    - whether 20 images can be learned by heart
+    - the activations of the architecture with random weights (vanishing, exploding, dead units)
+    - the gradient of each layer, the ratio of updates to weights (about 1e-3), and the useful learning rates
+    - the gap between training and validation accuracy, and label noise
 
     All checks use copies of the model.
 

@@ -75,9 +75,8 @@ class Cluster(MirroredTeam):
             ) from None
         finally:
             connected.set()
-        if (
-            threading.current_thread() is threading.main_thread()
-        ):  # TensorFlow replaced the signal handlers, so they are set again
+        # TensorFlow replaced the signal handlers, so they are set again
+        if threading.current_thread() is threading.main_thread():
             for number, handler in handlers:
                 signal.signal(number, handler)
         return strategy

@@ -86,9 +86,8 @@ def _litert(result: Record, path: Path, quantize: str | None, calibration: np.nd
     module.weights = [variable.value for variable in result.model.variables]
     with tempfile.TemporaryDirectory(prefix="recipes-litert-") as folder:
         tf.saved_model.save(module, folder, signatures={"serving_default": function})
-        converter = tf.lite.TFLiteConverter.from_saved_model(
-            folder
-        )  # allows only built-in operations, so that no Flex delegate is needed
+        # allows only built-in operations, so that no Flex delegate is needed
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         if quantize:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if quantize == "float16":

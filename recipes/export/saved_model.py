@@ -18,9 +18,8 @@ from recipes.runs.record import Record
 
 DAMAGED = "damaged: the file is cut short or cannot be decoded"
 
-Weights = list[
-    tuple[keras.Variable, Callable[[], tf.Tensor]]
-]  # maps a variable of the model to a function that reads its value
+# maps a variable of the model to a function that reads its value
+Weights = list[tuple[keras.Variable, Callable[[], tf.Tensor]]]
 
 
 class ServedModel(tf.Module):

@@ -218,8 +218,7 @@ def saved_recipe(directory: Path) -> Recipe:
 
 def _damaged(directory: Path, error: Exception) -> OutputError:
     return OutputError(
-        f"the run in {directory} is damaged or from another version of this library ({error}); restore it from a "
-        f"copy, or train again in another folder",
+        f"the run in {directory} is damaged or of another version ({error}); train again",
         code="output.damaged",
         path=directory,
     )
@@ -234,9 +233,7 @@ def _description(directory: Path) -> dict:
 
 def _no_description(path: Path) -> OutputError:
     return OutputError(
-        f"{path} is not the description of a run; expected the folder that finetune(output=...) wrote",
-        code="output.no_description",
-        path=path,
+        f"{path} is not the description of a run; choose another folder", code="output.no_description", path=path
     )
 
 
@@ -246,16 +243,14 @@ def _read_object(directory: Path, name: str) -> dict:
     try:
         if (size := path.stat().st_size) > _LARGEST:
             raise OutputError(
-                f"{path} has {size:,} bytes; expected at most {_LARGEST:,}. Give the folder of another run",
-                code="output.too_large",
-                path=path,
+                f"{path} has {size:,} bytes; at most {_LARGEST:,} are read", code="output.too_large", path=path
             )
         facts = json.loads(path.read_text(encoding="utf-8"))
     except OutputError:
         raise
     except (OSError, ValueError, RecursionError) as error:
         raise OutputError(
-            f"{path} cannot be read ({error}); restore it from a copy, or train again in another folder",
+            f"{path} cannot be read ({error}); restore it from a copy, or train again",
             code="output.unreadable",
             path=path,
         ) from error
@@ -269,8 +264,7 @@ def _inside(directory: Path, name: str) -> Path:
     path = directory / name
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
         raise OutputError(
-            f"{path} is a link to {os.path.realpath(path)}, outside the run's folder; expected a file. Replace the "
-            f"link by the file if you trust it",
+            f"{path} is a link to {os.path.realpath(path)}, outside the run's folder; copy the file",
             code="output.link",
             path=path,
         )
@@ -297,8 +291,7 @@ def _load_judged(path: Path, classes: int) -> Judged | None:
     fits = labels.dtype.kind == "i" and labels.ndim == 1 and rows.shape == (len(labels), classes)
     if not (fits and np.isin(labels, np.arange(classes)).all() and ((rows >= 0) & (rows <= 1 + 1e-6)).all()):
         raise OutputError(
-            f"{path} does not match the run's {classes} classes; restore the file from a copy, or train again in "
-            f"another folder",
+            f"{path} does not match the run's {classes} classes; train again",
             code="output.wrong_predictions",
             path=path,
         )

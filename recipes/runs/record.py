@@ -170,10 +170,7 @@ class Record:
         data = unlabelled(images)
         errors = [""] * len(data) if data.in_memory_pixels else [fact.error for fact in inspect_images(data)]
         if any(errors) and _is_single(images):
-            raise _undecodable(
-                f"{data.names[0]} cannot be decoded ({errors[0]}); give an undamaged image in a supported format",
-                [(data.names[0], errors[0])],
-            )
+            raise _undecodable(f"{data.names[0]} cannot be decoded: {errors[0]}", [(data.names[0], errors[0])])
         readable = data.subset([i for i, error in enumerate(errors) if not error])
         predictions = iter(self._predictions(readable, crops, samples, abstain or 0) if len(readable) else ())
         noise = np.nan if samples else None
@@ -266,11 +263,7 @@ class Record:
                 "optimistic"
             )
         if len(data) == 0:
-            raise DataError(
-                "the audit excludes every image of the dataset, so none is left to evaluate; run "
-                "`recipes audit` on it for the causes",
-                code="data.no_images",
-            )
+            raise DataError("the audit excludes every image; `recipes audit` shows the causes", code="data.no_images")
         if len(splits.given) > 1:
             logger.info(f"evaluating on the {len(data)} images of the {name} split")
         return data

@@ -55,9 +55,8 @@ class LoadedModel:
     version: str
     _saved_model: object = field(default=None, repr=False)  # keeps the variables alive
     _batch: int = 1
-    _waiting: queue.Queue[_Item | None] = field(
-        default_factory=queue.Queue, repr=False
-    )  # a None in the queue ends a thread
+    # a None in the queue ends a thread
+    _waiting: queue.Queue[_Item | None] = field(default_factory=queue.Queue, repr=False)
     _threads: list[threading.Thread] = field(default_factory=list, repr=False)
 
     @property

@@ -22,10 +22,8 @@ from recipes.training.input.turns import MakeBatches, numbered_batches, with_abs
 logger = logging.getLogger(__name__)
 
 IN_MEMORY = 2**28  # maximum bytes of in-memory images that are sent to each worker within its graph
-_READ, _PATIENCE = (
-    8,
-    20.0,
-)  # number of images that every worker reads as a test before the training, and its time limit in seconds
+# number of images that every worker reads as a test before the training, and the time limit of the test in seconds
+_READ, _PATIENCE = 8, 20.0
 
 
 @dataclass(eq=False)
