@@ -40,8 +40,7 @@ def pipeline(
     Each pass over the dataset is the next epoch, beginning with `epoch`. The augmentation of an example depends only on
     (seed, epoch, index of the example), except for mixing, whose partner is the neighbour in the batch. A new pipeline
     with epoch=k repeats epoch k bit for bit on the same machine; another batch size or shard rounds differently, by at
-    most 0.05 of 255. tf.train.Checkpoint cannot save the iterators; a resumed run continues with `epoch(…, epoch=k,
-    first_batch=n)`.
+    most 0.05 of 255. tf.train.Checkpoint cannot save the iterators; resume with `epoch`.
 
     A truncated JPEG only fails if the crop reaches the missing part, which may happen after many epochs.
     `recipes.audit` finds such files beforehand.
@@ -101,9 +100,8 @@ def epoch(
         epoch: number of the epoch; may be a tensor.
         first_batch: number of the first batch; may be a tensor.
         shard: (index, count) of one of several machines. The dataset then returns the slice `numpy.array_split(batch,
-            count)[index]` of every batch, up to rounding (at most 0.05 of 255). Only the slice and, for mixing, the
-            example before it are decoded. An empty slice of the last batch is left out. The dataset must have random
-            access.
+            count)[index]` of every batch, up to rounding (at most 0.05 of 255), without an empty last slice. Only the
+            slice and, for mixing, the example before it are decoded. `dataset` must have random access.
 
     Raises:
         PolicyError: If the dataset cannot be sharded. Other errors are those of `pipeline`.
@@ -171,10 +169,7 @@ def centre_crop(image: Tensor, policy: Policy) -> Tensor:
         PolicyError: If the policy has `extra`, which draws its own noise, or RandAugment, which has no middle.
     """
     if policy.extra is not None or policy.rand_operations:
-        raise PolicyError(
-            "the policy has extra or RandAugment, but centre_crop is without noise; set extra=None and "
-            "rand_operations=0, or use apply"
-        )
+        raise PolicyError("centre_crop is without noise; set extra=None and rand_operations=0, or use apply")
     uniform = tf.fill(uniforms(0, 0, 0).shape, 0.5)
     region = fetch(image, policy, uniform)
     return render(tf.nest.map_structure(lambda t: t[None], region), uniform[None], policy, IMAGENET_PCA)[0]

@@ -166,7 +166,7 @@ class FractionalMaxPooling2D(NoiseLayer):
         if len(input_shape) != 4 or any(input_shape[axis] is None for axis in self.axes):
             raise ValueError(
                 "FractionalMaxPooling2D needs images of four dimensions with known height and width, got the shape "
-                "{tuple(input_shape)}. Give Input(shape=(height, width, channels))."
+                f"{tuple(input_shape)}. Give Input(shape=(height, width, channels))."
             )
 
     def noisy(self, training: bool | None) -> bool:

@@ -34,7 +34,7 @@ def details(record: Record) -> str:
         lines.append(f"test: {record.test}")
     lines += [f"audit: {finding}" for finding in record.audit.findings]
     if record.suspects:
-        lines.append(f"{len(record.suspects)} labels to check, the most doubtful first:")
+        lines.append(f"{len(record.suspects)} labels to look at, the most doubtful first:")
         lines += [f"  {suspect}" for suspect in record.suspects[:5]]
     spent = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in record.seconds.items())
     return "\n".join([*lines, f"{sum(record.seconds.values()):.1f} s: {spent}"])

@@ -318,7 +318,7 @@ def test_what_the_user_or_the_disk_did_is_told_beside_the_name():
 
 def test_a_shuffled_streams_error_names_the_example():
     bad = stream([*PNGS[:7], b"text", *PNGS[8:]])
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"cannot read example 7: .*no JPEG, PNG"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"cannot read example 7: .*not a JPEG, PNG"):
         list(augment.pipeline(bad, POLICY, batch_size=4))
 
 
