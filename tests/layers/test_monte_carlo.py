@@ -211,7 +211,7 @@ def test_states_are_restored():
 
 def test_models_without_noise_too_few_samples_and_several_outputs_are_refused():
     two = model(keras.layers.Dropout(0.5))
-    with pytest.raises(ValueError, match="has 2 outputs; pass one at a time"):
+    with pytest.raises(ValueError, match="has 2 outputs; expected one"):
         layers.monte_carlo(keras.Model(two.inputs, [two.output, two.output]), images(), samples=2)
     with pytest.raises(ValueError, match="has no noise layer"):
         layers.monte_carlo(model(), images(), samples=4)

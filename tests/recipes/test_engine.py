@@ -121,7 +121,7 @@ def test_the_fault_is_that_of_the_step_whose_loss_it_was(engines, monkeypatch):
         ("GPU", 0.4, "the GPU waits 40% of the time for images: use more input_workers"),
         ("GPU", 0.2, ""),
         ("CPU", 0.4, ""),
-        ("CPU", 0.6, "the training waits 60% of the time for images, which are read and augmented on the same machine"),
+        ("CPU", 0.6, "the training waits 60% of the time for images that this machine reads and augments"),
     ],
 )
 def test_waiting_is_reported(monkeypatch, device, share, warning):

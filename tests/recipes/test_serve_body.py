@@ -72,7 +72,7 @@ def test_parts_in_base64_are_images():
         (form(b"a")[:-12], TYPE, "ends before"),
         (form(b"a", b"b", b"c"), TYPE, "more than 2"),
         (form(*[b""] * 1000), TYPE, "more than 2"),
-        (form(b"a", crops="10"), TYPE, "the field 'crops' is no file"),
+        (form(b"a", crops="10"), TYPE, "the field 'crops' is not a file"),
         (b"--xyz\r\nno headers\r\n--xyz--", TYPE, "no empty line after its headers"),
         (b"--xyz\r\n" + b"a: b\r\n" * 2000 + b"\r\n\r\n--xyz--", TYPE, "no empty line after its headers"),
     ],
