@@ -1,4 +1,4 @@
-"""tf.data augmentation: one decode, one resample, one colour matrix per image."""
+"""Augment images in tf.data with one decode, one resample and one colour matrix per image."""
 
 from .cache import Cache
 from .decode import decode
@@ -12,7 +12,7 @@ from .source import Source
 from .unsupported import unsupported
 
 # isort: split
-# `recipes` uses these; they are not public.
+# `recipes` uses these names, which are not public.
 from .bmp import bmp_size as bmp_size
 from .decode import jpeg_size as jpeg_size
 from .decode import png_size as png_size

@@ -1,4 +1,4 @@
-"""Shrink one image before the batch is sampled: exactly if the image only scales, in blocks if it is rotated."""
+"""Shrink one image before the batch is sampled: exactly if it is only scaled, in blocks if it is rotated."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from .tensors import Border, Tensor
 
 
 def resize_onto(window: Tensor, grid: Tensor, size: int, border: Border) -> Tensor:
-    """Return the output's pixels (size, size, 3) in the type of `window`, by the triangle filter of Pillow's BILINEAR.
+    """Return the output's pixels (size, size, 3), resized with the triangle filter of Pillow's BILINEAR.
 
     Args:
         window: pixels (height, width, 3), a part of an image.
-        grid: float32 (4, 2) of (y, x): window pixels per output pixel; position of the output's upper left edge in the
-            window; position of the window in the image; size of the image.
+        grid: float32 (4, 2) of (y, x): window pixels per output pixel; position of the output's upper left corner in
+            the window; position of the window in the image; size of the image.
         size: side of the output.
         border: None if the output lies inside the image; otherwise "reflect" or the colour beyond the image's edges.
     """
@@ -38,7 +38,7 @@ def resize_onto(window: Tensor, grid: Tensor, size: int, border: Border) -> Tens
 def _extended(
     window: Tensor, scale: Tensor, offset: Tensor, start: Tensor, whole: Tensor, size: Any, border: Border
 ) -> tuple[Tensor, Tensor]:
-    """Return the window with the part beyond the image's edges that the output needs, and the output's offset in it."""
+    """Return the window, extended beyond the image's edges as the output needs, and the output's offset in it."""
     low = tf.cast(tf.floor(offset - scale), tf.int32)
     high = tf.cast(tf.math.ceil(offset + scale * (size + 1)), tf.int32)
     outside = []
@@ -54,7 +54,7 @@ def _extended(
 
 
 def reflected(index: Tensor, count: Tensor) -> Tensor:
-    """Return the indices of the pixels that a reflecting border shows at `index`, from -2 · count to 2 · count."""
+    """Return the indices of the pixels that a reflecting border shows at `index`, for -2 · count to 2 · count."""
     index = tf.where(index < 0, -1 - index, index)
     return tf.where(index < count, index, 2 * count - 1 - index)
 

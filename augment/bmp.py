@@ -1,6 +1,6 @@
-"""Decode BMP files: 1 to 32 bits per pixel, palettes, any bit masks, rows from the bottom or from the top.
+"""Decode BMP files of 1 to 32 bits per pixel, with palettes, bit masks, and rows in both directions.
 
-`tf.io.decode_bmp` reads three variants and takes no notice of compression, masks and profiles. Run-length encoded
+`tf.io.decode_bmp` reads three variants and ignores compression, masks and profiles. Run-length encoded
 files are not supported. Sources: Microsoft, "Bitmap Storage", and IBM, "OS/2 Bitmap File Format".
 """
 
@@ -12,22 +12,20 @@ from .header import NOT_SUPPORTED, bytes_at, checked, on_bytes
 from .tensors import Tensor
 
 _OS2, _OS2_2 = 12, (16, 64)  # lengths of the headers of OS/2 versions 1 and 2
-_INFO = (40, 52, 56, 108, 124)  # those of Windows, of which versions 2 and later hold the masks
-_PLAIN, _MASKED, _MASKED_WITH_ALPHA = 0, 3, 6  # kinds of compression that are none
+_INFO = (40, 52, 56, 108, 124)  # lengths of the headers of Windows; versions 2 and later contain the masks
+_PLAIN, _MASKED, _MASKED_WITH_ALPHA = 0, 3, 6  # values of the compression field that mean uncompressed pixels
 _DEPTHS = (1, 2, 4, 8, 16, 24, 32)
-_MASKS = {
-    16: (0x7C00, 0x3E0, 0x1F, 0),
-    32: (0xFF0000, 0xFF00, 0xFF, 0),
-}  # the default: red, green, blue, alpha; 24 has that of 32
+# default masks of red, green, blue, alpha; 24 bits use those of 32
+_MASKS = {16: (0x7C00, 0x3E0, 0x1F, 0), 32: (0xFF0000, 0xFF00, 0xFF, 0)}
 
 
 class _Header(NamedTuple):
-    """Fields of the header, int32 scalars.
+    """Hold the fields of the header, as int32 scalars.
 
-    rows:    the height, negative where rows go from top to bottom.
+    rows:    the height, negative if rows go from top to bottom.
     colours: number of entries of the palette, if there is one.
     offset:  position of the pixels.
-    masks:   (4,), of red, green, blue and alpha, if there are any.
+    masks:   (4,), the masks of red, green, blue and alpha, if there are any.
     """
 
     length: tf.Tensor
@@ -45,7 +43,7 @@ def _is_in(value: Any, choices: Any) -> Tensor:
 
 
 def _fields(content):
-    """int32 (15,) from position 10 on; zeros past the end."""
+    """Return int32 (15,) from position 10 on; zeros past the end."""
     piece = tf.strings.substr(content, tf.minimum(10, tf.strings.length(content)), 60)
     return tf.io.decode_raw(piece, tf.int32, fixed_length=60)
 
@@ -54,36 +52,36 @@ def _header(content) -> _Header:
     fields = tf.unstack(_fields(content))
     offset, length, width, rows, shape, compression, *_, colours, _, _, _, _, _ = fields
     old, short = tf.equal(length, _OS2), length < 40  # a short header ends before compression and colours
-    shape = tf.where(old, rows, shape)  # number of planes, and bits above it
+    shape = tf.where(old, rows, shape)  # planes, and bits per pixel above them
     width, rows = tf.where(old, width % 2**16, width), tf.where(old, _upper(width), rows)
     bits, compression = _upper(shape), tf.where(short, 0, compression)
     most = tf.bitwise.left_shift(1, tf.minimum(bits, 8))
     colours = tf.where(short | (colours <= 0) | (colours > most), most, colours)
-    offset += tf.where((bits <= 8) & tf.equal(offset, 14 + length), 4 * colours, 0)  # it passed over the palette
+    offset += tf.where((bits <= 8) & tf.equal(offset, 14 + length), 4 * colours, 0)  # `decode_bmp` skipped the palette
     return _Header(length, width, rows, bits, compression, colours, offset, tf.stack(fields[-4:]))
 
 
 def _upper(number: Tensor) -> Tensor:
-    """The upper 16 bits of 32."""
+    """Return the upper 16 of 32 bits."""
     return tf.bitwise.right_shift(number, 16) % 2**16
 
 
 @on_bytes
 def bmp_size(content: Tensor) -> tf.Tensor:
-    """int32 (height, width) of BMP bytes, read from the header."""
+    """Return int32 (height, width) of BMP bytes, read from the header."""
     header = _header(content)
     return tf.stack([tf.abs(header.rows), header.width])
 
 
 def bmp_variant(content: Tensor) -> tf.Tensor:
-    """Name of the variant of BMP bytes that `decode_bmp` does not read, as a string scalar; empty for others."""
+    """Return the name of a BMP variant that `decode_bmp` does not read, as a string scalar; empty for others."""
     header = _header(content)
     plain = tf.equal(header.compression, _PLAIN) | ~_is_in(header.length, (*_INFO, *_OS2_2))
     return tf.cond(plain & (header.bits <= 32), lambda: tf.constant(""), lambda: _strange_variant(header))
 
 
 def _strange_variant(header: _Header):
-    """The name where there is compression, masks or more than 8 bits a channel."""
+    """Return the variant's name if it has compression, unusual masks or more than 8 bits per channel."""
     deep = _is_in(header.bits, [48, 64])
     masked = _is_in(header.compression, [_MASKED, _MASKED_WITH_ALPHA]) & ~_is_in(header.length, _OS2_2)
     compressed = tf.not_equal(header.compression, _PLAIN) & ~masked & ~deep
@@ -92,7 +90,7 @@ def _strange_variant(header: _Header):
 
 
 def _are_sound(header: _Header):
-    """Whether each colour has a mask of adjacent bits of the pixel that no other channel has."""
+    """Return whether each colour has a mask of adjacent bits that no other channel shares."""
     masks = _declared(header)
     lowest = tf.bitwise.bitwise_and(masks, -masks)
     adjacent = tf.reduce_all(tf.equal(tf.bitwise.bitwise_and(masks + lowest, masks), 0))
@@ -104,10 +102,11 @@ def _are_sound(header: _Header):
 
 @on_bytes
 def decode_bmp(content: Tensor) -> tf.Tensor:
-    """uint8 (height, width, channels) of BMP bytes: RGB, or RGBA where masks are declared.
+    """Return uint8 (height, width, channels) of BMP bytes: RGB, or RGBA if masks are declared.
 
-    Raises: tf.errors.InvalidArgumentError for variants that are not read, for bytes that are cut short, and for a
-        header that makes no sense.
+    Raises:
+        tf.errors.InvalidArgumentError: If the variant is not supported, the bytes are cut short, or the header is
+            invalid.
     """
     offset, length, width, rows, shape, compression = tf.unstack(_fields(content)[:6])
     bits = tf.bitwise.right_shift(shape, 16)
@@ -115,7 +114,7 @@ def decode_bmp(content: Tensor) -> tf.Tensor:
     sound = (width > 0) & tf.not_equal(rows, 0) & (offset >= 0)
     end, whole = _end(offset, width, rows, bits, padded=True), tf.strings.length(content)
 
-    def quickly():  # in half the time; TensorFlow takes no bytes behind the pixels
+    def quickly():  # takes half the time; TensorFlow allows no bytes after the pixels
         last = tf.cast(end, tf.int32)
         exact = tf.cond(last < whole, lambda: tf.strings.substr(content, 0, last), lambda: content)
         return tf.io.decode_bmp(exact)[..., :3]
@@ -124,7 +123,7 @@ def decode_bmp(content: Tensor) -> tf.Tensor:
 
 
 def _end(offset, width, rows, bits, *, padded: bool):
-    """Position behind the pixels, int64; the last row may lack its padding to four bytes."""
+    """Return the position after the pixels, int64; the last row may lack its padding to four bytes."""
     offset, width, rows, bits = (tf.cast(number, tf.int64) for number in (offset, width, rows, bits))
     stride = (width * bits + 31) // 32 * 4
     return offset + (tf.abs(rows) - 1) * stride + (stride if padded else (width * bits + 7) // 8)
@@ -132,14 +131,14 @@ def _end(offset, width, rows, bits, *, padded: bool):
 
 @on_bytes
 def _decode_unusual(content):
-    """Decode what `tf.io.decode_bmp` does not read: other depths, masks, OS/2, and a last row without padding."""
+    """Decode files that `tf.io.decode_bmp` does not read: other depths, masks, OS/2, a last row without padding."""
     header, name = _header(content), bmp_variant(content)
     content = checked(content, tf.equal(name, ""), tf.strings.join([NOT_SUPPORTED, name]))
     known = _is_in(header.length, (_OS2, *_OS2_2, *_INFO)) & _is_in(header.bits, _DEPTHS)
     end = _end(header.offset, header.width, header.rows, header.bits, padded=False)
     whole = end <= tf.cast(tf.strings.length(content), tf.int64)
     sized = (header.width > 0) & tf.not_equal(header.rows, 0) & (header.offset >= 0) & whole
-    content = checked(content, known & sized, "the BMP is cut short, or its header makes no sense")
+    content = checked(content, known & sized, "the BMP is cut short, or its header is invalid")
     height, stride = tf.abs(header.rows), (header.width * header.bits + 31) // 32 * 4
     rows = tf.reshape(bytes_at(content, header.offset, height * stride), (height, stride))
     image = tf.cond(header.bits <= 8, lambda: _with_palette(content, header, rows), lambda: _masked(header, rows))
@@ -147,7 +146,7 @@ def _decode_unusual(content):
 
 
 def _with_palette(content: Tensor, header: _Header, rows: Any) -> Tensor:
-    """Indices of 1, 2, 4 or 8 bits, the highest bits first, into entries of blue, green, red and, but in OS/2 1, 0."""
+    """Decode indices of 1 to 8 bits, highest first, into a palette of blue, green, red and, except in OS/2 1, 0."""
     shifts = tf.cast(8 - header.bits * tf.range(1, 8 // header.bits + 1), tf.uint8)
     largest = tf.cast(tf.bitwise.left_shift(1, header.bits) - 1, tf.uint8)
     indices = tf.bitwise.bitwise_and(tf.bitwise.right_shift(rows[..., None], shifts), largest)
@@ -159,7 +158,7 @@ def _with_palette(content: Tensor, header: _Header, rows: Any) -> Tensor:
 
 
 def _masked(header: _Header, rows: Any) -> Tensor:
-    """Pixels of 16, 24 or 32 bits, of which masks cut out the channels."""
+    """Decode pixels of 16, 24 or 32 bits, from which masks select the channels."""
     count = header.bits // 8
     pixels = tf.reshape(rows[:, : header.width * count], (tf.shape(rows)[0], header.width, count))
     default = tf.where(tf.equal(header.bits, 16), tf.constant(_MASKS[16], tf.int64), tf.constant(_MASKS[32], tf.int64))
@@ -167,19 +166,19 @@ def _masked(header: _Header, rows: Any) -> Tensor:
 
 
 def _declared(header: _Header) -> Tensor:
-    """The masks of the header without sign, int64 (4,); that of alpha is 0 where there is none."""
+    """Return the header's masks as unsigned numbers, int64 (4,); alpha's mask is 0 if there is none."""
     masks = tf.cast(header.masks, tf.int64) % 2**32  # pyright: ignore[reportOperatorIssue]  (the stubs lack %)
     alpha = (header.length >= 56) | tf.equal(header.compression, _MASKED_WITH_ALPHA)
-    alpha &= tf.bitwise.bitwise_and(masks[3], masks[3] - 1) > 0  # one bit is no alpha in Pillow, and often left 0
+    alpha &= tf.bitwise.bitwise_and(masks[3], masks[3] - 1) > 0  # Pillow ignores an alpha of one bit, which is often 0
     return tf.where(alpha, masks, masks * [1, 1, 1, 0])
 
 
 def _channels(pixels: Tensor, count: Tensor, masks: Tensor) -> Tensor:
-    """uint8 RGBA of pixels (height, width, bytes): what each mask selects, scaled to 0..255."""
+    """Return uint8 RGBA of pixels (height, width, bytes): the bits of each mask, scaled to 0..255."""
     number = tf.bitcast(tf.pad(pixels, [(0, 0), (0, 0), (0, 4 - count)]), tf.uint32)
     lowest = tf.cast(tf.maximum(tf.bitwise.bitwise_and(masks, -masks), 1), tf.uint32)
     selected = tf.bitwise.bitwise_and(number[..., None], tf.cast(masks, tf.uint32)) // lowest
     largest = tf.cast(masks, tf.float64) / tf.cast(lowest, tf.float64)
     scaled = tf.round(tf.cast(selected, tf.float64) * 255 / tf.maximum(largest, 1))
-    missing = tf.constant([0, 0, 0, 255], tf.uint8)  # colours without a mask are 0, alpha without one is opaque
+    missing = tf.constant([0, 0, 0, 255], tf.uint8)  # a colour without a mask is 0, and alpha without a mask is opaque
     return tf.where(masks > 0, tf.cast(scaled, tf.uint8), missing)

@@ -1,4 +1,4 @@
-"""A cache of decoded images on disk, so that later epochs decode nothing."""
+"""Cache decoded images on disk, so that later epochs decode nothing."""
 
 import math
 import shutil
@@ -14,25 +14,25 @@ from .policy import Policy
 from .region import Opened, open_image, unpack
 from .tensors import Tensor
 
-_COLUMNS = 5  # columns of the table: file number, height, width, EXIF orientation, factor by which it is shrunk
+_COLUMNS = 5  # columns of the table: file number, height, width, EXIF orientation, factor by which the image is shrunk
 
 
 @dataclass(eq=False)
 class Cache:
-    """The raw pixels of every image, one file each in a temporary folder that lives as long as the pipeline.
+    """Store each image's raw pixels in a file of a temporary folder that exists as long as the pipeline.
 
-    They are on disk, because the operating system's page cache is a memory cache that shrinks when memory is short.
-    An image is stored shrunk by the power of two at which its smallest crop still has twice the output's resolution:
-    12 megapixels take 3 MB for crops of 224 pixels from a short side of 256 to 480.
+    The pixels are on disk, because the operating system's page cache already is a memory cache that shrinks when memory
+    is short. An image is shrunk by a power of two before it is stored, so that its smallest crop still has twice the
+    output's resolution. For example, 12 megapixels take 3 MB for crops of 224 pixels from a short side of 256 to 480.
 
-    An image is identified by a 64-bit hash of its encoded bytes, not by its place in the dataset: a stream may
-    reshuffle itself, and several pipelines may share one cache. Images that are not shrunk have exactly the same pixels
-    as without a cache. Crops that are coarser than the stored image differ a little, because their pixels are averaged
-    in two steps.
+    An image is identified by a 64-bit hash of its encoded bytes, not by its position in the dataset. So a stream may be
+    reshuffled, and several pipelines may share one cache. Images that are not shrunk have exactly the same pixels as
+    without a cache. Crops that are coarser than the stored image differ a little, because their pixels are averaged in
+    two steps.
 
     Args:
-        limit: bytes, at most 90 % of the free disk space; the first image beyond it raises an error with the number.
-        directory: where the temporary folder is created; default: the system's.
+        limit: maximum bytes, at most 90 % of the free disk space; the first image beyond this limit raises an error.
+        directory: parent of the temporary folder; default: the system's.
     """
 
     limit: int = 2**35
@@ -51,7 +51,7 @@ class Cache:
             self._numbers = tf.random.Generator.from_non_deterministic_state()
 
     def open(self, content: Tensor, policy: Policy) -> Opened:
-        """Return the image of encoded bytes, whose content is the path of its pixels; decode it at its first use."""
+        """Return the opened image of encoded bytes, whose content is the path of its pixels; decode it at first use."""
         length = tf.strings.as_string(tf.strings.length(content))
         hashed = tf.strings.as_string(tf.strings.to_hash_bucket_fast(content, 2**63 - 1))
         image = tf.strings.join([hashed, length], "-")
@@ -68,7 +68,7 @@ class Cache:
         return Opened(tf.constant(False), self._path(number), facts[:2], facts[2], facts[3])
 
     def _stored(self, content: Tensor, image: Tensor, policy: Policy) -> Tensor:
-        """Return the entry of an image, which another policy may have stored at the same resolution already."""
+        """Return the entry of an image, which another policy may already have stored at the same resolution."""
         pixels, opened, factor = _as_fine_as_needed(content, policy)
         key = tf.strings.join([image, tf.strings.as_string(factor)], " 1/")
         entry = tf.ensure_shape(self._known.lookup(key), (_COLUMNS,))
@@ -76,7 +76,7 @@ class Cache:
         def write() -> Tensor:
             packed = tf.io.serialize_tensor(pixels)
             total = self._total.assign_add(tf.cast(tf.strings.length(packed), tf.int64))
-            # Every file has a separate number, because two threads may store one picture at the same time.
+            # Every file has a separate number, because two threads may store the same picture at the same time.
             number = self._numbers.uniform((), maxval=2**63 - 1, dtype=tf.int64)
             with tf.control_dependencies([tf.debugging.Assert(total <= self.limit, [self._refusal()])]):
                 written = tf.io.write_file(self._path(number), packed)
@@ -108,7 +108,7 @@ class Cache:
 
 
 def _fineness(policy: Policy) -> str:
-    """Return everything that `coarsest` depends on besides the image, as text."""
+    """Return, as text, everything except the image on which `coarsest` depends."""
     crop = (policy.area[0], *policy.aspect) if policy.area else (_largest_side(policy),)
     return f" {(policy.size, *crop, *policy.range('stretch'))}"
 
@@ -116,7 +116,7 @@ def _fineness(policy: Policy) -> str:
 def coarsest(policy: Policy, height: Tensor, width: Tensor) -> Tensor:
     """Return the largest power of two, at most 8, at which an image's smallest crop is twice as fine as the output.
 
-    With half of that resolution, a difference would be visible, because too few pixels would be left to filter.
+    With half of this resolution, a difference would be visible, because too few pixels would be left to filter.
     """
     short, area = tf.minimum(height, width), height * width
     if policy.area:
@@ -130,12 +130,12 @@ def coarsest(policy: Policy, height: Tensor, width: Tensor) -> Tensor:
 
 
 def _largest_side(policy: Policy) -> float:
-    assert policy.short_side is not None  # a policy has a short side or an area
+    assert policy.short_side is not None  # every policy has a short side or an area
     return policy.short_side[1]
 
 
 def _as_fine_as_needed(content: Tensor, policy: Policy) -> tuple[Tensor, Opened, Tensor]:
-    """Return uint8 RGB in the stored orientation, shrunk by a factor; the opened image; the factor."""
+    """Return uint8 RGB in the stored orientation, shrunk by a factor; also return the opened image and the factor."""
     opened = open_image(content)
     height, width = tf.unstack(tf.cast(opened.size, tf.float32))
     factor = coarsest(policy, height, width)
@@ -153,7 +153,7 @@ def _shrunk(content: Tensor, factor: Tensor, size: Any) -> Tensor:
 
 
 def decode_for(content: Tensor, policy: Policy) -> Tensor:
-    """Return upright uint8 RGB of encoded bytes, no finer than any crop of `policy` needs."""
+    """Return upright uint8 RGB of encoded bytes, at most as fine as the crops of `policy` need."""
     pixels, opened, _ = _as_fine_as_needed(content, policy)
     pixels.set_shape((None, None, 3))
     return upright(pixels, opened.orientation)

@@ -1,4 +1,4 @@
-"""Photometric transforms as 3×4 matrices on RGB, which are multiplied into one and applied once.
+"""Express photometric transforms as 3×4 matrices on RGB, whose product is applied once.
 
 Every function takes a number or a tensor (...) and returns matrices (..., 3, 4) of x ↦ matrix · (x, 1), x in 0..255.
 """
@@ -12,7 +12,7 @@ from .pca import PCA
 from .policy import Policy
 from .tensors import Tensor
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+LUMA = (0.299, 0.587, 0.114)  # luma weights of ITU-R BT.601
 
 
 def _affine(matrix: Tensor, offset: Tensor | None = None) -> Tensor:
@@ -48,7 +48,7 @@ def saturation(factor: Tensor) -> Tensor:
 
 
 def hue(degrees: Tensor) -> Tensor:
-    """Return the rotation of RGB about the grey axis (1, 1, 1)."""
+    """Return the matrix of the rotation of RGB about the grey axis (1, 1, 1)."""
     angle = tf.cast(degrees, tf.float32) * (math.pi / 180)
     cross = tf.constant([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
     cos, sin = tf.cos(angle), tf.sin(angle)
@@ -62,7 +62,7 @@ def compose(first: Tensor, then: Tensor) -> Tensor:
 
 
 def draw_matrix(policy: Policy, uniform: Tensor, mean: Tensor, pca: PCA) -> Tensor:
-    """Return (batch, 3, 4): brightness, contrast, saturation, hue and PCA offset, in this order.
+    """Return the matrices (batch, 3, 4) of brightness, contrast, saturation, hue and PCA offset, in this order.
 
     Args:
         policy: the ranges.
@@ -84,7 +84,7 @@ def draw_matrix(policy: Policy, uniform: Tensor, mean: Tensor, pca: PCA) -> Tens
 def mean(images: Tensor) -> Tensor:
     """Return the mean colours (batch, 3) of images (batch, height, width, 3)."""
     batch, height, width = (n or tf.shape(images)[i] for i, n in enumerate(images.shape[:3]))
-    # A matrix product, which has a fast kernel: XLA would add one number after another.
+    # A matrix product has a fast kernel; XLA's sum would add one number after another.
     columns = tf.matmul(tf.ones((batch, 1, height)), tf.reshape(images, (batch, height, 3 * width)))
     return tf.reduce_sum(tf.reshape(columns, (batch, width, 3)), 1) / tf.cast(height * width, tf.float32)
 

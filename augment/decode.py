@@ -1,4 +1,4 @@
-"""Encoded bytes → upright RGB pixels, in TensorFlow operations only, so that a SavedModel does the same."""
+"""Decode bytes to upright RGB pixels with TensorFlow operations only, so that a SavedModel can do the same."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -15,12 +15,13 @@ from .unsupported import webp_variant
 
 
 def decode(content: Tensor) -> tf.Tensor:
-    """uint8 RGB (height, width, 3) of JPEG, PNG, BMP, GIF (first frame) or WebP bytes.
+    """Return uint8 RGB (height, width, 3) of JPEG, PNG, BMP, GIF (first frame) or WebP bytes.
 
-    Grey is repeated, transparency is composed over white, 16-bit is scaled to 8, EXIF orientations 1-8 are applied. Of
-    a GIF the first frame is placed on its canvas. See `unsupported` for variants that are refused.
+    Grey is repeated, transparency is composed over white, 16 bits are scaled to 8, and EXIF orientations 1-8 are
+    applied. The first frame of a GIF is placed on its canvas. See `unsupported` for rejected variants.
 
-    Raises: tf.errors.InvalidArgumentError for bytes that are damaged or no image.
+    Raises:
+        tf.errors.InvalidArgumentError: If the bytes are damaged or not an image.
     """
     content = tf.convert_to_tensor(content)
     image = tf.cond(is_jpeg(content), lambda: _decode_jpeg(content), lambda: rarely(decode_other, content))
@@ -29,7 +30,7 @@ def decode(content: Tensor) -> tf.Tensor:
 
 
 def decode_other(content) -> tf.Tensor:
-    """`decode` for all that is not JPEG. Each format is a node of its own, so that none pays for the others."""
+    """Decode all formats except JPEG; each format is a separate graph node, so that none slows the others."""
     branches = [
         (is_png(content), lambda: rarely(_upright_png, content)),
         (is_webp(content), lambda: rarely(_upright_webp, content)),
@@ -49,9 +50,9 @@ def _upright_png(content):
 
 
 def decode_png(content) -> tf.Tensor:
-    """uint8 RGB of PNG bytes as stored, without regard to its orientation."""
-    # With 4 channels TensorFlow applies the one transparent colour of grey and RGB, but invents the alpha of palettes
-    # without one; 0 means as many channels as there are.
+    """Return uint8 RGB of PNG bytes as stored, without applying the orientation."""
+    # With 4 channels, TensorFlow applies the transparent colour of grey and RGB, but invents an alpha for palettes
+    # without one; 0 keeps the number of channels.
     keyed = _is_keyed(content)
     channels = lambda count: lambda dtype: lambda: tf.io.decode_png(content, count, dtype)  # noqa: E731
     read = lambda dtype: tf.cond(keyed, channels(4)(dtype), channels(0)(dtype))  # noqa: E731
@@ -61,7 +62,7 @@ def decode_png(content) -> tf.Tensor:
 
 
 def _is_keyed(content: Tensor) -> Tensor:
-    """Whether grey or RGB PNG bytes declare one colour transparent, by a tRNS chunk of 2 or 6 bytes."""
+    """Return whether grey or RGB PNG bytes declare one transparent colour, by a tRNS chunk of 2 or 6 bytes."""
     colour = bytes_at(content, 25, 1)[0]
 
     def by_chunk() -> Tensor:
@@ -85,21 +86,21 @@ def _decode_bmp(content):
 
 
 def _refused(content):
-    """Raise the error for bytes of no format that is read."""
+    """Raise the error for bytes of an unknown format."""
     nothing = tf.zeros((0, 0, 3), tf.uint8)
-    content = checked(_supported(content, foreign_format), False, "no JPEG, PNG, GIF, BMP or WebP image")
+    content = checked(_supported(content, foreign_format), False, "not a JPEG, PNG, GIF, BMP or WebP image")
     with tf.control_dependencies([content]):
         return tf.identity(nothing)
 
 
 def _supported(content: Tensor, variant: Callable[[Tensor], Tensor]) -> Tensor:
-    """`content`, after checking that it is none of the variants that are not read."""
+    """Return `content` after checking that it is not an unsupported variant."""
     name = variant(content)
     return checked(content, tf.equal(name, ""), tf.strings.join([NOT_SUPPORTED, name]))
 
 
 def _three_channels(image: Tensor) -> Tensor:
-    """RGB of grey, grey and alpha, RGB or RGBA."""
+    """Return RGB of grey, grey and alpha, RGB or RGBA."""
     channels = tf.shape(image)[2]
     return tf.case(
         [
@@ -112,22 +113,22 @@ def _three_channels(image: Tensor) -> Tensor:
 
 
 def over_white(rgba: Tensor) -> Tensor:
-    """RGBA uint8 → RGB, transparent pixels white."""
+    """Compose uint8 RGBA over white and return RGB."""
     alpha = tf.cast(rgba[..., 3:], tf.int32)
     mixed = tf.cast(rgba[..., :3], tf.int32) * alpha + 255 * (255 - alpha)
     return tf.cast((mixed + 127) // 255, tf.uint8)
 
 
 def rarely(function: Callable[..., Any], *tensors: Tensor) -> Any:
-    """`function(*tensors)` as one node of the graph, so that where its branch is not taken it costs nothing.
+    """Return `function(*tensors)` as one graph node, which costs nothing if its branch is not taken.
 
-    Tracing is most of what it takes to begin a pipeline: it is done once for every function, which is therefore kept.
+    Tracing takes most of a pipeline's start time, so every function is traced once and cached.
     """
     return function(*tensors) if tf.executing_eagerly() else _kept_node(function)(*tensors)
 
 
 def as_node(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` as one node of the graphs that call it."""
+    """Return `function` as one node of the graphs that call it."""
     return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
 
 
@@ -135,7 +136,7 @@ _kept_node = lru_cache(maxsize=64)(as_node)
 
 
 def png_size(content: Tensor) -> tf.Tensor:
-    """int32 (height, width) of PNG bytes as stored, read from the header."""
+    """Return int32 (height, width) of PNG bytes as stored, read from the header."""
     digits = bytes_at(content, 16, 8)
     width, height = tf.unstack(
         tf.reduce_sum(tf.reshape(tf.cast(digits, tf.int32), (2, 4)) * [2**24, 2**16, 2**8, 1], 1)
@@ -144,21 +145,21 @@ def png_size(content: Tensor) -> tf.Tensor:
 
 
 def png_orientation(content: Tensor) -> tf.Tensor:
-    """The orientation 1-8 in the eXIf chunk of PNG bytes as an int32 scalar; 1 where there is none."""
+    """Return the orientation 1-8 in the eXIf chunk of PNG bytes as an int32 scalar; default: 1."""
     return _orientation_after(content, "eXIf")
 
 
 def jpeg_size(content: Tensor) -> tf.Tensor:
-    """int32 (height, width) of JPEG bytes as stored, read from the header."""
+    """Return int32 (height, width) of JPEG bytes as stored, read from the header."""
     return tf.image.extract_jpeg_shape(content)[:2]
 
 
 def decode_jpeg_region(content: Tensor, window: Tensor, scale: Tensor) -> tf.Tensor:
-    """uint8 RGB of the window (top, left, height, width) of the stored JPEG image shrunk by `scale`.
+    """Return uint8 RGB of the window (top, left, height, width) of the stored JPEG image shrunk by `scale`.
 
     window: int32 (4,) in pixels of the shrunk image.
-    scale:  int32 scalar, 1, 2, 4 or 8: the discrete cosine transform is inverted at that fraction of the resolution,
-            which is a good antialiasing filter and costs less than the full one.
+    scale:  int32 scalar, 1, 2, 4 or 8: the discrete cosine transform is inverted at this fraction of the resolution,
+            which is a good antialiasing filter and costs less than a full inversion.
     """
 
     def at(ratio: int) -> Callable[[], Tensor]:
@@ -173,18 +174,18 @@ def decode_jpeg_region(content: Tensor, window: Tensor, scale: Tensor) -> tf.Ten
 
 
 def exif_orientation(content: Tensor) -> tf.Tensor:
-    """The EXIF orientation 1-8 of JPEG bytes as an int32 scalar; 1 where there is none.
+    """Return the EXIF orientation 1-8 of JPEG bytes as an int32 scalar; default: 1.
 
-    Reads the first image file directory of the TIFF block after "Exif", within the first 32 KiB of the file, where
-    cameras and Photoshop write it (CIPA DC-008, "Exchangeable image file format").
+    The orientation is read from the first image file directory of the TIFF block after "Exif", within the first 32 KiB
+    of the file. Cameras and Photoshop write it there (CIPA DC-008, "Exchangeable image file format").
     """
     return _orientation_after(tf.strings.substr(content, 0, 32768), r"Exif\x00\x00")
 
 
 def _orientation_after(content: Tensor, mark: str) -> tf.Tensor:
-    """The orientation in the TIFF block after the first match of a pattern; 1 where there is none."""
+    """Return the orientation in the TIFF block after the first match of a pattern; default: 1."""
     mark += r"(MM\x00\*|II\*\x00)"
-    # A pattern that begins with letters is searched at the speed of memchr, one that begins with \C* at a twentieth.
+    # A pattern that begins with letters is searched 20 times as fast as one that begins with \C*.
     without = tf.strings.regex_replace(content, mark, "", replace_global=False)
     found = tf.strings.length(without) < tf.strings.length(content)
     return tf.cond(found, lambda: rarely(_orientation_at(mark), content), lambda: tf.constant(1))
@@ -205,7 +206,7 @@ def _first_directory_orientation(tiff: Tensor) -> Tensor:
     big = tf.equal(data[0], ord("M"))
 
     def number(at: Tensor, count: int) -> Tensor:
-        """The unsigned integer in `count` bytes from every position in `at`; 0 past the end."""
+        """Return the unsigned integer in `count` bytes from every position in `at`; 0 past the end."""
         at = tf.minimum(at[..., None] + tf.range(count), tf.size(data) - 1)
         weight = tf.where(big, tf.range(count)[::-1], tf.range(count))
         return tf.reduce_sum(tf.gather(data, at) * tf.bitwise.left_shift(1, 8 * weight), -1)
@@ -218,7 +219,7 @@ def _first_directory_orientation(tiff: Tensor) -> Tensor:
 
 
 def upright(image: Tensor, orientation: Tensor) -> tf.Tensor:
-    """Undo an EXIF orientation: 2-4 mirror and turn by 180°, 5-8 are those transposed."""
+    """Undo an EXIF orientation: 2-4 mirror or turn by 180°, 5-8 are transposed versions of 1-4."""
     turned = [
         lambda: image,
         lambda: image[:, ::-1],

@@ -1,4 +1,4 @@
-"""Random numbers as a pure function of (seed, epoch, example index): no generator, no state, no order.
+"""Draw random numbers as a pure function of (seed, epoch, example index), without state or order.
 
 The numbers are splitmix64 hashes (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"). One
 call serves a batch of seeds, while TensorFlow's stateless generators take one seed at a time.
@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from .tensors import Tensor
 
-MOST_OPERATIONS = 4  # of RandAugment on one image
+MOST_OPERATIONS = 4  # maximum number of RandAugment's operations on one image
 
-# One name per draw. Add new ones at the end, so that the draws of a seed do not change.
+# One name per draw. Add new names at the end, so that the draws of a seed do not change.
 # fmt: off
 SLOTS = (
     "scale", "aspect", "top", "left", "flip",
@@ -35,12 +35,12 @@ def _scramble(z: Tensor) -> Tensor:
 
 
 def _absorb(state: Tensor, number: Tensor) -> Tensor:
-    """Return the state of a stream after one more integer."""
+    """Return the state of a random stream after it absorbs one more integer."""
     return _scramble(state + (tf.cast(number, tf.uint64) + 1) * tf.constant(_GOLDEN, tf.uint64))
 
 
 def bits(seed: int, epoch: Tensor, index: Tensor) -> Tensor:
-    """Return 64 random bits (uint64) for integers or integer tensors that broadcast against each other."""
+    """Return 64 random bits (uint64) for each element of broadcastable integers or integer tensors."""
     state = tf.constant(0, tf.uint64)
     for number in (seed, epoch, index):
         state = _absorb(state, tf.cast(tf.convert_to_tensor(number), tf.int64))
@@ -61,12 +61,12 @@ def draw(uniform: Tensor, name: str) -> Tensor:
 
 
 def between(uniform: Tensor, name: str, bounds: tuple[float, float]) -> Tensor:
-    """Return that draw, scaled to (low, high)."""
+    """Return the draw called `name`, scaled to (low, high)."""
     low, high = bounds
     return low + (high - low) * draw(uniform, name)
 
 
 def normal(uniform: Tensor, *names: str) -> Tensor:
-    """Return (..., len(names)) standard normal draws, by the inverse of their distribution function."""
+    """Return standard normal draws (..., len(names)), by the inverse of the distribution function."""
     u = tf.stack([draw(uniform, name) for name in names], -1)
     return 2**0.5 * tf.math.erfinv(2 * u - 1)

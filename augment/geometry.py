@@ -1,8 +1,8 @@
-"""Geometric transforms as 3×3 matrices, which are multiplied into one, so that the image is sampled once.
+"""Express geometric transforms as 3×3 matrices, whose product lets the image be sampled once.
 
-A matrix maps a point (y, x, 1) of the output to the point of the image that it shows. Points are in pixels, with edges
-at whole numbers and centres at halves. The rightmost factor acts first. Arguments are numbers, or tensors (...) that
-give matrices (..., 3, 3): one call serves a block of images.
+A matrix maps a point (y, x, 1) of the output to the point of the image that is shown there. Coordinates are in pixels;
+pixel edges are whole numbers, and pixel centres are halves. The rightmost factor acts first. Arguments are numbers, or
+tensors (...) that give matrices (..., 3, 3), so one call serves a block of images.
 """
 
 import math
@@ -18,7 +18,7 @@ from .tensors import Tensor
 
 
 def _matrix(*rows: Any) -> Tensor:
-    """Return (..., 3, 3) of three rows of three numbers or tensors (...)."""
+    """Return a matrix (..., 3, 3) from three rows of three numbers or tensors (...)."""
     entries = [tf.cast(value, tf.float32) for row in rows for value in row]
     shape = tf.shape(max(entries, key=lambda entry: entry.shape.rank))
     entries = tf.stack([tf.broadcast_to(entry, shape) for entry in entries], -1)
@@ -59,7 +59,7 @@ def compose(*matrices: Tensor) -> Tensor:
 
 
 def crop_box(policy: Policy, uniform: Tensor, height: Tensor, width: Tensor) -> Tensor:
-    """Return (..., 4) of (top, left, height, width) in pixels of the patch cut from an image of that size (float32).
+    """Return float32 (..., 4), (top, left, height, width) in pixels, of the patch to cut from an image of this size.
 
     Args:
         policy: the ranges.
@@ -73,7 +73,7 @@ def crop_box(policy: Policy, uniform: Tensor, height: Tensor, width: Tensor) -> 
     else:
         scale = between(uniform, "scale", policy.short_side)
         patch, central = (size * tf.minimum(height, width) / scale)[..., None] * tf.ones(2), False
-        if policy.centre:  # resizing to whole pixels, then cutting at whole pixels
+        if policy.centre:  # the image is resized to whole pixels, then cut at whole pixels
             resized = resized_size(height, width, scale)
             return tf.concat([centre_corner(resized, size) * whole / resized, size * whole / resized], -1)
     draws = 0.5 if policy.centre else tf.stack([draw(uniform, "top"), draw(uniform, "left")], -1)
@@ -81,11 +81,11 @@ def crop_box(policy: Policy, uniform: Tensor, height: Tensor, width: Tensor) -> 
 
 
 def _area_patch(policy: Policy, uniform: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (height, width) of a patch of random area and aspect ratio, and whether it must lie in the middle.
+    """Return (height, width) of a patch of random area and aspect ratio, and whether the patch must be central.
 
-    This is the distribution of the "inception" crop (Szegedy et al. 2015) in torchvision's RandomResizedCrop: the first
-    of ten draws that fits into the image, to the nearest pixel; if none does, the largest central patch within the
-    range of aspect ratios.
+    The distribution is that of torchvision's RandomResizedCrop (the "inception" crop, Szegedy et al. 2015): the first
+    of ten draws that fits into the image, rounded to pixels. If no draw fits, the patch is the largest central one
+    within the range of aspect ratios.
     """
     assert policy.area is not None
     names = [("scale", "aspect"), *((f"scale_{i}", f"aspect_{i}") for i in range(2, 11))]
@@ -104,14 +104,14 @@ def _area_patch(policy: Policy, uniform: Tensor, whole: Tensor) -> tuple[Tensor,
 
 
 def resized_size(height: Tensor, width: Tensor, scale: Tensor) -> Tensor:
-    """Return float32 (..., 2), the whole pixels of an image whose short side is resized to `scale`.
+    """Return float32 (..., 2), the size in whole pixels of an image whose short side is resized to `scale`.
 
     The long side is truncated, as in torchvision's Resize.
     """
     whole = tf.cast(tf.stack([height, width], -1), tf.float32)
     short = tf.reduce_min(whole, -1, keepdims=True)
     scale = tf.floor(tf.cast(scale, tf.float32))[..., None]
-    return tf.floor((whole * scale + 0.5) / short)  # with 0.5, a whole quotient is not rounded down
+    return tf.floor((whole * scale + 0.5) / short)  # adding 0.5 keeps a whole quotient from being rounded down
 
 
 def centre_corner(resized: Tensor, size: Any) -> Tensor:
@@ -122,8 +122,8 @@ def centre_corner(resized: Tensor, size: Any) -> Tensor:
 def output_to_image(policy: Policy, uniform: Tensor, box: Tensor) -> Tensor:
     """Return the matrices (..., 3, 3) from pixels of the output to pixels of the image, for patches (..., 4).
 
-    In this order, the picture is cut, scaled, sheared, stretched, turned, shifted, mirrored, and sheared and shifted by
-    RandAugment.
+    The picture is cut, scaled, sheared, stretched, turned, shifted and mirrored, in this order. RandAugment's shears
+    and shifts follow.
     """
     middle, scale = box[..., :2] + box[..., 2:] / 2, box[..., 2:] / policy.size
     half = policy.size / 2
@@ -141,9 +141,9 @@ def output_to_image(policy: Policy, uniform: Tensor, box: Tensor) -> Tensor:
 
 
 def _operation(drawn: Operation, half: float) -> Tensor:
-    """Return the matrix of a shear or shift of RandAugment about the middle of the output, I for other operations.
+    """Return the matrix of RandAugment's shear or shift about the output's centre; the identity for other operations.
 
-    Shears fix the centre of the upper left pixel, as those of keras-cv do.
+    As in keras-cv, shears do not move the centre of the upper left pixel.
     """
     shear_y, shear_x = drawn.only("shear_y"), drawn.only("shear_x")
     shift_y, shift_x = 2 * half * drawn.only("translate_y"), 2 * half * drawn.only("translate_x")
@@ -152,12 +152,12 @@ def _operation(drawn: Operation, half: float) -> Tensor:
 
 
 def folded(matrix: Tensor, middle: Tensor, size: Tensor) -> Tensor:
-    """Return matrices (n, 2, 3) that show the same of images with a reflecting border, from nearer by.
+    """Return equivalent matrices (n, 2, 3) for a reflecting border, whose points lie near the image.
 
     Args:
         matrix: (n, 2, 3), output pixel (y, x, 1) → point of the image.
-        middle: (n, 2), the point that the middle of the output shows; it may be far beyond the image's edges.
-        size: (n, 2) float32, the images' (height, width), inside which it is afterwards.
+        middle: (n, 2), the point shown at the output's centre, which may be far beyond the image's edges.
+        size: (n, 2) float32, the images' (height, width), inside which the new point lies.
     """
     period = 2 * size
     periods = tf.floor(middle / period)
@@ -168,7 +168,7 @@ def folded(matrix: Tensor, middle: Tensor, size: Tensor) -> Tensor:
     return tf.where(mirrored, other_way, matrix)
 
 
-# Per EXIF orientation 1-8, the (y, x) of the stored image as a signed permutation of the upright image's (y, x).
+# For each EXIF orientation 1-8, the stored image's (y, x) as a signed permutation of the upright image's (y, x).
 _STORED = (
     ((1, 0), (0, 1)),
     ((1, 0), (0, -1)),
@@ -182,7 +182,7 @@ _STORED = (
 
 
 def upright_to_stored(orientation: Tensor, height: Tensor, width: Tensor) -> Tensor:
-    """Return the matrices (..., 3, 3) from the upright image to the stored one of height × width (floats)."""
+    """Return the matrices (..., 3, 3) from the upright image to the stored image of height × width (floats)."""
     turn = tf.gather(tf.constant(_STORED, tf.float32), orientation - 1)
     (yy, yx), (xy, xx) = ((turn[..., i, 0], turn[..., i, 1]) for i in (0, 1))
     return _matrix((yy, yx, -tf.minimum(yy + yx, 0) * height), (xy, xx, -tf.minimum(xy + xx, 0) * width), (0, 0, 1))

@@ -1,7 +1,7 @@
-"""Decode the first frame of a GIF as browsers and Pillow show it: on its canvas, transparent pixels white.
+"""Decode the first frame of a GIF on its canvas, with white for transparent pixels, as browsers show it.
 
-`tf.io.decode_gif` paints transparent pixels black and decodes all frames. Here the first frame is cut out into a GIF of
-its own, in whose palette the transparent colour is white (CompuServe, "GIF89a Specification", 1990).
+`tf.io.decode_gif` paints transparent pixels black and decodes all frames. This module cuts the first frame out into a
+separate GIF, in whose palette the transparent colour is white (CompuServe, "GIF89a Specification", 1990).
 """
 
 from typing import NamedTuple, cast
@@ -11,12 +11,12 @@ import tensorflow as tf
 from .header import checked, file_bytes, on_bytes
 from .tensors import Tensor
 
-_LARGEST = 2**29  # values of a decoded image, which is TensorFlow's own bound
+_LARGEST = 2**29  # maximum number of values of a decoded image, which is TensorFlow's bound
 _EXTENSION, _FRAME, _END, _CONTROL = 0x21, 0x2C, 0x3B, 0xF9
 
 
 class _Frame(NamedTuple):
-    """The description of the first frame.
+    """Describe the first frame.
 
     Attributes:
         data: All bytes of the file, uint8, followed by zeros.
@@ -70,7 +70,7 @@ def _palette_bytes(flags: Tensor) -> Tensor:
 
 @on_bytes
 def gif_size(content: Tensor) -> tf.Tensor:
-    """Return int32 (height, width) of GIF bytes: the canvas, enlarged if the first frame reaches beyond it."""
+    """Return int32 (height, width) of GIF bytes: the canvas, enlarged if the first frame extends beyond it."""
     return _first_frame(content).canvas
 
 
@@ -92,11 +92,11 @@ def decode_gif(content: Tensor) -> tf.Tensor:
     frame = _first_frame(content)
     values = 3 * tf.reduce_prod(tf.cast(frame.canvas, tf.int64))
     sound = tf.reduce_all(frame.box[2:] > 0) & (values <= _LARGEST)
-    content = checked(content, sound, "the GIF has no frame, or one that is too large")
+    content = checked(content, sound, "the GIF has no frame, or its frame is too large")
     picture, colour = _alone(content, frame)
     left, top, width, height = tf.unstack(frame.box)
     around = [[top, frame.canvas[0] - top - height], [left, frame.canvas[1] - left - width], [0, 0]]
-    return tf.pad(picture - colour, around) + colour  # modulo 256
+    return tf.pad(picture - colour, around) + colour  # uint8 adds modulo 256
 
 
 def _alone(content: Tensor, frame: _Frame) -> tuple[Tensor, Tensor]:
@@ -123,7 +123,7 @@ def _alone(content: Tensor, frame: _Frame) -> tuple[Tensor, Tensor]:
 def _blocks(content: Tensor, data: Tensor, begin: Tensor) -> Tensor:
     """Return the compressed pixels from position `begin` without the empty block that ends them.
 
-    A last block that is shorter than declared gets its true length, because it may contain all pixels nevertheless.
+    A last block that is shorter than declared gets its true length, because it may still contain all pixels.
     """
     end = tf.strings.length(content)
 
@@ -143,7 +143,7 @@ def _blocks(content: Tensor, data: Tensor, begin: Tensor) -> Tensor:
 
 
 def _part(content: Tensor, at: Tensor, length: Tensor) -> Tensor:
-    """Return the bytes from position `at`, fewer than `length` at the end of the file."""
+    """Return `length` bytes from position `at`, or fewer at the end of the file."""
     return tf.strings.substr(content, tf.minimum(at, tf.strings.length(content)), tf.maximum(length, 0))
 
 

@@ -1,4 +1,4 @@
-"""Read examples in parallel, and name a file that cannot be decoded in the error."""
+"""Read examples in parallel, and raise an error that names a file that cannot be decoded."""
 
 import os
 import re
@@ -11,8 +11,8 @@ import tensorflow as tf
 from .source import Source, Stream
 from .tensors import Tensor
 
-BLOCK = 32  # examples; fewer would cost more an example, more would hold more files in memory
-PARALLEL_CALLS = 8 * (os.cpu_count() or 1)  # AUTOTUNE takes many batches to find as many, and cores idle meanwhile
+BLOCK = 32  # examples per block; smaller blocks cost more time per example, larger ones keep more files in memory
+PARALLEL_CALLS = 8 * (os.cpu_count() or 1)  # AUTOTUNE finds this number too slowly
 _GRAPH_NOISE = (
     r"\{\{function_node [^}]*\}\} ?|Error in user-defined function passed to .*? iterator: \S*: |\n\t \[\[.*| \[Op:.*"
 )
@@ -21,7 +21,7 @@ _ASSERTION = r"^.*?(?:assertion failed: \[|Summarized data: b')(.*?)['\]]?$"
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """The order in which the examples of a source are read.
+    """Define the order in which the examples of a source are read.
 
     Attributes:
         epochs: Dataset of one int64 scalar.
@@ -42,16 +42,16 @@ class Order:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What to compute of an example, in one function or three.
+    """Define the computation for an example, in one function or three.
 
-    With `arrange` and `finish`, the result is `finish(*arrange(read(...), epoch, index))`: `arrange` computes on blocks
-    of results at once what would cost dozens of small operations for each image. Both also get the blank result that
-    marks the end of an epoch, in which all numbers are one and all strings are empty.
+    With `arrange` and `finish`, the result is `finish(*arrange(read(...), epoch, index))`. `arrange` computes on blocks
+    of results, which replaces dozens of small operations for each image. Both functions also get the blank result that
+    marks the end of an epoch; its numbers are one and its strings empty.
 
     Attributes:
         read: (image, label, epoch, index) → result.
         arrange: (results, epochs, indices) → tuple, on blocks of results.
-        finish: The elements of that tuple, for one example → result.
+        finish: The elements of the tuple from `arrange` for one example → result.
         shapes: Shapes to which the results are padded; default: all results have one shape.
     """
 
@@ -64,11 +64,12 @@ class Work:
 def guarded(source: Source | Stream, work: Work, order: Order, batch_size: int) -> tf.data.Dataset:
     """Return batches of `work` on every example, in order, computed in parallel.
 
-    TensorFlow's decoders do not report which example fails. Therefore a failing example is left out first. The gap in
-    the positions then shows which one it was, and it is read again to find the reason.
+    TensorFlow's decoders do not report which example fails. Therefore a failing example is first left out. The gap in
+    the positions shows which example failed, and this example is read again to find the reason.
 
     Raises:
-        tf.errors.InvalidArgumentError: An example fails, when the dataset is iterated. The message names the example.
+        tf.errors.InvalidArgumentError: If an example fails while the dataset is iterated. The message names the
+            example.
     """
     return _Guarded(source, work, order, batch_size).batches()
 
@@ -127,7 +128,7 @@ class _Guarded:
         missing = tf.not_equal(position, expected)
 
         def complain() -> Any:
-            # Without state, because datasets with state cannot be saved.
+            # The dataset has no state, because datasets with state cannot be saved.
             where = (expected[tf.argmax(missing)], epoch[0])
             return tf.debugging.Assert(False, [tf.numpy_function(self._reason, where, tf.string, stateful=False)])
 
@@ -141,7 +142,7 @@ class _Guarded:
 
 
 def _without_end(number: Tensor, batch: Any) -> Any:
-    """Return the results of a batch without the blank one that marks the end."""
+    """Return the results of a batch without the blank result that marks the end."""
     _, _, end, item = batch
     count = tf.size(end) - tf.cast(end[-1], tf.int32)
     return tf.nest.map_structure(lambda tensor: tensor[:count], item)
@@ -150,16 +151,16 @@ def _without_end(number: Tensor, batch: Any) -> Any:
 def _failure(
     source: Source | Stream, example: tf.data.Dataset, results: Callable[[tf.data.Dataset], Any], position: Tensor
 ) -> str:
-    """Return the name of a failed example and the reason; the example is tried once more, alone.
+    """Return the name of a failed example and the reason, after reading this example again alone.
 
     Args:
         source: where the example comes from.
-        example: dataset of that element of `source.examples`.
-        results: the pipeline that fails on it.
-        position: its position in the epoch.
+        example: dataset of the failed element of `source.examples`.
+        results: the pipeline that fails on the example.
+        position: the example's position in the epoch.
     """
     options = tf.data.Options()
-    options.threading.private_threadpool_size = 2  # the common threads may all wait for this answer
+    options.threading.private_threadpool_size = 2  # all shared threads may be waiting for this answer
     name = f"the example at position {position}"
     try:
         for _, _, index, *_ in example.with_options(options):
@@ -167,14 +168,14 @@ def _failure(
         for _ in results(example).with_options(options):
             pass
     except tf.errors.OpError as error:
-        return f"cannot read {name}: {reason_of(error)}"
-    except Exception as error:  # of reading it again, and none of the example's
-        return f"cannot read {name}; it could not be read again to tell why ({type(error).__name__}: {error})"
-    return f"cannot read the example at position {position}; read again, it did not fail: does the dataset change?"
+        return f"cannot read {name}: {reason_of(error)}; leave it out or replace it"
+    except Exception as error:  # reading again failed for a reason that does not concern the example
+        return f"cannot read {name}; reading it again to find the reason failed, too ({type(error).__name__}: {error})"
+    return f"example {position} failed once, then succeeded; check that the dataset does not change"
 
 
 def reason_of(error: tf.errors.OpError) -> str:
-    """Return what is wrong by TensorFlow's message, without the names of its internals."""
+    """Return the reason in TensorFlow's error message, without the names of its internals."""
     text = re.sub(_GRAPH_NOISE, "", error.message, flags=re.S).strip()
     return re.sub(_ASSERTION, r"\1", text, flags=re.S)
 
@@ -184,7 +185,7 @@ def _mapped(dataset, function, **options):
 
 
 def _blank(spec: Any) -> Any:
-    """Return ones, which are a possible size and orientation, and empty strings."""
+    """Return empty strings and ones, which are a valid size and orientation."""
 
     def blank(tensor: Any) -> Tensor:
         shape = [n or 0 for n in tensor.shape]

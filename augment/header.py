@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from .tensors import Tensor
 
-NOT_SUPPORTED = "format not supported: "  # how the errors begin of files that may be sound but are not read
+NOT_SUPPORTED = "format not supported: "  # prefix of the errors for files that may be sound but are not supported
 _MAGIC = (
     (b"\xff\xd8\xff", "jpeg"),
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -18,7 +18,7 @@ _MAGIC = (
 
 
 def file_kind(content: bytes) -> str:
-    """Return "jpeg", "png", "gif", "bmp" or "webp" by the first bytes; empty for anything else."""
+    """Return "jpeg", "png", "gif", "bmp" or "webp", found by the first bytes; empty for anything else."""
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "webp"
     return next((kind for magic, kind in _MAGIC if content.startswith(magic)), "")
@@ -31,13 +31,13 @@ def starts(content: Tensor, magic: bytes) -> Tensor:
 
 def bytes_at(content: Tensor, at: Tensor, count: Tensor) -> Tensor:
     """Return `count` bytes from position `at` as uint8; zeros past the end."""
-    # What TensorFlow says of a position past the end quotes the content, which Python may be unable to decode.
+    # TensorFlow's error for a position past the end quotes the content, which Python may be unable to decode.
     piece = tf.strings.substr(content, tf.clip_by_value(at, 0, tf.strings.length(content)), count)
     return tf.io.decode_raw(piece, tf.uint8, fixed_length=count)
 
 
 def file_bytes(content: Tensor) -> Tensor:
-    """Return all bytes of a file as uint8, with 1024 zeros behind them, so that reading past the end is no error."""
+    """Return all bytes of a file as uint8, followed by 1024 zeros, so that reading past the end causes no error."""
     return tf.concat([tf.io.decode_raw(content, tf.uint8), tf.zeros(1024, tf.uint8)], 0)
 
 
@@ -62,7 +62,7 @@ def is_webp(content: Tensor) -> Tensor:
 
 
 def on_bytes(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function` of one encoded image as one node of the graph, traced once, also where it is called eagerly."""
+    """Return `function` of one encoded image as a graph node that is traced once, even for eager calls."""
     return tf.function(
         function,
         input_signature=[tf.TensorSpec([], tf.string)],
@@ -74,7 +74,8 @@ def on_bytes(function: Callable[..., Any]) -> Callable[..., Any]:
 def checked(content: Tensor, is_right: Tensor, message: Any) -> Tensor:
     """Return `content` after checking a condition on it.
 
-    Raises: tf.errors.InvalidArgumentError with `message` where the condition is false.
+    Raises:
+        tf.errors.InvalidArgumentError: If the condition is false; the text is `message`.
     """
     with tf.control_dependencies([tf.debugging.Assert(is_right, [message])]):
         return tf.identity(content)

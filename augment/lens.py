@@ -1,4 +1,4 @@
-"""Radial lens distortion as a map of coordinates, so that the image is still sampled once."""
+"""Apply radial lens distortion to coordinates, so that the image is still sampled once."""
 
 import tensorflow as tf
 
@@ -13,7 +13,7 @@ def distort(y: Tensor, x: Tensor, k1: Tensor, size: int) -> tuple[Tensor, Tensor
     Args:
         y: pixel coordinates of the output; broadcastable with x.
         x: pixel coordinates of the output.
-        k1: > 0 for a barrel, whose corners show what lies farther outside; < 0 for a pincushion; 0 for the identity.
+        k1: > 0 for a barrel, whose corners show points farther outside; < 0 for a pincushion; 0 for the identity.
         size: side of the output.
     """
     half = size / 2

@@ -1,4 +1,4 @@
-"""Mix images of a batch, with labels in exactly the mixed shares, and erase boxes."""
+"""Mix images of a batch and their labels in the same shares, and erase boxes."""
 
 import math
 from typing import Any
@@ -15,7 +15,7 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)
 def mix(images: Tensor, labels: Any, policy: Policy, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """Mix every image with the one before it in the batch, by MixUp or CutMix.
 
-    With share w ~ Beta(a, a) of the partner:
+    The partner has the share w ~ Beta(a, a):
 
         MixUp:   (1 − w) · image + w · partner                       Zhang et al. 2018, "mixup"
         CutMix:  a box of area w at a random place, cut at the border, comes from the partner; w becomes the area that
@@ -55,7 +55,7 @@ def _cuts(policy: Policy, uniform: Tensor) -> Tensor:
 
 
 def _box(top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, size: int) -> Tensor:
-    """Return (batch, size, size) float32, 1 inside rows top..bottom and columns left..right (batch,), 0 outside."""
+    """Return float32 (batch, size, size): 1 inside rows top..bottom and columns left..right (batch,), 0 outside."""
     at = tf.range(size, dtype=tf.float32)
     rows = (at >= top[:, None]) & (at < bottom[:, None])
     columns = (at >= left[:, None]) & (at < right[:, None])
@@ -74,11 +74,11 @@ def beta_quantile(a: Tensor, probability: Tensor) -> Tensor:
 
 
 def soft_labels(labels: Any, classes: int | None) -> Tensor:
-    """Return (batch, classes) float32 of integer labels (batch,) or (batch, 1); one-hot or soft rows do not change.
+    """Return float32 (batch, classes) of integer labels (batch,) or (batch, 1); one-hot or soft rows do not change.
 
     Raises:
-        PolicyError: The number of classes is unknown, or rows have another width.
-        tf.errors.InvalidArgumentError: An integer is outside 0..classes-1, when the graph runs.
+        PolicyError: If the number of classes is unknown, or rows have another width.
+        tf.errors.InvalidArgumentError: If an integer is outside 0..classes-1 when the graph runs.
     """
     countable = labels.dtype.is_integer or labels.dtype.is_bool
     if labels.shape.rank == 2 and labels.dtype.is_integer and labels.shape[1] == 1:
@@ -89,14 +89,17 @@ def soft_labels(labels: Any, classes: int | None) -> Tensor:
         return tf.cast(labels, tf.float32)
     if labels.shape.rank != 1 or not labels.dtype.is_integer:
         raise PolicyError(
-            f"labels are {labels.dtype.name} {labels.shape}; mixing needs integers (batch,) or one-hot rows"
+            f"labels are {labels.dtype.name} {labels.shape}; expected integers (batch,) or one-hot rows for mixing"
         )
     if classes is None:
         raise PolicyError("mixup and cutmix make soft labels: pass classes=, the number of classes, or one-hot labels")
     wide = tf.cast(labels, tf.int64)
     wrong = (wide < 0) | (wide >= classes)
     label = wide[tf.argmax(wrong)] if labels.shape[0] != 0 else -1
-    message = [f"a label is not a class of 0..{classes - 1} (classes = {classes}):", label]
+    message = [
+        f"a label is not in 0..{classes - 1} (classes = {classes}); correct the labels or classes. The label is",
+        label,
+    ]
     with tf.control_dependencies([tf.debugging.Assert(~tf.reduce_any(wrong), message)]):
         return tf.one_hot(wide, classes)
 
@@ -104,7 +107,7 @@ def soft_labels(labels: Any, classes: int | None) -> Tensor:
 def erase(images: Tensor, policy: Policy, uniform: Tensor) -> Tensor:
     """Erase a box of 2-33 % of the area with probability `policy.erase` (random erasing, Zhong et al. 2020).
 
-    The box gets one colour. Its width / height is log-uniform in [0.3, 3.3], clipped to the image.
+    The box has one colour. Its width / height is log-uniform in [0.3, 3.3]; the box is clipped to the image.
     """
     if not policy.erase:
         return images

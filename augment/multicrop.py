@@ -1,4 +1,4 @@
-"""Fixed crops of an image, for averaging predictions at test time."""
+"""Take fixed crops of an image, for averaging predictions at test time."""
 
 import reprlib
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from .policy import Policy, PolicyError
 from .region import as_rgb
 from .tensors import Tensor
 
-_LONGEST = 8  # largest long side, as a multiple of the short side
-_CORNERS = ((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))  # the centre first, then the corners
+_LONGEST = 8  # maximum long side, as a multiple of the short side
+_CORNERS = ((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))  # centre first, then corners
 
 
 @dataclass(frozen=True)
 class CropGrid:
-    """The crops of `multicrop`: call it with one image to get them; `boxes` returns their places.
+    """Return the crops of an image when called with it; `boxes` returns their positions.
 
     Attributes:
         scales: Short sides in pixels.
@@ -38,13 +38,14 @@ class CropGrid:
 
     @property
     def policy(self) -> Policy:
-        """The finest of the scales as a policy, which determines the resolution at which a large photo is decoded."""
+        """Return the finest scale as a policy, which sets the resolution at which a large photo is decoded."""
         return Policy(size=self.size, short_side=(min(self.scales), max(self.scales)), flip=0.0, pca=0.0, centre=True)
 
     def boxes(self, height: Tensor, width: Tensor) -> Tensor:
         """Return float32 (crops, 4) of (top, left, height, width) in an image of that size; a negative width mirrors.
 
-        They are in the order of `scales`; at each scale the centre comes first, then the corners, then mirror images.
+        The boxes follow the order of `scales`; at each scale, the centre comes first, then the corners, then mirror
+        images.
         """
         whole = tf.cast(tf.stack([height, width]), tf.float32)
         rows = []
@@ -58,16 +59,16 @@ class CropGrid:
         return tf.stack(rows)
 
     def open(self, image: Tensor) -> Tensor:
-        """Return RGB pixels (height, width, 3) of pixels, or of bytes decoded only as finely as the scales need."""
+        """Return RGB pixels (height, width, 3) of pixels or bytes, decoded only as finely as the scales need."""
         image = tf.convert_to_tensor(image)
         return decode_for(image, self.policy) if image.dtype == tf.string else as_rgb(image)
 
     def __call__(self, image: Tensor) -> Tensor:
         """Return float32 (crops, size, size, 3) of 0..255 of encoded bytes or pixels (height, width, 1 | 3 | 4).
 
-        Crops are slices of the image resized with antialiasing. Only the visible part is computed, so their number
-        bounds the memory, even for very elongated images. In tf.data and exported graphs, use
-        `dataset.map(lambda image, label: (grid(image), label))`.
+        Crops are slices of the image resized with antialiasing. Only the visible part is computed, so memory depends on
+        the number of crops, even for very long images. In tf.data and exported graphs, use `dataset.map(lambda image,
+        label: (grid(image), label))`.
         """
         image = self.open(image)
         height, width = tf.unstack(tf.shape(image)[:2])
@@ -113,7 +114,7 @@ def whole(image: Tensor, scale: int, multiple: int = 1) -> Tensor:
     Args:
         image: pixels.
         scale: the short side.
-        multiple: the long side is rounded to a multiple of it, so that photos of one camera can be batched.
+        multiple: the long side is rounded to a multiple of this number, so that photos of one camera can be batched.
     """
     image = as_rgb(tf.convert_to_tensor(image))
     sides = tf.cast(tf.shape(image)[:2], tf.float32)
@@ -128,11 +129,11 @@ def whole(image: Tensor, scale: int, multiple: int = 1) -> Tensor:
 def resized_window(image: Tensor, resized: Tensor, corner: Tensor, size: Any) -> Tensor:
     """Return the window of `size` pixels at `corner` of tf.image.resize(image, resized, antialias=True).
 
-    Only that window is computed. All arguments are (height, width) or (y, x), int32.
+    Only this window is computed. All arguments are int32 (height, width) or (y, x).
     """
     whole, corner, size = tf.shape(image)[:2], tf.cast(corner, tf.float32), tf.convert_to_tensor(size)
     scale = tf.cast(resized, tf.float32) / tf.cast(whole, tf.float32)
-    reach = tf.math.ceil(tf.maximum(1 / scale, 1)) + 1  # of the antialiasing triangle, and one for rounding
+    reach = tf.math.ceil(tf.maximum(1 / scale, 1)) + 1  # half a triangle filter, plus one
     start = tf.cast(tf.maximum(tf.floor(corner / scale) - reach, 0), tf.int32)
     stop = tf.minimum(tf.cast(tf.math.ceil((corner + tf.cast(size, tf.float32)) / scale) + reach, tf.int32), whole)
     seen = tf.cast(image[start[0] : stop[0], start[1] : stop[1]], tf.float32)
@@ -143,7 +144,7 @@ def resized_window(image: Tensor, resized: Tensor, corner: Tensor, size: Any) ->
 
 
 def multicrop(scales: Any = (224,), crops: int = 10, size: int = 224) -> CropGrid:
-    """Return the crops whose predictions are averaged at test time (Krizhevsky et al. 2012; He et al. 2016).
+    """Return a function that takes the crops to average at test time (Krizhevsky et al. 2012; He et al. 2016).
 
     Args:
         scales: short sides to which an image is scaled; ResNet's are (224, 256, 384, 480, 640).
@@ -151,7 +152,7 @@ def multicrop(scales: Any = (224,), crops: int = 10, size: int = 224) -> CropGri
         size: side of a crop in pixels.
 
     Raises:
-        PolicyError: `crops` is another number, or a scale is smaller than a crop.
+        PolicyError: If `crops` is another number, or a scale is smaller than a crop.
 
     Example:
         >>> grid = augment.multicrop((224, 256, 384, 480, 640), crops=10)

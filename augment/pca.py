@@ -1,4 +1,4 @@
-"""Principal components of all RGB pixels of a dataset, for the colour offset of Krizhevsky et al. 2012 (AlexNet)."""
+"""Compute the principal components of a dataset's RGB pixels, for AlexNet's colour offset (Krizhevsky et al. 2012)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from .tensors import Tensor
 
 @dataclass(frozen=True, eq=False)
 class PCA:
-    """Mean and principal components of RGB pixels scaled to 0..1.
+    """Hold the mean and principal components of RGB pixels scaled to 0..1.
 
     Attributes:
         mean: (3,).
@@ -48,15 +48,16 @@ IMAGENET_PCA = PCA(
 
 
 def fit_pca(dataset: Any) -> PCA:
-    """Return the principal components of all RGB pixels of a dataset, in one pass and constant memory.
+    """Compute the principal components of all RGB pixels of a dataset, in one pass and constant memory.
 
     Args:
         dataset: as for `pipeline`.
 
     Raises:
-        tf.errors.InvalidArgumentError: An example cannot be decoded or is not in 0..255. The message names it.
-        ValueError: There are no pixels.
-        PolicyError: The images are floats in 0..1.
+        tf.errors.InvalidArgumentError: If an example cannot be decoded or is not in 0..255. The message names the
+            example.
+        ValueError: If there are no pixels.
+        PolicyError: If the images are floats in 0..1.
 
     Example:
         >>> augment.pipeline(dataset, augment.Policy(pca=0.1), batch_size=64, pca=augment.fit_pca(dataset))
@@ -78,7 +79,7 @@ def fit_pca(dataset: Any) -> PCA:
     )
     count, total, squares = (value.numpy() for value in sums)
     if count == 0:
-        raise ValueError("the dataset holds no pixels; expected at least one image")
+        raise ValueError("the dataset has no pixels; expected at least one image")
     root_mean_square = 255 * np.sqrt(np.trace(squares) / count / 3)
     fault = range_fault(0.0, root_mean_square, floating=source.element_spec[0].dtype.is_floating)
     if fault:

@@ -1,4 +1,4 @@
-"""Turn encoded bytes or pixels into augmented batches; every draw is a function of (seed, epoch, example index)."""
+"""Turn encoded bytes or pixels into augmented batches; every draw depends only on (seed, epoch, example index)."""
 
 import inspect
 from collections.abc import Callable
@@ -37,14 +37,13 @@ def pipeline(
 ) -> tf.data.Dataset:
     """Return augmented batches for `model.fit`: a tf.data.Dataset of (float32 images 0..255, labels).
 
-    Each pass over it is the next epoch, beginning with `epoch`. The augmentation of an example only depends on (seed,
-    epoch, its index), except for mixing, whose partner is the neighbour in the batch. A new pipeline with epoch=k
-    repeats epoch k of an old one bit for bit, with the same machine and batch size. Another batch size or shard
-    rounds differently, by at most 0.05 of 255. Its iterators contain a counter, and tf.train.Checkpoint cannot save
-    them; a resumed run continues with `epoch(…, epoch=k, first_batch=n)`.
+    Each pass over the dataset is the next epoch, beginning with `epoch`. The augmentation of an example depends only on
+    (seed, epoch, index of the example), except for mixing, whose partner is the neighbour in the batch. A new pipeline
+    with epoch=k repeats epoch k bit for bit on the same machine; another batch size or shard rounds differently, by at
+    most 0.05 of 255. tf.train.Checkpoint cannot save the iterators; resume with `epoch`.
 
-    A truncated JPEG only fails if the crop reaches the missing part, so it may pass for epochs. `recipes.audit` finds
-    such files beforehand.
+    A truncated JPEG only fails if the crop reaches the missing part, which may happen after many epochs.
+    `recipes.audit` finds such files beforehand.
 
     Args:
         dataset: (images, labels) arrays, an `augment.Source` (both shuffled as a whole), or a tf.data.Dataset of
@@ -54,16 +53,16 @@ def pipeline(
         batch_size: examples per batch.
         seed: seed of all draws and of the shuffling.
         epoch: number of the first epoch.
-        pca: the result of `fit_pca(dataset)`; default: ImageNet's.
+        pca: the result of `fit_pca(dataset)`; default: the components of ImageNet.
         classes: number of classes. It is required if the policy mixes integer labels, which become (batch, classes).
-        cache: None, "decoded" to store decoded images on disk from the first epoch on, or an `augment.Cache`. Only for
-            encoded bytes.
-        shuffle: shuffle the examples.
+        cache: None, "decoded" to store decoded images on disk from the first epoch on, or an `augment.Cache`. A cache
+            only applies to encoded bytes.
+        shuffle: whether to shuffle the examples.
 
     Raises:
-        PolicyError: The arguments do not fit together, or arrays are not in 0..255.
-        tf.errors.InvalidArgumentError: While iterating, an example cannot be decoded or is not in 0..255 (the message
-            names it), or a label is not a class and the policy mixes.
+        PolicyError: If the arguments contradict each other, or arrays are not in 0..255.
+        tf.errors.InvalidArgumentError: During iteration, if an example cannot be decoded or is not in 0..255, or if a
+            mixed label is not a class.
 
     Example:
         >>> model.fit(augment.pipeline((images, labels), augment.Policy.light(), batch_size=64), epochs=10)
@@ -92,7 +91,7 @@ def epoch(
     classes: int | None = None,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
-    """Return one epoch of `pipeline`, from batch `first_batch` on: the same batches, in a dataset without state.
+    """Return one epoch of `pipeline` from batch `first_batch` on, with the same batches, as a dataset without state.
 
     A resumed run can begin at any batch of any epoch without decoding earlier examples. The other arguments are those
     of `pipeline`.
@@ -100,13 +99,12 @@ def epoch(
     Args:
         epoch: number of the epoch; may be a tensor.
         first_batch: number of the first batch; may be a tensor.
-        shard: (index, count), for one of several machines: return the slice `numpy.array_split(batch, count)[index]` of
-            every batch, up to rounding (at most 0.05 of 255). Only the slice is decoded, and, if images are mixed, the
-            example before it. If the last batch has no example for the slice, it is missing. The dataset must have
-            random access.
+        shard: (index, count) of one of several machines. The dataset then returns the slice `numpy.array_split(batch,
+            count)[index]` of every batch, up to rounding (at most 0.05 of 255), without an empty last slice. Only the
+            slice and, for mixing, the example before it are decoded. `dataset` must have random access.
 
     Raises:
-        PolicyError: The dataset cannot be sharded. Other errors are those of `pipeline`.
+        PolicyError: If the dataset cannot be sharded. Other errors are those of `pipeline`.
     """
     epochs = tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64))
     source, lead = as_source(dataset), 0
@@ -120,13 +118,13 @@ def epoch(
 
 
 def apply(images: Tensor, policy: Policy, *, seed: int) -> Tensor:
-    """Augment a batch (batch, height, width, 1|3|4) in memory, as in epoch 0 of that seed.
+    """Augment a batch (batch, height, width, 1|3|4) in memory, as in epoch 0 of the seed.
 
     Returns:
         float32 (batch, size, size, 3).
 
     Raises:
-        PolicyError: The policy mixes, which needs labels, or values are not in 0..255.
+        PolicyError: If the policy mixes, which needs labels, or if values are not in 0..255.
 
     Example:
         >>> augment.apply(images, augment.Policy(size=96, short_side=(96, 128), rotate=10), seed=1)
@@ -134,7 +132,7 @@ def apply(images: Tensor, policy: Policy, *, seed: int) -> Tensor:
     images = tf.convert_to_tensor(images)
     if policy.mixes:
         raise PolicyError(
-            "mixup and cutmix need labels: use pipeline, or dataclasses.replace(policy, mixup=0, cutmix=0)"
+            "mixup and cutmix need labels; use pipeline, or pass dataclasses.replace(policy, mixup=0, cutmix=0)"
         )
     if images.shape.rank != 4:
         raise PolicyError(f"images have shape {images.shape}; expected (batch, height, width, 1 | 3 | 4)")
@@ -146,7 +144,7 @@ def apply(images: Tensor, policy: Policy, *, seed: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _applied(policy: Policy) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return `apply` of that policy, traced only once."""
+    """Return the function behind `apply` for a policy, traced only once."""
 
     def whole(images: Tensor, seed: int) -> Tensor:
         def prepare(index: Tensor, image: Tensor) -> tuple[Region, Tensor]:
@@ -168,7 +166,7 @@ def centre_crop(image: Tensor, policy: Policy) -> Tensor:
     The middle of each range is used.
 
     Raises:
-        PolicyError: The policy has `extra`, which draws its own noise, or RandAugment, which has no middle.
+        PolicyError: If the policy has `extra`, which draws its own noise, or RandAugment, which has no middle.
     """
     if policy.extra is not None or policy.rand_operations:
         raise PolicyError("centre_crop is without noise; set extra=None and rand_operations=0, or use apply")
@@ -178,7 +176,7 @@ def centre_crop(image: Tensor, policy: Policy) -> Tensor:
 
 
 def render(region: Region, uniform: Tensor, policy: Policy, pca: PCA, compiled: bool = False) -> Tensor:
-    """Return float32 (batch, size, size, 3) of 0..255 of a batch of regions: one resample, one colour matrix."""
+    """Return float32 (batch, size, size, 3) in 0..255 of a batch of regions, by one resample and one colour matrix."""
 
     def finish(images: Tensor, uniform: Tensor) -> Any:
         if policy.colours:
@@ -193,7 +191,7 @@ def render(region: Region, uniform: Tensor, policy: Policy, pca: PCA, compiled: 
 
 @lru_cache(maxsize=64)
 def _compiled(policy: Policy, pca: PCA) -> Callable[[Region, Tensor], Tensor]:
-    """Return `render` as XLA kernels, shared by all pipelines of that policy."""
+    """Return `render` as XLA kernels, shared by all pipelines of a policy."""
     return tf.function(lambda region, uniform: render(region, uniform, policy, pca, compiled=True), autograph=False)
 
 
@@ -207,32 +205,32 @@ def _in_range(region: Region, image_type: tf.DType) -> Region:
 
 
 def with_extra(images: Tensor, policy: Policy) -> Tensor:
-    """Apply `policy.extra` to images (batch, size, size, 3), in training mode if it has one."""
+    """Apply `policy.extra` to images (batch, size, size, 3), with training=True if it takes that argument."""
     if policy.extra is not None:
         parameters = inspect.signature(getattr(policy.extra, "call", policy.extra)).parameters
         mode = {"training": True} if "training" in parameters else {}
-        extra = policy.extra if tf.executing_eagerly() else tf.function(policy.extra)  # for AutoGraph
+        extra = policy.extra if tf.executing_eagerly() else tf.function(policy.extra)  # enables AutoGraph
         images = tf.cast(extra(images, **mode), tf.float32)
     return tf.ensure_shape(images, (None, policy.size, policy.size, 3))
 
 
 def _shapes(policy: Policy) -> tuple[Region, tuple[int]]:
-    """Return the shapes of (region, draws) in batches: one shape for all regions, so that kernels compile once."""
+    """Return the shapes of (region, draws) in batches; all regions have one shape, so that kernels compile once."""
     return Region(capacity(policy), (3, 2), (2, 3)), (len(SLOTS),)
 
 
 @dataclass(frozen=True, eq=False)
 class _Augmentation:
-    """The functions that turn one example, and then a batch, into augmented images.
+    """Turn one example, and then a batch, into augmented images.
 
     Attributes:
-        policy: What to do.
+        policy: The augmentation.
         seed: Seed of the draws.
         image_type: The type of the dataset's images: encoded bytes or pixels.
         pca: The principal components of the colour offset.
         classes: The number of classes, for mixing.
-        cache: Where decoded images are stored, or None.
-        lead: The number of examples at the start of a batch that only serve for mixing.
+        cache: The cache of decoded images, or None.
+        lead: The number of examples at the start of a batch that are only used for mixing.
     """
 
     policy: Policy
@@ -273,8 +271,7 @@ def _batches(
     for part in tf.nest.flatten(labels):
         if not part.shape.is_fully_defined():
             raise PolicyError(
-                f"labels have shape {part.shape}; expected one shape for all: pad them, or call "
-                "label.set_shape where they are made"
+                f"labels have shape {part.shape}; expected one shape. Pad the labels, or call label.set_shape"
             )
     shapes = (*_shapes(augmentation.policy), tf.nest.map_structure(lambda spec: spec.shape, labels))
     work = Work(augmentation.open, augmentation.plan, augmentation.load, shapes)
@@ -295,6 +292,7 @@ def _opened_cache(cache: Cache | str | None, image_type: tf.DType) -> Cache | No
         raise PolicyError(f'cache is {cache!r}; expected None, "decoded" or an augment.Cache')
     if image_type != tf.string:
         raise PolicyError(
-            f"cache is {cache!r}, but the dataset yields pixels ({image_type.name}), already decoded; leave it out"
+            f"cache is {cache!r}, but the dataset yields decoded pixels ({image_type.name}); expected None. Leave "
+            f"out the cache"
         )
     return cache if isinstance(cache, Cache) else Cache()

@@ -1,7 +1,7 @@
-"""RandAugment's operations on pixels, which give the pixels of keras-cv's layers.
+"""Apply RandAugment's operations on pixels, with the same results as keras-cv's layers.
 
 Auto contrast, colour, contrast, brightness and the addition of solarize are 3×4 matrices on RGB, as in `color`. One
-kernel applies them to a batch and inverts what solarize inverts; only images that are equalized pass through a table.
+kernel applies these matrices to a batch and does the inversion of solarize. Only equalized images need a lookup table.
 """
 
 import tensorflow as tf
@@ -24,7 +24,7 @@ def operate(images: Tensor, policy: Policy, uniform: Tensor, compiled: bool = Fa
 def operated(images: Tensor, drawn: Operation, compiled: bool = False) -> Tensor:
     """Apply one operation to each image (batch, height, width, 3) of 0..255, float32.
 
-    compiled: compile the kernel with XLA; the whole is slow otherwise.
+    compiled: compile the kernel with XLA, because the function is slow otherwise.
     """
 
     def kernel(images: Tensor, matrix: Tensor, threshold: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def operated(images: Tensor, drawn: Operation, compiled: bool = False) -> Tensor
 
 
 def _matrices(images: Tensor, drawn: Operation) -> Tensor:
-    """Return the matrix (batch, 3, 4) of each image's operation, I for those that are none."""
+    """Return the matrix (batch, 3, 4) of each image's operation; the identity if the operation has no matrix."""
     low, high = (reduce(reduce(images, 1), 1) for reduce in (tf.reduce_min, tf.reduce_max))
     added = tf.broadcast_to(drawn.amount[:, None], tf.shape(low))
     same = color.shift(tf.zeros_like(low))
@@ -55,7 +55,7 @@ def _matrices(images: Tensor, drawn: Operation) -> Tensor:
 
 
 def auto_contrast(low: Tensor, high: Tensor) -> Tensor:
-    """Return the matrix that stretches each channel from low..high (..., 3) to 0..255; one value does not change."""
+    """Return the matrix that stretches channels from low..high (..., 3) to 0..255; constant ones do not change."""
     flat = high <= low
     scale = tf.where(flat, 1.0, 255 / tf.where(flat, 1.0, high - low))
     offset: Tensor = tf.where(flat, 0.0, -low * scale)
@@ -63,7 +63,7 @@ def auto_contrast(low: Tensor, high: Tensor) -> Tensor:
 
 
 def equalize(images: Tensor) -> Tensor:
-    """Make the histogram of every channel of images (batch, height, width, 3) about even.
+    """Equalize the histogram of every channel of images (batch, height, width, 3).
 
     Pixels are rounded to whole numbers first. With n(v) pixels of value v, and s = (Σ n − smallest n > 0) // 255, the
     value v becomes (n(0) + … + n(v − 1) + s // 2) // s, at most 255; a channel with s = 0 does not change. Pillow's s

@@ -1,4 +1,4 @@
-"""The ranges of an augmentation, as a frozen dataclass."""
+"""Define the ranges of an augmentation as a frozen dataclass."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -16,12 +16,12 @@ _NUMBERS = ("size", "flip", "pca", "mixup", "cutmix", "erase", *_RAND)
 
 
 class PolicyError(ValueError):
-    """A range of a Policy is impossible, or a policy does not fit where it is used."""
+    """Report that a range of a Policy is impossible, or that a policy does not fit its use."""
 
 
 def _plain(value: Any) -> Any:
-    """Return a Python number, or a tuple of them; return anything else unchanged."""
-    value = value.tolist() if hasattr(value, "tolist") else value  # a NumPy value
+    """Convert to a Python number or a tuple of numbers; return anything else unchanged."""
+    value = value.tolist() if hasattr(value, "tolist") else value  # converts a NumPy value
     if isinstance(value, Real):
         return value
     if isinstance(value, list | tuple):
@@ -32,16 +32,16 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Policy:
-    """The ranges of the parameters of one image's augmentation, which are drawn uniformly unless stated otherwise.
+    """Hold the ranges of an image's augmentation parameters, which are drawn uniformly unless stated otherwise.
 
-    The defaults are the ResNet training policy: short side in [256, 480], random 224 × 224 patch, mirror image, PCA
-    colour offset. A geometric range may be one number r, which means [-r, r].
+    The defaults are ResNet's training policy: a short side in [256, 480], a random 224 × 224 patch, mirror images, and
+    a PCA colour offset. A geometric range may be one number r, which means [-r, r].
 
     Args:
         size: side of the square output in pixels.
         short_side: (low, high) pixels to which the short side is scaled before a size × size patch is cut at random.
         area: (low, high) share of the image's area in the patch, instead of `short_side`. As in torchvision's
-            RandomResizedCrop, it is drawn up to ten times until it fits; otherwise it is the largest central patch.
+            RandomResizedCrop, up to ten patches are drawn until one fits; otherwise the largest central patch is used.
         aspect: (low, high) width / height of that patch, log-uniform; only with `area`.
         flip: probability of a horizontal mirror image.
         translate: shift in both directions, as a fraction of the patch's side.
@@ -55,23 +55,23 @@ class Policy:
         hue: (low, high) degrees of rotation about the grey axis.
         pca: standard deviation of α in the colour offset Σ α λ p along the principal components.
         mixup: parameter of Beta(a, a), 0 for off.
-        cutmix: parameter of Beta(a, a), 0 for off. If both are on, each image gets either with probability ½.
+        cutmix: parameter of Beta(a, a), 0 for off. If both are on, each image gets one of the two with probability ½.
         erase: probability that a random box (2-33 % of the area) is erased.
         fill: RGB 0..255 of pixels beyond the image's border and in erased boxes. With None, the border reflects the
             image, and erased boxes have ImageNet's mean colour.
         centre: cut the patch in the middle instead of at a random place.
-        extra: any Keras or keras-cv preprocessing layer, or a function of a float32 batch of 0..255. It is called on
-            each batch after everything except mixing, with training=True if it has that argument. It runs in tf.data
-            on the CPU and draws its own random numbers, so the batches no longer depend on the seed alone. It may
-            dominate the time: at 96 pixels on two cores, keras-cv's RandAugment processes about 660 images/s,
+        extra: any Keras or keras-cv preprocessing layer, or a function of a float32 batch of 0..255. The layer is
+            called on each batch after everything except mixing, with training=True if it takes that argument. It runs
+            in tf.data on the CPU and draws its own random numbers, so the batches no longer depend on the seed alone.
+            It may be slow: at 96 pixels on two cores, keras-cv's RandAugment processes about 660 images/s,
             keras.layers.RandAugment 90, and the rest of a policy 1,500.
         rand_operations: number of RandAugment's operations on each image, at most 4; 0 for off. See
             `Policy.rand_augment`.
-        rand_magnitude: mean strength of these operations, from 0 to 1.
+        rand_magnitude: mean strength of RandAugment's operations, from 0 to 1.
         rand_stddev: standard deviation of the strength.
 
     Raises:
-        PolicyError: A field has a wrong value. The message names the field, the value and what was expected.
+        PolicyError: If a field has a wrong value. The message names the field, the value and what was expected.
 
     Example:
         >>> Policy(size=160, short_side=None, area=(0.08, 1.0), rotate=10, brightness=(0.8, 1.2))
@@ -109,14 +109,15 @@ class Policy:
         object.__setattr__(self, "size", int(self.size))
         if (self.short_side is None) == (self.area is None):
             raise PolicyError(
-                f"short_side is {self.short_side} and area is {self.area}; set one of them, and the other to None"
+                f"short_side is {self.short_side} and area is {self.area}; expected exactly one. Set the other one "
+                f"to None"
             )
         self._check_crop()
         self._check_ranges()
         self._check_rand()
 
     def _make_plain(self) -> None:
-        """Convert all numbers and sequences to Python numbers and tuples of them."""
+        """Convert all numbers and sequences to Python numbers and tuples of numbers."""
         for name in _NUMBERS + _RANGES:
             value = _plain(getattr(self, name))
             single, several = isinstance(value, Real), isinstance(value, tuple)
@@ -140,7 +141,10 @@ class Policy:
             if getattr(self, name) is not None:
                 self._check_bounds(name, 0.0, float("inf"), open_low=True)
         if self.short_side and self.short_side[0] < self.size:
-            raise PolicyError(f"short_side begins at {self.short_side[0]}, below size {self.size}: no patch would fit")
+            raise PolicyError(
+                f"short_side begins at {self.short_side[0]}; expected at least size = {self.size}, so "
+                f"that a patch fits. Raise short_side"
+            )
         if self.area and self.area[1] > 1:
             raise PolicyError(f"area is {self.area}; expected shares of the image in (0, 1]")
 
@@ -180,19 +184,19 @@ class Policy:
             )
 
     def __repr__(self) -> str:
-        """Return the call that makes the policy, without the defaults, cut to 500 characters."""
+        """Return the call that makes the policy, without default values, cut to 500 characters."""
         values = [(f, getattr(self, f.name)) for f in fields(self)]
         changes = [f"{f.name}={value!r}" for f, value in values if value != f.default or f.name == "size"]
         text = " ".join(", ".join(changes).split())
         return f"Policy({text if len(text) <= 490 else text[:489] + '…'})"
 
     def range(self, name: str) -> tuple[float, float]:
-        """Return (low, high) of a field, (-r, r) for one number r."""
+        """Return (low, high) of a field; (-r, r) if the field is one number r."""
         value = getattr(self, name)
         return (-value, value) if isinstance(value, int | float) else value
 
     def moves(self, *names: str) -> bool:
-        """Return whether any of these geometric ranges is more than (0, 0)."""
+        """Return whether any of these geometric ranges differs from (0, 0)."""
         return any(self.range(name) != (0, 0) for name in names)
 
     @classmethod
@@ -208,14 +212,14 @@ class Policy:
 
     @classmethod
     def resnet(cls, size: int = 224) -> "Policy":
-        """Return the defaults; the short side's range is [256, 480] for size 224, and in proportion for other sizes."""
+        """Return the default policy, with a short side in [256, 480] for size 224 and in proportion for other sizes."""
         return cls().resized(size)
 
     @classmethod
     def strong(cls, size: int = 224) -> "Policy":
         """Return a policy for training from scratch on little data: every transform, with CutMix and MixUp.
 
-        It needs soft labels.
+        The policy makes soft labels, so use a loss that takes them.
         """
         return cls(
             size=size,
@@ -239,11 +243,11 @@ class Policy:
     def rand_augment(
         cls, size: int = 224, *, operations: int = 2, magnitude: float = 0.5, stddev: float = 0.15
     ) -> "Policy":
-        """Return `light` with RandAugment (Cubuk et al. 2019), whose operations are those of keras-cv's layer.
+        """Return `light` with RandAugment (Cubuk et al. 2019), with the operations of keras-cv's layer.
 
         Each operation is one of eleven, all equally likely: identity, auto contrast, equalize, solarize, colour,
-        contrast, brightness, shear x, shear y, translate x and translate y. Its strength is drawn from
-        N(magnitude, stddev²), clipped to [0, 1], or for contrast, brightness and translations uniformly from
+        contrast, brightness, shear x, shear y, translate x and translate y. An operation's strength is drawn from
+        N(magnitude, stddev²), clipped to [0, 1]. For contrast, brightness and translations, it is drawn uniformly from
         [-magnitude, magnitude].
 
         Args:
@@ -253,7 +257,7 @@ class Policy:
             stddev: standard deviation of the strength; `magnitude_stddev` of keras-cv.
 
         Raises:
-            PolicyError: An argument has a wrong value. The message names the field of the policy.
+            PolicyError: If an argument has a wrong value. The message names the field of the policy.
 
         Example:
             >>> augment.pipeline(dataset, augment.Policy.rand_augment(160, magnitude=0.3), batch_size=64)
@@ -267,7 +271,7 @@ class Policy:
 
     @property
     def border(self) -> Border:
-        """Return what is beyond the image's edges: "reflect", the colour `fill`, or None if crops stay inside."""
+        """Return the border beyond the image's edges: "reflect", the colour `fill`, or None if crops stay inside."""
         if self.axis_aligned and not self.moves("translate", "stretch"):
             return None
         return self.fill or "reflect"

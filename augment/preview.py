@@ -24,15 +24,16 @@ DRAWS = 8
 
 
 def preview(dataset: Any, policy: Policy, *, rows: int = 4, seed: int = 0, pca: PCA | None = None) -> "Figure":
-    """Return a matplotlib Figure of `rows` originals on the left, and eight draws of each with their parameters.
+    """Return a matplotlib Figure of `rows` originals, each with eight augmented draws and their parameters.
 
-    dataset: as for `pipeline`; its first images are shown. Mixing is not.
+    Args:
+        dataset: as for `pipeline`; its first images are shown. Mixing is not shown.
 
     Raises: PolicyError for a dataset without examples, and for an image that cannot be decoded, with its name.
 
     >>> augment.preview(dataset, augment.Policy.strong()).savefig("preview.png")
     """
-    from matplotlib.figure import Figure  # heavy, and needed nowhere else
+    from matplotlib.figure import Figure  # a heavy package that is needed only in this function
 
     pictures = drawn(dataset, policy, rows=rows, seed=seed, pca=pca)
     figure = Figure(figsize=(1.6 * (DRAWS + 1), 2.15 * len(pictures)), layout="constrained")
@@ -46,7 +47,7 @@ def preview(dataset: Any, policy: Policy, *, rows: int = 4, seed: int = 0, pca: 
 def drawn(
     dataset: Any, policy: Policy, *, rows: int = 4, draws: int = DRAWS, seed: int = 0, pca: PCA | None = None
 ) -> list[list[tuple[np.ndarray, str]]]:
-    """(uint8 pixels, caption) of the first `rows` images, each followed by `draws` of it with their parameters.
+    """Return (uint8 pixels, caption) of the first `rows` images, each followed by `draws` augmented ones.
 
     Raises: PolicyError for a dataset without examples, and for an image that cannot be decoded, with its name.
     """
@@ -68,7 +69,7 @@ def drawn(
 
 
 def _first_images(dataset, count: int) -> list:
-    """(name, image) of the first examples."""
+    """Return (name, image) of the first examples."""
     source = as_source(dataset)
     once = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64))
     examples = source.examples(once, seed=0, shuffle=False, first=0)
@@ -84,7 +85,9 @@ def _pixels(name: str, image):
     try:
         return decode(image)
     except tf.errors.OpError as error:
-        raise PolicyError(f"cannot show {name}: {reason_of(error)}; leave it out, or convert it") from error
+        raise PolicyError(
+            f"cannot show {name} ({reason_of(error)}); leave this image out, or convert it to a supported format"
+        ) from error
 
 
 def _bytes(pixels: Tensor) -> np.ndarray:
@@ -99,7 +102,7 @@ def _show(axes: Any, pixels: Tensor, text: str) -> None:
 
 
 def describe(policy: Policy, uniform: Tensor, height: int, width: int) -> str:
-    """Return the parameters that the draws of an image of that size stand for, those of them that vary."""
+    """Return the varying parameters of an augmentation as text, from the draws and the size of an image."""
 
     def value(name: str, slot: str | None = None) -> float:
         return float(between(uniform, slot or name, policy.range(name)))

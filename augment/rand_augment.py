@@ -1,7 +1,7 @@
-"""RandAugment's draws: which operations an image gets, and how strong they are.
+"""Draw RandAugment's operations and their strengths for each image.
 
-Shears and translations join the image's one matrix, see `geometry`. The others follow, see `pixel_operations`.
-Strengths are those of keras-cv's RandAugment.
+Shears and translations are part of the image's matrix, see `geometry`. The other operations follow, see
+`pixel_operations`. The strengths are those of keras-cv's RandAugment.
 """
 
 from typing import NamedTuple
@@ -18,17 +18,17 @@ OPERATIONS = (
     "shear_x", "shear_y", "translate_x", "translate_y",
 )
 # fmt: on
-_MOST_ADDED = 110.0  # grey levels that solarize adds at strength 1: more would leave little of the image
+_MOST_ADDED = 110.0  # grey levels that solarize adds at strength 1; more would destroy most of the image
 
 
 class Operation(NamedTuple):
-    """One operation on each image of a batch.
+    """Hold one operation for each image of a batch.
 
     Attributes:
         kind: (...) int32, index into `OPERATIONS`.
         amount: (...) float32: grey levels that solarize and brightness add; share of grey in the result of colour;
             factor of contrast; pixels of a shear per pixel; fraction of the side of a translation.
-        threshold: (...) float32, grey level from which on solarize inverts.
+        threshold: (...) float32, grey level at and above which solarize inverts.
     """
 
     kind: Tensor
@@ -36,12 +36,12 @@ class Operation(NamedTuple):
     threshold: Tensor
 
     def only(self, name: str) -> Tensor:
-        """Return the amounts of the operation of that name, 0 for images that get another one."""
+        """Return the amounts of the operation `name`, 0 for images with another operation."""
         return tf.where(self.kind == OPERATIONS.index(name), self.amount, 0.0)
 
 
 def operations(policy: Policy, uniform: Tensor) -> list[Operation]:
-    """Return the operations of a policy in the order in which they act on the images with the draws (..., slots)."""
+    """Return a policy's operations for images with the draws (..., slots), in the order in which they act."""
     return [_drawn(policy, uniform, i) for i in range(policy.rand_operations)]
 
 
@@ -68,7 +68,7 @@ def _drawn(policy: Policy, uniform: Tensor, number: int) -> Operation:
 
 
 def captions(policy: Policy, uniform: Tensor) -> list[str]:
-    """Return the operations on one image with the draws (slots,), with their amounts."""
+    """Return the operations and amounts for one image with the draws (slots,), as text."""
     forms = {
         "solarize": "solarize {0:+.0f} from {1:.0f}",
         "colour": "colour {2:.0%}",

@@ -27,15 +27,15 @@ from .tensors import Border, Tensor
 
 
 class Opened(NamedTuple):
-    """An image of known size, which is decoded only as far as that required.
+    """Hold an image of known size, decoded only as far as reading the size required.
 
     Attributes:
         jpeg: Whether `content` is JPEG bytes. Otherwise it is PNG bytes or a serialised tensor of RGB pixels, because
-            strings can be batched whatever the images' sizes.
+            strings of images of any size can be batched.
         content: The bytes.
         size: (..., 2) int32 (height, width) as stored.
         orientation: EXIF's 1-8, int32.
-        shrunk: int32 factor by which the pixels of `content` have been shrunk already.
+        shrunk: int32 factor by which the pixels of `content` are already shrunk.
     """
 
     jpeg: Tensor
@@ -46,17 +46,17 @@ class Opened(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """The part of an image to read, and how.
+    """Describe the part of an image to read, and how to read it.
 
     Attributes:
-        content: That of `Opened`.
-        plain: Whether it is a JPEG with nothing to shrink or transpose, a common case with a fast path.
-        box: (..., 4) int32 (top, left, height, width), in the image shrunk by the scale.
-        steps: (..., 5) int32: whether it is a JPEG; the scale (1, 2, 4 or 8) at which a JPEG is decoded, or at which
-            other pixels are available; the factors (y, x) to shrink by afterwards; whether to transpose, because the
-            sampler needs rows of the image along rows of the output.
-        grid: (..., 4, 2) float32, the places of the output's pixels in the transposed window, see `resize_onto`; all
-            zeros if the window is not resized onto them.
+        content: The content of `Opened`.
+        plain: Whether the image is a JPEG that needs no shrinking or transposing, a common case with a fast path.
+        box: (..., 4) int32 (top, left, height, width) in the image shrunk by the scale.
+        steps: (..., 5) int32: whether the image is a JPEG; the scale (1, 2, 4 or 8) at which a JPEG is decoded or other
+            pixels are available; the factors (y, x) to shrink by afterwards; whether to transpose, so that rows of the
+            image lie along rows of the output.
+        grid: (..., 4, 2) float32, the positions of the output's pixels in the transposed window, see `resize_onto`; all
+            zeros if the window is not resized to these positions.
     """
 
     content: Tensor
@@ -67,14 +67,14 @@ class Cut(NamedTuple):
 
 
 class Region(NamedTuple):
-    """A rectangle of an image that was shrunk by whole factors, with the places of the output's pixels in it.
+    """Hold a rectangle of an image shrunk by whole factors, with the positions of the output's pixels in it.
 
     Attributes:
         pixels: (height, 3 · width) uint8 or float32, rows of RGB; batches have padding at the right and below.
         frame: (3, 2) int32: (height, width) of the rectangle, its (top, left) in the shrunk image, and the shrunk
             image's (height, width).
-        matrix: (2, 3) float32, output pixel (y, x, 1) → point of the rectangle. The numbers are small, because they are
-            rounded.
+        matrix: (2, 3) float32, output pixel (y, x, 1) → point of the rectangle. Coordinates relative to the rectangle
+            are small, which limits rounding errors.
     """
 
     pixels: Tensor
@@ -89,7 +89,7 @@ def capacity(policy: Policy) -> tuple[int, int]:
 
 
 def fetch(image: Tensor, policy: Policy, uniform: Tensor) -> Region:
-    """Return the Region that `policy` needs of bytes or pixels (height, width, 1 | 3 | 4), with the image's draws."""
+    """Return the Region of bytes or pixels (height, width, 1 | 3 | 4) that `policy` needs for the image's draws."""
     image = tf.convert_to_tensor(image)
     one = tf.nest.map_structure(lambda t: t[None], open_image(image))
     cut, frame, matrix = tf.nest.map_structure(lambda t: t[0], plan(policy, uniform[None], one))
@@ -97,7 +97,7 @@ def fetch(image: Tensor, policy: Policy, uniform: Tensor) -> Region:
 
 
 def pixel_type(image_type: tf.DType) -> tf.DType:
-    """Return uint8 or float32: the type of the RGB pixels of images of that type, which are bytes or pixels."""
+    """Return the type, uint8 or float32, of the RGB pixels of images that are bytes or pixels of a given type."""
     return tf.uint8 if image_type in (tf.string, tf.uint8) else tf.float32
 
 
@@ -132,10 +132,10 @@ def unpack(content: Tensor, dtype: tf.DType) -> Tensor:
 def cut_out(
     cut: Cut, policy: Policy, dtype: tf.DType, unpack_cached: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
-    """Return the pixels (height, 3 · width) of one image that `cut` describes; one black pixel if it has no content.
+    """Return the pixels (height, 3 · width) that `cut` describes; one black pixel if `cut` has no content.
 
     Args:
-        cut: what to read.
+        cut: the part of the image to read.
         policy: the augmentation.
         dtype: type of the pixels.
         unpack_cached: content → pixels; default: `unpack`.
@@ -177,10 +177,10 @@ def _cut_fully(
 
 
 def as_rgb(image: Tensor) -> Tensor:
-    """Return uint8 or float32 RGB of 0..255 of decoded pixels: grey repeated, alpha over white, 16 bits scaled to 255.
+    """Convert decoded pixels to uint8 or float32 RGB in 0..255: repeat grey, compose alpha over white, scale 16 bits.
 
     Raises:
-        PolicyError: The shape is wrong. A wrong range raises the errors of `pixel_range.checked`.
+        PolicyError: If the shape is wrong. A wrong range raises the errors of `pixel_range.checked`.
     """
     if image.shape.rank != 3 or image.shape[-1] not in (1, 3, 4):
         raise PolicyError(f"an image has shape {image.shape}; expected (height, width, 1 | 3 | 4), or encoded bytes")
@@ -200,11 +200,11 @@ def _float_over_white(rgba: Tensor) -> Tensor:
 
 
 def plan(policy: Policy, uniform: Tensor, opened: Opened) -> tuple[Cut, tf.Tensor, tf.Tensor]:
-    """Return what to read of n opened images, and `frame` and `matrix` of their regions, with their draws (n, slots).
+    """Return the cuts of n opened images with draws (n, slots), and `frame` and `matrix` of their regions.
 
-    Images that only scale, and shrink by more than 2, are resized onto the output's pixels beforehand; JPEGs are
-    decoded at a scale that leaves at least a factor of 2 to that. Rotated images are shrunk by the largest powers of
-    two at which they are still at least as fine as the output.
+    Images that are only scaled, by a factor of more than 2, are resized to the output's pixels at once. JPEGs are
+    decoded at a scale that leaves at least a factor of 2 for this step. Rotated images are shrunk by the largest powers
+    of two that leave at least the output's resolution.
     """
     jpeg, content, orientation = opened.jpeg, opened.content, opened.orientation
     frame, matrix, factor, scale = _frames(policy, uniform, opened)
@@ -220,7 +220,7 @@ def plan(policy: Policy, uniform: Tensor, opened: Opened) -> tuple[Cut, tf.Tenso
 
 
 def _resized(policy: Policy, frame: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the grid of each image, and frame and matrix after resizing onto it."""
+    """Return the grid of each image, and frame and matrix after resizing to this grid."""
     scale = tf.linalg.diag_part(matrix[:, :, :2])
     exactly = policy.axis_aligned & tf.reduce_any(tf.abs(scale) > 2.001, 1, keepdims=True)
     mirrored, size = scale < 0, float(policy.size)
@@ -235,14 +235,15 @@ def _resized(policy: Policy, frame: Tensor, matrix: Tensor) -> tuple[Tensor, Ten
 
 
 def _frames(policy: Policy, uniform: Tensor, opened: Opened) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return frame and matrix of stored images, the factors (n, 2) to shrink by, and the part (n,) done by decoding."""
+    """Return frame and matrix of stored images, the factors (n, 2) to shrink by, and the factors (n,) of decoding."""
     size, orientation = tf.cast(opened.size, tf.float32), opened.orientation
     upright = tf.where(orientation[:, None] > 4, size[:, ::-1], size)
     matrix = output_to_image(policy, uniform, crop_box(policy, uniform, upright[:, 0], upright[:, 1]))
     matrix = tf.matmul(upright_to_stored(orientation, size[:, 0], size[:, 1]), matrix)[:, :2]
     half = policy.size / 2
     middle = half * tf.reduce_sum(matrix[:, :, :2], 2) + matrix[:, :, 2]
-    if policy.rand_operations and policy.fill is None:  # several shifts and shears may lead far beyond the image
+    # several shifts and shears may move the output far beyond the image
+    if policy.rand_operations and policy.fill is None:
         matrix = folded(matrix, middle, size)
         middle = half * tf.reduce_sum(matrix[:, :, :2], 2) + matrix[:, :, 2]
     turn = matrix[:, :, :2]
@@ -252,11 +253,11 @@ def _frames(policy: Policy, uniform: Tensor, opened: Opened) -> tuple[Tensor, Te
         octave = tf.minimum(tf.floor(_log2(tf.reduce_min(step, 1) / 2) + 1e-4), 3)
         scale = tf.where(opened.jpeg, tf.pow(2, tf.cast(octave, tf.int32)), opened.shrunk)
         factor = tf.stack([scale, scale], 1)
-        # Half a triangle, and the pixel beyond, which a JPEG needs for correct colours at the edge.
+        # Half a triangle, plus one pixel, which a JPEG needs for correct colours at the edge.
         margin = tf.maximum(step / 2, tf.cast(factor, tf.float32)) + tf.cast(factor, tf.float32)
     else:
         octave = tf.floor(_log2(step) + 1e-4)
-        # Bounded memory is more important than the last bit of sharpness.
+        # Bounded memory is more important than maximum sharpness.
         octave = tf.maximum(octave, tf.math.ceil(_log2(tf.minimum(2 * reach, size) / (2 * policy.size))))
         factor = tf.maximum(tf.pow(2, tf.cast(octave, tf.int32)), opened.shrunk[:, None])
         scale = tf.where(opened.jpeg, tf.minimum(tf.reduce_min(factor, 1), 8), opened.shrunk)
@@ -277,7 +278,7 @@ def _frames(policy: Policy, uniform: Tensor, opened: Opened) -> tuple[Tensor, Te
 
 
 def _log2(ratio: Tensor) -> Tensor:
-    """Return the logarithm of a ratio, 0 below 1."""
+    """Return the base-2 logarithm of a ratio, and 0 for ratios below 1."""
     return tf.math.log(tf.maximum(ratio, 1.0)) / math.log(2.0)
 
 

@@ -1,4 +1,4 @@
-"""The only sampler: every output pixel is read once from its image, with antialiasing if the image shrinks."""
+"""Sample every output pixel once from its image, with antialiasing if the image shrinks."""
 
 from collections.abc import Callable, Sequence
 from functools import reduce
@@ -18,26 +18,26 @@ from .tensors import Border, Tensor
 def resample(region: Region, policy: Policy, uniform: Tensor, compiled: bool = False) -> Tensor:
     """Return float32 (batch, size, size, 3) of a batch of regions.
 
-    With s image pixels per output pixel, the weight of an image pixel at distance d along an axis, if the image only
-    scales, is
+    With s image pixels per output pixel, the weight of an image pixel at distance d along an axis is, for an image that
+    is only scaled,
 
         max(0, 1 − |d| / max(s, 1)), divided by the sum of all such weights inside the image.
 
-    This is the triangle of Pillow's BILINEAR and of `tf.image.resize(antialias=True)`, of at most four pixels for any
-    s ≤ 2. Images that shrink further were resized onto the output's pixels before, with the same weights.
+    This is the triangle filter of Pillow's BILINEAR and of `tf.image.resize(antialias=True)`. It covers at most four
+    pixels for any s ≤ 2. Images that shrink further were resized to the output's pixels before, with the same weights.
 
-    If the image is rotated, sheared or distorted, each pixel is the mean of two bilinear samples per axis that lie
-    δ = min(1, √(⅔ (s² − 1))) image pixels apart (0 for s ≤ 1). Up to s = 1.6 that kernel has the variance of the
-    triangle; it sums to one everywhere, and needs three taps per axis for any s ≤ 2. Larger shrinking is done before,
-    by whole factors. With lens distortion, s and δ depend on the place. Barrel corners that shrink by more than 1.6
-    beyond the whole factors alias a little.
+    If the image is rotated, sheared or distorted, each pixel is the mean of two bilinear samples per axis that lie δ =
+    min(1, √(⅔ (s² − 1))) image pixels apart (0 for s ≤ 1). Up to s = 1.6, this kernel has the variance of the triangle.
+    Its weights sum to one, and it needs three taps per axis for any s ≤ 2. Larger factors are first reduced by
+    whole-number shrinking. With lens distortion, s and δ depend on the position. Barrel corners with s above 1.6 show
+    slight aliasing.
 
     Args:
         region: the regions, batched.
         policy: the augmentation.
         uniform: (batch, slots), the images' draws.
-        compiled: compile with XLA, in separate kernels. XLA would fuse two of them into a loop that repeats the first
-            for every use.
+        compiled: compile with XLA, in separate kernels. In one kernel, XLA would repeat the first computation for every
+            use of its result.
     """
     kernel: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda f: f  # noqa: E731
     if compiled:
@@ -55,7 +55,7 @@ def resample(region: Region, policy: Policy, uniform: Tensor, compiled: bool = F
 
 
 def _down(pixels: Tensor, rows: Any, weights: Sequence[Tensor]) -> Tensor:
-    """Return weighted sums of rows (batch, size, 3 · width), float32; rows and weights are (batch, size, 1) per tap."""
+    """Return weighted sums of rows, float32 (batch, size, 3 · width); rows and weights are (batch, size, 1) per tap."""
     taps = (tf.gather(pixels, row[:, :, 0], axis=1, batch_dims=1) for row in rows)
     return reduce(add, (weight * tf.cast(tap, tf.float32) for weight, tap in zip(weights, taps, strict=True)))
 
@@ -70,7 +70,7 @@ def _along(lines: Tensor, columns: Sequence[Tensor], weights: Sequence[Tensor]) 
 def _scaled_taps(
     frame: Tensor, matrix: Tensor, policy: Policy
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-    """Return four indices and weights along each axis, for images that only scale; see `_all_taps`."""
+    """Return four indices and weights along each axis, for images that are only scaled; see `_all_taps`."""
     y, x = coordinates(matrix, policy, None)
     scale = tf.abs(tf.linalg.diag_part(matrix[:, :, :2]))[..., None, None]
     frame = frame[..., None, None]
@@ -98,7 +98,7 @@ def _triangle_taps(centre: Tensor, scale: Tensor, frame: Tensor, border: Border)
 
 
 def _at_once(pixels: Tensor, frame: Tensor, matrix: Tensor, policy: Policy, uniform: Tensor) -> Tensor:
-    """Resample images whose rows do not lie along rows of the output."""
+    """Resample images whose rows are not parallel to rows of the output."""
     rows, row_weights, columns, column_weights = _all_taps(frame, matrix, policy, uniform)
     width, image = tf.shape(pixels)[2] // 3, 0.0
     pixels = tf.reshape(pixels, (tf.shape(pixels)[0], -1, 3))
@@ -114,7 +114,7 @@ def _at_once(pixels: Tensor, frame: Tensor, matrix: Tensor, policy: Policy, unif
 def _beyond(
     row_weights: Sequence[Tensor], column_weights: Sequence[Tensor], colour: tuple[float, float, float]
 ) -> Tensor:
-    """Return what a colour beyond the border adds to each pixel, whose weights inside sum to less than one."""
+    """Return the border colour's contribution to each pixel, one minus the sum of its weights inside."""
     inside: Tensor = sum(row_weights) * sum(column_weights)
     return (1 - inside[..., None]) * tf.constant(colour, tf.float32)
 
@@ -122,7 +122,7 @@ def _beyond(
 def _all_taps(
     frame: Tensor, matrix: Tensor, policy: Policy, uniform: Tensor
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-    """Return three indices and weights along each axis: rows, their weights, columns, their weights."""
+    """Return three indices and weights along each axis: rows, weights of rows, columns, weights of columns."""
     y, x = coordinates(matrix, policy, uniform)
     apart = tf.minimum(tf.sqrt(tf.maximum(_squared_scale(matrix, policy, uniform) - 1, 0) * (2 / 3)), 1)
     frame = frame[..., None, None]
@@ -142,10 +142,10 @@ def _squared_scale(matrix: Tensor, policy: Policy, uniform: Tensor) -> Tensor:
 
 
 def coordinates(matrix: Tensor, policy: Policy, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the places of the output's pixel centres in the region: y and x that broadcast to (batch, size, size).
+    """Return the positions of the output's pixel centres in the region: y and x broadcast to (batch, size, size).
 
-    Axis-aligned policies give y of shape (batch, size, 1) and x of (batch, 1, size), so that computations on one of
-    them are cheap.
+    Axis-aligned policies give y of shape (batch, size, 1) and x of (batch, 1, size), so that computations on a single
+    coordinate are cheap.
     """
     centres = tf.range(policy.size, dtype=tf.float32) + 0.5
     y, x = centres[None, :, None], centres[None, None, :]

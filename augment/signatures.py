@@ -1,11 +1,11 @@
-"""The signatures of file formats that are not read: bytes by which a file is recognised, whatever its name ends in."""
+"""Recognise file formats that cannot be read by their first bytes, independent of the file's name."""
 
 import numpy as np
 import tensorflow as tf
 
 from .header import bytes_at
 
-# Name of a format → what its files begin with; `?` stands for any byte. Of several that fit, the first one counts.
+# Name of a format → first bytes of its files; `?` stands for any byte. The first matching entry counts.
 SIGNATURES = {
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     "JPEG XR": (b"II\xbc",),
@@ -49,7 +49,7 @@ SIGNATURES = {
     "PostScript": (b"%!PS", b"\xc5\xd0\xd3\xc6"),
 }
 _SVG = r"(?:\xef\xbb\xbf|\x{feff})?\s*(?:<(?:\?xml|!--|!DOCTYPE svg)\C*)?<(?:svg:)?svg[\s>]\C*"
-_SVG_WITHIN = 1024  # bytes; before its first element an SVG file may hold a comment
+_SVG_WITHIN = 1024  # number of bytes to search, because a comment may precede the first element of an SVG file
 _ROWS = [(np.frombuffer(start, np.uint8), name) for name, starts in SIGNATURES.items() for start in starts]
 _LONGEST = max(len(start) for start, _ in _ROWS)
 _BYTES = np.stack([np.pad(start, (0, _LONGEST - len(start)), constant_values=ord("?")) for start, _ in _ROWS])
@@ -57,7 +57,7 @@ _NAMES = [name for _, name in _ROWS]
 
 
 def foreign_format(content) -> tf.Tensor:
-    """Return the name of the format of encoded bytes by its signature, as a string scalar; empty for any other."""
+    """Return the name of the unreadable format of encoded bytes, as a string scalar; empty for any other format."""
     head = bytes_at(content, 0, _LONGEST)
     fits = tf.reduce_all(tf.equal(head, _BYTES) | tf.equal(_BYTES, ord("?")), 1)
     by_start = tf.where(tf.reduce_any(fits), tf.gather(_NAMES, tf.argmax(fits)), "")
@@ -66,10 +66,11 @@ def foreign_format(content) -> tf.Tensor:
 
 
 def _is_tga(content):
-    """Whether bytes begin as TGA files do, which have no signature: all fields of the header have to fit each other."""
+    """Return whether bytes have a consistent TGA header; TGA files have no signature."""
     head = tf.cast(bytes_at(content, 0, 18), tf.int32)
     mapped, kind, entry, depth = head[1], head[2] % 8, head[7], head[16]
-    depths = tf.constant([[8, 8, 8, 8], [8, 16, 16, 16], [15, 16, 24, 32], [1, 8, 16, 16]])  # by `kind`
+    # allowed values for each `kind`
+    depths = tf.constant([[8, 8, 8, 8], [8, 16, 16, 16], [15, 16, 24, 32], [1, 8, 16, 16]])
     known = tf.reduce_any(tf.equal(head[2], [1, 2, 3, 9, 10, 11]))
     deep = tf.reduce_any(tf.equal(depth, tf.gather(depths, tf.minimum(kind, 3))))
     palette = tf.equal(mapped, 1) & tf.reduce_any(tf.equal(entry, [15, 16, 24, 32]))

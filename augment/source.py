@@ -1,4 +1,4 @@
-"""The datasets that a pipeline reads: with random access if possible, otherwise streams."""
+"""Define the datasets that a pipeline reads: sources with random access, and streams."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,17 +11,19 @@ from .pixel_range import check_images
 from .policy import PolicyError
 from .tensors import Tensor
 
-SHUFFLE_BUFFER = 1024  # examples in the buffer that shuffles a stream; a Source is shuffled as a whole at no cost
+SHUFFLE_BUFFER = (
+    1024  # number of examples in the buffer that shuffles a stream; a Source is shuffled as a whole without a buffer
+)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset with random access.
+    """Provide a dataset with random access.
 
     Args:
         size: number of examples.
         read: TensorFlow function from an int64 scalar index to (encoded bytes | image (height, width, 1|3|4), label).
-            Use tf.cond instead of `if` for conditions on tensors in it.
+            In this function, use tf.cond instead of `if` for conditions on tensors.
         name: TensorFlow function from the index to the name of the example in errors.
     """
 
@@ -35,7 +37,7 @@ class Source:
         return tf.data.Dataset.range(1).map(self.read).element_spec
 
     def index(self, position: Tensor, epoch: Tensor, *, seed: int, shuffle: bool) -> Tensor:
-        """Return the index of the example at a position of an epoch: a bijection of 0..size-1."""
+        """Return the index of the example at a position of an epoch, by a bijection of 0..size-1."""
         if not shuffle or self.size < 2:
             return position
         key = tf.bitcast(bits(seed, epoch, -1), tf.int32)
@@ -43,7 +45,7 @@ class Source:
         return random.experimental.index_shuffle(tf.minimum(position, self.size - 1), key, max_index=self.size - 1)
 
     def examples(self, epochs: tf.data.Dataset, *, seed: int, shuffle: bool, first: Tensor) -> tf.data.Dataset:
-        """Return (position, epoch, index, end, ()) from position `first` on; one more element at the end has end=True.
+        """Return (position, epoch, index, end, ()) from position `first` on; a final extra element has end=True.
 
         Args:
             epochs: dataset of one int64 scalar.
@@ -74,16 +76,17 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Shard(Source):
-    """A Source whose batches of `width` examples are slices of the batches of `whole`.
+    """Provide a Source whose batches of `width` examples are slices of the batches of `whole`.
 
-    Slice i of c of a batch of n examples begins at i·⌊n / c⌋ + min(i, n mod c), as in `numpy.array_split`. Its examples
-    have the same positions as in the batch.
+    Slice i of c of a batch of n examples begins at i·⌊n / c⌋ + min(i, n mod c), as in `numpy.array_split`. The examples
+    of a slice keep their positions in the batch.
 
     Attributes:
         whole: The complete dataset.
         batch_size: The size of its batches.
         slice: (i, c).
-        lead: The number of examples before the slice (0 or 1) that are added; the last of the batch precedes the first.
+        lead: The number of examples before the slice (0 or 1) that are added; the batch's last example precedes its
+            first.
     """
 
     whole: Source
@@ -93,18 +96,20 @@ class Shard(Source):
 
     @staticmethod
     def of(whole: "Source | Stream", batch_size: int, slice: tuple[int, int], lead: int) -> "Shard":
-        """Return a shard.
+        """Return a shard of `whole`.
 
         Raises:
-            PolicyError: The slice is impossible, empty, or `whole` is a stream.
+            PolicyError: If the slice is impossible or empty, or `whole` is a stream.
         """
         index, count = slice
         if not 0 <= index < count:
             raise PolicyError(f"shard is {slice}; expected (index, count) with 0 ≤ index < count")
         if not isinstance(whole, Source):
-            raise PolicyError("only a dataset with random access has shards: pass arrays, or an augment.Source")
+            raise PolicyError("a stream has no shards; pass arrays or an augment.Source, which have random access")
         if batch_size < count:
-            raise PolicyError(f"batches of {batch_size} examples cannot be divided among {count}; take larger ones")
+            raise PolicyError(
+                f"batches of {batch_size} examples cannot be divided into {count} slices; use a larger batch size"
+            )
         full, rest = divmod(whole.size, batch_size)
         last = slice_size(rest, slice)
         size = full * (slice_size(batch_size, slice) + lead) + last + (lead if last else 0)
@@ -119,7 +124,7 @@ class Shard(Source):
         """Return the index in `whole` of the example at a position of the shard's epoch."""
         index, count = self.slice
         first = position // self.width * self.batch_size
-        n: Tensor = tf.clip_by_value(self.whole.size - first, 1, self.batch_size)  # 1 beyond the end
+        n: Tensor = tf.clip_by_value(self.whole.size - first, 1, self.batch_size)  # one position beyond the end
         begin = index * (n // count) + tf.minimum(tf.cast(index, n.dtype), n % count)
         within = (begin + position % self.width - self.lead) % n
         return self.whole.index(first + within, epoch, seed=seed, shuffle=shuffle)
@@ -133,7 +138,7 @@ def slice_size(n: int, slice: tuple[int, int]) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """A tf.data.Dataset of (encoded bytes | image, label): read in order, shuffled through a buffer."""
+    """Read a tf.data.Dataset of (encoded bytes | image, label) in order, and shuffle it through a buffer."""
 
     dataset: tf.data.Dataset
 
@@ -157,7 +162,7 @@ class Stream:
         def one_pass(epoch: Tensor) -> tf.data.Dataset:
             items = self.dataset.enumerate()
             if shuffle:
-                # This seed only affects this graph. The order must not depend on a global seed, and 0 fails.
+                # This seed only affects this graph, so the order does not depend on a global seed. A seed of 0 fails.
                 tf.compat.v1.get_default_graph().seed = 1
                 key = tf.bitcast(bits(seed, epoch, -1), tf.int64)
                 items = items.shuffle(SHUFFLE_BUFFER, seed=key, reshuffle_each_iteration=False)
@@ -180,7 +185,7 @@ def as_source(dataset: Any) -> Source | Stream:
     """Return a Source for a Source or (images, labels) arrays, or a Stream for a tf.data.Dataset of pairs.
 
     Raises:
-        PolicyError: The dataset is something else, or is already batched.
+        PolicyError: If the dataset is of another type or already batched.
     """
     if isinstance(dataset, Source | Stream):
         return dataset
@@ -201,13 +206,13 @@ def _checked(dataset: Any) -> tf.data.Dataset:
     image = spec[0]
     if image.dtype != tf.string and image.shape.rank is None:
         raise PolicyError(
-            "dataset yields images of unknown shape, which py_function and numpy_function produce; call "
+            "dataset yields images of unknown shape, such as py_function and numpy_function produce; call "
             "image.set_shape((None, None, 3)) in the mapped function"
         )
     if image.shape.rank != (0 if image.dtype == tf.string else 3):
         raise PolicyError(
             f"dataset yields images of shape {image.shape} {image.dtype.name}; expected one string of encoded bytes or "
-            "(height, width, channels). Is it batched already? Then pass dataset.unbatch()"
+            "(height, width, channels). If the dataset is already batched, pass dataset.unbatch()"
         )
     return dataset
 

@@ -1,4 +1,4 @@
-"""Name the image formats, and variants of formats, that `decode` does not read though the file may be sound."""
+"""Name image formats and variants that `decode` does not read, although the file may be sound."""
 
 import tensorflow as tf
 
@@ -10,18 +10,18 @@ from .tensors import Tensor
 
 _NO_SEGMENT = (0x00, 0x01, *range(0xD0, 0xD8))  # markers without a length
 _SCAN = 0xDA
-_JPEG_LS = 0xF7  # its frame (ITU T.87)
-_TABLES = (0xC4, 0xC8, 0xCC)  # markers between those of frames that begin none
-_READ = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # frames that libjpeg-turbo reads: baseline, progressive, arithmetic coding
+_JPEG_LS = 0xF7  # frame marker of JPEG-LS (ITU T.87)
+_TABLES = (0xC4, 0xC8, 0xCC)  # markers in the range of frame markers that do not begin a frame
+# markers of the frames that libjpeg-turbo reads: baseline, progressive, arithmetic coding
+_READ = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 
 
 @on_bytes
 def unsupported(content: Tensor) -> tf.Tensor:
-    """Name of the format or variant of encoded bytes that is not read, as a string scalar; empty where it is read.
+    """Return the name of an unsupported format or variant as a string scalar; empty if the bytes can be read.
 
-    Not read are animated WebP, compressed BMP, lossless, hierarchical and 12-bit JPEG, JPEG-LS, and the formats of
-    `signatures.SIGNATURES`, such as TIFF and HEIC. Whether a file is sound is another question: damaged files of a
-    format that is read give an empty name.
+    Unsupported are animated WebP, compressed BMP, lossless, hierarchical and 12-bit JPEG, JPEG-LS, and the formats of
+    `signatures.SIGNATURES`, such as TIFF and HEIC. Damaged files of a supported format return an empty name.
 
     >>> augment.unsupported(animation)
     <tf.Tensor: shape=(), dtype=string, numpy=b'animated WebP'>
@@ -36,9 +36,9 @@ def unsupported(content: Tensor) -> tf.Tensor:
 
 
 def webp_variant(content: Tensor) -> tf.Tensor:
-    """Name of the variant of WebP bytes that is not read: TensorFlow 2.21 corrupts memory on animations.
+    """Return the name of an unsupported WebP variant: TensorFlow 2.21 corrupts memory on animations.
 
-    They have bit 1 of the flags of the extended format (Google, "WebP Container Specification").
+    Animations set bit 1 of the flags of the extended format (Google, "WebP Container Specification").
     """
     head = bytes_at(content, 12, 9)
     animated = tf.reduce_all(tf.equal(head[:4], list(b"VP8X"))) & tf.equal(head[8] // 2 % 2, 1)
@@ -46,7 +46,7 @@ def webp_variant(content: Tensor) -> tf.Tensor:
 
 
 def _jpeg_variant(content):
-    """Walk over the segments to the header of the frame (ITU T.81, annex B)."""
+    """Return the name of an unsupported JPEG variant, found in the frame's header (ITU T.81, annex B)."""
     data = file_bytes(content)
     end = tf.strings.length(content)
 

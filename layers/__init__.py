@@ -1,4 +1,4 @@
-"""Keras layers that train with noise and average it out at test time."""
+"""Provide Keras layers that train with noise and average the noise out at test time."""
 
 from .batch_statistics import reestimate_batch_statistics
 from .drop_connect import DropConnect
@@ -7,7 +7,7 @@ from .frozen_statistics import freeze_batch_statistics, unfreeze_batch_statistic
 from .maxout import Maxout
 from .monte_carlo import MonteCarlo, monte_carlo
 from .noise import describe_noise
-from .noise import training_mode as training_mode  # `recipes` uses it; it is not public
+from .noise import training_mode as training_mode  # `recipes` uses this name, which is not public
 from .stochastic_depth import StochasticDepth, StochasticResidual, linear_rates
 from .surgery import add_drop_connect, add_stochastic_depth, set_dropout
 

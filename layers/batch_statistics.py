@@ -17,14 +17,14 @@ from .tensors import Tensor, ops
 
 
 def reestimate_batch_statistics(model: keras.Model, dataset: Iterable[Any]) -> list[str]:
-    """Set every moving mean and variance of `model` to those of its activations over `dataset`; weights stay.
+    """Set every moving mean and variance of `model` from its activations over `dataset`, without changing weights.
 
-    μ = Σ n_c μ_c / N and σ² = Σ n_c (σ_c² + (μ_c − μ)²) / N over all calls c of the layer (a shared one has several per
-    batch) with the mean μ_c and variance σ_c² of n_c values, N = Σ n_c. Only BatchNormalization runs in training mode:
-    dropout and other noise are off, as they are when the model is used.
+    μ = Σ n_c μ_c / N and σ² = Σ n_c (σ_c² + (μ_c − μ)²) / N over all calls c of the layer, with the mean μ_c and
+    variance σ_c² of n_c values, N = Σ n_c. A shared layer has several calls per batch. Only BatchNormalization runs in
+    training mode; dropout and other noise are off, as in inference.
 
-    The moving statistics need this after weights were averaged (Izmailov et al. 2018), or when the new images differ
-    from the old ones. Statistics that `freeze_batch_statistics` froze are set too, and stay frozen.
+    Re-estimation is needed after averaging weights (Izmailov et al. 2018), or when new images differ from the training
+    images. Statistics that `freeze_batch_statistics` froze are set too, and stay frozen.
 
     Args:
         model: any model with BatchNormalization layers.
@@ -34,14 +34,17 @@ def reestimate_batch_statistics(model: keras.Model, dataset: Iterable[Any]) -> l
         The names of the layers that were set.
 
     Raises:
-        ValueError: The model has no BatchNormalization, or the dataset is empty.
+        ValueError: If the model has no BatchNormalization, or the dataset is empty.
 
     Example:
         `reestimate_batch_statistics(model, augment.pipeline(train, policy, batch_size=64).take(50))`
     """
     normalizations = [layer for layer in model._flatten_layers() if isinstance(layer, BatchNormalization)]
     if not normalizations:
-        raise ValueError(f"reestimate_batch_statistics: model {model.name!r} has no BatchNormalization.")
+        raise ValueError(
+            f"reestimate_batch_statistics: model {model.name!r} has no BatchNormalization; expected at "
+            f"least one layer of it."
+        )
     moments = [_Moments() for _ in normalizations]
     with contextlib.ExitStack() as stack:
         stack.enter_context(untraced(model))
@@ -51,7 +54,7 @@ def reestimate_batch_statistics(model: keras.Model, dataset: Iterable[Any]) -> l
             model(images, training=False)
     called = [(layer, total) for layer, total in zip(normalizations, moments, strict=True) if total.count]
     if not called:
-        raise ValueError("reestimate_batch_statistics: the dataset has no batches.")
+        raise ValueError("reestimate_batch_statistics: the dataset has no batches; pass at least one batch of images.")
     for layer, total in called:
         _assign(layer, total.mean, total.squares / total.count)
     return [layer.name for layer, _ in called]
@@ -64,8 +67,9 @@ def _measuring(layer: Any, moments: "_Moments") -> Iterator[None]:
     try:
         if is_frozen(layer):
             set_class(layer, cls.unfrozen)
-        layer.trainable, layer.momentum = True, 0.0  # the moving statistics become the call's
-        _assign(layer, *map(np.zeros_like, statistics))  # a momentum of 0 times NaN would be NaN
+        # with this momentum, the moving statistics become those of the call
+        layer.trainable, layer.momentum = True, 0.0
+        _assign(layer, *map(np.zeros_like, statistics))  # replaces NaN, because a momentum of 0 times NaN is NaN
         with replaced(layer, "call", _observed(layer, moments)):
             yield
     finally:
@@ -75,7 +79,7 @@ def _measuring(layer: Any, moments: "_Moments") -> Iterator[None]:
 
 
 class _Moments:
-    """Mean and sum of squared deviations of all values so far, merged part by part (Chan, Golub, LeVeque 1979)."""
+    """Accumulate the mean and the sum of squared deviations of all values (Chan, Golub, LeVeque 1979)."""
 
     def __init__(self):
         self.count, self.mean, self.squares = 0, np.zeros(()), np.zeros(())
@@ -100,7 +104,7 @@ def _observed(layer: Any, moments: "_Moments") -> Callable[..., Any]:
         inputs, mask = next(iter(arguments.values())), arguments.get("mask")
         if mask is None:
             count = math.prod(ops.shape(inputs)) // math.prod(layer.moving_mean.shape)
-        else:  # one entry per position, and each position has one value per channel
+        else:  # masks have one entry per position, and each position has one value per channel
             count = int(ops.convert_to_numpy(ops.sum(ops.cast(mask, "int32"))))
         moments.add(count, *_statistics(layer))
         return outputs

@@ -1,4 +1,4 @@
-"""DropConnect: mask weights in training; average the masks out in inference.
+"""Define DropConnect, which masks weights in training and averages the masks out in inference.
 
 Wan, Zeiler, Zhang, LeCun, Fergus: Regularization of Neural Networks using DropConnect, ICML 2013.
 """
@@ -17,24 +17,28 @@ from .stateless import call_assigning
 from .tensors import Shape, Tensor, ops
 
 NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
-NOT_ELEMENTWISE = ("softmax", "sparsemax", "glu")  # also as parts of names
+NOT_ELEMENTWISE = ("softmax", "sparsemax", "glu")  # names that contain one of these count, too
 ELEMENTWISE_LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU, keras.layers.PReLU)
 
 
 @keras.saving.register_keras_serializable(package="layers")
 class DropConnect(NoiseWrapper):
     """Wrap a layer, and multiply each of its kernels elementwise by a random mask in training.
-    Training: a((M ∘ W) x / (1 − rate) + b) with M_ij ~ Bernoulli(1 − rate); M one per batch, or for Dense one per
-    example, as in the paper. `drop_bias` masks b likewise. This is the inverted form: the paper trains without the
-    division and scales W by 1 − rate in inference; its W is this W divided by 1 − rate.
-    Inference "mean": a(W x + b), bit-identical to the wrapped layer.
-    Inference "gaussian", the paper's moment matching: the pre-activation is taken as u ~ N(μ, σ²),
-    μ = W x + b, σ² = rate / (1 − rate) · (W ∘ W)(x ∘ x) (+ rate / (1 − rate) · b² if b is masked too), and the output
-    is E[a(u)]: in closed form for ReLU, else by 16-point Gauss-Hermite quadrature where the paper draws samples.
-    It equals "mean" for a linear layer.
 
-    Memory beyond the wrapped layer's: two arrays of the kernel's size, with one mask per batch as well as with one per
-    example. Examples are processed one after another, and the backward pass redraws each mask from its seed.
+    Training computes a((M ∘ W) x / (1 − rate) + b) with M_ij ~ Bernoulli(1 − rate). M is drawn once per batch or, for
+    Dense, once per example, as in the paper. `drop_bias` masks b likewise. This is the inverted form: the paper trains
+    without the division and scales W by 1 − rate in inference, so the paper's W is this W divided by 1 − rate.
+
+    Inference "mean" computes a(W x + b), bit-identical to the wrapped layer. Inference "gaussian" is the paper's moment
+    matching. The pre-activation is approximated by u ~ N(μ, σ²) with
+
+        μ = W x + b,  σ² = rate / (1 − rate) · (W ∘ W)(x ∘ x)  (+ rate / (1 − rate) · b² if b is masked too),
+
+    and the output is E[a(u)]. It has a closed form for ReLU. For other activations, the paper draws samples, and this
+    layer uses 16-point Gauss-Hermite quadrature. For a linear layer, "gaussian" equals "mean".
+
+    The layer needs memory for two further arrays of the kernel's size, with one mask per batch or per example. Examples
+    are processed one after another, and the backward pass redraws each mask from its seed.
 
     Args:
         layer: Dense, Conv1D/2D/3D, DepthwiseConv2D, EinsumDense or any layer with a variable named `…kernel`.
@@ -45,8 +49,8 @@ class DropConnect(NoiseWrapper):
         seed: an integer, or None for an arbitrary one.
 
     Raises:
-        ValueError: `rate` is outside [0, 1); the layer has no kernels; `per_example` with another layer than Dense; or
-            "gaussian" with a layer that has no elementwise `activation`, or several kernels.
+        ValueError: If `rate` is outside [0, 1), the layer has no kernels, `per_example` is used with another layer than
+            Dense, or "gaussian" with a layer that has no elementwise `activation` or several kernels.
 
     Example:
         `DropConnect(keras.layers.Dense(128, activation="relu"), 0.5)`
@@ -66,15 +70,16 @@ class DropConnect(NoiseWrapper):
         super().__init__(layer, rate, seed=seed, **kwargs)
         self.per_example, self.inference, self.drop_bias = bool(per_example), inference, bool(drop_bias)
         if inference not in ("mean", "gaussian"):
-            raise ValueError(f'DropConnect: inference is "mean" or "gaussian", got {inference!r}.')
+            raise ValueError(f'DropConnect: inference must be "mean" or "gaussian", got {inference!r}.')
         if per_example and not isinstance(layer, keras.layers.Dense):
             raise ValueError(
-                f"DropConnect: per_example is for Dense layers, got {type(layer).__name__} {layer.name!r}; "
-                "use per_example=False, one mask per batch."
+                f"DropConnect: per_example needs a Dense layer, got {type(layer).__name__} {layer.name!r}; use "
+                f"per_example=False for one mask per batch."
             )
         if inference == "gaussian":
             self._check_activation()
-        self._call_signature = _with_training(inspect.signature(layer.call))  # Keras finds arguments and masks by it
+        # Keras reads the accepted arguments and masks from the signature
+        self._call_signature = _with_training(inspect.signature(layer.call))
         self._call_has_mask_arg = "mask" in self._call_signature.parameters
 
     def _check_activation(self) -> None:
@@ -97,12 +102,12 @@ class DropConnect(NoiseWrapper):
         kernels = [variable.name for variable in self._variables("kernel")]
         if not kernels:
             raise ValueError(
-                f"DropConnect masks kernels, and {type(self.layer).__name__} {self.layer.name!r} has none; "
-                f"its variables: {[v.name for v in self.layer.variables]}."
+                f"DropConnect needs a layer with a kernel; {type(self.layer).__name__} {self.layer.name!r} only has "
+                f"the variables {[v.name for v in self.layer.variables]}."
             )
         if self.inference == "gaussian" and len(kernels) > 1:
             raise ValueError(
-                'DropConnect: inference="gaussian" is the variance of one masked kernel, and '
+                'DropConnect: inference="gaussian" needs a layer with one masked kernel; '
                 f'{type(self.layer).__name__} {self.layer.name!r} has {kernels}; use inference="mean".'
             )
 
@@ -158,10 +163,11 @@ class DropConnect(NoiseWrapper):
         return self._regularized(outputs if dense.activation is None else dense.activation(outputs))
 
     def _regularized(self, outputs: Tensor) -> Tensor:
-        """Return `outputs` after adding the wrapped layer's activity regularisation, which its own call would add."""
+        """Add the wrapped layer's activity regularisation, which its own call would add, and return `outputs`."""
         if self.layer.activity_regularizer is not None:
             loss = self.layer.activity_regularizer(outputs)
-            self.add_loss(loss / ops.cast(ops.shape(outputs)[0], loss.dtype))  # per example, as in Keras
+            # divided by the number of examples, as in Keras
+            self.add_loss(loss / ops.cast(ops.shape(outputs)[0], loss.dtype))
         return outputs
 
     def _gaussian(self, inputs: Tensor) -> Tensor:
@@ -189,7 +195,7 @@ class DropConnect(NoiseWrapper):
         Inputs and kernel are divided by their largest entries, so that float16 can hold their squares.
         """
         half = keras.backend.standardize_dtype(inputs.dtype) == "float16"
-        tiny = 1e-4 if half else 1e-6  # below 6e-5 float16 is subnormal, which JAX rounds to 0: 0 / 0 where x is 0
+        tiny = 1e-4 if half else 1e-6  # JAX rounds subnormal float16, below 6e-5, to 0, which gives 0 / 0 for x = 0
         (kernel,) = self._variables("kernel")
         width, height = ops.max(ops.abs(inputs)) + tiny, ops.max(ops.abs(kernel)) + tiny
         scale = ops.cast(width, kernel.dtype) * height
@@ -202,7 +208,7 @@ class DropConnect(NoiseWrapper):
 
 
 def _with_training(signature: inspect.Signature) -> inspect.Signature:
-    """Return `signature` with the argument `training` after the other named ones."""
+    """Return `signature` with the argument `training` after the other named arguments."""
     parameters = dict(signature.parameters)
     training = parameters.pop("training", inspect.Parameter("training", inspect.Parameter.KEYWORD_ONLY, default=None))
     training = training.replace(kind=inspect.Parameter.KEYWORD_ONLY)
@@ -212,7 +218,7 @@ def _with_training(signature: inspect.Signature) -> inspect.Signature:
 
 @contextlib.contextmanager
 def _linear(layer: Any) -> Iterator[None]:
-    """Make `layer` return its pre-activation for the duration."""
+    """Make `layer` return its pre-activation inside the context."""
     activation = layer.activation
     layer.activation = keras.activations.linear
     try:
@@ -222,7 +228,7 @@ def _linear(layer: Any) -> Iterator[None]:
 
 
 class _Drawn(keras.random.SeedGenerator):
-    """A seed that was drawn before, so that a backward pass can repeat the forward pass's draws."""
+    """Hold a seed that was drawn before, so that a backward pass can repeat the forward pass's draws."""
 
     def __init__(self, seed: Tensor):
         self.drawn_seed = seed
@@ -256,7 +262,7 @@ def _masked_matmul(rate: float, seeds: Tensor) -> Callable[[Tensor, Tensor], Ten
                 d_x = ops.slice_update(d_x, (i, 0, 0), ops.expand_dims(back, 0))
                 return d_x, d_kernel + ops.cast(mask * ops.matmul(ops.transpose(x_i), g_i), d_kernel.dtype)
 
-            # summed in float32 at least: bfloat16 has 8 bits, where a sum of ones stops at 256
+            # summed in at least float32, because a sum of ones in bfloat16 stops at 256
             start = ops.zeros_like(x), ops.zeros(kernel.shape, keras.backend.result_type(kernel.dtype, "float32"))
             d_x, d_kernel = ops.fori_loop(0, ops.shape(x)[0], step, start)
             return d_x, ops.cast(d_kernel, kernel.dtype)

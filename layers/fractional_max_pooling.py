@@ -1,4 +1,4 @@
-"""Fractional max-pooling: shrink an image by a factor between 1 and 2, over random regions.
+"""Define fractional max-pooling, which shrinks an image by a factor between 1 and 2 over random regions.
 
 Graham: Fractional Max-Pooling, 2014, arXiv:1412.6071.
 """
@@ -17,21 +17,21 @@ from .tensors import Shape, Tensor, ops
 
 
 def output_length(length: int, ratio: float) -> int:
-    """Return ⌊length / ratio⌋, but at least half the length, so that every region has one or two pixels."""
+    """Return max(⌊length / ratio⌋, half the length), so that every region has one or two pixels."""
     return max(math.floor(length / ratio), math.ceil(length / 2))
 
 
 def pseudorandom_boundaries(length: int, pooled: int, offset: Tensor, numpy: Any = ops) -> Tensor:
     """Return region boundaries b_0 = 0 … b_pooled = length: b_i = ⌈α (i + u)⌉ − ⌈α u⌉, α = length / pooled.
 
-    u in (0, 1) is given as the integer `offset` = ⌈length · u⌉ in 1 … length; integers do not round.
+    u in (0, 1) is given as the integer `offset` = ⌈length · u⌉ in 1 … length, because integers have no rounding errors.
     """
     steps = numpy.arange(pooled + 1, dtype="int32") * length + offset
     return (steps + (pooled - 1)) // pooled - (offset + (pooled - 1)) // pooled
 
 
 def random_boundaries(length: int, pooled: int, seed: keras.random.SeedGenerator) -> Tensor:
-    """Return region boundaries whose increments are a uniformly random order of the required ones and twos."""
+    """Return region boundaries whose increments are the required ones and twos in uniformly random order."""
     order = ops.argsort(keras.random.uniform((pooled,), seed=seed))
     increments = 1 + ops.cast(order < length - pooled, "int32")
     return ops.concatenate([ops.zeros((1,), "int32"), ops.cumsum(increments)])
@@ -40,15 +40,16 @@ def random_boundaries(length: int, pooled: int, seed: keras.random.SeedGenerator
 def fractional_max_pool(
     images: Tensor, rows: Tensor, columns: Tensor, *, overlapping: bool = True, axes: tuple[int, int] = (1, 2)
 ) -> Tensor:
-    """Return the maxima over the rectangles that the boundaries `rows` × `columns` cut out of `images` along `axes`.
+    """Return the maxima of `images` over the rectangles with the boundaries `rows` × `columns` along `axes`.
 
-    Region i holds pixels b_i … b_{i+1} − 1, and with `overlapping` also b_{i+1}, its neighbour's first. b begins with 0
-    and ends with the length; its increments are ⌊α⌋ or ⌈α⌉, or 1 and 2 where α = length / regions < 2. Agrees with
-    `tf.nn.fractional_max_pool` given the sequences that it returns. The gradient goes to the first of equal pixels.
+    Region i contains pixels b_i … b_{i+1} − 1, and with `overlapping` also b_{i+1}, the first pixel of the next region.
+    b begins with 0 and ends with the length. With α = length / regions, the increments of b are ⌊α⌋ or ⌈α⌉, or 1 and 2
+    if α < 2. The result agrees with `tf.nn.fractional_max_pool` for the sequences that it returns. The gradient goes to
+    the first of equal pixels.
 
     Raises:
-        ValueError: The number of boundaries is unknown, or boundaries in a list or NumPy array break these rules. The
-            values of tensors are not checked, because they may be unknown.
+        ValueError: If the number of boundaries is unknown, or boundaries in a list or NumPy array break these rules.
+            The values of tensors are not checked, because they may be unknown.
     """
     for boundaries, axis in zip((rows, columns), axes, strict=True):
         boundaries, widest = _checked(boundaries, images.shape[axis], axis)
@@ -57,13 +58,13 @@ def fractional_max_pool(
 
 
 def _checked(boundaries: Tensor, length: int, axis: int) -> tuple[Tensor, int]:
-    """Return `boundaries`, and the largest number of pixels that a region may have."""
+    """Return `boundaries` and the largest number of pixels that a region may have."""
     known = not ops.is_tensor(boundaries)
     boundaries = np.asarray(boundaries, "int32") if known else boundaries
     if boundaries.shape[0] is None:
         raise ValueError(
             f"fractional_max_pool: the number of boundaries along axis {axis} must be known, got the shape "
-            f"{boundaries.shape}; set it, with tf.ensure_shape in TensorFlow."
+            f"{boundaries.shape}; set the shape, in TensorFlow with tf.ensure_shape."
         )
     widest = max(2, math.ceil(length / (boundaries.shape[0] - 1)))
     if known:
@@ -79,7 +80,7 @@ def _checked(boundaries: Tensor, length: int, axis: int) -> tuple[Tensor, int]:
 def _pool(boundaries: Tensor, axis: int, overlapping: bool, widest: int) -> Callable[[Tensor], Tensor]:
     """Return the function from x to the maxima of its regions along `axis`.
 
-    Its gradient gathers, because a scatter is several times slower.
+    The gradient is computed by gathering, because a scatter is several times slower.
     """
     first, end = boundaries[:-1], boundaries[1:]
 
@@ -104,7 +105,7 @@ def _pool(boundaries: Tensor, axis: int, overlapping: bool, widest: int) -> Call
                 parts.append(ops.where(candidate >= own, left, zero))
                 left = left - parts[-1]
             if overlapping:  # the first pixel of region r + 1 is also the last one of region r
-                # the last region shares nothing, so nothing rolls over to the first
+                # the last region shares no pixel, so no value rolls over to the first region
                 parts[0] = parts[0] + ops.roll(upstream - to_own, 1, axis=axis)
             place = ops.arange(length, dtype="int32") - ops.take(ops.cast(first, "int32"), region)
             index = region + place * first.shape[0]
@@ -119,10 +120,11 @@ def _pool(boundaries: Tensor, axis: int, overlapping: bool, widest: int) -> Call
 class FractionalMaxPooling2D(NoiseLayer):
     """Max-pool (batch, h, w, c) to (batch, h', w', c) over random regions of one or two pixels a side.
 
-    h' = max(⌊h / ratio⌋, ⌈h / 2⌉), 1 < ratio < 2, and w' likewise: a small odd side at a ratio near 2 shrinks less.
-    Training: one layout of rows and one of columns per call, "pseudorandom" (regular with a random phase) or "random"
-    (any order of steps of 1 and 2). Inference: the pseudorandom layout of phase u = ½, always the same; the paper
-    averages several random layouts, which is `monte_carlo`. Height and width must be known when the layer is built.
+    The height is h' = max(⌊h / ratio⌋, ⌈h / 2⌉) with 1 < ratio < 2, and w' likewise, so a small odd side at a ratio
+    near 2 shrinks less. In training, each call draws one layout of rows and one of columns: "pseudorandom" (regular
+    with a random phase) or "random" (any order of steps of 1 and 2). Inference always uses the pseudorandom layout of
+    phase u = ½. The paper averages several random layouts, as `monte_carlo` does. Height and width must be known when
+    the layer is built.
 
     Args:
         ratio: the factor to shrink by, in (1, 2).
@@ -132,7 +134,7 @@ class FractionalMaxPooling2D(NoiseLayer):
         seed: an integer, or None for an arbitrary one.
 
     Raises:
-        ValueError: `ratio` is outside (1, 2), `mode` is unknown, or the image size is unknown.
+        ValueError: If `ratio` is outside (1, 2), or `mode` or the image size is unknown.
 
     Example:
         `FractionalMaxPooling2D(2 ** 0.5)`
@@ -163,8 +165,8 @@ class FractionalMaxPooling2D(NoiseLayer):
     def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 4 or any(input_shape[axis] is None for axis in self.axes):
             raise ValueError(
-                "FractionalMaxPooling2D takes images of four dimensions whose height and width are known; got the "
-                f"shape {tuple(input_shape)}. Give Input(shape=(height, width, channels))."
+                "FractionalMaxPooling2D needs images of four dimensions with known height and width, got the shape "
+                f"{tuple(input_shape)}. Give Input(shape=(height, width, channels))."
             )
 
     def noisy(self, training: bool | None) -> bool:

@@ -9,12 +9,13 @@ from keras.layers import BatchNormalization
 
 
 def freeze_batch_statistics(model: keras.Model) -> list[str]:
-    """Make every BatchNormalization of `model`, nested ones included, run on its moving statistics, also in `fit`.
+    """Make every BatchNormalization of `model`, also nested ones, use its moving statistics in `fit`.
 
-    y = γ (x − μ) / √(σ² + ε) + β with the moving μ and σ², which no longer change. γ and β follow `trainable`.
-    The statistics stay frozen through `trainable = True`, `compile`, `clone_model` and saving, until
-    `unfreeze_batch_statistics(model)`. Neither `base(x, training=False)`, which `fit` overrides inside a functional
-    model, nor `trainable = False`, which the next `base.trainable = True` undoes, achieves this.
+    The layer computes y = γ (x − μ) / √(σ² + ε) + β with the moving μ and σ², which no longer change. γ and β are
+    trained if `trainable` is True. The statistics stay frozen through `trainable = True`, `compile`, `clone_model` and
+    saving, until `unfreeze_batch_statistics(model)`. `base(x, training=False)` does not freeze them, because `fit`
+    overrides it inside a functional model. `trainable = False` does not either, because the next `base.trainable =
+    True` undoes it.
 
     The layers become `layers>FrozenBatchNormalization` (a subclass of their own class), so a saved model needs
     `import layers` before `keras.saving.load_model`. Compile afterwards, as after every change of `trainable`.
@@ -34,7 +35,7 @@ def freeze_batch_statistics(model: keras.Model) -> list[str]:
 
 
 def unfreeze_batch_statistics(model: keras.Model) -> list[str]:
-    """Undo `freeze_batch_statistics`: the moving statistics follow the batches again where the layer is trainable.
+    """Undo `freeze_batch_statistics`: trainable layers update their moving statistics again.
 
     Compile afterwards.
 
@@ -53,17 +54,17 @@ def is_frozen(layer: keras.layers.Layer) -> bool:
 
 
 def set_class(layer: keras.layers.Layer, cls: type) -> None:
-    """Give `layer` another class of the same attributes; the graphs that contain the layer continue to use it."""
-    object.__setattr__(layer, "__class__", cls)  # past Layer.__setattr__, which tracks state
+    """Give `layer` another class with the same attributes; graphs that contain the layer continue to use it."""
+    object.__setattr__(layer, "__class__", cls)  # avoids Layer.__setattr__, which tracks state
 
 
 def _normalizations(model: keras.Model) -> list[Any]:
     return [layer for layer in model._flatten_layers() if isinstance(layer, BatchNormalization)]
 
 
-@functools.cache  # pyright takes no class of Keras for hashable, hence the ignored rule at the calls
+@functools.cache  # pyright considers Keras's classes unhashable, so the calls ignore its rule
 def frozen_class(cls: type) -> type:
-    """Return the subclass of `cls`, a BatchNormalization or a subclass of it, that runs in inference mode only."""
+    """Return a subclass of `cls`, a kind of BatchNormalization, that always runs in inference mode."""
     if hasattr(cls, "unfrozen"):
         return cls
     signature = inspect.signature(cls.call)
@@ -79,17 +80,17 @@ def frozen_class(cls: type) -> type:
         return config if cls is BatchNormalization else {**config, "unfrozen": _reference(cls)}
 
     members = {"call": call, "get_config": get_config, "from_config": classmethod(_from_config), "unfrozen": cls}
-    # .weights.h5 files name layers by their class, so the name is that of `cls`: then they fit the frozen layer too.
+    # .weights.h5 files name layers by class. With the name of `cls`, these files also load into the frozen layer.
     frozen = type(cls.__name__, (cls,), {**members, "__module__": __name__})
     register = keras.saving.register_keras_serializable("layers", "FrozenBatchNormalization")
     register(frozen)
     if cls is not BatchNormalization:
-        register(FrozenBatchNormalization)  # loading uses this class, which makes the others
+        register(FrozenBatchNormalization)  # loading a file uses this class, which creates the others
     return frozen
 
 
 def _reference(cls: type) -> dict:
-    """Return the name of a class in a configuration; as in Keras, the module `__main__` is left out."""
+    """Return the name of a class in a configuration; as in Keras, without the module `__main__`."""
     module = None if cls.__module__ == "__main__" else cls.__module__
     return {"module": module, "class_name": cls.__name__, "registered_name": keras.saving.get_registered_name(cls)}
 
@@ -100,8 +101,8 @@ def _from_config(cls: type, config: dict[str, Any]) -> BatchNormalization:
     layer = keras.saving.deserialize_keras_object({"registered_name": None, **kind, "config": config})
     if not isinstance(layer, BatchNormalization):
         raise ValueError(
-            f"FrozenBatchNormalization is made of a BatchNormalization, got a {type(layer).__name__}. "
-            "freeze_batch_statistics has not written this file."
+            f"FrozenBatchNormalization needs a BatchNormalization, got a {type(layer).__name__}. Load a file of a "
+            f"model that freeze_batch_statistics changed."
         )
     set_class(layer, frozen_class(type(layer)))  # pyright: ignore[reportArgumentType]
     return layer

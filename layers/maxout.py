@@ -1,4 +1,4 @@
-"""Maxout: a learnt piecewise linear activation.
+"""Define Maxout, a learnt piecewise linear activation.
 
 Goodfellow, Warde-Farley, Mirza, Courville, Bengio: Maxout Networks, ICML 2013, arXiv:1302.4389.
 """
@@ -15,23 +15,23 @@ CONVOLUTIONS = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.
 
 @keras.saving.register_keras_serializable(package="layers")
 class Maxout(keras.layers.Layer):
-    """The largest of `pieces` affine functions per unit: y_u = max_k (x · W_uk + b_uk).
+    """Compute the largest of `pieces` affine functions per unit: y_u = max_k (x · W_uk + b_uk).
 
-    Dense by default: (…, features) → (…, units). With `kernel_size`, a tuple of 1, 2 or 3 sizes, the affine functions
-    are convolutions and the maximum runs over channels: (batch, h, w, c) → (batch, h', w', units), or with
-    data_format="channels_first" (batch, c, h, w) → (batch, units, h', w').
-    ReLU is the case of two pieces where one is 0; |x| is the case of W₁ = −W₂. A dense Maxout passes masks through.
+    The layer is dense by default: (…, features) → (…, units). With `kernel_size`, a tuple of 1, 2 or 3 sizes, the
+    affine functions are convolutions, and the maximum is over channels. The shapes then are (batch, h, w, c) → (batch,
+    h', w', units), or with data_format="channels_first" (batch, c, h, w) → (batch, units, h', w'). ReLU is the case of
+    two pieces of which one is 0, and |x| the case of W₁ = −W₂. A dense Maxout passes masks through.
 
     Args:
         units: number of outputs.
         pieces: number of affine functions per unit.
         kernel_size: size of the convolution, or None for a dense layer.
-        strides: of the convolution.
-        padding: of the convolution, "valid" or "same".
-        data_format: of the convolution; default: Keras's.
+        strides: strides of the convolution.
+        padding: padding of the convolution, "valid" or "same".
+        data_format: data format of the convolution; default: Keras's.
 
     Raises:
-        ValueError: `units` or `pieces` is not a positive integer, or `kernel_size` has another length than 1, 2 or 3.
+        ValueError: If `units` or `pieces` is not a positive integer, or the length of `kernel_size` is not 1, 2 or 3.
 
     Example:
         `Maxout(128, 4)`, `Maxout(64, 2, kernel_size=(3, 3), padding="same")`
@@ -94,7 +94,7 @@ class Maxout(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        return super().from_config({"data_format": "channels_last", **config})  # of earlier versions
+        return super().from_config({"data_format": "channels_last", **config})  # earlier versions saved this name
 
     def get_config(self) -> dict[str, Any]:
         own = ("units", "pieces", "kernel_size", "strides", "padding", "data_format")

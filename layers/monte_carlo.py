@@ -1,4 +1,4 @@
-"""Marginalise over a model's noise: average many noisy predictions and measure their disagreement.
+"""Average many noisy predictions of a model and measure their disagreement.
 
 Gal, Ghahramani: Dropout as a Bayesian Approximation, ICML 2016; Houlsby et al.: Bayesian Active Learning, 2011 (BALD).
 """
@@ -17,14 +17,14 @@ from .tensors import ops, tree
 
 @dataclass(frozen=True)
 class MonteCarlo:
-    """Predictive moments over the noise.
+    """Hold the moments of a model's predictions over the noise.
 
     Attributes:
         mean: (batch, …), mean of the model's outputs.
-        std: (batch, …), their unbiased standard deviation.
-        mutual_information: (batch,) in nats, H(E p) − E H(p), the disagreement of the samples. It is None if the
-            outputs are not probabilities over the last axis. One number per image, or a last axis of one, counts as
-            the probability of "yes".
+        std: (batch, …), unbiased standard deviation of the model's outputs.
+        mutual_information: (batch,) in nats, H(E p) − E H(p), the disagreement of the samples. The value is None if the
+            outputs are not probabilities over the last axis. One number per image, or a last axis of one, counts as the
+            probability of "yes".
     """
 
     mean: np.ndarray
@@ -40,9 +40,8 @@ class MonteCarlo:
 def monte_carlo(model: keras.Model, images: Any, *, samples: int = 20, batch_size: int = 32) -> MonteCarlo:
     """Predict `images` `samples` times with only the noise layers active, E_z f(x, z) ≈ 1/S Σ_s f(x, z_s).
 
-    Noise layers are those that `describe_noise` lists. Everything else, BatchNormalization first, runs in inference
-    mode and is unchanged afterwards. Every batch starts from the present states of stateful layers, which also stay
-    unchanged.
+    Noise layers are those that `describe_noise` lists. All other layers, such as BatchNormalization, run in inference
+    mode and do not change. Every batch starts from the current states of stateful layers, which do not change either.
 
     Args:
         model: any Keras model with one input structure and one output.
@@ -51,22 +50,24 @@ def monte_carlo(model: keras.Model, images: Any, *, samples: int = 20, batch_siz
         batch_size: images per prediction.
 
     Raises:
-        ValueError: `samples` is below 2, there are no images, or the model has no noise or several outputs.
+        ValueError: If `samples` is below 2, there are no images, or the model has no noise or several outputs.
 
     Example:
-        The ten most ambiguous images:
+        Find the ten most ambiguous images:
         `monte_carlo(model, images, samples=50).mutual_information.argsort()[-10:]`
     """
     if samples < 2:
-        raise ValueError(f"monte_carlo: at least 2 samples are needed for a standard deviation, got {samples!r}.")
+        raise ValueError(
+            f"monte_carlo: samples must be at least 2, so that there is a standard deviation, got {samples!r}."
+        )
     if not noise_layers(model):
         raise ValueError(
             f"monte_carlo: model {model.name!r} has no noise layer with a rate above 0, so all samples are equal; "
-            "see set_dropout, add_stochastic_depth and add_drop_connect."
+            f"add noise with set_dropout, add_stochastic_depth or add_drop_connect."
         )
     length = len(tree.flatten(images)[0])
     if not length:
-        raise ValueError("monte_carlo: there are no images.")
+        raise ValueError("monte_carlo: images is empty; pass at least one image.")
     with training_mode(model):
         parts = [_moments(model, _slice(images, i, i + batch_size), samples) for i in range(0, length, batch_size)]
     mean, std, information = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -94,7 +95,7 @@ def _restored_states(model: keras.Model) -> Iterator[None]:
     before = [[ops.convert_to_numpy(state).copy() for state in each] for each in states]
     yield
     for layer, variables, values in zip(stateful, states, before, strict=True):
-        if not variables:  # the call has built the layer
+        if not variables:  # the call above has built the layer
             layer.reset_state()
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
@@ -104,8 +105,8 @@ def _prediction(model: keras.Model, batch: Any) -> np.ndarray:
     outputs = tree.flatten(model(batch, training=False))
     if len(outputs) != 1:
         raise ValueError(
-            f"monte_carlo: model {model.name!r} has {len(outputs)} outputs; pass one at a time, "
-            "keras.Model(model.inputs, model.outputs[0])."
+            f"monte_carlo: model {model.name!r} has {len(outputs)} outputs; expected one. Pass a model of one "
+            f"output, keras.Model(model.inputs, model.outputs[0])."
         )
     return ops.convert_to_numpy(outputs[0]).astype("float64")
 
@@ -113,7 +114,7 @@ def _prediction(model: keras.Model, batch: Any) -> np.ndarray:
 def _mutual_information(draws: np.ndarray) -> np.ndarray:
     """Return the mutual information of draws (samples, batch, …, classes) or (samples, batch).
 
-    It is NaN if the draws are not probabilities.
+    The result is NaN if the draws are not probabilities.
     """
     if draws.ndim == 2:
         draws = draws[..., None]

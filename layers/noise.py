@@ -1,4 +1,4 @@
-"""The base of all noise layers: a rate, a seed, and a switch that is independent of the rest of the model."""
+"""Define the base of all noise layers: a rate, a seed, and a switch that is independent of the rest of the model."""
 
 import contextlib
 import functools
@@ -11,16 +11,11 @@ import keras
 
 from .tensors import Shape, Tensor, ops, tree
 
-# Noise layers of other packages, recognised by class name so that their packages need not be imported: the ConvNeXt of
-# keras.applications has its own StochasticDepth; keras-cv has DropPath, StochasticDepth and DropBlock2D.
+# Noise layers of other packages are recognised by class name, so that these packages need not be imported. The
+# ConvNeXt of keras.applications has its own StochasticDepth; keras-cv has DropPath, StochasticDepth and DropBlock2D.
 FOREIGN = {"StochasticDepth", "DropPath", "DropBlock2D"}
-RATE_NAMES = (
-    "rate",
-    "drop_path_rate",
-    "drop_prob",
-    "drop_rate",
-    "stddev",
-)  # the names that they and Keras's layers use
+# names of the rate in Keras's and other noise layers
+RATE_NAMES = ("rate", "drop_path_rate", "drop_prob", "drop_rate", "stddev")
 BUILT_IN = (
     keras.layers.Dropout,
     keras.layers.AlphaDropout,
@@ -30,13 +25,14 @@ BUILT_IN = (
 
 
 class NoiseLayer(keras.layers.Layer):
-    """A layer y = f(x, z) with noise z in training and its expectation over z in inference.
+    """Compute y = f(x, z) with noise z in training, and its expectation over z in inference.
 
     The draws are a function of `seed` and of the number of calls.
 
     Attributes:
         rate: The probability of dropping, in [0, 1).
-        noise_on: Draw in inference too. `monte_carlo` sets this switch, which does not affect BatchNormalization.
+        noise_on: Whether to draw noise in inference, too. `monte_carlo` sets this switch, which does not affect
+            BatchNormalization.
     """
 
     def __init__(self, rate: float, *, seed: int | None = None, **kwargs: Any):
@@ -56,7 +52,7 @@ class NoiseLayer(keras.layers.Layer):
         return keep_mask(shape, self.rate, self.seed_generator, dtype)
 
     def describe(self) -> str:
-        """Return what is dropped, for `describe_noise`."""
+        """Return a description of what is dropped, for `describe_noise`."""
         return "activations"
 
     def get_config(self) -> dict[str, Any]:
@@ -64,14 +60,14 @@ class NoiseLayer(keras.layers.Layer):
 
 
 def _of_wrapped(name: str) -> property:
-    """Return a property that reads and writes an attribute of the wrapped layer; it is absent if the layer has none."""
+    """Return a property for an attribute of the wrapped layer, absent if the layer has no such attribute."""
     return property(lambda self: getattr(self.layer, name), lambda self, value: setattr(self.layer, name, value))
 
 
 class NoiseWrapper(NoiseLayer):
-    """A noise layer around another layer, which builds and casts its inputs and variables as if it stood alone."""
+    """Add noise around another layer, which builds and casts its inputs and variables as without a wrapper."""
 
-    # keras.layers.Bidirectional reads and sets these.
+    # keras.layers.Bidirectional reads and sets these attributes.
     go_backwards = _of_wrapped("go_backwards")
     return_sequences, return_state = _of_wrapped("return_sequences"), _of_wrapped("return_state")
     stateful, states, reset_state = _of_wrapped("stateful"), _of_wrapped("states"), _of_wrapped("reset_state")
@@ -79,18 +75,19 @@ class NoiseWrapper(NoiseLayer):
 
     def __init__(self, layer: keras.layers.Layer, rate: float, *, seed: int | None = None, **kwargs: Any):
         if not isinstance(layer, keras.layers.Layer):
-            raise TypeError(f"{type(self).__name__} wraps a keras.layers.Layer, got {layer!r}.")
+            raise TypeError(f"{type(self).__name__} needs a keras.layers.Layer to wrap, got {layer!r}.")
         kwargs.setdefault("dtype", layer.dtype_policy)
         super().__init__(rate, seed=seed, autocast=False, **kwargs)
-        self.layer: Any = layer  # of any class; subclasses use its attributes
+        self.layer: Any = layer  # typed as Any, because subclasses use attributes of the layer's own class
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not self.layer.built:  # `build` would only see the shape of the first argument
+        if not self.layer.built:  # `build` would only get the shape of the first argument
             self._trace(*args, **kwargs)
         return super().__call__(*args, **kwargs)
 
     def build(self, input_shape: Shape) -> None:
-        default = getattr(self.layer.build, "_is_default", False)  # such a layer counts as built without its variables
+        # Keras considers such a layer built before its variables exist
+        default = getattr(self.layer.build, "_is_default", False)
         if default or not self.layer.built:
             self._trace(tree.map_shape_structure(keras.KerasTensor, input_shape))
 
@@ -113,7 +110,7 @@ class NoiseWrapper(NoiseLayer):
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
         config = dict(config)
         inner = config.pop("layer")
-        if "go_backwards" in config:  # keras.layers.Bidirectional sets it to reverse a layer
+        if "go_backwards" in config:  # keras.layers.Bidirectional sets this attribute to reverse a layer
             inner = {**inner, "config": {**inner["config"], "go_backwards": config.pop("go_backwards")}}
         layer = keras.saving.deserialize_keras_object(inner, custom_objects=custom_objects)
         return cls(layer, config.pop("rate"), **config)
@@ -135,7 +132,7 @@ def keep_mask(shape: Sequence[Any], rate: float, seed: keras.random.SeedGenerato
 
 
 def noise_rate(layer: keras.layers.Layer) -> float | None:
-    """Return the rate (for Gaussian noise the standard deviation) of the noise of `layer`; None if it has no noise."""
+    """Return the noise rate of `layer` (the standard deviation for Gaussian noise); None if it has no noise."""
     if isinstance(layer, (NoiseLayer, *BUILT_IN)) or type(layer).__name__ in FOREIGN:
         return next((getattr(layer, name) for name in RATE_NAMES if hasattr(layer, name)), None)
     if isinstance(layer, keras.layers.Attention):
@@ -145,7 +142,7 @@ def noise_rate(layer: keras.layers.Layer) -> float | None:
 
 
 def noise_layers(model: keras.Model) -> list:
-    """Return the layers of `model`, nested ones included, that inject noise in training, in the order of the model."""
+    """Return the layers of `model`, also nested ones, that inject noise in training, in the order of the model."""
     return [
         layer
         for layer in nested(model)
@@ -154,7 +151,7 @@ def noise_layers(model: keras.Model) -> list:
 
 
 def nested(layer: keras.layers.Layer, seen: set[int] | None = None) -> Iterator[Any]:
-    """Yield `layer` and all layers inside it except the cells of recurrent layers, which draw when their owner does."""
+    """Yield `layer` and all layers inside it except cells of recurrent layers, whose noise the outer layer controls."""
     seen = set() if seen is None else seen
     if id(layer) not in seen:
         seen.add(id(layer))
@@ -167,7 +164,7 @@ def nested(layer: keras.layers.Layer, seen: set[int] | None = None) -> Iterator[
 
 
 def _cells(layer: keras.layers.Layer) -> list:
-    """Return the cells of a recurrent layer, stacked ones included; other layers have none."""
+    """Return the cells of a recurrent layer, also stacked ones; other layers have none."""
 
     def flat(cell: Any) -> list[Any]:
         return [cell, *(inner for each in getattr(cell, "cells", ()) for inner in flat(each))]
@@ -179,7 +176,7 @@ def _cells(layer: keras.layers.Layer) -> list:
 
 @contextlib.contextmanager
 def training_mode(model: keras.Model) -> Iterator[None]:
-    """Run the noise layers of `model`, but not the layers inside them, in training mode in every call."""
+    """Run the noise layers of `model`, but not the layers inside these, in training mode in every call."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(untraced(model))
         for layer in noise_layers(model):
@@ -205,7 +202,7 @@ def untraced(model: keras.Model) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replaced(layer: keras.layers.Layer, name: str, method: Callable[..., Any]) -> Iterator[None]:
-    """Replace a method of `layer` for the duration, without Layer.__setattr__, which would track it as state."""
+    """Replace a method of `layer` inside the context, without Layer.__setattr__, which would track it as state."""
     attributes: dict[str, Any] = layer.__dict__
     own = {name: attributes[name]} if name in attributes else {}
     object.__setattr__(layer, name, method)
@@ -219,7 +216,7 @@ def replaced(layer: keras.layers.Layer, name: str, method: Callable[..., Any]) -
 def in_training(layer: keras.layers.Layer) -> Callable[..., Any]:
     """Return `layer.call` with its argument `training` replaced by True.
 
-    Keras would keep the mode that the call passes to its inner layers for all layers that come later, so it is reset.
+    The mode is reset afterwards, because Keras would keep it for all later layers.
     """
     call, signature = layer.call, inspect.signature(layer.call)
 
@@ -242,7 +239,7 @@ def describe_noise(model: keras.Model, print_fn: Callable[[str], object] = print
 
     Args:
         model: any Keras model.
-        print_fn: called with each line.
+        print_fn: function that is called with each line.
 
     Example:
         `describe_noise(model)` prints

@@ -16,7 +16,7 @@ def rebuild(
     inserted: Mapping[tuple[int, int], Mapping[int, keras.layers.Layer]],
     copy: bool,
 ) -> keras.Model:
-    """Return `model` with other layers in some places, and with the same weights and inference.
+    """Return `model` with some layers replaced or inserted, and with the same weights and inference.
 
     Args:
         model: a functional model.
@@ -53,19 +53,19 @@ def rebuild(
         return cloned
 
     rebuilt = clone(model, model.name)
-    for old, new in moved:  # only now are the new layers built
+    for old, new in moved:  # the call above builds the new layers
         if copy:
             new.set_weights(old.get_weights())
         else:
             _share_variables(old, new)
         for layer in new._flatten_layers():
             if isinstance(layer, keras.layers.Normalization):
-                layer.finalize_state()  # it computes with a constant made of its weights
+                layer.finalize_state()  # the layer computes with a constant made from its weights
     return rebuilt
 
 
 def _with_inserted(layers: Mapping[int, keras.layers.Layer], args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """Return the arguments of a call after `layers[i]` is applied to their tensor number i."""
+    """Return the arguments of a call with `layers[i]` applied to their i-th tensor."""
     numbers = itertools.count()
 
     def insert(x: Tensor) -> Any:

@@ -1,4 +1,4 @@
-"""Find the residual branches of a functional model from its graph, not from names."""
+"""Find the residual branches of a functional model by its graph, not by names."""
 
 import math
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ FAR = (math.inf, 0)
 
 @dataclass(frozen=True)
 class Branch:
-    """One f(x) of a sum x + f(x).
+    """Hold one f(x) of a sum x + f(x).
 
     Attributes:
         call: The number of the sum's call in its model's graph.
         index: The index of f(x) among the inputs of the sum.
-        droppers: The operations that drop the whole of f(x) already.
+        droppers: The existing operations that drop all of f(x).
         own: The numbers of the calls that f(x) consists of.
     """
 
@@ -34,9 +34,9 @@ class Branch:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One call in the graph of a model."""
+    """Hold one call in the graph of a model."""
 
-    operation: Any  # a keras.Operation, whose private methods are used too
+    operation: Any  # a keras.Operation, typed as Any because private methods are used, too
     inputs: list[keras.KerasTensor]
     outputs: list[keras.KerasTensor]
 
@@ -47,7 +47,7 @@ def calls(model: keras.Model) -> list[Call]:
 
 
 def _run(model: keras.Model) -> tuple[list[Call], list[keras.KerasTensor]]:
-    """Return `calls`, and the outputs of `model` in this run of its graph."""
+    """Return the calls and the outputs of `model` in one run of its graph."""
     recorded: list[Call] = []
 
     def record(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
@@ -61,18 +61,18 @@ def _run(model: keras.Model) -> tuple[list[Call], list[keras.KerasTensor]]:
 
 
 def graph_of(operation: keras.Operation) -> keras.Model | None:
-    """Return `operation` if it is a functional model, or the one inside a built Sequential; None without a graph."""
+    """Return the functional model that `operation` is or, for a built Sequential, contains; None without a graph."""
     if isinstance(operation, keras.Sequential):
         return operation._functional
     return operation if isinstance(operation, keras.Model) and hasattr(operation, "_run_through_graph") else None
 
 
 def residual_branches(model: keras.Model) -> list[Branch]:
-    """Return every f(x) of a sum x + f(x), or x + f(x) + g(x), of tensors of one shape, in the order of the graph.
+    """Return every f(x) of a sum x + f(x) or x + f(x) + g(x) of equal shapes, in graph order.
 
-    The shortcut is the summand that the other one is computed from. Otherwise it is the summand that is nearest to
-    their common origin: it passes no layer with a kernel, or only a projection where the shape changes. A branch is
-    farther from the origin, and nothing else uses what it computes on the way (a feature pyramid does use its stages).
+    The shortcut is the summand from which the other one is computed. If there is none, the shortcut is the summand
+    nearest to the common origin, with no layer with a kernel on its path, or only a projection that changes the shape.
+    A branch is farther from the origin, and no other call uses its intermediate results, as a feature pyramid would.
     Sums of two similar towers, or of functions of different inputs, are not residual sums.
     """
     graph, found = _Graph(model), []
@@ -86,7 +86,7 @@ def residual_branches(model: keras.Model) -> list[Branch]:
 
 
 def _branches_beside(graph: "_Graph", number: int, shortcut: int) -> list[Branch]:
-    """Return the summands of call `number` that are residual branches beside the shortcut at that index."""
+    """Return the summands of call `number` that are residual branches for the shortcut at the given index."""
     branches, summands = [], graph.calls[number].inputs
     for index, tensor in enumerate(summands):
         way, short = graph.way(tensor), graph.way(summands[shortcut])
@@ -99,7 +99,7 @@ def _branches_beside(graph: "_Graph", number: int, shortcut: int) -> list[Branch
 
 
 class _Graph:
-    """The calls of a model and their dependencies. Calls are numbered from 0, the model's inputs from -1 downwards."""
+    """Hold a model's calls and dependencies; calls are numbered from 0, inputs from -1 downwards."""
 
     def __init__(self, model: keras.Model):
         self.calls, self.outputs = _run(model)
@@ -113,13 +113,13 @@ class _Graph:
             self.producer.update((id(x), number) for x in call.outputs)
 
     def way(self, tensor: keras.KerasTensor) -> frozenset[int]:
-        """Return the calls and inputs that `tensor` is computed from, its own call included."""
+        """Return the calls and inputs from which `tensor` is computed, including its own call."""
         return self.ways[self.producer[id(tensor)]]
 
     def distances(self, own: frozenset[int], without: int | None = None) -> dict[int, int]:
-        """Return, for each call of `own` with a path from outside `own`, the fewest layers with kernels on such a path.
+        """Return the fewest layers with kernels on a path from outside `own` to each call of `own`.
 
-        No path leads through the call `without`. The model's inputs have no path.
+        Paths through the call `without` do not count. The model's inputs have no path.
         """
         found: dict[int, int] = {}
         for number in sorted(number for number in own if number >= 0 and number != without):
@@ -130,7 +130,7 @@ class _Graph:
         return found
 
     def distance(self, tensor: keras.KerasTensor, own: frozenset[int]) -> tuple[float, int]:
-        """Return the fewest layers with kernels on a path to `tensor` through `own`, and their number in `own`.
+        """Return the fewest layers with kernels on a path to `tensor` through `own`, and how many of them are in `own`.
 
         The result is `FAR` if there is no path.
         """
@@ -144,11 +144,11 @@ class _Graph:
         return all(self.consumers.get(i, set()) <= own | {number} for i in self.distances(own))
 
     def droppers(self, tensor: keras.KerasTensor, own: frozenset[int]) -> Iterator[keras.Operation]:
-        """Yield the operations in `own`, also in nested models, that drop all that `tensor` gets from outside `own`."""
+        """Yield the operations in `own`, also in nested models, that drop all input of `tensor` from outside `own`."""
         for number in sorted(self.distances(own)):
             call = self.calls[number]
             if self.producer[id(tensor)] != number and self.producer[id(tensor)] in self.distances(own, number):
-                continue  # there is a way around it
+                continue  # another path avoids this operation
             nested = graph_of(call.operation)
             if nested is not None and len(call.outputs) == 1:
                 inner = _Graph(nested)
@@ -161,13 +161,13 @@ class _Graph:
 
 
 def _is_sum(call: Call) -> bool:
-    """Return whether tensors of one shape are added: by a layer Add, an operation + or InceptionResNet's scaled sum."""
+    """Return whether an operation adds equal shapes: an Add layer, the operator + or InceptionResNet's scaled sum."""
     distinct = len(call.inputs) > 1 and len({id(x) for x in call.inputs}) == len(call.inputs)
     return distinct and len({tuple(x.shape) for x in call.inputs}) == 1 and type(call.operation).__name__ in SUMS
 
 
 def _kernels(operation: keras.Operation) -> int:
-    """Return how many layers of `operation` have a kernel: a weight of two dimensions or more."""
+    """Return the number of layers of `operation` that have a kernel, a weight of two or more dimensions."""
     layers = operation._flatten_layers() if isinstance(operation, keras.layers.Layer) else []
     own = ([*layer._trainable_variables, *layer._non_trainable_variables] for layer in layers)
     return sum(any(len(variable.shape) > 1 for variable in variables) for variables in own)

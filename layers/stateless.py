@@ -1,4 +1,4 @@
-"""Call a layer with other values in place of its variables."""
+"""Call a layer with other values instead of its variables."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +11,9 @@ from .tensors import Tensor, ops
 def call_with(
     layer: keras.layers.Layer, values: Mapping[int, Tensor], *args: Any, **kwargs: Any
 ) -> tuple[Any, list[Tensor], list[Tensor]]:
-    """Call `layer` with `values` {id(variable): tensor} in place of those variables; gradients flow to the tensors.
+    """Call `layer` with `values` {id(variable): tensor} instead of its variables; gradients flow to the tensors.
 
-    Nothing is assigned, so the call works inside a `cond` on every backend.
+    No variable is assigned, so the call works inside a `cond` on every backend.
 
     Returns:
         The outputs, the new value of each of `layer.variables`, and the losses that the call added.
@@ -27,7 +27,7 @@ def call_with(
 def call_assigning(
     layer: keras.layers.Layer, values: Mapping[int, Tensor], *args: Any, **kwargs: Any
 ) -> tuple[Any, list[Tensor]]:
-    """Run `call_with` and assign the statistics and seeds that it changed; return the outputs and the added losses."""
+    """Run `call_with`, assign the changed statistics and seeds, and return the outputs and the added losses."""
     outputs, updates, losses = call_with(layer, values, *args, **kwargs)
     for variable, update in zip(layer.variables, updates, strict=True):
         if not variable.trainable and id(variable) not in values:

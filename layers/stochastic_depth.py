@@ -1,4 +1,4 @@
-"""Stochastic depth: drop whole residual branches in training, use them all in inference.
+"""Drop whole residual branches in training, and use all branches in inference (stochastic depth).
 
 Huang, Sun, Liu, Sedra, Weinberger: Deep Networks with Stochastic Depth, ECCV 2016, arXiv:1603.09382.
 """
@@ -17,34 +17,34 @@ from .tensors import Shape, Tensor, ops
 def linear_rates(depth: int, last: float) -> list[float]:
     """Return the dropping rates of residual branches 1 … L under linear decay: rate_l = l/L · last.
 
-    In the paper's survival probabilities p = 1 − rate this is p_l = 1 − l/L (1 − p_L); p_L = 0.5 there.
+    In the paper's survival probabilities p = 1 − rate, the equation is p_l = 1 − l/L (1 − p_L), with p_L = 0.5.
 
     Args:
         depth: the number of branches L.
         last: the rate of branch L.
 
     Raises:
-        ValueError: `depth` is not a positive integer, or `last` is not in [0, 1).
+        ValueError: If `depth` is not a positive integer, or `last` is not in [0, 1).
     >>> linear_rates(4, 0.5)
     [0.125, 0.25, 0.375, 0.5]
     """
     if not isinstance(depth, numbers.Integral) or depth < 1:
-        raise ValueError(f"linear_rates: depth is the number of residual branches, at least 1; got {depth!r}.")
+        raise ValueError(f"linear_rates: depth must be a number of residual branches, at least 1, got {depth!r}.")
     last = check_rate(last, "linear_rates")
     return [last * branch / depth for branch in range(1, depth + 1)]
 
 
 @keras.saving.register_keras_serializable(package="layers")
 class StochasticDepth(NoiseLayer):
-    """Drop the input, a residual branch, with probability `rate`: y = x + StochasticDepth(rate)(f(x)).
+    """Drop a residual branch with probability `rate`: y = x + StochasticDepth(rate)(f(x)).
 
-    Training: f · b / (1 − rate), b ~ Bernoulli(1 − rate), one b per example or one per batch. Inference: f.
-    This is the inverted form. The paper trains with f · b and multiplies by 1 − rate in inference; both have the same
-    expectation, and the paper's network is this one with each branch's last layer multiplied by 1 − rate.
+    Training computes f · b / (1 − rate), b ~ Bernoulli(1 − rate), with one b per example or per batch. Inference
+    returns f. This is the inverted form: the paper trains with f · b and multiplies by 1 − rate in inference. Both
+    forms have the same expectation. Multiplying each branch's last layer by 1 − rate gives the paper's network.
 
     Args:
         rate: probability of dropping a branch.
-        per_example: draw b once per example instead of once per batch. Inputs have any shape (batch, …).
+        per_example: whether to draw b once per example instead of once per batch. Inputs have any shape (batch, …).
         seed: an integer, or None for an arbitrary one.
 
     Raises:
@@ -77,10 +77,10 @@ class StochasticDepth(NoiseLayer):
 
 @keras.saving.register_keras_serializable(package="layers")
 class StochasticResidual(NoiseWrapper):
-    """A residual block that does not compute a dropped branch: y = x + b / (1 − rate) · branch(x).
+    """Compute a residual block y = x + b / (1 − rate) · branch(x), skipping dropped branches.
 
-    Training: one b ~ Bernoulli(1 − rate) per batch; where b = 0 the branch's forward pass, gradient and updates of
-    BatchNormalization statistics are skipped. Inference: x + branch(x). See StochasticDepth for the convention.
+    Training draws one b ~ Bernoulli(1 − rate) per batch. If b = 0, the branch's forward pass, gradient and updates of
+    BatchNormalization statistics are skipped. Inference computes x + branch(x). See StochasticDepth for the convention.
 
     Args:
         branch: any layer or model that keeps the shape of its input.
@@ -88,7 +88,7 @@ class StochasticResidual(NoiseWrapper):
         seed: an integer, or None for an arbitrary one.
 
     Raises:
-        ValueError: `rate` is outside [0, 1), or the branch changes the shape.
+        ValueError: If `rate` is outside [0, 1), or the branch changes the shape.
 
     Example:
         `StochasticResidual(keras.Sequential([Conv2D(16, 3, padding="same"), BatchNormalization()]), 0.5)`
@@ -135,7 +135,7 @@ class StochasticResidual(NoiseWrapper):
     def _no_gradient(self, state: Sequence[Tensor]) -> Tensor:
         """Return 0 with a gradient of 0 for each weight.
 
-        Otherwise eager backends have no gradient, and make no step if all branches are dropped.
+        Without this gradient, eager backends make no step if all branches are dropped.
         """
         trainable = [x for x, variable in zip(state, self.layer.variables, strict=True) if variable.trainable]
         zeros = (ops.cast(0 * ops.sum(x[:0]) if x.shape else 0 * x, self.compute_dtype) for x in trainable)

@@ -1,4 +1,4 @@
-"""Add noise to an existing model: same weights, bit-identical inference, noisier training."""
+"""Add noise to an existing model, with the same weights and bit-identical inference."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,11 +32,12 @@ ACTIVATION_DROPOUT = (
 
 
 def add_stochastic_depth(model: keras.Model, rate: float, *, copy: bool = False) -> keras.Model:
-    """Return a model whose residual branches are dropped at rates that rise linearly to `rate` at the last one.
+    """Return a model whose residual branches are dropped at rates that rise linearly to `rate` at the last branch.
 
-    Branches are found from the graph, also in nested models, and with a projection on the shortcut. If a branch
-    already ends in such noise (EfficientNet, ConvNeXt with drop_path_rate), its rate is set instead. `model` keeps its
-    rates. Compile the result. Warns if several branches share one such layer, which has a single rate.
+    Branches are found in the graph, also in nested models and with a projection on the shortcut. If a branch already
+    ends in a layer that drops it (EfficientNet, ConvNeXt with drop_path_rate), this layer's rate is set. `model` keeps
+    its rates. Compile the returned model. A warning reports several branches that share one dropping layer, which has a
+    single rate.
 
     Args:
         model: a functional or built Sequential model.
@@ -44,9 +45,9 @@ def add_stochastic_depth(model: keras.Model, rate: float, *, copy: bool = False)
         copy: copy the layers and weights, instead of sharing them with `model`.
 
     Raises:
-        ValueError: `rate` is outside [0, 1), the model has no branches, or existing noise has no rate in its
+        ValueError: If `rate` is outside [0, 1), the model has no branches, or existing noise has no rate in its
             configuration.
-        TypeError: The model has no graph.
+        TypeError: If the model has no graph.
 
     Example:
         `model = add_stochastic_depth(keras.applications.ResNet50V2(), 0.2)`
@@ -57,7 +58,7 @@ def add_stochastic_depth(model: keras.Model, rate: float, *, copy: bool = False)
     if not sums:
         raise ValueError(
             f"add_stochastic_depth: model {model.name!r} has no residual branches (no sum of a tensor and a function "
-            "of it), so there is nothing to drop; see set_dropout and add_drop_connect."
+            "of it), so there is nothing to drop; use set_dropout or add_drop_connect."
         )
     replaced, inserted, names = {}, {}, _Names(model)
     for (network, branches), branch_rate in zip(sums, linear_rates(len(sums), rate), strict=True):
@@ -65,8 +66,8 @@ def add_stochastic_depth(model: keras.Model, rate: float, *, copy: bool = False)
             for dropper in branch.droppers:
                 if id(dropper) in replaced:
                     warnings.warn(
-                        f"add_stochastic_depth: {dropper.name!r} drops several branches, which all get the rate of the "
-                        "last one. For rising rates, use a separate layer for each branch.",
+                        f"add_stochastic_depth: {dropper.name!r} drops several branches, which all get the last "
+                        f"branch's rate. Use a separate layer for each branch to get rising rates.",
                         stacklevel=2,
                     )
                 replaced[id(dropper)] = partial(_with_rate, rate=branch_rate)
@@ -82,8 +83,8 @@ def add_drop_connect(
 ) -> keras.Model:
     """Return a model in which selected layers, every Dense by default, are wrapped in DropConnect.
 
-    Existing DropConnect gets the new rate. A wrapper is called `…_drop_connect`, but at an output of the model it has
-    the name of its layer, so that losses by name still find it.
+    An existing DropConnect gets the new rate. A wrapper is named `…_drop_connect`. At an output of the model, it has
+    the name of the wrapped layer, so that losses by name still work.
 
     Args:
         model: a functional or built Sequential model.
@@ -92,8 +93,8 @@ def add_drop_connect(
         copy: copy the layers and weights, instead of sharing them with `model`.
 
     Raises:
-        ValueError: `rate` is outside [0, 1), or no layer is selected.
-        TypeError: The model has no graph.
+        ValueError: If `rate` is outside [0, 1), or no layer is selected.
+        TypeError: If the model has no graph.
 
     Example:
         `add_drop_connect(model, 0.5, where=lambda layer: layer.name == "predictions")`
@@ -110,17 +111,20 @@ def add_drop_connect(
             name = layer.name if layer in heads else names.new(f"{layer.name}_drop_connect")
             replaced[id(layer)] = partial(DropConnect, rate=rate, name=name)
     if not replaced:
-        raise ValueError(f"add_drop_connect: no layer of model {model.name!r} is selected; `where` chooses others.")
+        raise ValueError(
+            f"add_drop_connect: no layer of model {model.name!r} is selected; pass a `where` that "
+            f"returns True for at least one layer."
+        )
     return rebuild(model, replaced, {}, copy)
 
 
 def set_dropout(model: keras.Model, rate: float, *, copy: bool = False) -> keras.Model:
-    """Return a model whose dropout has this rate; a model without dropout gets one before its last Dense layer.
+    """Return a model whose dropout has this rate; without dropout, one is inserted before the last Dense layer.
 
-    Dropout is every Dropout layer and what recurrent and attention layers drop themselves (`dropout`,
-    `recurrent_dropout`), also inside other layers. Dropout of whole residual branches, which `add_stochastic_depth`
-    sets, does not change. A new Dropout is never inserted into a residual branch. Warns if dropout inside a layer keeps
-    its rate because the layer's configuration does not contain it.
+    The rate is set in every Dropout layer and in recurrent and attention layers (`dropout`, `recurrent_dropout`), also
+    inside other layers. Dropout of whole residual branches, which `add_stochastic_depth` sets, does not change. A new
+    Dropout is never inserted into a residual branch. A warning reports dropout that keeps its rate because the layer's
+    configuration does not contain the rate.
 
     Args:
         model: a functional or built Sequential model.
@@ -128,8 +132,8 @@ def set_dropout(model: keras.Model, rate: float, *, copy: bool = False) -> keras
         copy: copy the layers and weights, instead of sharing them with `model`.
 
     Raises:
-        ValueError: `rate` is outside [0, 1), or the model has neither Dropout nor a Dense outside residual branches.
-        TypeError: The model has no graph.
+        ValueError: If `rate` is outside [0, 1), or the model has neither Dropout nor a Dense outside residual branches.
+        TypeError: If the model has no graph.
 
     Example:
         `model = set_dropout(keras.applications.MobileNetV2(), 0.5)`
@@ -143,8 +147,8 @@ def set_dropout(model: keras.Model, rate: float, *, copy: bool = False) -> keras
     dense = [place for place in off_branches if isinstance(_wrapped(place[2]), keras.layers.Dense)]
     if not dense:
         raise ValueError(
-            f"set_dropout: model {model.name!r} has no Dropout, and no Dense off its residual branches where one could "
-            "be inserted."
+            f"set_dropout: model {model.name!r} has no Dropout, and no Dense layer outside residual branches before "
+            f"which to insert one; add Dropout in the model's code."
         )
     network, number, last = dense[-1]
     dropout = keras.layers.Dropout(rate, name=_Names(model).new(f"{_wrapped(last).name}_dropout"))
@@ -154,8 +158,8 @@ def set_dropout(model: keras.Model, rate: float, *, copy: bool = False) -> keras
 def _functional(model: keras.Model, caller: str) -> keras.Model:
     if graph_of(model) is None:
         raise TypeError(
-            f"{caller} needs a model with a graph, Functional or a built Sequential; got {type(model).__name__}. Add "
-            "StochasticDepth, DropConnect and Dropout in the code of a subclassed model."
+            f"{caller} needs a Functional or a built Sequential model, got {type(model).__name__}. In a subclassed "
+            f"model, add StochasticDepth, DropConnect and Dropout in its code."
         )
     if isinstance(model, keras.Sequential):
         return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
@@ -163,7 +167,7 @@ def _functional(model: keras.Model, caller: str) -> keras.Model:
 
 
 def _operations(network: keras.Model, off_branches: bool = False) -> Iterator[tuple[keras.Model, int, keras.Operation]]:
-    """Yield (network, call number, operation) of `network` and its nested networks, in the order of the graph."""
+    """Yield (network, call number, operation) of `network` and its nested networks, in graph order."""
     skipped = frozenset().union(*(branch.own for branch in residual_branches(network))) if off_branches else ()
     for number, call in enumerate(calls(network)):
         if number in skipped:
@@ -176,7 +180,7 @@ def _operations(network: keras.Model, off_branches: bool = False) -> Iterator[tu
 
 
 def _sums(network: keras.Model, seen: set[int]) -> Iterator[tuple[keras.Model, list[Branch]]]:
-    """Yield (network, branches) of every residual sum of `network` and its nested networks, each network once."""
+    """Yield (network, branches) for every residual sum of `network` and its nested networks, each network once."""
     if id(network) in seen:
         return
     seen.add(id(network))
@@ -192,7 +196,7 @@ def _sums(network: keras.Model, seen: set[int]) -> Iterator[tuple[keras.Model, l
 
 
 class _Names:
-    """A source of names that no operation of a model has."""
+    """Generate names that no operation of a model has."""
 
     def __init__(self, model: keras.Model):
         self.taken = {operation.name for _, _, operation in _operations(model)}
@@ -211,24 +215,24 @@ def _wrapped(layer: keras.Operation) -> keras.Operation:
 
 
 def _with_rate(layer: keras.layers.Layer, rate: float) -> keras.layers.Layer:
-    """Return a copy of `layer` at another rate; a wrapped layer is shared."""
+    """Return a copy of `layer` with another rate; a wrapped layer is shared."""
     config = layer.get_config()
     names = [name for name in RATE_NAMES if name in config]
     if not names:
         raise ValueError(
-            f"The rate of {type(layer).__name__} {layer.name!r} cannot be set: its configuration has none of "
-            f"{RATE_NAMES}, only {sorted(config)}."
+            f"The rate of {type(layer).__name__} {layer.name!r} cannot be set: its configuration has "
+            f"{sorted(config)}, but none of {RATE_NAMES}. Set the rate where the layer is created."
         )
     config[names[0]] = rate
     if isinstance(layer, NoiseWrapper):
         del config["layer"]
-        wrapper: Any = type(layer)  # each subclass has a constructor of its own
+        wrapper: Any = type(layer)  # each subclass has its own constructor
         return wrapper(layer.layer, config.pop("rate"), **config)
     return type(layer).from_config(config)
 
 
 def _dropout_in(operation: keras.Operation) -> list:
-    """Return the layers in `operation`, itself included, that drop activations."""
+    """Return the layers in `operation`, including itself, that drop activations."""
     if isinstance(operation, ACTIVATION_DROPOUT):
         return [] if drops_branches(operation) else [operation]
     inside = noise_layers(operation) if isinstance(operation, keras.layers.Layer) else []

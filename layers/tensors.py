@@ -1,10 +1,10 @@
-"""Names for what Keras leaves untyped."""
+"""Name types that Keras lacks."""
 
 from typing import Any, TypeAlias
 
 import keras
 
-Tensor: TypeAlias = Any  # of any backend: Keras has no type for it
+Tensor: TypeAlias = Any  # a tensor of any backend, for which Keras has no type
 Shape: TypeAlias = tuple[int | None, ...]
-ops: Any = keras.ops  # pyright infers None for the results of most of its functions
-tree: Any = keras.tree  # pyright infers unions that fit nowhere
+ops: Any = keras.ops  # pyright infers None for the results of most of these functions
+tree: Any = keras.tree  # pyright infers unions that match no argument

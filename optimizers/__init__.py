@@ -1,4 +1,4 @@
-"""Keras optimizers, schedules and full-batch minimisers, from SGD with momentum to L-BFGS."""
+"""Provide Keras optimizers, schedules and full-batch minimisers, from SGD with momentum to L-BFGS."""
 
 from .averaging import PolyakAveraging, UniformAveraging
 from .descent import minimize_function
@@ -19,7 +19,7 @@ from .schedules import (
     Then,
     Warmup,
 )
-from .weight_average import AveragingOptimizer as AveragingOptimizer  # `recipes` uses it; it is not public
+from .weight_average import AveragingOptimizer as AveragingOptimizer  # `recipes` uses this name, which is not public
 
 __all__ = [
     "AdaGrad",

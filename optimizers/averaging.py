@@ -1,4 +1,4 @@
-"""Averages of the weights during training, which are evaluated and saved instead of the last weights."""
+"""Average the weights during training, and evaluate and save the average instead of the last weights."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,29 +11,30 @@ from .weight_average import AveragingOptimizer, WeightAverage
 
 
 class WeightAveraging(keras.callbacks.Callback):
-    """A callback that averages the weights, and evaluates and saves the average.
+    """Average the weights by a callback that evaluates and saves the average.
 
-    The average replaces the weights during evaluation, at the ends of epochs and after training. It is part of the
-    compiled training step: during `fit` the model's optimizer is wrapped, and every update of the weights updates the
-    average. Put the callback first, so that `ModelCheckpoint`, `BackupAndRestore` and `EarlyStopping` see the average.
+    The average replaces the weights during evaluation, at the ends of epochs and after training. Averaging is part of
+    the compiled training step: during `fit`, the model's optimizer is wrapped, and every update of the weights also
+    updates the average. Put the callback first, so that `ModelCheckpoint`, `BackupAndRestore` and `EarlyStopping` see
+    the average.
 
     Weights and backups saved by Keras contain the average and the raw weights, so a resumed run with the same callbacks
     equals an uninterrupted one. A saved `.keras` file opens as the plain averaged model. A later `fit` with the
-    callback continues from the raw weights. If the model was compiled again or its weights were changed since, it
-    starts from the present weights with a new average.
+    callback continues from the raw weights. If the model has been compiled again or its weights have changed, training
+    starts from the current weights with a new average.
 
-    The moving statistics of batch normalisation are averages themselves: they stay those of the raw weights, unless
-    `data` is given to re-estimate them for the averaged weights.
+    The moving statistics of batch normalisation stay those of the raw weights, unless `data` is given to re-estimate
+    them for the averaged weights.
 
     Args:
         data: one array of images, or an iterable of batches (inputs, or tuples that begin with inputs), to re-estimate
-            batch statistics from. It is read at every evaluation, so it must be finite and not a generator.
+            batch statistics from. The data are read at every evaluation, so they must be finite and not a generator.
 
     Raises:
-        ValueError: `data` is something else; at the start of `fit`: the model cannot take its batches.
+        ValueError: If `data` has another type or, at the start of `fit`, if the model cannot take its batches.
     """
 
-    state: WeightAverage  # set by `set_model`, which Keras calls before everything else
+    state: WeightAverage  # set by `set_model`, which Keras calls first
     statistics: list[keras.Variable]
 
     def __init__(self, *, data: Any = None):
@@ -44,13 +45,15 @@ class WeightAveraging(keras.callbacks.Callback):
 
     def average(self, variables: Sequence[Any]) -> WeightAverage:
         """Return a new average of these variables."""
-        raise NotImplementedError(f"{type(self).__name__} defines no average(variables).")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no average(variables). Define this method in the subclass."
+        )
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         optimizer = getattr(model, "optimizer", None)
         if optimizer is None:
-            raise ValueError(f"{type(self).__name__} needs a model with an optimizer: compile the model.")
+            raise ValueError(f"{type(self).__name__} needs a model with an optimizer. Compile the model.")
         if isinstance(optimizer, AveragingOptimizer):  # an earlier fit ended with an exception
             optimizer = optimizer.optimizer
         variables = model.trainable_variables
@@ -101,17 +104,17 @@ class WeightAveraging(keras.callbacks.Callback):
 
 
 class PolyakAveraging(WeightAveraging):
-    """The moving average x_test ← decay · x_test + (1 − decay) · x after every update.
+    """Keep the moving average x_test ← decay · x_test + (1 − decay) · x after every update.
 
-    It starts at x_test = 0, and the bias of that start is divided out, as in Adam. The share of the newest weights
-    after t updates is (1 − decay) / (1 − decayᵗ), and the average after the first update equals the weights.
+    The average starts at x_test = 0, and the bias of this start is divided out, as in Adam. The share of the newest
+    weights after t updates is (1 − decay) / (1 − decayᵗ), and the average after the first update equals the weights.
 
     Args:
         decay: in [0, 1); 0.995 remembers about 200 updates.
         data: see `WeightAveraging`.
 
     Raises:
-        ValueError: `decay` is outside [0, 1), or `data` cannot be used.
+        ValueError: If `decay` is outside [0, 1), or `data` cannot be used.
 
     Source: Polyak and Juditsky, 1992; Kingma and Ba, 2015, section 7.2.
 
@@ -130,17 +133,17 @@ class PolyakAveraging(WeightAveraging):
 
 
 class UniformAveraging(WeightAveraging):
-    """The mean of the weights after updates start + every, start + 2 · every, …
+    """Keep the mean of the weights after updates start + every, start + 2 · every, …
 
     This is stochastic weight averaging (Izmailov et al., 2018) if `every` is the length of an epoch or cycle.
 
     Args:
-        start: the number of the optimizer's updates after which the average begins.
-        every: updates between two weights of the average.
+        start: number of the optimizer's updates after which the average begins.
+        every: number of updates between two weights of the average.
         data: see `WeightAveraging`.
 
     Raises:
-        ValueError: `start` or `every` is not a whole number in its range, or `data` cannot be used.
+        ValueError: If `start` or `every` is not a whole number in its range, or `data` cannot be used.
 
     Example:
         `UniformAveraging(start=30 * n, every=n, data=images[:64])` with n updates per epoch.
@@ -148,7 +151,7 @@ class UniformAveraging(WeightAveraging):
 
     def __init__(self, start: int, *, every: int = 1, data: Any = None):
         super().__init__(data=data)
-        # The average is updated where (updates − start) % every is 0, which never happens for every = 2.5.
+        # The average is updated when (updates − start) % every is 0, which may never happen for every = 2.5.
         if start < 0 or start % 1:
             raise ValueError(f"start must be a whole number of updates that is not negative. Got {start}.")
         if every < 1 or every % 1:
@@ -160,12 +163,12 @@ class UniformAveraging(WeightAveraging):
 
 
 def _scope(model: keras.Model) -> AbstractContextManager[Any]:
-    """Return the context in which to create variables: under a tf.distribute strategy, each replica has a copy."""
+    """Return the context in which to create variables, so that each replica of a tf.distribute strategy has a copy."""
     strategy = getattr(model, "distribute_strategy", None)
     return strategy.scope() if strategy is not None else nullcontext()
 
 
 def _set_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
-    """Set the optimizer without Keras's tracking, which would save it, and have the training step compiled again."""
+    """Set the optimizer without Keras's tracking, which would save it, and recompile the training step."""
     model.__dict__["optimizer"] = optimizer
     model.train_function = None

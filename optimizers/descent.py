@@ -24,29 +24,29 @@ def minimize_function(
     precision: float = 1e-15,
     **model_options: Any,
 ) -> Minimum:
-    """Find a local minimum of f(x) + Σ l1ᵢ|xᵢ|, x a flat vector.
+    """Find a local minimum of f(x) + Σ l1ᵢ|xᵢ| over a flat vector x.
 
-    Converged means that no component of the gradient exceeds `tolerance`. With `l1`, the method is OWL-QN (Andrew and
-    Gao, 2007); otherwise every step satisfies the strong Wolfe conditions.
+    The minimisation has converged when no component of the gradient exceeds `tolerance`. With `l1`, the method is
+    OWL-QN (Andrew and Gao, 2007); otherwise every step satisfies the strong Wolfe conditions.
 
     Args:
         value_and_gradient: x (n,) → (f, ∇f (n,)).
         start: (n,), float64.
-        method: "lbfgs", "newton-cg" or "bfgs" (n × n numbers).
+        method: "lbfgs", "newton-cg" or "bfgs", which stores n × n numbers.
         l1: one penalty, or one for each component; 0 means no penalty.
         tolerance: largest component of the gradient at convergence.
         max_iterations: largest number of steps.
         precision: relative rounding error of f: 1e-15, or about 1e-7 if it is computed in float32.
-        **model_options: for lbfgs `memory=10` and `preconditioner`, a function v (n,) → (n,) that multiplies by an
-            approximate inverse Hessian; for newton-cg `hessian_product`, a function (x, v) → ∇²f(x) v. Its default is
-            central differences of the gradient with `relative_step`, the cube root of its rounding error.
+        **model_options: "lbfgs" takes `memory=10` and `preconditioner`, a function v (n,) → (n,) that multiplies by an
+            approximate inverse Hessian. "newton-cg" takes `hessian_product`, a function (x, v) → ∇²f(x) v; the default
+            is central differences of the gradient with `relative_step`, the cube root of the gradient's rounding error.
 
     Returns:
         The `Minimum`; `.converged` and `.message` say whether and why it stopped.
 
     Raises:
-        ValueError: `method` is unknown, `l1` is negative or combined with another method than lbfgs, or f is not finite
-            at the start.
+        ValueError: If `method` is unknown, `l1` is negative or used with another method than lbfgs, or f is NaN or
+            infinite at the start.
 
     Example:
         `minimize_function(lambda x: (x @ x / 2, x), np.ones(3)).x`
@@ -59,8 +59,8 @@ def minimize_function(
     value, gradient = function(x)
     if not np.isfinite(value) or not np.isfinite(gradient).all():
         raise ValueError(
-            f"At the start the function is {value} and {np.sum(~np.isfinite(gradient))} components of its gradient are "
-            "not finite. Start elsewhere, or scale the inputs."
+            f"At the start, the function is {value}, and {np.sum(~np.isfinite(gradient))} components of its gradient "
+            f"are NaN or infinite. Start at another point, or scale the inputs."
         )
     at = Point(0.0, value, 0.0, x, gradient)
     if not np.any(l1):
@@ -81,7 +81,7 @@ def _model(method: str, function: Function, size: int, options: dict[str, Any]) 
 
 
 def _descend(function: CountedFunction, at: Point, model: CurvatureModel, stopping: Stopping) -> Minimum:
-    iteration, fresh = 0, True  # fresh: the model has learnt nothing since its last reset
+    iteration, fresh = 0, True  # fresh: the model has had no update since its last reset
     while True:
         norm = float(np.abs(at.gradient).max(initial=0.0))
         if norm <= stopping.tolerance:
@@ -96,7 +96,8 @@ def _descend(function: CountedFunction, at: Point, model: CurvatureModel, stoppi
             found = _search(function, at, model, stopping.precision)
         if found is None:
             message = (
-                f"no step lowers the loss measurably (gradient {norm:.1e}): its rounding error, or a kink, is reached"
+                f"no step lowers the loss by more than its rounding error (gradient {norm:.1e}); the minimum or a "
+                f"kink is reached"
             )
             break
         model.update(found.x - at.x, found.gradient - at.gradient)
@@ -106,7 +107,7 @@ def _descend(function: CountedFunction, at: Point, model: CurvatureModel, stoppi
 
 def _search(function: Function, at: Point, model: CurvatureModel, precision: float) -> Point | None:
     direction, step = model.direction(at.x, at.gradient)
-    slope: Any = direction @ at.gradient  # NumPy's stubs take the product of two vectors for an array
+    slope: Any = direction @ at.gradient  # NumPy's stubs type the product of two vectors as an array
     if not slope < 0:
         return None
 

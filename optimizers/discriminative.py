@@ -1,4 +1,4 @@
-"""Discriminative finetuning: one learning rate for each depth of the network."""
+"""Finetune with one learning rate for each depth of the network (discriminative finetuning)."""
 
 import math
 import re
@@ -16,22 +16,22 @@ from .wrapper import Wrapper
 
 @keras.saving.register_keras_serializable("optimizers")
 class Discriminative(Wrapper):
-    """Any Keras optimizer with a separate learning rate for each variable: multiplier × the optimizer's rate.
+    """Give each variable of any Keras optimizer its own learning rate: multiplier × the optimizer's rate.
 
-    x ← x − m α (u(g) + λ x): the rate itself is multiplied, also for weight decay. The gradient is not multiplied,
-    because Adam would undo that. Everything else (schedule, clipping, accumulation, moving averages,
-    `ReduceLROnPlateau`) comes from the wrapped optimizer, which belongs to this object from now on. A
-    `LossScaleOptimizer` may be inside or around.
+    The update is x ← x − m α (u(g) + λ x). The multiplier m applies to the rate, also for weight decay, and not to the
+    gradient, because Adam would cancel it. Everything else (schedule, clipping, accumulation, moving averages,
+    `ReduceLROnPlateau`) comes from the wrapped optimizer, which must not be used elsewhere. A `LossScaleOptimizer` may
+    be inside this optimizer or around it.
 
     Args:
         optimizer: a `keras.optimizers.Optimizer` that has not been built.
         multipliers: regular expression → multiplier ≥ 0, tried in order on `variable.path` (`re.search`). The first
-            match counts. See `layerwise_decay` for multipliers by depth.
+            match is used. See `layerwise_decay` for multipliers by depth.
 
     Raises:
-        ValueError: The optimizer has no update rule for single variables (Keras's `MultiOptimizer`, another
-            `Discriminative`). When the optimizer is built: a pattern is used for no variable, or no pattern matches a
-            variable (end with `".*": 1.0` for a default).
+        ValueError: If the optimizer has no update rule for single variables (Keras's `MultiOptimizer`, another
+            `Discriminative`). When the optimizer is built, if a pattern is used for no variable, or no pattern matches
+            a variable (end with `".*": 1.0` for a default).
 
     Source: Howard and Ruder, ULMFiT, 2018; Clark et al., ELECTRA, 2020.
 
@@ -47,7 +47,7 @@ class Discriminative(Wrapper):
             raise ValueError("Discriminative needs an optimizer that has not been built. Create a new one.")
         for pattern, multiplier in multipliers.items():
             if not 0 <= multiplier < math.inf:
-                raise ValueError(f"Multipliers must not be negative. Got {multiplier} for {pattern!r}.")
+                raise ValueError(f"Multipliers must be at least 0. Got {multiplier} for {pattern!r}.")
         super().__init__(inner, name)
         self.multipliers = dict(multipliers)
         self._assigned: tuple[float, ...] = ()
@@ -93,20 +93,20 @@ class Discriminative(Wrapper):
 
 
 def _innermost(optimizer: keras.optimizers.Optimizer) -> Any:
-    """Return the optimizer whose `update_step` changes the variables, inside a LossScaleOptimizer or not."""
+    """Return the optimizer whose `update_step` changes the variables, unwrapped from any LossScaleOptimizer."""
     while isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer = optimizer.inner_optimizer
     delegates = type(optimizer).update_step is keras.optimizers.Optimizer.update_step
     if delegates and not isinstance(optimizer, MultiTensorOptimizer):
         raise ValueError(
-            f"{type(optimizer).__name__} has no update_step of its own, so Discriminative cannot set a rate for each "
-            "variable. Wrap its inner optimizer."
+            f"{type(optimizer).__name__} does not define update_step, so Discriminative cannot set a rate for each "
+            f"variable. Wrap the inner optimizer."
         )
     return optimizer
 
 
 def _intercept(optimizer: keras.optimizers.Optimizer, multiplier: Callable[[Any], float]) -> None:
-    """Replace the update step by one in which every variable has its own rate."""
+    """Replace the update step by a step with a separate rate for every variable."""
     update = optimizer.update_step
 
     def update_step(gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
@@ -114,18 +114,19 @@ def _intercept(optimizer: keras.optimizers.Optimizer, multiplier: Callable[[Any]
         update(gradient, variable, learning_rate if m == 1 else learning_rate * m)
 
     optimizer.update_step = update_step
-    if hasattr(optimizer, "_parallel_update_step"):  # on torch, with one rate for all variables: use Keras's loop
+    # replaces torch's update with one rate for all variables by Keras's loop
+    if hasattr(optimizer, "_parallel_update_step"):
         parallel = next(cls for cls in type(optimizer).__mro__ if "_backend_update_step" in vars(cls))
         optimizer._backend_update_step = super(parallel, optimizer)._backend_update_step
 
 
 def layerwise_decay(model: keras.Model, decay: float) -> dict[str, float]:
-    """Return multipliers for `Discriminative`: `decay`ᵈ, d the number of stages between a variable and the model's end.
+    """Return multipliers `decay`ᵈ for `Discriminative`, where d is the number of stages after a variable.
 
     A stage is a sequence of layers with outputs of one height and width; everything after the last feature map is stage
-    0, the head. Earlier layers without such an output, such as squeeze-and-excitation on 1 × 1 maps, belong to the next
-    map. In a model without feature maps, each layer with weights is a stage. In nested models, the innermost layers
-    count.
+    0, the head. Earlier layers without a feature map as output, such as squeeze-and-excitation on 1 × 1 maps, belong to
+    the next map. In a model without feature maps, each layer with weights is a stage. In nested models, the innermost
+    layers count.
 
     Args:
         model: a built `keras.Model`, functional or Sequential, with an input of fixed height and width.
@@ -135,14 +136,14 @@ def layerwise_decay(model: keras.Model, decay: float) -> dict[str, float]:
         Regular expression of a variable's path → multiplier.
 
     Raises:
-        ValueError: `decay` is outside (0, 1], the size of a map is unknown, or variables of one path need two
+        ValueError: If `decay` is outside (0, 1], the size of a map is unknown, or variables of one path need two
             multipliers.
 
     Example:
         `Discriminative(optimizers.Adam(1e-3), layerwise_decay(model, 0.5))`
     """
     if not 0 < decay <= 1:
-        raise ValueError(f"decay must be in (0, 1]: the rate falls towards the input. Got {decay}.")
+        raise ValueError(f"decay must be in (0, 1], so that the rate falls towards the input. Got {decay}.")
     layers = [layer for layer in _leaves(model) if layer.trainable_variables]
     first = _is_channels_first(model)
     maps = [_map_size(layer, first) for layer in layers]
@@ -172,13 +173,13 @@ def _leaves(model: keras.Model) -> Iterator[Any]:
 
 
 def _is_channels_first(model: keras.Model) -> bool:
-    """Return the data format of the first layer that has one: Keras's default may have changed since."""
+    """Return whether the first layer with a data format is channels-first; Keras's default may have changed."""
     stated = (layer.data_format for layer in _leaves(model) if hasattr(layer, "data_format"))
     return next(stated, keras.config.image_data_format()) == "channels_first"
 
 
 def _map_size(layer: keras.layers.Layer, first: bool) -> tuple[int, int] | None:
-    """Return (height, width) of the layer's output, or None if it is no feature map or one of 1 × 1."""
+    """Return (height, width) of the layer's output, or None if the output is not a feature map or is 1 × 1."""
     shape = getattr(getattr(layer, "output", None), "shape", ())
     if len(shape) != 4:
         return None

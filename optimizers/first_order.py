@@ -1,8 +1,8 @@
-"""First-order update rules in their published form: SGD with momentum, Nesterov, AdaGrad, RMSProp, Adam.
+"""Define first-order update rules in their published form: SGD with momentum, Nesterov, AdaGrad, RMSProp, Adam.
 
-Keras's built-in optimizers of these names differ in details that decide whether a published recipe carries over; each
-docstring lists them. Every rule is a pure function of tensors, (gradient, slots, …) → (change, new slots), with
-x ← x − change; the classes wrap it for `model.fit` on all Keras backends.
+Keras's built-in optimizers of these names differ in details that decide whether a published recipe works; each
+docstring lists these. Every rule is a pure function of tensors, (gradient, slots, …) → (change, new slots), with x ← x
+− change; the classes wrap it for `model.fit` on all Keras backends.
 """
 
 import math
@@ -59,7 +59,7 @@ def adam_update(
     """
     m = _moving_average(m, g, beta_1)
     s = _moving_average(s, g * g, beta_2)
-    if bias_correction:  # applied to the scalars: α m̂ / (√ŝ + ε) = α' m / (√s + ε')
+    if bias_correction:  # the correction is applied to the scalars: α m̂ / (√ŝ + ε) = α' m / (√s + ε')
         correction = ops.sqrt(_one_minus_power(beta_2, step))
         rate, epsilon = rate * correction / _one_minus_power(beta_1, step), epsilon * correction
     return rate * m / (ops.sqrt(s) + epsilon), m, s
@@ -68,9 +68,9 @@ def adam_update(
 def _moving_average(average: Tensor, value: Any, decay: float) -> Tensor:
     """Return decay · average + (1 − decay) · value.
 
-    For a decay of at least 1/2, the form is the one whose steady state is exactly `value`, although 1 − decay is
-    rounded. For a smaller decay that form would cancel: an average of 1e8 would absorb a value of 1e-6 even if decay
-    is 0.
+    For a decay of at least 1/2, a form is used whose steady state is exactly `value`, although 1 − decay is rounded.
+    For a smaller decay, this form would suffer from cancellation: an average of 1e8 would absorb a value of 1e-6 even
+    if decay is 0.
     """
     if decay < 0.5:
         return decay * average + (1 - decay) * value
@@ -78,17 +78,17 @@ def _moving_average(average: Tensor, value: Any, decay: float) -> Tensor:
 
 
 def _one_minus_power(beta: float, step: Tensor) -> Tensor:
-    """Return 1 − βᵗ without the cancellation that costs float32 half its digits at β = 0.999 and small t."""
+    """Return 1 − βᵗ without cancellation, which costs float32 half its digits at β = 0.999 and small t."""
     return -ops.expm1(step * math.log(beta)) if beta > 0 else ops.ones_like(step)
 
 
 @register
 class Momentum(MultiTensorOptimizer):
-    """Stochastic gradient descent with momentum: v ← ρv + g, x ← x − αv.
+    """Update by stochastic gradient descent with momentum: v ← ρv + g, x ← x − αv.
 
-    The rate scales the step, not the velocity, as in `torch.optim.SGD`. Keras's `SGD(momentum=ρ)` uses v ← ρv − αg:
-    under a schedule its velocity continues at the old rate for about 1 / (1 − ρ) steps after every change. `rho=0` is
-    plain SGD. Source: Polyak, 1964; Sutskever et al., 2013.
+    The rate scales the step, not the velocity, as in `torch.optim.SGD`. Keras's `SGD(momentum=ρ)` uses v ← ρv − αg, so
+    under a schedule the velocity keeps the old rate for about 1 / (1 − ρ) steps after every change. `rho=0` is plain
+    SGD. Source: Polyak, 1964; Sutskever et al., 2013.
 
     Args:
         learning_rate: α.
@@ -123,11 +123,11 @@ class Momentum(MultiTensorOptimizer):
 
 @register
 class Nesterov(Momentum):
-    """Nesterov's accelerated gradient after a change of variables: v' = ρv − αg, x ← x − ρv + (1 + ρ)v'.
+    """Update by Nesterov's accelerated gradient after a change of variables: v' = ρv − αg, x ← x − ρv + (1 + ρ)v'.
 
     The stored x is the look-ahead point, where the gradient is computed. The rule equals Keras's `SGD(nesterov=True)`,
-    with the rate inside the velocity. `torch.optim.SGD(nesterov=True)` has the rate outside, which is equal while the
-    rate is constant. Source: Nesterov, 1983; Bengio et al., 2013.
+    with the rate inside the velocity. `torch.optim.SGD(nesterov=True)` applies the rate outside the velocity, which is
+    equal for a constant rate. Source: Nesterov, 1983; Bengio et al., 2013.
 
     Args:
         learning_rate: α.
@@ -145,10 +145,10 @@ class Nesterov(Momentum):
 
 @register
 class AdaGrad(MultiTensorOptimizer):
-    """AdaGrad: s ← s + g², x ← x − αg / (√s + ε), with s from 0.
+    """Update by AdaGrad: s ← s + g², x ← x − αg / (√s + ε), where s starts at 0.
 
-    The first step is α in every coordinate whatever the gradient's scale. Keras's `Adagrad` starts s at 0.1, which
-    slows small gradients by orders of magnitude, and puts ε inside the root. Source: Duchi et al., 2011.
+    The first step is α in every coordinate, independent of the gradient's scale. Keras's `Adagrad` starts s at 0.1,
+    which slows small gradients by orders of magnitude, and puts ε inside the root. Source: Duchi et al., 2011.
 
     Args:
         learning_rate: α.
@@ -183,9 +183,9 @@ class AdaGrad(MultiTensorOptimizer):
 
 @register
 class RMSProp(MultiTensorOptimizer):
-    """RMSProp, the leaky AdaGrad: s ← ρs + (1 − ρ)g², x ← x − αg / (√s + ε).
+    """Update by RMSProp, the leaky AdaGrad: s ← ρs + (1 − ρ)g², x ← x − αg / (√s + ε).
 
-    Keras's `RMSprop` puts ε inside the root, √(s + ε): with its default 1e-7 that stalls gradients below 3e-4.
+    Keras's `RMSprop` puts ε inside the root, √(s + ε). With the default 1e-7, this stalls gradients below 3e-4.
     `torch.optim.RMSprop(alpha=ρ)` equals this rule. Source: Tieleman and Hinton, 2012.
 
     Args:
@@ -217,20 +217,20 @@ class RMSProp(MultiTensorOptimizer):
 
 @register
 class Adam(MultiTensorOptimizer):
-    """Adam: momentum and RMSProp with bias correction.
+    """Update by Adam: momentum and RMSProp with bias correction.
 
-    m ← β₁m + (1 − β₁)g, s ← β₂s + (1 − β₂)g², x ← x − α m̂ / (√ŝ + ε), m̂ = m / (1 − β₁ᵗ), ŝ = s / (1 − β₂ᵗ).
-    With `bias_correction=False`, m̂ = m and ŝ = s, and the first steps are about 3α. Keras's `Adam` adds ε to √s before
-    the correction: its ε is 1 / √(1 − β₂ᵗ) times larger at step t, 32 times at the first. With `weight_decay` this is
-    AdamW, equal to `torch.optim.AdamW` except that biases have no decay. Source: Kingma and Ba, 2015; Loshchilov and
-    Hutter, 2019.
+    m ← β₁m + (1 − β₁)g, s ← β₂s + (1 − β₂)g², x ← x − α m̂ / (√ŝ + ε), m̂ = m / (1 − β₁ᵗ), ŝ = s / (1 − β₂ᵗ). With
+    `bias_correction=False`, m̂ = m and ŝ = s, and the first steps are about 3α. Keras's `Adam` adds ε to √s before the
+    correction, so its ε is 1 / √(1 − β₂ᵗ) times larger at step t, and 32 times at the first step. With `weight_decay`,
+    the rule is AdamW, equal to `torch.optim.AdamW` except that biases have no decay. Source: Kingma and Ba, 2015;
+    Loshchilov and Hutter, 2019.
 
     Args:
         learning_rate: α.
         beta_1: β₁ in [0, 1), decay of the mean of gradients.
         beta_2: β₂ in [0, 1), decay of the mean of squares.
         epsilon: ε.
-        bias_correction: divide out the bias of the start from zero.
+        bias_correction: whether to divide out the bias of the averages, which start at zero.
 
     Example: `model.compile(optimizers.Adam(optimizers.Warmup(optimizers.Cosine(1e-3, 900), 100)), loss)`
     """
@@ -261,7 +261,7 @@ class Adam(MultiTensorOptimizer):
 
 def _fraction(name: str, value: Any) -> float:
     if not 0 <= value < 1:
-        raise ValueError(f"{name} must be in [0, 1): at 1 old gradients never decay. Got {name}={value}.")
+        raise ValueError(f"{name} must be in [0, 1), because at 1 old gradients never decay. Got {name}={value}.")
     return value
 
 

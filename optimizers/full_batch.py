@@ -1,4 +1,4 @@
-"""Full-batch minimisation of a Keras model's loss over all its trainable variables."""
+"""Minimise a Keras model's loss on a whole dataset over all its trainable variables."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ def minimize(
 ) -> Minimum:  # fmt: skip
     """Set the model's trainable variables to a minimum of Σ wᵢ lossᵢ / Σ wᵢ + l2/2 · Σ kernel² + l1 · Σ |kernel|.
 
-    Biases and normalisation parameters have no penalty. The data stream through the model in chunks, in inference mode:
-    dropout and augmentation are off and batch normalisation uses its moving statistics, because a minimiser needs a
+    Biases and normalisation parameters have no penalty. The data pass through the model in chunks, in inference mode.
+    Dropout and augmentation are off, and batch normalisation uses its moving statistics, because a minimiser needs a
     function that returns the same value twice. Sums over chunks are in float64. A model of one Dense layer under
     softmax cross-entropy or `multiclass_hinge` is fitted by `fit_linear`, a preconditioned L-BFGS on the arrays.
 
@@ -41,8 +41,8 @@ def minimize(
         A `Minimum`; `.converged` and `.message` say whether and why it stopped.
 
     Raises:
-        ValueError: The model is not built or has nothing to train, a penalty is negative, the data can be read only
-            once, or two evaluations differ because some noise cannot be switched off. Also the errors of
+        ValueError: If the model is not built or has no trainable variables, a penalty is negative, the data can be read
+            only once, or two evaluations differ because some noise cannot be switched off; also as in
             `minimize_function`.
 
     Example:
@@ -52,7 +52,7 @@ def minimize(
         raise ValueError(f"method must be one of {', '.join(METHODS)}. Got {method!r}.")
     for name, penalty in (("l1", l1), ("l2", l2)):
         if not 0 <= penalty < np.inf:
-            raise ValueError(f"{name} must not be negative, and finite. Got {penalty}.")
+            raise ValueError(f"{name} must be finite and not negative. Got {penalty}.")
     if not model.built or not model.trainable_variables:
         raise ValueError(
             "minimize needs a built model with trainable variables. Add an Input, or call the model on data once."
@@ -78,7 +78,7 @@ def _linear(model: keras.Model, x: Any, y: Any, loss: Any) -> tuple[keras.layers
     """Return the Dense layer, and "softmax" or "hinge", if the model is a linear classifier on arrays, else None."""
     if y is None or getattr(x, "ndim", 0) != 2 or np.ndim(y) != 1:
         return None
-    graph = getattr(model, "_functional", None) or model  # the graph inside a Sequential
+    graph = getattr(model, "_functional", None) or model  # the functional model inside a Sequential
     operations = [o for o in getattr(graph, "operations", ()) if not isinstance(o, keras.layers.InputLayer)]
     if len(operations) != 1 or type(operations[0]) is not keras.layers.Dense:
         return None

@@ -1,7 +1,7 @@
-"""Hessian-vector products of a Keras model's loss: the derivative of its gradient along a direction.
+"""Compute Hessian-vector products of a Keras model's loss.
 
-Only here is `keras.ops` not sufficient, because Keras has no automatic differentiation. Each function imports only the
-backend that Keras runs on.
+`keras.ops` is not sufficient for these products, because Keras has no automatic differentiation. Each function imports
+only the backend that Keras runs on.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ def hessian_product(
     On JAX, the method is forward over reverse. On TensorFlow and torch it is the gradient of ∇L · v.
 
     Args:
-        calculator: a `keras.Model` with `compute_loss`.
-        variables: its trainable `keras.Variable`s.
+        calculator: a compiled `keras.Model`, whose `compute_loss` is used.
+        variables: the trainable `keras.Variable`s of the model.
         vector: v, an array for each variable.
         x: inputs of the batch.
         y: targets of the batch.

@@ -20,20 +20,20 @@ from .tensors import Tensor, ops
 
 
 class GradientInterceptor:
-    """A stand-in for a model's optimizer that passes the gradients of `train_step` to a receiver.
+    """Replace a model's optimizer, and pass the gradients of `train_step` to a receiver.
 
-    Replicas run in threads that take turns in the middle of a pass: each has a separate receiver, and the last one to
+    Replicas run in threads that take turns during a pass. Each replica has a separate receiver, and the last one to
     finish restores the optimizer.
     """
 
     def __init__(self, model: keras.Model):
         self.model = model
-        self.optimizer: Any = None  # the model's own, during a pass
+        self.optimizer: Any = None  # the model's own optimizer, during a pass
         self._active, self._lock, self._local = 0, threading.Lock(), threading.local()
 
     @contextmanager
     def receiving(self, receiver: Callable[..., Any]) -> Iterator[None]:
-        """Call `receiver` instead of the optimizer for the duration."""
+        """Call `receiver` instead of the optimizer inside the context."""
         attributes: dict[str, Any] = self.model.__dict__
         with self._lock:
             if not self._active:
@@ -62,7 +62,7 @@ class GradientInterceptor:
 
 
 class ReplicatedUpdate(MultiTensorOptimizer):
-    """An update of variables, without a learning rate, that is the same on all replicas."""
+    """Update variables without a learning rate, in the same way on all replicas."""
 
     def __init__(self):
         super().__init__(0.0)
@@ -74,7 +74,7 @@ class ReplicatedUpdate(MultiTensorOptimizer):
 
 
 class Ascend(ReplicatedUpdate):
-    """variable ← variable + ε, with ε from the gradients, which are summed over the replicas first."""
+    """Add ε to each variable, computed from the gradients after they are summed over the replicas."""
 
     def __init__(self, ascent: Callable[[Sequence[Tensor], Sequence[Tensor]], list[Tensor]]):
         super().__init__()
@@ -91,7 +91,7 @@ class Ascend(ReplicatedUpdate):
 
 
 class Assign(ReplicatedUpdate):
-    """variable ← value; the values are passed in place of gradients."""
+    """Assign a value to each variable; the values are passed instead of gradients."""
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
         return grads_and_vars

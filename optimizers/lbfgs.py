@@ -1,4 +1,4 @@
-"""L-BFGS: curvature from the last few steps, in O(memory · n)."""
+"""Estimate curvature from the last few steps by L-BFGS, in O(memory · n)."""
 
 from collections import deque
 from collections.abc import Callable
@@ -7,12 +7,13 @@ import numpy as np
 
 
 class LBFGS:
-    """An inverse Hessian from the last `memory` pairs s = Δx, y = Δgradient (Nocedal, 1980: two-loop recursion).
+    """Estimate the inverse Hessian from the last `memory` pairs s = Δx, y = Δgradient (Nocedal, 1980).
 
     Args:
         memory: number of pairs.
-        preconditioner: v → P v with P a fixed symmetric positive definite approximation of the inverse Hessian, from
-            which the recursion starts; default: the identity. It is equivalent to minimising over P^(-1/2) x.
+        preconditioner: v → P v, where P is a fixed symmetric positive definite approximation of the inverse Hessian,
+            from which the recursion starts; default: the identity. Preconditioning is equivalent to minimising over
+            P^(-1/2) x.
         dtype: type of the pairs; float32 halves their memory, and only very tight tolerances need float64.
     """
 
@@ -29,12 +30,12 @@ class LBFGS:
         self.dtype, self.scale = np.dtype(dtype), 1.0
 
     def reset(self) -> None:
-        """Forget all pairs."""
+        """Discard all pairs."""
         self.pairs.clear()
         self.scale = 1.0
 
     def update(self, s: np.ndarray, y: np.ndarray) -> None:
-        """Learn from a step; skip one without positive curvature."""
+        """Store the pair of a step; skip a step without positive curvature."""
         curvature = s @ y
         if curvature > 1e-12 * np.linalg.norm(s) * np.linalg.norm(y):
             s, y = s.astype(self.dtype), y.astype(self.dtype)
@@ -42,9 +43,9 @@ class LBFGS:
             self.scale = self.dtype.type(curvature / (y @ self.preconditioner(y)))
 
     def direction(self, x: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, float]:
-        """Return −H · gradient, and the first step to try.
+        """Return −H · gradient and the first step size to try.
 
-        The step is 1, or, before any curvature pair exists, a step of at most unit L1 norm.
+        The step size is 1 or, before any curvature pair exists, gives a step of at most unit L1 norm.
         """
         q = gradient.astype(self.dtype)
         weights = []

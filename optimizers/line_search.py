@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """The function at x = start + step · direction; `slope` is the derivative by the step."""
+    """Hold the function's value at x = start + step · direction, and `slope`, the derivative by the step."""
 
     step: float
     value: float
@@ -27,11 +27,11 @@ def strong_wolfe(
     noise: float = 0.0,
     max_evaluations: int = 25,
 ) -> Point | None:
-    """Return a point with φ(α) ≤ φ(0) + c₁ α φ'(0) and |φ'(α)| ≤ c₂ |φ'(0)|; None if `max_evaluations` find none.
+    """Return a point with φ(α) ≤ φ(0) + c₁ α φ'(0) and |φ'(α)| ≤ c₂ |φ'(0)|, or None after `max_evaluations`.
 
-    An interval is first widened until it contains such a point, then narrowed by cubic interpolation (Nocedal and
-    Wright, 2006, algorithms 3.5 and 3.6). Values that differ by less than `noise`, their rounding error, count as
-    equal. Then the slopes decide, as in the approximate Wolfe conditions of Hager and Zhang (2005).
+    An interval is first widened until it contains such a point, then narrowed down by cubic interpolation (Nocedal and
+    Wright, 2006, algorithms 3.5 and 3.6). Values that differ by less than their rounding error, `noise`, count as
+    equal, and slopes are compared instead, as in the approximate Wolfe conditions of Hager and Zhang (2005).
 
     Args:
         evaluate: step → `Point`.
@@ -43,16 +43,18 @@ def strong_wolfe(
         max_evaluations: largest number of evaluations.
 
     Raises:
-        ValueError: The slope at the start is not negative.
+        ValueError: If the slope at the start is not negative.
     """
     if not start.slope < 0:
-        raise ValueError(f"The line search needs a direction of descent; the slope along it is {start.slope:.3g}.")
+        raise ValueError(
+            f"The slope along the direction must be negative. Got {start.slope:.3g}. Pass a direction of descent."
+        )
     low: Point = start
     high: Point | None = None
     for _ in range(max_evaluations):
         point = evaluate(step)
         bound = start.value + decrease * step * start.slope + noise
-        if not point.value <= min(bound, low.value + noise):  # also where the value is nan
+        if not point.value <= min(bound, low.value + noise):  # the condition is also true for a NaN value
             high = point
         elif abs(point.slope) <= -curvature * start.slope:
             return point
@@ -71,14 +73,14 @@ def strong_wolfe(
 
 
 def _beyond(low: Point, point: Point) -> float:
-    """Return a step past `point`: where the slope would vanish, but 1.1 to 4 intervals farther."""
+    """Return a step beyond `point` where the slope would vanish, limited to 1.1 to 4 intervals farther."""
     width = point.step - low.step
     growth = point.slope / (low.slope - point.slope) if point.slope > low.slope else 4.0
     return point.step + width * float(np.clip(growth, 1.1, 4.0))
 
 
 def _between(low: Point, high: Point, noise: float) -> float:
-    """Return the step of the cubic's minimum, at least a tenth of the interval away from its ends."""
+    """Return the step of the cubic's minimum, at least a tenth of the interval away from the ends."""
     width = high.step - low.step
     if not np.isfinite(high.value) or not np.isfinite(high.slope):
         return low.step + 0.1 * width
@@ -87,7 +89,7 @@ def _between(low: Point, high: Point, noise: float) -> float:
 
 
 def _cubic_minimum(rise: float, slope_0: float, slope_1: float, noise: float) -> float:
-    """Return where on [0, 1] the cubic of this rise and these end slopes is least.
+    """Return the position in [0, 1] of the minimum of the cubic with the given rise and end slopes.
 
     If the rise is only noise, return the root of the secant of the slopes.
     """

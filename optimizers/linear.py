@@ -1,4 +1,4 @@
-"""Linear classifiers at their exact optimum: softmax regression and the multiclass SVM, on NumPy features."""
+"""Fit linear classifiers to their exact optimum: softmax regression and the multiclass SVM, on NumPy features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,12 +14,12 @@ from .preconditioner import CURVATURE, Preconditioner, PrincipalAxes, principal_
 
 @dataclass(frozen=True, eq=False)
 class LinearFit:
-    """A fitted linear classifier, scores = features · kernel + bias.
+    """Hold a fitted linear classifier, scores = features · kernel + bias.
 
     Attributes:
         kernel: (channels, classes).
         bias: (classes,).
-        minimum: How the fit ended.
+        minimum: The result of the minimisation.
     """
 
     kernel: np.ndarray = field(repr=False)
@@ -31,7 +31,7 @@ class LinearFit:
         return f"LinearFit({channels} channels, {classes} classes, {self.minimum!r})"
 
     def scores(self, features: np.ndarray) -> np.ndarray:
-        """Return (n, classes) of features (n, channels): logits of a softmax, margins of a hinge."""
+        """Return the scores (n, classes) of features (n, channels): logits of a softmax, margins of a hinge."""
         return features @ self.kernel + self.bias
 
 
@@ -48,33 +48,34 @@ def fit_linear(
     tolerance: float = 1e-5,
     max_iterations: int = 500,
 ) -> LinearFit:
-    """Fit the linear classifier of least Σ wᵢ lossᵢ / Σ wᵢ + l2/2 · Σ kernel² + l1 · Σ |kernel|.
+    """Fit the linear classifier that minimises Σ wᵢ lossᵢ / Σ wᵢ + l2/2 · Σ kernel² + l1 · Σ |kernel|.
 
-    Softmax: −log softmax(scores)_y. Hinge, the multiclass SVM: Σ_{j≠y} max(0, s_j − s_y + 1). The method is L-BFGS
-    preconditioned with the features' principal axes, or OWL-QN under an L1 penalty. Matrices are multiplied in
-    float32 and summed over chunks in float64 until the gradient is small, then in float64 until it is below the
-    tolerance. The same input gives the same bits on one machine. Memory: the features as passed (also a memory map),
-    and about thirty times the kernel.
+    The softmax loss is −log softmax(scores)_y. The hinge loss, for the multiclass SVM, is Σ_{j≠y} max(0, s_j − s_y +
+    1). The method is L-BFGS preconditioned with the features' principal axes, or OWL-QN under an L1 penalty. Matrices
+    are first multiplied in float32 and summed over chunks in float64. Once the gradient is small, float64 is used for
+    both until the gradient is below the tolerance. The same input gives the same bits on one machine. The features are
+    not copied and may be a memory map; other memory is about thirty times the kernel.
 
     Args:
         features: (n, channels), of any real type. The penalty depends on their scale: standardise them, or use l2 · s²
             for features that are s times too large.
         targets: (n,) integer classes, or for softmax (n, classes) probabilities.
-        sample_weight: (n,), not negative; for balanced classes n / (classes · count of the example's class).
+        sample_weight: (n,) weights wᵢ, not negative; n / (classes · count of the example's class) balances classes.
         l2: penalty on the squared kernel.
         l1: penalty on the absolute kernel. The bias has no penalty.
         loss: "softmax" or "hinge".
         classes: number of classes; default: the largest target + 1.
-        start: (kernel (channels, classes), bias (classes,)), for instance the optimum under a stronger penalty. A start
-            that is worse than 0 is not used.
-        tolerance: largest component of the gradient at convergence. The hinge has kinks, where no gradient vanishes.
+        start: (kernel (channels, classes), bias (classes,)), for example the optimum under a stronger penalty. A start
+            that is worse than 0 is replaced by 0.
+        tolerance: largest component of the gradient at convergence. At a kink of the hinge, no gradient vanishes.
         max_iterations: largest number of steps, in both precisions together.
 
     Returns:
         The `LinearFit`.
 
     Raises:
-        ValueError: Shapes, classes, weights or penalties are wrong, values are not finite, or the loss is unknown.
+        ValueError: If shapes, classes, weights or penalties are wrong, values are NaN or infinite, or the loss is
+            unknown.
 
     Example:
         `fit_linear(features, labels, l2=1e-3).kernel`
@@ -96,10 +97,11 @@ def fit_linear_path(
     tolerance: float = 1e-5,
     max_iterations: int = 500,
 ) -> list[LinearFit]:
-    """Run `fit_linear` for each penalty of `l2_path`; each fit starts at the one before, so put strong penalties first.
+    """Run `fit_linear` for each penalty of `l2_path`, starting each fit at the previous one.
 
-    The principal axes are computed once for all penalties, and every start provides the curvature for the next fit.
-    Arguments and errors are those of `fit_linear`; `max_iterations` and `tolerance` apply to each fit.
+    Put strong penalties first. The principal axes are computed once for all penalties, and every start provides the
+    curvature for the next fit. Arguments and errors are those of `fit_linear`; `max_iterations` and `tolerance` apply
+    to each fit.
 
     Returns:
         One `LinearFit` for each penalty.
@@ -109,11 +111,12 @@ def fit_linear_path(
     """
     for name, penalty in (("l1", l1), *(("l2", l2) for l2 in l2_path)):
         if not 0 <= penalty < np.inf:
-            raise ValueError(f"{name} must not be negative, and finite. Got {penalty}.")
+            raise ValueError(f"{name} must be finite and not negative. Got {penalty}.")
     objective = _objective(features, targets, sample_weight, classes, loss)
     weights = _start(start, objective.shape)
     reduced, basis = (objective, None) if l1 else _in_span(objective)
-    axes = None if l1 else principal_axes(reduced.chunks, reduced.shape[0] - 1)  # would mix the orthants of OWL-QN
+    # a reduction would mix the orthants of OWL-QN
+    axes = None if l1 else principal_axes(reduced.chunks, reduced.shape[0] - 1)
     problem = _Problem(objective, reduced, basis, axes, l1, tolerance, max_iterations)
     fits = []
     for l2 in l2_path:
@@ -125,12 +128,12 @@ def fit_linear_path(
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """The fits of one path of penalties.
+    """Hold what the fits of one path of penalties share.
 
     Attributes:
         objective: The loss over the features.
-        reduced: The same over coordinates in the span of the features' rows, or `objective` itself.
-        basis: (channels, n), the orthonormal basis of that span; None if it is not used.
+        reduced: The loss over coordinates in the span of the features' rows, or `objective` itself.
+        basis: (channels, n), the orthonormal basis of the span; None if `reduced` is `objective`.
         axes: The principal axes of the reduced features; None under an L1 penalty.
     """
 
@@ -143,7 +146,7 @@ class _Problem:
     max_iterations: int
 
     def minimum(self, weights: np.ndarray, curvature: float, l2: float) -> Minimum:
-        """Fit in float32 within the span of the rows, then in float64 on the features themselves."""
+        """Fit in float32 within the span of the rows, then in float64 on the features."""
         penalty = np.zeros(self.objective.shape)
         penalty[:-1] = self.l1
         options = {"dtype": np.float32, "l1": penalty.ravel() if self.l1 else 0.0}
@@ -166,7 +169,7 @@ class _Problem:
         return replace(exact, message=message, iterations=iterations, evaluations=evaluations)
 
     def _on_features(self, precondition: Preconditioner | None) -> Preconditioner | None:
-        """Return the preconditioner for weights of the features themselves."""
+        """Return the preconditioner for weights of the original features."""
         if self.basis is None or precondition is None:
             return precondition
         return lambda v: self._out_of_span(precondition(self._into_span(v.reshape(self.objective.shape)).ravel()))
@@ -193,20 +196,25 @@ def _objective(
     if loss not in LOSSES:
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}. Got {loss!r}.")
     if targets.ndim == 2 and loss == "hinge":
-        raise ValueError("The hinge loss needs one class per example: targets (n,) integers, not probabilities.")
+        raise ValueError(
+            "The hinge loss needs one class per example. Pass targets as integers (n,), not as probabilities."
+        )
     if targets.ndim == 1:
         targets = _whole(targets)
         classes = classes or int(targets.max()) + 1
         if targets.min() < 0 or targets.max() >= classes:
-            raise ValueError(f"targets must be classes 0 … {classes - 1}, got {targets.min()} … {targets.max()}.")
+            raise ValueError(f"targets must be classes 0 … {classes - 1}. Got {targets.min()} … {targets.max()}.")
     elif classes not in (None, targets.shape[1]):
-        raise ValueError(f"classes={classes}, but targets are probabilities of {targets.shape[1]} classes.")
+        raise ValueError(
+            f"classes={classes}, but targets are probabilities of {targets.shape[1]} classes. Pass the "
+            f"same number, or leave classes out."
+        )
     weights = _weights(sample_weight, len(features))
     return LinearObjective(features, targets, weights, classes or targets.shape[1], loss)
 
 
 def _whole(targets: np.ndarray) -> np.ndarray:
-    """Return class numbers as integers; 1.0 counts as 1, and 1.5 is an error."""
+    """Return class numbers as integers; 1.0 is accepted as 1, and 1.5 is an error."""
     whole = targets.astype(np.int64)
     if targets.dtype.kind not in "iub" and not (whole == targets).all():
         raise ValueError(
@@ -242,10 +250,11 @@ def _start(start: tuple[np.ndarray, np.ndarray] | None, shape: tuple[int, int]) 
 
 
 def _usable_start(objective: LinearObjective, weights: np.ndarray, l2: float) -> tuple[np.ndarray, float]:
-    """Return the start, or 0 if the start is worse than 0, and the mean second derivative of the loss by the scores.
+    """Return the start, or 0 if that is better, and the loss's mean second derivative by the scores.
 
-    The curvature at a fitted start is measured there. At 0 it is the value that is typical of an optimum. One number
-    serves all classes: with one for each class, steps would leave the kernels of sum 0, where all gradients lie.
+    For a fitted start, the curvature is measured at the start. For 0, the typical value of an optimum is used. One
+    number is used for all classes: separate numbers would let steps leave the space of kernels with sum 0, where all
+    gradients lie.
     """
     classes = objective.shape[1]
     expected = CURVATURE * (1 - 1 / classes) / classes if classes > 1 else 1.0
@@ -258,10 +267,10 @@ def _usable_start(objective: LinearObjective, weights: np.ndarray, l2: float) ->
 
 
 def _in_span(objective: LinearObjective) -> tuple[LinearObjective, np.ndarray | None]:
-    """Return the objective over coordinates in the span of the rows, and the basis (channels, n) of the coordinates.
+    """Return the objective over coordinates in the span of the rows, and their basis (channels, n).
 
-    Return (objective, None) if that costs more than it saves. A squared penalty leaves no part of the kernel outside
-    the span, so nothing is lost.
+    If the reduction would cost more than it saves, return (objective, None). The reduction is exact, because a squared
+    penalty leaves no part of the kernel outside the span.
     """
     features = objective.features
     n, channels = features.shape

@@ -1,4 +1,4 @@
-"""Mean loss of a linear classifier over weighted rows, and its gradient, in chunks that stay in the cache."""
+"""Compute a linear classifier's mean loss over weighted rows, and its gradient, in chunks for the CPU cache."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ CHUNK = 1024  # rows
 
 
 class LinearObjective:
-    """Σ wᵢ loss(xᵢ · kernel + bias, yᵢ) / Σ wᵢ + l2/2 · Σ kernel² over flat weights.
+    """Compute Σ wᵢ loss(xᵢ · kernel + bias, yᵢ) / Σ wᵢ + l2/2 · Σ kernel² over flat weights.
 
     The weights are (channels + 1, classes); the last row is the bias.
     Args:
@@ -29,12 +29,12 @@ class LinearObjective:
         self.loss = loss
 
     def chunks(self, dtype: type = np.float32) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (rows, weights), contiguous, in `dtype`."""
+        """Yield contiguous (rows, weights) in `dtype`."""
         for at in range(0, len(self.features), CHUNK):
             yield np.ascontiguousarray(self.features[at : at + CHUNK], dtype), self.weights[at : at + CHUNK]
 
     def value_and_gradient(self, l2: float, dtype: type) -> Function:
-        """Return the function flat weights → (value, gradient).
+        """Return a function from flat weights to (value, gradient).
 
         Matrices are multiplied in `dtype` and summed over chunks in float64.
         """
@@ -60,7 +60,7 @@ class LinearObjective:
         return function
 
     def loss_and_curvature(self, weights: np.ndarray) -> tuple[float, float]:
-        """Return the mean softmax loss, and the mean of its second derivatives by the scores, p (1 − p)."""
+        """Return the mean softmax loss and the mean of its second derivatives by the scores, p (1 − p)."""
         weights = weights.astype(np.float32)
         total: Any = 0.0
         curvature: Any = 0.0
@@ -77,9 +77,10 @@ class LinearObjective:
 
 
 def _softmax(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return −Σ t log softmax(scores) (m,), and its gradient by the scores, which overwrites them.
+    """Return −Σ t log softmax(scores) (m,) and its gradient by the scores, which overwrites the scores.
 
-    The largest of the exponentials is 1. Their sum in float64 preserves the digits of a small loss, log(1 + rest).
+    The exponentials are scaled so that the largest is 1. Their sum in float64 preserves the digits of a small loss,
+    log(1 + rest).
     """
     rows, hard = np.arange(len(scores)), targets.ndim == 1
     scores -= scores.max(1, keepdims=True)
@@ -96,7 +97,7 @@ def _softmax(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _hinge(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return Σ_{j≠y} max(0, s_j − s_y + 1) (m,), and a subgradient by the scores."""
+    """Return Σ_{j≠y} max(0, s_j − s_y + 1) (m,) and a subgradient by the scores."""
     rows = np.arange(len(scores))
     scores -= scores[rows, targets][:, None] - 1
     scores[rows, targets] = 0

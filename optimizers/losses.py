@@ -1,4 +1,4 @@
-"""Losses of linear classifiers as functions for `model.compile` and `minimize`."""
+"""Define losses of linear classifiers as functions for `model.compile` and `minimize`."""
 
 import keras
 
@@ -26,7 +26,7 @@ def multiclass_hinge(y_true: Tensor, y_pred: Tensor) -> Tensor:
 
 @keras.saving.register_keras_serializable("optimizers")
 def softmax_cross_entropy(y_true: Tensor, y_pred: Tensor) -> Tensor:
-    """Return −log softmax(s)_y.
+    """Return the softmax cross-entropy −log softmax(s)_y.
 
     Args:
         y_true: (batch,) or (batch, 1) integer classes y.

@@ -1,4 +1,4 @@
-"""What the minimisers of functions of a NumPy vector share."""
+"""Define what the minimisers of functions of a NumPy vector share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,16 +11,16 @@ Function: TypeAlias = Callable[[np.ndarray], tuple[float, np.ndarray]]  # x (n,)
 
 @dataclass(frozen=True, eq=False)
 class Minimum:
-    """The end of a minimisation.
+    """Hold the result of a minimisation.
 
     Attributes:
-        loss: The value of the function, penalties included.
+        loss: The value of the function, including penalties.
         gradient_norm: The largest absolute component of the gradient (of the pseudo-gradient, under an L1 penalty).
         iterations: The number of steps.
         evaluations: The number of evaluations of the function and its gradient.
         converged: Whether `gradient_norm` is at most the tolerance.
         message: Why the minimisation stopped.
-        x: (n,), the parameters.
+        x: (n,), the parameters at the end.
     """
 
     loss: float
@@ -34,10 +34,10 @@ class Minimum:
 
 @dataclass(frozen=True)
 class Stopping:
-    """When a minimisation ends.
+    """Hold the conditions that end a minimisation.
 
     Attributes:
-        tolerance: The largest component of the gradient at which it has converged.
+        tolerance: The largest component of the gradient at convergence.
         max_iterations: The largest number of steps.
         precision: The relative rounding error of the function.
     """
@@ -48,23 +48,23 @@ class Stopping:
 
 
 class CurvatureModel(Protocol):
-    """An estimate of the Hessian that proposes directions."""
+    """Propose directions by an estimate of the Hessian."""
 
     def reset(self) -> None:
-        """Forget all steps."""
+        """Discard all steps."""
         ...
 
     def update(self, s: np.ndarray, y: np.ndarray) -> None:
-        """Learn from a step s = Δx with y = Δgradient."""
+        """Update the estimate by a step s = Δx with y = Δgradient."""
         ...
 
     def direction(self, x: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, float]:
-        """Return a direction of descent, and the first step along it to try."""
+        """Return a direction of descent and the first step size to try along it."""
         ...
 
 
 class CountedFunction:
-    """A function that counts its calls and returns float64."""
+    """Wrap a function so that its calls are counted and its values are float64."""
 
     def __init__(self, function: Function):
         self.function, self.calls = function, 0

@@ -1,4 +1,4 @@
-"""A Keras model's loss over a dataset as a function of its flat trainable variables, with its derivatives."""
+"""Compute a Keras model's loss over a dataset, and its derivatives, as functions of flat trainable variables."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -12,16 +12,16 @@ from .hessian import hessian_product
 from .parameters import dense, is_kernel
 from .tensors import Tensor, ops, tree
 
-CHUNK = 1024  # examples at a time
-Batch: TypeAlias = tuple[Any, Any, Any]  # x, y, and weights or None, as in Keras
+CHUNK = 1024  # number of examples in a chunk
+Batch: TypeAlias = tuple[Any, Any, Any]  # x, y, and weights or None, as in Keras's batches
 
 
 class ModelObjective:
-    """The function flat weights → (Σ wᵢ lossᵢ / Σ wᵢ + l2/2 · Σ kernel², its gradient), computed with the model.
+    """Compute Σ wᵢ lossᵢ / Σ wᵢ + l2/2 · Σ kernel² and its gradient at flat weights, with a Keras model.
 
     Args:
         model: a built `keras.Model` of one output.
-        batches: a function → an iterator of (x, y, weights or None).
+        batches: a function that returns an iterator of (x, y, weights or None).
         loss: as for `model.compile`.
         l2: penalty on the squared kernels.
     """
@@ -33,7 +33,7 @@ class ModelObjective:
         self.precision = max(_rounding(layer.compute_dtype) for layer in model._flatten_layers())
         self.gradients = _GradientReader()
         self.calculator = _Calculator(model, loss)
-        # Only JAX compiles, because its eager mode is slow. A scaled loss would skip gradients that overflow.
+        # Only JAX compiles, because its eager mode is slow. Loss scaling is off, because it would skip large gradients.
         jit: Any = keras.backend.backend() == "jax"
         self.calculator.compile(optimizer=self.gradients, loss=None, jit_compile=jit, auto_scale_loss=False)
 
@@ -56,12 +56,12 @@ class ModelObjective:
             gradient += self.gradients.read()
             count += _count(x, weights)
         if not count > 0:
-            raise ValueError("There are no examples of positive weight to minimise a loss over.")
+            raise ValueError("No example has a positive weight, so there is no loss to minimise. Pass at least one.")
         kernels: Any = self.penalised * flat
         return total / count + self.l2 / 2 * kernels @ kernels, gradient / count + self.l2 * kernels
 
     def hessian_product(self, flat: np.ndarray, vector: Any) -> np.ndarray:
-        """Return ∇²f(flat) · vector, exactly, by the backend's automatic differentiation."""
+        """Return the exact ∇²f(flat) · vector, by the backend's automatic differentiation."""
         self.move(flat)
         parts = [part.astype(np.float32) for part in self._split(vector)]
         product, count = np.zeros(flat.size), 0.0
@@ -76,10 +76,10 @@ class ModelObjective:
         first, second = self(flat)[0], self(flat)[0]
         if abs(first - second) > 10 * self.precision * abs(first):
             raise ValueError(
-                f"The loss of the same weights was {first:.8g}, then {second:.8g}. A full-batch minimiser needs "
-                "a function without noise. Remove layers that are random in inference mode too (Monte-Carlo dropout), "
-                "and augmentation and shuffling with a dropped remainder from the dataset, or use a stochastic "
-                "optimizer."
+                f"The loss of the same weights was {first:.8g}, then {second:.8g}, but a full-batch minimiser needs "
+                f"a function without noise. Remove layers that are random in inference mode (Monte-Carlo dropout). "
+                f"Remove augmentation, and shuffling with a dropped remainder, from the dataset. Otherwise use a "
+                f"stochastic optimizer."
             )
 
     def _split(self, flat: np.ndarray) -> list[Any]:
@@ -88,10 +88,10 @@ class ModelObjective:
 
 
 def batches_of(x: Any, y: Any, sample_weight: Any) -> Callable[[], Iterator[Batch]]:
-    """Return a function → iterator of (x, y, weights or None): chunks of arrays, or the batches of an iterable.
+    """Return a function that iterates over (x, y, weights or None): chunks of arrays, or an iterable's batches.
 
     Raises:
-        ValueError: The iterable can be read only once.
+        ValueError: If the iterable can be read only once.
     """
     if y is not None:
         return lambda: _chunks(x, y, sample_weight)
@@ -99,7 +99,8 @@ def batches_of(x: Any, y: Any, sample_weight: Any) -> Callable[[], Iterator[Batc
         raise ValueError("Sample weights of batches must be their third element: (x, y, weights).")
     if hasattr(x, "__next__"):
         raise ValueError(
-            f"A minimiser reads the data many times; a {type(x).__name__} can be read once. Pass arrays, a list of "
+            f"A minimiser reads the data many times, but a {type(x).__name__} can be read only once. Pass arrays, a "
+            f"list of "
             "batches, a PyDataset or a tf.data.Dataset."
         )
     if isinstance(x, keras.utils.PyDataset):
@@ -118,7 +119,7 @@ def _chunks(x: Any, y: Any, sample_weight: Any) -> Iterator[Batch]:
     data = (x, y) if sample_weight is None else (x, y, sample_weight)
     lengths = {len(array) for array in tree.flatten(data)}
     if len(lengths) != 1:
-        raise ValueError(f"x, y and sample_weight must have equally many examples. Got {sorted(lengths)}.")
+        raise ValueError(f"x, y and sample_weight must have the same number of examples. Got {sorted(lengths)}.")
     for at in range(0, lengths.pop(), CHUNK):
         yield _triple(tree.map_structure(lambda array, at=at: array[at : at + CHUNK], data))
 
@@ -136,7 +137,7 @@ def _rounding(dtype: str) -> float:
 
 
 class _Calculator(keras.Model):
-    """The model in inference mode, wrapped so that `train_on_batch` computes its gradient on every backend.
+    """Wrap a model in inference mode, so that `train_on_batch` computes its gradient on every backend.
 
     The loss of a batch is the weighted sum over its examples. The loss of an example with many outputs is their mean.
     """
@@ -148,7 +149,7 @@ class _Calculator(keras.Model):
         if isinstance(loss, keras.losses.Loss):
             loss = copy.copy(loss)
             loss.reduction = no_reduction
-        else:  # as in compile(), which gives the targets the rank of the outputs
+        else:  # gives the targets the rank of the outputs, as compile() does
             loss = LossFunctionWrapper(loss, reduction=no_reduction)
         self.model, self.per_example = model, loss
 
@@ -162,7 +163,9 @@ class _Calculator(keras.Model):
         size = ops.shape(y_pred)[0]
         if len(values.shape) == 0:
             if sample_weight is not None:
-                raise ValueError("Sample weights need a loss for each example: (y_true, y_pred) → (batch,).")
+                raise ValueError(
+                    "Sample weights need a loss for each example. Pass a function (y_true, y_pred) → (batch,)."
+                )
             return (values + sum(self.losses)) * ops.cast(size, values.dtype)
         values = ops.mean(ops.reshape(values, (size, -1)), 1)
         if sample_weight is None:
@@ -172,7 +175,7 @@ class _Calculator(keras.Model):
 
 
 class _GradientReader(keras.optimizers.Optimizer):
-    """Stores the gradients, and does not change the variables."""
+    """Store the gradients without changing the variables."""
 
     def __init__(self):
         super().__init__(learning_rate=0.0, name="gradient_reader")

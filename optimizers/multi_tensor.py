@@ -1,4 +1,4 @@
-"""One update for many variables: small ones share one flat vector, so a few operations replace hundreds."""
+"""Update many variables at once; small ones share a flat vector, so a few operations replace hundreds."""
 
 import math
 from collections import defaultdict
@@ -19,7 +19,7 @@ LARGEST_FUSED = 16_384
 
 @dataclass(frozen=True)
 class _Group:
-    """Variables (by index) that are updated together, with their shared slots. `rate` multiplies the learning rate."""
+    """Hold the indices of variables that are updated together, their shared slots, and their rate multiplier."""
 
     members: tuple[int, ...]
     sizes: tuple[int, ...]
@@ -30,19 +30,19 @@ class _Group:
 
 
 class MultiTensorOptimizer(keras.optimizers.Optimizer):
-    """A Keras optimizer from a pure rule (gradient, slots, rate, step) → (change, new slots); x ← x − change.
+    """Make a Keras optimizer from a rule (gradient, slots, rate, step) → (change, new slots); x ← x − change.
 
     Subclasses name their `slots` and define `rule`, an elementwise function of `keras.ops` tensors. Variables of at
     most 16,384 elements are flattened into one vector per kind; a large variable is a group by itself. Weight decay is
     decoupled (Loshchilov and Hutter, 2019), x ← x − α λ x, and by default skips biases and normalisation parameters.
-    Slots and arithmetic of 16-bit variables are in float32. A sparse gradient is made dense first, so that clipping,
-    and the slots of rows without a gradient, are those of the dense gradient.
+    Slots and arithmetic of 16-bit variables are in float32. A sparse gradient is first made dense, so that clipping and
+    the slots of rows without a gradient are the same as for a dense gradient.
 
     Args:
-        learning_rate: α, a float, a schedule (it counts updates, not accumulated micro-batches) or a callable.
+        learning_rate: α, a float, a callable, or a schedule, which counts updates and not accumulated micro-batches.
         weight_decay: λ per unit of learning rate, or None.
-        decay_biases: apply weight decay to biases and normalisation parameters too.
-        name: the optimizer's name; default: its class in snake case, numbered as Keras numbers its own.
+        decay_biases: whether weight decay also applies to biases and normalisation parameters.
+        name: the optimizer's name; default: the class name in snake case, numbered as Keras does.
         **options: options of `keras.optimizers.Optimizer`: clipnorm, clipvalue, global_clipnorm, loss_scale_factor,
             gradient_accumulation_steps, use_ema, ema_momentum, ema_overwrite_frequency.
     """
@@ -61,14 +61,16 @@ class MultiTensorOptimizer(keras.optimizers.Optimizer):
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, name=name, **options)
         self.decay_biases = decay_biases
         self.multipliers: Sequence[float] | None = None
-        """Multipliers of the learning rate, one for each variable by index (see Discriminative); None: all are 1."""
+        """Multipliers of the learning rate, one for each variable by index (see Discriminative); None if all are 1."""
         self._groups = _Untracked()
 
     def rule(
         self, gradient: Tensor, slots: Sequence[Tensor], rate: Any, step: Tensor
     ) -> tuple[Tensor, Sequence[Tensor]]:
         """Return the change to subtract and the new slots; `step` counts from 1, in the gradient's dtype."""
-        raise NotImplementedError(f"{type(self).__name__} defines no rule(gradient, slots, rate, step).")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no rule(gradient, slots, rate, step). Define this method in the subclass."
+        )
 
     def build(self, variables: Sequence[Any]) -> None:
         if self.built:
@@ -77,7 +79,7 @@ class MultiTensorOptimizer(keras.optimizers.Optimizer):
         together = defaultdict(list)
         for i, variable in enumerate(variables):
             if getattr(variable, "overwrite_with_gradient", False):
-                continue  # Keras assigns these variables
+                continue  # Keras assigns these attributes
             alone = math.prod(variable.shape) > LARGEST_FUSED or keras.distribution.distribution() is not None
             rate = self.multipliers[i] if self.multipliers else 1.0
             together[_dtype(variable), self._decays(variable), rate, i if alone else None].append(i)
@@ -98,7 +100,7 @@ class MultiTensorOptimizer(keras.optimizers.Optimizer):
             slots = tuple(self.add_variable_from_reference(variables[members[0]], name) for name in self.slots)
         else:
             shape = variables[members[0]].shape if len(members) == 1 else (sum(sizes),)
-            # The names are numbered, because a legacy .h5 file needs a separate path for every variable.
+            # Names have numbers, because a legacy .h5 file needs a separate path for every variable.
             slots = tuple(self.add_variable(shape, dtype=dtype, name=f"{name}_{number}") for name in self.slots)
         return _Group(tuple(members), sizes, dtype, decays, rate, slots)
 
@@ -111,7 +113,8 @@ class MultiTensorOptimizer(keras.optimizers.Optimizer):
     def _backend_update_step(
         self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Tensor
     ) -> None:
-        if keras.backend.backend() == "tensorflow":  # sums over replicas, then calls the method below
+        # Keras's method sums over replicas, then calls `_backend_update_step`
+        if keras.backend.backend() == "tensorflow":
             super()._backend_update_step(grads, trainable_variables, learning_rate)
         else:
             self._update(grads, trainable_variables, learning_rate)
@@ -159,7 +162,7 @@ class MultiTensorOptimizer(keras.optimizers.Optimizer):
         slots: Sequence[Tensor],
         rate: Any,
     ) -> Sequence[Tensor]:
-        """Change the variables `present` in place, and return the new slots."""
+        """Update the variables `present` in place, and return their new slots."""
         gradients, variables = zip(*(pairs[i] for i in present), strict=True)
         flat = len(group.members) > 1
         iterations: Any = self.iterations
@@ -176,7 +179,7 @@ class MultiTensorOptimizer(keras.optimizers.Optimizer):
         return slots
 
     def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
-        """Do nothing: weight decay is part of the change, with the rate of that change."""
+        """Do nothing, because weight decay is part of the change and uses its rate."""
 
     def _get_current_learning_rate(self) -> Tensor:
         return current_rate(self)
@@ -186,20 +189,20 @@ class MultiTensorOptimizer(keras.optimizers.Optimizer):
 
 
 class _Untracked(tuple[_Group, ...]):
-    """A tuple of groups that Keras neither wraps nor searches for variables."""
+    """Hold groups in a tuple that Keras neither wraps nor searches for variables."""
 
 
 def _dtype(variable: Any) -> str:
-    """Return the type of slots and arithmetic: in 16 bits, squares of gradients and ε = 1e-8 would be 0."""
+    """Return the type of slots and arithmetic, never 16 bits, where squares of gradients and ε = 1e-8 would be 0."""
     return "float32" if variable.dtype in ("float16", "bfloat16") else variable.dtype
 
 
 def _concatenated(tensors: Sequence[Any], flat: bool) -> Tensor:
-    """Return all tensors as one flat vector, or the only one in its own shape."""
+    """Return all tensors as one flat vector; a single tensor keeps its shape."""
     tensors = [ops.convert_to_tensor(tensor) for tensor in tensors]
     return ops.concatenate([ops.reshape(tensor, (-1,)) for tensor in tensors]) if flat else tensors[0]
 
 
 def _split(vector: Any, sizes: Sequence[int]) -> list[Any]:
-    """Return parts of these sizes; TensorFlow and torch cannot split into a single part."""
+    """Split a vector into parts of these sizes; TensorFlow and torch cannot split into a single part."""
     return ops.split(vector, list(accumulate(sizes))[:-1]) if len(sizes) > 1 else [vector]

@@ -1,4 +1,4 @@
-"""Newton's method by conjugate gradients on Hessian-vector products, and BFGS, which stores a matrix."""
+"""Implement Newton's method by conjugate gradients on Hessian-vector products, and BFGS, which stores a matrix."""
 
 from collections.abc import Callable
 
@@ -7,21 +7,21 @@ import numpy as np
 from .minimum import Function
 
 LARGEST_MATRIX = 5_000
-"""Largest number of parameters: beyond it BFGS would need more than 200 MB."""
+"""Maximum number of parameters, beyond which BFGS would need more than 200 MB."""
 
 
 class NewtonCG:
-    """Truncated Newton: solve ∇²f d = −∇f by conjugate gradients, more exactly for smaller gradients.
+    """Solve ∇²f d = −∇f by conjugate gradients, more exactly for smaller gradients (truncated Newton).
 
-    The inner iteration stops at ‖residual‖ ≤ min(½, √‖∇f‖) ‖∇f‖, which makes convergence superlinear, or at a direction
-    of negative curvature (Nocedal and Wright, 2006, algorithm 7.1). One product costs one hessian_product, or two
-    gradients.
+    The inner iteration stops at ‖residual‖ ≤ min(½, √‖∇f‖) ‖∇f‖, which makes convergence superlinear. It also stops at
+    a direction of negative curvature (Nocedal and Wright, 2006, algorithm 7.1). One product costs one call of
+    `hessian_product`, or two gradients.
 
     Args:
         function: x → (f, ∇f).
-        hessian_product: (x, v) → ∇²f(x) v; by default central differences of the gradient.
+        hessian_product: (x, v) → ∇²f(x) v; default: central differences of the gradient.
         max_products: largest number of products per step.
-        relative_step: step of the differences; the cube root of the gradient's rounding error.
+        relative_step: relative step of the differences; best is the cube root of the gradient's rounding error.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ def _differences(function: Function, x: np.ndarray, v: np.ndarray, relative_step
 
 
 class BFGS:
-    """An n × n estimate of the inverse Hessian (Broyden, Fletcher, Goldfarb, Shanno, 1970)."""
+    """Estimate the inverse Hessian by an n × n matrix (Broyden, Fletcher, Goldfarb, Shanno, 1970)."""
 
     def __init__(self, size: int):
         if size > LARGEST_MATRIX:

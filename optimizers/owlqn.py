@@ -1,4 +1,4 @@
-"""OWL-QN: L-BFGS under an L1 penalty, one orthant at a time."""
+"""Minimise under an L1 penalty by OWL-QN, L-BFGS within one orthant at a time."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from .minimum import CountedFunction, Minimum, Stopping
 
 
 def pseudo_gradient(x: np.ndarray, gradient: np.ndarray, l1: np.ndarray) -> np.ndarray:
-    """Return the steepest one-sided slope of f + Σ l1ᵢ|xᵢ|; 0 where neither side leads down.
+    """Return the steepest one-sided slope of f + Σ l1ᵢ|xᵢ|; 0 if neither side descends.
 
     Source: Andrew and Gao, 2007, equation 4.
     """
@@ -19,9 +19,9 @@ def pseudo_gradient(x: np.ndarray, gradient: np.ndarray, l1: np.ndarray) -> np.n
 
 
 def owlqn(function: CountedFunction, at: Point, model: LBFGS, l1: np.ndarray, stopping: Stopping) -> Minimum:
-    """Minimise f(x) + Σ l1ᵢ|xᵢ| from the point `at`, whose value and gradient are those of f.
+    """Minimise f(x) + Σ l1ᵢ|xᵢ| from the point `at`, which has the value and gradient of f.
 
-    A step never leaves its orthant: components that would change sign become exactly 0.
+    A step never leaves its orthant; components that would change sign become exactly 0.
     """
     at = Point(at.step, at.value + (l1 * np.abs(at.x)).sum(), at.slope, at.x, at.gradient)
     iteration, fresh = 0, True
@@ -39,7 +39,7 @@ def owlqn(function: CountedFunction, at: Point, model: LBFGS, l1: np.ndarray, st
             model.reset()
             found = _backtrack(function, at, steepest, model, l1, stopping.precision)
         if found is None:
-            message = f"no step lowers the loss measurably (pseudo-gradient {norm:.1e})"
+            message = f"no step lowers the loss by more than its rounding error (pseudo-gradient {norm:.1e})"
             break
         model.update(found.x - at.x, found.gradient - at.gradient)
         at, fresh, iteration = found, False, iteration + 1
@@ -49,7 +49,7 @@ def owlqn(function: CountedFunction, at: Point, model: LBFGS, l1: np.ndarray, st
 def _backtrack(
     function: CountedFunction, at: Point, steepest: np.ndarray, model: LBFGS, l1: np.ndarray, precision: float
 ) -> Point | None:
-    """Return the point, with its penalised value, after the first step of 1, ½, ¼, … that lowers the value enough."""
+    """Return the point and its penalised value after the first step of 1, ½, ¼, … that lowers the value enough."""
     direction, step = model.direction(at.x, steepest)
     penalised = l1 > 0
     direction[penalised & (direction * steepest >= 0)] = 0.0
@@ -59,7 +59,7 @@ def _backtrack(
         x[penalised & (x * orthant < 0)] = 0.0
         value, gradient = function(x)
         total = value + (l1 * np.abs(x)).sum()
-        expected: Any = steepest @ (x - at.x)  # NumPy's stubs take the product of two vectors for an array
+        expected: Any = steepest @ (x - at.x)  # NumPy's stubs type the product of two vectors as an array
         if expected < 0 and total <= at.value + 1e-4 * expected + precision * abs(at.value):
             return Point(step, total, expected / step, x, gradient)
         step *= 0.5

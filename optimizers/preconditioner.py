@@ -1,4 +1,4 @@
-"""An approximate inverse Hessian of linear classifiers, from the leading principal axes of their features."""
+"""Approximate the inverse Hessian of linear classifiers from the leading principal axes of their features."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,22 +6,23 @@ from typing import TypeAlias
 
 import numpy as np
 
-Preconditioner: TypeAlias = Callable[[np.ndarray], np.ndarray]  # v (n,) → P v, P an approximate inverse Hessian
+# v (n,) → P v, where P is an approximate inverse Hessian
+Preconditioner: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
-RANK = 32  # number of axes; 16 to 128 make little difference on features of networks
+RANK = 32  # number of axes; 16 to 128 give similar results on features of networks
 OVERSAMPLING = 8
-RIDGE = 1e-4  # share of the mean variance; it bounds the inverse if features have no variance and there is no penalty
-CURVATURE = 0.1  # typical curvature of a fitted softmax, as a share of that with equal probabilities
+RIDGE = 1e-4  # minimum variance, as a share of the mean; bounds the inverse for constant features without a penalty
+CURVATURE = 0.1  # typical curvature of a fitted softmax, as a share of the curvature for equal probabilities
 
 
 @dataclass(frozen=True, eq=False)
 class PrincipalAxes:
-    """The leading principal axes of features.
+    """Hold the leading principal axes of features.
 
     Attributes:
         mean: (d,).
         axes: (d, r), orthonormal.
-        variances: (r,), along the axes.
+        variances: (r,), variances along the axes.
         rest: The mean variance along all other axes.
     """
 
@@ -31,9 +32,9 @@ class PrincipalAxes:
     rest: float
 
     def inverse_hessian(self, curvature: float, l2: float, classes: int) -> Preconditioner:
-        """Return v → P v with P the inverse of c · second moments + l2.
+        """Return v → P v, where P is the inverse of c · second moments + l2.
 
-        v is (d + 1, classes) flat, and its last row is the bias. The covariance of x with the bias is eliminated
+        v is a flat (d + 1, classes), and its last row is the bias. The covariance of x with the bias is eliminated
         exactly, because it is 0 for (kernel, bias + mean · kernel).
         """
         mean_variance = (self.variances.sum() + self.rest * (len(self.mean) - len(self.variances))) / len(self.mean)
@@ -55,7 +56,7 @@ def principal_axes(chunks: Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
     """Return the leading axes of weighted rows by a randomised range finder with a fixed seed.
 
     Args:
-        chunks: a function → the chunks (rows (m, channels) float32, weights (m,) of mean 1 over all rows).
+        chunks: a function that returns the chunks (rows (m, channels) float32, weights (m,) of mean 1 over all rows).
         channels: d.
 
     Source: Halko, Martinsson and Tropp, Finding structure with randomness, 2011, algorithm 5.3 on the covariance.

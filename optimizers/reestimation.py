@@ -7,11 +7,11 @@ import keras
 
 from .tensors import ops, tree
 
-BATCH = 32  # images of one array at a time
+BATCH = 32  # batch size for data that is one array
 
 
 def check_reestimation_data(data: Any) -> None:
-    """Raise ValueError for data that cannot be read at every evaluation.
+    """Raise ValueError if the data cannot be read at every evaluation.
 
     Data may be one array of images, a `PyDataset`, a finite `tf.data.Dataset`, or any other iterable of batches that
     can be read more than once.
@@ -21,9 +21,7 @@ def check_reestimation_data(data: Any) -> None:
         if not len(data.shape) or not data.shape[0]:
             raise ValueError(f"{wanted}. Got an array of shape {tuple(data.shape)}, which has no images.")
     elif hasattr(data, "__next__"):
-        raise ValueError(
-            f"{wanted}. Got a {type(data).__name__}, which is empty after the first evaluation. Pass a list of batches."
-        )
+        raise ValueError(f"{wanted}. Got a {type(data).__name__}, which can be read only once. Pass a list of batches.")
     elif isinstance(data, (str, bytes, dict)) or not (hasattr(data, "__iter__") or _is_py_dataset(data)):
         raise ValueError(f"{wanted}. Got a {type(data).__name__}.")
     elif isinstance(data, (list, tuple)) and not data:
@@ -35,9 +33,9 @@ def check_reestimation_data(data: Any) -> None:
 
 
 def check_batches(model: keras.Model, data: Any) -> None:
-    """Raise ValueError, before hours of training, for batches that `model` cannot take.
+    """Raise ValueError before the training if `model` cannot take the batches of `data`.
 
-    One example of the first batch goes through the model; for a list, one example of every shape in it.
+    One example of the first batch passes through the model or, for a list, one example of every shape.
     """
     if not trainable_normalisations(model):
         return
@@ -52,18 +50,20 @@ def check_batches(model: keras.Model, data: Any) -> None:
                 got = " and ".join(map(str, shapes))
                 raise ValueError(
                     f"The model cannot take a batch of shape {got} of `data`, from which batch statistics are "
-                    "re-estimated. Pass one array of images, or an iterable of batches of inputs as for "
-                    f"`model.predict`. The model raised: {error}"
+                    f"re-estimated ({error}). Pass one array of images, or an iterable of batches of inputs as for "
+                    f"`model.predict`."
                 ) from error
             tried.add(form)
         if not isinstance(data, (list, tuple)):
             break
     if not tried:
-        raise ValueError("`data`, from which batch statistics are re-estimated, has no batches.")
+        raise ValueError(
+            "`data`, from which batch statistics are re-estimated, has no batches. Pass at least one batch."
+        )
 
 
 def reestimate(model: keras.Model, data: Any) -> None:
-    """Set moving statistics to the mean over the batches of `data`, weighted by size, with the present weights."""
+    """Set moving statistics to the mean over the batches of `data`, weighted by size, for the current weights."""
     layers = trainable_normalisations(model)
     if not layers:
         return
@@ -81,7 +81,8 @@ def reestimate(model: keras.Model, data: Any) -> None:
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
-        for variable, value in zip(others, saved, strict=True):  # training continues with the same seeds of dropout
+        # restores the seeds of dropout, with which training continues
+        for variable, value in zip(others, saved, strict=True):
             variable.assign(value)
 
 
@@ -97,7 +98,7 @@ def trainable_normalisations(model: keras.Model) -> list[Any]:
 def _batches(data: Any) -> Iterator[Any]:
     if hasattr(data, "shape"):
         batches = (data[i : i + BATCH] for i in range(0, len(data), BATCH))
-    elif _is_py_dataset(data):  # iterating over one need not end
+    elif _is_py_dataset(data):  # iterating over a PyDataset may not end
         batches = (data[i] for i in range(data.num_batches))
     else:
         batches = data

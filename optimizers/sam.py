@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation: descend by the gradient at the worst point nearby."""
+"""Minimise sharpness-aware: descend by the gradient at the worst nearby point."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -15,27 +15,27 @@ Ascent: TypeAlias = Callable[[Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
 
 
 def sharpness_aware(model: keras.Model, rho: float = 0.05, adaptive: bool = False) -> keras.Model:
-    """Change `fit` of a model to two passes per step: one up to w + ε, then the update of w by the gradient there.
+    """Change `fit` of a model so that each step moves to w + ε, then updates w by the gradient at w + ε.
 
-    SAM: ε = ρ g / ‖g‖. ASAM (`adaptive`): ε = ρ T² g / ‖T g‖ with T = |w| + 0.01, which does not change when a layer is
-    scaled by s and the next one by 1/s.
+    SAM uses ε = ρ g / ‖g‖. ASAM (`adaptive`) uses ε = ρ T² g / ‖T g‖ with T = |w| + 0.01, which does not change when
+    one layer is scaled by s and the next one by 1/s.
 
-    The model's own `train_step` runs twice, so its loss, loss scaling and optimizer stay in use. The reported loss and
-    metrics, and the batch statistics, are those of the first pass, at w. Both passes draw the same dropout (on torch if
-    the layer has a seed; otherwise Keras uses torch's global generator). The model is changed in place, and saves as
-    the plain model. On several replicas of a `tf.distribute` strategy, ε comes from the gradient of the whole batch, as
-    on one device.
+    The model's own `train_step` runs twice, so its loss, loss scaling and optimizer do not change. The reported loss
+    and metrics, and the batch statistics, are those of the first pass, at w. Both passes draw the same dropout, on
+    torch only if the layer has a seed, because Keras otherwise uses torch's global generator. The model is changed in
+    place, and is saved as the plain model. On several replicas of a `tf.distribute` strategy, ε is computed from the
+    gradient of the whole batch, as on one device.
 
     Args:
-        model: compiled or not; compile and fit it as usual.
-        rho: ρ, the radius; 0.05, for ASAM 0.5 to 2.
-        adaptive: use ASAM.
+        model: a compiled or uncompiled model; compile and fit it as usual.
+        rho: ρ, the radius; typically 0.05, and for ASAM 0.5 to 2.
+        adaptive: whether to use ASAM.
 
     Returns:
         The same model.
 
     Raises:
-        ValueError: `rho` is not positive, or the model is sharpness-aware already.
+        ValueError: If `rho` is not positive, or the model is already sharpness-aware.
 
     Source: Foret et al., 2021; Kwon et al., ASAM, 2021.
 
@@ -45,7 +45,9 @@ def sharpness_aware(model: keras.Model, rho: float = 0.05, adaptive: bool = Fals
     if not rho > 0:
         raise ValueError(f"rho must be positive. Got {rho}.")
     if "train_step" in vars(model):
-        raise ValueError("The model's train_step has been replaced already. Is the model sharpness-aware?")
+        raise ValueError(
+            "The model's train_step has already been replaced, so the model may be sharpness-aware. Pass a new model."
+        )
     ascent, interceptor = partial(_ascent, rho=rho, adaptive=adaptive), GradientInterceptor(model)
     if keras.backend.backend() == "jax":
         step = partial(_stateless_step, model.train_step, interceptor, ascent)
@@ -59,7 +61,7 @@ def sharpness_aware(model: keras.Model, rho: float = 0.05, adaptive: bool = Fals
 
 
 def _ascent(weights: Any, gradients: Sequence[Any], *, rho: float, adaptive: bool) -> list[Tensor]:
-    """Return ε for each weight; 0 for weights without a gradient."""
+    """Return ε of each weight; 0 for weights without a gradient."""
     gradients = [None if g is None else ops.cast(dense(g), "float32") for g in gradients]
     spread = [ops.abs(ops.cast(w, "float32")) + 0.01 if adaptive else 1.0 for w in weights]
     scaled = [None if g is None else t * g for t, g in zip(spread, gradients, strict=True)]

@@ -1,4 +1,4 @@
-"""Learning rates as functions of the number of updates t, for any Keras optimizer."""
+"""Define learning rates as functions of the number of updates t, for any Keras optimizer."""
 
 import math
 import reprlib
@@ -11,14 +11,15 @@ import numpy as np
 from .tensors import Tensor, ops
 
 _SHORT = reprlib.Repr()
-_SHORT.maxother = 120  # characters of a schedule in another one
+_SHORT.maxother = 120  # maximum number of characters of a schedule in the repr of another one
 register = keras.saving.register_keras_serializable("optimizers")
 
 
 def current_rate(optimizer: keras.optimizers.Optimizer) -> Any:
-    """Return the optimizer's present learning rate. A schedule is evaluated at the number of updates.
+    """Return the optimizer's current learning rate, by a schedule at the number of updates.
 
-    Keras evaluates it at the number of batches, which is n times too large under `gradient_accumulation_steps=n`.
+    Keras evaluates a schedule at the number of batches, which is n times too large with
+    `gradient_accumulation_steps=n`.
     """
     rate = optimizer._learning_rate
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
@@ -27,10 +28,11 @@ def current_rate(optimizer: keras.optimizers.Optimizer) -> Any:
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate α(t); t counts updates from 0. Subclasses store their arguments as attributes of the same name.
+    """Compute a learning rate α(t), where t counts updates from 0.
 
-    Under `gradient_accumulation_steps`, the optimizers of this package and those inside `Discriminative` count updates.
-    Other Keras optimizers count batches, so multiply the lengths of their schedules by the steps.
+    Subclasses store their arguments as attributes of the same name. With `gradient_accumulation_steps`, the optimizers
+    of this package and those inside `Discriminative` count updates. Other Keras optimizers count batches, so multiply
+    the lengths of their schedules by the steps.
     """
 
     arguments: tuple[str, ...] = ()
@@ -39,8 +41,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return self.rate(ops.cast(step, "float32"))
 
     def rate(self, t: Tensor) -> Tensor:
-        """Return α(t); t is a float32 tensor."""
-        raise NotImplementedError(f"{type(self).__name__} defines no rate(t).")
+        """Return α(t) for a float32 tensor t."""
+        raise NotImplementedError(f"{type(self).__name__} has no rate(t). Define this method in the subclass.")
 
     def plot(self, steps: int, axes: Any = None) -> Any:
         """Draw α(t) for t = 0 … steps − 1, and return the matplotlib axes."""
@@ -62,7 +64,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
 @register
 class StepDecay(Schedule):
-    """α(t) = α₀ · factorᵏ, k the number of `boundaries` that t has reached: "divide by 10 at epochs 30, 60 and 90".
+    """Decay in steps: α(t) = α₀ · factorᵏ, where k is the number of `boundaries` that t has reached.
 
     Args:
         initial: α₀.
@@ -70,7 +72,7 @@ class StepDecay(Schedule):
         factor: in (0, 1].
 
     Raises:
-        ValueError: `initial` is not positive, or `boundaries` do not increase.
+        ValueError: If `initial` is not positive, or `boundaries` do not increase.
 
     Example:
         `StepDecay(0.1, boundaries=[30 * n, 60 * n, 90 * n])` with n updates per epoch.
@@ -90,7 +92,7 @@ class StepDecay(Schedule):
 
 @register
 class ExponentialDecay(Schedule):
-    """α(t) = α₀ · exp(−k t / period).
+    """Decay exponentially: α(t) = α₀ · exp(−k t / period).
 
     Args:
         initial: α₀.
@@ -109,7 +111,9 @@ class ExponentialDecay(Schedule):
 
 @register
 class InverseTimeDecay(Schedule):
-    """α(t) = α₀ / (1 + k t / period); Σα diverges and Σα² converges, the conditions of Robbins and Monro (1951).
+    """Decay inversely with time: α(t) = α₀ / (1 + k t / period).
+
+    Σα diverges and Σα² converges, as the conditions of Robbins and Monro (1951) require.
 
     Args:
         initial: α₀.
@@ -128,11 +132,11 @@ class InverseTimeDecay(Schedule):
 
 @register
 class Cosine(Schedule):
-    """α(t) = α₁ + (α₀ − α₁)(1 + cos(π t / steps)) / 2, and α₁ from t = steps on.
+    """Decay along a cosine: α(t) = α₁ + (α₀ − α₁)(1 + cos(π t / steps)) / 2, and α₁ from t = steps on.
 
     Args:
         initial: α₀.
-        steps: updates from α₀ to α₁.
+        steps: number of updates from α₀ to α₁.
         minimum: α₁.
 
     Source: Loshchilov and Hutter, SGDR, 2017, without restarts.
@@ -149,11 +153,11 @@ class Cosine(Schedule):
 
 @register
 class CosineRestarts(Schedule):
-    """SGDR: cosine cycles of T₀, T₀·m, T₀·m², … updates, each starting again at α₀.
+    """Restart cosine cycles of T₀, T₀·m, T₀·m², … updates at α₀ (SGDR).
 
     Args:
         initial: α₀.
-        period: T₀, updates.
+        period: T₀, the number of updates in the first cycle.
         multiplier: m ≥ 1, "T_mult".
         minimum: α₁, approached at the end of every cycle.
 
@@ -173,7 +177,7 @@ class CosineRestarts(Schedule):
             return _cosine(self.initial, self.minimum, ops.mod(t, self.period) / self.period)
         growth = 1 + t * (self.multiplier - 1) / self.period
         cycle = ops.floor(ops.log(growth) / math.log(self.multiplier))
-        # The logarithm may round to the wrong side of a restart, so the whole ends of the cycle decide.
+        # The logarithm may round to the wrong side of a restart, so the cycle's integer ends are compared.
         cycle = ops.where(t >= self._start(cycle + 1), cycle + 1, cycle)
         cycle = ops.where(t < self._start(cycle), cycle - 1, cycle)
         return _cosine(self.initial, self.minimum, (t - self._start(cycle)) / (self.period * self.multiplier**cycle))
@@ -185,11 +189,11 @@ class CosineRestarts(Schedule):
 
 @register
 class Cyclic(Schedule):
-    """`cycles` cosines of ⌈steps / cycles⌉ updates, for a snapshot ensemble of the networks at their ends.
+    """Repeat `cycles` cosines of ⌈steps / cycles⌉ updates, for a snapshot ensemble of the networks at the cycles' ends.
 
     Args:
         initial: α₀.
-        steps: updates of the complete training.
+        steps: number of updates of the complete training.
         cycles: number of snapshots.
 
     Source: Huang et al., Snapshot ensembles, 2017, equation 2.
@@ -204,7 +208,7 @@ class Cyclic(Schedule):
 
     @property
     def period(self) -> int:
-        """Updates in a cycle; snapshots are due after updates period, 2 · period, …"""
+        """Return the number of updates in a cycle; snapshots are due after updates period, 2 · period, …"""
         return math.ceil(self.steps / self.cycles)
 
     def rate(self, t: Tensor) -> Tensor:
@@ -213,13 +217,13 @@ class Cyclic(Schedule):
 
 @register
 class Warmup(Schedule):
-    """Linear warm-up: α(t) = α₀ (t + 1) / (steps + 1) for t < steps, then `schedule` from its own t = 0.
+    """Warm up linearly, α(t) = α₀ (t + 1) / (steps + 1) for t < steps, then follow `schedule` from its t = 0.
 
     The first update has a rate above 0, and the ramp reaches α₀ = schedule(0) at t = steps.
 
     Args:
         schedule: any schedule, or a float for a constant rate.
-        steps: updates of the ramp.
+        steps: number of updates of the ramp.
 
     Source: Goyal et al., Accurate, large minibatch SGD, 2017, section 2.2.
     """
@@ -243,18 +247,18 @@ class Warmup(Schedule):
 
 @register
 class Then(Schedule):
-    """α(t) = first(t) for t < steps, then `second` from its own t = 0.
+    """Follow `first` for t < steps, then `second` from its t = 0.
 
     Args:
         first: a schedule.
-        steps: updates of the first.
+        steps: number of updates of the first schedule.
         second: a schedule.
 
     Raises:
-        ValueError: `first` or `second` is not a schedule.
+        ValueError: If `first` or `second` is not a schedule.
 
     Example:
-        The learning rate of fast geometric ensembling: `Then(Cosine(0.1, 800), 800, CosineRestarts(0.03, 100))`.
+        Use the learning rate of fast geometric ensembling: `Then(Cosine(0.1, 800), 800, CosineRestarts(0.03, 100))`.
     """
 
     def __init__(self, first: Callable[[Tensor], Tensor], steps: int, second: Callable[[Tensor], Tensor]):

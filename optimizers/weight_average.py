@@ -1,4 +1,4 @@
-"""An average of weights that the training step updates, with the state to save."""
+"""Keep an average of weights that the training step updates, with the state to save."""
 
 import math
 from collections.abc import Sequence
@@ -13,13 +13,14 @@ from .wrapper import Wrapper
 
 
 class WeightAverage(KerasSaveable):
-    """The average of `variables` after updates start + every, start + 2 · every, …, all in one float32 vector.
+    """Average `variables` after updates start + every, start + 2 · every, …, in one float32 vector.
 
-    average ← average + share · (weights − average). The share of the n-th weights is (1 − decay) / (1 − decayⁿ), for a
-    moving average without the bias of its start, or 1 / n without decay, for the mean. While the model's variables
-    contain the average, `raw` stores the weights from which training continues, in the memory of the host.
+    average ← average + share · (weights − average). For a moving average without the bias of its start, the share of
+    the n-th weights is (1 − decay) / (1 − decayⁿ). For the mean, without decay, the share is 1 / n. While the model's
+    variables contain the average, `raw` stores the weights from which training continues in host memory.
 
-    Keras saves it with the weights as an attribute of the model, and ignores it if the model has no such attribute.
+    Keras saves this object with the weights as an attribute of the model, and ignores it on loading if the model has no
+    such attribute.
     """
 
     def __init__(self, variables: Sequence[Any], *, decay: float | None = None, start: int = 0, every: int = 1):
@@ -33,20 +34,21 @@ class WeightAverage(KerasSaveable):
         self.raw: np.ndarray | None = None
 
     def belongs_to(self, optimizer: keras.optimizers.Optimizer, variables: Sequence[Any]) -> bool:
-        """Return whether it averages exactly these variables, updated by exactly this optimizer."""
+        """Return whether this object averages exactly these variables, updated by exactly this optimizer."""
         return self.optimizer is optimizer and [id(v) for v in self.variables] == [id(v) for v in variables]
 
     def update(self, before: Tensor, after: Tensor) -> None:
-        """Add the weights to the average if the count of updates rose from `before` to an `after` that is due."""
+        """Add the weights to the average if the number of updates rose from `before` to an `after` that is due."""
         decay = self.decay
         due = ops.logical_and(ops.greater(after, before), ops.greater(after, self.start))
         due = ops.cast(ops.logical_and(due, ops.equal(ops.mod(after - self.start, self.every), 0)), "float32")
         count = self.count + due
         n = ops.maximum(count, 1.0)
-        # expm1, because 1 − decayⁿ would cancel half the digits of a float32.
+        # expm1 is used, because 1 − decayⁿ would cancel half the digits of a float32.
         share = (1 - decay) / -ops.expm1(n * math.log(decay)) if decay else 1.0 if decay == 0 else 1 / n
         weights = ops.concatenate([ops.cast(ops.reshape(v, (-1,)), "float32") for v in self.variables])
-        if decay is not None and decay < 0.5:  # the form below would cancel after large weights
+        # the general form would lose small weights to cancellation after large ones
+        if decay is not None and decay < 0.5:
             average = (1 - share) * self.average + share * weights
             self.average.assign(ops.where(due > 0, average, self.average.value))
         else:
@@ -66,7 +68,7 @@ class WeightAverage(KerasSaveable):
         return True
 
     def swap_out(self, statistics: Sequence[keras.Variable]) -> None:
-        """Restore the raw weights, unless the variables no longer contain the average; then start a new average."""
+        """Restore the raw weights or, if the variables no longer contain the average, start a new average."""
         if self.raw is None:
             return
         raw, self.raw = self.raw, None
@@ -88,7 +90,7 @@ class WeightAverage(KerasSaveable):
         return [ops.cast(part, variable.dtype) for part, variable in zip(parts, self.variables, strict=True)]
 
     def _obj_type(self) -> str:
-        return "Operation"  # the plainest of the kinds of objects that Keras saves
+        return "Operation"  # the simplest type of object that Keras saves
 
     def save_own_variables(self, store: Any) -> None:
         store["count"] = ops.convert_to_numpy(self.count)
@@ -98,18 +100,18 @@ class WeightAverage(KerasSaveable):
 
     def load_own_variables(self, store: Any) -> None:
         stored = set(store.keys())
-        if {"count", "average"} <= stored:  # otherwise it was saved before there was an average
+        if {"count", "average"} <= stored:  # without these values, the file was saved before an average existed
             self.count.assign(np.array(store["count"]))
             self.average.assign(np.array(store["average"]))
             self.raw = np.array(store["raw"]) if "raw" in stored else None
 
 
 class AveragingOptimizer(Wrapper):
-    """The optimizer of a model during `fit` with a `WeightAveraging` callback; it saves and loads the inner one."""
+    """Wrap a model's optimizer during `fit` with a `WeightAveraging` callback; saving and loading use the inner one."""
 
     def __init__(self, optimizer: keras.optimizers.Optimizer, average: WeightAverage):
         super().__init__(optimizer, "averaging")
-        self.__dict__["weight_average"] = average  # without Keras's tracking, because the model saves it
+        self.__dict__["weight_average"] = average  # set without Keras's tracking, because the model saves the average
         average.optimizer = optimizer
         for variable in (average.count, average.average):
             self._track_variable(variable)

@@ -1,4 +1,4 @@
-"""An optimizer around another one, which behaves like the inner one to Keras and its callbacks."""
+"""Wrap an optimizer so that the wrapper behaves like it towards Keras and its callbacks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,15 +14,15 @@ _FORWARDED = (
 
 
 class Wrapper(keras.optimizers.Optimizer):
-    """Delegate everything to `self.optimizer`. Variables of a subclass come first in `variables`.
+    """Delegate everything to `self.optimizer`.
 
-    Reading and writing the attributes of Keras's base optimizer accesses the wrapped one, so that `SwapEMAWeights`,
-    `ReduceLROnPlateau` and an outer `LossScaleOptimizer` work.
+    A subclass's variables come first in `variables`. Attributes of Keras's base optimizer are read from and written to
+    the wrapped optimizer, so that `SwapEMAWeights`, `ReduceLROnPlateau` and an outer `LossScaleOptimizer` work.
     """
 
     def __init__(self, optimizer: keras.optimizers.Optimizer, name: str | None):
         super().__init__(learning_rate=0.0, name=name)
-        self.optimizer: Any = optimizer  # of any class, and private attributes are used too
+        self.optimizer: Any = optimizer  # typed as Any, because private attributes are used, too
 
     def build(self, variables: Sequence[Any]) -> None:
         if not self.optimizer.built:
@@ -60,7 +60,7 @@ class Wrapper(keras.optimizers.Optimizer):
         self.optimizer.learning_rate = rate
 
     def set_weights(self, weights: Any) -> None:
-        """Assign to all variables, including the wrapped optimizer's, which Keras's method leaves out."""
+        """Assign to all variables, including the wrapped optimizer's, which Keras's method skips."""
         if not self.built:
             raise ValueError(f"{self.name} has no weights to set before it is built. Call `build(variables)` first.")
         shapes, given = ([tuple(v.shape) for v in values] for values in (self.variables, weights))
@@ -86,7 +86,7 @@ def _forwarded(name: str) -> property:
         return getattr(vars(self)["optimizer"], name) if "optimizer" in vars(self) else None
 
     def write(self, value: Any) -> None:
-        if "optimizer" in vars(self):  # else Keras's constructor sets its default
+        if "optimizer" in vars(self):  # otherwise Keras's constructor sets its default
             setattr(self.optimizer, name, value)
 
     return property(read, write)

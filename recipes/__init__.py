@@ -1,7 +1,7 @@
 """Finetune an ImageNet-pretrained network on your own photos.
 
-`recipes.finetune("photos/")` returns a `Result`: a measured plan, a trained classifier, and its accuracy with interval.
-The packages `recipes.layers`, `recipes.optimizers` and `recipes.augment` are usable apart from it.
+`recipes.finetune("photos/")` returns a `Result`: a measured plan, a trained classifier, and its accuracy with an
+interval. The packages `recipes.layers`, `recipes.optimizers` and `recipes.augment` can also be used alone.
 """
 
 import sys

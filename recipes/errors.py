@@ -1,12 +1,12 @@
-"""The exceptions of `recipes`. Each reports a mistake that a user can correct; other exceptions are bugs."""
+"""Define the exceptions of `recipes`: each reports a mistake that a user can correct; other exceptions are bugs."""
 
 
 class RecipesError(ValueError):
-    """Base of all errors: the message says what was wrong, what was expected, and what to do.
+    """Report what was wrong, what was expected, and what to do; base class of all errors of `recipes`.
 
     Args:
         message: The message for a person; it may change between versions.
-        code: Stable name of the mistake for programs, such as "table.no_labels". The default is the code of the class.
+        code: Stable name of the mistake for programs, such as "table.no_labels"; default: the code of the class.
         **facts: The values in the message by name (`path`, `field`, `value`, …). Each becomes an attribute.
     """
 
@@ -27,7 +27,7 @@ class RecipesError(ValueError):
 
 
 class DataError(RecipesError, code="data"):
-    """The dataset cannot be used in its present form."""
+    """The dataset cannot be used without a correction."""
 
 
 class BackboneError(RecipesError, code="backbone"):
@@ -66,4 +66,4 @@ class WorkerError(RecipesError, code="worker"):
 
 
 class ProofError(RecipesError, code="proof"):
-    """The predictions of an exported model differ from those of the Result."""
+    """The predictions of an exported model differ from those of the Result that was exported."""

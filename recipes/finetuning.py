@@ -1,4 +1,4 @@
-"""The main job: turn labelled images and a pretrained network into the best classifier."""
+"""Turn labelled images and a pretrained network into the best classifier."""
 
 import logging
 import os
@@ -69,19 +69,19 @@ def finetune(
             "digits": the embedded handwritten digits.
         backbone: "auto", a keras.applications call such as "MobileNetV2(alpha=0.35)", a .keras file, a keras.Model,
             "glyphs", or a run (a Result, its folder, or its model.keras), whose network is used without its head.
-        recipe: "auto" (measured, see `plan`), "probe", "few", "all", "scratch", one of these `adjusted`, or a Recipe.
-        validation: None (the dataset's own split, else a stratified fifth), a fraction, or a dataset. A part that is
-            split off is trained on as well, after everything has been chosen with it.
-        time_limit: Seconds, or "90s", "10m", "2h", for the whole job. Audit and probe always run to their end; the plan
-            fits the time that is left, and training stops in time with the best weights so far.
-        seed: Two CPU runs with one seed give the same weights. Sets Python's, NumPy's and TensorFlow's seeds.
+        recipe: "auto" (measured, see `plan`), "probe", "few", "all", "scratch", the result of `adjusted`, or a Recipe.
+        validation: None (the dataset's own split, else a stratified fifth), a fraction, or a dataset. After all choices
+            are made, training is repeated with the images that were split off.
+        time_limit: Seconds, or "90s", "10m", "2h", for the whole job. Audit and probe are never cut short. The plan
+            fits the remaining time, and training stops in time with the best weights so far.
+        seed: Two CPU runs with one seed give the same weights. The job sets the seeds of Python, NumPy and TensorFlow.
         output: A folder for the saved run; `recipes.load(output)` returns the Result again. The same arguments resume a
-            run that was stopped, and return a finished one. TensorBoard finds the training in the folder's logs/, with
-            the measurements of a `Babysitter`; one of your own in `callbacks` replaces that.
-        callbacks: Keras callbacks for the training by gradient steps; the recipe "probe" has none, and the last
-            training on all images does not call them. Those with `state()` and `restore(state)` resume with the run.
+            stopped run, and return a finished one. The folder's logs/ holds the measurements of a `Babysitter` for
+            TensorBoard; your own Babysitter in `callbacks` replaces it.
+        callbacks: Keras callbacks for the training by gradient steps; the recipe "probe" calls none, nor does the final
+            training on all images. Those with `state()` and `restore(state)` resume with the run.
         verbose: 0: print only warnings and errors; 1: a line for each phase, and a progress display on a terminal;
-            2: also every choice and measurement. The messages reach the handlers of the logger "recipes" in any case.
+            2: also every choice and measurement. Handlers of the logger "recipes" always receive the messages.
         **options: The fields of `Options`: devices, input_workers, snapshots, strict.
 
     Returns:
@@ -125,7 +125,7 @@ def finetune(
 
 
 def _run(request: Request, output: Path | None, began: float, cluster: Cluster | None = None) -> Result:
-    """Do the whole job, or what an earlier process left of it; `cluster`: the hosts that train together."""
+    """Do the job, or resume an earlier process's; `cluster` holds the hosts that train together."""
     with RunState(output, request.command) as run:
         if done := run.finished():
             return Result.of(done)
@@ -147,19 +147,19 @@ def _run(request: Request, output: Path | None, began: float, cluster: Cluster |
 
 
 def _train_and_evaluate(request: Request, ready: Prepared, budget: Budget, run: RunState) -> Result:
-    """Train as prepared, evaluate, and save the Result where `run` has a folder."""
+    """Train as prepared, evaluate, and save the Result if `run` has a folder."""
     start, clock, snapshots = ready.start, ready.clock, request.options.snapshots
     recipe = with_snapshots(ready.recipe, snapshots) if snapshots else ready.recipe
     _log_training(recipe, start)
     callbacks = _callbacks(request, recipe, start, run)
-    keras.utils.set_random_seed(request.seed)  # the same seed whatever had to be computed before
+    keras.utils.set_random_seed(request.seed)  # makes the seed independent of what was computed before
     with clock("training") as current:
         trained = train(start, recipe, request.seed, budget, callbacks, checkpoints=run.training)
         current.note = _outcome(trained)
     if run.spent:
         clock.seconds["before it was stopped"] = run.spent
     result = _result(ready, trained, run.command)
-    run.save(result)  # before the evaluation, which may fail: a test file may have vanished
+    run.save(result)  # saved before the evaluation, which fails if a test file has vanished
     test = start.splits.test
     if test is not None:
         with clock("evaluation") as current:
@@ -171,8 +171,8 @@ def _train_and_evaluate(request: Request, ready: Prepared, budget: Budget, run: 
     if budget.overrun > 1:
         result.recipe = result.recipe.because(
             "job.overrun",
-            "the time limit was exceeded by {seconds:.0f} s: audit, probe, compiling the network and the evaluation of "
-            "validation and test images are not cut short",
+            "the time limit was exceeded by {seconds:.0f} s, because audit, probe, compilation and evaluation are "
+            "not cut short",
             seconds=budget.overrun,
         )
     run.save(result, complete=True)
@@ -180,7 +180,7 @@ def _train_and_evaluate(request: Request, ready: Prepared, budget: Budget, run: 
 
 
 def _outcome(trained: Trained) -> str:
-    """Return what the training did, and whether it gained."""
+    """Return the outcome of the training as text: what was trained, and whether it gained."""
     fitted = trained.fitted
     if fitted is None:
         return "linear classifier on the frozen network"
@@ -194,11 +194,11 @@ def _log_training(recipe: Recipe, start: Start) -> None:
     logger.debug(recipe)
     if recipe.epochs and current_team():
         logger.info(
-            f"{trainers()} share every batch of {recipe.batch_size} images. The batch size, the learning rate and the "
-            "number of updates are those of one device"
+            f"{trainers()} share every batch of {recipe.batch_size} images; batch size, learning rate and number of "
+            f"updates are the same as on one device"
         )
     if isinstance(start.splits.train, WorkerImages) and not recipe.epochs:
-        logger.info("the input workers have nothing to do: this recipe trains on features, not on augmented images")
+        logger.info("the input workers are not used, because this recipe trains on features, not on augmented images")
 
 
 def _callbacks(request: Request, recipe: Recipe, start: Start, run: RunState) -> Sequence[keras.callbacks.Callback]:
@@ -206,7 +206,7 @@ def _callbacks(request: Request, recipe: Recipe, start: Start, run: RunState) ->
     watched = any(isinstance(callback, Babysitter) for callback in request.callbacks)
     if not recipe.epochs or run.directory is None or watched:
         return request.callbacks
-    sample = None  # on several hosts, looking inside the network would delay the steps of all
+    sample = None  # on several hosts, measuring activations would delay the steps of all
     if not job_of():
         sample = partial(some_images, start.splits.train, recipe.size, SAMPLE_IMAGES)
     return [Babysitter(run.directory / LOGS, sample=sample, routine=logging.DEBUG), *request.callbacks]
@@ -238,12 +238,12 @@ def _fingerprints(ready: Prepared) -> dict[str, str]:
 def _with_missing(audit: Audit, missing: tuple[str, ...]) -> Audit:
     if not missing:
         return audit
-    finding = Finding("vanished", missing, "trained on until it vanished, then left out", excluded=True)
+    finding = Finding("vanished", missing, "used in training until the file vanished", excluded=True)
     return replace(audit, findings=(*audit.findings, finding))
 
 
 def _training_rows(start: Start, trained: Trained, seconds: float) -> tuple[Gain, ...]:
-    """Return the ledger's rows for the linear classifier and for the training, which took so many seconds."""
+    """Return the ledger's rows for the linear classifier and for the training; `seconds` is the training's duration."""
     rows, fitted = [], trained.fitted
     if trained.recipe.warm_start and start.measured is not None:
         accuracy = fitted.start.accuracy if fitted else _single_accuracy(trained)
@@ -252,7 +252,7 @@ def _training_rows(start: Start, trained: Trained, seconds: float) -> tuple[Gain
 
 
 def _single_accuracy(trained: Trained) -> float:
-    """Return the validation accuracy without mirror images."""
+    """Return the validation accuracy without averaging over mirror images."""
     for row in trained.finished.rows:
         if row.trick == "mirror images" and row.accuracy is not None and row.gain is not None:
             return row.accuracy - row.gain
@@ -260,7 +260,7 @@ def _single_accuracy(trained: Trained) -> float:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that decide what a run computes."""
+    """Return the versions of Python and of the libraries that affect what a run computes."""
     return {
         "python": platform.python_version(),
         "tensorflow": tf.__version__,

@@ -1,4 +1,4 @@
-"""Pretraining: train a compact network on a large dataset, as a backbone for smaller ones like it."""
+"""Pretrain a compact network on a large dataset, as a backbone for smaller similar datasets."""
 
 import os
 from pathlib import Path
@@ -33,8 +33,8 @@ def pretrain(
     """Train a compact residual ConvNet on `dataset` from random weights, as a backbone for other trainings.
 
     Args:
-        dataset: Any dataset that `finetune` takes. More classes and images help, and so does similarity to the images
-            that the network will be finetuned on.
+        dataset: Any dataset that `finetune` takes. The network improves with more classes, more images, and images
+            similar to those that it will be finetuned on.
         recipe: A Recipe without warm start, or `adjusted("scratch", ...)`; None: "scratch" at 32 pixels. The network
             will only take images of the recipe's size.
         output: A folder for the saved run and for backbone.keras, the trained network without its classifier.
@@ -59,8 +59,8 @@ def pretrain(
             value=recipe,
         )
     changes: dict[str, Any] = {"size": recipe.size} if isinstance(recipe, Recipe) else dict(recipe.changes)
-    prepare_devices()  # sets the precision, in which the network is made
-    keras.utils.set_random_seed(checked_seed(seed))  # the random weights are a part of the run's command
+    prepare_devices()  # sets the precision before the network is made
+    keras.utils.set_random_seed(checked_seed(seed))  # the run's command includes the random weights
     result = finetune(dataset, backbone=convnet(changes.get("size", SIZE)), recipe=recipe, seed=seed, output=output)
     if output is not None:
         write_whole(Path(output) / BACKBONE, network(result).save)
@@ -74,6 +74,6 @@ def _is_from_scratch(recipe: object) -> bool:
 
 
 def network(result: Record) -> keras.Model:
-    """Return the trained network of a `pretrain` Result without its classifier: 0..255 RGB → feature map."""
+    """Return the trained network of a `pretrain` Result without its classifier, from 0..255 RGB to a feature map."""
     layers = {layer.name: layer for layer in result.model.layers}
     return layers.get("member_0", result.model).get_layer("convnet")

@@ -1,4 +1,4 @@
-"""The return value of `finetune`: the record of a run, with methods that save, export and report it."""
+"""Define the return value of `finetune`: the record of a run, with methods that save, export and report it."""
 
 import os
 from dataclasses import fields
@@ -18,10 +18,10 @@ __all__ = ["Prediction", "Result", "load"]
 
 
 class Result(Record):
-    """A finetuned classifier with its history.
+    """Hold a finetuned classifier with its history.
 
-    `print(result)` shows what was done and how accurate it is, `result.summary()` the same in a few lines, and a
-    notebook shows a card. See `Record` for its attributes.
+    `print(result)` shows what was done and the accuracy. `result.summary()` is a short version, and a notebook shows a
+    card. See `Record` for its attributes.
     """
 
     @classmethod
@@ -45,7 +45,7 @@ class Result(Record):
     ) -> Path:  # fmt: skip
         """Write a SavedModel that takes encoded image bytes, or another format, and return its folder.
 
-        The export is first compared with this Result on images. See
+        Before the export is returned, its predictions on images are compared with this Result. See
         `recipes.export.export.export` for `directory` and `proof`, and `ExportOptions` for the other arguments.
         """
         options = ExportOptions(format, crops, top_k, abstain, quantize, max_pixels)
@@ -58,23 +58,23 @@ class Result(Record):
 
     @property
     def accuracy(self) -> float | None:
-        """The accuracy to quote, from 0 to 1; None if no images were held out.
+        """Return the accuracy to quote, from 0 to 1; None if no images were held out.
 
-        It is the accuracy on the test images if the dataset has a test split, else on the validation images. Where the
-        validation images also selected the best of several candidates, their accuracy is slightly optimistic, so the
-        nested cross-validation of that selection, `selection.accuracy`, replaces it. `headline` has its interval.
+        This is the accuracy on the test images if the dataset has a test split, else on the validation images. If the
+        validation images also selected the best of several candidates, their accuracy is slightly optimistic. Nested
+        cross-validation of that selection, `selection.accuracy`, then replaces it. `headline` has the interval.
         """
         return self.headline and self.headline.accuracy
 
     def summary(self, saved_in: str | os.PathLike | None = None) -> str:
         """Return the result in at most nine short lines.
 
-        The first line is the answer: "92.2 % (86.8 to 95.5) on 153 held-out images", the accuracy with its 95 %
-        interval. The others are the network, the recipe and its main reason, the gain of the training, what the audit
-        excluded, the doubtful labels, the time, and where the details are. `print(result)` shows everything.
+        The first line is the accuracy with its 95 % interval: "92.2 % (86.8 to 95.5) on 153 held-out images". The other
+        lines are the network, the recipe and its main reason, the gain of the training, excluded files, doubtful
+        labels, the time, and where the details are. `print(result)` shows everything.
 
         Args:
-            saved_in: The folder of the run, to be named in the text.
+            saved_in: The folder of the run, which the text names.
         """
         return wording.summary(self, saved_in)
 
@@ -91,6 +91,6 @@ def load(directory: str | os.PathLike) -> Result:
     """Return the Result that `Result.save` or `finetune(output=...)` wrote.
 
     Raises:
-        OutputError: If the folder holds no finished run, or a file of it is missing or damaged.
+        OutputError: If the folder holds no finished run, or a file of the run is missing or damaged.
     """
     return Result.of(folder.load(directory))

@@ -70,7 +70,7 @@ def machine() -> str:
 
 def prepare(work: Path, photos: Path):
     import recipes
-from recipes.data.folders.reader import images_of
+    from recipes.data.folders.reader import images_of
 
     if not (work / "run").is_dir():
         recipes.finetune(photos, backbone=prepare.backbone, recipe="probe", output=work / "run")

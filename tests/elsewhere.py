@@ -99,7 +99,7 @@ def goes_on_after_faults() -> None:
         finetuned()
         raise AssertionError("it was trained")
     except recipes.TrainingError as error:
-        assert "largest gradients at the last good weights: " in str(error)
+        assert "largest gradient norms at the last good weights are " in str(error)
     finally:
         recipes.training.loop.attempt.AdjustedCrossentropy = LOSS
 

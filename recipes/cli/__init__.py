@@ -1,4 +1,4 @@
-"""The command line: each command is one call of the Python interface.
+"""Define the command line, in which each command is one call of the Python interface.
 
 No module here imports TensorFlow, or anything that does, before a command needs it, so that `--help` is quick.
 """
@@ -29,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_COMMANDS = (  # in the order of --help
+_COMMANDS = (  # in the order in which --help lists the commands
     cli_train.finetune,
     cli_train.pretrain,
     cli_data.audit,
@@ -73,7 +73,7 @@ def _show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None,
     line: str | None = None,
 ) -> None:  # fmt: skip
-    """Print a warning of `recipes` as one sentence, and others as Python does, with their line of code."""
+    """Print a warning of `recipes` as one sentence, and any other warning as Python does."""
     if issubclass(category, UserWarning) and f"{os.sep}recipes{os.sep}" in filename:
         print(f"warning: {printable(as_flags(str(message), app))}", file=file or sys.stderr)
     else:
@@ -87,7 +87,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def main() -> None:
     """Run the command line.
 
-    The exit code is 0 for success, 2 for wrong use or wrong data, and 130 or 143 after a signal.
+    The exit code is 0 for success, 2 for wrong arguments or data, and 130 or 143 after a signal.
     """
     try:
         _run()
@@ -116,13 +116,13 @@ def _run() -> None:
 
 
 def _mistakes() -> tuple[type[ValueError], ...]:
-    """Return the classes of errors that a user can correct; the package `augment` is not imported for that."""
+    """Return the classes of errors that a user can correct, without importing the package `augment`."""
     augment = sys.modules.get("recipes.augment")
     return (RecipesError, augment.PolicyError) if augment else (RecipesError,)
 
 
 def _print_error(error: ValueError) -> None:
-    """Print an error for a person, and with --json for a program, too."""
+    """Print an error as text, and with --json also as JSON."""
     message = printable(as_flags(str(error), app))
     console = Console(stderr=True, soft_wrap=True)
     console.print(f"error: {message}", style="bold red", markup=False, highlight=False)

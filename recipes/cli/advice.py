@@ -1,4 +1,4 @@
-"""Advice of the library, which speaks of Python arguments, in the flags of the command line."""
+"""Translate the library's advice from Python arguments to command-line flags."""
 
 import re
 
@@ -8,7 +8,7 @@ _VALUE = r"('[^']*'|\"[^\"]*\"|[\w.…-]+)"
 
 
 def as_flags(text: str, app: typer.Typer) -> str:
-    """Return `text` with Python arguments as flags of the command line.
+    """Return `text` with Python arguments replaced by command-line flags.
 
     >>> as_flags("use recipe='all', or recipe=recipes.adjusted('few', dropout=0.2)", app)
     'use --recipe all, or --recipe few --set dropout=0.2'
@@ -45,6 +45,6 @@ def _adjusted(arguments: str) -> str:
 
 
 def _shell(value: str) -> str:
-    """Return a Python value as one writes it in a shell."""
+    """Return a Python value in the notation of a shell."""
     text = value.strip("'\"")
     return text if re.fullmatch(r"[\w./:,…-]+", text) else f"'{text}'"

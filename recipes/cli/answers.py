@@ -1,4 +1,4 @@
-"""Parts of the answers of several commands."""
+"""Make parts of the answers of several commands."""
 
 from pathlib import Path
 from shlex import quote
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def run_answer(result: "Result", output: Path) -> Answer:
-    """Write the report of a saved run, and return what a person and a program want to know of the run."""
+    """Write the report of a saved run, and return the command's answer about the run."""
     report = output / "report.html"
     result.report(report)
     headline, *summary = result.summary(saved_in=output).splitlines()

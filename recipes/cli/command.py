@@ -1,4 +1,4 @@
-"""What all commands have in common: their answers, the options -v, -q and --json, and a quiet start of TensorFlow."""
+"""Define what all commands share: answers, the options -v, -q and --json, and a quiet start of TensorFlow."""
 
 import functools
 import inspect
@@ -30,13 +30,13 @@ _COMMON = {"verbose": VerboseOption, "quiet": QuietOption, "json": JsonOption}
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of a command.
+    """Hold the result of a command.
 
     Attributes:
         headline: The result in one line.
-        summary: What else a person wants to know at once.
-        details: Everything, printed with -v.
-        next: Commands that a person may want to run next.
+        summary: A few more lines about the result.
+        details: The complete result, printed with -v.
+        next: Commands that are useful next.
         data: The result for programs, as JSON values.
     """
 
@@ -47,13 +47,13 @@ class Answer:
     data: dict[str, Any] = field(default_factory=dict)
 
     def text(self, verbose: bool = False, quiet: bool = False) -> str:
-        """Return what a person reads."""
+        """Return the answer as text."""
         steps = [f"next:  {step}" for step in self.next]
         parts = [self.headline] if quiet else [self.headline, self.summary, self.details * verbose, "\n".join(steps)]
         return "\n".join(part for part in parts if part)
 
     def json(self) -> str:
-        """Return the data as JSON; numbers that are not finite become null."""
+        """Return the data as JSON; NaN and infinite numbers become null."""
         return json.dumps(_json(self.data), indent=2, ensure_ascii=False)
 
 
@@ -72,10 +72,10 @@ def _json(value: Any) -> Any:
 
 
 def command(function: Callable[..., Answer | None]) -> Callable[..., None]:
-    """Return the command that runs `function` and prints its answer; it has the options that all commands have.
+    """Return a command that runs `function` and prints its answer, with the options that all commands have.
 
-    A function with a parameter `verbosity` gets 0, 1 or 2, as `recipes.finetune` takes it. Messages are printed on the
-    error stream, except those of a function without an answer, such as a server: its messages are its result.
+    The parameter `verbosity` of a function, if any, gets 0, 1 or 2, as in `recipes.finetune`. Messages are printed on
+    the error stream. A function without an answer, such as a server, prints its messages on the standard output.
     """
     signature = inspect.signature(function)
     own = [each for each in signature.parameters.values() if each.name != "verbosity"]
@@ -83,7 +83,7 @@ def command(function: Callable[..., Answer | None]) -> Callable[..., None]:
     @functools.wraps(function)
     def run(*, verbose: bool, quiet: bool, json: bool, **arguments: Any) -> None:
         if verbose and quiet:
-            raise typer.BadParameter("--quiet and --verbose cannot be used together")
+            raise typer.BadParameter("--quiet and --verbose cannot be used together; give at most one of them")
         verbosity = 2 if verbose else 0 if quiet else 1
         if "verbosity" in signature.parameters:
             arguments["verbosity"] = verbosity
@@ -105,9 +105,9 @@ def command(function: Callable[..., Answer | None]) -> Callable[..., None]:
 
 
 def start_tensorflow(verbose: bool) -> None:
-    """Import TensorFlow and Keras; unless `verbose`, without the messages that they print."""
+    """Import TensorFlow and Keras; unless `verbose`, suppress their messages."""
     if verbose:
-        return  # the command imports them
+        return  # the command imports both
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for name in ("tensorflow", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -120,13 +120,13 @@ def start_tensorflow(verbose: bool) -> None:
 
 @contextmanager
 def _hidden_errors() -> Iterator[None]:
-    """Discard what this process writes on its error stream, unless an exception is raised.
+    """Discard this process's output on its error stream, unless an exception is raised.
 
-    TensorFlow's libraries write there before their log level is read.
+    TensorFlow's libraries write to that stream before their log level is read.
     """
     try:
         stream = os.dup(2)
-    except OSError:  # there is no error stream
+    except OSError:  # the process has no error stream
         yield
         return
     with tempfile.TemporaryFile() as hidden:

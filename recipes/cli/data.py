@@ -1,4 +1,4 @@
-"""The commands that inspect images, and prepare them for training."""
+"""Define the commands that inspect images and prepare them for training."""
 
 from collections import Counter
 from pathlib import Path
@@ -24,7 +24,7 @@ from recipes.errors import DataError
 if TYPE_CHECKING:
     from recipes.data.images import ImageData
 
-_TRIED = 16  # images, from which a preview takes those that can be decoded
+_TRIED = 16  # number of images that a preview tries to decode
 
 
 def audit(
@@ -69,7 +69,7 @@ def preview(
     within: WithinOption = None,
     column: ColumnOption = None,
 ) -> Answer:
-    """Draw some images and their augmentations by a policy."""
+    """Draw some images and their augmentation by a policy."""
     from recipes.data.sources import load
 
     check_picture(output)
@@ -82,16 +82,18 @@ def preview(
 
 
 def _decodable(data: "ImageData", most: int) -> "ImageData":
-    """Return up to `most` images spread over a dataset; print which of those it skips, and why.
+    """Return up to `most` decodable images spread over a dataset, and print the skipped images with the cause.
 
-    Raises: DataError where none of the images that are tried can be decoded.
+    Raises:
+        DataError: If none of the images can be decoded.
     """
     import numpy as np
 
     from recipes.auditing.facts import inspect_image
 
     tried = np.unique(np.linspace(0, len(data) - 1, min(_TRIED, len(data))).astype(int))
-    order = np.argsort(np.arange(len(tried)) % -(-len(tried) // most), kind="stable")  # spread ones before the others
+    # tries spread images before the others
+    order = np.argsort(np.arange(len(tried)) % -(-len(tried) // most), kind="stable")
     chosen, error = [], ""
     for index in tried[order]:
         if error := inspect_image(data, index).error:
@@ -102,7 +104,8 @@ def _decodable(data: "ImageData", most: int) -> "ImageData":
             break
     if not chosen:
         raise DataError(
-            f"none of {len(tried)} images can be decoded; the last error: {error}. `recipes audit` reports every file",
+            f"none of {len(tried)} images can be decoded (last error: {error}); run `recipes audit` to check every "
+            f"file",
             code="cli.undecodable", images=len(tried), reason=error,
         )  # fmt: skip
     return data.subset(sorted(chosen))
@@ -127,10 +130,10 @@ def input_worker(
         str | None, typer.Option(help="Host name at which trainings reach this machine.", show_default="its own name")
     ] = None,
     port: Annotated[
-        int, typer.Option(help="Port, with the next one; 0: two free ports.", min=0, max=65534)
+        int, typer.Option(help="First of two consecutive ports; 0: two free ports.", min=0, max=65534)
     ] = INPUT_PORT,
 ) -> None:
-    """Read and augment images for trainings on other machines (finetune --input-workers) in a trusted network."""
+    """Read and augment images for trainings on other machines of a trusted network (finetune --input-workers)."""
     from recipes.training.input.server import serve
 
     serve(host, port)

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, and the checks that need no TensorFlow."""
+"""Define arguments and options that several commands share, and checks that need no TensorFlow."""
 
 import ast
 import os
@@ -32,13 +32,14 @@ def check_dataset(dataset: str | None) -> str | None:
 
 
 def check_recipe(recipe: str) -> str:
-    """Return --recipe, or raise BadParameter for something that is neither a name nor a path."""
+    """Return --recipe, or raise BadParameter for a value that is neither a name nor a path."""
     if recipe in RECIPES or recipe.endswith(".json") or Path(recipe).expanduser().exists():
-        return recipe  # a file is read, and its errors reported, by the command
+        return recipe  # the command reads the file and reports its errors
     close = get_close_matches(recipe, RECIPES, 1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise typer.BadParameter(
-        f"{recipe!r} is no recipe and does not exist as a file.{hint} Expected one of {', '.join(RECIPES)}, the folder "
+        f"{recipe!r} is neither the name of a recipe nor an existing file.{hint} Expected one of "
+        f"{', '.join(RECIPES)}, the folder "
         "of a run or a search, or a recipe.json"
     )
 
@@ -91,7 +92,7 @@ WithinOption = Annotated[
 ColumnOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="How to read a CSV whose header is not clear: image=NAME, label=NAME, split=NAME, ignore=NAME, "
+        help="How to read a CSV with an unclear header: image=NAME, label=NAME, split=NAME, ignore=NAME, "
         "folder=PATH (the folder of relative paths), or encoding=NAME of its text. May be given several times.",
     ),
 ]
@@ -104,11 +105,11 @@ CropsOption = Annotated[
 ]
 OutputFlags = ("--output", "-o")
 PictureOption = Annotated[Path, typer.Option(*OutputFlags, help=f"The picture to write: {PICTURES}.")]
-SeedOption = Annotated[int, typer.Option(help="Random seed; on a CPU, one seed gives the same result each time.")]
+SeedOption = Annotated[int, typer.Option(help="Random seed; on a CPU, the same seed gives the same result.")]
 
 
 def read_csv(dataset: Dataset, within: Path | None, column: list[str] | None = None) -> "Dataset | Splits":
-    """Return a CSV as `recipes.from_csv` reads it with these options, and any other dataset unchanged."""
+    """Read a CSV with `recipes.from_csv` and these options; return any other dataset unchanged."""
     options = [name for name, value in (("--within", within), ("--column", column)) if value]
     if not options or not isinstance(dataset, str | os.PathLike):
         return dataset
@@ -123,7 +124,7 @@ def _columns(values: list[str]) -> tuple[list[str], dict[str, str]]:
     """Return the columns to ignore and the other keywords of `recipes.from_csv`, from the values of --column.
 
     Raises:
-        DataError: For a value of another form, or a role that is given twice.
+        DataError: If a value is malformed or a role is given twice.
     """
     ignored: list[str] = []
     chosen: dict[str, str] = {}
@@ -139,7 +140,7 @@ def _columns(values: list[str]) -> tuple[list[str], dict[str, str]]:
             ignored.append(name)
         elif role in chosen:
             raise DataError(
-                f"--column {role}=… is given twice; expected it at most once", code="cli.column_twice",
+                f"--column {role}=… is given twice; give it at most once", code="cli.column_twice",
                 field="--column", value=value,
             )  # fmt: skip
         else:
@@ -151,7 +152,7 @@ def parse_changes(values: list[str] | None, epochs: int | None = None) -> dict[s
     """Return the fields of the recipe that --set and --epochs change.
 
     Raises:
-        RecipeError: For a value of another form.
+        RecipeError: If a value is malformed.
     """
     changes: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
     for value in values or ():
@@ -178,14 +179,17 @@ def parse_fraction(validation: str | None) -> str | float | None:
 
 
 def check_picture(path: Path) -> None:
-    """Check that a picture can be written to `path`, before anything long begins.
+    """Check that a picture can be written to `path`, before a long computation begins.
 
     Raises:
-        RecipeError: For a suffix that is not a picture's.
+        RecipeError: If the suffix is not that of a picture format.
         OutputError: If the folder cannot be written.
     """
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".svg", ".pdf"):
         raise RecipeError(
-            f"--output is {str(path)!r}; expected a picture: {PICTURES}", code="cli.picture", field="output", path=path
+            f"--output is {str(path)!r}; expected the name of a picture: {PICTURES}",
+            code="cli.picture",
+            field="output",
+            path=path,
         )
     check_writable(path.absolute().parent)

@@ -1,4 +1,4 @@
-"""The commands that use a finished run."""
+"""Define the commands that use a finished run."""
 
 import csv
 from pathlib import Path
@@ -34,9 +34,12 @@ def evaluate(
     run: RunArgument,
     dataset: DatasetArgument,
     crops: CropsOption = "1",
-    scales: Annotated[list[int] | None, typer.Option(help="Short sides in pixels, one --scales each.")] = None,
+    scales: Annotated[
+        list[int] | None, typer.Option(help="Short side of the images in pixels; may be given several times.")
+    ] = None,
     mode: Annotated[
-        Literal["auto", "crops", "dense"], typer.Option(help="Crops, or whole images in one pass (dense).")
+        Literal["auto", "crops", "dense"],
+        typer.Option(help="Whether to use crops, or whole images in one pass (dense)."),
     ] = "auto",
     output: Annotated[
         Path | None, typer.Option(*OutputFlags, help="Write the accuracy of every class to this CSV.")
@@ -62,7 +65,9 @@ def compare(
     second: RunArgument,
     dataset: Annotated[
         str | None,
-        typer.Argument(callback=check_dataset, help="Labelled images; default: those that both runs held out."),
+        typer.Argument(
+            callback=check_dataset, help="Labelled images; default: the held-out images, if both runs have the same."
+        ),
     ] = None,
     within: WithinOption = None,
     column: ColumnOption = None,
@@ -82,7 +87,7 @@ def diagnose(
     within: WithinOption = None,
     column: ColumnOption = None,
 ) -> Answer:
-    """Run the lecture's checks of a network and its training, and report verdicts in words."""
+    """Run the lecture's checks of a network and its training, and report the verdicts."""
     check_picture(output)
     diagnosis = recipes.diagnose(recipes.load(run), read_csv(dataset, within, column))
     diagnosis.figure().savefig(output)
@@ -97,17 +102,18 @@ def diagnose(
 
 def predict(
     run: RunArgument,
-    images: Annotated[Path, typer.Argument(help="An image, or a folder of them.", exists=True)],
+    images: Annotated[Path, typer.Argument(help="An image, or a folder of images.", exists=True)],
     output: Annotated[Path, typer.Option(*OutputFlags, help="The CSV to write.")] = Path("predictions.csv"),
     crops: CropsOption = "1",
     samples: Annotated[int, typer.Option(help="Number of draws of the training's noise to average.", min=0)] = 0,
     abstain: Annotated[
-        float | None, typer.Option(help="Leave the class name out below this probability.", min=0, max=1)
+        float | None, typer.Option(help="Leave out the class name below this probability.", min=0, max=1)
     ] = None,
 ) -> Answer:
     """Classify images into a CSV: path, class_name, probability, error, then each class's probability.
 
-    With --samples it also has the disagreement of the draws: spread (of the probability), mutual_information (nats).
+    With --samples, two further columns report how much the draws disagree: spread (of the probability) and
+    mutual_information (nats).
     """
     from recipes.data.sources import unlabelled
 
@@ -130,7 +136,8 @@ def predict(
             writer.writerow([each.path, each.class_name or "", first, each.error, *rest])
     if len(errors) == len(files):
         raise DataError(
-            f"none of the {len(files)} images in {images} can be decoded: {errors[0]}", code="data.undecodable",
+            f"none of the {len(files)} images in {images} can be decoded ({errors[0]}); give undamaged images in a "
+            f"supported format", code="data.undecodable",
             path=images,
         )  # fmt: skip
     shown = [f"{p.path}: {p.class_name} ({percent(p.probability)})" if not p.error else f"{p.path}: {p.error}"
@@ -149,11 +156,17 @@ def predict(
 
 def export(
     run: RunArgument,
-    directory: Annotated[Path, typer.Argument(help="serving (for its next free version) or serving/7.")],
-    format: Annotated[Format, typer.Option(help="What to write.")] = "saved_model",
-    crops: Annotated[str, typer.Option(help="1, 5, 10, or auto (those that gained in validation).")] = "1",
+    directory: Annotated[
+        Path, typer.Argument(help="The folder to create: serving (for its next free version) or serving/7.")
+    ],
+    format: Annotated[Format, typer.Option(help="Format of the export.")] = "saved_model",
+    crops: Annotated[
+        str, typer.Option(help="Number of crops: 1, 5, 10, or auto (the set that gained in validation).")
+    ] = "1",
     top_k: Annotated[int | None, typer.Option(help="Number of classes to name; default: up to 5.", min=1)] = None,
-    abstain: Annotated[float | None, typer.Option(help="Name no class below this probability.", min=0, max=1)] = None,
+    abstain: Annotated[
+        float | None, typer.Option(help="Leave out the class name below this probability.", min=0, max=1)
+    ] = None,
     quantize: Annotated[Literal["float16", "int8"] | None, typer.Option(help="Type of the weights.")] = None,
     proof: Annotated[
         str | None,
@@ -162,12 +175,17 @@ def export(
         ),
     ] = None,
     max_pixels: Annotated[
-        int | None, typer.Option(help="Reject larger images by their header.", min=1, show_default="50 million")
+        int | None,
+        typer.Option(
+            help="Maximum number of pixels; larger images are rejected by their header.",
+            min=1,
+            show_default="50 million",
+        ),
     ] = None,
     within: WithinOption = None,
     column: ColumnOption = None,
 ) -> Answer:
-    """Write the classifier for deployment, after verifying in a new process that it predicts as the run does."""
+    """Write the classifier for deployment, after verifying its predictions in a new process."""
     from recipes.export.options import check_backend
 
     images = read_csv(proof, within, column)
@@ -189,20 +207,28 @@ def serve(
             exists=True, help="A folder that `recipes export` wrote: serving (newest version) or serving/7."
         ),
     ],
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0: any free one.", min=0, max=65535)] = 8501,
-    name: Annotated[str | None, typer.Option(help="Name in the routes; default: that of the folder.")] = None,
-    batch: Annotated[int, typer.Option(help="Most images per batch.", min=1)] = Limits.batch,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 accepts connections from other machines.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free port.", min=0, max=65535)] = 8501,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model in the routes; default: the folder's name.")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Maximum number of images per batch.", min=1)] = Limits.batch,
     workers: Annotated[
-        int, typer.Option(help="Batches at once.", min=1, show_default="one per core, at most 4")
+        int, typer.Option(help="Number of batches computed at once.", min=1, show_default="one per core, at most 4")
     ] = Limits.workers,
-    queue: Annotated[int, typer.Option(help="Most images that wait; beyond: 503.", min=1)] = Limits.queue,
-    body: Annotated[int, typer.Option(help="Most MiB of a request; beyond: 413.", min=1)] = Limits.body // 2**20,
+    queue: Annotated[
+        int, typer.Option(help="Maximum number of waiting images; beyond it, the answer is 503.", min=1)
+    ] = Limits.queue,
+    body: Annotated[
+        int, typer.Option(help="Maximum MiB of a request; beyond it, the answer is 413.", min=1)
+    ] = Limits.body // 2**20,
     idle: Annotated[
         float, typer.Option(help="Seconds after which a silent connection is closed.", min=0.1)
     ] = Limits.idle,
 ) -> None:
-    """Serve an exported SavedModel over HTTP: TensorFlow Serving's REST routes, and a page to try photos on."""
+    """Serve an exported SavedModel over HTTP, with TensorFlow Serving's REST routes and a page for trying photos."""
     from recipes.serving.app import serve
 
     size = body * 2**20

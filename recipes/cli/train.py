@@ -1,4 +1,4 @@
-"""The commands that train networks, and those that compare ways to train."""
+"""Define the commands that train networks and compare ways to train."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -36,11 +36,15 @@ ValidationOption = Annotated[
     str | None,
     typer.Option(
         callback=check_dataset,
-        help="A fraction of the training images, or a dataset; default: its own split, else a fifth.",
+        help="A fraction of the training images, or a dataset; default: the dataset's own split, else a fifth.",
     ),
 ]
-TimeOption = Annotated[str | None, typer.Option(help="Return the best weights in this time: 90s, 1h30m.")]
-StudyTimeOption = Annotated[str | None, typer.Option(help="No training begins that would end later: 10m, 2h.")]
+TimeOption = Annotated[
+    str | None, typer.Option(help="Time limit of the job, which returns the best weights so far: 90s, 1h30m.")
+]
+StudyTimeOption = Annotated[
+    str | None, typer.Option(help="Time limit; no training begins that would end later: 10m, 2h.")
+]
 EpochsOption = Annotated[int | None, typer.Option(help="Number of epochs; default: that of the recipe.", min=0)]
 
 
@@ -56,14 +60,18 @@ def finetune(
     seed: SeedOption = 0,
     within: WithinOption = None,
     column: ColumnOption = None,
-    snapshots: Annotated[int, typer.Option(help="Learning-rate cycles whose models are averaged.", min=0)] = 0,
+    snapshots: Annotated[
+        int, typer.Option(help="Number of learning-rate cycles whose models are averaged.", min=0)
+    ] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Treat audit findings as an error: exit code 2.")] = False,
     devices: Annotated[
         str | None, typer.Option(help="Devices that train together: a number, or GPU:0,GPU:1; default: all GPUs.")
     ] = None,
     input_workers: Annotated[
         str | None,
-        typer.Option(help="host:port,host:port of `recipes input-worker`, which augment the images."),
+        typer.Option(
+            help="Addresses of `recipes input-worker` processes that augment the images: host:port,host:port."
+        ),
     ] = None,
     verbosity: int = 1,
 ) -> Answer:
@@ -96,12 +104,12 @@ def pretrain(
         "base"
     ),
     epochs: Annotated[int | None, typer.Option(help="Number of epochs; default: that of the recipe.", min=1)] = None,
-    size: Annotated[int, typer.Option(help="Side of the images that the network takes, in pixels.", min=16)] = 32,
+    size: Annotated[int, typer.Option(help="Side in pixels of the images that the network takes.", min=16)] = 32,
     seed: SeedOption = 0,
     within: WithinOption = None,
     column: ColumnOption = None,
 ) -> Answer:
-    """Train a compact network from scratch on a large dataset, to finetune it on others."""
+    """Train a compact network from scratch on a large dataset, as a backbone for other datasets."""
     changes = {"size": size} if epochs is None else {"size": size, "epochs": epochs}
     recipe = recipes.adjusted("scratch", **changes)
     result = recipes.pretrain(read_csv(dataset, within, column), recipe=recipe, output=output, seed=seed)
@@ -131,7 +139,7 @@ def probe(
 
 def rank(
     dataset: DatasetArgument,
-    backbones: Annotated[list[str], typer.Argument(help="Networks to compare, each as --backbone takes it.")],
+    backbones: Annotated[list[str], typer.Argument(help="Networks to compare, each in the form of --backbone.")],
     seed: SeedOption = 0,
     within: WithinOption = None,
     column: ColumnOption = None,
@@ -144,7 +152,7 @@ def rank(
         for each in ranking.networks
     ]  # fmt: skip
     return Answer(
-        f"{ranking.best.name} is best, by the likelihood of a linear classifier on its features",
+        f"{ranking.best.name} is best: a linear classifier on its features has the highest likelihood",
         table(ranking.table()),
         next=(f"recipes finetune {quote(dataset)} --backbone {quote(ranking.best.name)}",),
         data={"networks": networks},
@@ -161,7 +169,7 @@ HeldOutOption = Annotated[
 
 
 def _joining(name: str, help: str) -> Callable[..., Answer]:
-    """Return the command that joins several runs by the function of `recipes` of this name."""
+    """Return the command that joins several runs with the function `name` of `recipes`."""
 
     def command(
         runs: Runs,
@@ -170,7 +178,8 @@ def _joining(name: str, help: str) -> Callable[..., Answer]:
         within: WithinOption = None,
         column: ColumnOption = None,
     ) -> Answer:
-        images = read_csv(validation, within, column)  # first: a wrong table is reported before the runs are loaded
+        # read first, so that a wrong table is reported before the runs are loaded
+        images = read_csv(validation, within, column)
         joint = getattr(recipes, name)([recipes.load(run) for run in runs], images)
         joint.save(output)
         return run_answer(joint, output)
@@ -180,7 +189,7 @@ def _joining(name: str, help: str) -> Callable[..., Answer]:
 
 
 ensemble = _joining("ensemble", "Average the predictions of several runs into one.")
-soup = _joining("soup", "Average the weights of several runs of one architecture: the cost of one model.")
+soup = _joining("soup", "Average the weights of several runs of one architecture, at the cost of one model.")
 
 
 def ablate(
@@ -188,7 +197,9 @@ def ablate(
     backbone: BackboneOption = "auto",
     recipe: RecipeOption = "auto",
     change: SetOption = None,
-    trick: Annotated[list[str] | None, typer.Option(help="A trick; may be repeated; default: all.")] = None,
+    trick: Annotated[
+        list[str] | None, typer.Option(help="A trick to measure; may be given several times; default: all tricks.")
+    ] = None,
     time_limit: StudyTimeOption = None,
     seed: SeedOption = 0,
     within: WithinOption = None,
@@ -206,7 +217,7 @@ def ablate(
     better = [row.trick for row in found.rows[1:] if row.verdict == "better"]
     names = ("trick", "accuracy", "gain", "interval", "nats", "seconds", "kept", "verdict", "note")
     rows = [{name: getattr(row, name) for name in names} for row in found.rows]
-    headline = f"{', '.join(better)}: a significant gain" if better else "no trick is a significant gain"
+    headline = f"significant gain: {', '.join(better)}" if better else "no trick has a significant gain"
     return Answer(headline, str(found), data={"rows": rows})
 
 
@@ -219,20 +230,24 @@ def search(
     recipe: RecipeOption = "auto",
     trials: Annotated[int, typer.Option(help="Number of trials of all processes together.", min=1)] = 30,
     storage: Annotated[
-        str | None, typer.Option(help="sqlite:///search.db or another Optuna storage: processes share the trials.")
+        str | None,
+        typer.Option(help="Optuna storage through which processes share the trials, such as sqlite:///search.db."),
     ] = None,
     time_limit: StudyTimeOption = None,
     epochs: Annotated[int | None, typer.Option(help="Number of epochs; default: that of the recipe.", min=1)] = None,
     change: SetOption = None,
     sampler: Annotated[
-        Literal["tpe", "random"], typer.Option(help="tpe: coarse at random, then fine; random: all at random.")
+        Literal["tpe", "random"],
+        typer.Option(help="tpe: a third of the trials at random, the others near good trials; random: all at random."),
     ] = "tpe",
-    pruner: Annotated[Literal["median", "hyperband", "none"], typer.Option(help="Which trials stop early.")] = "median",
+    pruner: Annotated[
+        Literal["median", "hyperband", "none"], typer.Option(help="Rule that stops trials early.")
+    ] = "median",
     seed: SeedOption = 0,
     within: WithinOption = None,
     column: ColumnOption = None,
 ) -> Answer:
-    """Search the recipe's hyperparameters at random, coarse to fine; the winner is a recipe for finetune."""
+    """Search the recipe's hyperparameters at random, coarse to fine, and write the best recipe for finetune."""
     check_writable(output)
     found = recipes.search(
         read_csv(dataset, within, column),
@@ -252,7 +267,7 @@ def search(
 
 
 def _recipe(recipe: str, changes: Mapping[str, Any]) -> "str | Adjusted | Recipe":
-    """Return the recipe of --recipe with the changes of --epochs and --set."""
+    """Return the recipe of --recipe, changed by --epochs and --set."""
     from recipes.planning.ready_made import changed
     from recipes.runs.recipe_file import load_recipe
 
@@ -260,7 +275,7 @@ def _recipe(recipe: str, changes: Mapping[str, Any]) -> "str | Adjusted | Recipe
         return recipes.adjusted(recipe, **changes) if changes else recipe
     loaded = load_recipe(recipe)
     if changes:
-        recipes.adjusted(**changes)  # checks the names and the values
+        recipes.adjusted(**changes)  # checks the names and the values of the fields
         assignments = ", ".join(f"{name} = {value}" for name, value in changes.items())
         return changed(loaded, changes).because("plan.changed", "{assignments}: requested", assignments=assignments)
     if loaded.epochs or loaded.name == "probe":

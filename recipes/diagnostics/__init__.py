@@ -1,1 +1,1 @@
-"""Diagnosis of a training: losses, sizes of updates, activations, gradients."""
+"""Diagnose a training: losses, sizes of updates, activations, gradients."""

@@ -1,4 +1,4 @@
-"""Activations, dead units and gradients of a network on a few images, while it is trained."""
+"""Measure activations, dead units and gradients of a network on a few images during training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from recipes.networks.compiled import weight_gradient_function
 
 @dataclass(frozen=True)
 class Inspection:
-    """Measurements of a network on a few images, each a dict from the name of a layer or of a kernel to a number.
+    """Hold measurements of a network on a few images, each a dict from a layer's or kernel's name to a number.
 
     Attributes:
         spread: Standard deviation of the outputs of each layer with a kernel.
-        dead: Share of the units that are zero for all images, of each layer with rectified outputs; empty for fewer
+        dead: For each layer with rectified outputs, the share of units that are zero for all images; empty for fewer
             than 20 images.
-        gradients: ‖∂loss/∂kernel‖, penalties included; empty where the model does not have a single loss.
+        gradients: ‖∂loss/∂kernel‖ of each kernel, including penalties; empty if the model does not have a single loss.
     """
 
     spread: dict[str, float]
@@ -30,9 +30,10 @@ class Inspection:
 
     @property
     def advice(self) -> tuple[str, ...]:
-        """Advice for each problem."""
+        """Return advice for each problem."""
         norms = list(self.gradients.values())
-        all_zero = bool(norms) and not any(norms)  # nothing left to learn, or all units dead, which is reported as such
+        # zero gradients: nothing left to learn, or all units are dead, which is reported separately
+        all_zero = bool(norms) and not any(norms)
         inner = list(self.spread.values())[:-1]  # the task determines the scale of the last layer
         advice = activation_advice(inner, self.dead), "" if all_zero else gradient_advice(norms)
         return tuple(filter(None, advice))
@@ -51,10 +52,9 @@ class Inspection:
 
 
 class Inspector:
-    """Measure a compiled model on the same images whenever it is called, with the weights of that moment.
+    """Measure a compiled model on the same images at every call, with its current weights.
 
-    The model is not changed: it runs in inference mode, without an update. JAX compiles the gradients at the first call
-    only.
+    The model runs in inference mode and is not changed. JAX compiles the gradients at the first call.
     """
 
     def __init__(self, model: keras.Model, inputs: np.ndarray, labels: np.ndarray) -> None:
@@ -63,7 +63,7 @@ class Inspector:
 
     def __call__(self) -> Inspection:
         spread, dead = layer_statistics(self.model, self.inputs, training=False)
-        if len(self.inputs) < FEW:  # many units are zero by chance
+        if len(self.inputs) < FEW:  # on few images, many units are zero by chance
             dead = {}
         return Inspection(spread, dead, self._gradients())
 
@@ -73,7 +73,7 @@ class Inspector:
         slopes = self._slopes(self.inputs, ops.convert_to_tensor(self.labels))
         return dict(kernel_norms(self.model, slopes))
 
-    def _loss(self, inputs: Any, labels: Any) -> Any:  # tensors of the backend
+    def _loss(self, inputs: Any, labels: Any) -> Any:  # the type is that of the backend's tensors
         outputs = self.model(inputs, training=False)
         return self.model.compute_loss(x=inputs, y=labels, y_pred=outputs, training=False)
 

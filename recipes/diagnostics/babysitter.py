@@ -1,4 +1,4 @@
-"""A callback that watches `model.fit`: how fast the weights move, overfitting, activations, at a bounded cost."""
+"""Watch `model.fit` with a callback that measures updates, overfitting and activations at a bounded cost."""
 
 import logging
 import math
@@ -27,33 +27,35 @@ from recipes.diagnostics.measurements import (
 
 logger = logging.getLogger(__name__)
 
-_SHARE = 0.03  # of the time of the steps that measuring may cost
-_WAIT = 5  # steps before the first measurement: the first ones trace and warm up
-_OVERFIT = 0.15  # gap of the accuracies
+_SHARE = 0.03  # maximum cost of measuring, as a share of the time of the steps
+_WAIT = 5  # number of steps before the first measurement, because the first steps trace and warm up
+_OVERFIT = 0.15  # gap between training and validation accuracy that is reported
 
 
 class Babysitter(keras.callbacks.Callback):
-    """Watch any `model.fit`, and report problems while it runs and a summary at its end.
+    """Watch any `model.fit`, report problems during training, and log a summary at its end.
 
-    For every kernel it measures the ratio ‖update‖ / ‖weights‖ (about 1e-3 is good), and whether a weight is NaN or
-    infinite, so rarely that this costs at most 3 % of the time of the steps. It compares the first loss with
-    log(classes), and the accuracies of training and validation after each epoch. Keras shows a callback no images; with
-    a `sample` of them, it also measures the standard deviation of each layer's activations (vanishing, exploding), the
-    share of dead units, and the norm of each kernel's gradient, in half of the 3 %. Doubtful labels are not reported,
-    because a high loss while training proves none: see `diagnose` and `Result.suspects`.
+    For every kernel, the callback measures the ratio ‖update‖ / ‖weights‖ (about 1e-3 is good), and whether a weight is
+    NaN or infinite. Measurements are so rare that they take at most 3 % of the time of the steps. The first loss is
+    compared with log(classes), and the training accuracy with the validation accuracy after each epoch. Keras gives a
+    callback no images. With a `sample`, the callback also measures the standard deviation of each layer's activations
+    (vanishing, exploding), the share of dead units, and the norm of each kernel's gradient, in half of the 3 %.
+    Doubtful labels are not reported, because a high training loss does not prove a wrong label; see `diagnose` and
+    `Result.suspects`.
 
     Args:
         log_dir: Folder for TensorBoard: scalars of the loss, the learning rate and all measurements, and histograms of
             the weights after each epoch.
-        quiet: Log nothing; `verdicts` holds the reports.
-        routine: Level at which reports that ask for nothing are logged; the others are warnings.
-        sample: (inputs, labels), some of the training examples as the model takes them, or a function without arguments
-            that returns them at the first inspection. The first 32 are used.
+        quiet: Whether to log nothing; `verdicts` always holds the reports.
+        routine: Level at which reports without advice are logged; reports with advice are warnings.
+        sample: (inputs, labels) of some training examples in the form that the model takes, or a function without
+            arguments that returns both. The function is called at the first inspection, and the first 32 examples are
+            used.
 
     Attributes:
-        verdicts: The reports, in their order.
-        ratios: One array of ratios, a kernel each, per measurement.
-        insides: One `Inspection` per measurement on the sample.
+        verdicts: The reports, in chronological order.
+        ratios: One array per measurement, with the ratio of each kernel.
+        insides: One `Inspection` for each measurement on the sample.
 
     Raises:
         RecipeError: If `sample` is malformed.
@@ -85,14 +87,14 @@ class Babysitter(keras.callbacks.Callback):
 
     @property
     def _network(self) -> keras.Model:
-        """The model that is trained, with its variables up to date on JAX."""
+        """Return the model that is trained, with its variables up to date on JAX."""
         model = self.model
-        assert model is not None  # Keras sets it before any method is called
+        assert model is not None  # Keras sets the model before any method is called
         return model
 
     @property
     def cost(self) -> float:
-        """Share of the training's time that measuring has taken so far."""
+        """Return the share of the training time that measuring has taken so far."""
         progress = self._progress
         return (progress.weights_time + progress.inspections_time) / max(1e-9, progress.elapsed)
 
@@ -100,7 +102,7 @@ class Babysitter(keras.callbacks.Callback):
         self._progress = Progress([v for v in self._network.trainable_variables if len(v.shape) > 1])
         self._share = _SHARE if self._sample is None else _SHARE / 2
         self.insides, self.ratios, self.verdicts = [], [], []
-        self._close_logs()  # of an attempt that a fault has ended
+        self._close_logs()  # removes the state of an attempt that a fault has ended
         if self.log_dir:
             try:
                 self._writer = tf.summary.create_file_writer(str(self.log_dir))
@@ -114,7 +116,7 @@ class Babysitter(keras.callbacks.Callback):
         if progress.weights_time + progress.comparison_time > self._share * progress.elapsed:
             return
         began = time.perf_counter()
-        _ = self._network  # the access brings the variables up to date
+        _ = self._network  # reading the property brings the variables up to date
         progress.before = copied_arrays(progress.kernels)
         progress.weights_time += time.perf_counter() - began
 
@@ -134,7 +136,7 @@ class Babysitter(keras.callbacks.Callback):
         ratios = update_ratios(copied_arrays(progress.kernels), before)
         progress.before = None
         if ratios.any() or not getattr(model.optimizer, "gradient_accumulation_steps", None):
-            self.ratios.append(ratios)  # between two updates of accumulated gradients nothing moves
+            self.ratios.append(ratios)  # with gradient accumulation, most steps change no weight
         if not np.isfinite(ratios).all() and not any("NaN or infinite" in verdict for verdict in self.verdicts):
             self._report(f"step {progress.step}: weights became NaN or infinite; lower the learning rate")
         self._log_step(ratios, logs)
@@ -142,10 +144,11 @@ class Babysitter(keras.callbacks.Callback):
         progress.weights_time += time.perf_counter() - began
 
     def _inspect_if_cheap(self) -> None:
-        """Inspect the network where there is time.
+        """Inspect the network if its cost stays within the limit.
 
-        The estimate for an inspection is the time of the one before. For the first one it is that of seven steps, or on
-        JAX, which compiles then, of the first step, and of seven steps for the second.
+        The estimated time of an inspection is that of the previous one. The first inspection is estimated by seven
+        steps. On JAX, which compiles it, the estimate is the time of the first step, and the second inspection is
+        estimated by seven steps.
         """
         began, progress = time.perf_counter(), self._progress
         spent, compiles = began - progress.began, keras.backend.backend() == "jax" and progress.inspector is None
@@ -154,10 +157,10 @@ class Babysitter(keras.callbacks.Callback):
             return
         try:
             inspection = self._inspection()
-        except Exception as error:  # of the caller's sample or model; the training continues
+        except Exception as error:  # the caller's sample or model may raise anything; the training continues
             self._sample = None
             self._report(
-                f"activations and gradients cannot be measured on this sample: {type(error).__name__}: {error}"
+                f"activations and gradients cannot be measured on this sample ({type(error).__name__}: {error})"
             )
             return
         self.insides.append(inspection)
@@ -173,7 +176,7 @@ class Babysitter(keras.callbacks.Callback):
         model, progress = self._network, self._progress
         if progress.inspector is None:
             sample = checked_sample(self._sample()) if callable(self._sample) else self._sample
-            assert sample is not None  # the caller has checked
+            assert sample is not None  # the caller has checked that the value is not None
             self._sample = sample
             progress.inspector = Inspector(model, *sample)
         return progress.inspector()
@@ -196,7 +199,9 @@ class Babysitter(keras.callbacks.Callback):
         elif not self._progress.kernels:
             self._report("nothing in the model is trainable")
         else:
-            self._report(f"the weights were not measured: that would take more than {self._limit}", routine=True)
+            self._report(
+                f"the weights were not measured, because that would take more than {self._limit}", routine=True
+            )
         if self._sample is not None:
             self._report_inspections()
         self._close_logs()
@@ -210,8 +215,8 @@ class Babysitter(keras.callbacks.Callback):
             self._report(f"the last of {counted(len(self.insides), 'inspection')}: {self.insides[-1]}", routine=True)
         else:
             self._report(
-                f"activations and gradients were not measured: that would take more than {self._limit}; `diagnose` "
-                "measures them once",
+                f"activations and gradients were not measured, because that would take more than {self._limit}; use "
+                f"`diagnose` to measure both once",
                 routine=True,
             )
         if not has_single_loss(self._network):
@@ -287,10 +292,10 @@ class Babysitter(keras.callbacks.Callback):
     def _stop_logs(self, error: Exception) -> None:
         """Report that the logs cannot be written, for example on a full disk; the training continues."""
         self._writer = None
-        self._report(f"{self.log_dir} cannot be written, so the training continues without logs: {error}")
+        self._report(f"{self.log_dir} cannot be written ({error}); the training continues without logs")
 
     def _report(self, verdict: str, routine: bool = False) -> None:
-        """Keep a verdict and log it; `routine`: it asks for nothing."""
+        """Add a verdict and log it; a verdict without advice is `routine`."""
         self.verdicts.append(verdict)
         if not self.quiet:
             with safe_output():

@@ -1,4 +1,4 @@
-"""The checks of a diagnosis: each measures one property of a classifier and compares it with what is usual."""
+"""Check a classifier: each check measures one property and compares it with the usual range."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,20 +12,22 @@ from recipes import layers, optimizers
 from recipes.diagnostics.subject import BATCH, Subject, Verdict, redrawn
 from recipes.networks.compiled import weight_gradients
 
-FEW = 20  # images that any network must be able to learn by heart
+FEW = 20  # number of images that any network must be able to learn by heart
 _HEART_STEPS, _RATIO_STEPS, _RANGE_STEPS = 150, 10, 60
 _RANGE = (1e-6, 1.0)
 
 
 def initial_loss(subject: Subject) -> Verdict:
-    """Check that the loss with a new head is that of a uniform guess, log(classes)."""
+    """Check that the loss with a new head equals that of a uniform guess, log(classes)."""
     loss = float(subject.loss(subject.with_new_head(), subject.images[:BATCH], subject.labels[:BATCH]))
     expected = math.log(subject.classes)
     well = math.isfinite(loss) and abs(loss - expected) < 0.5 * expected
     advice = "the head's first weights or the features are too large: draw smaller weights, or normalise the features"
     measured = f"{loss:.2f} nats with a new head, log({subject.classes}) = {expected:.2f}"
     if subject.warm and math.isfinite(loss):
-        return Verdict("initial loss", None, f"{measured}; this training began at a linear classifier instead")
+        return Verdict(
+            "initial loss", None, f"{measured}; does not apply, because this training began at a linear classifier"
+        )
     return Verdict("initial loss", well, measured, "" if well else advice)
 
 
@@ -34,7 +36,7 @@ def regularisation(subject: Subject) -> Verdict:
     penalties = [float(loss) for loss in subject.model.losses]
     if not penalties:
         return Verdict(
-            "regularisation", None, "no layer has a regularizer: a weight decay of the optimizer is not in the loss"
+            "regularisation", None, "no layer has a regularizer (weight decay in the optimizer is not part of the loss)"
         )
     data, added = float(subject.loss(subject.model, subject.images[:BATCH], subject.labels[:BATCH])), sum(penalties)
     well = 0 < added < math.log(subject.classes)
@@ -43,12 +45,12 @@ def regularisation(subject: Subject) -> Verdict:
         if added <= 0
         else "the penalty outweighs the loss of a uniform guess: divide it by ten"
     )
-    return Verdict("regularisation", well, f"raises the loss from {data:.2f} to {data + added:.2f} nats",
+    return Verdict("regularisation", well, f"the penalties raise the loss from {data:.2f} to {data + added:.2f} nats",
                    "" if well else advice)  # fmt: skip
 
 
 def learns_by_heart(subject: Subject) -> Verdict:
-    """Check that the model can learn 20 images by heart, without noise and penalties."""
+    """Check that the model can learn 20 images by heart without noise and penalties."""
     rows = _some_of_each(subject.labels, FEW)
     images, labels, model = subject.images[rows], subject.labels[rows], subject.with_new_head()
     if not model.trainable_variables:
@@ -62,13 +64,13 @@ def learns_by_heart(subject: Subject) -> Verdict:
             break
     right = float(np.mean(np.argmax(learner.predict_on_batch(images), -1) == labels))
     well = right == 1.0 and losses[-1] < 0.1 * math.log(subject.classes)
-    measured = f"loss {losses[-1]:.3f}, {right:.0%} right after {len(losses)} steps on {len(rows)} images"
+    measured = f"loss {losses[-1]:.3f}, {right:.0%} correct after {len(losses)} steps on {len(rows)} images"
     advice = "check the order of the labels, the loss, the scale of the inputs, and frozen layers"
     return Verdict("learns 20 images by heart", well, measured, "" if well else advice, {"loss": losses}, "step")
 
 
 def activations(subject: Subject) -> Verdict:
-    """Check every layer's outputs with random weights: their standard deviation, and units that are always zero."""
+    """Check the standard deviations and dead units of all layers' outputs with random weights."""
     model = redrawn(subject.model)
     spread, dead = layer_statistics(model, subject.images[:BATCH], training=True)
     values = list(spread.values())
@@ -83,7 +85,7 @@ def activations(subject: Subject) -> Verdict:
 
 
 def activation_advice(stds: list[float], dead: dict[str, float]) -> str:
-    """Return advice about the activations; empty where they are as usual.
+    """Return advice about the activations; empty if they are in the usual range.
 
     Args:
         stds: Standard deviations of the layers' outputs, in the order of the layers.
@@ -92,22 +94,22 @@ def activation_advice(stds: list[float], dead: dict[str, float]) -> str:
     early, late = _ends(stds)
     ratio = late / early if early else math.inf
     if not np.isfinite(stds).all() or (early and ratio >= 1e2):
-        return "activations explode: He initialisation, batch normalisation"
+        return "activations explode: use He initialisation or batch normalisation"
     if max(dead.values(), default=0.0) >= 0.5:
-        return "dead units: a smaller learning rate, He initialisation, or leaky ReLU"
+        return "many units are dead: use a smaller learning rate, He initialisation, or leaky ReLU"
     if not early or ratio <= 1e-2:
-        return "activations vanish: He initialisation, batch normalisation, residual connections"
+        return "activations vanish: use He initialisation, batch normalisation, or residual connections"
     return ""
 
 
 def _ends(values: list[float]) -> tuple[float, float]:
-    """Return the medians of the first third and of the last."""
+    """Return the medians of the first and the last third."""
     third = max(1, len(values) // 3)
     return (float(np.median(values[:third])), float(np.median(values[-third:]))) if values else (1.0, 1.0)
 
 
 def gradients(subject: Subject) -> Verdict:
-    """Check the norms of the gradient, layer by layer, where training begins."""
+    """Check the norm of each layer's gradient at the start of training."""
     model = subject.with_new_head()
     if not model.trainable_variables:
         return Verdict("gradients", None, "nothing in the model is trainable")
@@ -122,12 +124,13 @@ def gradients(subject: Subject) -> Verdict:
 
 
 def gradient_advice(kernels: list[float]) -> str:
-    """Return advice about the norms of the kernels' gradients; empty where they are as usual."""
+    """Return advice about the norms of the kernels' gradients; empty if they are in the usual range."""
     if not np.isfinite(kernels).all() or max(kernels, default=0.0) >= 1e3 * math.sqrt(len(kernels)):
         return "gradients explode: clip them, or lower the learning rate"
     if not all(kernels):
         return (
-            "weights without gradient learn nothing: is their path to the loss cut, or are the units before them dead?"
+            "weights without a gradient learn nothing: check whether they are connected to the loss, and whether the "
+            "units before them are dead"
         )
     return ""
 
@@ -179,27 +182,27 @@ def rate_range(subject: Subject) -> Verdict:
     suggested = float(rates[best]) / 3
     curves = {"rate": rates[: len(losses)].tolist(), "loss": losses}
     if subject.rate is None:
-        measured = f"the loss falls until {rates[best]:.1e}: about {suggested:.1e} would suit"
+        measured = f"the loss falls until {rates[best]:.1e}, so about {suggested:.1e} is suitable"
         return Verdict("learning rate range", None, measured, curves=curves)
     well = suggested / 10 <= subject.rate <= float(rates[best])
-    measured = f"the loss falls until {rates[best]:.1e}: about {suggested:.1e} suits, {subject.rate:g} is used"
+    measured = f"the loss falls until {rates[best]:.1e}, so use about {suggested:.1e} instead of {subject.rate:g}"
     advice = "" if well else f"try a learning rate of {suggested:.1e}"
     return Verdict("learning rate range", well, measured, advice, curves)
 
 
 def copied_arrays(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
-    """Return copies in NumPy: on the device, the comparison would have to be compiled, which costs more than all."""
+    """Return copies as NumPy arrays, because compiling the comparison for the device would cost more."""
     return [np.array(ops.convert_to_numpy(v)).astype("float32", copy=False) for v in variables]
 
 
 def update_ratios(after: Sequence[np.ndarray], before: Sequence[np.ndarray]) -> np.ndarray:
-    """Return ‖after − before‖ / ‖before‖ of every pair; ‖after‖ where `before` is zero."""
+    """Return ‖after − before‖ / ‖before‖ of every pair; ‖after‖ if `before` is zero."""
     pairs = zip(after, before, strict=True)
     return np.array([np.linalg.norm(a - b) / (np.linalg.norm(b) or 1.0) for a, b in pairs])
 
 
 def kernel_norms(model: keras.Model, slopes: Sequence[np.ndarray | None]) -> list[tuple[str, float]]:
-    """Return path and norm of the gradient of each kernel, from those of all trainable variables."""
+    """Return each kernel's path and gradient norm, from the gradients of all trainable variables."""
     kernels = [(v.path, g) for v, g in zip(model.trainable_variables, slopes, strict=True) if len(v.shape) > 1]
     return [(path, 0.0 if g is None else float(np.linalg.norm(g.astype(np.float32)))) for path, g in kernels]
 
@@ -207,12 +210,12 @@ def kernel_norms(model: keras.Model, slopes: Sequence[np.ndarray | None]) -> lis
 def layer_statistics(
     model: keras.Model, images: np.ndarray, training: bool
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Call `model` eagerly and return measurements of its layers by name; the layers are as before afterwards.
+    """Call `model` eagerly and return measurements of its layers by name, without changing the layers.
 
     Returns:
-        The standard deviation of the outputs of each layer with a trainable kernel, and the share of units that are
-        zero for all images of each layer with rectified outputs. For a layer that is called twice, both are of the
-        last call.
+        Two dicts: the standard deviation of the outputs of each layer with a trainable kernel, and, for each layer with
+            rectified outputs, the share of units that are zero for all images. For a layer that is called twice, the
+            last call counts.
     """
     seen: dict[str, tuple[float | None, float | None]] = {}
 
@@ -241,7 +244,7 @@ def layer_statistics(
 
 
 def _dead_share(out: np.ndarray) -> float | None:
-    """Return the share of a layer's units that are zero for all images; None where its outputs are not rectified."""
+    """Return the share of a layer's units that are zero for all images; None if the outputs are not rectified."""
     zero = (out == 0).reshape(-1, out.shape[-1])
     if out.min() < 0 or not zero.any() or out.shape[-1] == 1:
         return None
@@ -249,7 +252,7 @@ def _dead_share(out: np.ndarray) -> float | None:
 
 
 class _Learner(keras.Model):
-    """A model that is trained by the loss of its inference mode, without penalties."""
+    """Train a model by the loss in inference mode, without penalties."""
 
     def __init__(self, subject: Subject, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
         super().__init__(name="learner", autocast=False)
@@ -265,12 +268,12 @@ class _Learner(keras.Model):
         return self.cross_entropy(y, y_pred)
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """Compute one update and return the loss before it."""
+        """Compute one update and return the loss before the update."""
         return float(self.train_on_batch(images, labels, return_dict=True)["loss"])
 
 
 def _some_of_each(labels: np.ndarray, count: int) -> np.ndarray:
-    """Return the positions of `count` images, of as many classes as possible."""
+    """Return the positions of `count` images from as many classes as possible."""
     order = np.random.default_rng(0).permutation(len(labels))
     rank = np.zeros(len(labels), int)
     for c in np.unique(labels):

@@ -1,4 +1,4 @@
-"""Diagnosis of a classifier: checks before and after its training, with advice."""
+"""Diagnose a classifier by checks of the network and its training, with advice."""
 
 import logging
 from collections.abc import Callable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SAMPLE = 256  # training images that are used
+SAMPLE = 256  # number of training images that are used
 _GAP, _NOISY = 0.15, 0.05
 _CHECKS = (
     checks.initial_loss, checks.regularisation, checks.learns_by_heart, checks.activations, checks.gradients,
@@ -37,13 +37,13 @@ _CHECKS = (
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """The verdicts of all checks. `print(diagnosis)` shows them, `diagnosis.figure()` draws the measurements."""
+    """Hold the verdicts of all checks; `print(diagnosis)` shows the verdicts, `diagnosis.figure()` the measurements."""
 
     verdicts: tuple[Verdict, ...]
 
     @property
     def well(self) -> bool:
-        """Whether no check has failed."""
+        """Return whether no check has failed."""
         return all(verdict.well is not False for verdict in self.verdicts)
 
     def __getitem__(self, check: str) -> Verdict:
@@ -91,19 +91,24 @@ def _draw(ax: "Axes", verdict: Verdict) -> None:
 def diagnose(result_or_model: Record | keras.Model, dataset: object) -> Diagnosis:
     """Check a classifier and its training on a sample of 256 training images of `dataset`, and print the verdicts.
 
-    The checks are: the loss with a new head against log(classes); the share of the penalties in it; whether 20 images
-    can be learned by heart; the activations of the architecture with random weights (vanishing, exploding, dead units);
-    gradients, layer by layer; the ratio of updates to weights (about 1e-3); the range of useful learning rates; the gap
-    between training and validation; label noise. All checks use copies of the model.
+    The checks are:
+
+    - the loss with a new head, compared with log(classes), and the share of the penalties in the loss
+    - whether 20 images can be learned by heart
+    - the activations of the architecture with random weights (vanishing, exploding, dead units)
+    - the gradient of each layer, the ratio of updates to weights (about 1e-3), and the useful learning rates
+    - the gap between training and validation accuracy, and label noise
+
+    All checks use copies of the model.
 
     Args:
-        result_or_model: A Result, or a keras.Model of 0..255 RGB to probabilities or logits. The learning rate of a
-            model is that of its optimizer, else 1e-3.
+        result_or_model: A Result, or a keras.Model of 0..255 RGB to probabilities or logits. A model's learning rate is
+            read from its optimizer; default: 1e-3.
         dataset: Labelled images of the same classes, in any form that `finetune` takes.
 
     Raises:
-        DataError: If the dataset cannot be used, or has another number of classes than the model.
-        RecipeError: If the model is no classifier of square RGB images.
+        DataError: If the dataset cannot be used, or its number of classes differs from the model's.
+        RecipeError: If the model is not a classifier of square RGB images.
 
     Example:
         >>> recipes.diagnose(recipes.load("run"), "photos/").figure().savefig("diagnosis.png")
@@ -131,7 +136,8 @@ def _subject(result: Record | None, model: keras.Model, train: ImageData) -> Sub
     classes = len(train.class_names)
     if outputs.shape[1:] != (classes,):
         raise DataError(
-            f"the model's outputs have shape {outputs.shape[1:]}; the dataset has {classes} classes",
+            f"the model's outputs have shape {outputs.shape[1:]}; expected one output for each of the dataset's "
+            f"{classes} classes",
             code="data.other_classes",
             classes=classes,
         )
@@ -178,7 +184,7 @@ def _rate(result: Record | None, model: keras.Model) -> float | None:
 
 
 def _optimizer(result: Record | None, model: keras.Model) -> Callable[[float], keras.optimizers.Optimizer]:
-    """Return a function from the learning rate to an optimizer like that of the model."""
+    """Return a function from a learning rate to an optimizer like the model's."""
     own = None if result else _inner_optimizer(model)
     if own is None:
         return optimizers.Adam
@@ -202,13 +208,13 @@ def _gap(subject: Subject, result: Record | None, splits: Splits) -> Verdict:
         training = _accuracy(subject, subject.images, subject.labels)
         validation = _accuracy(subject, *some_images(splits.validation, subject.images.shape[1], SAMPLE))
     else:
-        return Verdict(check, None, "the dataset has no validation split, the model no history")
+        return Verdict(check, None, "the dataset has no validation split, and the model has no history")
     advice = ""
     if training - validation > _GAP:
         advice = "the model overfits: more augmentation, weight decay or dropout, fewer trained stages, or more images"
     elif training < 0.5 * (1 + 1 / subject.classes):
-        advice = "the model underfits: train longer, more stages, at a higher learning rate, with less regularisation"
-    return Verdict(check, not advice, f"{training:.0%} and {validation:.0%} right", advice, curves, "epoch")
+        advice = "the model underfits: train longer, train more stages, raise the learning rate, or regularise less"
+    return Verdict(check, not advice, f"{training:.0%} and {validation:.0%} correct", advice, curves, "epoch")
 
 
 def _accuracy(subject: Subject, images: np.ndarray, labels: np.ndarray) -> float:
@@ -217,7 +223,7 @@ def _accuracy(subject: Subject, images: np.ndarray, labels: np.ndarray) -> float
 
 def _label_noise(result: Record | None) -> Verdict:
     if not result or not result.probe:
-        return Verdict("label noise", None, "only measured for a Result with a probe")
+        return Verdict("label noise", None, "not measured; only a Result with a probe has doubtful labels")
     images = len(result.probe.stages[0].losses) + (result.validation.n if result.validation else 0)
     share = len(result.suspects) / images
     advice = f"check result.suspects: {result.suspects[0]}" if share > _NOISY else ""

@@ -1,4 +1,4 @@
-"""What the babysitter measures of a training, and the time that this takes."""
+"""Hold what the babysitter measures during a training, and the time that this takes."""
 
 import math
 import time
@@ -13,26 +13,26 @@ from keras import ops
 from recipes.diagnostics.activations import Inspector
 from recipes.errors import RecipeError
 
-SAMPLE_IMAGES = 32  # of the sample are used
-_ENOUGH = 5  # measurements of the weights before advice is given: the first ones fall into the warm-up
+SAMPLE_IMAGES = 32  # number of examples of the sample that are used
+_ENOUGH = 5  # number of weight measurements before advice is given, because the first ones fall into the warm-up
 
 
 @dataclass
 class Progress:
-    """The state of one training.
+    """Hold the state of one training.
 
     Attributes:
         kernels: The trainable weights with more than one dimension.
-        began: When the training began, like all times in seconds.
+        began: Time at which the training began; all times are in seconds.
         step: Number of steps so far.
         first_step: Time of the first step.
-        before: Copies of the kernels before the current step, where they are compared after it.
+        before: Copies of the kernels before the current step, if the step is measured.
         weights_time: Time spent on copies, comparisons and histograms of the weights.
-        comparison_time: Estimate for the next comparison.
+        comparison_time: Estimated time of the next comparison.
         inspections_time: Time spent on inspections.
-        inspection_time: Estimate for the next inspection; None before the first one that compiled nothing.
-        inspector: Created at the first inspection.
-        overfit_reported: Whether the gap of the accuracies was reported.
+        inspection_time: Estimated time of the next inspection; None before the first inspection that compiled nothing.
+        inspector: The inspector, which is created at the first inspection.
+        overfit_reported: Whether the gap between the accuracies was reported.
     """
 
     kernels: list[keras.Variable] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Progress:
 
 
 def checked_sample(sample: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first inputs and labels of a sample, as arrays."""
+    """Return the first inputs and labels of a sample as arrays."""
     if not isinstance(sample, tuple | list) or len(sample) != 2 or any(not hasattr(part, "__len__") for part in sample):
         raise RecipeError(
             f"sample is a {type(sample).__name__}; expected (inputs, labels), as model.fit takes them",
@@ -89,5 +89,5 @@ def histogram_seconds(kernels: Sequence[keras.Variable]) -> float:
 
 
 def loss_name(loss: Any) -> str:
-    """Return the name of a loss that is given as a text, a function or an object."""
+    """Return the name of a loss given as text, function or object."""
     return str(loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", "")))

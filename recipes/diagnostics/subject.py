@@ -1,4 +1,4 @@
-"""The classifier and the images of a diagnosis, and the result of one check."""
+"""Hold the classifier and the images of a diagnosis, and the result of one check."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,14 +17,15 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of one check.
+    """Hold the result of one check.
 
     Attributes:
         check: Name of the check.
         well: Whether the check passed; None where it does not apply or could not be measured.
         measured: The measurement, in words and numbers.
-        advice: What to do; empty where the check passed.
-        curves: What to draw, name → values; those along a learning rate have it as the curve "rate".
+        advice: What to do; empty if the check passed.
+        curves: Curves to draw, name → values; the learning rates, if they are the horizontal axis, are the curve
+            "rate".
         axis: Label of the horizontal axis.
     """
 
@@ -45,7 +46,7 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A classifier and a sample of its training images.
+    """Hold a classifier and a sample of its training images.
 
     Attributes:
         model: 0..255 RGB → probabilities, or logits.
@@ -54,8 +55,8 @@ class Subject:
         classes: Number of classes.
         logits: Whether the model returns logits.
         rate: Learning rate of the training; None without a training by gradient steps.
-        optimizer: Returns the optimizer of the training for a learning rate.
-        warm: Whether the training began at a linear classifier, and not at a new head.
+        optimizer: Function from a learning rate to the training's optimizer.
+        warm: Whether the training began at a linear classifier instead of a new head.
     """
 
     model: keras.Model
@@ -84,11 +85,11 @@ class Subject:
             yield self.images[rows], self.labels[rows]
 
     def with_new_head(self) -> keras.Model:
-        """Return a copy with random heads, which are the Dense layers with a unit for each class."""
+        """Return a copy with random heads; a head is a Dense layer with one unit per class."""
         model = copied(self.model)
         dense = [layer for layer in model._flatten_layers() if type(layer) is keras.layers.Dense and layer.trainable]
         for head in (layer for layer in dense if layer.units == self.classes):
-            kernel: Any = head.kernel  # a variable, for Keras's stubs perhaps a tensor or None
+            kernel: Any = head.kernel  # always a variable; Keras's stubs also allow a tensor or None
             kernel.assign(keras.initializers.GlorotUniform(seed=0)(kernel.shape))
             if head.bias is not None:
                 head.bias.assign(keras.ops.zeros(head.bias.shape))
@@ -96,14 +97,14 @@ class Subject:
 
 
 def redrawn(model: keras.Model) -> keras.Model:
-    """Return the architecture with random weights and with the preprocessing of the pixels as it is.
+    """Return the architecture with random weights and unchanged preprocessing of the pixels.
 
-    Its batch normalisation uses the statistics of the batch.
+    The batch normalisation of the returned model uses the statistics of the batch.
     """
     new = fresh(model)
     for layer in new._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable = True  # frozen, it would use means and variances that do not fit the random weights
+            layer.trainable = True  # a frozen layer would use means and variances that do not fit the random weights
     _keep_preprocessing(model, new)
     return new
 

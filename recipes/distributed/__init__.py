@@ -1,1 +1,1 @@
-"""Training on several hosts."""
+"""Train on several hosts."""

@@ -1,4 +1,4 @@
-"""Several hosts: one worker of a job, and the updates that all workers compute together."""
+"""Connect one worker of a job to the other hosts, and compute updates together."""
 
 import logging
 import os
@@ -28,27 +28,30 @@ logger = logging.getLogger(__name__)
 
 
 class Cluster(MirroredTeam):
-    """This worker among its peers; a context manager. An error that ends worker 0 inside it ends all workers.
+    """Connect this worker to its peers, as a context manager; an error that ends worker 0 inside it ends all workers.
 
     Args:
-        job: The addresses of the workers, and which of them this is.
+        job: The addresses of the workers, and this worker's number.
         command: The arguments that must be the same on all workers, name → value.
         devices: The devices of this host that train, see `team.chosen_devices`.
 
     Attributes:
         peers: The connections to the other workers.
         shard: (number of this worker, number of workers).
-        running: Whether the other workers take part in a training at the moment.
+        running: Whether the other workers currently take part in a training.
 
     Raises:
-        ClusterError: If the workers do not meet (see `Peers`), Keras runs on another backend than TensorFlow, or
-            TensorFlow was used in this process before.
+        ClusterError: If the workers do not connect (see `Peers`), Keras does not run on TensorFlow, or this process has
+            already used TensorFlow.
     """
 
     def __init__(self, job: Job, command: dict, devices: int | str | Sequence[str] | None = None) -> None:
         if (backend := keras.backend.backend()) != "tensorflow":
             raise ClusterError(
-                f"several hosts need KERAS_BACKEND=tensorflow; it is {backend}", code="cluster.backend", backend=backend
+                f"KERAS_BACKEND is {backend}; expected tensorflow for a job on several hosts. Set "
+                f"KERAS_BACKEND=tensorflow",
+                code="cluster.backend",
+                backend=backend,
             )
         names = _select_devices(devices)
         versions = {"tensorflow": tf.__version__, "keras": keras.__version__, "numbers": prepare_devices(),
@@ -66,19 +69,20 @@ class Cluster(MirroredTeam):
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
         except RuntimeError as error:
             raise ClusterError(
-                f"TensorFlow was used before finetune, and cannot join other hosts any more ({error}): call finetune "
-                "first; give it a folder, a CSV or arrays, and the backbone by name",
+                f"TensorFlow was used before finetune, so it can no longer join other hosts ({error}). Call finetune "
+                f"before other TensorFlow code; give a folder, a CSV or arrays as dataset, and the backbone by name",
                 code="cluster.tensorflow_in_use",
             ) from None
         finally:
             connected.set()
-        if threading.current_thread() is threading.main_thread():  # TensorFlow has replaced the signal handlers
+        # TensorFlow replaced the signal handlers, so they are set again
+        if threading.current_thread() is threading.main_thread():
             for number, handler in handlers:
                 signal.signal(number, handler)
         return strategy
 
     def _exit_if_a_worker_stops(self, connected: threading.Event) -> None:
-        """End the process if a worker stops while TensorFlow connects: it would wait forever, and ignore signals."""
+        """End the process if a worker stops while TensorFlow connects, which would wait forever and ignore signals."""
         while not connected.wait(1):
             if self.peers.lost(0):
                 logger.error(
@@ -88,7 +92,7 @@ class Cluster(MirroredTeam):
 
     @property
     def leads(self) -> bool:
-        """Whether this is worker 0."""
+        """Return whether this is worker 0."""
         return self.shard[0] == 0
 
     def engine(self, model: keras.Model) -> "ClusterEngine":
@@ -105,12 +109,12 @@ class Cluster(MirroredTeam):
             theirs = self._receive(number)["data"]
             if theirs != mine:
                 differences = "; ".join(
-                    f"{name} {value} at worker 0, {theirs.get(name)} at worker {number}"
+                    f"{name} is {value} at worker 0 and {theirs.get(name)} at worker {number}"
                     for name, value in mine.items()
                     if theirs.get(name) != value
                 )
                 raise DataError(
-                    f"the workers do not have the same images: {differences}; copy the same files to every host",
+                    f"the workers do not have the same images ({differences}); copy the same files to every host",
                     code="data.differs_between_workers",
                     worker=number,
                 )
@@ -121,25 +125,25 @@ class Cluster(MirroredTeam):
             self._receive(number)
 
     def _receive(self, number: int) -> dict:
-        """Return the next message of a worker, or raise the error that it reports."""
+        """Return the next message of a worker, or raise the error that the message reports."""
         message = self.peers.receive(number)
         if message.get("do") == "fail":
             raise error_from_message(message, number)
         return message
 
     def reported_failure(self) -> BaseException | None:
-        """Return the error that ended a worker which has stopped, if it has reported one."""
-        failure = self.peers.reported_failure(1 if self.leads else 5)  # worker 0 passes on what it receives
+        """Return the error that a stopped worker reported, if any."""
+        failure = self.peers.reported_failure(1 if self.leads else 5)  # worker 0 forwards the error that it receives
         return failure and error_from_message(failure[1], failure[0])
 
     def end_training(self) -> None:
-        """Let the other workers leave the training that they take part in."""
+        """Notify the other workers that the training has ended."""
         if self.running:
             self.running = False
             self.peers.send({"do": "leave"})
             for number in self.peers.others:
                 while "left" not in self.peers.receive(number):
-                    pass  # it was ready for a batch
+                    pass  # that message said that the worker was ready for a batch
 
     def __exit__(
         self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
@@ -153,7 +157,7 @@ class Cluster(MirroredTeam):
 
 
 def _select_devices(devices: int | str | Sequence[str] | None) -> tuple[str, ...]:
-    """Return the devices of this host that train, and hide all other GPUs from TensorFlow.
+    """Return this host's devices that train, and hide all other GPUs from TensorFlow.
 
     Raises:
         RecipeError: For several CPUs; a host trains on one.
@@ -170,13 +174,13 @@ def _short_name(device: tf.config.PhysicalDevice) -> str:
 
 
 class ClusterEngine(MirroredEngine):
-    """Updates by the devices of all workers.
+    """Compute updates on the devices of all workers.
 
-    All workers start from the weights of worker 0: when a training begins, after a fault, and after worker 0 has read
-    or changed the weights between two steps.
+    Worker 0 sends its weights to all workers when a training begins, after a fault, and after it has read or changed
+    the weights between two steps.
 
     Attributes:
-        drift: Largest difference between a weight of this worker and that of worker 0 so far.
+        drift: Largest difference so far between a weight here and the same weight at worker 0.
     """
 
     def __init__(self, model: keras.Model, cluster: Cluster) -> None:
@@ -192,7 +196,7 @@ class ClusterEngine(MirroredEngine):
             self.cluster.running = True
 
     def step(self, batch: Any) -> dict:
-        """Compute one update, as worker 0, once all workers have their slices of the batch."""
+        """Compute one update as worker 0, once all workers have their slices of the batch."""
         self.cluster.await_all()
         self.cluster.peers.send({"do": "settle" if self._settled else "step"})
         return self._shared_step(batch)
@@ -201,7 +205,7 @@ class ClusterEngine(MirroredEngine):
         self._settled = True
 
     def follow(self, stream: Iterator) -> None:
-        """Take part in the steps of worker 0, as another worker, until it leaves the training."""
+        """Take part in the steps of worker 0 until that worker ends the training."""
         peers = self.cluster.peers
         while True:
             batch = None
@@ -224,10 +228,10 @@ class ClusterEngine(MirroredEngine):
             if self._settled:
                 self._copy_from_worker_0()
             return super().step(batch)
-        except tf.errors.ResourceExhaustedError as error:  # the other workers are in the middle of that step
+        except tf.errors.ResourceExhaustedError as error:  # the other workers are still in the middle of this step
             raise RecipeError(
-                f"memory ran out ({_last_line(error)}): recipe=recipes.adjusted(..., accumulate=2) computes each batch "
-                "in two parts",
+                f"memory ran out ({_last_line(error)}); use recipe=recipes.adjusted(..., accumulate=2) to compute "
+                f"each batch in two parts",
                 code="recipe.out_of_memory",
             ) from None
         except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
@@ -235,7 +239,7 @@ class ClusterEngine(MirroredEngine):
             raise failure or PeerLost(f"a worker has stopped ({_last_line(error)})") from None
 
     def _copy_from_worker_0(self) -> None:
-        """Assign the values of worker 0 to all variables of the update."""
+        """Assign worker 0's values to all variables of the update."""
         variables, differences = self._shared_variables(), [0.0]
         for variable, value in zip(variables, self._from_worker_0([v.value for v in variables]), strict=True):
             if self._started and not self.cluster.leads and variable.value.dtype.is_floating:
@@ -245,12 +249,12 @@ class ClusterEngine(MirroredEngine):
 
     def _shared_variables(self) -> list[keras.Variable]:
         optimizer = self.model.optimizer
-        if isinstance(optimizer, AveragingOptimizer):  # only worker 0 has the average
+        if isinstance(optimizer, AveragingOptimizer):  # only worker 0 keeps an average
             optimizer = optimizer.optimizer
         return list({id(v): v for v in (*self.model.trainable_variables, *self._state, *optimizer.variables)}.values())
 
     def _broadcast(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Return the values that the tensors have at worker 0, by a sum to which the others contribute zeros."""
+        """Return worker 0's values of the tensors, as a sum to which the other workers contribute zeros."""
         leads, strategy = self.cluster.leads, self.cluster.strategy
 
         def summed(flat: tf.Tensor) -> tf.Tensor:

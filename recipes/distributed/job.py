@@ -1,4 +1,4 @@
-"""The workers of a job on several hosts, as TF_CONFIG describes them."""
+"""Read the workers of a job on several hosts from TF_CONFIG."""
 
 import json
 import os
@@ -13,11 +13,11 @@ _EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type
 
 @dataclass(frozen=True)
 class Job:
-    """The workers of a job, and which of them this process is.
+    """Hold the addresses of a job's workers, and the number of this process.
 
     Attributes:
-        addresses: host:port of all workers; a chief is the first.
-        number: Index of this worker among them.
+        addresses: host:port of all workers; a chief comes first.
+        number: Index of this worker in `addresses`.
     """
 
     addresses: tuple[str, ...]
@@ -25,7 +25,7 @@ class Job:
 
 
 def job_of(environment: Mapping[str, str] = os.environ) -> Job | None:
-    """Return the job that TF_CONFIG describes; None where it names no other worker.
+    """Return the job that TF_CONFIG describes; None if it names no other worker.
 
     Raises:
         ClusterError: If TF_CONFIG is malformed.
@@ -52,7 +52,7 @@ def job_of(environment: Mapping[str, str] = os.environ) -> Job | None:
 
 
 def _addresses(text: str, cluster: dict) -> tuple[list[str], list[str]]:
-    """Return the addresses of the chief and of the workers, checked."""
+    """Return the checked addresses of the chief and of the workers."""
     if unknown := sorted(set(cluster) - {"chief", "worker"}):
         raise _malformed(text, f"has {unknown} in its cluster; only a chief and workers train", "roles")
     chiefs, workers = cluster.get("chief", []), cluster.get("worker", [])
@@ -73,6 +73,6 @@ def _malformed(text: str, problem: str, code: str) -> ClusterError:
 
 
 def leads() -> bool:
-    """Return whether this process writes the output: it is the only one, or worker 0."""
+    """Return whether this process writes the output, as the only process or as worker 0."""
     job = job_of()
     return job is None or job.number == 0

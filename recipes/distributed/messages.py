@@ -1,4 +1,4 @@
-"""The JSON messages that the workers of a job send each other."""
+"""Write and read the JSON messages that the workers of a job send each other."""
 
 import os
 from typing import Any
@@ -11,11 +11,11 @@ from recipes.errors import ClusterError, RecipeError, RecipesError
 from recipes.planning.recipe import Recipe
 from recipes.planning.recipe_json import recipe_facts
 
-_NUMBER = "_worker"  # attribute of an error that another worker has reported
+_NUMBER = "_worker"  # name of the attribute that marks errors reported by another worker
 
 
 def training_message(model: keras.Model, images: ImageData, recipe: Recipe, **settings: object) -> dict:
-    """Return what another worker needs to take part in a training.
+    """Return the message with which another worker can take part in a training.
 
     Args:
         model: The compiled model.
@@ -24,11 +24,13 @@ def training_message(model: keras.Model, images: ImageData, recipe: Recipe, **se
         **settings: Other arguments of the training, as JSON values.
 
     Raises:
-        RecipeError: If the recipe holds code, which is not sent.
+        RecipeError: If the recipe contains code, which is never sent.
     """
     if recipe.policy.extra is not None:
         raise RecipeError(
-            "the policy's extra layer cannot be sent to other hosts: leave it out", code="recipe.extra_layer"
+            "the policy has an extra layer, which cannot be sent to other hosts; leave out the extra layer, or train "
+            "on one host",
+            code="recipe.extra_layer",
         )
     names = {"names": list(images.names), "labels": images.labels.tolist(), "class_names": list(images.class_names)}
     return {
@@ -46,7 +48,7 @@ def shapes(model: keras.Model) -> list:
 
 
 def failure_message(error: BaseException, kind: str | None = None) -> dict:
-    """Return the message that reports what ended a worker; `kind`: the name of the exception that others raise."""
+    """Return the message that reports a worker's error; `kind` names the exception that the other workers raise."""
     facts = dict(vars(error)) if isinstance(error, RecipesError) else {}
     number = facts.pop(_NUMBER, None)
     message = {"do": "fail", "kind": kind or type(error).__name__, "text": str(error), "number": number}
@@ -54,7 +56,7 @@ def failure_message(error: BaseException, kind: str | None = None) -> dict:
 
 
 def _plain(fact: tuple[str, Any]) -> tuple[str, Any]:
-    """Return the name and the JSON form of an attribute of an error; None in place of a value without such a form."""
+    """Return an error's attribute as (name, JSON value); the value is None if it has no JSON form."""
     name, value = fact
     if isinstance(value, os.PathLike):
         return name, os.fspath(value)
@@ -64,9 +66,9 @@ def _plain(fact: tuple[str, Any]) -> tuple[str, Any]:
 
 
 def error_from_message(message: dict, number: int = 0) -> BaseException:
-    """Return the exception that ended a worker, to be raised in this one.
+    """Return the exception that ended another worker, for this worker to raise.
 
-    Its text names the worker where it happened, however often it is passed on.
+    The text names the worker where the error happened, even if other workers passed it on.
 
     Args:
         message: What `failure_message` returned.
@@ -80,7 +82,7 @@ def error_from_message(message: dict, number: int = 0) -> BaseException:
     facts: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in message["facts"].items()
     }
-    first = message["number"] is None  # this message comes from where the error happened
+    first = message["number"] is None  # the sender is the worker where the error happened
     kind = getattr(errors, kind, ClusterError)
     error = RecipesError.__new__(kind if issubclass(kind, RecipesError) else ClusterError)
     RecipesError.__init__(error, f"worker {number}: {text}" if first else text, **facts)

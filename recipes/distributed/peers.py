@@ -1,4 +1,4 @@
-"""The connections between the workers of a job on several hosts."""
+"""Connect the workers of a job on several hosts."""
 
 import json
 import os
@@ -13,26 +13,26 @@ from recipes.core.addresses import port_of
 from recipes.distributed.job import Job
 from recipes.errors import ClusterError, PeerLost
 
-_WAIT = "RECIPES_PEER_WAIT"  # seconds that a worker waits for the others
-_LARGEST = 2**32  # bytes of a message
+_WAIT = "RECIPES_PEER_WAIT"  # default seconds that a worker waits for the others
+_LARGEST = 2**32  # maximum bytes of a message
 _PAUSE = 0.5  # seconds between two attempts to reach worker 0
-_GREETING_SECONDS = 5  # in which a new connection must say which worker it is
-# A silent host counts as stopped after 25 s, whether it owes an answer (the last value, in ms) or not.
+_GREETING_SECONDS = 5  # seconds within which a new connection must say which worker it is
+# A silent host counts as stopped after 25 s; the last value, in ms, applies while an answer is expected.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 25_000}
 
 
 class Peers:
-    """Connections between worker 0 and each of the others, for all messages except gradients and weights.
+    """Connect worker 0 with each other worker, for all messages except gradients and weights.
 
-    When it is made, the workers meet: worker 0 listens on its address until all others are connected and have sent the
-    same command.
+    The constructor makes the connections: worker 0 listens on its address until all others are connected and have sent
+    the same command.
 
     Args:
-        job: The addresses of the workers, and which of them this is.
-        command: What must be the same everywhere, name → value.
+        job: The addresses of the workers, and this worker's number.
+        command: The arguments that must be the same on all workers, name → value.
 
     Raises:
-        ClusterError: If a worker does not come in time, or has another command.
+        ClusterError: If a worker does not connect in time, or has a different command.
     """
 
     def __init__(self, job: Job, command: dict) -> None:
@@ -45,7 +45,7 @@ class Peers:
             self._sockets = {0: self._call(job, greeting, limit)}
 
     def send(self, message: dict) -> None:
-        """Send a message: from worker 0 to each of the others, from any other to worker 0."""
+        """Send a message from worker 0 to all others, or from another worker to worker 0."""
         for number, peer in self._sockets.items():
             _put(peer, message, number)
 
@@ -58,7 +58,7 @@ class Peers:
         return _get(self._sockets[number], number)
 
     def reported_failure(self, seconds: float) -> tuple[int, dict] | None:
-        """Return a worker's number and its message about a failure, if one arrives within so many seconds."""
+        """Return a worker's number and failure message, if one arrives within so many seconds."""
         open_sockets, end = dict(self._sockets), time.monotonic() + seconds
         while open_sockets and (left := end - time.monotonic()) > 0:
             readable, _, _ = select.select([*open_sockets.values()], [], [], left)
@@ -80,7 +80,7 @@ class Peers:
 
     @property
     def others(self) -> list[int]:
-        """Numbers of the connected workers."""
+        """Return the numbers of the connected workers."""
         return sorted(self._sockets)
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class Peers:
             peer.close()
 
     def _gather(self, job: Job, greeting: dict, limit: float) -> dict[int, socket.socket]:
-        """Wait for the other workers, as worker 0, and return their connections."""
+        """Wait, as worker 0, for the other workers, and return their connections."""
         end, peers, greetings = time.monotonic() + limit, {}, {}
         with _listener(job) as listener:
             while len(peers) < self.count - 1:
@@ -106,14 +106,14 @@ class Peers:
         differing = [n for n in sorted(peers) if greetings[n] != greeting | {"worker": n}]
         if differing:
             text = "; ".join(_difference(n, greeting, greetings[n]) for n in differing)
-            text = f"the workers have different commands: {text}"
+            text = f"the workers have different commands ({text}); run the same command on every host"
             raise _refuse(peers, text, "cluster.other_command", tuple(differing))
         for number, peer in peers.items():
             _put(peer, {"go": True}, number)
         return peers
 
     def _call(self, job: Job, greeting: dict, limit: float) -> socket.socket:
-        """Connect to worker 0 and wait until it has all workers."""
+        """Connect to worker 0 and wait until all workers are connected to it."""
         host, port = job.addresses[0].rsplit(":", 1)
         end, reason = time.monotonic() + limit, "no answer"
         while time.monotonic() < end:
@@ -130,8 +130,8 @@ class Peers:
                 raise ClusterError(answer["refused"], code=answer["code"])
             return _configured(peer)
         raise ClusterError(
-            f"worker 0 at {job.addresses[0]} cannot be reached within {limit:.0f} s ({reason}): run the same command "
-            f"on every host; {_WAIT}=SECONDS waits longer",
+            f"worker 0 at {job.addresses[0]} cannot be reached within {limit:.0f} s ({reason}); run the same command "
+            f"on every host, or set {_WAIT}=SECONDS to wait longer",
             code="cluster.unreachable",
             address=job.addresses[0],
         )
@@ -145,12 +145,15 @@ def _listener(job: Job) -> socket.socket:
         )
     except OSError as error:
         raise ClusterError(
-            f"worker 0 cannot listen on port {port} of TF_CONFIG: {error.strerror}", code="cluster.port", port=port
+            f"worker 0 cannot listen on port {port} of TF_CONFIG ({error.strerror}); choose a free port in TF_CONFIG "
+            f"on every host",
+            code="cluster.port",
+            port=port,
         ) from None
 
 
 def _accept(listener: socket.socket) -> tuple[int, socket.socket, dict] | None:
-    """Return a worker's number, connection and greeting; None where none comes, or something else connects."""
+    """Return a worker's number, connection and greeting; None if no worker connects."""
     try:
         peer, _ = listener.accept()
     except OSError:
@@ -160,12 +163,12 @@ def _accept(listener: socket.socket) -> tuple[int, socket.socket, dict] | None:
         greeting = _get(peer, -1)
         return greeting["worker"], _configured(peer), greeting
     except (PeerLost, KeyError, ValueError, zlib.error, OSError):
-        peer.close()  # such as what is left of an earlier job
+        peer.close()  # for example a process of an earlier job
         return None
 
 
 def _refuse(peers: dict[int, socket.socket], text: str, code: str, workers: tuple[int, ...]) -> ClusterError:
-    """Send an error to all workers and return it."""
+    """Send an error to all workers and return the error."""
     for number, peer in peers.items():
         with suppress(PeerLost):
             _put(peer, {"refused": text, "code": code}, number)
@@ -180,12 +183,14 @@ def _seconds_to_wait() -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < 10**7:
-        raise ClusterError(f"{_WAIT} is {text!r}; expected seconds, such as 300", code="cluster.wait", value=text)
+        raise ClusterError(
+            f"{_WAIT} is {text!r}; expected a positive number of seconds, such as 300", code="cluster.wait", value=text
+        )
     return seconds
 
 
 def _configured(peer: socket.socket) -> socket.socket:
-    """Prepare a connection for the whole job: without a timeout, but with checks that the other host is alive."""
+    """Prepare a connection for the job: no timeout, but keep-alive checks of the other host."""
     peer.settimeout(None)
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -197,7 +202,7 @@ def _configured(peer: socket.socket) -> socket.socket:
 
 def _difference(number: int, ours: dict, theirs: dict) -> str:
     if theirs.get("workers") != ours["workers"]:
-        return f"worker {number} has {theirs.get('workers')} in TF_CONFIG, worker 0 {ours['workers']}"
+        return f"TF_CONFIG lists {theirs.get('workers')} at worker {number} and {ours['workers']} at worker 0"
     mine, other = ours["command"], theirs.get("command", {})
     return "; ".join(
         f"{name} is {mine.get(name)!r} at worker 0 and {other.get(name)!r} at worker {number}"

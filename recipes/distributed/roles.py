@@ -1,7 +1,7 @@
-"""The roles on several hosts: worker 0 does the whole job, and the others take part in its gradient steps.
+"""Divide a job among hosts: worker 0 does the whole job, and the others take part in its gradient steps.
 
-Only worker 0 chooses, measures and writes. The others wait for trainings to take part in, decode their slices of the
-batches, and receive the Result at the end. Nothing is decided twice.
+Only worker 0 chooses, measures and writes. The other workers wait for trainings, decode their slices of the batches,
+and receive the Result at the end.
 """
 
 import base64
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def share_result(cluster: Cluster, result: Record) -> None:
-    """Send the result of worker 0 to the other workers, which wait for it."""
+    """Send the result of worker 0 to the waiting workers."""
     try:
         cluster.end_training()
         cluster.peers.send({"do": "end", "run": _packed(result)})
@@ -40,14 +40,14 @@ def share_result(cluster: Cluster, result: Record) -> None:
 
 
 def follow(cluster: Cluster, splits: Splits) -> Record:
-    """Take part in the trainings of worker 0, as another worker, and return its result.
+    """Take part in the trainings of worker 0, and return the result that it sends.
 
     Args:
         cluster: This worker among its peers.
         splits: The images, which worker 0 has loaded as well.
 
     Raises:
-        RecipesError: What ended worker 0.
+        RecipesError: If an error ended worker 0.
     """
     peers, everything = cluster.peers, reduce(joined, splits.given.values())
     rows = {name: i for i, name in enumerate(everything.names)}
@@ -66,14 +66,15 @@ def follow(cluster: Cluster, splits: Splits) -> Record:
 
 
 def _take_part(number: int, message: dict, images: ImageData) -> None:
-    """Train the model of a message from worker 0 on `images`, of which this worker decodes its slices."""
+    """Train the model in worker 0's message on this worker's slices of `images`."""
     task = message["task"]
     model = keras.models.model_from_json(message["model"])
     for layer, trainable in zip(model._flatten_layers(), message["trainable"], strict=True):
         layer.trainable = trainable
     if shapes(model) != message["shapes"]:
         raise ClusterError(
-            "the network has other weights than at worker 0; install the same versions of the libraries on every host",
+            "the network's weights differ in shape from those at worker 0; install the same versions of the "
+            "libraries on every host",
             code="cluster.other_network",
         )
     labels = task.pop("images")
@@ -81,7 +82,7 @@ def _take_part(number: int, message: dict, images: ImageData) -> None:
     recipe = recipe_of(task.pop("recipe"))
     training = Training(Task(model, images, recipe, task.pop("seed"), task.pop("rates")))
     engine = training.follow(**task)
-    assert isinstance(engine, ClusterEngine)  # inside of a Cluster there is no other
+    assert isinstance(engine, ClusterEngine)  # inside a Cluster the engine always has this type
     logger.info(
         f"worker {number}: the training is complete; its weights differ from worker 0's by at most {engine.drift:.1g}"
     )

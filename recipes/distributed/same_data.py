@@ -1,4 +1,4 @@
-"""Facts by which several workers check that they have loaded the same images."""
+"""Collect the facts by which several workers check that they have loaded the same images."""
 
 import hashlib
 from pathlib import Path
@@ -9,14 +9,14 @@ import numpy as np
 from recipes.data.images import ImageData, Splits
 from recipes.data.packs.records import Records
 
-_SIZES = 10_000  # files whose sizes are compared
+_SIZES = 10_000  # maximum number of files whose sizes are compared
 
 
 def data_facts(splits: Splits) -> dict:
-    """Return what must be the same for the images of all workers, name → value.
+    """Return the facts about the images that must be the same at all workers, name → value.
 
-    These are the number of images, a hash of their names and labels, and a hash of the sizes of their files, or of the
-    checksums of a pack.
+    The facts are the number of images, a hash of their names and labels, and a hash of their file sizes or, for a pack,
+    of its checksums.
     """
     facts = {}
     for split, data in splits.given.items():
@@ -40,7 +40,7 @@ def _content_hash(data: ImageData) -> str:
     return contents.hexdigest()
 
 
-def _content(image: Any) -> bytes:  # ImageData does not tie the type of an image to that of the sequence
+def _content(image: Any) -> bytes:  # ImageData's type does not say which kind of images it holds
     if isinstance(image, np.ndarray):
         return np.ascontiguousarray(image).tobytes()
     if isinstance(image, bytes):
@@ -48,4 +48,4 @@ def _content(image: Any) -> bytes:  # ImageData does not tie the type of an imag
     try:
         return str(Path(image).stat().st_size).encode()
     except OSError:
-        return b"cannot be read"  # the audit reports it and leaves it out
+        return b"cannot be read"  # the audit reports and excludes an unreadable file

@@ -1,1 +1,1 @@
-"""Exports with a proof that they answer like the model: SavedModel, Keras, ONNX, LiteRT."""
+"""Export a model to SavedModel, Keras, ONNX or LiteRT, with a proof that the predictions agree."""

@@ -1,4 +1,4 @@
-"""The process that `other_process` starts: it loads a run and exports it on Keras's TensorFlow backend."""
+"""Load a run and export it on Keras's TensorFlow backend, in the process that `other_process` starts."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from recipes.runs.folder import load
 
 
 def main(folder: str) -> None:
-    """Do the task that `folder` describes; write a RecipesError or OSError to error.json there."""
+    """Do the task that `folder` describes; write a RecipesError or OSError to error.json in the folder."""
     task = json.loads(Path(folder, "task.json").read_text(encoding="utf-8"))
     images = Path(folder, "calibration.npy")
     try:

@@ -30,27 +30,28 @@ logger = logging.getLogger(__name__)
 def export(result: Record, directory: str | os.PathLike, options: ExportOptions, proof: object = None) -> Path:
     """Write a version of the classifier that does not need `recipes`, and return its folder.
 
-    A fresh process loads the export and predicts the proof's images: every class must be the Result's, every
-    probability within 1e-4 (quantized: 90 % of the classes). The folder appears only after that, with the figures.
+    A fresh process loads the export and predicts the proof's images. Every class must equal the Result's, and every
+    probability must agree within 1e-4. For quantized weights, 90 % of the classes must be equal. The folder appears
+    only after a successful proof, with its figures.
 
-    SavedModel signatures: `serving_default` takes image_bytes, a string vector, and returns probabilities (batch,
+    The SavedModel signature `serving_default` takes image_bytes, a string vector. It returns probabilities (batch,
     classes), class_names (classes,), class_name (batch,), top_names and top_probabilities (batch, top_k), and error
-    (batch,), empty without one: a damaged image has NaN and its reason, and does not disturb the others. `rows` is the
-    same without class_names, `pixels` takes uint8 (batch, height, width, 3), `features` returns the input of the linear
-    classifier.
+    (batch,). An image's error is empty if it was classified. A damaged image has NaN probabilities and an error with
+    the cause, and does not affect other images. `rows` is the same without class_names, `pixels` takes uint8 (batch,
+    height, width, 3), and `features` returns the input of the linear classifier.
 
     Args:
         result: The classifier.
-        directory: "serving" gets its next free version, serving/1, in the layout of TensorFlow Serving; "serving/7" is
-            that version.
+        directory: "serving" creates its next free version, such as serving/1, in the layout of TensorFlow Serving;
+            "serving/7" creates that version.
         options: The format, and what is fixed at the export.
         proof: Images for the proof, in any form that `finetune` takes; None: the validation images, if their files
             still exist.
 
     Raises:
-        OutputError: The folder cannot be written.
-        RecipesError: An option is wrong, or the format cannot represent the classifier.
-        ProofError: The proof failed; nothing is left behind.
+        OutputError: If the folder cannot be written.
+        RecipesError: If an option is wrong, or the format cannot represent the classifier.
+        ProofError: If the proof fails; no files are left behind.
     """
     options = options.checked(result)
     if options.format in BY_TENSORFLOW:
@@ -69,17 +70,17 @@ def export(result: Record, directory: str | os.PathLike, options: ExportOptions,
 
 
 def write(result: Record, options: ExportOptions, path: Path, calibration: np.ndarray | None) -> None:
-    """Write an export whose options are checked, without a proof.
+    """Write an export without a proof; the options must be checked already.
 
     Args:
         result: The classifier.
-        options: The format, and what is fixed at the export.
+        options: The format, and the settings that the export fixes.
         path: The SavedModel's folder, or the file.
         calibration: float32 (n, size, size, 3), images that scale the int8 activations of LiteRT; otherwise None.
 
     Raises:
-        RecipesError: The format cannot represent the classifier.
-        OSError: `path` cannot be written.
+        RecipesError: If the format cannot represent the classifier.
+        OSError: If `path` cannot be written.
     """
     if options.format != "saved_model":
         return formats.write(result, options.format, path, options.quantize, calibration)
@@ -92,10 +93,10 @@ def write(result: Record, options: ExportOptions, path: Path, calibration: np.nd
 
 @contextmanager
 def _version(directory: str | os.PathLike) -> Iterator[tuple[Path, Path]]:
-    """Yield a hidden folder to write to, and the version's folder that it becomes; a failure leaves nothing behind.
+    """Yield a hidden folder to write to, and the version's folder that it becomes; remove it after a failure.
 
     Raises:
-        OutputError: The version exists, `directory` holds something else than versions, or it cannot be written.
+        OutputError: If the version exists, or `directory` holds anything but versions or cannot be written.
     """
     final = Path(os.path.abspath(Path(directory).expanduser()))
     if not final.name.isdecimal():
@@ -133,19 +134,19 @@ def _version(directory: str | os.PathLike) -> Iterator[tuple[Path, Path]]:
 
 
 def _sweep(directory: Path) -> None:
-    """Remove what killed exports have left: folders with something in them that no living process has locked."""
+    """Remove the folders of killed exports: folders with content that no running process has locked."""
     for left in directory.glob(".new-*"):
         if left.is_symlink() or not left.is_dir() or not any(left.iterdir()):
             continue
         lock = _staging_lock(left)
-        with suppress(OutputError):  # the folder of another user stays
+        with suppress(OutputError):  # another user's folder cannot be removed
             if lock.acquire():
                 shutil.rmtree(left, ignore_errors=True)
                 lock.release(delete=True)
 
 
 def _staging_lock(staged: Path) -> ProcessLock:
-    """Return the lock of a hidden folder: a file beside it, since all files in it become files of the version."""
+    """Return a hidden folder's lock: a file beside the folder, because the version gets all files inside."""
     return ProcessLock(staged.with_name(f"{staged.name}.lock"))
 
 
@@ -153,7 +154,9 @@ def _next_version(directory: Path) -> int:
     if not directory.exists():
         return 1
     if not directory.is_dir():
-        raise OutputError(f"{directory} is a file; choose a folder", code="output.file", path=directory)
+        raise OutputError(
+            f"{directory} is a file; expected a folder. Choose another name", code="output.file", path=directory
+        )
     names = [entry.name for entry in directory.iterdir() if not entry.name.startswith(".")]
     strange = [name for name in names if not name.isdecimal()]
     if strange:

@@ -1,4 +1,4 @@
-"""The classifier in other formats: (batch, size, size, 3) of 0..255 RGB in float32 → probabilities."""
+"""Write the classifier in other formats: float32 RGB (batch, size, size, 3) in 0..255 → probabilities."""
 
 import importlib.util
 import tempfile
@@ -25,12 +25,12 @@ def check_installed(kind: str) -> None:
     """Check that the packages that write and prove the format `kind` are installed.
 
     Raises:
-        RecipesError: Some are missing.
+        RecipesError: If a package is missing.
     """
     missing = [name for name in _NEEDED.get(kind, ()) if importlib.util.find_spec(name) is None]
     if missing:
         raise RecipesError(
-            f"format {kind!r} needs {', '.join(missing)}: pip install 'keras-recipes[{kind}]'",
+            f"format {kind!r} needs {', '.join(missing)}; install with pip install 'keras-recipes[{kind}]'",
             code="export.not_installed",
             packages=missing,
         )
@@ -47,7 +47,7 @@ def write(result: Record, kind: str, path: Path, quantize: str | None, calibrati
         calibration: float32 (n, size, size, 3), images that scale the int8 activations of LiteRT; otherwise unused.
 
     Raises:
-        RecipesError: The format cannot represent the network; the message names the other formats.
+        RecipesError: If the format cannot represent the network; the message names the other formats.
     """
     try:
         if kind == "keras":
@@ -56,7 +56,7 @@ def write(result: Record, kind: str, path: Path, quantize: str | None, calibrati
             _onnx(result, path)
         else:
             _litert(result, path, quantize, calibration)
-    except Exception as error:  # converters raise whatever they meet
+    except Exception as error:  # converters may raise any exception
         others = " and ".join(repr(name) for name in ("saved_model", "keras") if name != kind)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise RecipesError(
@@ -75,8 +75,8 @@ def _onnx(result: Record, path: Path) -> None:
     proto, _ = tf2onnx.convert.from_function(function, input_signature=[spec], opset=_OPSET)
     inputs = [entry.name for entry in proto.graph.input]
     if inputs != ["pixels"]:
-        raise ValueError(f"the converter made inputs of the constants {inputs[1:]}")
-    onnx.checker.check_model(proto)  # the converter only logs operations that it does not know
+        raise ValueError(f"the converter turned the constants {inputs[1:]} into inputs")
+    onnx.checker.check_model(proto)  # the converter only logs unknown operations
     path.write_bytes(proto.SerializeToString())
 
 
@@ -86,7 +86,8 @@ def _litert(result: Record, path: Path, quantize: str | None, calibration: np.nd
     module.weights = [variable.value for variable in result.model.variables]
     with tempfile.TemporaryDirectory(prefix="recipes-litert-") as folder:
         tf.saved_model.save(module, folder, signatures={"serving_default": function})
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)  # built-in operations alone: no Flex delegate
+        # allows only built-in operations, so that no Flex delegate is needed
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         if quantize:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if quantize == "float16":
@@ -113,7 +114,7 @@ def _pixel_function(result: Record, batch: int | None) -> tuple[Any, tf.TensorSp
 def _constant_normalization(model: keras.Model) -> Iterator[None]:
     """Make the means and variances of Normalization layers NumPy arrays, which become constants of a traced graph.
 
-    As tensors they would be captured from outside the graph, and converters would make them inputs.
+    Tensors would be captured from outside the graph, and converters would turn them into inputs.
     """
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Normalization)]
     before = [(layer.mean, layer.variance) for layer in layers]

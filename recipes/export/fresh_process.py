@@ -1,4 +1,4 @@
-"""Python in a process of its own."""
+"""Run Python in a new process."""
 
 import os
 import subprocess
@@ -9,10 +9,10 @@ from recipes.errors import RecipesError
 
 
 def run_python(arguments: Sequence[str], environment: Mapping[str, str], failed: RecipesError) -> None:
-    """Run Python with these arguments, and with these environment variables in addition to those of this process.
+    """Run Python with these arguments, and with these environment variables added to those of this process.
 
     Raises:
-        RecipesError: The error `failed`, with the exit code and the end of the error output, if the process fails.
+        RecipesError: If the process fails; the message is `failed` with the exit code and the end of the error output.
     """
     command = [sys.executable, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})

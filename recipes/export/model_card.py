@@ -1,4 +1,4 @@
-"""The documents of an export: a model card, its figures as JSON, and a JSON schema of input and output."""
+"""Write the documents of an export: a model card, its figures as JSON, and a JSON schema of input and output."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ _LICENCES = (
 
 
 def describe(result: Record, options: ExportOptions, proof: Proof) -> dict:
-    """Return the metadata of an export as JSON values; all text can be encoded in UTF-8."""
+    """Return the metadata of an export as JSON values whose text can be encoded in UTF-8."""
     names = ("crops", "quantize", *(("top_k", "abstain", "max_pixels") if options.format == "saved_model" else ()))
     metadata = {
         "format": options.format,
@@ -55,7 +55,7 @@ def describe(result: Record, options: ExportOptions, proof: Proof) -> dict:
 
 
 def _printable(value: Any) -> Any:
-    """Make every text in nested JSON values `printable`."""
+    """Apply `printable` to every text in nested JSON values."""
     if isinstance(value, dict):
         return {_printable(name): _printable(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -79,9 +79,9 @@ def weights_checksum(model: keras.Model) -> str:
 
 
 def licence(backbone: str) -> str:
-    """Return the licence of the pretrained weights, determined from the backbone's name.
+    """Return the licence of the pretrained weights, found by the backbone's name.
 
-    For an ensemble ("soup of 2: A, B(x=1, y=2)") it is the licences of all its members.
+    For an ensemble ("soup of 2: A, B(x=1, y=2)"), the text contains the licences of all members.
     """
     _, several, members = backbone.partition(": ")
     if several:
@@ -97,7 +97,7 @@ def licence(backbone: str) -> str:
     for families, terms in _LICENCES:
         if name.startswith(families):
             return f"{terms}; ImageNet weights of keras.applications.{name}, see https://keras.io/api/applications"
-    return f"unknown: consult the source of {backbone}"
+    return f"unknown: check the licence at the source of {backbone}"
 
 
 def write(directory: Path, result: Record, metadata: dict) -> None:
@@ -113,7 +113,7 @@ def write(directory: Path, result: Record, metadata: dict) -> None:
 
 
 def schema(metadata: dict) -> dict:
-    """Return the JSON Schema (2020-12) of the REST predictions; for other formats than SavedModel, of the tensors."""
+    """Return the JSON Schema (2020-12) of a SavedModel's REST predictions, or of another format's tensors."""
     names, size = metadata["class_names"], metadata["image_size"]
     row = {"type": "array", "items": {"type": ["number", "null"]}, "minItems": len(names), "maxItems": len(names)}
     if metadata["format"] != "saved_model":
@@ -128,7 +128,7 @@ def schema(metadata: dict) -> dict:
     pixels = _list({}) | {"description": "(batch, height, width, 3), whole numbers 0..255"}
     number = {"type": ["number", "null"]}
     text = {"type": "string"}
-    error = text | {"description": "empty where all is well"}
+    error = text | {"description": "empty if the image was classified"}
     answer = {
         "probabilities": row | {"description": f"of {names}, in this order; null where error is not empty"},
         "class_name": {"enum": [*names, ""], "description": "empty for an error, or below the abstention threshold"},
@@ -141,7 +141,7 @@ def schema(metadata: dict) -> dict:
         "$defs": {
             "request": {"oneOf": [
                 _object("POST /v1/models/NAME:predict", by_bytes | {"instances": images}, ["instances"]),
-                _object("the same in columns", by_bytes | {"inputs": column}, ["inputs"]),
+                _object("the same values as one list per output", by_bytes | {"inputs": column}, ["inputs"]),
                 _object("pixels", {"signature_name": {"const": "pixels"}, "instances": pixels}),
             ]},
             "response": {"anyOf": [
@@ -206,19 +206,19 @@ def _accuracy(result: Record) -> list[str]:
 
 def _limits(metadata: dict) -> list[str]:
     rows = [
-        "- It predicts one of its classes for a picture of anything else"
+        "- For a picture of anything else, the model still predicts one of its classes"
         + (" unless it abstains." if metadata["options"].get("abstain") else "; `abstain` was not set."),
-        "- The accuracy is valid for pictures like those it was measured on; with another camera, place or time it can "
-        "differ.",
+        "- The accuracy is valid for pictures like those of the measurement; with another camera, place or time it "
+        "can differ.",
         "- A probability is the model's own estimate; the calibration error above says how reliable it is.",
     ]
     if metadata["format"] == "saved_model":
         rows.append(
-            f"- Images beyond {metadata['options']['max_pixels']:,} pixels, unsupported formats and damaged "
-            "files are errors."
+            f"- Images beyond {metadata['options']['max_pixels']:,} pixels, unsupported formats and damaged files "
+            f"return an error."
         )
     else:
         rows.append(
-            "- Decoding and cropping are not part of this format: its input is the crop that the schema describes."
+            "- Decoding and cropping are not part of this format; the input is the crop that the schema describes."
         )
     return rows

@@ -1,4 +1,4 @@
-"""The options of an export."""
+"""Define and check the options of an export."""
 
 from dataclasses import dataclass, field, replace
 
@@ -11,8 +11,8 @@ from recipes.export import formats
 from recipes.runs.record import Record
 
 FORMATS = ("saved_model", *formats.FILES)
-BY_TENSORFLOW = ("saved_model", "onnx", "litert")  # formats of its graphs
-_SERVED = {"top_k": None, "max_pixels": MAX_PIXELS}  # options of "saved_model" alone, with their defaults
+BY_TENSORFLOW = ("saved_model", "onnx", "litert")  # formats that are written as TensorFlow graphs
+_SERVED = {"top_k": None, "max_pixels": MAX_PIXELS}  # options that only "saved_model" has, with their defaults
 
 
 @dataclass(frozen=True)
@@ -20,16 +20,16 @@ class ExportOptions:
     """The options of an export.
 
     Attributes:
-        format: "saved_model": encoded image bytes (JPEG with its EXIF orientation, PNG, GIF, BMP, WebP) in, decoding
-            and cropping in the graph. "keras", "onnx", "litert": one file whose input `pixels` is the centre crop,
+        format: "saved_model" takes encoded image bytes (JPEG with its EXIF orientation, PNG, GIF, BMP, WebP); its graph
+            decodes and crops. "keras", "onnx" and "litert" are one file whose input `pixels` is the centre crop,
             float32 (batch, size, size, 3) RGB of 0..255.
-        crops: 1, 5, 10 or "auto", as `Result.predict` takes it; other formats than "saved_model": 1.
+        crops: 1, 5, 10 or "auto", as in `Result.predict`; always 1 for formats other than "saved_model".
         top_k: Number of most probable classes in `top_names`; None: up to 5.
-        abstain: `class_name` is empty where the largest probability is below this.
-        quantize: "float16" or "int8" weights, for "saved_model" and "litert" ("int8" there: activations too, scaled by
-            the proof's images): a half and a quarter of the size.
-        max_pixels: height × width beyond which the SavedModel rejects an image by its header.
-        mode: How several crops are computed, as `Result.evaluate` takes it.
+        abstain: Probability below which `class_name` is empty.
+        quantize: "float16" or "int8" weights for "saved_model" and "litert", a half or a quarter of the size. "int8" in
+            "litert" also quantizes activations, scaled by the proof's images.
+        max_pixels: Maximum height × width; the SavedModel rejects larger images by their header.
+        mode: How several crops are computed, as in `Result.evaluate`.
     """
 
     format: str = "saved_model"
@@ -44,7 +44,8 @@ class ExportOptions:
         """Return the options for `result`, with the number of `top_names`.
 
         Raises:
-            RecipesError: One is wrong, the format cannot be written here, or cannot represent it.
+            RecipesError: If an option is wrong, or the format cannot be written on this backend or cannot represent
+            the classifier.
         """
         if self.format not in FORMATS:
             raise self._wrong("format", f"expected one of {', '.join(map(repr, FORMATS))}")
@@ -54,17 +55,24 @@ class ExportOptions:
         saved_model, classes = self.format == "saved_model", len(result.class_names)
         if not saved_model and self.crops != 1:
             raise self._wrong(
-                "crops", f"format {self.format!r} computes one crop: average over several in your program"
+                "crops",
+                f"expected 1, because format {self.format!r} computes one crop. Average several crops in your program",
             )
         if self.quantize not in formats.QUANTIZED.get(self.format, (None,)):
             allowed = ", ".join(f"{name!r} takes {kinds[1:]}" for name, kinds in formats.QUANTIZED.items())
-            raise self._wrong("quantize", f"the format is {self.format!r}; {allowed}, other formats None")
+            raise self._wrong(
+                "quantize", f"expected {allowed}, and None for other formats; the format is {self.format!r}"
+            )
         threshold, number = self.abstain, isinstance(self.abstain, int | float) and not isinstance(self.abstain, bool)
         if threshold is not None and not (saved_model and number and 0 <= threshold <= 1):
             raise self._wrong("abstain", "expected a probability in [0, 1], for format 'saved_model'")
         for name, default in _SERVED.items():
             if not saved_model and getattr(self, name) != default:
-                raise self._wrong(name, f"only format 'saved_model' has this option; the format is {self.format!r}")
+                raise self._wrong(
+                    name,
+                    f"expected the default, because the format is {self.format!r} and only 'saved_model' has this "
+                    f"option",
+                )
         if self.top_k is not None and not (type(self.top_k) is int and 1 <= self.top_k <= classes):
             raise self._wrong("top_k", f"expected a number from 1 to the {classes} classes")
         if not isinstance(self.max_pixels, int) or not 1 <= self.max_pixels < 2**31:
@@ -80,12 +88,12 @@ def check_backend(format: str) -> None:
     """Check that `format` can be written on Keras's backend.
 
     Raises:
-        RecipesError: It cannot.
+        RecipesError: If the backend cannot write the format.
     """
     if format in BY_TENSORFLOW and keras.backend.backend() == "torch":
         raise RecipesError(
-            f"format {format!r} is written by TensorFlow, but Keras uses torch: save the run, then call "
-            f"KERAS_BACKEND=tensorflow recipes export RUN FOLDER --format {format}; on torch, 'keras' can be written",
+            f"format {format!r} is written by TensorFlow, but Keras uses torch. Save the run, then call "
+            f"KERAS_BACKEND=tensorflow recipes export RUN FOLDER --format {format}, or use format 'keras'",
             code="export.backend",
             format=format,
         )

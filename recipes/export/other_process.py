@@ -1,4 +1,4 @@
-"""Write formats that need Keras's TensorFlow backend in a process of its own, if this one uses another backend."""
+"""Write formats that need Keras's TensorFlow backend in a new process, if this process uses another backend."""
 
 import json
 import tempfile
@@ -21,8 +21,8 @@ def write(result: Record, options: ExportOptions, path: Path, calibration: np.nd
     """Write `result` to `path` as `recipes.export.export.write` would on TensorFlow.
 
     Raises:
-        RecipesError: The format cannot represent the network, or the process failed.
-        OSError: The process cannot write.
+        RecipesError: If the format cannot represent the network, or the process fails.
+        OSError: If the process cannot write.
     """
     with tempfile.TemporaryDirectory(prefix="recipes-export-") as folder:
         save(result, Path(folder, "run"))
@@ -39,7 +39,7 @@ def write(result: Record, options: ExportOptions, path: Path, calibration: np.nd
 
 
 def _raise_reported(file: Path) -> None:
-    """Raise the error that the process has written to a file, if it has, whatever its exit code is."""
+    """Raise the error that the process has written to a file, if any."""
     if not file.exists():
         return
     error = json.loads(file.read_text(encoding="utf-8"))

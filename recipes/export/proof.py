@@ -1,4 +1,4 @@
-"""The proof of an export: a fresh process loads it, and its predictions must be those of `Result`."""
+"""Prove an export: a fresh process loads it, and the predictions must match those of the `Result`."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,23 +20,23 @@ from recipes.export.proof_images import ProofImages
 from recipes.networks.embedding import features_model
 from recipes.runs.record import Record
 
-TOLERANCE = 1e-4  # of a probability
-AGREEMENT = 0.9  # of the top classes with quantized weights, which cannot meet the tolerance
-MEAN_DIFFERENCE = 0.05  # with quantized weights: limit of an image's largest difference, on average
-_TIE = 1e-6  # classes this close are both the top one: float32 is not more precise
-_PIXELS = 2  # images for the signature `pixels`
+TOLERANCE = 1e-4  # maximum difference of a probability
+AGREEMENT = 0.9  # minimum share of equal top classes with quantized weights, which cannot meet the tolerance
+MEAN_DIFFERENCE = 0.05  # with quantized weights: maximum mean over the images of their largest difference
+_TIE = 1e-6  # classes whose probabilities are this close both count as the top class, because of float32's precision
+_PIXELS = 2  # number of images for the signature `pixels`
 _CLIENT = Path(__file__).with_name("proof_client.py")
 
 
 @dataclass(frozen=True)
 class Proof:
-    """The comparison of the fresh process with `Result`.
+    """Hold the comparison of the fresh process with the `Result`.
 
     Attributes:
         images: Number of images compared.
-        description: Which images they are.
+        description: Description of the images.
         difference: Largest difference of a probability.
-        mean_difference: Mean over the images of their largest difference.
+        mean_difference: Mean over the images of the largest difference of a probability.
         agreement: Share of images with the same top class.
         features: Largest difference of a feature, relative to the largest feature; None without features.
         tolerance: Limit of `difference`; None for quantized weights.
@@ -61,7 +61,7 @@ class Proof:
             f"probabilities within {self.difference:.1e}, {self.mean_difference:.1e} on average (tolerance {bound}): "
             f"{self.description}"
         )
-        return line if self.features is None else f"{line}; features within {self.features:.1e}"
+        return line if self.features is None else f"{line}; features agree within {self.features:.1e}"
 
     def as_dict(self) -> dict:
         """Return the fields by their names in metadata.json."""
@@ -78,7 +78,7 @@ def prove(result: Record, options: ExportOptions, path: Path, images: ProofImage
         images: Images to compare on.
 
     Raises:
-        ProofError: The predictions differ, or the process failed.
+        ProofError: If the predictions differ or the process fails.
     """
     data = unlabelled(images.contents)
     arrays, expected = _inputs_and_expected(result, options, data, images)
@@ -87,8 +87,8 @@ def prove(result: Record, options: ExportOptions, path: Path, images: ProofImage
     if rejected:
         shown = "; ".join(f"{images.names[i]}: {answers['error'][i]}" for i in rejected[:3])
         raise ProofError(
-            f"the export rejects {len(rejected)} of {len(data)} images that the Result classifies: {shown}. For large "
-            "ones raise max_pixels, or give others as proof=",
+            f"the export rejects {len(rejected)} of {len(data)} images that the Result classifies: {shown}. If these "
+            f"images are large, raise max_pixels; else give other images as proof=",
             code="proof.rejected",
             names=[images.names[i] for i in rejected],
         )
@@ -130,7 +130,7 @@ def _check(proof: Proof, ours: np.ndarray, theirs: np.ndarray, names: Sequence[s
 def _inputs_and_expected(
     result: Record, options: ExportOptions, data: ImageData, images: ProofImages
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return arrays for the fresh process, and the predictions of `result` for them."""
+    """Return the input arrays for the fresh process, and the predictions of `result` for these inputs."""
     crops = options.crops
     if options.format != "saved_model":
         return {"crops": crops_of(result, data)}, {"probabilities": result.probabilities(data)}
@@ -147,14 +147,14 @@ def _inputs_and_expected(
     for i in np.unique(np.linspace(0, len(data) - 1, _PIXELS).astype(int)):
         pixels = augment.decode(tf.constant(images.contents[i])).numpy()[None]
         if crops != 1 and max(pixels.shape[1:3]) > 4 * min(pixels.shape[1:3]):
-            continue  # an odd shape
+            continue  # the image has an odd shape
         arrays[f"pixels {i}"] = pixels
         expected[f"pixels {i}"] = result.probabilities(unlabelled(pixels), crops=crops)
     return arrays, expected
 
 
 def crops_of(result: Record, data: ImageData) -> np.ndarray:
-    """Return the centre crops that the network classifies, float32 (n, size, size, 3)."""
+    """Return the centre crops float32 (n, size, size, 3) that the network classifies."""
     return np.concatenate(list(_batches(result, data).as_numpy_iterator()))
 
 
@@ -167,13 +167,16 @@ def predict_in_new_process(kind: str, path: Path, arrays: Mapping[str, Any]) -> 
     """Return the predictions of a fresh process that loads the export at `path`.
 
     Raises:
-        ProofError: The process failed; the message has the end of its error output.
+        ProofError: If the process fails; the message has the end of its error output.
     """
     with tempfile.TemporaryDirectory(prefix="recipes-proof-") as folder:
         inputs, outputs = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
         np.savez(inputs, **arrays)
         command = ["-I", str(_CLIENT), kind, str(path), str(inputs), str(outputs)]
-        failed = ProofError("a fresh process could not run the export", code="proof.process")
+        failed = ProofError(
+            "a fresh process could not run the export; check that the packages of the format work on this machine",
+            code="proof.process",
+        )
         run_python(command, {"TF_CPP_MIN_LOG_LEVEL": "3"}, failed)
         with np.load(outputs, allow_pickle=False) as found:
             return {name: found[name] for name in found.files}

@@ -1,8 +1,8 @@
-"""Run as a script in a fresh process, which can import neither `recipes` nor `augment`, by `recipes.export.proof`.
+"""Load an export and write its predictions, in a fresh process that can import neither `recipes` nor `augment`.
 
     python proof_client.py FORMAT MODEL INPUT.npz OUTPUT.npz
 
-It loads an export as any other program would, and writes the predictions.
+`recipes.export.proof` runs this script. It loads the export as any other program would.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The encoded images of an export's proof: held-out ones, and every way in which a picture can be stored."""
+"""Collect the images of an export's proof: held-out images, and one picture in every supported encoding."""
 
 import io
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from recipes.data.images import ImageData
 from recipes.data.sources import load
 from recipes.errors import DataError
 
-LIMIT = 500  # held-out images, evenly spaced; more would prove no more
+LIMIT = 500  # maximum number of held-out images, evenly spaced; more would not strengthen the proof
 _SHAPES = ((17, 90), (200, 31), (1, 1))
 
 
 @dataclass(frozen=True, eq=False)
 class ProofImages:
-    """Encoded images.
+    """Hold the encoded images of a proof.
 
     Attributes:
-        contents: The images as files hold them.
+        contents: The encoded bytes of each image.
         names: A name for each image, for messages.
-        description: Which images they are, for the proof.
+        description: Description of the images for the proof's message.
     """
 
     contents: list[bytes]
@@ -34,10 +34,10 @@ class ProofImages:
 
 
 def proof_images(held_out: ImageData | None, class_names: Sequence[str], dataset: object = None) -> ProofImages:
-    """Return images of `dataset`, by default the held-out images, followed by generated ones.
+    """Return images of `dataset`, by default the held-out images, followed by generated images.
 
     Raises:
-        DataError: `dataset` cannot be read.
+        DataError: If `dataset` cannot be read.
     """
     if dataset is not None:
         _, data = list(load(dataset, tuple(class_names)).given.items())[-1]
@@ -48,7 +48,10 @@ def proof_images(held_out: ImageData | None, class_names: Sequence[str], dataset
     if data is None:
         description = "no validation images available"
     elif dataset is not None and not contents:
-        raise DataError("none of the images given as proof can be read", code="proof.unreadable")
+        raise DataError(
+            "none of the images given as proof can be read; give undamaged images in a supported format",
+            code="proof.unreadable",
+        )
     else:
         description = f"{len(contents)} {source}"
         description += f" of {len(data)}" if len(data) > LIMIT else ""
@@ -62,14 +65,14 @@ def proof_images(held_out: ImageData | None, class_names: Sequence[str], dataset
 
 
 def _read(data: ImageData) -> tuple[list[bytes], list[str], int]:
-    """Return up to LIMIT images (pixels as PNG), their names, and the number of images that cannot be read."""
+    """Return up to LIMIT images (pixels as PNG), their names, and the number of unreadable images."""
     at = np.unique(np.linspace(0, len(data) - 1, min(LIMIT, len(data))).astype(int))
     contents, names = [], []
     for i in at:
         try:
             contents.append(_encoded(np.asarray(data.images[i])) if data.in_memory_pixels else data.encoded(i))
         except (OSError, DataError):
-            continue  # the caller reports the number of these
+            continue  # the caller reports the number of unreadable images
         names.append(data.names[i])
     return contents, names, len(at) - len(contents)
 
@@ -79,9 +82,10 @@ def _encoded(pixels: np.ndarray) -> bytes:
 
 
 def made_images(photo: bytes | None) -> list[tuple[str, bytes]]:
-    """Return the name and content of generated images.
+    """Return the names and contents of generated images.
 
-    They show one picture as JPEG in all orientations, PNG (grey, alpha, 16 bits), GIF and BMP; others have odd shapes.
+    One picture is stored as JPEG in all orientations, PNG (grey, alpha, 16 bits), GIF and BMP. Other images have odd
+    shapes.
 
     Args:
         photo: The picture as JPEG bytes; None: noise with a disc.
@@ -105,7 +109,7 @@ def made_images(photo: bytes | None) -> list[tuple[str, bytes]]:
 
 
 def _shrunk(photo: bytes) -> np.ndarray:
-    """Return the photo with sides of at most 640 pixels, as uint8, without its orientation."""
+    """Return the photo as uint8 with sides of at most 640 pixels, without its EXIF orientation."""
     pixels = tf.io.decode_jpeg(photo, channels=3)
     sides = np.array(pixels.shape[:2])
     size = np.maximum(1, sides * min(1.0, 640 / sides.max())).astype(int)
@@ -121,7 +125,7 @@ def _pattern(height: int, width: int) -> np.ndarray:
 
 
 def _file(picture: np.ndarray, format: str, **options: Any) -> bytes:
-    """Return uint8 RGB as a file that Pillow writes."""
+    """Return uint8 RGB pixels as the bytes of an image file written by Pillow."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, format, **options)
     return file.getvalue()

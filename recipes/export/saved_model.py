@@ -1,4 +1,4 @@
-"""The graph that is served: encoded bytes → decode, orient, resize, crop → network → probabilities and names."""
+"""Build the served graph: encoded bytes → decode, orient, resize, crop → network → probabilities and names."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,20 +16,21 @@ from recipes.networks.embedding import features_model
 from recipes.networks.fully_convolutional import dense_model, stride
 from recipes.runs.record import Record
 
-DAMAGED = "damaged: it is cut short, or holds what cannot be decoded"
+DAMAGED = "damaged: the file is cut short or cannot be decoded"
 
-Weights = list[tuple[keras.Variable, Callable[[], tf.Tensor]]]  # a variable of the model, and how to read its value
+# maps a variable of the model to a function that reads its value
+Weights = list[tuple[keras.Variable, Callable[[], tf.Tensor]]]
 
 
 class ServedModel(tf.Module):
-    """Signatures over one set of weights; see `signatures`."""
+    """Hold the weights and build the signatures of a SavedModel; see `signatures`."""
 
     def __init__(self, result: Record, options: ExportOptions):
         super().__init__()
         self._result, self._options = result, options
         self._policy = result.recipe.evaluation_policy
         crops, scales = result.crop_set(options.crops, None)
-        several = crops != 1 or scales is not None  # None: the centre crop alone
+        several = crops != 1 or scales is not None  # None for the centre crop alone
         self._crops = make_crops(result.model, result.recipe, crops, scales, options.mode) if several else None
         if self._crops and self._crops.dense:
             self._dense, self._step = dense_model(result.model, self._crops.size), stride(result.model)
@@ -42,13 +43,13 @@ class ServedModel(tf.Module):
 
         Returns:
             serving_default: image_bytes, a string vector → the outputs of `rows` and class_names.
-            rows: The same without class_names, which has no row per image.
+            rows: The outputs of `serving_default` without class_names, which has no row per image.
             pixels: uint8 (batch, height, width, 3) → the outputs of serving_default.
             features: image_bytes → the input of the linear classifier; absent if the model has no such layer.
         """
         encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
         pixels = tf.TensorSpec([None, None, None, 3], tf.uint8, name="pixels")
-        rows = tf.function(self._rows, input_signature=[encoded], autograph=False)  # traced once for both
+        rows = tf.function(self._rows, input_signature=[encoded], autograph=False)  # traced once for both signatures
 
         def with_names(image_bytes: tf.Tensor) -> dict:
             return rows(image_bytes) | {"class_names": tf.constant(self._names)}
@@ -72,7 +73,7 @@ class ServedModel(tf.Module):
 
     def _serve_pixels(self, pixels: tf.Tensor) -> dict:
         crops = self._crops
-        check = tf.debugging.assert_positive(tf.size(pixels), "pixels are empty; send at least one image")
+        check = tf.debugging.assert_positive(tf.size(pixels), "pixels is empty; send at least one image")
         with tf.control_dependencies([check]):
             images = tf.data.Dataset.from_tensor_slices(pixels)
         count = tf.shape(pixels, tf.int64)[0]
@@ -100,7 +101,7 @@ class ServedModel(tf.Module):
     def _opened(
         self, image_bytes: tf.Tensor, prepare: Callable[[tf.Tensor], tf.Tensor], nothing: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return `prepare` of every image, or `nothing` where that fails, and errors (batch,), empty without one."""
+        """Return `prepare` of every image, or `nothing` if that fails, and errors (batch,), empty without an error."""
         count = tf.size(image_bytes)
         check = tf.debugging.assert_positive(count, "image_bytes is empty; send at least one image")
 
@@ -110,7 +111,7 @@ class ServedModel(tf.Module):
 
         with tf.control_dependencies([check]):
             images = tf.data.Dataset.from_tensor_slices((tf.range(count), image_bytes))
-        # A damaged image drops out of the dataset; the extra example keeps the batch from being empty.
+        # A damaged image is dropped from the dataset; an extra example prevents an empty batch.
         extra = tf.data.Dataset.from_tensors((count, tf.constant(""), nothing))
         readable = images.map(one, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors().concatenate(extra)
         index, why, prepared = readable.batch(tf.cast(count, tf.int64) + 1).get_single_element()
@@ -123,7 +124,7 @@ class ServedModel(tf.Module):
         return tf.gather(prepared, at[:-1]), error
 
     def _averaged(self, crops: Crops, packed: tf.Tensor) -> tf.Tensor:
-        """Return (batch, classes): the mean over the crops of each image, as `Result.probabilities` computes it."""
+        """Return the mean (batch, classes) over each image's crops, as `Result.probabilities` computes it."""
         model = self._result.model
 
         def one(content: tf.Tensor) -> tf.Tensor:
@@ -145,7 +146,7 @@ class ServedModel(tf.Module):
         return tf.map_fn(one, packed, fn_output_signature=tf.TensorSpec([len(self._names)], tf.float32))
 
     def _run(self, model: keras.Model, images: tf.Tensor) -> tf.Tensor:
-        """Call `model` with the weights as they are stored."""
+        """Call `model` with the stored weights."""
         if not self._stored:
             return model(images, training=False)
         with keras.StatelessScope(state_mapping=[(variable, read()) for variable, read in self._stored]):
@@ -175,18 +176,18 @@ def _nan_where_rejected(rows: tf.Tensor, error: tf.Tensor) -> tf.Tensor:
 
 
 def _stored(model: keras.Model, quantize: str | None) -> tuple[list[tf.Variable], Weights]:
-    """Return the variables to write, and how to read the value of each variable of the model from them.
+    """Return the variables to write, and functions that read the values of the model's variables from them.
 
-    Without `quantize` the variables are the model's own, and the second list is empty. Kernels are stored as "float16",
-    or as "int8" with one scale per output channel: w ≈ scale · q, |q| ≤ 127; biases and batch statistics stay in
-    float32.
+    Without `quantize`, the variables are the model's own, and the second list is empty. With "float16", kernels are
+    stored as float16. With "int8", they have one scale per output channel: w ≈ scale · q, |q| ≤ 127. Biases and batch
+    statistics stay in float32.
     """
     if quantize is None:
         return [variable.value for variable in model.variables], []
     written: list[tf.Variable] = []
     weights: Weights = []
 
-    def store(value: Any) -> tf.Variable:  # TensorFlow's stub lacks arrays
+    def store(value: Any) -> tf.Variable:  # TensorFlow's stub does not list arrays
         written.append(tf.Variable(value, trainable=False))
         return written[-1]
 

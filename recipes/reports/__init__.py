@@ -1,1 +1,1 @@
-"""Self-contained HTML pages about a run or a search."""
+"""Write self-contained HTML pages about a run or a search."""

@@ -1,4 +1,4 @@
-"""The command that reproduces a run, and every field of its recipe."""
+"""Return the command that reproduces a run, and every field of its recipe."""
 
 import re
 import shlex
@@ -10,12 +10,12 @@ from recipes.planning.recipe import Recipe
 
 _IN_MEMORY = re.compile(r"\w+ ([0-9a-f]{12}|\?)")  # how `Request.command` describes data and networks in memory
 _OWNERS = {"Recipe": "recipes", "Policy": "augment"}
-_CLASSES = re.compile(rf"\b({'|'.join(_OWNERS)})\(")  # written with their module in a command
+_CLASSES = re.compile(rf"\b({'|'.join(_OWNERS)})\(")  # a command writes these names with their module
 _DEFAULTS = {"backbone": "auto", "recipe": "auto", "validation": None, "time_limit": None, "snapshots": 0}
 
 
 def members_of(command: Mapping) -> list[dict]:
-    """Return the commands of the runs that an ensemble or a soup joins; [] for a single run."""
+    """Return the commands of the members of an ensemble or a soup; [] for a single run."""
     first, *more = command.values() or [None]
     return first if isinstance(first, list) and not more else []
 
@@ -25,11 +25,11 @@ def commands(command: Mapping, backbone: str = "") -> list[str]:
 
     Args:
         command: `Record.command`; for an ensemble or a soup, the commands of its members come first.
-        backbone: Name of the network; `pretrain` records none that was requested.
+        backbone: Name of the network, which the command of `pretrain` does not contain.
     """
     if members := members_of(command):
         each = [line for member in members for line in commands(member)]
-        return [*each, f"recipes.{next(iter(command))}([…])  # of these {len(members)} runs"]
+        return [*each, f"recipes.{next(iter(command))}([…])  # the {len(members)} runs above"]
     if not command:
         return []
     options = {name: value for name, value in command.items() if name not in _DEFAULTS or value != _DEFAULTS[name]}
@@ -59,7 +59,7 @@ def configuration(recipe: Recipe) -> dict[str, object]:
 
 
 def _plain(value: object) -> bool:
-    """Return whether a value is a number or a text that can be typed, not the description of an object."""
+    """Return whether a value can be typed, as numbers and text can; the description of an object cannot."""
     return not isinstance(value, str) or not (_IN_MEMORY.fullmatch(value) or value.startswith(("Recipe(", "Adjusted(")))
 
 

@@ -1,4 +1,4 @@
-"""A self-contained HTML page from a template: one file that loads nothing."""
+"""Fill templates to make self-contained HTML pages, which load no other file."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ _ASSETS = Path(__file__).parent / "assets"
 
 
 def save(page: str, path: str | os.PathLike) -> None:
-    """Write a page.
+    """Write a page to a file.
 
     Raises:
         OutputError: If `path` cannot be written.
@@ -21,12 +21,14 @@ def save(page: str, path: str | os.PathLike) -> None:
         Path(path).write_text(page, encoding="utf-8")
     except OSError as error:
         raise OutputError(
-            f"the report cannot be written to {path}: {error.strerror}", code="output.report", path=path
+            f"the report cannot be written to {path} ({error.strerror}); choose another path",
+            code="output.report",
+            path=path,
         ) from error
 
 
 def filled(template: str, **context: object) -> str:
-    """Return the page of a template of assets/; every value of the context is escaped."""
+    """Fill a template from assets/ and return the page; every value of the context is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(loader=FileSystemLoader(_ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True,
@@ -46,7 +48,7 @@ def _tail(text: object, length: int = 80) -> str:
 
 
 def _leaf(path: object) -> str:
-    """Return the names of a file and of its folder, which often is its class."""
+    """Return the names of a file and of its folder, which is often the class."""
     return _tail("/".join(str(path).replace("\\", "/").split("/")[-2:]), 60)
 
 

@@ -1,4 +1,4 @@
-"""Photos for a page: read again where they still exist, upright, small, as data: URLs."""
+"""Read photos again for a page, upright and reduced, as data: URLs."""
 
 import base64
 import os
@@ -16,9 +16,9 @@ from recipes.errors import DataError
 from recipes.networks.grad_cam import grad_cam
 from recipes.runs.record import Record
 
-SIDE = 160  # pixels, at most
+SIDE = 160  # maximum side of a photo in pixels
 _QUALITY = 80
-_PREVIEWED, _DRAWS = 3, 5  # photos in the augmentation preview, and draws of each
+_PREVIEWED, _DRAWS = 3, 5  # number of photos in the augmentation preview, and of draws of each photo
 
 
 def jpeg_url(pixels: np.ndarray | tf.Tensor, side: int = SIDE) -> str:
@@ -44,7 +44,7 @@ def photo(data: ImageData | None, index: int) -> str | None:
 
 
 def photo_named(name: str, held_out: ImageData | None) -> str | None:
-    """Return the data: URL of an image by its name: a file, or one of the held-out images."""
+    """Return the data: URL of an image, named as a file or as one of the held-out images."""
     if os.path.isfile(name):
         return photo(ImageData([name], np.zeros(1, np.int64), ("",), (name,)), 0)
     names = held_out.names if held_out is not None else ()
@@ -52,19 +52,19 @@ def photo_named(name: str, held_out: ImageData | None) -> str | None:
 
 
 def readable(data: ImageData, indices: Iterable[int]) -> list[int]:
-    """Return those of `indices` whose images can be decoded now."""
+    """Return the `indices` whose images can be decoded now."""
     return [int(index) for index in indices if _readable(data, int(index))]
 
 
 def _readable(data: ImageData, index: int) -> bool:
     try:
         return not inspect_image(data, index).error
-    except DataError:  # a pack that was altered or no longer exists
+    except DataError:  # the pack was changed or no longer exists
         return False
 
 
 def augmented(data: ImageData, policy: augment.Policy) -> list[list[tuple[str, str]]]:
-    """Return (data: URL, caption) of some images, each followed by draws of the augmentation."""
+    """Return (data: URL, caption) of some images, each followed by its augmented draws."""
     spread = np.unique(np.linspace(0, len(data) - 1, min(len(data), 4 * _PREVIEWED)).astype(int))
     some = data.subset(readable(data, spread)[:: 4 if len(spread) > 4 else 1][:_PREVIEWED])
     if not len(some):
@@ -90,7 +90,7 @@ def heat_maps(result: Record, data: ImageData, classes: Sequence[Sequence[int]])
 
 
 def _overlaid(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Return 0..255 RGB under a heat map: dark where nothing speaks for the class, then violet to yellow."""
+    """Return 0..255 RGB under a heat map: dark for no evidence of the class, then violet to yellow."""
     from matplotlib import colormaps
 
     share = (0.35 + 0.3 * heat)[..., None]

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run: its plan, its results, its mistakes, and how to reproduce it."""
+"""Write a self-contained HTML page about a run: its plan, results and mistakes, and how to reproduce it."""
 
 import os
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from recipes.reports.command_line import commands, configuration, members_of
 from recipes.reports.page import filled, save
 from recipes.runs.record import Record
 
-_PHOTOS, _ROWS, _FILES, _CLASSES, _MATRIX = 24, 100, 30, 1000, 20  # at most so many, so that any page stays small
-_HEAT_MAPS = 3  # correct and wrong images each
+_PHOTOS, _ROWS, _FILES, _CLASSES, _MATRIX = 24, 100, 30, 1000, 20  # limits that keep pages small
+_HEAT_MAPS = 3  # number of correct images, and of wrong images
 
 
 def write(result: Record, path: str | os.PathLike) -> None:
-    """Write the page; it needs no network and stays under 5 MB, and says what it leaves out for that.
+    """Write the page, which needs no network, stays under 5 MB, and says what was left out.
 
     Raises:
         OutputError: If `path` cannot be written.
@@ -50,7 +50,7 @@ def render(result: Record) -> str:
 
 def _images(result: Record) -> dict[str, int]:
     prints = result.audit.fingerprints
-    if members_of(result.command):  # the splits of the members overlap
+    if members_of(result.command):  # the splits of an ensemble's members overlap
         return {"for training or model selection": len({*prints.get("train", ()), *prints.get("validation", ())})}
     counts = {split: len(each) for split, each in prints.items()}
     if result.judged and "validation" not in counts and "train" in counts:
@@ -100,7 +100,7 @@ def _confusion(result: Record, confusion: Sequence[Sequence[int]]) -> dict:
 
 
 def _class_rows(result: Record, confusion: Sequence[Sequence[int]]) -> list[dict]:
-    """Return images, recall, precision and frequent mistakes per class, of at most the classes of lowest recall."""
+    """Return images, recall, precision and frequent mistakes of each class, for the classes with the lowest recall."""
     matrix = np.array(confusion)
     images, taken, right = matrix.sum(1), matrix.sum(0), np.diag(matrix)
     recall = np.where(images > 0, right / np.maximum(1, images), np.inf)
@@ -138,11 +138,11 @@ def _suspects(result: Record) -> dict:
 
 
 def _heat_maps(result: Record, judged: Judged | None, held_out: ImageData | None) -> dict | None:
-    """Return Grad-CAMs of the worst mistakes and of correct images of several classes; None without readable images."""
+    """Return Grad-CAMs of the worst mistakes and of some correct images; None without readable images."""
     if held_out is None or judged is None:
         return None
     wrong, right = judged.mistakes()[:_PHOTOS], np.flatnonzero(judged.predicted == judged.labels)
-    right = right[np.unique(judged.labels[right], return_index=True)[1]]  # one of each class
+    right = right[np.unique(judged.labels[right], return_index=True)[1]]  # one correct image of each class
     chosen = [i for some in (wrong, right[:_PHOTOS]) for i in photos.readable(held_out, some)[:_HEAT_MAPS]]
     if not chosen:
         return None

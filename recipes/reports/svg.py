@@ -1,4 +1,4 @@
-"""Figures as inline SVG in the page's own colours, so that they are legible on light and on dark."""
+"""Draw figures as inline SVG in the page's colours, legible on a light and on a dark background."""
 
 import io
 import math
@@ -12,14 +12,14 @@ from markupsafe import Markup
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_WIDTH, _HEIGHT = 360, 230  # the width of a phone, so that text in figures is as large there as on the page
+_WIDTH, _HEIGHT = 360, 230  # the width of a phone, so that text in figures is as large as text on the page
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 338, 30, 190
-_MAX_POINTS = 300  # of a curve
-_INK = "#010203"  # matplotlib draws text and axes in it; in the page they take the colour of the text
+_MAX_POINTS = 300  # maximum number of points of a curve
+_INK = "#010203"  # matplotlib draws text and axes in this colour; the page replaces it by the colour of its text
 
 
 class _Axes:
-    """Maps numbers to positions in the figure."""
+    """Map numbers to positions in the figure."""
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float]):
         self.x, self.y = x, y
@@ -118,31 +118,31 @@ def reliability(bins: Sequence[tuple[float, float, int]]) -> Markup:
     """Draw accuracy against confidence.
 
     Args:
-        bins: (mean confidence, accuracy, images) per bin; each is a disc whose area is its number of images.
+        bins: (mean confidence, accuracy, images) per bin; a disc's area is proportional to the bin's number of images.
     """
     axes, total = _Axes((0, 1), (0, 1)), sum(n for *_, n in bins)
     quarters = (0, 0.25, 0.5, 0.75, 1)
     parts = [axes.ticks(quarters, quarters, _percent, _percent), axes.line([(0, 0), (1, 1)], "line dashed")]
     parts.append(_text(_LEFT, 14, "accuracy", "start", "strong"))
-    parts.append(_text((_LEFT + _RIGHT) / 2, _HEIGHT - 6, "confidence: probability of the named class", "middle"))
+    parts.append(_text((_LEFT + _RIGHT) / 2, _HEIGHT - 6, "confidence: probability of the predicted class", "middle"))
     for confidence, accuracy, n in bins:
         (x, y), (_, ideal) = axes.at(confidence, accuracy), axes.at(confidence, confidence)
         radius = round(3 + 11 * math.sqrt(n / total), 1)
         parts.append(Markup('<path d="M{} {}V{}" class="line c2"/>').format(x, ideal, y))
         parts.append(Markup('<circle cx="{}" cy="{}" r="{}" class="c1 seen"/>').format(x, y, radius))
-    described = "; ".join(f"{c:.0%} confident, {a:.0%} right ({n} images)" for c, a, n in bins)
+    described = "; ".join(f"confidence {c:.0%}, accuracy {a:.0%} ({n} images)" for c, a, n in bins)
     return _svg(parts, f"Accuracy by confidence: {described}")
 
 
 def interval(low: float, point: float, high: float, axis: tuple[float, float], *, on: bool = True) -> Markup:
-    """Draw a point with its interval, for a cell of a table that has the same numbers.
+    """Draw a point with its interval, for a table cell that also has the numbers.
 
     Args:
         low: Lower end of the interval.
         point: The estimate.
         high: Upper end of the interval.
         axis: Ends of the axis; 0 is marked if it lies between them.
-        on: Whether to use the accent colour; grey otherwise.
+        on: Whether to use the accent colour instead of grey.
     """
     start, end = axis
 
@@ -159,7 +159,7 @@ def interval(low: float, point: float, high: float, axis: tuple[float, float], *
 
 @contextmanager
 def page_colours() -> Iterator[None]:
-    """Let matplotlib draw in the manner that `inline` expects."""
+    """Set matplotlib's options that `inline` expects."""
     from matplotlib import rc_context
 
     keys = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
@@ -180,7 +180,7 @@ def inline(figure: "Figure", description: str) -> Markup:
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(file, format="svg", transparent=True, metadata=nothing)
     body = re.sub(r"^.*?<svg[^>]*>", "", file.getvalue(), count=1, flags=re.DOTALL).replace(_INK, "currentColor")
-    body = re.sub(r'<g id="[^"]*"', "<g", body)  # several figures of one page would share these names
+    body = re.sub(r'<g id="[^"]*"', "<g", body)  # the figures of one page must not share these names
     width, height = (72 * inches for inches in figure.get_size_inches())
     start = Markup('<svg class="chart" viewBox="0 0 {:.6g} {:.6g}" role="img" aria-label="{}">')
     return start.format(width, height, description) + Markup(body)

@@ -1,1 +1,1 @@
-"""The folder of a run: saving, loading and resuming."""
+"""Save, load and resume runs."""

@@ -1,4 +1,4 @@
-"""A run on disk: model.keras, result.json, probe.npz and judged.npz, none of which can carry code."""
+"""Save and load runs as model.keras, result.json, probe.npz and judged.npz; none of these can carry code."""
 
 import json
 import os
@@ -36,11 +36,11 @@ from recipes.runs.record import Record
 T = TypeVar("T")
 
 _DESCRIPTION, _MODEL, _PROBE, _JUDGED = "result.json", "model.keras", "probe.npz", "judged.npz"
-STATE, COMMAND, LOCK = ".state", "command.json", ".lock"  # of an unfinished run, see `RunState`
-LOGS = "logs"  # for TensorBoard
+STATE, COMMAND, LOCK = ".state", "command.json", ".lock"  # folder of an unfinished run's state, see `RunState`
+LOGS = "logs"  # folder of the logs for TensorBoard
 _OURS = {f"{prefix}{name}" for name in (_MODEL, _PROBE, _JUDGED) for prefix in ("", ".new-")}
 _OURS |= {f".new-{_DESCRIPTION}", ".writable", STATE, LOCK, LOCK + HOLDER_SUFFIX, LOGS}
-_LARGEST = 2**28  # bytes of the description: some ten million files
+_LARGEST = 2**28  # maximum bytes of the description, enough for some ten million files
 _PLAIN = ("class_names", "history", "backbone", "seconds", "command", "versions")
 _PARTS = {"selection": Selection, "calibration": Calibration, "validation": Evaluation, "test": Evaluation}
 _REASONS = re.compile(r"^(Recipe\(.*?), reasons=\(.*\)\)$", re.DOTALL)
@@ -89,7 +89,7 @@ def finished(directory: Path) -> bool:
 
 
 def command_of(directory: Path) -> dict | None:
-    """Return the command of the run in a folder, finished or not; None where there is none."""
+    """Return the command of the finished or unfinished run in a folder; None if there is no run."""
     if (directory / _DESCRIPTION).is_file():
         return _description(directory)["command"]
     started = (directory / STATE / COMMAND).is_file()
@@ -97,7 +97,7 @@ def command_of(directory: Path) -> dict | None:
 
 
 def _without_reasons(command: Any) -> Any:
-    """Return a saved command without the reasons of a recipe, which earlier versions wrote into it."""
+    """Return a saved command without the recipe's reasons, which earlier versions included."""
     if isinstance(command, dict):
         return {name: _without_reasons(value) for name, value in command.items()}
     if isinstance(command, list):
@@ -106,7 +106,7 @@ def _without_reasons(command: Any) -> Any:
 
 
 def save(result: Record, directory: str | os.PathLike) -> None:
-    """Write a run: each file under a temporary name first, and the description last.
+    """Write a run: each file first under a temporary name, and the description last.
 
     Raises:
         OutputError: If the folder holds something else, or cannot be written.
@@ -120,7 +120,7 @@ def save(result: Record, directory: str | os.PathLike) -> None:
             write_whole(directory / _PROBE, lambda path: save_probe(probe, path))
         if judged:
             write_whole(directory / _JUDGED, lambda path: np.savez_compressed(path, **vars(judged)))
-        text = json.dumps(describe(result), indent=1, default=lambda number: number.item())  # NumPy's numbers
+        text = json.dumps(describe(result), indent=1, default=lambda number: number.item())  # converts NumPy's numbers
         write_whole(directory / _DESCRIPTION, lambda path: path.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise OutputError(
@@ -132,7 +132,7 @@ def save(result: Record, directory: str | os.PathLike) -> None:
 
 
 def describe(result: Record) -> dict:
-    """Return everything of a run except its weights, as JSON values."""
+    """Return all values of a run except its weights and arrays, as JSON values."""
     plain = {name: getattr(result, name) for name in _PLAIN}
     return plain | {
         "table": result.table and asdict(result.table),
@@ -146,12 +146,12 @@ def describe(result: Record) -> dict:
 
 
 def _part_facts(part: Evaluation | Selection | Calibration | None) -> dict | None:
-    """Return a part of a run as JSON values, without the class names, which the run has."""
+    """Return a part of a run as JSON values, without the class names, which the run stores once."""
     return part and {name: value for name, value in asdict(part).items() if name != "class_names"}
 
 
 def _files(data: ImageData | None) -> dict | None:
-    """Return where images lie; None where they are no files."""
+    """Return the paths of images; None if they are not files."""
     if data is not None and isinstance(data.images, Records):
         index, rows = data.images.index, data.images.rows.tolist()
         return {"pack": os.path.abspath(index.folder), "key": index.key, "rows": rows, "labels": data.labels.tolist()}
@@ -173,7 +173,7 @@ def load(directory: str | os.PathLike) -> Record:
     """Return the run that `Result.save` or `finetune(output=...)` wrote.
 
     Raises:
-        OutputError: If the folder holds no finished run, or a file of it is missing or damaged.
+        OutputError: If the folder holds no finished run, or a file of the run is missing or damaged.
     """
     directory = Path(directory)
     if not (directory / _DESCRIPTION).is_file():
@@ -181,7 +181,7 @@ def load(directory: str | os.PathLike) -> Record:
         if command_of(directory):
             state += " yet, because its run is not finished (run the same command again to finish it)"
         raise OutputError(
-            f"{directory} {state}; give the folder that finetune(output=...) wrote",
+            f"{directory} {state}; expected the folder that finetune(output=...) wrote",
             code="output.unfinished" if command_of(directory) else "output.no_run",
             path=directory,
         )
@@ -218,7 +218,9 @@ def saved_recipe(directory: Path) -> Recipe:
 
 def _damaged(directory: Path, error: Exception) -> OutputError:
     return OutputError(
-        f"the run in {directory} is damaged or of another version: {error}", code="output.damaged", path=directory
+        f"the run in {directory} is damaged or of another version ({error}); train again",
+        code="output.damaged",
+        path=directory,
     )
 
 
@@ -241,24 +243,28 @@ def _read_object(directory: Path, name: str) -> dict:
     try:
         if (size := path.stat().st_size) > _LARGEST:
             raise OutputError(
-                f"{path} has {size:,} bytes, and at most {_LARGEST:,} are read", code="output.too_large", path=path
+                f"{path} has {size:,} bytes; at most {_LARGEST:,} are read", code="output.too_large", path=path
             )
         facts = json.loads(path.read_text(encoding="utf-8"))
     except OutputError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise OutputError(f"{path} cannot be read: {error}", code="output.unreadable", path=path) from error
+        raise OutputError(
+            f"{path} cannot be read ({error}); restore it from a copy, or train again",
+            code="output.unreadable",
+            path=path,
+        ) from error
     if not isinstance(facts, dict):
         raise _no_description(path)
     return facts
 
 
 def _inside(directory: Path, name: str) -> Path:
-    """Return the path of a file of the folder itself: a run from elsewhere may come with links to other places."""
+    """Return the path of a file in the folder; reject links, which a downloaded run may have, to other places."""
     path = directory / name
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
         raise OutputError(
-            f"{path} is refused: it is a link to {os.path.realpath(path)}, outside the run's folder",
+            f"{path} is a link to {os.path.realpath(path)}, outside the run's folder; copy the file",
             code="output.link",
             path=path,
         )
@@ -266,7 +272,7 @@ def _inside(directory: Path, name: str) -> Path:
 
 
 def _made(kind: Callable[..., T], values: Mapping[str, Any]) -> T:
-    """Return a dataclass made of JSON values, with tuples in place of lists."""
+    """Make a dataclass from JSON values, with tuples in place of lists."""
     return kind(**{name: _tuples(value) for name, value in values.items()})
 
 
@@ -277,7 +283,7 @@ def _audit(facts: dict) -> Audit:
 
 
 def _load_judged(path: Path, classes: int) -> Judged | None:
-    """Read the predictions of the held-out images; None where the run has none, or an earlier version wrote it."""
+    """Return the predictions of the held-out images; None if the run, or the version that wrote it, has none."""
     if not path.exists():
         return None
     judged = Judged(**load_arrays(path))
@@ -285,6 +291,8 @@ def _load_judged(path: Path, classes: int) -> Judged | None:
     fits = labels.dtype.kind == "i" and labels.ndim == 1 and rows.shape == (len(labels), classes)
     if not (fits and np.isin(labels, np.arange(classes)).all() and ((rows >= 0) & (rows <= 1 + 1e-6)).all()):
         raise OutputError(
-            f"{path} does not fit the run's {classes} classes", code="output.wrong_predictions", path=path
+            f"{path} does not match the run's {classes} classes; train again",
+            code="output.wrong_predictions",
+            path=path,
         )
     return judged

@@ -6,7 +6,7 @@ import numpy as np
 
 from recipes.core.text import described, percent
 
-_TOP = 5  # classes in `Prediction.top`
+_TOP = 5  # number of classes in `Prediction.top`
 
 
 @dataclass(frozen=True)
@@ -14,15 +14,16 @@ class Prediction:
     """The prediction for one image.
 
     Attributes:
-        class_name: The most probable class; None where its probability is below the threshold of `predict(abstain=…)`,
-            and where the image has an `error`.
-        probability: Probability of that class; NaN where the image has an `error`, like all other numbers.
-        probabilities: Probabilities of all classes, in their order.
+        class_name: The most probable class; None if its probability is below `predict(abstain=…)` or the image has an
+            `error`.
+        probability: Probability of the most probable class. If the image has an `error`, this and all other numbers are
+            NaN.
+        probabilities: Probabilities of all classes, in the order of `class_names`.
         spread: Standard deviation of `probability` over the samples; None without samples.
         mutual_information: Disagreement of the samples in nats; None without samples.
-        path: The image's file; None where it came as bytes or pixels.
-        error: Why the image could not be read or decoded; empty where it could.
-        class_names: Names of the classes, in the order of the probabilities.
+        path: The image's file; None for bytes or pixels.
+        error: Why the image could not be read or decoded; empty if it could.
+        class_names: Names of all classes.
     """
 
     class_name: str | None
@@ -36,9 +37,9 @@ class Prediction:
 
     @property
     def top(self) -> tuple[tuple[str, float], ...]:
-        """(class name, probability) of the five most probable classes, or of all if there are fewer, in that order.
+        """Return (class name, probability) of the five most probable classes, or of all if there are fewer.
 
-        It is empty where the image has an `error`.
+        The result is sorted by decreasing probability, and empty if the image has an `error`.
         """
         if self.error:
             return ()

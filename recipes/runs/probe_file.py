@@ -1,4 +1,4 @@
-"""A probe on disk: its arrays in an .npz file, its other facts in the description of the run."""
+"""Save and load a probe: its arrays in an .npz file, its other values in the description of the run."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -13,13 +13,13 @@ from recipes.probing.probe import MirrorTest, Probe, StageResult
 
 
 def probe_facts(probe: Probe) -> dict:
-    """Return what `save_probe` leaves out, as JSON values."""
+    """Return the values of a probe that `save_probe` does not write, as JSON values."""
     facts = {name: getattr(probe, name) for name in ("seconds", "image_seconds", "origin")}
     return facts | {"mirrors": asdict(probe.mirrors)}
 
 
 def save_probe(probe: Probe, path: Path) -> None:
-    """Write the stages of a probe."""
+    """Write the arrays of a probe's stages."""
     arrays = {}
     for i, stage in enumerate(probe.stages):
         for field in fields(StageResult):
@@ -30,7 +30,7 @@ def save_probe(probe: Probe, path: Path) -> None:
 
 
 def load_probe(path: Path, mirrors: dict, **facts: Any) -> Probe:
-    """Read a probe from what `save_probe` and `probe_facts` gave."""
+    """Read a probe from the file of `save_probe` and the values of `probe_facts`."""
     arrays = load_arrays(path)
     count = len({name.split(".")[0] for name in arrays})
     stages = tuple(_load_stage(arrays, i) for i in range(count))

@@ -1,4 +1,4 @@
-"""Recipes from files: one that was saved, one that a search found, or that of a finished run."""
+"""Load the recipe that a file, a search or a finished run contains."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from recipes.planning.recipe import Recipe
 from recipes.planning.recipe_json import EXTRA_NOT_SAVED, recipe_of
 from recipes.runs.folder import command_of, finished, saved_recipe
 
-_EXTRA_OF_EARLIER_VERSIONS = "the policy's extra layer"  # beginning of the sentence that they saved
+_EXTRA_OF_EARLIER_VERSIONS = "the policy's extra layer"  # Earlier versions saved a sentence that begins with this text.
 _LARGEST = 2**20  # bytes
 _RUN, _SEARCH = "result.json", "recipe.json"
 
@@ -21,8 +21,8 @@ def load_recipe(path: str | os.PathLike) -> Recipe:
 
     Args:
         path: A file that `save_recipe` wrote, the folder of a search, the folder of a finished run, or the
-            `result.json` in it. A run's recipe describes its final classifier: the stages that it reads, its sizes, and
-            no epochs where it is the linear classifier.
+            `result.json` in it. A run's recipe describes its final classifier: its stages, its image sizes, and no
+            epochs if it is the linear classifier.
 
     Raises:
         RecipeError: If the path does not exist, is too large, or holds no recipe.
@@ -51,7 +51,10 @@ def load_recipe(path: str | os.PathLike) -> Recipe:
     try:
         if (size := path.stat().st_size) > _LARGEST:
             raise RecipeError(
-                f"{path} has {size:,} bytes; a recipe has at most {_LARGEST:,}", code="recipe.too_large", path=path
+                f"{path} has {size:,} bytes; expected at most {_LARGEST:,} for a recipe. Give a file that "
+                f"save_recipe wrote",
+                code="recipe.too_large",
+                path=path,
             )
         return recipe_of(json.loads(path.read_text(encoding="utf-8")))
     except RecipesError:
@@ -64,7 +67,7 @@ def load_recipe(path: str | os.PathLike) -> Recipe:
 
 
 def _of_run(folder: Path) -> Recipe:
-    """Return the recipe of a run without the reasons that report that run's measurements."""
+    """Return a run's recipe without the reasons that report measurements of that run."""
     recipe = saved_recipe(folder)
     unsaved = [
         reason for reason in recipe.decisions

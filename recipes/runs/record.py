@@ -1,4 +1,4 @@
-"""The contents of a run: the classifier, how it was made, and its predictions and evaluation."""
+"""Hold the contents of a run: the classifier, how it was made, its predictions and its evaluation."""
 
 import logging
 import os
@@ -39,33 +39,33 @@ from recipes.runs.prediction import Prediction
 
 logger = logging.getLogger(__name__)
 
-Scales = Sequence[int] | None  # short sides in pixels at which crops are taken
+Scales = Sequence[int] | None  # short sides in pixels of the images from which crops are taken
 
 
 @dataclass(eq=False)
 class Record:
-    """A finetuned classifier with its history.
+    """Hold a finetuned classifier with its history.
 
     Attributes:
         model: (batch, height, width, 3) of 0..255 RGB, uint8 or float → (batch, classes) probabilities.
         class_names: Names in the order of the probabilities.
         recipe: The recipe, with the reasons for its values.
         history: One list per metric, one value per epoch; empty without a training by gradient steps.
-        audit: Findings in the dataset, and what was done about each.
+        audit: Findings in the dataset, and how each was handled.
         backbone: Name of the pretrained network.
-        probe: Accuracy of a linear classifier on each stage; None where nothing was probed.
-        validation: Metrics on the validation images, before they joined the training images, where they did.
-        calibration: Effect of the temperature in the model; None without one.
-        selection: Accuracy on the validation images, corrected for the choices that they made; None without choices.
+        probe: Accuracy of a linear classifier on each stage; None without a probe.
+        validation: Metrics on the validation images, measured before a second training may have included them.
+        calibration: Effect of the model's temperature; None without one.
+        selection: Accuracy on the validation images, corrected for the choices made on them; None without choices.
         test: Metrics on the dataset's own test split, if it has one.
-        table: The 2×2 table of dataset size and similarity with this dataset marked; None where nothing was probed.
+        table: The 2×2 table of dataset size and similarity with this dataset marked; None without a probe.
         ledger: Gain of each trick on the validation images; `print(recipes.ledger_table(result.ledger))`.
-        suspects: Images whose label is probably wrong, the most doubtful first; empty where nothing was probed.
-        seconds: Wall-clock time by phase.
+        suspects: Images whose label is probably wrong, the most doubtful first; empty without a probe.
+        seconds: Wall-clock seconds of each phase.
         command: The arguments of `finetune`.
         versions: Versions of Python and the libraries.
-        held_out: The validation images; for a loaded run only where they are files.
-        judged: Predictions of the validation images, from which `validation` is computed.
+        held_out: The validation images; in a loaded run only if they are files.
+        judged: Predictions for the validation images, from which `validation` is computed.
     """
 
     model: keras.Model
@@ -93,7 +93,7 @@ class Record:
 
     @property
     def headline(self) -> Headline | None:
-        """The accuracy that this run stands for, with its interval; None if no images were held out."""
+        """Return the accuracy to quote for this run, with its interval; None if no images were held out."""
         return headline(self.test, self.validation, self.selection)
 
     def __repr__(self) -> str:
@@ -107,11 +107,11 @@ class Record:
         self, data: Any, *, crops: int | str = 1, scales: Scales = None, mode: str = "auto",
         average: str = "probabilities",
     ) -> np.ndarray:  # fmt: skip
-        """Return the (n, classes) probabilities of images in their order.
+        """Return the probabilities (n, classes) of images, in the order of the images.
 
         Args:
             data: ImageData, or images in any form that `predict` takes.
-            crops: See `evaluate`, also for the other keywords.
+            crops: As in `evaluate`, like the other keywords.
 
         Raises:
             DataError: If images cannot be decoded; the message names them.
@@ -144,17 +144,17 @@ class Record:
     ) -> list[Prediction]:
         """Return the class name and probabilities of every image, in order.
 
-        An image of a folder or a list that cannot be read or decoded has a Prediction whose `error` says why, without
-        a class name.
+        If an image of a folder or a list cannot be read or decoded, its Prediction has no class name and an `error`
+        with the cause.
 
         Args:
             images: One image, an iterable of them (all paths, all encoded, or all arrays), a folder, or a batch as one
                 array (n, height, width, 3). An image is a path, encoded bytes, an open binary file, a Pillow image, or
                 an array (height, width, 3) of 0..255 RGB.
             crops: 1, 5, 10 or "auto", see `evaluate`.
-            samples: 0, or the number of draws of the training's noise to average over, see `noise.noisy`;
-                predictions then have their `spread` and `mutual_information`.
-            abstain: Return no class name where the probability is below this number in [0, 1].
+            samples: Number of draws of the training's noise to average over, see `noise.noisy`; 0 for none. With
+                samples, predictions have a `spread` and `mutual_information`.
+            abstain: Probability in [0, 1] below which no class name is returned.
 
         Raises:
             DataError: If a single image cannot be read or decoded.
@@ -165,7 +165,7 @@ class Record:
         if not isinstance(samples, Integral):
             raise _wrong("samples", samples, "a whole number")
         if samples and crops != 1:
-            raise _wrong("samples", samples, f"0 with crops={crops}, because every sample draws a crop of its own")
+            raise _wrong("samples", samples, f"0 with crops={crops}, because every sample draws its own crop")
         images = plain(images)
         data = unlabelled(images)
         errors = [""] * len(data) if data.in_memory_pixels else [fact.error for fact in inspect_images(data)]
@@ -207,22 +207,22 @@ class Record:
     ) -> Evaluation:  # fmt: skip
         """Return the accuracy on labelled images, with its uncertainty.
 
-        Of a dataset with splits the test split is used, else the validation split. Images that the audit excludes are
-        reported and left out.
+        For a dataset with splits, the test split is used, or else the validation split. Images that the audit excludes
+        are reported and left out.
 
         Args:
             dataset: Labelled images in any form that `finetune` takes.
-            crops: 1 (the centre), 5 (and the corners) or 10 (and their mirror images) whose predictions are averaged;
-                "auto": the set that gained significantly on the validation images.
-            scales: Short sides in pixels at which the crops are taken; None: 256/224 of the crop's size, for one crop
-                its size. `recipes.lecture_scales(size)` are ResNet's five.
-            mode: "crops"; "dense": in place of the crops, at each scale every window of the image, and of its mirror
-                image if crops is 10, in one fully convolutional pass; "auto": the cheaper for several crops, and crops
-                at scales above 4/3 of their size, where windows of the whole lose accuracy.
+            crops: Number of crops whose predictions are averaged: 1 (centre), 5 (with corners) or 10 (with mirror
+                images). "auto" uses the set that gained significantly on the validation images.
+            scales: Short sides in pixels at which the crops are taken; None: the crop's size for one crop, else 256/224
+                of it. `recipes.lecture_scales(size)` returns ResNet's five.
+            mode: "crops"; "dense": one fully convolutional pass at each scale covers every window of the image, and of
+                its mirror image if crops is 10; "auto": the cheaper of both for several crops, except that scales above
+                4/3 of the crop's size use crops, because dense windows lose accuracy there.
             average: "probabilities" or "logits".
 
         Raises:
-            DataError: If a label is not among `class_names`, or no image is left.
+            DataError: If a label is not among `class_names`, or the audit excludes every image.
         """
         data = self.evaluable(dataset)
         rows = self.probabilities(data, crops=crops, scales=scales, mode=mode, average=average)
@@ -232,9 +232,9 @@ class Record:
     def choose_crops(self, dataset: Any) -> None:
         """Measure 5, 10 and 50 crops on labelled images that were not trained on.
 
-        From then on, `crops="auto"` is the cheapest set with a significant gain, and the ledger has their rows. Where
-        mirror images do not keep their class, 5 and 25 crops are measured; where the model averages over mirror images
-        by itself, 10 and 50.
+        Afterwards, `crops="auto"` uses the cheapest set with a significant gain, and the ledger has a row for each set.
+        If mirror images do not keep their class, 5 and 25 crops are measured. If the model already averages over mirror
+        images, 10 and 50 crops are measured.
         """
         data = self.evaluable(dataset)
         single = self.probabilities(data)
@@ -247,7 +247,7 @@ class Record:
 
     @safe_output()
     def evaluable(self, dataset: Any) -> ImageData:
-        """Return the labelled images of `dataset` that `evaluate` uses."""
+        """Return the labelled images of `dataset` on which `evaluate` measures the accuracy."""
         splits = load_data(dataset, tuple(self.class_names))
         name, data = list(splits.given.items())[-1]
         audit = images_audited(Splits(data))
@@ -263,7 +263,7 @@ class Record:
                 "optimistic"
             )
         if len(data) == 0:
-            raise DataError("no image is left to evaluate on", code="data.no_images")
+            raise DataError("the audit excludes every image; `recipes audit` shows the causes", code="data.no_images")
         if len(splits.given) > 1:
             logger.info(f"evaluating on the {len(data)} images of the {name} split")
         return data
@@ -274,7 +274,7 @@ def _wrong(field: str, value: object, expected: str) -> RecipeError:
 
 
 def _is_single(images: object) -> bool:
-    """Whether this is one encoded image, neither a folder nor a list."""
+    """Return whether this is one image, neither a folder nor a list."""
     if isinstance(images, str | os.PathLike):
         return not Path(images).expanduser().is_dir()
     return isinstance(images, bytes)
@@ -282,7 +282,7 @@ def _is_single(images: object) -> bool:
 
 @contextmanager
 def _naming_bad_images(data: ImageData) -> Iterator[None]:
-    """Raise a DataError with the names of the images that cannot be decoded, where TensorFlow names none."""
+    """Raise a DataError with the names of the images that TensorFlow cannot decode but does not name."""
     try:
         yield
     except tf.errors.OpError:
@@ -295,6 +295,6 @@ def _naming_bad_images(data: ImageData) -> Iterator[None]:
 
 
 def _undecodable(message: str, bad: Sequence[tuple[str, str]]) -> DataError:
-    """Return the error for images by name, each with the reason why it cannot be decoded."""
+    """Return the error for images that cannot be decoded, each with its name and the cause."""
     files, reasons = zip(*bad, strict=True)
     return DataError(message, code="data.undecodable", files=files, reasons=reasons)

@@ -1,4 +1,4 @@
-"""The state of an unfinished run in its output folder, from which the same command resumes it."""
+"""Keep the state of an unfinished run in its output folder, from which the same command resumes the run."""
 
 import json
 import logging
@@ -29,21 +29,21 @@ _PLAN, _CLOCK = "plan.json", "clock.json"
 
 
 class RunState:
-    """The unfinished run of a command in an output folder; a context manager.
+    """Manage the unfinished run of a command in an output folder, as a context manager.
 
-    A lock refuses a second process while the first lives. `.state/` holds the command from the first second, the recipe
-    once it is planned, and the checkpoints of the trainings. It is removed when the run is complete, and when it holds
-    no checkpoint at the end.
+    A lock keeps a second process out while the first one runs. `.state/` holds the command from the start, the recipe
+    once it is planned, and the checkpoints of the trainings. This folder is removed when the run is complete or has no
+    checkpoint at the end.
 
     Args:
-        directory: The output folder; None: nothing is written.
+        directory: The output folder; None to write nothing.
         command: The arguments of the run, name → value.
 
     Attributes:
-        spent: Seconds that earlier processes worked on the run.
+        spent: Seconds for which earlier processes worked on the run.
 
     Raises:
-        OutputError: If the folder belongs to another command, to a living process, or to something else.
+        OutputError: If the folder belongs to another command or a running process, or is not the folder of a run.
     """
 
     def __init__(self, directory: Path | None, command: dict) -> None:
@@ -57,12 +57,12 @@ class RunState:
 
     @property
     def _folder(self) -> Path:
-        """The output folder, for methods that are only called where there is one."""
+        """Return the output folder, for methods that are only called with one."""
         assert self.directory is not None
         return self.directory
 
     def finished(self) -> Record | None:
-        """Return the run if it is complete already."""
+        """Return the run if it is complete."""
         if not self._same_command or not finished(self._folder):
             return None
         logger.info(
@@ -84,10 +84,11 @@ class RunState:
             logger.info(f"resuming the run in {self.directory}, which was stopped after {self.spent:.0f} s of work")
 
     def planned_recipe(self, requested: object) -> Recipe | None:
-        """Return the recipe that the run began with; None where none was planned yet.
+        """Return the recipe that the run began with; None if no recipe was planned yet.
 
         Args:
-            requested: The argument `recipe` of `finetune`; the extra layer of its policy is code and is not on disk.
+            requested: The argument `recipe` of `finetune`; it provides the extra layer of the policy, which is code and
+                not saved.
         """
         before = self._read(_PLAN) if self._same_command else None
         if before is None:
@@ -99,19 +100,19 @@ class RunState:
         return recipe if extra is None else replace(recipe, policy=replace(recipe.policy, extra=extra))
 
     def record_plan(self, recipe: Recipe, images: dict[str, str], environment: dict[str, str]) -> tuple[Reason, ...]:
-        """Write what the run begins with, or compare it with what is written already.
+        """Write the recipe, images and environment of the run, or compare them with those already written.
 
         Args:
             recipe: The recipe that the run begins with.
             images: Name → fingerprint of all images for training and model selection.
-            environment: Versions of the libraries, and the devices. In another environment a run resumes, but its
-                weights may differ in bits.
+            environment: Versions of the libraries, and the devices. A run resumes in another environment, but the last
+                bits of its weights may differ.
 
         Returns:
             One reason for each change of the environment since the first checkpoint.
 
         Raises:
-            DataError: If these are other images than the run began with.
+            DataError: If the images differ from those that the run began with.
         """
         if self.directory is None:
             return ()
@@ -123,18 +124,18 @@ class RunState:
             self._write_clock()
             return ()
         _check_same_images(before["images"], images, self.directory)
-        earlier = before.get("made by") or before["versions"]  # of an earlier version of this library
+        earlier = before.get("made by") or before["versions"]  # an earlier version of this library wrote this run
         changes = [
             f"{name}: {earlier[name]} before, {value} now"
             for name, value in environment.items()
             if earlier.get(name, value) != value
         ]
-        saved = before.get("reasons", before.get("told", []))  # the second name is that of earlier versions
+        saved = before.get("reasons", before.get("told", []))  # earlier versions used the second key
         reasons = [Reason.of(each) for each in saved]
         if changes and self._has_results:
             text = (
-                "the run was stopped and resumed in another environment ({changes}): its weights may differ in bits "
-                "from those of an uninterrupted run"
+                "the run was stopped and resumed in another environment ({changes}); the last bits of its weights "
+                "may differ from those of an uninterrupted run"
             )
             reasons.append(Reason("run.environment", text, {"changes": ", ".join(changes)}))
             logger.warning(reasons[-1])
@@ -148,13 +149,13 @@ class RunState:
         return Checkpoints(self.directory and self.directory / STATE / f"{name}.npz", self._write_clock)
 
     def save(self, result: Record, *, complete: bool = False) -> None:
-        """Write the result, or warn that it is only in memory; `complete`: the state is not needed any more."""
+        """Write the result, or warn that it is only in memory; with `complete`, also remove the state."""
         if self.directory is None:
             return
         try:
             save(result, self.directory)
         except OutputError as error:
-            warnings.warn(f"{error}. The result is only in memory; result.save(folder) writes it", stacklevel=3)
+            warnings.warn(f"{error}. The result is only in memory; save it with result.save(folder)", stacklevel=3)
             return
         if complete:
             _complete(self.directory)
@@ -169,14 +170,14 @@ class RunState:
             return
         resumable = self._has_results and not isinstance(error, TrainingError)
         if isinstance(error, KeyboardInterrupt | SystemExit):
-            where = f"its state is in {self.directory}: run the same command again to resume" if resumable else (
+            where = f"its state is saved in {self.directory}; run the same command again to resume" if resumable else (
                 "before anything was trained"
             )  # fmt: skip
             logger.error(f"\nthe run was stopped; {where}")
         self._release(discard=error is not None and not resumable)
 
     def _release(self, *, discard: bool) -> None:
-        """Release the lock; with `discard`, remove what this process has made."""
+        """Release the lock; with `discard`, remove the files that this process created."""
         lock, self._lock = self._lock, None
         assert lock is not None
         if discard:
@@ -206,7 +207,7 @@ class RunState:
 
     @property
     def _has_results(self) -> bool:
-        """Whether the folder holds a checkpoint or a result."""
+        """Return whether the folder holds a checkpoint or a result."""
         return bool(self._checkpoints()) or (self._folder / "result.json").exists()
 
     def _read(self, name: str) -> Any:
@@ -230,24 +231,25 @@ class RunState:
             raise unwritable(self._folder, error, "output.cannot_write") from error
 
     def _write_clock(self) -> None:
-        """Write the seconds of work so far: they count against the time limit of the process that resumes."""
+        """Write the seconds of work so far, which count against the time limit after a resume."""
         if self.directory is None:
             return
         text = json.dumps(self.spent + time.monotonic() - self._began)
-        with suppress(OSError):  # the checkpoint before it failed as well, and has been reported
+        with suppress(OSError):  # the checkpoint before the clock failed as well, and was reported
             write_whole(self.directory / STATE / _CLOCK, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _complete(directory: Path) -> None:
     """Remove the state of a run that is saved."""
-    (directory / STATE / COMMAND).unlink(missing_ok=True)  # first, since it marks a run as unfinished
+    (directory / STATE / COMMAND).unlink(missing_ok=True)  # removed first, because this file marks a run as unfinished
     shutil.rmtree(directory / STATE, ignore_errors=True)
 
 
 def save_with_retries(result: Record, directory: Path) -> Path:
-    """Save the run, as often as it takes, and return its folder.
+    """Save the run, repeating failed attempts until one succeeds, and return its folder.
 
-    At a terminal, the user may choose another folder each time; elsewhere the attempts are repeated every minute.
+    At a terminal, the user may choose another folder before each attempt. Without a terminal, an attempt is made every
+    minute.
     """
     first, wait = directory, 1
     while not finished(directory):
@@ -255,7 +257,10 @@ def save_with_retries(result: Record, directory: Path) -> Path:
             answer = input(f"{directory} could not be written. Another folder (Enter: try again): ").strip()
             directory = Path(answer).expanduser() if answer else directory
         else:
-            logger.warning(f"{directory} could not be written; the run is in memory. Trying again in {wait} s")
+            logger.warning(
+                f"{directory} could not be written, so the run is only in memory. Free some space on this "
+                f"disk. Trying again in {wait} s"
+            )
             time.sleep(wait)
             wait = min(2 * wait, 60)
         try:

@@ -1,4 +1,4 @@
-"""A run in words: everything, a summary of a few lines, and the card that a notebook shows."""
+"""Describe a run: all details, a summary of a few lines, and the card that a notebook shows."""
 
 import os
 import shlex
@@ -12,13 +12,13 @@ from recipes.evaluation.per_class import HEADER, left_out, worst
 from recipes.planning.recipe import Recipe
 from recipes.runs.record import Record
 
-_DECISIVE = {"plan.few_held_out", "plan.few_images", "plan.solved", "plan.no_time"}  # codes of reasons
-_CLASSES = 10  # in the card
+_DECISIVE = {"plan.few_held_out", "plan.few_images", "plan.solved", "plan.no_time"}  # reason codes
+_CLASSES = 10  # maximum number of classes in the card
 _NOT_EVALUATED = "not evaluated: no images were held out"
 
 
 def details(record: Record) -> str:
-    """Return the plan, the ledger, the accuracy, the findings and the seconds of a run."""
+    """Return the plan, the ledger, the accuracy, the findings and the durations of a run."""
     lines = [f"{record.backbone}, {len(record.class_names)} classes: {', '.join(record.class_names[:10])}"]
     lines[0] += ", …" if len(record.class_names) > 10 else ""
     lines += [str(record.table)] if record.table else []
@@ -44,7 +44,7 @@ def summary(record: Record, saved_in: str | os.PathLike | None = None) -> str:
     """Return a run in at most eight lines; the first is the accuracy. See `Result.summary`."""
     answer = str(record.headline or _NOT_EVALUATED)
     if saved_in is None:
-        more = "details: print(result), or result.report('report.html') for a page"
+        more = "details: print(result), or result.report('report.html') for an HTML page"
     else:
         folder = os.fspath(saved_in)
         answer += f", saved in {folder}"
@@ -67,7 +67,7 @@ def result_card(record: Record) -> str:
 
 
 def _facts(record: Record) -> list[tuple[str, str]]:
-    """Return (name, value) of what a summary says below the accuracy; an empty value where there is nothing to say."""
+    """Return the (name, value) rows of a summary below the accuracy; rows without content have an empty value."""
     seconds = sum(record.seconds.values())
     return [
         ("why", short(_main_reason(record.recipe), 200)),
@@ -84,13 +84,13 @@ def _first_line(recipe: Recipe) -> str:
 
 
 def _main_reason(recipe: Recipe) -> str:
-    """Return the reason that decided what is trained, or else the first one."""
+    """Return the reason that decided what is trained, or the first reason if there is none."""
     decisive = (str(reason) for reason in recipe.decisions if reason.code in _DECISIVE)
     return next(decisive, next(iter(recipe.reasons), ""))
 
 
 def _gain(record: Record) -> str:
-    """Return what the training by gradient steps gained over the linear classifier; nothing without such a training."""
+    """Return the gain of the gradient steps over the linear classifier as text; empty without gradient steps."""
     row = next((row for row in record.ledger if row.epoch is not None and row.gain is not None), None)
     if row is None or row.gain is None or row.interval is None:
         return ""
@@ -100,7 +100,7 @@ def _gain(record: Record) -> str:
 
 
 def _correction(record: Record) -> str:
-    """Return how the headline differs from the accuracy on the validation images, where it does."""
+    """Return how the headline differs from the validation accuracy as text; empty if it does not."""
     if record.test or not record.validation or not record.selection:
         return ""
     many = counted(record.selection.candidates, "candidate")

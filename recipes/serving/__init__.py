@@ -1,1 +1,1 @@
-"""The HTTP server of an exported SavedModel."""
+"""Serve an exported SavedModel over HTTP."""

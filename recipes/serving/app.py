@@ -18,13 +18,13 @@ def serve(
     Args:
         directory: A folder of versions ("serving"), of which the newest is served, or one version ("serving/3").
         host: Address to listen on.
-        port: Port to listen on; 0: any free one.
-        name: Name of the model in the routes; None: the folder's.
+        port: Port to listen on; 0 for any free port.
+        name: Name of the model in the routes; None for the folder's name.
         limits: The limits of the server.
 
     Raises:
-        OutputError: There is no SavedModel of `recipes`, its files have changed, or its name cannot be part of a URL.
-        RecipesError: The extra `serve` is not installed, or the address is in use.
+        OutputError: If there is no SavedModel of `recipes`, its files have changed, or its name cannot be in a URL.
+        RecipesError: If the extra `serve` is not installed, or the address is in use.
     """
     try:
         import uvicorn
@@ -33,7 +33,7 @@ def serve(
         from recipes.serving.routes import application
     except ImportError as error:
         raise RecipesError(
-            f"serving needs {error.name}: pip install 'keras-recipes[serve]'",
+            f"serving needs {error.name}; install it with pip install 'keras-recipes[serve]'",
             code="serve.not_installed",
             package=error.name,
         ) from error
@@ -41,7 +41,8 @@ def serve(
     name = name or model.name
     if not name or any(c in "/:?#%{}\\ " for c in name):
         raise OutputError(
-            f"the model's name is {name!r}; choose one without / : ? # % {{ }} \\ and spaces by --name",
+            f"the model's name is {name!r}; expected a name without spaces and / : ? # % {{ }} \\. Choose one with "
+            f"--name",
             code="serve.name",
             name=name,
         )
@@ -49,13 +50,16 @@ def serve(
         application(model, name, limits), host=host, port=port, http=connection(limits.idle, limits.connections),
         ws="none", log_level="warning", access_log=False, timeout_keep_alive=int(limits.idle) or 1,
         timeout_graceful_shutdown=30, server_header=False,
-        log_config=None,  # uvicorn's own would close every log handler of the process; absl's closes stderr with it
+        log_config=None,  # uvicorn's default closes all log handlers; absl's closes stderr
     )  # fmt: skip
     try:
         sockets = [config.bind_socket()]
     except SystemExit:
         raise RecipesError(
-            f"{host}:{port} cannot be listened on; choose another --port", code="serve.address", host=host, port=port
+            f"the server cannot listen on {host}:{port}; choose another --port",
+            code="serve.address",
+            host=host,
+            port=port,
         ) from None
     model.warm()
     url = f"http://{f'[{host}]' if ':' in host else host}:{sockets[0].getsockname()[1]}"

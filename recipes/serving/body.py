@@ -1,4 +1,4 @@
-"""Image files in the body of a request: one file, or a form as browsers and `curl -F` send it."""
+"""Read image files from the body of a request: one file, or a form as browsers and `curl -F` send it."""
 
 import base64
 import binascii
@@ -7,15 +7,15 @@ from email.parser import BytesHeaderParser
 
 from recipes import augment
 
-_LARGEST_HEAD = 8192  # bytes of the headers of one part
+_LARGEST_HEAD = 8192  # maximum bytes of the headers of one part
 _SIGNATURE = "signature_name"
 
 
 def is_image(body: bytes, content_type: str) -> bool:
     """Return whether a body is an image file.
 
-    That is so if its first bytes are those of an image, if its type is and it does not begin as JSON, or if it has a
-    known format that is not supported.
+    A body is an image file if it begins with the bytes of an image format, supported or not. It also is one if its
+    content type is an image's and it does not begin like JSON.
     """
     if augment.file_kind(body):
         return True
@@ -30,19 +30,19 @@ def is_form(content_type: str) -> bool:
 
 
 def read_form(body: bytes, content_type: str, most: int) -> tuple[str, list[bytes]]:
-    """Return the signature's name ("" without one) and the files of a multipart/form-data body, in order (RFC 7578).
+    """Return the signature's name ("" by default) and the files of a multipart/form-data body, in order (RFC 7578).
 
-    A part may also hold an image as base64 text, with or without `data:image/…;base64,` before it.
+    A part may also contain an image as base64 text, with or without `data:image/…;base64,` before it.
 
-    Splitting takes time and memory in proportion to the body, however many parts it claims to have.
+    Splitting takes time and memory in proportion to the body, even if it has many parts.
 
     Args:
         body: The bytes of the body.
-        content_type: The Content-Type header, which has the boundary.
+        content_type: The Content-Type header, which contains the boundary.
         most: Maximum number of files.
 
     Raises:
-        ValueError: The body is not such a form, has more files, or has a field that is neither a file nor
+        ValueError: If the body is not a form, has too many files, or has a field that is neither a file nor
             `signature_name`.
     """
     boundary = _typed(content_type).get_boundary()
@@ -50,7 +50,7 @@ def read_form(body: bytes, content_type: str, most: int) -> tuple[str, list[byte
         raise ValueError("the multipart body has no boundary in its Content-Type; let the client set that header")
     parts = (b"\r\n" + body).split(b"\r\n--" + boundary.encode("latin-1"), most + 3)[1:]
     too_many = f"more than {most} images in one request; send at most {most}"
-    if len(parts) > most + 2:  # files, the signature's name, and what follows the last boundary
+    if len(parts) > most + 2:  # all files, the signature's name, and the text after the last boundary
         raise ValueError(too_many)
     signature, files = "", []
     for part in parts:
@@ -67,7 +67,7 @@ def read_form(body: bytes, content_type: str, most: int) -> tuple[str, list[byte
             signature = content.decode("utf-8", "replace")
         else:
             raise ValueError(
-                f"the field {name!r} is no file; send images as files, as `curl -F image=@a.jpg` does, or in base64"
+                f"the field {name!r} is not a file; send images as files, as `curl -F image=@a.jpg` does, or in base64"
             )
     raise ValueError("the multipart body ends before its last boundary; send all of it")
 
@@ -76,7 +76,7 @@ def _part(part: bytes) -> tuple[str, bool, bytes]:
     """Return the name of a part, whether it is a file, and its content."""
     head, gap, content = part.partition(b"\r\n\r\n")
     if not gap or len(head) > _LARGEST_HEAD:
-        raise ValueError("a part of the multipart body has no end of its headers; separate them by an empty line")
+        raise ValueError("a part of the multipart body has no empty line after its headers; put one before the content")
     headers = BytesHeaderParser().parsebytes(head.lstrip())
     name = headers.get_param("name", "", header="content-disposition")
     kind = headers.get_content_type()
@@ -85,7 +85,7 @@ def _part(part: bytes) -> tuple[str, bool, bytes]:
 
 
 def _from_base64(text: bytes) -> bytes | None:
-    """Return the image file that base64 text holds; None where the bytes are anything else."""
+    """Return the image file that base64 text contains; None if the text contains anything else."""
     if text[:_LARGEST_HEAD].lstrip().startswith(b"data:"):
         text = text.partition(b",")[2]
     try:

@@ -1,7 +1,7 @@
-"""HTTP connections with a timeout and a maximum number, and the server that accepts them.
+"""Limit the time and number of HTTP connections, and define the server that accepts them.
 
-uvicorn's own options do not replace these: its timeout begins after the first answer, and beyond its
-`limit_concurrency` it answers in plain text, without Retry-After. It does limit the size of headers.
+uvicorn's own options are not enough: its timeout begins after the first answer, and beyond `limit_concurrency` it
+answers in plain text, without Retry-After. uvicorn does limit the size of headers.
 """
 
 import asyncio
@@ -16,14 +16,18 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 logger = logging.getLogger(__name__)
 
-_TOO_MANY = JSONResponse({"error": "too many connections; try again"}, 503, {"Retry-After": "1", "Connection": "close"})
+_TOO_MANY = JSONResponse(
+    {"error": "the server has too many open connections; try again later"},
+    503,
+    {"Retry-After": "1", "Connection": "close"},
+)
 
 
 class Connection(H11Protocol):
-    """A connection that is closed after `idle` to 2 · `idle` seconds without a complete request.
+    """Close a connection after `idle` to 2 · `idle` seconds without a complete request.
 
-    That also holds for a client that sends a header byte by byte. Beyond `most` connections, and for data that is not
-    HTTP, it answers in JSON as the application does.
+    The limit includes clients that send a header byte by byte. Beyond `most` connections, and for data that is not
+    HTTP, the answer is JSON, as the application's answers are.
     """
 
     idle = 15.0
@@ -36,8 +40,8 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        # asyncio does this only for sockets that name TCP as their protocol, which uvicorn's do not: an answer's body
-        # would wait for 40 ms until the client has acknowledged its head.
+        # asyncio sets this option only for sockets that name TCP as their protocol, which uvicorn's do not. Without it,
+        # an answer's body would wait 40 ms until the client acknowledges the headers.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self.connections) > self.most:
             self.app = _TOO_MANY
@@ -69,7 +73,7 @@ def connection(idle: float, most: int) -> type[Connection]:
 
 
 class Server(uvicorn.Server):
-    """A server that logs a message once it accepts connections."""
+    """Log a message once the server accepts connections."""
 
     def __init__(self, config: uvicorn.Config, message: str):
         super().__init__(config)

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a server; beyond them, requests are rejected.
+    """Hold the limits of a server, beyond which requests are rejected.
 
     Attributes:
         batch: Maximum number of images in one call of the network.
         workers: Number of batches that are computed at once.
-        queue: Maximum number of images that wait; beyond it, the answer is 503 with Retry-After.
-        body: Maximum number of bytes of one request; beyond it, 413.
-        bodies: Maximum number of bytes of all requests that are being read or answered; beyond it, 503.
-        idle: Seconds that a connection may stay without a request, and a body without a byte.
-        connections: Maximum number of open connections; beyond it, 503.
+        queue: Maximum number of waiting images; beyond it, the answer is 503 with Retry-After.
+        body: Maximum bytes of one request's body; beyond it, the answer is 413.
+        bodies: Maximum bytes of the bodies of all requests in progress; beyond it, the answer is 503.
+        idle: Seconds after which a connection without a request, or a body without new bytes, is closed.
+        connections: Maximum number of open connections; beyond it, the answer is 503.
     """
 
     batch: int = 16

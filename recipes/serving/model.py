@@ -1,4 +1,4 @@
-"""A SavedModel in memory, called with batches of all images that wait."""
+"""Load a SavedModel and call it with batches of waiting images."""
 
 import asyncio
 import hashlib
@@ -20,18 +20,18 @@ from recipes.data.header_ops import MAX_PIXELS
 from recipes.errors import OutputError
 from recipes.export.model_card import FOLDER, METADATA
 
-_DT = {"float32": "DT_FLOAT"}  # TensorFlow Serving's name of a type, if it is not "DT_" and NumPy's name
+_DT = {"float32": "DT_FLOAT"}  # TensorFlow Serving's names of types that are not "DT_" and NumPy's name
 
 
 class Overloaded(Exception):
-    """The queue is full."""
+    """Report that the queue is full."""
 
     status = 503
 
 
 @dataclass(frozen=True)
 class _Item:
-    """One question to the model: the bytes of an image, or an array of images of one size."""
+    """Hold one input for the model: the bytes of an image, or an array of images of one size."""
 
     signature: str
     content: bytes | np.ndarray
@@ -43,19 +43,20 @@ class _Item:
 
 @dataclass(eq=False)
 class LoadedModel:
-    """The signatures of an export, with threads that compute predictions.
+    """Hold the signatures of an export, and threads that compute predictions.
 
-    Each batch is all that waits when a thread becomes free, up to a limit: a single image does not wait for others, and
-    under load the batches grow. There are several threads because much of a batch is computed by one core.
+    When a thread becomes free, its next batch is all waiting images, up to a limit. So a single image does not wait for
+    others, and batches grow under load. Several threads are used because one core computes much of a batch.
     """
 
     signatures: dict[str, Any]  # functions of tensors; TensorFlow has no public type for them
     metadata: dict
     name: str
     version: str
-    _saved_model: object = field(default=None, repr=False)  # the variables exist as long as this does
+    _saved_model: object = field(default=None, repr=False)  # keeps the variables alive
     _batch: int = 1
-    _waiting: queue.Queue[_Item | None] = field(default_factory=queue.Queue, repr=False)  # None ends a thread
+    # a None in the queue ends a thread
+    _waiting: queue.Queue[_Item | None] = field(default_factory=queue.Queue, repr=False)
     _threads: list[threading.Thread] = field(default_factory=list, repr=False)
 
     @property
@@ -91,7 +92,7 @@ class LoadedModel:
             thread.start()
 
     def stop(self) -> None:
-        """Stop the threads after everything that waits has been answered."""
+        """Stop the threads after answering everything in the queue."""
         for _ in self._threads:
             self._waiting.put(None)
         for thread in self._threads:
@@ -101,28 +102,28 @@ class LoadedModel:
         """Return one row of outputs per encoded image.
 
         Raises:
-            Overloaded: The queue has no room for all of them.
+            Overloaded: If the queue has no room for all images.
         """
         return await self._answers_to([_Item(signature, content, Future()) for content in contents])
 
     async def predict_pixels(self, pixels: np.ndarray) -> list[dict]:
-        """Return one row of outputs per image of one size; in the queue they count as one.
+        """Return one row of outputs per image of one size; the images count as one item in the queue.
 
         Raises:
-            Overloaded: The queue is full.
+            Overloaded: If the queue is full.
         """
         (rows,) = await self._answers_to([_Item("pixels", pixels, Future())])
         return rows
 
     async def _answers_to(self, items: list[_Item]) -> list:
         if self._waiting.qsize() + len(items) > self._waiting.maxsize:
-            raise Overloaded(f"{self._waiting.qsize()} images are waiting; try again")
+            raise Overloaded(f"the queue is full ({self._waiting.qsize()} images are waiting); try again later")
         for item in items:
-            self._waiting.put_nowait(item)  # only the event loop's thread adds items: the room is still there
+            self._waiting.put_nowait(item)  # only the event loop's thread adds items, so there is still room
         return await asyncio.gather(*(asyncio.wrap_future(item.answer) for item in items))
 
     def _work(self) -> None:
-        following: list[_Item | None] = []  # the item that did not fit into the last batch
+        following: list[_Item | None] = []  # an item that did not fit into the previous batch
         while (first := following.pop() if following else self._waiting.get()) is not None:
             batch = [first]
             while len(batch) < self._batch and not following:
@@ -139,7 +140,7 @@ class LoadedModel:
     def _answer(self, batch: list[_Item]) -> None:
         try:
             answers = self._answers(batch[0].signature, [item.content for item in batch]) if batch else []
-        except Exception as error:  # every request that waits for it receives it
+        except Exception as error:  # every waiting request receives the error
             for item in batch:
                 item.answer.set_exception(error)
         else:
@@ -180,10 +181,10 @@ def _plain(values: np.ndarray) -> list:
 
 
 def load_model(directory: str | os.PathLike) -> LoadedModel:
-    """Return the newest version in a folder of versions, or the version that `directory` is.
+    """Load the newest version in a folder of versions, or the version in `directory` itself.
 
     Raises:
-        OutputError: There is none, it has another format, or a file has changed since the proof at the export.
+        OutputError: If there is no version, it has another format, or a file has changed since the export's proof.
     """
     path = Path(directory).expanduser().absolute()
     check_utf8(path)
@@ -201,13 +202,15 @@ def load_model(directory: str | os.PathLike) -> LoadedModel:
         checksums = metadata["files_sha256"].items()
     except (ValueError, TypeError, KeyError) as error:
         raise OutputError(
-            f"{file} is damaged: {type(error).__name__}: {error}; export again", code="serve.damaged", path=file
+            f"{file} is damaged ({type(error).__name__}: {error}); export the run again",
+            code="serve.damaged",
+            path=file,
         ) from error
     for name, checksum in checksums:
         file = version / name
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != checksum:
             raise OutputError(
-                f"{file} is missing or has changed since the proof at the export; export again",
+                f"{file} is missing or has changed since the export's proof; export the run again",
                 code="serve.changed",
                 path=file,
             )
@@ -217,14 +220,15 @@ def load_model(directory: str | os.PathLike) -> LoadedModel:
     return LoadedModel(dict(loaded.signatures), metadata, base.name, number, loaded)
 
 
-_SCAN, _SCANS = b"\xff\xda", 100  # cameras write one, progressive files about ten
+_SCAN, _SCANS = b"\xff\xda", 100  # maximum number of JPEG scans; cameras write one, progressive files about ten
 
 
 def bounded(content: bytes) -> bytes:
-    """Return an image file without the parts that make decoders work for hours on kilobytes; other files unchanged.
+    """Return a GIF or JPEG without parts that take decoders hours to process; return other files unchanged.
 
-    A GIF is reduced to its first picture, since earlier exports decode every frame to show one, and to no picture of
-    more than 50 million pixels. A JPEG ends before its 101st scan: each scan covers all pixels, and needs 75 bytes.
+    A GIF is reduced to its first picture, because earlier exports decode every frame, and to no picture if the first
+    one has more than 50 million pixels. A JPEG is cut before its 101st scan, because a scan of 75 bytes can cover all
+    pixels.
     """
     if content[:4] == b"GIF8":
         return _first_frame(content)

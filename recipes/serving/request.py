@@ -1,4 +1,4 @@
-"""The body of a prediction request, and its answer: TensorFlow Serving's JSON, an image file, or a form with files."""
+"""Parse prediction requests (TensorFlow Serving's JSON, an image file, or a form with files) and answer them."""
 
 import base64
 import binascii
@@ -13,7 +13,7 @@ from recipes.serving.model import LoadedModel, bounded
 
 
 class Rejected(Exception):
-    """A request that is answered with an error.
+    """Reject a request with an HTTP error.
 
     Args:
         status: HTTP status.
@@ -27,12 +27,12 @@ class Rejected(Exception):
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """A request for predictions.
+    """Hold a request for predictions.
 
     Attributes:
         signature: Name of a signature of the model.
         values: One encoded image per value, as bytes or as {"b64": "…"}; for the signature "pixels", nested lists.
-        columnar: Whether the answer has one list per output in place of one object per image.
+        columnar: Whether the answer has one list per output instead of one object per image.
     """
 
     signature: str
@@ -41,7 +41,7 @@ class PredictRequest:
 
 
 def parse(body: bytes, content_type: str, signatures: Collection[str], most: int) -> PredictRequest:
-    """Return the request in a body.
+    """Parse the body of a request.
 
     Args:
         body: The bytes.
@@ -50,11 +50,11 @@ def parse(body: bytes, content_type: str, signatures: Collection[str], most: int
         most: Maximum number of images.
 
     Raises:
-        Rejected: The body is not a request, names an unknown signature, or has too many images.
+        Rejected: If the body is not a request, names an unknown signature, or has too many images.
     """
     signature, values, columnar = _parts(body, content_type, most)
     if not isinstance(signature, str) or signature not in signatures:
-        raise Rejected(400, f"signature_name is {signature!r}; this model has {sorted(signatures)}")
+        raise Rejected(400, f"signature_name is {signature!r}; expected one of {sorted(signatures)}")
     if len(values) > most:
         raise Rejected(400, f"{len(values)} images in one request; send at most {most}")
     return PredictRequest(signature, values, columnar)
@@ -68,7 +68,7 @@ def _parts(body: bytes, content_type: str, most: int) -> tuple[object, list, boo
         except ValueError as error:
             raise Rejected(400, str(error)[:200]) from None
         if not files:
-            raise Rejected(400, "there are no images in the form; send at least one file")
+            raise Rejected(400, "the form has no images; send at least one file")
         return signature or "serving_default", files, False
     if is_image(body, content_type):
         return "serving_default", [body], False
@@ -85,14 +85,14 @@ def _parts(body: bytes, content_type: str, most: int) -> tuple[object, list, boo
     if columnar and isinstance(values, dict):
         values = _by_name(values, signature, "inputs")
     if not isinstance(values, list) or not values:
-        raise Rejected(400, "there are no images in the body; send a list of at least one")
+        raise Rejected(400, "the body has no images; send a list of at least one")
     if signature == "pixels" or not columnar:
         values = [_by_name(v, signature, f"image {i}") if isinstance(v, dict) else v for i, v in enumerate(values)]
     return signature, values, columnar
 
 
 def _by_name(value: dict, signature: object, where: str) -> object:
-    """Return the value of a signature's only input, given by its name or as {"b64": "…"}."""
+    """Return the value of a signature's only input, which is given by name or as {"b64": "…"}."""
     name = "pixels" if signature == "pixels" else "image_bytes"
     if set(value) == {name}:
         return value[name]
@@ -102,11 +102,11 @@ def _by_name(value: dict, signature: object, where: str) -> object:
 
 
 async def predict(model: LoadedModel, request: PredictRequest) -> bytes:
-    """Return the predictions as JSON.
+    """Compute the predictions for a request and return them as JSON.
 
     Raises:
-        Rejected: A value is malformed, or no image can be read.
-        Overloaded: The model's queue is full.
+        Rejected: If a value is malformed, or no image can be read.
+        Overloaded: If the model's queue is full.
     """
     if request.signature == "pixels":
         answers = await model.predict_pixels(_pixels(request.values))
@@ -115,7 +115,12 @@ async def predict(model: LoadedModel, request: PredictRequest) -> bytes:
         answers = await model.predict(request.signature, contents)
         if all(row["error"] for row in answers):
             texts = [row["error"] for row in answers]
-            raise Rejected(400, texts[0] if len(texts) == 1 else f"no image can be read: {'; '.join(texts[:5])}")
+            raise Rejected(
+                400,
+                texts[0]
+                if len(texts) == 1
+                else f"no image can be read ({'; '.join(texts[:5])}); send undamaged images in a supported format",
+            )
     if not request.columnar:
         return _json({"predictions": answers})
     columns = {name: [row[name] for row in answers] for name in answers[0]}
@@ -125,12 +130,12 @@ async def predict(model: LoadedModel, request: PredictRequest) -> bytes:
 
 
 def _json(content: dict) -> bytes:
-    """Return JSON, which has no NaN: the values of a damaged image are null already."""
+    """Return JSON; it contains no NaN, because a damaged image has null values."""
     return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
 
 
 def _content(value: object, i: int) -> bytes:
-    """Return the bytes of an image that is {"b64": "…"} or bytes."""
+    """Return the bytes of an image that is given as bytes or as {"b64": "…"}."""
     if isinstance(value, bytes):
         return value
     text = value.get("b64") if isinstance(value, dict) and len(value) == 1 else None
@@ -139,7 +144,7 @@ def _content(value: object, i: int) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Rejected(400, f"image {i} is not valid base64: {error}") from None
+        raise Rejected(400, f"image {i} is not valid base64 ({error}); send the file's bytes in base64") from None
 
 
 def _pixels(values: list) -> np.ndarray:
@@ -150,6 +155,8 @@ def _pixels(values: list) -> np.ndarray:
     whole = pixels.dtype.kind in "iu" and pixels.ndim == 4 and pixels.shape[-1] == 3 and 0 not in pixels.shape
     if not whole or pixels.min() < 0 or pixels.max() > 255:
         raise Rejected(
-            400, "pixels must be a list of images of one size: (batch, height, width, 3), whole numbers 0..255"
+            400,
+            "pixels has the wrong form; expected a list of images of one size, (batch, height, width, 3), whole "
+            "numbers 0..255",
         )
     return pixels.astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The routes of the server: those of TensorFlow Serving's REST API, and a page for trying the model."""
+"""Define the server's routes: TensorFlow Serving's REST API, and a page for trying the model."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ def application(model: LoadedModel, name: str, limits: Limits) -> Starlette:
 
 
 class Service:
-    """The handlers of all routes of one model."""
+    """Handle all routes of one model."""
 
     def __init__(self, model: LoadedModel, name: str, limits: Limits):
         self._model, self._name, self._limits = model, name, limits
@@ -64,7 +64,7 @@ class Service:
 
     @asynccontextmanager
     async def running(self, app: Starlette) -> AsyncIterator[None]:
-        """Start the model's threads; at the end, stop them after everything that waits has been answered."""
+        """Start the model's threads; at the end, answer everything in the queue and stop the threads."""
         self._model.start(self._limits.batch, self._limits.queue, self._limits.workers)
         yield
         self._model.stop()
@@ -87,17 +87,17 @@ class Service:
             version = self._model.version
             text = f"{request.url.path} does not exist; POST images to {self._base}:predict (version {version})"
         elif status == 405:
-            text = f"{request.url.path} does not accept {request.method}"
+            text = f"{request.url.path} does not accept {request.method}; POST images to {self._base}:predict"
         headers = dict(getattr(problem, "headers", None) or {})
         if status == 503:
             headers["Retry-After"] = "1"
         if status in (408, 413, 503):
-            headers["Connection"] = "close"  # the rest of the body is not read
+            headers["Connection"] = "close"  # closes the connection, because the rest of the body is not read
         return JSONResponse({"error": text}, status, headers)
 
 
 def _disconnected(request: Request, problem: Exception) -> Response:
-    return Response(status_code=499)  # nobody receives it
+    return Response(status_code=499)  # the client has left, so nobody receives this answer
 
 
 def _constant(content: dict) -> Callable[[Request], Awaitable[Response]]:
@@ -108,17 +108,17 @@ def _constant(content: dict) -> Callable[[Request], Awaitable[Response]]:
 
 
 class Bodies:
-    """Reads request bodies within the limits, and counts the bytes of all requests that are not answered yet."""
+    """Read request bodies within the limits, and count the bytes of all requests in progress."""
 
     def __init__(self, limits: Limits):
         self._limits, self._bytes = limits, 0
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[bytes]:
-        """Yield the body; its bytes count until the block ends.
+        """Yield the body; its bytes count towards the limit until the block ends.
 
         Raises:
-            Rejected: A limit is exceeded.
+            Rejected: If a limit is exceeded.
         """
         parts, size = [], 0
         stream = request.stream()
@@ -145,10 +145,12 @@ class Bodies:
         try:
             return await asyncio.wait_for(anext(stream, None), self._limits.idle)
         except TimeoutError:
-            raise Rejected(408, f"no byte of the body arrived for {self._limits.idle:g} seconds") from None
+            raise Rejected(
+                408, f"no byte of the body arrived for {self._limits.idle:g} seconds; send the request again"
+            ) from None
 
     async def _discard(self, stream: AsyncGenerator[bytes, None]) -> None:
-        """Read more of a rejected body: a client that is still sending would not read the answer.
+        """Read more of a rejected body, because a client that is still sending does not read the answer.
 
         Afterwards the connection is closed, even if the client is still sending.
         """
@@ -162,9 +164,9 @@ class Bodies:
 
     def _check(self, size: int, more: int) -> None:
         if size > self._limits.body:
-            raise Rejected(413, f"the body is larger than {self._limits.body:,} bytes")
+            raise Rejected(413, f"the body is too large; expected at most {self._limits.body:,} bytes")
         if self._bytes + more > self._limits.bodies:
-            raise Rejected(503, "too many large requests at once; try again")
+            raise Rejected(503, "the server is reading too many large requests; try again later")
 
 
 def page(model: LoadedModel, name: str) -> str:

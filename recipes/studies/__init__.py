@@ -1,1 +1,1 @@
-"""Comparisons of several trainings: ablations, ensembles, rankings of networks."""
+"""Compare several trainings: ablations, ensembles, rankings of networks."""

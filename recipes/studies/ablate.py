@@ -1,4 +1,4 @@
-"""Measures the gain of each trick of a training on a dataset: the same training with it and without it."""
+"""Measure the gain of each trick of a training on a dataset, by the same training with and without the trick."""
 
 import logging
 import time
@@ -35,13 +35,13 @@ _NO_TIME = "not measured: the time limit leaves no room"
 
 @dataclass(frozen=True)
 class Trick:
-    """A trick of the training.
+    """Define a trick of the training.
 
     Attributes:
-        name: Its name in the ledger.
-        used: Whether a recipe uses it.
-        on: Returns a recipe with it.
-        off: Returns a recipe without it.
+        name: Name of the trick in the ledger.
+        used: Function that returns whether a recipe uses the trick.
+        on: Function that returns a recipe with the trick.
+        off: Function that returns a recipe without the trick.
     """
 
     name: str
@@ -88,7 +88,7 @@ TRICKS = (
 
 @dataclass(frozen=True)
 class Ablation:
-    """The ledger of an ablation, and the recipe with every trick on or off as its row says."""
+    """Hold the ledger of an ablation, and the recipe with every trick on or off as its row says."""
 
     rows: tuple[Gain, ...]
     recipe: Recipe
@@ -107,13 +107,13 @@ def ablate(
     tricks: Iterable[str] | None = None,
     validation: object = None, time_limit: float | str | None = None, seed: int = 0,
 ) -> Ablation:  # fmt: skip
-    """Measure the gain of each of `TRICKS`: train with the recipe, then once without (or with) each trick.
+    """Measure the gain of each of `TRICKS` by training with the recipe, then once without (or with) each trick.
 
-    All trainings start from the same weights with one seed, and are evaluated on the same validation images, which none
-    is trained on. A soup of all runs and the lecture's crop sets follow. The intervals are those of a paired bootstrap
-    over the images; they do not include the noise between two trainings. The plan gives each training an equal share of
-    the time limit; a row for which it leaves no room says so. A recipe without gradient steps has no such tricks: its
-    rows are the crop sets.
+    All trainings start from the same weights with one seed, and are evaluated on the same validation images, on which
+    no training is done. Afterwards, a soup of all runs and the lecture's crop sets are measured. The intervals are
+    those of a paired bootstrap over the images; they do not include the noise between two trainings. Each training gets
+    an equal share of the time limit; a row without enough time says so. For a recipe without gradient steps, only the
+    crop sets are measured.
 
     Args:
         dataset: As `finetune` takes it.
@@ -125,10 +125,10 @@ def ablate(
         seed: As `finetune` takes it.
 
     Returns:
-        The ledger, and the recipe with the tricks that gained.
+        The ledger, and the recipe with the tricks that had a significant gain.
 
     Raises:
-        RecipeError: For an unknown trick, and as `finetune`.
+        RecipeError: If a trick is unknown, and as in `finetune`.
 
     Example:
         `recipes.finetune("photos/", recipe=recipes.ablate("photos/", time_limit="1h").recipe)`
@@ -139,7 +139,7 @@ def ablate(
     names = list(tricks or known)
     if unknown := sorted(set(names) - set(known)):
         raise RecipeError(
-            f"tricks are {unknown}; expected some of {sorted(known)}", code="recipe.tricks", field="tricks",
+            f"tricks contains {unknown}; expected some of {sorted(known)}", code="recipe.tricks", field="tricks",
             value=unknown,
         )  # fmt: skip
     budget = Budget.of(request.seconds, began)
@@ -158,14 +158,14 @@ def ablate(
 
 
 def _with_planned_epochs(recipe: Recipe, requested: Recipe | Adjusted | str, ready: Prepared) -> Recipe:
-    """Return `recipe` with the epochs that the plan gives to one training without a time limit."""
+    """Return `recipe` with the number of epochs that the plan gives one training without a time limit."""
     planned = options(requested, replace(ready.summary, seconds_left=None), ready.start.measured)
     epochs = next((each.epochs for each in planned if each.name == recipe.name), recipe.epochs)
     if epochs == recipe.epochs:
         return recipe
     return replace(recipe, epochs=epochs).because(
         "ablate.epochs",
-        "{epochs} epochs; the time limit of the study reduced each of its trainings to {shortened}",
+        "{epochs} epochs, although the time limit of the study shortened each training to {shortened}",
         epochs=epochs, shortened=recipe.epochs,
     )  # fmt: skip
 
@@ -179,10 +179,10 @@ def _unmeasured(name: str, note: str, *, kept: bool = False) -> Gain:
 
 
 class _Study:
-    """The trainings of an ablation, its rows, and the recipe with the tricks that gained so far."""
+    """Run the trainings of an ablation, and hold its rows and the recipe with the tricks that gained so far."""
 
     def __init__(self, start: Start, recipe: Recipe, seed: int, budget: Budget):
-        assert start.splits.validation is not None  # `prepare` holds images out
+        assert start.splits.validation is not None  # `prepare` always holds out validation images
         self.start, self.seed, self.budget = start, seed, budget
         self.validation: ImageData = start.splits.validation
         self.base, self.base_seconds = self._train(recipe)
@@ -199,7 +199,7 @@ class _Study:
         return trained, time.monotonic() - began
 
     def measure(self, trick: Trick) -> None:
-        """Train without the trick if the recipe uses it, with it otherwise, and add its row."""
+        """Train without the trick if the recipe uses it, else with the trick, and add a row."""
         used = trick.used(self.original)
         row = self._row(trick, used)
         self.rows.append(row)
@@ -218,7 +218,7 @@ class _Study:
         logger.info(f"trained {'without' if used else 'with'} {trick.name}: {accuracy}, {spent:.1f} s")
         if _was_cut(trained):
             return _unmeasured(trick.name, f"not measured: {_CUT}", kept=used)
-        if trick.used(trained.recipe) == used:  # the training reported why it could not change that
+        if trick.used(trained.recipe) == used:  # the training reported why the trick could not change
             known = {reason.code for reason in self.base.recipe.decisions}
             reasons = "; ".join(str(reason) for reason in trained.recipe.decisions if reason.code not in known)
             return _unmeasured(trick.name, f"not measured: {reasons}", kept=used)
@@ -228,18 +228,20 @@ class _Study:
         row = compared(trick.name, without, with_it, self.validation.labels)
         extra = (self.base_seconds - spent) if used else (spent - self.base_seconds)
         if len(self.validation) < TELLING:
-            row = replace(row, kept=used, note=f"{len(self.validation)} images are too few to decide: unchanged")
+            row = replace(
+                row, kept=used, note=f"{len(self.validation)} images are too few to decide, so the recipe is unchanged"
+            )
         return replace(row, seconds=extra, note=f"{'in' if used else 'not in'} the recipe; {row.note}")
 
     def soup_row(self) -> Gain:
-        """Return the row of the greedy soup of all runs whose weights have the shapes of the first one."""
+        """Return the row of the greedy soup of all runs whose weights have the same shapes as the first run's."""
         shapes = [tuple(w.shape) for w in self.base.model.weights]
         alike = [run for run in self.runs if [tuple(w.shape) for w in run.model.weights] == shapes]
         if len(alike) < 2:
             return _unmeasured(_SOUP, "not measured: no two runs have weights of the same shapes")
         if not self.base.recipe.warm_start:
             return _unmeasured(_SOUP, "not measured: weights of independent random starts have no meaningful mean")
-        passes = 2 * len(alike)  # each half of the images: each run alone, then each one averaged in
+        passes = 2 * len(alike)  # each half of the images evaluates each run alone, then each soup
         if not self.start.time_for(passes, self.budget):
             return _unmeasured(_SOUP, _NO_TIME)
         labels = self.validation.labels
@@ -249,7 +251,7 @@ class _Study:
         return replace(row, seconds=self.base_seconds * (len(alike) - 1))
 
     def measure_crops(self) -> None:
-        """Add the rows of the lecture's crop sets, and let the recipe use the cheapest one that gains."""
+        """Add the rows of the lecture's crop sets, and set the recipe's crops to the cheapest set that gains."""
         alike = self.start.mirrors_alike
         passes = [crops * len(scales or (1,)) for crops, scales in crop_sets(self.base.recipe, alike)]
         if not self.start.time_for(sum(passes), self.budget):

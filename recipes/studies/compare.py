@@ -16,12 +16,12 @@ from recipes.result import Result, load
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Two classifiers on the same labelled images.
+    """Hold the comparison of two classifiers on the same labelled images.
 
     Attributes:
         first: Accuracy of the first run.
         second: Accuracy of the second run.
-        gain: What the second run gains over the first, with 95 % intervals of the paired difference.
+        gain: Gain of the second run over the first, with 95 % intervals of the paired difference.
         only_first: Number of images that only the first run classifies correctly.
         only_second: Number of images that only the second run classifies correctly.
     """
@@ -34,7 +34,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """The result in one sentence."""
+        """Return the result in one sentence."""
         assert self.gain.gain is not None and self.gain.interval is not None  # both runs were evaluated
         low, high = (100 * end for end in self.gain.interval)
         points = f"{100 * self.gain.gain:+.1f} points ({low:+.1f} to {high:+.1f}), {self.gain.nats:+.3f} nats"
@@ -60,17 +60,17 @@ def compare(
 ) -> Comparison:
     """Compare two runs of the same classes on the same labelled images.
 
-    The difference is taken image by image, and its 95 % interval comes from a paired bootstrap (Efron 1979). It is much
-    narrower than the intervals of the two accuracies, which share the difficulty of the images.
+    The difference is computed image by image, and its 95 % interval comes from a paired bootstrap (Efron 1979). This
+    interval is much narrower than those of the two accuracies, because both runs classify the same images.
 
     Args:
         first: A Result, or the folder of a run.
-        second: Another one.
-        dataset: Labelled images that neither run was trained on, in any form that `finetune` takes; None: the images
-            that both runs held out, if these are the same.
+        second: Another Result or folder.
+        dataset: Labelled images that neither run was trained on, in any form that `finetune` takes; None uses the
+            held-out images, if they are the same for both runs.
 
     Raises:
-        RecipeError: If the runs have other classes, or no dataset is given and they held out other images.
+        RecipeError: If the classes of the runs differ, or no dataset is given and their held-out images differ.
         DataError: If the dataset cannot be used.
 
     Example:
@@ -80,14 +80,15 @@ def compare(
     names = runs[0].class_names
     if sorted(names) != sorted(runs[1].class_names):
         raise RecipeError(
-            f"the runs have other classes: {names[:5]} and {runs[1].class_names[:5]}; compare runs of the same classes",
+            f"the classes of the runs differ ({names[:5]} and {runs[1].class_names[:5]}); compare runs of the same "
+            f"classes",
             code="compare.classes",
         )
     if dataset is None:
         labels, probabilities = _held_out(runs)
     else:
         images = runs[0].evaluable(dataset)
-        runs[1].evaluable(dataset)  # warns where the second run was trained on them
+        runs[1].evaluable(dataset)  # warns if the second run was trained on these images
         labels, probabilities = images.labels, [run.probabilities(images) for run in runs]
     order = [runs[1].class_names.index(name) for name in names]
     before, after = probabilities[0], probabilities[1][:, order]
@@ -102,15 +103,18 @@ def _held_out(runs: list[Result]) -> tuple[np.ndarray, list[Any]]:
     """Return labels and predictions of the images that both runs held out.
 
     Raises:
-        RecipeError: If these are not the same.
+        RecipeError: If the held-out images of the runs differ.
     """
     prints = [run.audit.fingerprints.get("validation", ()) for run in runs]
     judged = [run.judged for run in runs]
     if judged[0] is None or judged[1] is None or prints[0] != prints[1] or len(prints[0]) != len(judged[0].labels):
         raise RecipeError(
-            "the runs did not hold out the same images; give a dataset that neither was trained on",
+            "the held-out images of the runs differ; give a dataset that neither run was trained on",
             code="compare.other_images",
         )
     if list(runs[0].class_names) != list(runs[1].class_names):
-        raise RecipeError("the runs order their classes differently; give a dataset", code="compare.order")
+        raise RecipeError(
+            "the runs order their classes differently; give a dataset, such as a folder of class folders",
+            code="compare.order",
+        )
     return judged[0].labels, [each.probabilities for each in judged if each]

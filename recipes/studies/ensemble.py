@@ -1,4 +1,4 @@
-"""Joins several results: the mean of their predictions, or of their weights."""
+"""Join several results by the mean of their predictions or of their weights."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -24,15 +24,15 @@ from recipes.training.batches import shown
 
 @safe_output()
 def ensemble(results: Iterable[Result], validation: object = None) -> Result:
-    """Return a Result whose predictions are the means of those of `results`.
+    """Return a Result whose predictions are the means of the predictions of `results`.
 
     Args:
         results: At least two results of the same classes, of any networks and image sizes.
-        validation: Labelled images that no result was trained on, in any form that `finetune` takes. They fit the
-            temperature of the mean, if its gain exceeds its noise, and fill the ledger; None: neither.
+        validation: Labelled images that no result was trained on, in any form that `finetune` takes. These images fit a
+            temperature, which is used if its gain exceeds the noise, and fill the ledger. None skips both.
 
     Raises:
-        RecipeError: For fewer than two results, other classes, or results that share their weights.
+        RecipeError: If there are fewer than two results, their classes differ, or two results share their weights.
 
     Example:
         `recipes.ensemble([recipes.finetune("photos/", seed=s) for s in range(5)], "held_out/").export("serving")`
@@ -56,17 +56,18 @@ def ensemble(results: Iterable[Result], validation: object = None) -> Result:
 def soup(results: Iterable[Result], validation: object = None) -> Result:
     """Return a Result with the mean of the weights of `results`, at the cost of one model (Wortsman et al. 2022).
 
-    The soup is greedy: it starts with the best run, then adds each run that does not raise the validation loss
-    (negative log-likelihood at the best temperature). The runs must share their pretrained start, because weights of
-    independent random starts have no meaningful mean.
+    The greedy soup starts with the best run, then adds each run that does not raise the validation loss (negative
+    log-likelihood at the best temperature). The runs must share their pretrained start, because weights of independent
+    random starts have no meaningful mean.
 
     Args:
-        results: At least two results of one architecture and of the same classes. Images are classified at the size
-            of the first one.
-        validation: Labelled images that no result was trained on; None: the weights of all runs are averaged.
+        results: At least two results of one architecture and of the same classes. Images are classified at the first
+            result's image size.
+        validation: Labelled images that no result was trained on; None averages the weights of all runs.
 
     Raises:
-        RecipeError: For fewer than two results, other classes, other architectures, or random starts.
+        RecipeError: If there are fewer than two results, their classes or architectures differ, or their starts are
+            random.
     """
     members = checked(results, "soup")
     mixed = _mixed(members, validation)
@@ -83,7 +84,7 @@ def soup(results: Iterable[Result], validation: object = None) -> Result:
 
 
 def cross_selected(results: Sequence[Result], data: ImageData) -> np.ndarray:
-    """Return (n, classes) probabilities of each image by the soup that the other half of the images selects."""
+    """Return each image's probabilities (n, classes) by the soup that the other half of the images selects."""
     half = np.random.default_rng(0).permutation(len(data)) % 2
     probabilities = np.empty((len(data), len(results[0].class_names)))
     for selecting in (0, 1):
@@ -95,7 +96,7 @@ def cross_selected(results: Sequence[Result], data: ImageData) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Soup:
-    """A soup before its evaluation, the images that selected its runs (None: all runs are in), and its name."""
+    """Hold a soup before its evaluation, the images that selected its runs (None if none did), and its name."""
 
     result: Result
     data: ImageData | None
@@ -112,7 +113,7 @@ def _mixed(results: Sequence[Result], validation: object) -> _Soup:
     joint.model.set_weights(_mean(weights, chosen))
     how = "selected by validation loss"
     if data is None:
-        how = "without validation images to select runs and fit a temperature"
+        how = "without a selection of runs and without a temperature, because there are no validation images"
     text = f"the mean of the weights of {{chosen}} of {{runs}} runs, {how}"
     joint.recipe = joint.recipe.because("soup", text, chosen=len(chosen), runs=len(results))
     return _Soup(joint, data, f"soup of {len(chosen)} of {len(results)}")
@@ -125,7 +126,7 @@ def _labelled(joint: Result, validation: object) -> ImageData:
 
 
 def _joint(results: Sequence[Result], model: keras.Model, name: str, size: int, mirror: bool) -> Result:
-    """Return a Result of `model` with the common facts of the first result and the sum of all seconds."""
+    """Return a Result of `model` with the facts that all results share and the sum of all durations."""
     first = results[0]
     recipe = replace(
         first.recipe, size=size, policy=first.recipe.policy.resized(size), test_size=size, crops=1, scales=None,
@@ -141,7 +142,7 @@ def _joint(results: Sequence[Result], model: keras.Model, name: str, size: int, 
 
 
 def _joint_audit(results: Sequence[Result]) -> Audit:
-    """Return the first audit with the fingerprints of all images that any result was trained or selected on."""
+    """Return the first audit, with fingerprints of all images used to train or select any result."""
     prints = [result.audit.fingerprints for result in results]
     every = {split: tuple(dict.fromkeys(p for each in prints for p in each.get(split, ()))) for split in prints[0]}
     return results[0].audit.with_fingerprints(every)
@@ -165,7 +166,7 @@ def _mean_model(results: Sequence[Result], size: int) -> keras.Model:
 
 
 def _untempered(model: keras.Model) -> keras.Model:
-    """Return an independent copy with temperature 1."""
+    """Return an independent copy of the model with temperature 1."""
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         config = layer.get_config()
@@ -175,7 +176,7 @@ def _untempered(model: keras.Model) -> keras.Model:
 
 
 def _greedy(joint: Result, weights: Sequence[list[np.ndarray]], data: ImageData) -> list[int]:
-    """Return the positions of the runs of the greedy soup."""
+    """Return the positions of the runs in the greedy soup."""
     counts = image_weights(data.labels, len(joint.class_names), joint.recipe.balanced)
     images = shown(data, joint.recipe)
 
@@ -195,7 +196,7 @@ def _greedy(joint: Result, weights: Sequence[list[np.ndarray]], data: ImageData)
 
 
 def _mean(weights: Sequence[list[np.ndarray]], chosen: Sequence[int]) -> list[np.ndarray]:
-    """Return the mean weights of the chosen runs; integers, which are counters, are those of the first run."""
+    """Return the mean weights of the chosen runs; integer counters are those of the first run."""
     columns = zip(*(weights[i] for i in chosen), strict=True)
     return [
         column[0]
@@ -208,15 +209,15 @@ def _mean(weights: Sequence[list[np.ndarray]], chosen: Sequence[int]) -> list[np
 def _evaluated(
     joint: Result, results: Sequence[Result], data: ImageData, honest: np.ndarray | None, trick: str, *, cost: float
 ) -> Result:
-    """Return `joint` with its own temperature, its validation accuracy and its ledger.
+    """Return `joint` with a fitted temperature, its validation accuracy and its ledger.
 
     Args:
         joint: The joint result.
-        results: Its members.
+        results: The members of the joint result.
         data: The validation images.
-        honest: (n, classes) probabilities for the ledger if those of `joint` depend on the labels; None otherwise.
+        honest: Probabilities (n, classes) for the ledger if the labels selected the members of `joint`; else None.
         trick: Name of the row in the ledger.
-        cost: Of a prediction, in predictions of one model.
+        cost: Cost of a prediction, as a multiple of one model's.
     """
     members, labels = [result.probabilities(data) for result in results], data.labels
     probabilities = joint.probabilities(data)

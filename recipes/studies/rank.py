@@ -1,4 +1,4 @@
-"""Ranks pretrained networks for a dataset: all are probed on the same images and the same folds."""
+"""Rank pretrained networks for a dataset by probes on the same images and the same folds."""
 
 import logging
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """One network: its probe, its number of weights, and the image size at which it was probed."""
+    """Hold one network's probe, its number of weights, and the image size of the probe."""
 
     name: str
     probe: Probe
@@ -37,9 +37,9 @@ class Ranked:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Networks from best to worst, by the cross-validated likelihood of a linear classifier on their features.
+    """Hold networks from best to worst, by the cross-validated likelihood of a linear classifier on their features.
 
-    Finetuning starts from that classifier; `best.name` is what `finetune(backbone=...)` takes.
+    Finetuning starts from this linear classifier. Pass `best.name` to `finetune(backbone=...)`.
     """
 
     networks: tuple[Ranked, ...]
@@ -76,20 +76,20 @@ class Ranking:
 def rank(dataset: object, backbones: Iterable[object], *, seed: int = 0) -> Ranking:
     """Rank `backbones` by how well linear classifiers on their frozen features separate the classes of `dataset`.
 
-    Every network processes the training images once. The features are cached on disk, so that ranking again, or
-    finetuning, does not process them again.
+    Every network processes the training images once. The features are cached on disk and reused by later rankings and
+    finetuning.
 
     Args:
         dataset: As `finetune` takes it.
         backbones: The networks, each as `finetune` takes it.
-        seed: Of the cross-validation.
+        seed: Seed of the cross-validation.
 
     Returns:
         The networks from best to worst, with their LogME.
 
     Raises:
-        DataError: As `finetune`.
-        BackboneError: As `finetune`, and for no network or one with random weights.
+        DataError: As in `finetune`.
+        BackboneError: As in `finetune`, and if there is no network or one has random weights.
 
     Example:
         `rank("photos/", ["MobileNetV3Small", "EfficientNetV2B0", "ResNet50V2"]).best.name`
@@ -103,7 +103,7 @@ def rank(dataset: object, backbones: Iterable[object], *, seed: int = 0) -> Rank
     random = [network.name for network in networks if not network.pretrained]
     if random:
         raise BackboneError(
-            f"the weights of {', '.join(random)} are random, so their features rank nothing; use pretrained weights",
+            f"the weights of {', '.join(random)} are random, so a ranking would be meaningless; use pretrained weights",
             code="backbone.random_weights", value=random,
         )  # fmt: skip
     splits = load(dataset)

@@ -1,4 +1,4 @@
-"""The batches of a training: all epochs of augmented images in one stream, whole or a slice of each batch."""
+"""Stream the augmented batches of all epochs of a training, whole or as one process's slice of each."""
 
 import math
 from typing import Any
@@ -14,7 +14,7 @@ from recipes.training.input.workers import WorkerImages
 
 
 def soft(labels: Any, classes: int) -> Any:
-    """Return integer labels as one-hot vectors; labels that mixing has made soft are returned as they are."""
+    """Return integer labels as one-hot vectors; soft labels, which mixing makes, are returned unchanged."""
     return tf.one_hot(labels, classes) if labels.dtype.is_integer else labels
 
 
@@ -26,12 +26,12 @@ def training_batches(
 
     Args:
         train: The training images.
-        recipe: How to train; a batch of the stream is one of the `accumulate` parts of its batches.
+        recipe: How to train; one batch of the stream is one of the recipe's `accumulate` parts of a batch.
         seed: Seed of the shuffling and the augmentation.
         start: Index of the first epoch.
         first_batch: Index of the first batch in that epoch.
-        shard: (index, count) of one of several processes. The stream then holds a slice of each batch, which may be
-            empty, and, as a third element, the number of images of the whole batch.
+        shard: (index, count) of one of several processes. The stream then holds this process's slice of each batch,
+            which may be empty. Its third element is the number of images in the whole batch.
     """
     part = recipe.batch_size // recipe.accumulate
     if isinstance(train, WorkerImages):
@@ -53,15 +53,15 @@ def training_batches(
 
 
 def _counted(slices: tf.data.Dataset, images: int, part: int, begin: Any) -> tf.data.Dataset:
-    """Return (images, labels, size of the whole batch) for every batch of an epoch, including those without a slice."""
+    """Return (images, labels, size of the whole batch) for every batch of an epoch, even if the slice is empty."""
     empty = tf.nest.map_structure(lambda spec: tf.zeros([n or 0 for n in spec.shape], spec.dtype), slices.element_spec)
     sizes = tf.data.Dataset.range(begin, math.ceil(images / part)).map(lambda k: tf.minimum(images - k * part, part))
-    slices = slices.concatenate(tf.data.Dataset.from_tensors(empty))  # left over where all batches have a slice
+    slices = slices.concatenate(tf.data.Dataset.from_tensors(empty))  # unused if no slice is empty
     return tf.data.Dataset.zip(slices, sizes).map(lambda slice, size: (*slice, size))
 
 
 def shown(data: ImageData, recipe: Recipe) -> tf.data.Dataset:
-    """Return batches of the images as the classifier sees them, cached in memory where they fit."""
+    """Return batches of the images as the classifier sees them, cached in memory if they fit."""
     policy = recipe.evaluation_policy
     images = images_alone(data, policy, recipe.batch_size)
     return images.cache() if _fits_memory(data, policy.size) else images

@@ -1,4 +1,4 @@
-"""Callbacks of a training: validation, the best weights, the time limit. Their state can be saved and restored."""
+"""Define the training's callbacks for validation, the best weights and the time limit; all save and restore state."""
 
 import math
 import time
@@ -21,7 +21,7 @@ SMALLER = "use a smaller learning rate, such as recipe=recipes.adjusted('all', l
 
 
 class NotFinite(TrainingError):
-    """A loss or a weight became NaN or infinite."""
+    """Report that a loss or a weight became NaN or infinite."""
 
 
 def _model(callback: keras.callbacks.Callback) -> keras.Model:
@@ -31,18 +31,19 @@ def _model(callback: keras.callbacks.Callback) -> keras.Model:
 
 
 class Validation(keras.callbacks.Callback):
-    """Scores the validation images after every epoch and adds val_loss and val_accuracy to its logs.
+    """Score the validation images after every epoch, and add val_loss and val_accuracy to the logs.
 
     val_loss is the negative log-likelihood of the true classes at the logits' best temperature, so that trainings with
-    and without label smoothing compare. It replaces Keras's own validation, which would trace a second graph.
+    and without label smoothing are comparable. This callback replaces Keras's own validation, which would trace a
+    second graph.
 
     Args:
-        images: Batches of the images of `data`, in its order; what follows them is ignored.
+        images: Batches of the images of `data`, in its order; further images are ignored.
         data: The validation images.
         weights: (n,) weight of each image; they sum to 1.
 
     Attributes:
-        scores: One for each epoch.
+        scores: The score of each epoch.
         logits: (n, classes) of the last prediction.
         seconds: Duration of the last validation.
     """
@@ -55,7 +56,7 @@ class Validation(keras.callbacks.Callback):
         self.seconds = 0.0
 
     def predict(self) -> np.ndarray:
-        """Return the logits of the model's present weights, and set `logits`."""
+        """Return the logits of the model's current weights, and set `logits`."""
         try:
             logits = _model(self).predict(self.images, verbose=0)[: len(self.data)]  # pyright: ignore[reportArgumentType]
         except tf.errors.OpError as error:
@@ -64,11 +65,11 @@ class Validation(keras.callbacks.Callback):
         return logits
 
     def score(self) -> Score:
-        """Return the score of the model's present weights."""
+        """Return the score of the model's current weights."""
         return self.scored(self.predict())
 
     def scored(self, logits: np.ndarray) -> Score:
-        """Return the score of logits (n, classes) of the validation images."""
+        """Return the validation images' score for their logits (n, classes)."""
         return Score.of(logits, self.data.labels, self.weights)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -91,7 +92,7 @@ class Validation(keras.callbacks.Callback):
 
 
 class Logs(dict):
-    """Metrics of a step as numbers; reading one waits for the device, and only for that metric."""
+    """Hold the metrics of a step as numbers; reading a metric waits for the device to compute it."""
 
     get: Any = MutableMapping.get
     items: Any = MutableMapping.items
@@ -109,12 +110,12 @@ class Logs(dict):
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Restores the weights of the latest epoch whose validation loss is within the noise of the lowest.
+    """Restore the weights of the latest epoch whose validation loss is within the noise of the lowest.
 
-    See `selection.latest`. It stops the training after `patience` epochs that are not.
+    See `selection.latest`. Training stops after `patience` epochs outside that noise.
 
     Args:
-        patience: Number of epochs.
+        patience: Number of epochs without such a loss before training stops.
         validation: Provides the scores; must be called before this callback.
     """
 
@@ -140,9 +141,9 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class CycleEnds(keras.callbacks.Callback):
-    """Collects the weights and the validation logits at the end of each cycle of the learning rate.
+    """Collect the weights and the validation logits at the end of each cycle of the learning rate.
 
-    If the training ends before the first cycle does, it collects those at the end of the training.
+    If the training ends before the first cycle does, the weights and logits at its end are collected.
 
     Args:
         recipe: Its `cycle_ends` are the epochs at which cycles end.
@@ -176,15 +177,15 @@ class CycleEnds(keras.callbacks.Callback):
 
 
 class StopAt(keras.callbacks.Callback):
-    """Stops a training before the time limit, so that one more validation fits.
+    """Stop a training early enough that one more validation fits into the time limit.
 
     Args:
         budget: The time limit.
-        validation: Provides the duration of a validation; None: there is none.
+        validation: Provides the duration of a validation; None for a training without validation.
 
     Attributes:
         reached: Whether the time limit stopped the training.
-        left_out: A reason for each step that was left out for lack of time.
+        left_out: A reason for each step that was skipped for lack of time.
     """
 
     def __init__(self, budget: Budget, validation: Validation | None = None) -> None:
@@ -197,11 +198,11 @@ class StopAt(keras.callbacks.Callback):
             self.reached = _model(self).stop_training = True
 
     def allows(self, validations: float) -> bool:
-        """Return whether that many validations end in time."""
+        """Return whether so many validations fit into the time limit."""
         return self.budget.allows(validations * self.validation.seconds if self.validation else 0)
 
     def allows_trying(self, what: str, validations: float) -> bool:
-        """Return whether that many validations, to try `what`, end in time; note it in `left_out` if not."""
+        """Return whether there is time for so many validations to try `what`; if not, add a reason to `left_out`."""
         allowed = self.allows(validations)
         if not allowed:
             self.left_out.append(Reason("training.not_tried", "no time was left to try {what}", {"what": what}))

@@ -1,4 +1,4 @@
-"""The last good states of a training: the newest in memory, two generations on disk."""
+"""Keep the last good states of a training: the newest in memory, two generations on disk."""
 
 import json
 import logging
@@ -15,20 +15,20 @@ from recipes.errors import UnsafeFileError
 
 logger = logging.getLogger(__name__)
 
-SHARE = 1 / 50  # of the time that saving states may take
+SHARE = 1 / 50  # maximum share of the training time that saving states may take
 EVERY = 0.5  # minimum number of seconds between two states
 
 
 class Checkpoints:
-    """The states of one training. A state is a tree of dicts, lists, numbers, strings and arrays.
+    """Save and load the states of one training; a state is a tree of dicts, lists, numbers, strings and arrays.
 
     Args:
-        path: File of the newest state: an .npz file without pickles, with checksums. The state before it is saved
-            beside it. None: the newest state is held in memory only.
-        tick: Called after each state.
+        path: File of the newest state: an .npz file without pickles, with checksums. The previous state is saved beside
+            it. None keeps the newest state in memory only.
+        tick: Function that is called after each state.
 
     Attributes:
-        newest: The newest state; None where there is none yet.
+        newest: The newest state; None before the first one.
         full: Whether the last state could not be written.
     """
 
@@ -39,15 +39,15 @@ class Checkpoints:
 
     @property
     def due(self) -> bool:
-        """Whether saving a state now would take less than `SHARE` of the time since the last one."""
+        """Return whether saving a state now would take less than `SHARE` of the time since the last save."""
         return time.monotonic() >= self._next
 
     def keep(self, state: Callable[[], dict[str, Any]], *, on_disk: bool = True) -> None:
-        """Save what `state` returns; if the disk is full, warn once and keep it in memory.
+        """Save the state that `state` returns; if the disk is full, warn once and keep it in memory.
 
         Args:
-            state: Returns the state. The time that it takes counts for `due`.
-            on_disk: Whether to write it, too.
+            state: Function that returns the state. Its duration counts towards `due`.
+            on_disk: Whether to also write the state to disk.
         """
         began = time.monotonic()
         self.newest = state()
@@ -59,8 +59,9 @@ class Checkpoints:
             except OSError as error:
                 if not self.full:
                     logger.warning(
-                        f"{self.path} cannot be written ({error.strerror or error}). Training continues, and the next "
-                        "state is written again; until that succeeds, a stopped run resumes from an earlier state."
+                        f"{self.path} cannot be written ({error.strerror or error}). Training continues and tries "
+                        f"again at the next state; until then, a stopped run would resume from an earlier state. "
+                        f"Free some space on this disk."
                     )
                 self.full = True
         self.tick()
@@ -68,10 +69,10 @@ class Checkpoints:
         self._next = now + max(EVERY, (now - began) / SHARE)
 
     def load(self) -> dict[str, Any] | None:
-        """Read the newest undamaged state from the disk; None where there is none."""
+        """Return the newest undamaged state on disk; None if there is none."""
         if self.path is None:
             return None
-        fallbacks = ((self.path, "the state before it is used"), (_previous(self.path), "training starts again"))
+        fallbacks = ((self.path, "the previous state is used"), (_previous(self.path), "training starts again"))
         for path, fallback in fallbacks:
             if not path.exists():
                 continue
@@ -79,7 +80,7 @@ class Checkpoints:
                 self.newest = unpacked(load_arrays(path))
                 return self.newest
             except (UnsafeFileError, KeyError, ValueError) as error:
-                logger.warning(f"{path} cannot be used, {fallback}: {error}")
+                logger.warning(f"{path} cannot be used ({error}); {fallback}.")
         return None
 
 
@@ -90,11 +91,11 @@ def _previous(path: Path) -> Path:
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with open(path, "wb") as file:
-        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]  no array is called allow_pickle
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]  no array has this name
 
 
 def packed(tree: Any) -> dict[str, np.ndarray]:
-    """Return a tree as named arrays: those that it holds, and the rest as JSON in "tree"."""
+    """Return a tree as named arrays: its own arrays, and the rest as JSON in "tree"."""
     arrays: dict[str, np.ndarray] = {}
     text = json.dumps(_without_arrays(tree, arrays))
     return {**arrays, "tree": np.frombuffer(text.encode(), np.uint8)}
@@ -114,7 +115,7 @@ def _without_arrays(node: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def unpacked(arrays: dict[str, np.ndarray]) -> Any:
-    """Return the tree that `packed` was given, with tuples as lists."""
+    """Return the tree from the arrays that `packed` returned, with tuples as lists."""
     return _with_arrays(json.loads(arrays["tree"].tobytes()), arrays)
 
 

@@ -1,4 +1,4 @@
-"""The choice among the weights of a training, by the validation images."""
+"""Choose among the weights of a training by their scores on the validation images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from recipes.planning.recipe import TEST_SIZES, Recipe
 from recipes.training.batches import shown
 from recipes.training.callbacks import CycleEnds, KeepBest, StopAt, Validation
 
-INTERPOLATIONS = (0.25, 0.5, 0.75)  # shares of the finetuned weights in those between them and the initial ones
+INTERPOLATIONS = (0.25, 0.5, 0.75)  # shares of the finetuned weights that interpolation tries
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Choice:
 
 
 class BestEpoch:
-    """Chooses the latest of the best epochs, or weights between it and the initial ones, at the best image size."""
+    """Choose the latest of the best epochs, or an interpolation with the initial weights, at the best image size."""
 
     def __init__(self, model: keras.Model, recipe: Recipe, watch: Validation, stop: StopAt) -> None:
         self.model, self.recipe, self.watch, self.stop = model, recipe, watch, stop
@@ -53,9 +53,9 @@ class BestEpoch:
 
 
 class Snapshots:
-    """Chooses the ends of the last cycles, at the best image size (Huang et al. 2017).
+    """Choose the snapshots at the ends of the last cycles, at the best image size (Huang et al. 2017).
 
-    It takes as many as possible whose average is within the noise of the lowest validation loss.
+    The largest number of snapshots is chosen whose average is within the noise of the lowest validation loss.
     """
 
     def __init__(self, model: keras.Model, recipe: Recipe, watch: Validation, stop: StopAt) -> None:
@@ -71,7 +71,7 @@ class Snapshots:
         candidates = Candidates(scores, larger=tuple(larger.values()))
         chosen = candidates.select(start if recipe.warm_start else None)
         if chosen is start:
-            model.set_weights(self.initial)  # the network of the linear classifier is the one that was trained
+            model.set_weights(self.initial)  # the linear classifier needs the untrained network
             snapshots = ()
         size = _size_of(chosen, larger, recipe)
         return Choice(len(watch.scores), candidates, float(bool(snapshots)), size, snapshots)
@@ -80,9 +80,9 @@ class Snapshots:
 def _at_larger_sizes(
     model: keras.Model, recipe: Recipe, watch: Validation, stop: StopAt, snapshots: Sequence[Sequence[np.ndarray]] = ()
 ) -> dict[int, Score]:
-    """Return image size → score at that size, if the size is still to be chosen and there is time."""
+    """Return image size → score at that size; empty if the size is fixed or there is no time."""
     factors = TEST_SIZES if _takes_any_size(model, recipe) else ()
-    if recipe.scales:  # their crops are as large as the images
+    if recipe.scales:  # random crops that are as large as the images
         factors = tuple(factor for factor in factors if round(factor * recipe.size) <= min(recipe.scales))
     passes = max(1, len(snapshots)) * sum(factor**2 for factor in factors)
     if factors and not stop.allows_trying("larger images", passes):
@@ -107,12 +107,12 @@ def _size_of(chosen: Score, larger: dict[int, Score], recipe: Recipe) -> int:
 
 
 def _takes_any_size(model: keras.Model, recipe: Recipe) -> bool:
-    """Return whether the image size is still to be chosen, and can be."""
+    """Return whether the network takes any image size and the recipe leaves the size open."""
     return recipe.test_size is None and recipe.policy.area is not None and model.inputs[0].shape[1] is None
 
 
 def interpolated(initial: Sequence[np.ndarray], final: Sequence[np.ndarray], share: float) -> list[np.ndarray]:
-    """Return (1 − share) · initial + share · final; counters, which are no weights, are the final ones."""
+    """Return (1 − share) · initial + share · final; integer counters keep their final values."""
     if share in (0.0, 1.0):
         return [*(final if share else initial)]
     return [

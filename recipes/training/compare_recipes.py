@@ -1,4 +1,4 @@
-"""The choice between two recipes by cross-validation on the training images, where the probe does not decide."""
+"""Choose between two recipes by cross-validation on the training images, for cases that the probe leaves open."""
 
 import logging
 import time
@@ -23,25 +23,25 @@ _SHARE = 0.4  # share of the remaining time that the comparison may take
 
 
 def compare(start: Start, candidates: Sequence[Recipe], pictures: Sequence[str], seed: int, budget: Budget) -> Recipe:
-    """Return the one of two recipes whose classifiers have the higher likelihood on held-out training images.
+    """Return the recipe whose classifiers have the higher likelihood on held-out training images.
 
-    In every fold, both are trained as `finetune` trains them, including the reversion if they do not beat the linear
-    classifier. They are compared by the negative log-likelihood of the held-out images. The comparison ends once the
-    difference exceeds two standard errors. Without a time limit, there is one fold, which takes a third longer than the
-    training that it decides about. The second recipe has to be better by more than one standard error, because the
+    In every fold, both recipes are trained as `finetune` trains them. A recipe that does not beat the linear classifier
+    is reverted to it. The recipes are compared by the negative log-likelihood of the held-out images. The comparison
+    ends once the difference exceeds two standard errors. Without a time limit, there is one fold. It takes a third
+    longer than the final training. The second recipe has to be better by more than one standard error, because the
     plan's own rules prefer the first. The validation images are not used.
 
     Args:
         start: The network, the images and the linear classifier.
         candidates: Two recipes; the plan prefers the first.
-        pictures: For each training image, one name for all that are the same or nearly so. These are in the same fold.
+        pictures: For each training image, the name of its group of near duplicates. A group stays in one fold.
         seed: Seed of the folds and the trainings.
         budget: Time limit of the job.
     """
     first, second = candidates
     logger.info(
-        f"The probe does not decide between {first.name!r} and {second.name!r}, so both are trained on a part of the "
-        "images."
+        f"The probe does not decide between {first.name!r} and {second.name!r}. Training both on a part of the "
+        f"images to compare them."
     )
     labels = start.splits.train.labels
     folds = content_folds(labels, pictures, folds=FOLDS, seed=seed)
@@ -70,12 +70,12 @@ def compare(start: Start, candidates: Sequence[Recipe], pictures: Sequence[str],
     undecided = "the probe does not decide between {first!r} and {second!r}"
     names = {"first": first.name, "second": second.name}
     if not len(held_out):
-        return first.because("compare.no_time", f"{undecided}, but no time was left to compare", **names)
+        return first.because("compare.no_time", f"{undecided}, and no time was left to compare both", **names)
     text = (
         f"{undecided}: on {{images}} held-out training images ({{seconds:.0f}} s), the log-likelihood of {{second!r}} "
         "is {gain:+.3f} ± {error:.3f} nats above that of {first!r}"
     )
-    text += ", although the time limit ended trainings of {cut}" if cut else ""
+    text += "; the time limit ended trainings of {cut} early" if cut else ""
     return (second if mean > error else first).because(
         "compare.gain", text, images=len(held_out), seconds=time.monotonic() - began, gain=mean, error=error,
         cut=sorted(set(cut)), **names,
@@ -92,9 +92,9 @@ def _seconds(start: Start, recipe: Recipe) -> float:
 def _losses(
     start: Start, recipe: Recipe, inside: np.ndarray, outside: np.ndarray, seed: int, budget: Budget
 ) -> tuple[np.ndarray, bool]:
-    """Return the negative log-likelihood in nats of each image at `outside`, and whether the time limit ended training.
+    """Return each `outside` image's negative log-likelihood in nats, and whether the time limit ended training.
 
-    Each image is evaluated at a temperature that the other images at `outside` chose.
+    The temperature for each image is fitted to the other `outside` images.
     """
     part, recipe = start.fold(inside, outside), replace(recipe, refit=False, calibrate=False)
     keras.utils.set_random_seed(seed)

@@ -1,4 +1,4 @@
-"""A training and the choice of the weights that classify the validation images best."""
+"""Train a model and choose the weights that classify the validation images best."""
 
 import logging
 from collections.abc import Sequence
@@ -32,16 +32,16 @@ class Fitted:
         start: Score of the baseline on the validation images.
         candidates: Scores of the weights of each epoch, of each interpolation between the best epoch's weights and the
             initial ones, and of the chosen weights at each larger image size.
-        share: Share of the finetuned weights in the chosen ones; 0: training was reverted, see `better`.
+        share: Share of the finetuned weights in the chosen weights; 0 if training was reverted, see `better`.
         test_size: Image size for which the weights were chosen, in pixels.
         cut: Whether the time limit ended the training.
         images: Number of training images.
         epoch_seconds: Mean duration of an epoch.
         snapshots: Weights at the ends of the last cycles, whose predictions are averaged; empty for a single model.
-        rival: Whether the candidates had to beat the baseline.
-        parts: Number of parts in which a batch was computed at the end.
+        rival: Whether the candidates competed with a baseline.
+        parts: Number of parts into which each batch was split at the end of the training.
         missing: Names of training images that vanished during the training.
-        reasons: One for each adjustment after a fault, and for each step left out for lack of time.
+        reasons: One reason for each adjustment after a fault, and for each step that was skipped for lack of time.
     """
 
     history: dict[str, list[float]]
@@ -61,28 +61,28 @@ class Fitted:
 
     @property
     def best(self) -> Score:
-        """Score of the best finetuned candidate: the best epoch, or an interpolation where that was better."""
+        """Return the score of the best finetuned candidate: the best epoch, or a better interpolation."""
         chosen = self.candidates.select(self.start if self.rival else None)
         return self.candidates.best() if chosen is self.start else chosen
 
     @property
     def better(self) -> bool:
-        """Whether training gained more than its noise, see `selection.better`."""
+        """Return whether training gained more than the noise, see `selection.better`."""
         return self.share > 0
 
     @property
     def best_share(self) -> float:
-        """Share of the finetuned weights in the `best` ones, whether or not these were chosen."""
+        """Return the share of the finetuned weights in the `best` candidate, whether or not it was chosen."""
         between, best = self.candidates.between, self.best
         if not between or any(best is score for score in self.candidates.epochs):
             return 1.0
         index = next((i for i, score in enumerate(between) if score is best), None)
-        if index is None:  # the best score is that of larger images, with the weights that were best before
+        if index is None:  # at larger images, the weights are those that were best at the training size
             index = choose(self.candidates.epochs[self.best_epoch - 1], between)
         return 1.0 if index is None else INTERPOLATIONS[index]
 
     def row(self, seconds: float = 0.0) -> Gain:
-        """Return the ledger's row of this training: its `best` weights on the validation images, chosen or not.
+        """Return the ledger's row of this training, computed from its `best` candidate even if another was chosen.
 
         The recipe's reasons, the ledger and the report all take their figures from this row.
 
@@ -92,7 +92,7 @@ class Fitted:
         best, count = self.best, len(self.candidates)
         if not self.rival:
             return Gain("training from scratch", best.accuracy, seconds=seconds, epoch=self.best_epoch)
-        share = len(best.weights) * best.weights  # 1 each, or every class counts alike
+        share = len(best.weights) * best.weights  # every image weighs 1, or every class weighs the same
         gain, interval = paired_bootstrap(share * (best.right.astype(float) - self.start.right))
         nats, nats_interval = paired_bootstrap(share * (self.start.losses - best.losses))
         trick = f"finetuning, {len(self.snapshots)} snapshots" if self.snapshots else "finetuning"
@@ -106,7 +106,7 @@ class Fitted:
         return replace(row, note=note)
 
     def cross_fitted(self, finished: Score | None = None) -> Score:
-        """Return how each validation image is classified by the candidate that the other images choose."""
+        """Return the result for each validation image by the candidate that the other images select."""
         return cross_fitted(self.start if self.rival else None, self.candidates, finished)
 
 
@@ -121,18 +121,18 @@ def fit(
 ) -> Fitted:
     """Train the trainable variables of the task's model, and choose among the resulting weights.
 
-    The loss is cross-entropy with label smoothing. Weight decay is decoupled (none on biases and normalisation
-    parameters), the learning rate has a warm-up and a cosine decay; augmentation and Polyak average are the recipe's.
+    The loss is cross-entropy with label smoothing. Weight decay is decoupled and skips biases and normalisation
+    parameters. The learning rate has a warm-up and a cosine decay. The recipe sets augmentation and Polyak averaging.
 
     The model ends with the weights of the latest epoch whose validation loss is within the noise of the lowest. With a
-    warm start, it ends with weights between these and the initial ones if they are better beyond the noise, or with the
-    initial ones unless training was `Fitted.better`; see `selection.Candidates`. With snapshots, the weights at the
-    ends of the last cycles are in the result.
+    warm start, an interpolation between these and the initial weights replaces them if it is better beyond the noise.
+    The initial weights are restored unless training was `Fitted.better`; see `selection.Candidates`. With snapshots,
+    the result holds the weights at the ends of the last cycles.
 
     Args:
-        task: What to train, and how.
+        task: The model, its training images and the recipe.
         validation: The validation images.
-        start: Score of the baseline on the validation images; default: that of the model as it is.
+        start: Score of the baseline on the validation images; default: that of the model before training.
         budget: Time limit of the training.
         callbacks: Further callbacks.
         checkpoints: The states of the training; default: in memory only.
@@ -158,7 +158,7 @@ class Refit:
     """Outcome of a training on the training and validation images together.
 
     Attributes:
-        reasons: One for each thing that was done or left out.
+        reasons: One reason for each step that was done or skipped.
         snapshots: As in `Fitted`.
         missing: Names of images that vanished during the training.
     """
@@ -176,13 +176,13 @@ def fit_again(
     budget: Budget = NO_LIMIT,
     checkpoints: Checkpoints | None = None,
 ) -> Refit:
-    """Train once more, including the validation images, in the same way as `fitted`.
+    """Train again as `fitted` was trained, now including the validation images.
 
-    The schedule, the number of epochs and the share of the finetuned weights are the same; nothing is chosen. If there
-    is not enough time, the model and the snapshots stay as they are.
+    The schedule, the number of epochs and the share of the finetuned weights are those of `fitted`. If there is not
+    enough time, the model and the snapshots do not change.
 
     Args:
-        task: That of `fit`, with the training and the validation images.
+        task: The task of `fit`, with the training and the validation images together.
         start: The weights to begin with.
         fitted: Outcome of the first training.
         budget: Time limit of the training.
@@ -194,20 +194,20 @@ def fit_again(
     training = Training(task, checkpoints)
     if not training.begun and not budget.allows(1.2 * needed):
         model.set_weights(before)
-        text = "no time was left to train once more with the validation images (about {seconds:.0f} s)"
+        text = "no time was left to train again with the validation images (about {seconds:.0f} s)"
         reason = Reason("refit.no_time", text, {"seconds": float(needed)})
         return Refit((reason,), fitted.snapshots)
-    logger.debug(f"training once more, to epoch {fitted.best_epoch}, on all {len(images)} images")
+    logger.debug(f"training again, to epoch {fitted.best_epoch}, on all {len(images)} images")
     stop = StopAt(budget)
     cycles = [CycleEnds(task.recipe)] if fitted.snapshots else []
     adjustments = training.run(fitted.best_epoch, [stop, *cycles]).adjustments
     if stop.reached:
         model.set_weights(before)
-        text = "the time limit ended the training with the validation images, so the weights before it are used"
+        text = "the time limit ended the second training, so the weights of the first training are used"
         reason = Reason("refit.cut", text)
         return Refit((*adjustments.reasons, reason), fitted.snapshots, adjustments.missing)
     model.set_weights(interpolated(start, model.get_weights(), fitted.share))
-    text = "then trained once more, to the same epoch, on all {images} images, including the validation images"
+    text = "trained again, to the same epoch, on all {images} images, including the validation images"
     reason = Reason("refit.done", text, {"images": len(images) - len(adjustments.missing)})
     snapshots = tuple(cycles[0].weights[-len(fitted.snapshots) :]) if cycles else ()
     return Refit((*adjustments.reasons, reason), snapshots, adjustments.missing)

@@ -1,4 +1,4 @@
-"""The steps before a training: data, audit, split, network, probe, plan."""
+"""Do the steps before a training: data, audit, split, network, probe, plan."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ from recipes.training.start import Start
 
 logger = logging.getLogger(__name__)
 
-_HELD_OUT = 0.2  # default fraction of validation images
+_HELD_OUT = 0.2  # default share of the training images that is held out for validation
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +46,8 @@ class Prepared:
         recipe: The recipe that was chosen.
         audit: The findings of the audit.
         table: The lecture's 2×2 table with this dataset marked; None without a probe.
-        clock: Durations of the steps so far.
-        summary: The facts from which the plan was made.
+        clock: The duration of each step so far.
+        summary: The facts on which the plan is based.
     """
 
     start: Start
@@ -71,8 +71,8 @@ def prepare(
         request: The arguments of the job.
         splits: The dataset, as `loaded` returns it.
         budget: Time limit of the whole job.
-        workers: The machines that will augment, if any.
-        trainings: Number of trainings that share the time that is left after the probe.
+        workers: The input workers that augment images, if any.
+        trainings: Number of trainings that share the time left after the probe.
     """
     recipe, seed, validation = request.recipe, request.seed, request.validation
     backbone = "glyphs" if request.uses_digits and request.backbone == "auto" else request.backbone
@@ -87,7 +87,7 @@ def prepare(
         splits, facts = usable(splits, audit(splits, strict=request.options.strict))
         split_here = splits.validation is None
         if split_here:
-            fraction: Any = _HELD_OUT if validation is None else validation  # a number, see `with_validation`
+            fraction: Any = _HELD_OUT if validation is None else validation  # `with_validation` leaves only a number
             splits, facts = _split(splits, facts, fraction, seed)
         current.note = _described(splits, facts)
     size = requested_size(recipe) or natural_size(network, splits.train)
@@ -127,7 +127,7 @@ def _described(splits: Splits, facts: Audit) -> str:
 
 
 def loaded(request: Request) -> Splits:
-    """Load the dataset of a request, before a part is held out."""
+    """Load the dataset of a request without holding out a part."""
     splits = with_validation(load("digits" if request.uses_digits else request.dataset), request.validation)
     if splits.validation is None:
         check_may_be_split(splits.table)
@@ -135,9 +135,9 @@ def loaded(request: Request) -> Splits:
 
 
 def _probe(extractor: Extractor, splits: Splits, facts: Audit, split_here: bool, seed: int) -> tuple[Probe, Features]:
-    """Return the probe of the training images, and the features of training and validation images in that order.
+    """Return the probe, and the features of the training and then the validation images.
 
-    If they were one dataset before the split, their features are computed in one pass.
+    If the two sets were one dataset before the split, their features are computed in one pass.
     """
     train, validation = splits.train, splits.validation
     assert validation is not None
@@ -165,7 +165,7 @@ def _summary(network: Backbone, splits: Splits, size: int, pace: float, budget: 
 
 
 def with_validation(splits: Splits, validation: object) -> Splits:
-    """Return the splits with the validation images that were requested; None where they are still to be held out.
+    """Return the splits with the requested validation images, or with None if they must still be held out.
 
     Args:
         splits: A dataset.
@@ -187,13 +187,14 @@ def with_validation(splits: Splits, validation: object) -> Splits:
         if own is None:
             return splits
         logger.info(
-            f"The {len(own)} images of the dataset's validation split are added to its training images, and a part of "
-            "these is held out."
+            f"The {len(own)} images of the dataset's validation split are added to its training images. A part of "
+            f"the training images is then held out."
         )
         return replace(splits, train=joined(splits.train, _renamed(own, splits.train)), validation=None)
     if own is not None:
         logger.info(
-            f"The {len(own)} images of the dataset's own validation split are not used, because another was given."
+            f"The {len(own)} images of the dataset's own validation split are not used, because another validation "
+            f"set was given."
         )
     given = load(validation, splits.train.class_names)
     lost = [file for file in splits.unsupported if file.split != "validation"]
@@ -201,14 +202,14 @@ def with_validation(splits: Splits, validation: object) -> Splits:
     splits = replace(splits, unread=(*splits.unread, *given.unread), unsupported=tuple(lost))
     if len(given.given) > 1:
         logger.info(
-            f"The validation dataset has the splits {list(given.given)}, of which the first is used; to use another, "
-            "give its folder."
+            f"The validation dataset has the splits {list(given.given)}; only the first is used. To use another one, "
+            f"give its folder."
         )
     return replace(splits, validation=_renamed(given.train, splits.train))
 
 
 def _renamed(given: ImageData, train: ImageData) -> ImageData:
-    """Give the images other names than the training images, because the audit identifies images by their names."""
+    """Rename images so that none shares a training image's name, because the audit identifies images by name."""
     if set(given.names).isdisjoint(train.names):
         return given
     return replace(given, names=tuple(f"validation {name}" for name in given.names))

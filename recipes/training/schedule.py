@@ -1,4 +1,4 @@
-"""The learning rate over a training: its peak, warm-up, cosine, and the cycles of snapshots."""
+"""Compute the learning rate over a training: its peak, warm-up, cosine decay, and the cycles of snapshots."""
 
 import logging
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from recipes.planning.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
-ENOUGH = 100  # updates from which on a training from the linear classifier uses the default learning rate
-WARM_UP = 20  # updates of the warm-up of such a training, if it has twice as many
+ENOUGH = 100  # minimum number of updates for the default learning rate in a training from the linear classifier
+WARM_UP = 20  # warm-up updates of a training from the linear classifier that has at least twice as many updates
 
 
 def peak(recipe: Recipe, updates: int) -> float:
     """Return the highest learning rate of a training of `updates` updates.
 
-    A rate other than the default is taken as it is given, and so is that of a training from random weights. The default
-    of a training that begins at the linear classifier is multiplied by min(1, (updates / ENOUGH)²). Adam's first steps
-    have nearly the size of the learning rate in every weight, however small the gradient. At 0.001 they take the
-    network away from the linear classifier's optimum, and a training needs some hundred updates to return;
-    benchmarks/RESULTS.md has the measurements.
+    A rate that the user sets is not changed, nor is the rate of a training from random weights. The default rate of a
+    training that begins at the linear classifier is multiplied by min(1, (updates / ENOUGH)²). Adam's first steps
+    change every weight by nearly the learning rate, even if the gradient is small. At 0.001 they move the network away
+    from the linear classifier's optimum, and it needs some hundred updates to return; benchmarks/RESULTS.md has the
+    measurements.
 
     Args:
         recipe: Its `learning_rate` is the peak of a training of `ENOUGH` updates or more.
@@ -35,12 +35,12 @@ def _is_automatic(recipe: Recipe) -> bool:
 
 
 def _safe(updates: int) -> float:
-    """Return a rate by which so many updates do not end below the linear classifier that they begin at."""
+    """Return a rate at which a training of so many updates does not end below the linear classifier it begins with."""
     return Recipe.learning_rate * min(1.0, updates / ENOUGH) ** 2
 
 
 def warn_of_high_rate(recipe: Recipe, updates: int) -> None:
-    """Log a warning where a given learning rate is high for a training from the linear classifier of few updates."""
+    """Warn if the given learning rate is high for a short training from the linear classifier."""
     rate = recipe.learning_rate
     if recipe.warm_start and not _is_automatic(recipe) and updates < ENOUGH and rate > _safe(updates):
         logger.warning(
@@ -56,7 +56,7 @@ def learning_rate(recipe: Recipe, updates: int, halvings: int = 0) -> keras.opti
     Args:
         recipe: How to train.
         updates: Number of updates of an epoch.
-        halvings: How often the rate was halved after losses that were not finite.
+        halvings: Number of times the rate was halved after NaN or infinite losses.
     """
     highest = peak(recipe, updates * recipe.epochs) / 2**halvings
     return schedule(highest, updates, recipe.cycle_ends, least=WARM_UP if recipe.warm_start else 1)
@@ -65,16 +65,16 @@ def learning_rate(recipe: Recipe, updates: int, halvings: int = 0) -> keras.opti
 def schedule(
     highest: float, updates: int, ends: Sequence[int], least: int = 1
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Return a linear warm-up over the first tenth of the updates (at most 100), then cosine decay to a hundredth.
+    """Return a schedule: linear warm-up over a tenth of the updates (at most 100), then cosine decay to a hundredth.
 
-    With several cycles, the first has half the peak, because no average smooths its steps. Each of the others is a
-    cosine from 0.3 of that, which does not undo what was learned.
+    With several cycles, the first has half the peak, because no average smooths its steps. Each later cycle is a cosine
+    that starts at 0.3 of the first one's peak, so that it keeps what was learned.
 
     Args:
         highest: The peak.
         updates: Number of updates of an epoch.
         ends: Epochs at which the cycles end.
-        least: Minimum number of updates of the warm-up, if these are at most half of all.
+        least: Minimum number of warm-up updates, if that is at most half of all updates.
     """
     first, *others = ends
     if others:

@@ -1,4 +1,4 @@
-"""The start of a training: the network, the data, and the linear classifier on the frozen network."""
+"""Hold what a training starts from: the network, the data, and the linear classifier on the frozen network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,10 +23,12 @@ class Start:
     Attributes:
         network: The pretrained network.
         splits: The training and validation images, and perhaps test images.
-        measured: The probe of the training images; None where random weights are trained.
-        features: Features of the frozen network for the training and then the validation images; None likewise.
-        image_seconds: Duration of one image's pass through the network; 0 where it is unknown.
-        taps_given: Whether the user chose the stages that are classified. The baseline then uses them, too.
+        measured: The probe of the training images; None if the weights are random.
+        features: Features of the frozen network, of the training and then the validation images; None if the weights
+            are random.
+        image_seconds: Seconds of one image's pass through the network; 0 if unknown.
+        taps_given: Whether the user chose the stages whose features are classified. The baseline then uses the same
+            stages.
     """
 
     network: Backbone
@@ -42,13 +44,13 @@ class Start:
 
     @property
     def validation(self) -> ImageData:
-        """The validation images, which every dataset has once it is prepared."""
+        """Return the validation images, which every prepared dataset has."""
         assert self.splits.validation is not None
         return self.splits.validation
 
     @property
     def _probe(self) -> Probe:
-        assert self.measured is not None  # callers have a recipe with a warm start, for which the network is probed
+        assert self.measured is not None  # every caller has a recipe with a warm start, so the network was probed
         return self.measured
 
     @property
@@ -61,7 +63,7 @@ class Start:
         return self._probe.last.taps if recipe.taps is None else recipe.taps
 
     def linear(self, recipe: Recipe, *, everything: bool = False) -> Linear:
-        """Return the linear classifier of the training images; `everything`: including the validation images."""
+        """Return the linear classifier of the training images, with `everything` also of the validation images."""
         taps = self.taps(recipe)
         stage = next((stage for stage in self._probe.stages if stage.taps == taps), None)
         if stage and not everything:
@@ -77,24 +79,24 @@ class Start:
 
     @property
     def mirrors_alike(self) -> bool:
-        """Whether mirror images keep their class; True if it was not measured."""
+        """Return whether mirror images keep their class; True if not measured."""
         return mirrors_keep_class(self.measured)
 
     @property
     def mirrors_gain(self) -> bool:
-        """Whether averaging over mirror images gains likelihood beyond its noise, by the linear classifier."""
+        """Return whether averaging over mirror images raises the linear classifier's likelihood beyond the noise."""
         return mirrors_gain(self.measured)
 
     def crops_to_measure(self, recipe: Recipe, budget: Budget) -> int:
-        """Return how many crops to measure: the requested number, or ten; 0 if there is no time.
+        """Return how many crops to measure: the requested number or, by default, ten; 0 if there is no time.
 
-        Without a request, there are five crops where mirror images change the class.
+        The default is five if mirror images change the class.
         """
         count = recipe.crops if recipe.asks_for_crops else 10 if self.mirrors_alike else 5
         return count if self.time_for(count * len(recipe.scales or (1,)), budget) else 0
 
     def time_for(self, passes: float, budget: Budget) -> bool:
-        """Return whether that many passes over the validation images end in time."""
+        """Return whether so many passes over the validation images fit into the time limit."""
         return budget.allows(passes * self.image_seconds * len(self.validation))
 
     def copy(self) -> "Start":
@@ -105,8 +107,8 @@ class Start:
         """Return a `copy` for one fold of cross-validation.
 
         Args:
-            inside: Indices of the training images to train on; the linear classifiers are fitted to them again.
-            outside: Indices of those that become the validation images.
+            inside: Indices of the training images to train on. The linear classifiers are fitted again to these images.
+            outside: Indices of the training images that become the validation images.
         """
         data = self.splits.train
         part = Splits(data.subset(inside), data.subset(outside))
@@ -122,9 +124,9 @@ class Start:
         return replace(self.copy(), splits=part, measured=replace(probe, stages=stages), features=features)
 
     def rival(self, recipe: Recipe) -> Recipe:
-        """Return the recipe of the baseline, the linear classifier that a training has to beat.
+        """Return the recipe of the baseline: the linear classifier that a training has to beat.
 
-        It uses the best stages where the plan, not the user, chose all of them for `recipe`.
+        The baseline uses the best stages, unless the user chose the stages of `recipe`.
         """
         if self.taps_given or recipe.taps != self._probe.stages[-1].taps:
             return recipe

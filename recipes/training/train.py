@@ -1,4 +1,4 @@
-"""From a start and a recipe to an evaluated classifier, linear or trained by gradient steps."""
+"""Train and evaluate the classifier that a recipe describes, linear or by gradient steps."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -33,9 +33,9 @@ class Trained:
     Attributes:
         model: RGB images 0..255 → probabilities.
         fitted: Outcome of the gradient steps; None for a linear classifier.
-        recipe: The recipe, with the reasons that the training has added.
-        finished: Decisions and evaluation by the validation images, before they joined the training images.
-        selection: Accuracy without the bias of the choices by the validation images; None if they chose nothing.
+        recipe: The recipe with the reasons that the training added.
+        finished: Decisions and evaluation on the validation images, before a second training included them.
+        selection: Accuracy corrected for the choices made on the validation images; None if nothing was chosen.
         missing: Names of training images that vanished during the training.
     """
 
@@ -59,8 +59,8 @@ def train(
         seed: Seed of the noise, the shuffling and the augmentation.
         budget: Time limit of the job.
         callbacks: Further callbacks for the gradient steps.
-        measure_crops: Whether to measure on the validation images if averaging over crops gains.
-        checkpoints: Returns the states of a training by its name, "first" or "again".
+        measure_crops: Whether to measure the gain of averaging over crops on the validation images.
+        checkpoints: Function from the name of a training, "first" or "again", to its states.
     """
     if recipe.mirror and not start.mirrors_alike:
         text = "mirror images are averaged as requested, although they change the class"
@@ -69,19 +69,21 @@ def train(
         with phase("", 1 + (recipe.refit and recipe.warm_start), "trainings"):
             return _by_gradient(start, recipe, seed, budget, callbacks, measure_crops, checkpoints)
     if callbacks:
-        recipe = recipe.because("train.no_callbacks", "no gradient steps are taken, so the callbacks were not called")
+        recipe = recipe.because(
+            "train.no_callbacks", "the recipe takes no gradient steps, so the callbacks were not called"
+        )
     return _linear(start, recipe, start.crops_to_measure(recipe, budget) if measure_crops else 0)
 
 
 def _linear(start: Start, recipe: Recipe, crops: int) -> Trained:
-    """Make the linear classifier and evaluate it on the existing features of the validation images."""
+    """Make the linear classifier and evaluate it on the validation images' features."""
     if recipe.test_size not in (None, recipe.size):
         text = "the linear classifier uses the size of its training images, {size} px"
         recipe = recipe.because("train.linear_size", text, size=recipe.size)
     mirror = bool(start.mirrors_gain if recipe.mirror is None else recipe.mirror)
     recipe = replace(recipe, epochs=0, snapshots=0, test_size=None, mirror=mirror)
     if recipe.scales and min(recipe.scales) < recipe.size:
-        text = "scales = {scales} are ignored, because the crops are of {size} px"
+        text = "scales = {scales} are ignored, because the linear classifier takes crops of {size} px"
         recipe = recipe.because("train.scales_ignored", text, scales=str(recipe.scales), size=recipe.size)
         recipe = replace(recipe, scales=None)
     linear, logits = start.linear(recipe), start.held_out_logits(recipe, 1 + mirror)
@@ -93,7 +95,7 @@ def _linear(start: Start, recipe: Recipe, crops: int) -> Trained:
     if recipe.refit:
         linear = start.linear(recipe, everything=True)
         set_head(model, linear.kernel, linear.bias)
-        recipe = recipe.because("refit.linear", "then fitted on all images, including the validation images")
+        recipe = recipe.because("refit.linear", "fitted again on all images, including the validation images")
     return Trained(finished.classifier(model), None, recipe, finished)
 
 
@@ -129,7 +131,7 @@ def _by_gradient(
         selection = _selection(fitted, trained.finished, bool(rival))
         return replace(trained, fitted=fitted, selection=selection, missing=missing)
     if recipe.mirror is None and not start.time_for(2, budget):
-        text = "no time was left to see whether mirror images gain, so they are not used"
+        text = "no time was left to measure whether averaging over mirror images helps, so they are not used"
         recipe = replace(recipe, mirror=False).because("train.mirrors_not_tried", text)
     models = members(model, fitted.snapshots)
     others = bool(rival) + (recipe.mirror is None)  # the baseline and mirror images are candidates, too
@@ -146,7 +148,7 @@ def _by_gradient(
 
 
 def _selection(fitted: Fitted, finished: Finished, others: int) -> Selection:
-    """Return the accuracy on images that did not choose the classifier among the candidates and `others` more."""
+    """Return the accuracy corrected for choosing among the candidates and `others` further options."""
     judged = finished.judged
     final = Score.of(np.log(np.maximum(judged.probabilities, 1e-12)), judged.labels, fitted.start.weights)
     return Selection.of(fitted.cross_fitted(final).right, others + len(fitted.candidates))
@@ -186,8 +188,8 @@ def _with_outcome(recipe: Recipe, fitted: Fitted) -> Recipe:
     if (highest := peak(recipe, updates)) < recipe.learning_rate:
         recipe = recipe.because(
             "train.few_updates",
-            "{updates} updates are few: the learning rate peaks at {peak:.2g} instead of {rate:g}, the rate for "
-            "{enough} updates or more",
+            "the training has only {updates} updates, so the learning rate peaks at {peak:.2g} instead of {rate:g}, "
+            "the rate for {enough} updates or more",
             updates=updates, peak=highest, rate=recipe.learning_rate, enough=ENOUGH,
         )  # fmt: skip
     if fitted.cut:
@@ -210,14 +212,14 @@ def _with_outcome(recipe: Recipe, fitted: Fitted) -> Recipe:
     if fitted.candidates.larger and recipe.test_size != recipe.size:
         recipe = recipe.because(
             "train.test_size",
-            "images of {size} px are classified as well as any, within the noise: objects appear larger in the random "
-            "crops of the training than in whole images",
+            "images of {size} px are classified as well as those of any other size, within the noise; objects appear "
+            "larger in random training crops than in whole images",
             size=recipe.test_size,
         )
     row = fitted.row()
     assert row.interval is not None and row.gain is not None  # because there is a baseline
     text = (
-        "on the validation images finetuning changed the accuracy by {gain:+.1f} points (95 % interval {low:+.1f} to "
+        "on the validation images, finetuning changed the accuracy by {gain:+.1f} points (95 % interval {low:+.1f} to "
         "{high:+.1f}), from {before:.1%} to {after:.1%}, and the log-likelihood by {nats:+.3f} nats"
     )
     text += ", with equal weight for every class" if recipe.balanced else ""

@@ -1,4 +1,4 @@
-"""Which layers of a network a recipe trains, and with which learning rates."""
+"""Select the layers that a recipe trains, and their learning rates."""
 
 import re
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from recipes.planning.recipe import Recipe
 
 
 def unfreeze(model: keras.Model, network: keras.Model, recipe: Recipe, stage_tensors: Sequence[Any]) -> int:
-    """Set which layers are trainable, as the recipe says; return the number of trainable layers of the network.
+    """Make the recipe's layers trainable, and return the number of trainable layers of the network.
 
-    Batch normalization, including its statistics, is frozen if the weights are pretrained.
+    If the weights are pretrained, batch normalization is frozen, including its statistics.
 
     Args:
         model: The classifier.
-        network: The backbone in it.
+        network: The backbone of the classifier.
         recipe: How to train.
         stage_tensors: The output of each stage of the network, shallow to deep.
     """
@@ -34,7 +34,7 @@ def unfreeze(model: keras.Model, network: keras.Model, recipe: Recipe, stage_ten
 
 
 def _set_trainable(layer: keras.layers.Layer, value: bool) -> None:
-    """Set `trainable` of a layer and of all inner ones: Keras skips those if the outer layer has the value already."""
+    """Set `trainable` of a layer and its inner layers, which Keras skips if the outer layer already has the value."""
     for each in layer._flatten_layers():
         each.trainable = value
 
@@ -42,7 +42,7 @@ def _set_trainable(layer: keras.layers.Layer, value: bool) -> None:
 def stage_rates(
     model: keras.Model, network: keras.Model, stage_tensors: Sequence[Any], decay: float
 ) -> dict[str, float] | None:
-    """Return multipliers of the learning rate: `decay` to the power of the number of stages above the variable."""
+    """Return learning-rate multipliers: `decay` to the power of the number of stages above the variable."""
     if decay == 1.0:
         return None
     trained, rates, seen = {id(v) for v in model.trainable_variables}, {}, set()

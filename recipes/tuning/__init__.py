@@ -1,1 +1,1 @@
-"""Hyperparameter search."""
+"""Search for the best hyperparameters."""

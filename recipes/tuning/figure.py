@@ -1,4 +1,4 @@
-"""The figure of a search: importance of the fields, the trials over two fields, and the loss over the same two."""
+"""Draw the figure of a search: importances of the fields, trials over two fields, and the loss over both."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
-MIN_COMPLETE = 4  # complete trials for importances and for a contour
-_MAX_DRAWN = 1000  # trials per panel
+MIN_COMPLETE = 4  # minimum number of complete trials for importances and for a contour
+_MAX_DRAWN = 1000  # maximum number of trials per panel
 
 
 class NotDrawable(ValueError):
-    """A panel has too little data; the message says which."""
+    """Report that a panel has too little data; the message says what is missing."""
 
 
 @dataclass(frozen=True)
 class Surface:
-    """Complete trials over two fields, lowest loss first, and the triangles (n, 3) between them."""
+    """Hold complete trials over two fields, lowest loss first, and the triangles (n, 3) between them."""
 
     pair: tuple[str, str]
     trials: Sequence[Trial]
@@ -62,9 +62,9 @@ def _message_instead(axes: "Axes") -> Iterator[None]:
 
 
 def importance(search: SearchRecord) -> dict[str, float]:
-    """Return each field's share in what separates good trials (PED-ANOVA; Watanabe et al. 2023), largest first.
+    """Return each field's importance for separating good trials (PED-ANOVA; Watanabe et al. 2023), largest first.
 
-    All shares are 0 where too few trials are complete.
+    The importances sum to 1; all are 0 if too few trials are complete.
     """
     import optuna
 
@@ -74,20 +74,20 @@ def importance(search: SearchRecord) -> dict[str, float]:
 
 
 def numeric(search: SearchRecord, names: Iterable[str]) -> list[str]:
-    """Return those of the fields whose values are numbers."""
+    """Return the fields whose values are numbers."""
     return [name for name in names if isinstance(search.best.values.get(name), int | float)]
 
 
 def few_trials(search: SearchRecord) -> str:
     complete = sum(trial.complete for trial in search.trials)
-    return f"it needs {MIN_COMPLETE} complete trials, this search has {complete}"
+    return f"it needs {MIN_COMPLETE} complete trials, and this search has {complete}"
 
 
 def surface(search: SearchRecord, names: Iterable[str]) -> Surface:
     """Return the data of a contour over the first two numeric fields of `names`.
 
     Raises:
-        NotDrawable: For fewer than two numeric fields, too few complete trials, or trials on one line.
+        NotDrawable: If there are fewer than two numeric fields, too few complete trials, or all trials lie on one line.
     """
     from matplotlib.tri import Triangulation
 
@@ -115,12 +115,12 @@ def column(trials: Iterable[Trial], name: str) -> np.ndarray:
 
 
 def _logarithmic(values: np.ndarray) -> bool:
-    """Return whether an axis of these values is logarithmic: positive ones that span more than a factor of ten."""
+    """Return whether an axis is logarithmic, which holds for positive values that span more than a factor of ten."""
     return bool(values.min() > 0 and values.max() > 10 * values.min())
 
 
 def _positions(values: np.ndarray) -> np.ndarray:
-    """Return positions along the axis from 0 to 1, so that triangles join points that lie close in the figure."""
+    """Return positions along the axis from 0 to 1, so that triangles join neighbouring points of the figure."""
     scaled = np.log10(values) if _logarithmic(values) else values
     return (scaled - scaled.min()) / (np.ptp(scaled) or 1.0)
 
@@ -129,20 +129,20 @@ def draw_trials(axes: "Axes", search: SearchRecord, pair: Sequence[str]) -> None
     """Draw a disc per trial over two fields, coloured by accuracy; the trials of the coarse phase are ringed.
 
     Raises:
-        NotDrawable: For no numeric field, or no trial with an accuracy.
+        NotDrawable: If there is no numeric field, or no trial with an accuracy.
     """
     shown = [
         (trial, trial.accuracy) for trial in search.trials
         if trial.accuracy is not None and pair and set(pair) <= set(trial.values)
     ][:_MAX_DRAWN]  # fmt: skip
     if not shown:
-        raise NotDrawable("no trial has an accuracy and numeric fields")
+        raise NotDrawable("no trial has both an accuracy and numeric fields")
     trials, accuracies = [trial for trial, _ in shown], [accuracy for _, accuracy in shown]
     rings = {trial.number for trial in search.trials[: search.coarse]}
     coarse = [trial.number in rings for trial in trials]
     points = axes.scatter(
         column(trials, pair[0]), column(trials, pair[1]), c=accuracies, vmin=min(accuracies),
-        vmax=max(max(accuracies), min(accuracies) + 0.01),  # a scale also where all are equal
+        vmax=max(max(accuracies), min(accuracies) + 0.01),  # makes a valid scale even if all values are equal
         s=[90 if ring else 40 for ring in coarse], edgecolors=["tab:red" if ring else "tab:gray" for ring in coarse],
         linewidths=1.5, clip_on=False,
     )  # fmt: skip
@@ -150,7 +150,7 @@ def draw_trials(axes: "Axes", search: SearchRecord, pair: Sequence[str]) -> None
 
 
 def draw_contour(axes: "Axes", shape: Surface, search: SearchRecord) -> None:
-    """Draw the loss, linear between the complete trials, which are dots."""
+    """Draw the loss, interpolated linearly between the complete trials, which are dots."""
     from matplotlib.tri import Triangulation
 
     x, y = (column(shape.trials, name) for name in shape.pair)
@@ -167,7 +167,7 @@ def _finish(axes: "Axes", search: SearchRecord, pair: Sequence[str], colours: "S
 
     axes.plot(*(column([search.best], name) for name in pair), "r*", markersize=14, clip_on=False)
     root = axes.get_figure(root=True)
-    assert root is not None  # these axes were made by a figure
+    assert root is not None  # these axes always have a figure
     root.colorbar(colours, ax=axes, label=label)
     for axis, set_scale, name in zip((axes.xaxis, axes.yaxis), (axes.set_xscale, axes.set_yscale), pair, strict=True):
         if _logarithmic(column((trial for trial in search.trials if name in trial.values), name)):

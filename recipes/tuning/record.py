@@ -1,4 +1,4 @@
-"""What a hyperparameter search returns: its trials and its winner."""
+"""Hold what a hyperparameter search returns: its trials and its winner."""
 
 import math
 from collections.abc import Iterable
@@ -9,18 +9,18 @@ from recipes.core.text import counted, described, percent, short
 from recipes.evaluation.metrics import Evaluation
 from recipes.planning.recipe import Recipe
 
-_SHOWN = 10  # trials in the card
+_SHOWN = 10  # maximum number of trials in the card
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of a search.
+    """Hold one training of a search.
 
     Attributes:
         number: Position among the requested trials, from 0. Optuna's own numbers also count trials that were restarted.
-        values: The fields of the recipe that were drawn.
-        accuracy: On the selection images; None for a trial that failed.
-        loss: Negative log-likelihood of the selection images, in nats; None for a trial that failed.
+        values: The drawn values of the recipe's fields, name → value.
+        accuracy: Accuracy on the selection images; None for a failed trial.
+        loss: Negative log-likelihood of the selection images in nats; None for a failed trial.
         state: "complete", "pruned" (stopped early, because others were better at the same epoch) or "failed".
     """
 
@@ -41,7 +41,7 @@ class Trial:
 
     @property
     def rank(self) -> float:
-        """The loss, infinite where there is none: the lowest is the best."""
+        """Return the loss, or infinity for a trial without one; the lowest is the best."""
         return math.inf if self.loss is None else self.loss
 
 
@@ -56,14 +56,14 @@ def best_trial(trials: Iterable[Trial]) -> Trial:
 
 @dataclass(frozen=True, eq=False)
 class SearchRecord:
-    """The facts of a search, which its figures and its report show.
+    """Hold the results of a search, which its figures and its report show.
 
     Attributes:
         recipe: The winner's recipe, which `finetune` takes.
-        accuracy: Of the winner on the validation images, which had no part in its selection.
-        chosen_by: Number of selection images: training images that no trial was trained on.
+        accuracy: Accuracy of the winner on the validation images, which did not select it.
+        chosen_by: Number of selection images, which are training images that no trial was trained on.
         trials: All trials in their order.
-        coarse: Number of trials that were drawn from the whole space before the others; 0 if all were.
+        coarse: Number of first trials that were drawn from the whole space; 0 if all were.
         study: The `optuna.Study`, for Optuna's own tools.
     """
 
@@ -89,14 +89,14 @@ class SearchRecord:
             for trial in best
         ]  # fmt: skip
         more = len(self.trials) - len(best)
-        note = f"the {_SHOWN} trials of the lowest loss; {more:,} others are left out" if more else ""
+        note = f"the {_SHOWN} trials with the lowest loss; {more:,} others are not shown" if more else ""
         table = CardTable(("trial", "state", f"accuracy on {self.chosen_by} selection images", *names), rows, note)
         title = f"accuracy of the best of {trials_text(len(self.trials))} on {counted(self.accuracy.n, 'image')}"
         return card(percent(self.accuracy.accuracy, self.accuracy.interval), title, (), table)
 
     @property
     def best(self) -> Trial:
-        """The complete trial with the lowest loss."""
+        """Return the complete trial with the lowest loss."""
         return best_trial(self.trials)
 
 

@@ -1,4 +1,4 @@
-"""The page about a hyperparameter search: the winner, the importances, the trials and the contour of the loss."""
+"""Write the page about a hyperparameter search: the winner, the importances, the trials and the contour."""
 
 import os
 from collections import Counter
@@ -25,7 +25,7 @@ from recipes.tuning.record import SearchRecord
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MAX_ROWS, _MAX_FIELDS = 500, 3  # rows of the table of trials; fields that the figures of the trials combine
+_MAX_ROWS, _MAX_FIELDS = 500, 3  # maximum rows of the table of trials, and number of fields that the figures combine
 
 
 def write(search: SearchRecord, path: str | os.PathLike) -> None:
@@ -57,7 +57,7 @@ def _panel() -> "Figure":
 
 
 def _trials(search: SearchRecord, names: list[str]) -> list[Markup]:
-    """Return the trials over each two of the most important fields."""
+    """Return a figure of the trials for each pair of the most important fields."""
     figures = []
     for pair in combinations(names, 2):
         best = " and ".join(f"{name} {column([search.best], name)[0]:.3g}" for name in pair)
@@ -67,12 +67,12 @@ def _trials(search: SearchRecord, names: list[str]) -> list[Markup]:
                 draw_trials(drawn.subplots(), search, pair)
             except NotDrawable:
                 continue
-            figures.append(svg.inline(drawn, f"The trials over {pair[0]} and {pair[1]}; the best at {best}"))
+            figures.append(svg.inline(drawn, f"The trials over {pair[0]} and {pair[1]}; the best trial is at {best}"))
     return figures
 
 
 def _contour(search: SearchRecord, names: list[str]) -> dict[str, str]:
-    """Return the contour of the loss and its description, or why it cannot be drawn."""
+    """Return the contour of the loss and its description, or the reason why it cannot be drawn."""
     try:
         shape = surface(search, names)
     except NotDrawable as reason:
@@ -82,7 +82,7 @@ def _contour(search: SearchRecord, names: list[str]) -> dict[str, str]:
         for trial in (shape.trials[0], shape.trials[-1])
     )
     first, second = shape.pair
-    text = f"Loss over {first} and {second}, between {len(shape.trials)} complete trials: lowest {low}; highest {high}"
+    text = f"Loss over {first} and {second}, from {len(shape.trials)} complete trials: lowest {low}; highest {high}"
     with svg.page_colours():
         drawn = _panel()
         draw_contour(drawn.subplots(), shape, search)

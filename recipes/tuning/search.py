@@ -1,4 +1,4 @@
-"""Hyperparameter search, coarse to fine, at random and not on a grid: Optuna over the fields of a Recipe."""
+"""Search the fields of a Recipe with Optuna, from coarse to fine, at random instead of on a grid."""
 
 import csv
 import hashlib
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_FOLDS = 5  # one of them are the selection images, the trials are trained on the others
+_FOLDS = 5  # number of folds; one holds the selection images, and the trials are trained on the others
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Search(SearchRecord):
-    """The outcome of `search`: the winner's recipe, its accuracy, and all trials.
+    """Hold the outcome of `search`: the winner's recipe, its accuracy, and all trials.
 
     See `SearchRecord` for its attributes.
     """
@@ -79,13 +79,13 @@ class Search(SearchRecord):
         self.report(directory / "report.html")
 
     def figure(self) -> "Figure":
-        """Return a matplotlib Figure: importances, trials, and the contour of the two most important fields."""
+        """Return a matplotlib Figure of the importances, the trials, and the contour over two fields."""
         from recipes.tuning.figure import figure
 
         return figure(self)
 
     def report(self, path: str | os.PathLike) -> None:
-        """Write one self-contained HTML page: the winner, the importances, the trials and the contour.
+        """Write one self-contained HTML page about the winner, the importances, the trials and the contour.
 
         Raises:
             OutputError: If `path` cannot be written.
@@ -105,37 +105,38 @@ def search(
     """Find the recipe's best hyperparameters by training it repeatedly on a part of the training images.
 
     The first third of the trials is drawn at random from the whole space (coarse). The others are drawn near the good
-    trials by a tree-structured Parzen estimator (fine; Bergstra et al. 2011). A fifth of the training images is held
-    out of all trials; these selection images rank the trials. The winner is then evaluated on the validation images.
-    The test split is not used. Each trial is logged in one line: accuracy, values, (i / n).
+    trials by a tree-structured Parzen estimator (fine; Bergstra et al. 2011). A fifth of the training images, the
+    selection images, is held out of all trials and ranks them. The winner is then evaluated on the validation images.
+    The test split is not used. Each trial is logged in one line: its accuracy, its values, (i / n).
 
     Args:
         dataset: As `finetune` takes it.
         backbone: As `finetune` takes it.
-        recipe: The recipe to vary: a Recipe with epochs, or a name; "all" where "auto" would take no gradient steps.
+        recipe: The recipe to vary: a Recipe with epochs, or a name. If "auto" would take no gradient steps, "all" is
+            used.
         space: Field of Recipe → (low, high), (low, high, "log") or a list of values; default: learning rate, weight
             decay, layer decay, label smoothing.
         trials: Number of trials of all processes together.
         storage: None, or an Optuna storage such as "sqlite:///search.db", "postgresql://…": processes and hosts that
-            call `search` with the same arguments share the trials, and a search that was stopped resumes. A trial whose
-            process dies is restarted by another process after a minute without a heartbeat.
-        time_limit: Seconds, or "90s", "10m", "2h". No trial begins that would end later at the pace of the slowest one
-            so far; the evaluation of the winner, which trains it again, is included. No training is cut off, so the
-            first trial, or one that is slower than all before, may exceed the limit; the excess is logged.
+            call `search` with the same arguments share the trials, and a stopped search resumes. A trial whose process
+            dies is restarted by another process after a minute.
+        time_limit: Seconds, or "90s", "10m", "2h". A trial begins only if it and the evaluation of the winner, which
+            trains it again, would end in time. The estimate is the slowest trial so far. No training is cut off, so the
+            first trial, or a slower trial, may exceed the limit; the excess is logged.
         sampler: "tpe", or "random" for all trials.
-        pruner: Which trials stop early, after an epoch: "median", those whose loss is above the median of the others
-            at that epoch; "hyperband", all but the best third at epochs 1, 3, 9, … of brackets that begin at different
-            epochs (Li et al. 2018); None or "none", no trial.
+        pruner: Rule that stops trials early, after an epoch. "median" stops a trial whose loss is above the median of
+            the others at that epoch. "hyperband" stops all but the best third at epochs 1, 3, 9, … of brackets that
+            begin at different epochs (Li et al. 2018). None or "none" stops no trial.
         validation: As `finetune` takes it.
-        seed: Of splits, weights and augmentation; without a storage also of the values that are drawn.
+        seed: Seed of splits, weights and augmentation; without a storage, also of the drawn values.
 
     Returns:
         The winner's recipe and all trials.
 
     Raises:
-        RecipeError: For an invalid space or option.
-        DataError: As `finetune`.
-        BackboneError: As `finetune`.
+        RecipeError: If the space or an option is invalid.
+        DataError: As in `finetune`.
+        BackboneError: As in `finetune`.
         TrainingError: If no trial was completed.
 
     Example:
@@ -148,7 +149,7 @@ def search(
     _check_options(trials, sampler, pruner)
     budget = Budget.of(request.seconds, began)
     opened = shared_study.open_storage(storage)
-    ready = prepare(request, loaded(request), NO_LIMIT)  # the time limit is that of the whole search
+    ready = prepare(request, loaded(request), NO_LIMIT)  # the search limits the time
     base = _varied_recipe(ready, limits, recipe)
     check_values(base, limits)
     contest = _Contest(_selection_fold(ready, request.seed), base, limits, request.seed, trials)
@@ -161,7 +162,7 @@ def search(
     shared_study.run_trials(study, contest.train_trial, trials, budget)
     found = _outcome(study, contest, ready, shared_study.coarse_count(trials) if sampler == "tpe" else 0)
     if budget.overrun:
-        logger.info(f"the time limit was exceeded by {budget.overrun:.0f} s, because no training is cut off")
+        logger.info(f"The time limit was exceeded by {budget.overrun:.0f} s, because no training is cut off.")
     return found
 
 
@@ -180,7 +181,7 @@ def _check_options(trials: int, sampler: str, pruner: str | None) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Contest:
-    """What all trials share: the images, the recipe that is varied, its space, the seed, and the number of trials."""
+    """Hold what all trials share: the images, the varied recipe, its space, the seed, and the number of trials."""
 
     start: Start
     base: Recipe
@@ -193,18 +194,18 @@ class _Contest:
         return _validation(self.start)
 
     def name(self, ready: Prepared) -> str:
-        """Return the name of the study, which jobs with the same images, network, recipe, space and seed share."""
+        """Return the study's name, which jobs with the same images, network, recipe, space and seed share."""
         prints = [ready.audit.fingerprints[split] for split in ("train", "validation")]
-        base = replace(self.base, accumulate=1)  # it depends on the memory of the machine and does not change results
+        base = replace(self.base, accumulate=1)  # depends on the memory of the machine and does not change results
         rest = (sorted(self.space.items()), *prints, ready.start.network.name, self.seed)
-        key = f"({constructor_text(base)[:-1]}, reasons=()), {repr(rest)[1:]}"  # as the first version named studies
+        key = f"({constructor_text(base)[:-1]}, reasons=()), {repr(rest)[1:]}"  # unchanged since version 1
         return "recipes-" + hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
     def train(self, recipe: Recipe, *callbacks: keras.callbacks.Callback) -> tuple[Trained, Fitted]:
-        """Train on a copy of the network, with a seed of its own."""
+        """Train a copy of the network with the trial's own seed."""
         keras.utils.set_random_seed(self.seed)
         trained = train(self.start.copy(), recipe, self.seed, NO_LIMIT, callbacks, measure_crops=False)
-        assert trained.fitted is not None, "the recipe of a search has epochs"
+        assert trained.fitted is not None, "the recipe of a search always has epochs"
         return trained, trained.fitted
 
     def train_trial(self, trial: "optuna.Trial", slot: int) -> float:
@@ -212,14 +213,14 @@ class _Contest:
         recipe = replace(self.base, **{name: suggest(trial, name, limits) for name, limits in self.space.items()})
         label = f"{formatted(trial.params, ': ')}, ({slot + 1} / {self.trials})"
         _, fitted = self.train(recipe, _Prune(trial, label))
-        best = fitted.best  # also where it does not beat the linear classifier: that is reported of the winner alone
+        best = fitted.best  # not reverted to the linear classifier; only the winner is compared with it
         trial.set_user_attr("accuracy", best.accuracy)
         logger.info(f"val_acc: {best.accuracy:.4f}, {label}")
         return best.loss
 
 
 class _Prune(keras.callbacks.Callback):
-    """Report each epoch to Optuna, and stop the trial where its pruner says so."""
+    """Report each epoch to Optuna, and stop the trial when the pruner decides so."""
 
     def __init__(self, trial: "optuna.Trial", label: str):
         super().__init__()
@@ -237,23 +238,23 @@ class _Prune(keras.callbacks.Callback):
 
 
 def _validation(start: Start) -> ImageData:
-    assert start.splits.validation is not None  # `prepare` and `fold` both hold images out
+    assert start.splits.validation is not None  # `prepare` and `fold` both hold out images
     return start.splits.validation
 
 
 def _varied_recipe(ready: Prepared, space: Mapping[str, Range], requested: object) -> Recipe:
-    """Return the recipe to vary, without the second training on all images, which no trial needs."""
+    """Return the recipe to vary, without the second training on all images, because no trial needs it."""
     recipe = ready.recipe
     if not recipe.epochs:
         instead = Adjusted("all", requested.changes) if isinstance(requested, Adjusted) else "all"
         recipe = options(instead, ready.summary, ready.start.measured)[0]
-        logger.info(f"the plan {ready.recipe.name!r} takes no gradient steps, so the recipe 'all' is varied instead")
+        logger.info(f"The plan {ready.recipe.name!r} takes no gradient steps, so the recipe 'all' is varied instead.")
     whole_batch = {"accumulate": 1} if "batch_size" in space else {}
     return replace(recipe, refit=False, decisions=(), **whole_batch)
 
 
 def _selection_fold(ready: Prepared, seed: int) -> Start:
-    """Split the training images into four fifths for training and a fifth for selection; near-copies stay together."""
+    """Split the training images: four fifths for training, a fifth for selection; near duplicates stay together."""
     data = ready.start.splits.train
     folds = content_folds(data.labels, ready.audit.pictures(data), folds=_FOLDS, seed=seed)
     return ready.start.fold(np.flatnonzero(folds), np.flatnonzero(folds == 0))
@@ -264,7 +265,7 @@ def _outcome(study: "optuna.Study", contest: _Contest, ready: Prepared, coarse: 
     trials = tuple(_trial(slot, finished) for slot, finished in shared_study.finished_trials(study).items())
     if not trials:
         raise TrainingError(
-            "the time limit left no room for a single trial; give more time, or fewer epochs", code="training.no_trial"
+            "the time limit is too short for a single trial; raise it, or reduce the epochs", code="training.no_trial"
         )
     if not any(trial.complete for trial in trials):
         raise TrainingError(
@@ -273,7 +274,7 @@ def _outcome(study: "optuna.Study", contest: _Contest, ready: Prepared, coarse: 
         )  # fmt: skip
     best = best_trial(trials)
     winner = replace(contest.base, **best.values)
-    logger.info("training the best trial's recipe again, to evaluate it on the validation images")
+    logger.info("Training the best trial's recipe again to evaluate it on the validation images.")
     trained, fitted = contest.train(winner)
     accuracy = _evaluated(trained, _validation(ready.start), winner.batch_size)
     count = len(contest.selection_images)

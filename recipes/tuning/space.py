@@ -1,4 +1,4 @@
-"""Which hyperparameters a search varies, and in which ranges."""
+"""Define which hyperparameters a search varies, and in which ranges."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from recipes.planning.recipe import Recipe
 if TYPE_CHECKING:
     import optuna
 
-Range = tuple | list  # (low, high), (low, high, "log") or a list of values
+Range = tuple | list  # a range is (low, high), (low, high, "log") or a list of values
 
 SPACE: dict[str, Range] = {
     "learning_rate": (1e-4, 1e-2, "log"),
@@ -35,10 +35,10 @@ def suggest(trial: "optuna.Trial", name: str, limits: Range) -> object:
 
 
 def checked_space(space: object) -> dict[str, Range]:
-    """Return `space` if it is well formed.
+    """Return `space` after checking its form.
 
     Raises:
-        RecipeError: For unknown fields and for ranges of another form.
+        RecipeError: If a field is unknown or a range is malformed.
     """
     if not isinstance(space, dict) or not space or set(space) - _FIELDS:
         raise RecipeError(
@@ -70,7 +70,7 @@ def check_values(base: Recipe, space: Mapping[str, Range]) -> None:
     """Check that the limits of the space make valid recipes, before anything is trained.
 
     Raises:
-        RecipeError: For a limit that the field does not allow.
+        RecipeError: If the field does not allow a limit.
     """
     for name, limits in space.items():
         for value in limits if isinstance(limits, list) else limits[:2]:

@@ -1,13 +1,14 @@
-"""An Optuna study that several processes and hosts share: no trial is lost, none is run twice.
+"""Share an Optuna study among processes and hosts, so that no trial is lost and none is run twice.
 
 Optuna's heartbeat detects trials whose process has died (`fail_stale_trials`). This module restarts and counts trials
 itself, because Optuna's callbacks would lose three guarantees:
 
 - `MaxTrialsCallback` counts finished trials after each one, so P processes would train up to P − 1 trials too many.
 - `RetryHeartbeatStaleTrialCallback` (the successor of `RetryFailedTrialCallback`, which is deprecated) runs for stale
-  trials only. A trial stopped by Ctrl-C fails at once and is not retried. Neither is a trial if the process that marks
-  it as failed dies before it runs the callback.
-- A trial whose process dies before its first heartbeat never becomes stale, and would be waited for forever.
+  trials only. A trial stopped by Ctrl-C fails at once and is not retried. A trial is also not retried if the process
+  that marks it as failed dies before it runs the callback.
+- A trial whose process dies before its first heartbeat never becomes stale, so other processes would wait for it
+forever.
 """
 
 import logging
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Objective = Callable[["optuna.Trial", int], float]  # of the trial and its slot
+Objective = Callable[["optuna.Trial", int], float]  # arguments: the trial and its slot
 
 _HEARTBEAT = 20  # seconds; a trial whose process is silent for three of them is restarted by another process
 PRUNERS = ("median", "hyperband", None)
@@ -34,11 +35,11 @@ _SLOT, _SURPLUS, _DIVERGED = "slot", "surplus", "diverged"  # user attributes of
 
 
 class Surplus(Exception):
-    """Another Optuna trial has filled this trial's slot, or is filling it."""
+    """Report that another Optuna trial has filled this trial's slot, or is filling it."""
 
 
 def open_storage(storage: str | None) -> "optuna.storages.RDBStorage | None":
-    """Return Optuna's storage at an address; None, which keeps a study in memory, for None.
+    """Open Optuna's storage at an address; return None for None, which keeps a study in memory.
 
     Raises:
         RecipeError: If the storage cannot be opened.
@@ -55,7 +56,7 @@ def open_storage(storage: str | None) -> "optuna.storages.RDBStorage | None":
             return optuna.storages.RDBStorage(
                 storage, heartbeat_interval=_HEARTBEAT, grace_period=3 * _HEARTBEAT, engine_kwargs=options
             )
-    except Exception as error:  # of SQLAlchemy, of a database driver, or a missing driver
+    except Exception as error:  # SQLAlchemy, a database driver or a missing driver may raise anything
         raise RecipeError(
             f"storage {storage!r} cannot be opened ({type(error).__name__}: {error}); expected the address of a "
             "database, such as 'sqlite:///search.db'",
@@ -67,17 +68,18 @@ def create_study(
     storage: "optuna.storages.RDBStorage | None", name: str, sampler: str, trials: int, seed: int,
     pruner: str | None = "median",
 ) -> "optuna.Study":  # fmt: skip
-    """Return the study of that name, with a waiting trial for each requested trial that is not done.
+    """Open or create the study of that name, and queue a trial for each requested trial that is not done.
 
-    Trials wait in the storage before they run. A process takes one by changing its state from waiting to running, which
-    the storage allows one process only.
+    Queued trials wait in the storage. A process takes a trial by changing its state from waiting to running, which the
+    storage allows only one process to do.
 
     Args:
         storage: As `open_storage` returns it.
-        name: Of the study; an existing study of that name is continued.
+        name: Name of the study; an existing study of that name is continued.
         sampler: "tpe" or "random".
         trials: Number of requested trials of all processes together.
-        seed: Of the sampler, for a study in memory. Processes that share a storage must not draw the same values.
+        seed: Seed of the sampler for a study in memory. With a storage, the sampler is not seeded, because processes
+            must draw different values.
         pruner: One of `PRUNERS`.
     """
     import optuna
@@ -100,18 +102,18 @@ def _pruner(name: str | None, trials: int) -> "optuna.pruners.BasePruner":
 
     if name is None:
         return optuna.pruners.NopPruner()
-    if name == "hyperband":  # it reads the number of epochs from the first trial that ends
+    if name == "hyperband":  # the pruner reads the number of epochs from the first trial that ends
         return optuna.pruners.HyperbandPruner(min_resource=1, max_resource="auto", reduction_factor=3)
     return optuna.pruners.MedianPruner(n_startup_trials=min(5, coarse_count(trials)), n_warmup_steps=2)
 
 
 def coarse_count(trials: int) -> int:
-    """Return how many trials are drawn from the whole space before the search narrows."""
+    """Return the number of trials that are drawn from the whole space before the search narrows."""
     return max(1, trials // 3)
 
 
 def _queue(study: "optuna.Study", trials: int) -> None:
-    """Queue a trial for each empty slot; a trial that was stopped is queued with the values that it had."""
+    """Queue a trial for each empty slot; a stopped trial is queued with its previous values."""
     from optuna.trial import TrialState
 
     filled, stopped = set(), {}
@@ -125,15 +127,15 @@ def _queue(study: "optuna.Study", trials: int) -> None:
 
 
 def _slot(trial: "optuna.Trial | optuna.trial.FrozenTrial") -> int | None:
-    """Return the index of the requested trial that this Optuna trial fills; None for one of somebody else's."""
+    """Return the index of the requested trial that this Optuna trial fills; None if another program created it."""
     return trial.user_attrs.get(_SLOT)
 
 
 def _claim(trial: "optuna.Trial") -> int:
-    """Return the slot of a trial that begins; two processes may both have queued a trial for it.
+    """Return the slot of a trial that begins; two processes may have queued trials for the same slot.
 
     Raises:
-        Surplus: If another Optuna trial has filled it or is filling it.
+        Surplus: If another Optuna trial has filled the slot or is filling it.
     """
     from optuna.trial import TrialState
 
@@ -161,9 +163,9 @@ def _evaluate(objective: Objective, trial: "optuna.Trial") -> float:
 
 
 def run_trials(study: "optuna.Study", objective: Objective, trials: int, budget: Budget) -> None:
-    """Run trials until all are done, including those of other processes, and restart those of dead processes.
+    """Run trials until all processes' trials are done, and restart the trials of dead processes.
 
-    No trial begins for which the budget leaves no room, together with the evaluation of the winner.
+    A trial begins only if the budget has room for it and for the evaluation of the winner.
     """
     import optuna
     from optuna.trial import TrialState
@@ -178,7 +180,7 @@ def run_trials(study: "optuna.Study", objective: Objective, trials: int, budget:
         if not states & {TrialState.WAITING, TrialState.RUNNING}:
             return
         if not budget.allows(2 * slowest):
-            logger.info("the time limit leaves no room for another trial")
+            logger.info("The time limit leaves no room for another trial.")
             return
         if TrialState.WAITING not in states:
             time.sleep(1)
@@ -190,7 +192,7 @@ def run_trials(study: "optuna.Study", objective: Objective, trials: int, budget:
 
 
 def _fail_dead_trials(study: "optuna.Study") -> None:
-    """Mark trials as failed whose process sends no heartbeat, or has sent none since the trial was claimed."""
+    """Mark trials as failed if their process stopped sending heartbeats or never sent one."""
     import optuna
     from optuna.trial import TrialState
 
@@ -205,7 +207,7 @@ def _fail_dead_trials(study: "optuna.Study") -> None:
 
 
 def finished_trials(study: "optuna.Study") -> dict[int, "optuna.trial.FrozenTrial"]:
-    """Return the finished Optuna trial of each slot, in order: the last one, where a trial was restarted."""
+    """Return the finished Optuna trial of each slot in order; for a restarted trial, the last one."""
     last = {
         slot: trial
         for trial in study.get_trials(deepcopy=False)

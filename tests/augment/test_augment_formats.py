@@ -204,7 +204,7 @@ def test_formats_are_named_by_their_signatures(name, content):
 )
 def test_what_is_no_image_has_no_format(content):
     assert not augment.unsupported(content).numpy()
-    with pytest.raises(tf.errors.InvalidArgumentError, match="no JPEG, PNG, GIF, BMP or WebP image"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not a JPEG, PNG, GIF, BMP or WebP image"):
         augment.decode(content)
 
 
@@ -229,7 +229,7 @@ def test_bmp_of_24_bits_without_padding_of_its_last_row_is_read():
 
 @pytest.mark.parametrize(("content", "reason"), [
     (NOT_READ["TIFF"], "format not supported: TIFF"), (written(Image.fromarray(SQUARES), "PNG")[:60], "Invalid PNG"),
-    (b"hello", "no JPEG, PNG, GIF, BMP or WebP image"),
+    (b"hello", "not a JPEG, PNG, GIF, BMP or WebP image"),
 ])  # fmt: skip
 def test_a_preview_names_the_image_that_cannot_be_decoded(content, reason):
     dataset = tf.data.Dataset.from_tensor_slices(([written(Image.fromarray(SQUARES), "PNG"), content], [0, 1]))

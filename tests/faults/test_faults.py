@@ -39,7 +39,7 @@ def test_a_loss_that_is_not_finite_again_and_again(victims):
     log = victims.log("poisoned")
     assert all(f"with 1/{share} of the learning rate" in log for share in (2, 4, 8))
     assert "TrainingError: the loss became nan at step" in log
-    assert "The batch: images[" in log and "largest gradients at the last good weights: " in log
+    assert "The batch contains images[" in log and "largest gradient norms at the last good weights are " in log
     assert not (victims.root / "poisoned").exists()  # nothing to go on from
 
 
@@ -87,7 +87,7 @@ def test_a_full_disk(victims, undisturbed):
     assert victims.run("full", at=(5, partial(fill_disk, 16_000))) == 0, victims.log("full")
     log = victims.log("full")
     assert log.count("first.npz cannot be written (File too large). Training continues") == 1
-    assert "The result is only in memory; result.save(folder) writes it" in log
+    assert "The result is only in memory; save it with result.save(folder)" in log
     assert victims.outcome("full") == undisturbed
     assert (victims.root / "full" / ".state" / "first.npz").is_file()
 

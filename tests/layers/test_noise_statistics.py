@@ -256,7 +256,7 @@ def test_ratio_outside_one_and_two_is_refused(ratio):
 
 
 def test_unknown_image_size_is_refused():
-    with pytest.raises(ValueError, match="height and width are known"):
+    with pytest.raises(ValueError, match="known height and width"):
         layers.FractionalMaxPooling2D()(keras.Input((None, None, 3)))
 
 
@@ -308,7 +308,7 @@ def test_maxout_can_be_the_absolute_value():
     ("make", "message"),
     [
         (lambda: layers.DropConnect(keras.layers.ReLU(), 0.5)(np.ones((1, 2))), "has none"),
-        (lambda: layers.DropConnect(keras.layers.Conv2D(2, 3), 0.5, per_example=True), "per_example is for Dense"),
+        (lambda: layers.DropConnect(keras.layers.Conv2D(2, 3), 0.5, per_example=True), "per_example needs a Dense"),
         (lambda: layers.DropConnect(keras.layers.Dense(2), 0.5, inference="median"), '"mean" or "gaussian"'),
         (
             lambda: layers.DropConnect(keras.layers.Dense(2, activation="softmax"), 0.5, inference="gaussian"),

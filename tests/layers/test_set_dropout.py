@@ -81,7 +81,7 @@ def test_dropout_at_rate_zero_is_set_not_doubled():
 def test_dropout_is_added_before_a_dense_off_the_branches():
     x = keras.Input((4,))
     y = x + dense()(dense()(keras.layers.LayerNormalization()(x)))
-    with pytest.raises(ValueError, match="off its residual branches"):
+    with pytest.raises(ValueError, match="outside residual branches"):
         layers.set_dropout(keras.Model(x, y), 0.5)
     nested = keras.Model(x, keras.layers.Dense(2, name="head")(y))
     (dropout,) = noise_layers(layers.set_dropout(nested, np.float32(0.5)))

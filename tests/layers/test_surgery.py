@@ -188,7 +188,7 @@ def test_surgery_names_what_it_cannot_do():
             return inputs
 
     for surgery in (layers.add_stochastic_depth, layers.add_drop_connect, layers.set_dropout):
-        with pytest.raises(TypeError, match="a model with a graph"):
+        with pytest.raises(TypeError, match="a Functional or a built Sequential model"):
             surgery(Subclassed(), 0.2)
         with pytest.raises(ValueError, match="probability of dropping"):
             surgery(small(), 1.0)

@@ -146,5 +146,5 @@ def test_mistakes_are_named():
         minimize_function(bowl, np.ones(3), l1=-1.0)
     with pytest.raises(ValueError, match="OWL-QN"):
         minimize_function(bowl, np.ones(3), method="bfgs", l1=1.0)
-    with pytest.raises(ValueError, match="Start elsewhere"):
+    with pytest.raises(ValueError, match="Start at another point"):
         minimize_function(lambda x: (np.nan, x), np.ones(3))

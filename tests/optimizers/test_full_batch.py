@@ -199,11 +199,11 @@ def test_mistakes_are_named():
         optimizers.minimize(classifier(), x, y, CROSS_ENTROPY, method="adam")
     with pytest.raises(ValueError, match="built model"):
         optimizers.minimize(keras.Sequential([keras.layers.Dense(3)]), x, y, CROSS_ENTROPY)
-    with pytest.raises(ValueError, match="can be read once"):
+    with pytest.raises(ValueError, match="can be read only once"):
         optimizers.minimize(classifier(), ((x, y) for _ in range(1)), loss=CROSS_ENTROPY)
     with pytest.raises(ValueError, match="whole class numbers"):
         optimizers.minimize(classifier(), x, y + 0.5, CROSS_ENTROPY)
-    with pytest.raises(ValueError, match="equally many examples"):
+    with pytest.raises(ValueError, match="same number of examples"):
         optimizers.minimize(classifier(keras.layers.Dropout(0.1)), x, y[:9], CROSS_ENTROPY)
     with pytest.raises(ValueError, match="third element"):
         optimizers.minimize(classifier(), [(x, y)], loss=CROSS_ENTROPY, sample_weight=np.ones(20))

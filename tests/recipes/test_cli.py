@@ -103,7 +103,7 @@ def test_evaluate_export_report_audit_probe(place, output_of):
         (["search", "nowhere", "--backbone", "small.keras"], "does not exist"),
         (["search", "photos", "--trials", "-3"], "Invalid value"),
         (["search", "photos", "-o", "small.keras"], "cannot be written"),
-        (["diagnose", "run", "photos", "--output", "seen.txt"], "expected a picture"),
+        (["diagnose", "run", "photos", "--output", "seen.txt"], "expected the name of a picture"),
         (["diagnose", "run", "photos", "--output", "small.keras/seen.png"], "cannot be written"),
         (["report", "photos"], "exists but has no result.json"),
         (["prdict"], "Did you mean 'predict'?"),

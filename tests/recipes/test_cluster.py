@@ -202,5 +202,5 @@ def test_memory_that_runs_out_at_another_worker_ends_all_with_the_reason(place, 
     with workers(place, count, f"full{count}", RECIPES_TEST_MEMORY="3") as full:
         assert [process.wait(300) for process in full.processes] == [2] * count, full.log(0)[-3000:]
     for number in range(count):
-        assert "accumulate=2) computes each batch" in full.log(number), full.log(number)[-3000:]
+        assert "accumulate=2) to compute each batch" in full.log(number), full.log(number)[-3000:]
         assert "Restarting this worker automatically" not in full.log(number)

@@ -199,7 +199,7 @@ def test_the_babysitter_looks_inside(tmp_path, monkeypatch):
     model.compile("sgd", "sparse_categorical_crossentropy")
     watcher = Babysitter(tmp_path, quiet=True, sample=(x, y))
     model.fit(x, y, batch_size=4, verbose=0, callbacks=[watcher])
-    assert watcher.insides and any("dead units: a smaller" in verdict for verdict in watcher.verdicts)
+    assert watcher.insides and any("units are dead: use a smaller" in verdict for verdict in watcher.verdicts)
     assert any("gradient norms" in verdict for verdict in watcher.verdicts) and "dead_units/" in str(tags(tmp_path))
     before = model.get_weights()
     found, (w1, b1, w2, b2) = Inspector(model, x, y)(), before

@@ -121,7 +121,7 @@ def test_the_fault_is_that_of_the_step_whose_loss_it_was(engines, monkeypatch):
         ("GPU", 0.4, "the GPU waits 40% of the time for images: use more input_workers"),
         ("GPU", 0.2, ""),
         ("CPU", 0.4, ""),
-        ("CPU", 0.6, "the training waits 60% of the time for images, which are read and augmented on the same machine"),
+        ("CPU", 0.6, "the training waits 60% of the time for images that this machine reads and augments"),
     ],
 )
 def test_waiting_is_reported(monkeypatch, device, share, warning):
@@ -230,8 +230,8 @@ def test_the_diagnosis_is_of_the_whole_batch_though_a_process_has_a_slice_of_it(
     diagnosis = one._attempt.diagnosis(0, 2, state)
     at = one.task.images.source().index(tf.range(12, 18, dtype=tf.int64), tf.zeros((), tf.int64), seed=0, shuffle=True)
     names = [one.task.images.names[i] for i in at]
-    assert f"The batch: {', '.join(names)}. Its" in diagnosis
-    numbers = lambda text: [float(n) for n in re.findall(r"\S+(?=,|$)", text.split("weights: ")[1])]  # noqa: E731
+    assert f"The batch contains {', '.join(names)}. Its" in diagnosis
+    numbers = lambda text: [float(n) for n in re.findall(r"\S+(?=,|$)", text.split("weights are ")[1])]  # noqa: E731
     np.testing.assert_allclose(numbers(diagnosis), numbers(whole), rtol=1e-2)
 
 

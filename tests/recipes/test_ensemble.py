@@ -92,7 +92,7 @@ def test_a_soup_has_the_mean_of_the_weights(runs, photos, held_out):
     joint = recipes.soup(runs)
     for found, *each in zip(joint.model.get_weights(), *(run.model.get_weights() for run in runs), strict=True):
         np.testing.assert_allclose(found, np.mean(each, 0), atol=1e-6)
-    assert "without validation images" in str(joint.recipe)
+    assert "there are no validation images" in str(joint.recipe)
     before = [run.model.get_weights() for run in runs]
     greedy = recipes.soup(runs, held_out)
     for run, own in zip(runs, before, strict=True):

@@ -306,7 +306,7 @@ def test_the_validation_images_join_in_the_end(photos):
     both = recipes.finetune(photos, backbone=small_network(), recipe="probe")
     alone = recipes.finetune(photos, backbone=small_network(), recipe=recipes.adjusted("probe", refit=False))
     assert both.validation == alone.validation
-    assert "then fitted on all images" in str(both) and "then fitted on all images" not in str(alone)
+    assert "fitted again on all images" in str(both) and "fitted again on all images" not in str(alone)
     assert (head(both)[0] != head(alone)[0]).any()
 
 
@@ -314,7 +314,7 @@ def test_a_validation_set_of_ones_own_is_never_trained_on(tmp_path):
     folder(tmp_path / "train", 8)
     folder(tmp_path / "val", 3, seed=1)
     result = recipes.finetune(tmp_path, backbone=small_network(), recipe="probe")
-    assert not result.recipe.refit and "then fitted" not in str(result)
+    assert not result.recipe.refit and "fitted again" not in str(result)
 
 
 @pytest.mark.slow

@@ -182,7 +182,7 @@ def test_a_short_training_does_not_fall_below_the_linear_classifier():
     linear = recipes.finetune(data.train, backbone="glyphs", recipe="probe", validation=held_out).judged
     losses = -np.log(linear.probabilities[np.arange(len(linear.labels)), linear.labels])
     assert result.history["val_loss"][-1] < losses.mean() + 2 * losses.std() / np.sqrt(len(losses))
-    assert "updates are few: the learning rate peaks at" in str(result.recipe)
+    assert "updates, so the learning rate peaks at" in str(result.recipe)
 
 
 def test_keep_best_restores_and_stops():

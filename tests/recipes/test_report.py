@@ -260,7 +260,7 @@ def test_the_command_of_a_run_is_as_it_was_typed():
     ):  # fmt: skip
         pretrain["recipe"] = constructor_text(recipes.adjusted("scratch", **changes))
         assert commands(pretrain, "convnet") == [command]
-    assert commands({"soup": [typed, typed]})[1:] == [*commands(typed), "recipes.soup([…])  # of these 2 runs"]
+    assert commands({"soup": [typed, typed]})[1:] == [*commands(typed), "recipes.soup([…])  # the 2 runs above"]
 
 
 @pytest.fixture(scope="module")
@@ -380,7 +380,7 @@ def test_the_page_of_a_search(browser, tmp_path):
     lone = Page(search_page(replace(trials(1), coarse=0)))
     assert list(lone.sections) == ["winner", "layout", "contour", "trials"] and "A search of 1 trial" in lone.text
     assert "A search of 1 trials" not in lone.text and "rings" not in lone.text
-    assert lone.text.count("it needs 4 complete trials, this search has 1") == 2
+    assert lone.text.count("it needs 4 complete trials, and this search has 1") == 2
     assert len(search_page(trials(3000)).encode()) < 1_000_000
 
 
@@ -398,7 +398,7 @@ def test_a_contour_needs_an_area_and_different_losses():
     for points, names, reason in (
         ([(x, x, x) for x in range(5)], ["x", "y"], "on one line"),
         ([(x, y, 1.0) for x in ends for y in ends], ["x", "y"], "the same loss"),
-        ([(0.0, 0.0, 1.0)], ["x", "y"], "needs 4 complete trials, this search has 1"),
+        ([(0.0, 0.0, 1.0)], ["x", "y"], "needs 4 complete trials, and this search has 1"),
         ([(x, y, x) for x in ends for y in ends], ["x"], "two numeric fields"),
     ):
         with pytest.raises(NotDrawable, match=reason):

@@ -129,15 +129,15 @@ def test_wrong_requests_say_what_is_wrong(exported, server):
         ({"instances": [17]}, "image 0 must be"),
         ({"instances": [{"b64": "#"}]}, "not valid base64"),
         ({"instances": [{"b64": None}]}, "image 0 must be"),
-        ({"instances": instances, "signature_name": "classify"}, "this model has"),
-        ({"instances": instances, "signature_name": ["rows"]}, "this model has"),
+        ({"instances": instances, "signature_name": "classify"}, "expected one of"),
+        ({"instances": instances, "signature_name": ["rows"]}, "expected one of"),
         ({"instances": [{"image": instances[0]}]}, "image 0 has ['image']; expected 'image_bytes'"),
         ({"inputs": {"pixels": instances}}, "inputs has ['pixels']; expected 'image_bytes'"),
         ({"inputs": instances[0]}, "no images"),
         ({"instances": instances * 257}, "at most 256"),
-        ({"instances": [[[[1, 2]]]], "signature_name": "pixels"}, "pixels must be a list"),
-        ({"instances": [[[[1, 2, 300]]]], "signature_name": "pixels"}, "pixels must be a list"),
-        ({"instances": [[[1], [1, 2]]], "signature_name": "pixels"}, "pixels must be a list"),
+        ({"instances": [[[[1, 2]]]], "signature_name": "pixels"}, "pixels has the wrong form"),
+        ({"instances": [[[[1, 2, 300]]]], "signature_name": "pixels"}, "pixels has the wrong form"),
+        ({"instances": [[[1], [1, 2]]], "signature_name": "pixels"}, "pixels has the wrong form"),
         ({"instances": b64(b"not an image")}, "not an image"),
         ({"instances": b64(good[: len(good) // 2])}, "damaged"),
         ({"instances": b64(b"")}, "zero bytes"),
@@ -256,7 +256,7 @@ def test_connections_send_at_once_and_are_counted():
     (first, second), error = asyncio.run(ask())
     assert made == [1, 1]
     assert first.startswith(b"HTTP/1.1 200 ") and second.startswith(b"HTTP/1.1 503 ")
-    assert b"retry-after: 1" in second.lower() and "too many connections" in error["error"]
+    assert b"retry-after: 1" in second.lower() and "too many open connections" in error["error"]
 
 
 def test_idle_connections_are_closed_and_disturb_nobody(server):

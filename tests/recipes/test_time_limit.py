@@ -31,7 +31,7 @@ def test_from_scratch_there_is_one_epoch_and_nothing_is_measured_after_the_end()
     assert len(result.history["val_loss"]) == result.recipe.epochs == 1
     told = str(result)
     assert "0 s of the time limit are left: 1 instead of" in told
-    assert "no time was left to see whether mirror images gain" in told and not result.recipe.mirror
+    assert "no time was left to measure whether averaging over mirror images helps" in told and not result.recipe.mirror
     assert "not measured: no time was left" in told and "the time limit was exceeded by" in told
 
 

@@ -1,4 +1,4 @@
-"""The choice of the engine: by Keras's backend and by the devices that train together."""
+"""Choose the engine for Keras's backend and for the devices that train together."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +14,7 @@ from recipes.training.engines.tensorflow import TensorflowEngine
 def engine_for(model: keras.Model) -> Engine:
     """Return the engine for Keras's backend and for the devices that train together.
 
-    JAX and torch are imported only where they are the backend.
+    JAX and torch are imported only if Keras runs on them.
     """
     team, backend = current_team(), keras.backend.backend()
     if isinstance(team, MirroredTeam):
@@ -34,7 +34,7 @@ def engine_for(model: keras.Model) -> Engine:
 def training_together(devices: int | str | Sequence[str] | None) -> AbstractContextManager:
     """Return a context in which `devices` train together, see `team.chosen_devices`.
 
-    The context does nothing where `devices` is the one device that trains by default.
+    The context has no effect if `devices` is the one device that trains by default.
     """
     names = chosen_devices(devices)
     if names == chosen_devices(None)[:1]:

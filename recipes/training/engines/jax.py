@@ -1,4 +1,4 @@
-"""Updates on JAX: one jitted function of a state that lives on the device."""
+"""Compute updates on JAX by one jitted function of a state that stays on the device."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,16 +10,16 @@ import tensorflow as tf
 from recipes.training.engines.base import Engine
 from recipes.training.engines.jax_parallel import JaxTeam
 
-_MANY = 2_000  # updates from which on it pays to choose kernels by timing them
+_MANY = 2_000  # With fewer updates than this, timing kernels to choose the fastest costs more than it saves.
 _KINDS = ("trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables")
 
 
 class JaxEngine(Engine):
-    """Updates of a compiled model on JAX, in Keras's own way, by one device or by a `JaxTeam`.
+    """Update a compiled model on JAX with Keras's own stateless functions, on one device or a `JaxTeam`.
 
-    Between two calls of `settle` the values are in a state outside the variables, and each update reuses its memory.
-    The model holds a reference to that state, so that a callback that reads `self.model` sees current variables, as in
-    `model.fit`. The value of a variable that a callback has stored before an update is deleted by it.
+    Between two calls of `settle`, the values are in a state outside the variables. Each update reuses that state's
+    memory. The model holds a reference to that state, so that a callback that reads `self.model` sees current
+    variables, as in `model.fit`. An update deletes the value of a variable that a callback stored before it.
     """
 
     def __init__(self, model: keras.Model, team: JaxTeam | None = None) -> None:
@@ -36,7 +36,7 @@ class JaxEngine(Engine):
         self._update = self._jitted(step) if self.model.jit_compile else step
 
     def stream(self, batches: tf.data.Dataset) -> Iterator:
-        """Return an iterator over the batches; JAX copies one to the device while it computes the steps before it."""
+        """Return an iterator over the batches; JAX copies the next batch while it computes earlier steps."""
         arrays = self.for_transfer(batches).as_numpy_iterator()
         if self._team is None:
             return map(jax.device_put, arrays)
@@ -67,11 +67,11 @@ class JaxEngine(Engine):
         return jax.jit(step, donate_argnums=0, compiler_options=self._options(), **layout)
 
     def _options(self) -> dict | None:
-        """Switch the timing of kernels off for a short training on a GPU: it takes XLA a minute or more."""
+        """Return compiler options that skip XLA's timing of kernels for a short training, because it takes a minute."""
         return {"xla_gpu_autotune_level": 0} if self.device == "GPU" and self.updates < _MANY else None
 
     def _values(self) -> tuple:
-        """Return the values of the variables in the form that an update returns; another would be compiled again."""
+        """Return the variables' values in the form that an update returns; any other form causes a recompilation."""
         model = self.model
         groups = (
             model.trainable_variables, model.non_trainable_variables, model.optimizer.variables,

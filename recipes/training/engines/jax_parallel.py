@@ -1,4 +1,4 @@
-"""Several devices of one process on JAX, each of which holds a slice of every batch."""
+"""Train on several JAX devices of one process; each device holds a slice of every batch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from recipes.training.engines.team import DeviceTeam
 
 
 class JaxTeam(DeviceTeam):
-    """Devices of this process that share every update, through Keras's `DataParallel`.
+    """Share every update among devices of this process, through Keras's `DataParallel`.
 
     The program is written for the whole batch; JAX sums over the devices where necessary. Trained batch statistics are
     therefore those of the whole batch, and noise is the same as on one device.
@@ -27,7 +27,7 @@ class JaxTeam(DeviceTeam):
         return self._devices
 
     def spread(self, array: Any) -> Any:
-        """Return the array with a slice on each device, or whole on each where it does not divide."""
+        """Return the array with a slice on each device, or a full copy on each if its length does not divide evenly."""
         if len(array) % self.replicas:
             return jax.device_put(array, self.everywhere)
         return keras.distribution.distribute_tensor(array, self.distribution.get_data_layout(array.shape))

@@ -1,4 +1,4 @@
-"""Several devices on TensorFlow: each has a slice of the batch, and the sum is the update of one device."""
+"""Train on several TensorFlow devices; the sum over their slices of the batch equals the update of one device."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +15,12 @@ _STRIDE = 0x9E3779B9  # difference between the noise seeds of two consecutive re
 
 
 class MirroredTeam(DeviceTeam):
-    """Devices of this process on TensorFlow, and the strategy that sums over them."""
+    """Hold devices of this process and the TensorFlow strategy that sums over them."""
 
     strategy: tf.distribute.Strategy
 
     def __init__(self, devices: Sequence[str]) -> None:
-        # The default reduction is not used: its groups would collide with those of another strategy in this process.
+        # The default reduction would fail: its groups collide with those of another strategy in this process.
         sums = tf.distribute.NcclAllReduce() if "GPU" in devices[0] else tf.distribute.ReductionToOneDevice()
         self.strategy = tf.distribute.MirroredStrategy(list(devices), cross_device_ops=sums)
 
@@ -33,20 +33,19 @@ class MirroredTeam(DeviceTeam):
 
 
 class MirroredEngine(Engine):
-    """Updates by the devices of a `MirroredTeam`: the gradient of the whole batch's mean loss, and one optimizer step.
+    """Update a model by the gradient of the whole batch's mean loss, computed by the devices of a `MirroredTeam`.
 
-    Every replica computes the gradient of its slice's mean loss, times the slice's share of the batch; the sum over all
-    replicas is the gradient of the whole batch, to the order of floating-point sums, however unevenly it divides. The
-    weights are those of this process's first device: one set of variables is trained, averaged, saved and restored, and
-    the other devices get a copy with each step. Trained batch statistics are synchronised. Each replica draws different
-    noise.
+    Every replica computes the gradient of its slice's mean loss, times the slice's share of the batch. The sum over all
+    replicas is the gradient of the whole batch, up to rounding, even if the slices have different sizes. Only the
+    variables of this process's first device are trained, averaged, saved and restored. The other devices receive a copy
+    with each step. Trained batch statistics are synchronised. Each replica draws different noise.
     """
 
     def __init__(self, model: keras.Model, team: MirroredTeam) -> None:
         super().__init__(model)
         self.team, self.replicas = team, team.replicas
-        self._state: list[keras.Variable] = []  # the variables that an update changes, besides weights and metrics
-        self._has_gradient: list[bool] = []  # for each trainable variable, set while the update is traced
+        self._state: list[keras.Variable] = []  # variables that an update changes, apart from weights and metrics
+        self._has_gradient: list[bool] = []  # one entry for each trainable variable, set while the update is traced
         self._compiled = False
         self._step: Callable[[Any], dict[str, Any]] = model.train_step
 
@@ -66,13 +65,13 @@ class MirroredEngine(Engine):
         return self._step(batch)
 
     def _distributed(self, batches: tf.data.Dataset) -> Any:
-        """Return a distributed dataset that gives each replica a slice at a time, on its device ahead of time."""
+        """Return a distributed dataset that prefetches one slice of each batch to each replica's device."""
         devices = len(self.team.strategy.extended.worker_devices)
         slices = self.for_transfer(batches).flat_map(lambda *batch: _slices(*batch, count=devices))
         blank = tf.nest.map_structure(
             lambda spec: tf.zeros([n or 1 for n in spec.shape], spec.dtype), slices.element_spec
         )
-        # Without an end: otherwise, every step would check on all devices whether the dataset has ended.
+        # The dataset is endless. Otherwise, every step would check on all devices whether it has ended.
         endless = slices.concatenate(tf.data.Dataset.from_tensors(blank).repeat())
         return self.team.strategy.distribute_datasets_from_function(lambda context: endless)
 
@@ -109,7 +108,7 @@ class MirroredEngine(Engine):
         return total[: len(gradients)], total[len(gradients) :], after
 
     def _gradients(self, weights: Any, state: Any, scale: Any, images: Any, labels: Any, share: Any) -> tuple:
-        """Return the gradients of share · loss of the slice, its additions to the metrics, and the state after it."""
+        """Return the gradients of share · loss of the slice, its additions to the metrics, and the new state."""
         model, weights = self.model, _parts(weights, self.model.trainable_variables)
         metrics = model.metrics_variables
         variables = [*model.trainable_variables, *self._state, *metrics]
@@ -118,7 +117,7 @@ class MirroredEngine(Engine):
             tape.watch(weights)
             with keras.StatelessScope(list(zip(variables, values, strict=True))) as scope:
                 outputs = model(images, training=True)
-                factors = tf.fill(tf.shape(images)[:1], float(self.team.replicas))  # Keras divides by that number
+                factors = tf.fill(tf.shape(images)[:1], float(self.team.replicas))  # Keras divides by replicas
                 loss: Any = model.compute_loss(images, labels, outputs, factors, training=True)
                 scaled = loss * tf.cast(share * scale, loss.dtype)
                 next(m for m in model.metrics if m.name == "loss").update_state(loss, tf.shape(images)[0])
@@ -129,10 +128,10 @@ class MirroredEngine(Engine):
 
 
 def _slices(images: tf.Tensor, labels: tf.Tensor, total: Any = None, *, count: int) -> tf.data.Dataset:
-    """Split a batch into `count` slices (images, labels, share of the batch); an empty one becomes a blank image.
+    """Split a batch into `count` slices (images, labels, share of the batch); a blank image fills an empty slice.
 
     Args:
-        images: The images of the batch that this process has.
+        images: This process's images of the batch.
         labels: Their labels.
         total: Number of images of the batch on all workers; default: that of `images`.
         count: Number of slices.
@@ -152,7 +151,7 @@ def _slices(images: tf.Tensor, labels: tf.Tensor, total: Any = None, *, count: i
 
 @contextmanager
 def _synchronised(model: keras.Model) -> Iterator[Sequence[keras.layers.Layer]]:
-    """Synchronise the trained batch statistics over all replicas; yield the layers that have such.
+    """Synchronise the trained batch statistics over all replicas, and yield the layers that have them.
 
     The setting is temporary because other backends refuse to load a model that was saved with it.
     """
@@ -174,7 +173,7 @@ def _is_seed(variable: keras.Variable) -> bool:
 
 
 def _noise_of(replica: Any, variable: keras.Variable, value: Any) -> Any:
-    """Return the seed of a replica's noise, or the value of a variable that is no seed."""
+    """Return a replica's noise seed if the variable is a seed, else the variable's value."""
     if not _is_seed(variable):
         return value
     stride = tf.cast(tf.constant(_STRIDE, tf.int64), value.dtype)
@@ -187,7 +186,7 @@ def _flat(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
 
 
 def _parts(flat: Sequence[tf.Tensor], variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
-    """Undo `_flat`."""
+    """Split the vectors that `_flat` returned into tensors again."""
     found = {}
     for vector in flat:
         indices = [i for i, v in enumerate(variables) if v.value.dtype == vector.dtype]

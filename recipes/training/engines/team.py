@@ -1,4 +1,4 @@
-"""Several devices that share every update: their names, and the team that trains at the moment."""
+"""Name the devices that share every update, and keep the team that currently trains."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ _TEAM: ContextVar["DeviceTeam | None"] = ContextVar("team", default=None)
 
 
 class DeviceTeam(ABC):
-    """Devices that share every update. Models that are trained inside `with team:` are trained by all of them.
+    """Train models inside `with team:` on several devices that share every update.
 
     Attributes:
         replicas: Number of devices on all hosts.
@@ -41,14 +41,14 @@ class DeviceTeam(ABC):
 
 
 def current_team() -> DeviceTeam | None:
-    """Return the team that trains in this context; None: one device trains."""
+    """Return the team that trains in this context; None if one device trains."""
     return _TEAM.get()
 
 
 def trainers() -> str:
     """Return the number and kind of devices that train, such as "2 GPU".
 
-    With another number of devices, the weights differ in bits.
+    A different number of devices changes the last bits of the weights.
     """
     team, kind = current_team(), accelerator() or "CPU"
     if team is None:
@@ -61,9 +61,9 @@ def listed_devices(kind: str) -> list[str]:
     if keras.backend.backend() == "tensorflow":
         return [":".join(device.name.split(":")[-2:]) for device in tf.config.list_logical_devices(kind)]
     if keras.backend.backend() == "jax":
-        names = keras.distribution.list_devices()  # GPUs, or TPUs, or the CPU's
+        names = keras.distribution.list_devices()  # lists GPUs, TPUs or CPUs
         return [name.upper() for name in names if name.startswith("cpu") == (kind == "CPU")]
-    return [f"{kind}:0"] if (kind == "GPU") == (accelerator() == "GPU") else []  # torch trains on one
+    return [f"{kind}:0"] if (kind == "GPU") == (accelerator() == "GPU") else []  # torch trains on one device only
 
 
 def chosen_devices(
@@ -72,8 +72,8 @@ def chosen_devices(
     """Return the names of the devices that train, such as ("GPU:0", "GPU:1").
 
     Args:
-        devices: None (all GPUs, or the CPU where there is none), a number of devices, or names.
-        listed: Returns the names of the devices of a kind.
+        devices: None (all GPUs, or the CPU on a machine without one), a number of devices, or names.
+        listed: A function that returns the names of the devices of a kind.
 
     Raises:
         RecipeError: If a device does not exist, if none is given, or if one is named twice (`code` "training.devices").
@@ -91,8 +91,8 @@ def chosen_devices(
         chosen = available[:devices]
     if not chosen or len({*chosen}) < len(chosen) or not {*chosen} <= {*available}:
         raise RecipeError(
-            f"devices is {devices!r}; expected a number of devices, or names from {available}, each at most once. None "
-            f"stands for {'all of them' if gpus else 'the first'}",
+            f"devices is {devices!r}; expected a number of devices, or names from {available}, each at most once. "
+            f"devices=None selects {'all of them' if gpus else 'the first'}",
             code="training.devices", value=devices, available=tuple(available),
         )  # fmt: skip
     return tuple(chosen)

@@ -1,4 +1,4 @@
-"""Updates on TensorFlow: one compiled function for each update."""
+"""Compute each update on TensorFlow by one compiled function."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,11 +8,11 @@ import tensorflow as tf
 
 from recipes.training.engines.base import Engine
 
-AHEAD = 2  # batches that are copied to the device before they are needed
+AHEAD = 2  # number of batches that are copied to the device before they are needed
 
 
 class TensorflowEngine(Engine):
-    """Updates of a compiled model on TensorFlow, by one device."""
+    """Update a compiled model on TensorFlow, on one device."""
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__(model)

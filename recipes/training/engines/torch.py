@@ -1,4 +1,4 @@
-"""Updates on torch, operation by operation."""
+"""Compute updates on torch, one operation at a time."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ from recipes.training.engines.base import Engine
 
 
 class TorchEngine(Engine):
-    """Updates of a compiled model on torch, by one device."""
+    """Update a compiled model on torch, on one device."""
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__(model)

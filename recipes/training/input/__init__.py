@@ -1,1 +1,1 @@
-"""Augmented batches that other machines prepare."""
+"""Train on augmented batches that other machines prepare."""

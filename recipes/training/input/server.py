@@ -1,4 +1,4 @@
-"""A process that prepares images for trainings on other machines: `recipes input-worker`, a tf.data service."""
+"""Prepare images for trainings on other machines: the tf.data service of `recipes input-worker`."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class InputWorker:
-    """A dispatcher and a worker of tf.data service in this process, for as long as the object lives.
+    """Run a tf.data service dispatcher and worker in this process until the object is deleted.
 
     The training sends its work as a TensorFlow graph, which may read and write every file that this process may. There
     is no password, and both ports are open to every machine that reaches this one. Therefore run it in a private
@@ -23,7 +23,7 @@ class InputWorker:
 
     Args:
         host: Name by which the trainings reach this machine; default: its host name.
-        port: Port to which the trainings connect; the images come from the next port. 0: two free ports.
+        port: Port to which the trainings connect; images are sent from the next higher port. 0 selects two free ports.
 
     Raises:
         WorkerError: If a port is in use, if `host` is neither a name nor an address, or if TensorFlow fails to start
@@ -54,17 +54,17 @@ class InputWorker:
             )
         except (tf.errors.OpError, RuntimeError) as error:
             raise WorkerError(
-                f"The server could not be started: {str(error).splitlines()[0]}", code="worker.start"
+                f"The input worker could not be started: {str(error).splitlines()[0]}", code="worker.start"
             ) from error
 
     @property
     def address(self) -> str:
-        """The address of this worker, as `input_workers` expects it."""
+        """Return the address of this worker in the form that `input_workers` expects."""
         return f"{self.host}:{self.port}"
 
 
 def _check_free(port: int) -> None:
-    """Raise WorkerError if the port is in use: gRPC would share it, and the other process get half of the requests."""
+    """Raise WorkerError if the port is in use, because gRPC would share it with the other process."""
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -82,7 +82,7 @@ def serve(host: str | None = None, port: int = INPUT_PORT) -> None:
     """Run an input worker until a signal ends the process."""
     worker = InputWorker(host, port)
     logger.info(
-        f"input worker on {os.cpu_count()} cores; whoever reaches its ports can make it read and write files\n"
+        f"input worker on {os.cpu_count()} cores; anyone who can reach its ports can read and write files through it\n"
         f"next:   recipes finetune FOLDER --input-workers {worker.address}"
     )
     while True:

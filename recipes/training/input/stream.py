@@ -1,4 +1,4 @@
-"""One stream of elements from one input worker, abandoned when the worker no longer answers."""
+"""Stream elements from one input worker, and abandon the stream when the worker no longer answers."""
 
 import queue
 import threading
@@ -7,19 +7,19 @@ from typing import Any, Self
 
 import tensorflow as tf
 
-_AHEAD = 2  # elements that are fetched ahead of time
+_AHEAD = 2  # number of elements that are fetched ahead of time
 _SILENT = 5.0  # seconds without an element after which the connection is checked
-_DEADLINE = 5.0  # seconds that a worker has to answer the check
+_DEADLINE = 5.0  # seconds within which a worker must answer the check
 _VERSION_CALL = "/tensorflow.data.DispatcherService/GetVersion"
 _END = object()
 
 
 class Lost(Exception):
-    """The worker does not answer, or sends no more elements."""
+    """Report that the worker does not answer or sends no more elements."""
 
 
 def answers(address: str, tries: int = 3) -> bool:
-    """Return whether an input worker answers at an address; there is a pause of one second between the tries."""
+    """Return whether an input worker answers at an address; wait one second between attempts."""
     import grpc
 
     for left in reversed(range(tries)):
@@ -39,7 +39,7 @@ class Remote:
 
     Args:
         address: The worker, as "host:port".
-        dataset: What it computes; sent to it as a graph.
+        dataset: The dataset that the worker computes; it is sent as a graph.
     """
 
     def __init__(self, address: str, dataset: tf.data.Dataset) -> None:
@@ -58,7 +58,7 @@ class Remote:
                     if not self._put(element):
                         return
             self._put(_END)
-        except Exception as error:  # `next` raises it
+        except Exception as error:  # `next` raises the error
             self._put(error)
 
     def _put(self, element: Any) -> bool:
@@ -74,11 +74,11 @@ class Remote:
         """Return the next element.
 
         Args:
-            deadline: Until when it has to arrive, in seconds of `time.monotonic()`.
+            deadline: Time by which the element must arrive, in seconds of `time.monotonic()`.
 
         Raises:
             Lost: If the worker does not answer, sends nothing in time, or has no more elements.
-            tf.errors.OpError: The error that the worker has met in computing the element.
+            tf.errors.OpError: If the worker failed to compute the element.
         """
         while True:
             wait = min(_SILENT, max(0.0, deadline - time.monotonic()))

@@ -1,4 +1,4 @@
-"""How several input workers share the batches of an epoch: they take turns."""
+"""Divide the batches of an epoch among several input workers, which take turns."""
 
 import os
 from collections.abc import Callable
@@ -16,7 +16,7 @@ MakeBatches = Callable[[int, int, int, int], tf.data.Dataset]
 
 @dataclass(frozen=True)
 class Turns(augment.Source):
-    """The batches turn, turn + count, turn + 2 · count, … of each epoch of `whole`, as a source."""
+    """Serve the batches turn, turn + count, turn + 2 · count, … of each epoch of the source `whole`."""
 
     whole: augment.Source = field(kw_only=True)
     turn: int = field(kw_only=True)
@@ -45,12 +45,13 @@ def with_absolute_paths(data: ImageData) -> ImageData:
 def numbered_batches(train: ImageData, policy: augment.Policy, *, batch_size: int, seed: int, stop: int) -> MakeBatches:
     """Return a function (turn, count, epoch, batch) → dataset of (epoch, number, batch), see `Turns`.
 
-    The dataset holds, of all epochs up to `stop`, the batches turn, turn + count, … from that batch on.
+    The dataset holds the batches turn, turn + count, … of all epochs before `stop`, starting at the given batch.
     """
     source, classes = with_absolute_paths(train).source(), len(train.class_names)
     if policy.extra is not None:
         raise WorkerError(
-            "The policy has an extra layer, which cannot be sent to input workers; leave out one of the two",
+            "The policy has an extra layer, which cannot be sent to input workers; leave out the extra layer or "
+            "input_workers",
             code="worker.extra_layer",
         )
 

@@ -1,4 +1,4 @@
-"""Training batches that other machines prepare: the same batches in the same order as without them."""
+"""Let other machines prepare the training batches: the same batches in the same order as on one machine."""
 
 import logging
 import os
@@ -21,25 +21,23 @@ from recipes.training.input.turns import MakeBatches, numbered_batches, with_abs
 
 logger = logging.getLogger(__name__)
 
-IN_MEMORY = 2**28  # bytes of images that may be sent to each worker within its graph
-_READ, _PATIENCE = (
-    8,
-    20.0,
-)  # number of images that every worker reads before the training, and the time limit in seconds
+IN_MEMORY = 2**28  # maximum bytes of in-memory images that are sent to each worker within its graph
+# number of images that every worker reads as a test before the training, and the time limit of the test in seconds
+_READ, _PATIENCE = 8, 20.0
 
 
 @dataclass(eq=False)
 class InputWorkers:
-    """Machines on which `recipes input-worker` runs; they take turns at the batches of a training.
+    """Let machines that run `recipes input-worker` take turns at preparing the batches of a training.
 
-    A batch is a function of the seed, the epoch and its number, so that it is the same whichever worker prepares it.
-    When a worker stops, a warning is logged and the others take over from its next batch; once it is back, it is used
-    again from the next epoch on. When the last one stops, the training ends with an error and can be resumed.
+    A batch depends only on the seed, the epoch and its number, so every worker prepares the same one. When a worker
+    stops, a warning is logged and the other workers take over from its next batch. A worker that is back is used again
+    from the next epoch on. When the last worker stops, the training ends with an error and can be resumed.
 
     Attributes:
         addresses: The workers, as "host:port".
-        lost: Those that do not answer at the moment.
-        failure: The error that ended the batches.
+        lost: The workers that currently do not answer.
+        failure: The error that ended the stream of batches.
     """
 
     addresses: Sequence[str]
@@ -55,7 +53,7 @@ class InputWorkers:
         """
         if not self.addresses or isinstance(self.addresses, str):
             raise WorkerError(
-                f"input_workers is {self.addresses!r}; expected a list such as ['host:5050']",
+                f"input_workers is {self.addresses!r}; expected a list of addresses, such as ['host:5050']",
                 code="worker.address",
                 value=self.addresses,
             )
@@ -77,17 +75,18 @@ class InputWorkers:
         if silent:
             port = silent[0].rpartition(":")[2]
             raise WorkerError(
-                f"No input worker answers at {', '.join(silent)}; start it there: recipes input-worker --port {port}",
+                f"No input worker answers at {', '.join(silent)}; start one on that machine: recipes input-worker "
+                f"--port {port}",
                 code="worker.silent",
                 addresses=silent,
             )
 
     def checked(self, data: ImageData) -> "WorkerImages":
-        """Return the same images, to be augmented by these workers.
+        """Return the same images as a dataset that these workers augment.
 
         Raises:
             WorkerError: If a worker cannot read some of the images, if it reads other bytes than this process, or if
-                images in memory are too many to be sent (`code` "worker.unread", "worker.other_image" and
+                the images in memory are too large to send (`code` "worker.unread", "worker.other_image" and
                 "worker.memory").
         """
         _check_size(data)
@@ -105,7 +104,8 @@ class InputWorkers:
             if (expected != found).any():
                 name = sample.names[int((expected != found).argmax())]
                 raise WorkerError(
-                    f"Input worker {address} reads another image than this machine as {name}; give both the same files",
+                    f"Input worker {address} reads different bytes than this machine for {name}; copy the same files "
+                    f"to both",
                     code="worker.other_image",
                     address=address,
                     path=name,
@@ -131,8 +131,8 @@ class InputWorkers:
         return tf.data.Dataset.from_generator(generate, output_signature=spec[-1])
 
     def _ordered(self, make: MakeBatches, epoch: int, stop: int, steps: int, batch: int) -> Iterator:
-        """Yield the batches of all workers in order, from one batch of an epoch on; `steps`: batches of an epoch."""
-        failed = set()  # places at which a worker has failed that still answers
+        """Yield the batches of all workers in order, from one batch of an epoch on; an epoch has `steps` batches."""
+        failed = set()  # batches at which a worker failed although it still answers
         while epoch < stop:
             alive = self._alive()
             remotes = [Remote(a, make(turn, len(alive), epoch, batch)) for turn, a in enumerate(alive)]
@@ -156,14 +156,14 @@ class InputWorkers:
             except tf.errors.OpError as error:
                 place = remote.address, epoch, batch
                 if place in failed:
-                    for _ in make(batch, steps, epoch, batch).take(1):  # raises the same error if an image is the cause
+                    for _ in make(batch, steps, epoch, batch).take(1):  # a bad image raises again
                         pass
                     raise WorkerError(
                         f"Input worker {remote.address} failed twice: {_first_line(error)}",
                         code="worker.failed",
                         address=remote.address,
                     ) from error
-                failed.add(place)  # the first time, it may have been restarted in between
+                failed.add(place)  # the worker may have been restarted after its first failure
             finally:
                 for each in remotes:
                     each.close()
@@ -174,7 +174,7 @@ class InputWorkers:
     def _returned(self) -> bool:
         back = {address for address in self.lost if answers(address, tries=1)}
         for address in back:
-            logger.info(f"Input worker {address} is back and prepares images again.")
+            logger.info(f"Input worker {address} answers again and prepares images from this epoch on.")
         self.lost -= back
         return bool(back)
 
@@ -197,7 +197,7 @@ class InputWorkers:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class WorkerImages(ImageData):
-    """Training images that input workers read and augment."""
+    """Read and augment training images on input workers."""
 
     workers: InputWorkers = field(kw_only=True)
 
@@ -219,8 +219,8 @@ def _check_size(data: ImageData) -> None:
     size = data.images.nbytes if isinstance(data.images, np.ndarray) else sum(map(len, data.images))
     if size > IN_MEMORY:
         raise WorkerError(
-            f"The images take {size:,} bytes of memory, but at most {IN_MEMORY:,} are sent to each input worker; write "
-            "them to a folder that the workers can read, for example with recipes.pack",
+            f"The images in memory take {size:,} bytes; expected at most {IN_MEMORY:,}, because they are sent to "
+            f"each input worker. Write them to a folder that the workers can read, for example with recipes.pack",
             code="worker.memory",
             size=size,
             limit=IN_MEMORY,
@@ -228,7 +228,7 @@ def _check_size(data: ImageData) -> None:
 
 
 def _content_hashes(data: ImageData) -> tf.data.Dataset:
-    """One batch with a hash of each image's content."""
+    """Return one batch with a hash of each image's content."""
     read = data.source().read
 
     def content_hash(index: tf.Tensor) -> tf.Tensor:
@@ -243,17 +243,18 @@ def _content_hashes(data: ImageData) -> tf.data.Dataset:
 def _reason_unread(address: str, error: Exception, data: ImageData) -> str:
     if isinstance(error, Lost):
         return (
-            f"Input worker {address} answers but sends no images ({error}). The port after its own must be open too, "
-            "and its --host must be the name by which this machine reaches it"
+            f"Input worker {address} answers but sends no images ({error}). Open the next higher port on that "
+            f"machine too, and start the worker with --host NAME, where NAME is how this machine reaches it"
         )
     return (
-        f"Input worker {address} cannot read the images ({_first_line(error)}). They must have the same path there as "
-        f"on this machine, for example {data.names[0]}: use a shared file system, or a copy at the same place"
+        f"Input worker {address} cannot read the images ({_first_line(error)}). The images need the same path on the "
+        f"worker as on this machine, for example {data.names[0]}: use a shared file system, or copy the files to the "
+        f"same path"
     )
 
 
 def _readable(data: ImageData, index: int) -> bool:
-    """Return whether an image can be read; the audit reports those that cannot."""
+    """Return whether an image can be read; the audit reports unreadable images."""
     if not data.on_disk:
         return True
     path = str(data.images[index])

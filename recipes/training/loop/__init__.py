@@ -1,1 +1,1 @@
-"""One training: its steps, its state, its faults and its signals."""
+"""Run one training, save its state, and recover from faults and signals."""

@@ -1,4 +1,4 @@
-"""One attempt at a training: from the newest state to the end, or to the first fault."""
+"""Make one attempt at a training: from the newest state to the end, or to the first fault."""
 
 import logging
 import math
@@ -33,19 +33,19 @@ logger = logging.getLogger(__name__)
 
 
 class Attempt:
-    """A compiled training and its loop, under the adjustments that earlier faults have made necessary.
+    """Compile and run a training with the adjustments that earlier faults have made necessary.
 
     Args:
         task: What to train, and how.
         adjustments: The changes that are in effect.
-        checkpoints: The states of the training; it begins from the newest one.
+        checkpoints: The saved states; the attempt begins from the newest one.
 
     Attributes:
         data: The training images without the missing ones.
-        engine: What computes the updates.
-        at: (epoch, step) of the last step whose loss was checked or that was begun.
-        part: Number of images that are computed at once.
-        seconds: Time that the training had taken at the restored state.
+        engine: The engine that computes the updates.
+        at: (epoch, step) of the last step that was begun or whose loss was checked.
+        part: Number of images in one forward pass.
+        seconds: Duration of the training up to the restored state.
     """
 
     def __init__(self, task: Task, adjustments: Adjustments, checkpoints: Checkpoints) -> None:
@@ -63,7 +63,7 @@ class Attempt:
         self._input_wait = InputWait(self.engine.device, self.engine.shard == (0, 1))
 
     def _compiled(self) -> Engine:
-        """Compile the model: one update for each `batch_size` images, which the schedule counts, whatever the parts."""
+        """Compile the model for one update per `batch_size` images, independent of the number of parts."""
         recipe, images, parts = self.recipe, self.task.images, self.adjustments.parts
         shares = np.maximum(images.counts, 1) / len(images) if recipe.balanced else np.ones(len(images.class_names))
         updates = math.ceil(len(images) / recipe.batch_size)
@@ -135,7 +135,7 @@ class Attempt:
     def _callback_list(
         self, epochs: int, steps: int, callbacks: Sequence[keras.callbacks.Callback]
     ) -> keras.callbacks.CallbackList:
-        average = self.recipe.averaging and self.recipe.snapshots < 2  # an average would span the restarts
+        average = self.recipe.averaging and self.recipe.snapshots < 2  # it would span restarts
         averaging = [optimizers.PolyakAveraging(self.recipe.averaging)] if average else []
         return keras.callbacks.CallbackList(
             [*averaging, *callbacks], add_history=True, verbose=1 if sys.stdout.isatty() else 2, epochs=epochs,
@@ -155,7 +155,9 @@ class Attempt:
             self._input_wait.stepped()
             progress.advance(self.part)
             logs = Logs(logs)
-            for callback in calls.callbacks:  # Keras's list would read all metrics, and so wait for every step
+            for (
+                callback
+            ) in calls.callbacks:  # Keras's list would read all metrics, and so wait for the device in every step.
                 callback.on_train_batch_end(step, logs=logs)
             if self.model.stop_training:
                 break
@@ -165,9 +167,9 @@ class Attempt:
             logger.info(verdict)
 
     def _check_losses(self) -> None:
-        """Raise NotFinite for a loss since the last check.
+        """Raise NotFinite if a loss since the last check is NaN or infinite.
 
-        TensorFlow copies even an old loss only after all queued work of the GPU, so that each check leaves it idle.
+        Checks are rare because TensorFlow copies a loss only after all queued work, so each check leaves the GPU idle.
         """
         while self._losses:
             epoch, step, loss = self._losses.popleft()
@@ -176,7 +178,7 @@ class Attempt:
                 raise NotFinite(f"the loss became {float(loss)}")
 
     def batches(self, epochs: int, first: int, begin: int, shard: tuple[int, int] | None = None) -> tf.data.Dataset:
-        """Return the batches from `begin` of epoch `first` on; `shard`: default: this process's slice of each."""
+        """Return the batches from `begin` of epoch `first` on; `shard` defaults to this process's slice."""
         classes = len(self.task.images.class_names)
         recipe = replace(self.recipe, accumulate=self.adjustments.parts, epochs=max(epochs, first), snapshots=0)
         batches = training_batches(
@@ -185,7 +187,7 @@ class Attempt:
         return batches.map(lambda x, label, *whole: (x, soft(label, classes), *whole))
 
     def _keep_state(self, stop: Stop, epoch: int, step: int) -> None:
-        """Save the state before a step where it is due, between two updates; leave if a signal has arrived."""
+        """Save the state before a step if saving is due between two updates; leave if a signal has arrived."""
         if self.checkpoints.newest is None:
             self.checkpoints.keep(lambda: self.state(epoch, step), on_disk=False)
         elif (self.checkpoints.due or stop.number) and self.between_updates():
@@ -194,12 +196,12 @@ class Attempt:
             stop.leave()
 
     def between_updates(self) -> bool:
-        """Return whether no sums of gradients exist; loss scaling skips parts whose gradients are not finite."""
+        """Return whether no gradient sums are pending; loss scaling skips parts with NaN or infinite gradients."""
         parts = self.adjustments.parts
         if parts == 1:
             return True
         self.engine.settle()
-        counts = [int(v) for v in self.model.optimizer.variables if v.name == "iteration"]  # a wrapper's stays 0
+        counts = [int(v) for v in self.model.optimizer.variables if v.name == "iteration"]  # a wrapper's counter is 0
         return max(counts) % parts == 0
 
     def state(self, epoch: int, step: int, done: bool = False) -> dict[str, Any]:
@@ -217,14 +219,15 @@ class Attempt:
         self.seconds = state["seconds"]
 
     def diagnosis(self, epoch: int, step: int, state: dict[str, Any]) -> str:
-        """Describe a batch, of all devices and hosts: its files, and its gradients at the weights of `state`."""
+        """Describe a batch of all devices and hosts: its files, and its gradients at the weights of `state`."""
         batches = self.batches(epoch + 1, epoch, step, shard=(0, 1))
         self.restore(state | {"images": 0})
         positions = range(step * self.part, min((step + 1) * self.part, len(self.data)))
         names = batch_names(self.data, positions, epoch=epoch, seed=self.task.seed)
-        at_once = math.ceil(len(positions) / self.engine.replicas)  # more may not fit into one device's memory
+        at_once = math.ceil(len(positions) / self.engine.replicas)  # more may not fit into memory
         norms = gradient_norms(self.model, *next(iter(batches)), at_once=at_once)
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
         return printable(
-            f"The batch: {', '.join(names[:10])}{more}. Its largest gradients at the last good weights: {norms}"
+            f"The batch contains {', '.join(names[:10])}{more}. Its largest gradient norms at the last good weights "
+            f"are {norms}"
         )

@@ -1,4 +1,4 @@
-"""The errors for faults that end a training, and which files have vanished."""
+"""Make the errors for faults that end a training, and find the files that have vanished."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from recipes.errors import DataError, RecipesError
 from recipes.networks.compiled import weight_gradients
 from recipes.training.input.workers import WorkerImages
 
-_SHARE, _FEW = 0.01, 3  # share of the training images that may vanish, and number of a small dataset
+_SHARE, _FEW = 0.01, 3  # maximum share of vanished images, and maximum number in a small dataset
 _REMEDY = "restore the files and run the same command again; it resumes where it stopped"
 
 
@@ -31,12 +31,12 @@ def vanished(data: ImageData) -> tuple[str, ...]:
 
 
 def too_many(missing: int, images: int) -> bool:
-    """Return whether so many files have vanished that the training must not continue without them."""
+    """Return whether too many files have vanished for the training to continue without them."""
     return missing > _FEW and missing > _SHARE * images
 
 
 def reading_failed(error: tf.errors.OpError, *parts: ImageData) -> RecipesError | None:
-    """Return the error to raise for a pipeline's error about an image of `parts`; None for another error."""
+    """Return the error to raise if a pipeline's error concerns an image of `parts`, else None."""
     for data in parts:
         if isinstance(data, WorkerImages) and data.workers.failure:
             return data.workers.failure
@@ -48,7 +48,7 @@ def reading_failed(error: tf.errors.OpError, *parts: ImageData) -> RecipesError 
     found = re.search(r"cannot read .*?(?=\s*(?:\[Op:|\n|$))", error.message)
     if found is None:
         return None
-    return DataError(printable(f"{found[0]}, although the audit could; {_REMEDY}"), code="data.unreadable")
+    return DataError(printable(f"{found[0]}, although the audit could read it; {_REMEDY}"), code="data.unreadable")
 
 
 def batch_names(data: ImageData, positions: Sequence[int], *, epoch: int, seed: int) -> list[str]:
@@ -67,7 +67,7 @@ def gradient_norms(model: keras.Model, images: Any, labels: Any, count: int = 3,
         images: The images of the batch.
         labels: Their soft labels.
         count: Number of variables to list.
-        at_once: Number of images in one forward pass, whose gradients are added up; default: all.
+        at_once: Number of images in one forward pass; the gradients of all passes are summed. Default: all images.
     """
     images, labels = np.asarray(images), np.asarray(labels)
     variables = model.trainable_variables

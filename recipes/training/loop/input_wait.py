@@ -1,20 +1,20 @@
-"""Whether a training is bound by its input: the share of the time in which it waits for images."""
+"""Measure the share of the time in which a training waits for images."""
 
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_EVERY = 8  # one of so many steps is timed, because the device must finish all earlier work for that
-_ENOUGH = 5  # timed steps that a verdict needs
-_LONG = {"CPU": 0.5}  # share of the time from which on it is reported: on a CPU, images and network share the cores
+_EVERY = 8  # One step in so many is timed, because timing makes the device finish all earlier work.
+_ENOUGH = 5  # number of timed steps that a verdict needs
+_LONG = {"CPU": 0.5}  # share of the time above which waiting is reported; on a CPU, images and network share the cores
 _LONG_OTHERWISE = 0.25
 
 
 class InputWait:
-    """Measures how long the steps of a training wait for images.
+    """Measure how long the steps of a training wait for images.
 
-    Before a timed step, the device finishes all earlier work. Otherwise the measured wait would be that of the host,
-    which runs ahead of the device.
+    Before a timed step, the device finishes all earlier work. Otherwise the host's wait would be measured, and the host
+    runs ahead of the device.
 
     Args:
         device: Kind of device that trains.
@@ -32,7 +32,7 @@ class InputWait:
 
     @property
     def timed(self) -> bool:
-        """Whether the wait of the next step is timed; that of the first never is, because the pipeline fills."""
+        """Return whether the next step's wait is timed; the first step's is not, because the pipeline still fills."""
         return self._step % _EVERY == _EVERY - 1
 
     def next(self, stream: Iterator, finish: Callable[[], None] = lambda: None) -> Any:
@@ -40,7 +40,7 @@ class InputWait:
 
         Args:
             stream: The batches.
-            finish: Waits until the device is idle. That time belongs to the step, but is no wait for images.
+            finish: A function that waits until the device is idle. This time is not counted as waiting for images.
         """
         self._began = began = time.perf_counter()
         if self.timed:
@@ -52,13 +52,13 @@ class InputWait:
         return batch
 
     def stepped(self) -> None:
-        """Note that the host has finished the step with the last batch."""
+        """Record that the host has finished the step with the last batch."""
         self._step += 1
         if self._step > 1:
             self._seconds.append(time.perf_counter() - self._began)
 
     def verdict(self) -> str:
-        """Return a warning if the steps since the last verdict waited long; "" if not, or if too few were timed."""
+        """Return a warning if the steps since the last verdict waited long; "" if not, or after too few timed steps."""
         if self.reported or len(self._waits) < _ENOUGH:
             return ""
         share = min(1.0, (sum(self._waits) / len(self._waits)) / (sum(self._seconds) / len(self._seconds)))
@@ -68,12 +68,12 @@ class InputWait:
         self.reported = True
         if not self.alone:
             return (
-                f"the {self.device} waits {share:.0%} of the time for images, which each host reads and augments for "
-                "itself: hosts with more cores would help, or smaller images"
+                f"the {self.device} waits {share:.0%} of the time for images that each host reads and augments: use "
+                f"hosts with more cores, or smaller images"
             )
         if self.device == "CPU":
             return (
-                f"the training waits {share:.0%} of the time for images, which are read and augmented on the same "
-                "machine: input_workers on other machines would help, or smaller images"
+                f"the training waits {share:.0%} of the time for images that this machine reads and augments: use "
+                f"input_workers on other machines, or smaller images"
             )
         return f"the {self.device} waits {share:.0%} of the time for images: use more input_workers"

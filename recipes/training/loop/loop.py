@@ -1,4 +1,4 @@
-"""Training by gradient steps: it can be stopped at any instant and resumed, and it survives faults."""
+"""Train by gradient steps that can be stopped at any time, resumed, and continued after faults."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -21,26 +21,26 @@ from recipes.training.loop.task import Task
 
 logger = logging.getLogger(__name__)
 
-HALVINGS = 3  # of the learning rate, after losses that are not finite, before the training fails
+HALVINGS = 3  # number of times the learning rate is halved after NaN or infinite losses before the training fails
 
 
 class Training:
-    """Gradient steps of `model` on `images` as `recipe` says, from the newest checkpoint on.
+    """Train the model of a task by gradient steps, starting from the newest checkpoint.
 
-    After a fault, the training continues from the last good state with one adjustment: half the learning rate after a
-    loss that is not finite, batches in twice as many parts after memory ran out, without the files that vanished. A new
-    process with the same arguments continues from the state on disk. In both cases, everything else is bit for bit the
-    same as in an undisturbed training: weights, seeds of the noise, optimizer, averages, metrics, history, position in
-    the data, and the callbacks that have `state()` and `restore(state)`.
+    After a fault, the training continues from the last good state with one adjustment. The learning rate is halved
+    after a NaN or infinite loss. Batches are split into twice as many parts after memory ran out. Vanished files are
+    left out. A new process with the same arguments continues from the state on disk. In both cases, everything else is
+    bit for bit the same as in an uninterrupted training: weights, noise seeds, optimizer, averages, metrics, history,
+    and position in the data. This includes callbacks with `state()` and `restore(state)`.
 
     Args:
         task: What to train, and how.
         checkpoints: The states of the training; default: in memory only.
 
     Attributes:
-        adjustments: What faults have changed so far.
-        history: After `run`: one list per metric, one value per epoch.
-        seconds: After `run`: time that the training took, over all processes.
+        adjustments: Changes that faults have caused so far.
+        history: One list per metric, one value per epoch; set by `run`.
+        seconds: Duration of the training over all processes; set by `run`.
     """
 
     def __init__(self, task: Task, checkpoints: Checkpoints | None = None) -> None:
@@ -53,16 +53,16 @@ class Training:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a state to continue from."""
+        """Return whether a saved state exists to continue from."""
         return self.checkpoints.newest is not None
 
     def run(self, epochs: int, callbacks: Sequence[keras.callbacks.Callback] = ()) -> "Training":
         """Train up to `epochs`, or until a callback stops the training.
 
         Raises:
-            TrainingError: If the loss is not finite at an eighth of the learning rate either (`code`
+            TrainingError: If the loss is NaN or infinite even at an eighth of the learning rate (`code`
                 "training.not_finite").
-            DataError: If images cannot be read any more.
+            DataError: If images can no longer be read.
             OutputError: If a callback fails because the disk is full (`code` "training.disk_full").
         """
         with Stop() as stop:
@@ -83,7 +83,7 @@ class Training:
         return self
 
     def follow(self, changes: Mapping[str, Any], epochs: int, first: int, begin: int) -> Engine:
-        """Take part in this training, which another process leads from batch `begin` of epoch `first` on.
+        """Take part in this training, which another process leads, from batch `begin` of epoch `first` on.
 
         Args:
             changes: The leader's adjustments, as `Adjustments.saved` returns them.
@@ -99,7 +99,7 @@ class Training:
         return Attempt(self.task, self.adjustments, self.checkpoints)
 
     def _adjust(self, fault: Exception) -> None:
-        """Change what makes the training continue from its last good state; raise where nothing does."""
+        """Make the change with which training can continue from its last good state, or raise if none helps."""
         state = self.checkpoints.newest
         if isinstance(fault, NotFinite):
             self.adjustments = self._slower(fault, state)
@@ -118,21 +118,25 @@ class Training:
         epoch, step = self._attempt.at
         where = f"{fault} at step {step + 1} of epoch {epoch + 1}"
         facts = {"code": "training.not_finite", "epoch": epoch, "step": step}
-        if state is None:  # the weights were not finite from the start
-            raise TrainingError(f"{where}, before the first update", **facts) from None
+        if state is None:  # initial weights
+            raise TrainingError(
+                f"{where}, before the first update; check the backbone's weights and the images", **facts
+            ) from None
         if halvings > HALVINGS:
             diagnosis = self._attempt.diagnosis(epoch, step, state)
             raise TrainingError(
                 f"{where}, even at an eighth of the learning rate. {diagnosis}; {SMALLER}", **facts
             ) from None
-        text = "{what}: training continues from the last good state with 1/{divisor} of the learning rate"
+        text = "{what}; training continues from the last good state with 1/{divisor} of the learning rate"
         reason = Reason("training.slower", text, {"what": where, "divisor": 2**halvings})
         return self.adjustments.because(reason, halvings=halvings)
 
     def _in_smaller_parts(self, fault: Exception, state: dict[str, Any] | None) -> Adjustments:
         if "space left" in str(fault):  # TensorFlow raises the same error for a full disk
             raise OutputError(
-                f"A callback cannot write because the disk is full: {fault}", code="training.disk_full"
+                f"A callback cannot write because the disk is full ({fault}); free some space and run the same "
+                f"command again",
+                code="training.disk_full",
             ) from fault
         parts, size = 2 * self.adjustments.parts, self.task.recipe.batch_size
         while size % parts and parts < size:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during a training: the process ends after the present step, once its state is saved."""
+"""Handle SIGINT and SIGTERM during a training: save its state after the current step, then end the process."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from typing import Any, NoReturn, Self
 
 
 class Stop:
-    """Inside `with`, the first signal is noted as `number`; a second one acts as it would outside."""
+    """Record the first signal inside `with` as `number`; a second signal has its usual effect."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -36,7 +36,7 @@ class Stop:
         self._before = {}
 
     def leave(self) -> NoReturn:
-        """Raise what the noted signal stands for: KeyboardInterrupt or SystemExit."""
+        """Raise the exception for the recorded signal: KeyboardInterrupt or SystemExit."""
         if self.number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + (self.number or 0))

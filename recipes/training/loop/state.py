@@ -1,4 +1,4 @@
-"""The state of a training: all that a later attempt or process needs to continue it bit for bit."""
+"""Capture and restore the state that a later attempt or process needs to continue a training bit for bit."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,13 +15,13 @@ from recipes.training.callbacks import NotFinite
 
 @dataclass(frozen=True)
 class Adjustments:
-    """What faults have changed in a training.
+    """Hold the changes that faults have caused in a training.
 
     Attributes:
-        halvings: How often the learning rate was halved.
+        halvings: Number of times the learning rate was halved.
         parts: Number of parts in which each batch is computed.
         missing: Names of training images that have vanished.
-        reasons: One for each change.
+        reasons: One reason for each change.
     """
 
     halvings: int = 0
@@ -31,12 +31,12 @@ class Adjustments:
 
     @classmethod
     def of(cls, saved: Mapping[str, Any]) -> "Adjustments":
-        """Return the adjustments that `saved` has described."""
-        reasons = saved["reasons"] if "reasons" in saved else saved["told"]  # the name in earlier versions
+        """Return the adjustments from the JSON values that `saved` returned."""
+        reasons = saved["reasons"] if "reasons" in saved else saved["told"]  # earlier versions used this key
         return cls(saved["halvings"], saved["parts"], tuple(saved["missing"]), tuple(map(Reason.of, reasons)))
 
     def saved(self) -> dict[str, Any]:
-        """Return JSON values."""
+        """Return the adjustments as JSON values."""
         return {
             "halvings": self.halvings, "parts": self.parts, "missing": [*self.missing],
             "reasons": [asdict(reason) for reason in self.reasons],
@@ -57,9 +57,9 @@ def captured(
         callbacks: Callbacks by name; those with `state()` and `restore(state)` are part of the state.
         adjustments: The changes that are in effect.
         epoch: Index of the present epoch.
-        images: Number of images of that epoch that are done.
+        images: Number of images of that epoch already processed.
         done: Whether the training is complete.
-        seconds: Time that the training has taken so far.
+        seconds: Duration of the training so far.
 
     Raises:
         NotFinite: If a weight is NaN or infinite.
@@ -82,10 +82,10 @@ def captured(
 def restore(
     model: keras.Model, callbacks: Mapping[str, Any], parts: int, state: Mapping[str, Any], path: Path | None
 ) -> None:
-    """Assign a state that `captured` has returned; `parts`: in which each batch is computed from now on.
+    """Assign a state that `captured` returned; each batch is then computed in `parts` parts.
 
     Raises:
-        OutputError: If the state, which was read from `path`, does not fit the model (`code` "training.other_version").
+        OutputError: If the state from the file `path` does not fit the model (`code` "training.other_version").
     """
     if state["images"]:
         for variable, value in zip(model.metrics_variables, state["metrics"], strict=True):
@@ -93,7 +93,8 @@ def restore(
     variables = _variables(model)
     if [v.shape for v in variables] != [value.shape for value in state["variables"]]:
         raise OutputError(
-            f"{path} was written by another version of this library; delete the run to start again",
+            f"{path} does not fit the model, because another version of this library wrote it; delete the run's "
+            f"folder to start again",
             code="training.other_version",
             path=path,
         )
@@ -111,6 +112,6 @@ def restore(
 
 
 def _variables(model: keras.Model) -> list[keras.Variable]:
-    """Weights, seeds, and the optimizer's; not the sums of gradients, which are zero between two updates."""
+    """Return weights, seeds and optimizer variables, without gradient sums, which are zero between two updates."""
     others = [v for v in model.optimizer.variables if not v.name.endswith("gradient_accumulator")]
     return list({id(v): v for v in (*model.variables, *others)}.values())

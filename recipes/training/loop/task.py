@@ -1,4 +1,4 @@
-"""What one training is made of."""
+"""Hold the inputs of one training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from recipes.planning.recipe import Recipe
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A model and all that decides which weights a training gives it.
+    """Hold a model and everything that determines its trained weights.
 
     Attributes:
-        model: Images 0..255 → logits. The training compiles it.
+        model: The network, from images 0..255 to logits; the training compiles it.
         images: The training images.
         recipe: How to train.
         seed: Seed of the shuffling and the augmentation.
         rates: Regular expressions of variables' paths → multiplier of the learning rate, see
-            `optimizers.Discriminative`; None: one rate for all.
+            `optimizers.Discriminative`; None for one rate.
     """
 
     model: keras.Model
