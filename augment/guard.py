@@ -168,7 +168,7 @@ def _failure(
         for _ in results(example).with_options(options):
             pass
     except tf.errors.OpError as error:
-        return f"cannot read {name}: {reason_of(error)}; leave it out or replace it"
+        return f"cannot read {name}: {reason_of(error)}"
     except Exception as error:  # reading again failed for a reason that does not concern the example
         return f"cannot read {name}; reading it again to find the reason failed, too ({type(error).__name__}: {error})"
     return f"example {position} failed once, then succeeded; check that the dataset does not change"

@@ -475,7 +475,7 @@ def test_values_of_0_to_1_are_refused_at_every_entrance(entrance):
         (FRACTIONS * 510 - 255, "undo your preprocessing"),
         (FRACTIONS * 300, "undo your preprocessing"),
         (IMAGES.astype(np.int32) * 2, "undo your preprocessing"),
-        (np.full_like(FRACTIONS, np.nan), "not finite"),
+        (np.full_like(FRACTIONS, np.nan), "NaN or infinite"),
     ],
 )
 def test_values_other_than_0_to_255_are_refused(images, said):

@@ -217,7 +217,7 @@ def test_models_without_noise_too_few_samples_and_several_outputs_are_refused():
         layers.monte_carlo(model(), images(), samples=4)
     with pytest.raises(ValueError, match="samples must be at least 2"):
         layers.monte_carlo(model(keras.layers.Dropout(0.5)), images(), samples=1)
-    with pytest.raises(ValueError, match="no images"):
+    with pytest.raises(ValueError, match="images is empty"):
         layers.monte_carlo(model(keras.layers.Dropout(0.5)), images(0))
 
 

@@ -307,7 +307,7 @@ def test_maxout_can_be_the_absolute_value():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: layers.DropConnect(keras.layers.ReLU(), 0.5)(np.ones((1, 2))), "has none"),
+        (lambda: layers.DropConnect(keras.layers.ReLU(), 0.5)(np.ones((1, 2))), "needs a layer with a kernel"),
         (lambda: layers.DropConnect(keras.layers.Conv2D(2, 3), 0.5, per_example=True), "per_example needs a Dense"),
         (lambda: layers.DropConnect(keras.layers.Dense(2), 0.5, inference="median"), '"mean" or "gaussian"'),
         (

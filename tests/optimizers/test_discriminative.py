@@ -62,7 +62,7 @@ def test_first_matching_pattern_decides():
         ({"kernel_[01]": 1.0}, "matches 1 of 3 trainable variables: kernel_2"),
         ({"kernel": 1.0, "bias": 2.0}, "'bias' matches no trainable variable"),
         ({".*": 1.0, "kernel_0": 2.0}, "'kernel_0' is not used"),
-        ({".*": -1.0}, "must not be negative"),
+        ({".*": -1.0}, "must be at least 0"),
     ],
 )
 def test_mistakes_are_named(multipliers, message):

@@ -208,7 +208,7 @@ def test_mistakes_are_named():
     with pytest.raises(ValueError, match="third element"):
         optimizers.minimize(classifier(), [(x, y)], loss=CROSS_ENTROPY, sample_weight=np.ones(20))
     for penalty in ({"l2": -0.1}, {"l1": -0.1}):
-        with pytest.raises(ValueError, match="must not be negative"):
+        with pytest.raises(ValueError, match="finite and not negative"):
             optimizers.minimize(classifier(), x, y, CROSS_ENTROPY, **penalty)
 
 

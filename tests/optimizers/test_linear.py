@@ -234,7 +234,7 @@ def test_mistakes_are_named(arguments, message):
     with pytest.raises(ValueError, match="loss must be one of"):
         fit_linear(np.ones((3, 2)), np.zeros(3, int), loss="l2")
     for penalty in ({"l2": -1.0}, {"l1": -1.0}, {"l2": np.nan}):
-        with pytest.raises(ValueError, match="must not be negative"):
+        with pytest.raises(ValueError, match="finite and not negative"):
             fit_linear(np.ones((3, 2)), np.zeros(3, int), **penalty)
     with pytest.raises(ValueError, match=r"start must be \(kernel \(2, 1\)"):
         fit_linear(np.ones((3, 2)), np.zeros(3, int), start=(np.zeros((2, 2)), np.zeros(2)))

@@ -50,7 +50,7 @@ def test_wrong_labels(labels, class_names, code, attributes):
             dict(low=0.5, high=0.5, match="multiply them by 255"),
         ),
         (np.full((2, 8, 8, 3), -1.0), "images.range", dict(low=-1, high=-1, match="undo your preprocessing")),
-        (np.full((2, 8, 8, 3), np.nan), "images.range", dict(match="not finite")),
+        (np.full((2, 8, 8, 3), np.nan), "images.range", dict(match="NaN or infinite")),
         (np.zeros((2, 3, 8, 8), np.uint8), "images.shape", dict(shape=(2, 3, 8, 8))),
         (np.array(["a"]), "images.shape", dict(shape=(1,))),
         (np.zeros((1, 4, 4, 3), bool), "images.type", dict(type="bool")),
