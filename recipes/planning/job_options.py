@@ -24,6 +24,8 @@ _HELP = {
         "use recipe=recipes.adjusted('auto', balanced=True) to give every class the same weight; the plan sets this "
         "option for very unequal classes"
     ),
+    "target": "every image has one class so far; several labels per image, numbers and grades are not supported yet",
+    "quality": "use time_limit= to limit the time, and recipe= to choose what is trained",
     "model": "use backbone=model",
     "weights": "use backbone='MobileNetV2(weights=None)' for random weights, or backbone='network.keras'",
     "freeze": (
