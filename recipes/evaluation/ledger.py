@@ -99,7 +99,7 @@ def training_outcome(row: Gain) -> str:
         lower = " in accuracy or likelihood, but the other of the two is lower" if row.verdict == BETTER else ""
         return f"{_WORDS[row.verdict]}{lower}; reverted to the linear classifier"
     if row.verdict == BETTER:
-        return f"{_WORDS[BETTER]}: kept"
+        return f"{_WORDS[BETTER]}; kept"
     return "gain of more than one standard error, not significant at 95 %; kept"
 
 

@@ -58,9 +58,9 @@ def test_a_loss_of_fifteen_points_is_called_worse():
 def test_what_is_said_of_a_finetuning_follows_from_its_row():
     half, more, most = (np.arange(100) < n for n in (50, 56, 80))
     for best, loss, share, words in [
-        (most, 0.5, 1.0, "significant gain: kept"),
+        (most, 0.5, 1.0, "significant gain; kept"),
         (half, 1.0, 0.0, "no significant gain; reverted"),
-        (more, 1.0, 1.0, "significant gain: kept"),
+        (more, 1.0, 1.0, "significant gain; kept"),
         (np.arange(100) < 52, 1.0, 1.0, "not significant at 95 %; kept"),
         (np.arange(100) < 48, 1.0, 0.0, "no significant gain; reverted"),
         (most, 1.5, 0.0, "no significant gain; reverted"),  # the likelihood is significantly lower
