@@ -1,7 +1,7 @@
 """Draw RandAugment's operations and their strengths for each image.
 
-Shears and translations are part of the image's matrix, see `geometry`. The other operations follow, see
-`pixel_operations`. The strengths are those of keras-cv's RandAugment.
+Shears and translations are part of the image's matrix, see `geometry`. `pixel_operations` applies the other operations
+after the image is resampled. The strengths are those of keras-cv's RandAugment.
 """
 
 from typing import NamedTuple

@@ -130,7 +130,7 @@ class FractionalMaxPooling2D(NoiseLayer):
         ratio: the factor to shrink by, in (1, 2).
         mode: "pseudorandom" or "random".
         overlapping: let neighbouring regions share a row or column of pixels.
-        data_format: "channels_last" or "channels_first"; default: Keras's.
+        data_format: "channels_last" or "channels_first"; the default is `keras.config.image_data_format()`.
         seed: an integer, or None for an arbitrary one.
 
     Raises:

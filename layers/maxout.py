@@ -28,7 +28,7 @@ class Maxout(keras.layers.Layer):
         kernel_size: size of the convolution, or None for a dense layer.
         strides: strides of the convolution.
         padding: padding of the convolution, "valid" or "same".
-        data_format: data format of the convolution; default: Keras's.
+        data_format: data format of the convolution; the default is `keras.config.image_data_format()`.
 
     Raises:
         ValueError: If `units` or `pieces` is not a positive integer, or the length of `kernel_size` is not 1, 2 or 3.

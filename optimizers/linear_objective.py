@@ -14,7 +14,8 @@ CHUNK = 1024  # rows
 class LinearObjective:
     """Compute Σ wᵢ loss(xᵢ · kernel + bias, yᵢ) / Σ wᵢ + l2/2 · Σ kernel² over flat weights.
 
-    The weights are (channels + 1, classes); the last row is the bias.
+    The flat weights are a matrix of shape (channels + 1, classes), whose last row is the bias.
+
     Args:
         features: (n, channels) of any real type; read in chunks.
         targets: (n,) integer classes, or for softmax (n, classes) probabilities.

@@ -31,7 +31,7 @@ def audit(
     dataset: DatasetArgument,
     strict: Annotated[bool, typer.Option("--strict", help="Treat findings as an error: exit code 2.")] = False,
     csv: Annotated[
-        Path | None, typer.Option("--csv", help="Write every finding to this file, one row per file.")
+        Path | None, typer.Option("--csv", help="Write all findings to this CSV file, one row per image or class.")
     ] = None,
     within: WithinOption = None,
     column: ColumnOption = None,

@@ -92,7 +92,7 @@ class Cluster(MirroredTeam):
 
     @property
     def leads(self) -> bool:
-        """Return whether this is worker 0."""
+        """Return whether this process is worker 0."""
         return self.shard[0] == 0
 
     def engine(self, model: keras.Model) -> "ClusterEngine":

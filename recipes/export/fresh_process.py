@@ -14,7 +14,7 @@ def run_python(arguments: Sequence[str], environment: Mapping[str, str], failed:
     Raises:
         RecipesError: If the process fails; the message is `failed` with the exit code and the end of the error output.
     """
-    command = [sys.executable, *arguments]
+    command = [sys.executable, "-P", *arguments]  # -P: files in the working directory hide no module
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
     if done.returncode:
         end = "\n".join(done.stderr.strip().splitlines()[-4:])

@@ -108,7 +108,12 @@ def _not_worth_training(summary: Summary, probe: ProbeEvidence) -> Reason | None
             {"images": summary.images},
         )
     if probe.head.accuracy >= SOLVED:
-        return Reason("plan.solved", "finetuning has nothing left to gain, so only the linear classifier is fitted")
+        return Reason(
+            "plan.solved",
+            "the linear classifier already reaches {accuracy:.1%} (cross-validated), so finetuning is skipped; "
+            "recipe='all' trains anyway",
+            {"accuracy": probe.head.accuracy},
+        )
     return None
 
 

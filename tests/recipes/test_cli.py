@@ -172,6 +172,19 @@ def test_advice_is_phrased_in_flags(advice, flags):
     assert as_flags(advice, recipes.cli.app) == flags
 
 
+@pytest.mark.slow
+def test_files_in_the_working_directory_hide_no_module(place, tmp_path):
+    script = Path(sys.executable).with_name("recipes")
+    if not script.exists():
+        pytest.skip("the command `recipes` is not installed")
+    for name in ("layers", "augment", "keras", "numpy", "json", "random", "recipes"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('hidden')")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [script, "export", place / "run", "serving"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and (tmp_path / "serving" / "1").is_dir(), done.stderr
+
+
 @pytest.mark.parametrize("given", ["run", "run/", "run/result.json"])
 def test_a_run_is_a_recipe_for_the_next(place, monkeypatch, given):
     monkeypatch.chdir(place)

@@ -63,7 +63,7 @@ class Attempt:
         self._input_wait = InputWait(self.engine.device, self.engine.shard == (0, 1))
 
     def _compiled(self) -> Engine:
-        """Compile the model for one update per `batch_size` images, independent of the number of parts."""
+        """Compile the model to update once per `batch_size` images, with or without gradient accumulation."""
         recipe, images, parts = self.recipe, self.task.images, self.adjustments.parts
         shares = np.maximum(images.counts, 1) / len(images) if recipe.balanced else np.ones(len(images.class_names))
         updates = math.ceil(len(images) / recipe.batch_size)
