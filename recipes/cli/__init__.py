@@ -9,7 +9,7 @@ import sys
 import warnings
 from importlib import metadata
 from types import FrameType
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -21,6 +21,8 @@ from recipes.cli.advice import as_flags
 from recipes.cli.command import Answer, command
 from recipes.core.output import discard_unwritable, printable, safe_streams
 from recipes.errors import PeerLost, RecipesError
+
+_UsageError: Any = typer.BadParameter.__mro__[1]  # Typer does not export this class of all errors of usage
 
 app = typer.Typer(
     help="Finetune an ImageNet-pretrained network on your own photos.",
@@ -100,7 +102,17 @@ def _run() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     warnings.showwarning = _show_warning
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+        else:
+            _print_error(error.format_message(), "usage")
+            print(f"{error.ctx.command_path if error.ctx else 'recipes'} --help lists the options", file=sys.stderr)
+        sys.exit(2)
+    except typer.Abort:
+        sys.exit(130)
     except PeerLost as error:
         print(f"{error}. Restarting this worker automatically.", file=sys.stderr)
         sys.stdout.flush()
@@ -109,7 +121,7 @@ def _run() -> None:
     except ValueError as error:
         if not isinstance(error, _mistakes()):
             raise
-        _print_error(error)
+        _print_error(str(error), getattr(error, "code", "policy"))
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -121,13 +133,10 @@ def _mistakes() -> tuple[type[ValueError], ...]:
     return (RecipesError, augment.PolicyError) if augment else (RecipesError,)
 
 
-def _print_error(error: ValueError) -> None:
+def _print_error(message: str, code: str) -> None:
     """Print an error as text, and with --json also as JSON."""
-    message = printable(as_flags(str(error), app))
+    message = printable(as_flags(message, app))
     console = Console(stderr=True, soft_wrap=True)
     console.print(f"error: {message}", style="bold red", markup=False, highlight=False)
     if "--json" in sys.argv:
-        print(
-            Answer("", data={"error": {"code": getattr(error, "code", "policy"), "message": message}}).json(),
-            flush=True,
-        )
+        print(Answer("", data={"error": {"code": code, "message": message}}).json(), flush=True)

@@ -1,6 +1,7 @@
 """Define the commands that use a finished run."""
 
 import csv
+import os
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Literal
@@ -8,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 import recipes
-from recipes.cli.answers import evaluation_data
+from recipes.cli.answers import evaluation_data, table
 from recipes.cli.command import Answer
 from recipes.cli.options import (
     ColumnOption,
@@ -53,10 +54,12 @@ def evaluate(
     )  # fmt: skip
     if output is not None:
         evaluation.to_csv(output)
+    saved = "" if output is None else f", saved in {output}"
     return Answer(
-        f"{percent(evaluation.accuracy, evaluation.interval)} on {evaluation.n:,} images",
-        str(evaluation),
-        data=evaluation_data(evaluation) or {},
+        f"{percent(evaluation.accuracy, evaluation.interval)} on {evaluation.n:,} images{saved}",
+        f"mean over the classes {percent(evaluation.macro_accuracy)}; -v prints every class, --output writes a CSV",
+        f"{evaluation}\n{table(evaluation.table())}",
+        data=(evaluation_data(evaluation) or {}) | {"per_class": [vars(each) for each in evaluation.per_class]},
     )
 
 
@@ -66,7 +69,8 @@ def compare(
     dataset: Annotated[
         str | None,
         typer.Argument(
-            callback=check_dataset, help="Labelled images; default: the held-out images, if both runs have the same."
+            callback=check_dataset,
+            help="Labelled images that no run saw; default: the held-out images, if they are the same (same data and --seed).",
         ),
     ] = None,
     within: WithinOption = None,
@@ -140,8 +144,10 @@ def predict(
             f"supported format", code="data.undecodable",
             path=images,
         )  # fmt: skip
-    shown = [f"{p.path}: {p.class_name} ({percent(p.probability)})" if not p.error else f"{p.path}: {p.error}"
-             for p in predictions[:5]]  # fmt: skip
+    shown = [f"{p.path}: {p.error}" for p in predictions if p.error][:5]
+    shown += [f"{p.path}: {p.class_name} ({percent(p.probability)})" for p in predictions if not p.error][:5]
+    if len(shown) < len(predictions):
+        shown.append(f"… {len(predictions) - len(shown):,} more in {output}")
     rows = [
         {"path": p.path, "class_name": p.class_name, "probability": p.probability, "error": p.error or None,
          "probabilities": p.probabilities}
@@ -195,9 +201,10 @@ def export(
         directory, format=format, crops=parse_crops(crops), top_k=top_k, abstain=abstain, quantize=quantize,
         proof=images, **limit,
     )  # fmt: skip
-    where = quote(str(path))
+    folder = os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+    where = quote(folder)
     steps = (f"recipes serve {where}", f"saved_model_cli show --dir {where} --tag_set serve --all")
-    return Answer(f"{format} written to {path}", next=steps if format == "saved_model" else (), data={"path": path})
+    return Answer(f"{format} written to {folder}", next=steps if format == "saved_model" else (), data={"path": path})
 
 
 def serve(

@@ -146,7 +146,7 @@ def finish(
         recipe = replace(recipe, mirror=rows[0].kept)
     elif recipe.mirror:
         without, with_it = (softmax(views, -1).mean(0) for views in (straight, logits))
-        note = "on: not selected by these images"
+        note = "on: selected by the training images, not by these images"
         rows = [compared("mirror images", without, with_it, labels, cost=2.0, kept=True, note=note)]
     used, calibration = logits if recipe.mirror else straight, None
     if recipe.calibrate and len(labels) >= TELLING:

@@ -7,6 +7,7 @@ import re
 import tempfile
 import warnings
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -169,9 +170,11 @@ def from_applications(call: str) -> Backbone:
     name, arguments = parse_call(call)
     known = constructors()
     if name not in known:
-        close = [other for other in known if other.lower()[:5] == name.lower()[:5]]
+        lower = {other.lower(): other for other in known}
+        close = [lower[other] for other in get_close_matches(name.lower(), lower, 4, 0.5)]
+        hint = f"did you mean {' or '.join(close)}?" if close else f"expected one of {', '.join(sorted(known))}"
         raise BackboneError(
-            f"keras.applications has no network {name!r}; expected one of {close or sorted(known)}",
+            f"keras.applications has no network {name!r}; {hint}",
             code="backbone.unknown",
             value=name,
             close=close,

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,14 @@ def check_recipe(recipe: object) -> None:
         raise _invalid(
             "recipe",
             recipe,
-            f"one of {names}, the result of recipes.adjusted, or a Recipe such as recipes.load(folder).recipe",
+            f"one of {names}, the result of recipes.adjusted, or a Recipe such as recipes.load(folder).recipe"
+            f"{_hint(name, names)}",
         )
+
+
+def _hint(name: object, names: Sequence[str]) -> str:
+    close = get_close_matches(str(name), names, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def needs_probe(recipe: Recipe | Adjusted | str, network: Backbone) -> bool:

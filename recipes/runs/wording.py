@@ -70,12 +70,12 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     """Return the (name, value) rows of a summary below the accuracy; rows without content have an empty value."""
     seconds = sum(record.seconds.values())
     return [
-        ("why", short(_main_reason(record.recipe), 200)),
+        ("why", "" if _reverted(record) else short(_main_reason(record.recipe), 200)),
         ("gain", _gain(record)),
         ("note", _correction(record)),
         ("audit", _excluded(record.audit)),
         ("doubtful labels", _doubtful(record)),
-        ("time", f"{seconds:.1f} s" if seconds else ""),
+        ("time", f"{seconds:.1f} s, without loading TensorFlow" if seconds else ""),
     ]
 
 
@@ -96,7 +96,17 @@ def _gain(record: Record) -> str:
         return ""
     low, high = (100 * end for end in row.interval)
     points = f"{100 * row.gain:+.1f} points ({low:+.1f} to {high:+.1f})"
-    return f"{row.trick} {points} over the linear classifier, {'kept' if row.kept else 'reverted'}"
+    if _reverted(record):
+        return (
+            f"{row.trick} changed the accuracy by {points}, which is no reliable gain, so the linear classifier is kept"
+        )
+    return f"{row.trick} {points} over the linear classifier, kept"
+
+
+def _reverted(record: Record) -> bool:
+    """Return whether the network was finetuned and the result is nevertheless the linear classifier."""
+    row = next((row for row in record.ledger if row.epoch is not None and row.gain is not None), None)
+    return row is not None and not row.kept
 
 
 def _correction(record: Record) -> str:

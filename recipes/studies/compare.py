@@ -36,8 +36,11 @@ class Comparison:
     def verdict(self) -> str:
         """Return the result in one sentence."""
         assert self.gain.gain is not None and self.gain.interval is not None  # both runs were evaluated
+        if not self.only_first and not self.only_second and not self.gain.nats:
+            return f"no difference: both runs predict the same for all {counted(self.first.n, 'image')}"
         low, high = (100 * end for end in self.gain.interval)
-        points = f"{100 * self.gain.gain:+.1f} points ({low:+.1f} to {high:+.1f}), {self.gain.nats:+.3f} nats"
+        points = f"{100 * self.gain.gain:+.1f} points ({low:+.1f} to {high:+.1f})"
+        points += f", log-likelihood {self.gain.nats:+.3f} nats per image"
         words = "no significant difference" if self.gain.verdict == NO_DIFFERENCE else "the first run is better"
         words = "the second run is better" if self.gain.verdict == BETTER else words
         return f"{words}: {points} on {counted(self.first.n, 'image')}"
@@ -109,7 +112,8 @@ def _held_out(runs: list[Result]) -> tuple[np.ndarray, list[Any]]:
     judged = [run.judged for run in runs]
     if judged[0] is None or judged[1] is None or prints[0] != prints[1] or len(prints[0]) != len(judged[0].labels):
         raise RecipeError(
-            "the held-out images of the runs differ; give a dataset that neither run was trained on",
+            "the held-out images of the runs differ, for example because of other seeds; give a dataset that neither "
+            "run was trained on",
             code="compare.other_images",
         )
     if list(runs[0].class_names) != list(runs[1].class_names):

@@ -5,6 +5,7 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,8 @@ def images_of(path: Path) -> list[str]:
         unread[NOT_SUPPORTED] += [os.path.join(where, name) for name in folder.unsupported]
         unread[UNREAD] += [os.path.join(where, name) for name in folder.others]
     for finding in _findings(leftovers, base, unread):
-        logger.info(finding)
+        known = finding.kind != UNREAD
+        logger.info(finding if known else replace(finding, action="these files have no supported image format"))
     if not found:
         output = own_output(tree)
         seen = f"is {output} and holds no images" if output else "holds no images"
