@@ -70,7 +70,8 @@ def compare(
         str | None,
         typer.Argument(
             callback=check_dataset,
-            help="Labelled images that no run saw; default: the held-out images, if they are the same (same data and --seed).",
+            help="Labelled images that no run saw. The default are the images that both runs held out; runs with the "
+            "same data and --seed hold out the same.",
         ),
     ] = None,
     within: WithinOption = None,
