@@ -276,14 +276,14 @@ def test_no_traceback(place):
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.minutes)]
 )
 def test_signals(place, number, code):
-    arguments = ["finetune", "photos", "--backbone", "small.keras", "--recipe", "all", "--epochs", "100000"]
+    arguments = ["finetune", "photos", "--backbone", "small.keras", "--recipe", "all", "--epochs", "100000", "-v"]
     command = [sys.executable, "-u", "-m", "recipes", *arguments, "--output", f"run-{code}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         for line in process.stdout:
-            if b"Epoch 2" in line:
+            if b"epoch 2 of" in line:
                 break
         process.send_signal(number)
         printed = process.stdout.read()
