@@ -146,7 +146,7 @@ EXCLUDED = {  # name of the file, its bytes, kind of the finding, text in its ac
     "moving.webp": (
         encoded(photo(), "WEBP", **FRAMES),
         "format not supported",
-        "animated WebP (1); of the classes a (1)",
+        "animated WebP (1); classes: a (1)",
     ),
     "bomb.png": (png_of(40_000, 40_000), "too large", "40000 × 40000 is more than 100,000,000 pixels"),
     "bomb_16.png": (png_of(2**31 - 1, 2**31 - 1, 16, 6), "too large", "excluded"),

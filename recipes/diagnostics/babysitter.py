@@ -48,9 +48,8 @@ class Babysitter(keras.callbacks.Callback):
             the weights after each epoch.
         quiet: Whether to log nothing; `verdicts` always holds the reports.
         routine: Level at which reports without advice are logged; reports with advice are warnings.
-        sample: (inputs, labels) of some training examples in the form that the model takes, or a function without
-            arguments that returns both. The function is called at the first inspection, and the first 32 examples are
-            used.
+        sample: (inputs, labels) of training examples in the form that the model takes, of which the first 32 are used,
+            or a function without arguments that returns both at the first inspection.
 
     Attributes:
         verdicts: The reports, in chronological order.
@@ -194,8 +193,8 @@ class Babysitter(keras.callbacks.Callback):
             median = float(np.median(self.ratios))
             count = counted(len(self.ratios), "measurement")
             advice = ratio_advice(median, self.ratios)
-            known = not advice or advice == TOO_FEW
-            self._report(f"update-to-weight ratio {median:.1e} (median of {count}){advice}", routine=known)
+            routine = advice in ("", TOO_FEW)
+            self._report(f"update-to-weight ratio {median:.1e} (median of {count}){advice}", routine=routine)
         elif not self._progress.kernels:
             self._report("nothing in the model is trainable")
         else:

@@ -3,9 +3,11 @@
 import os
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 
 from recipes.auditing.audit import Audit
 from recipes.core.card import CardTable, card
+from recipes.core.output import shortened
 from recipes.core.text import counted, percent, short
 from recipes.evaluation.ledger import ledger_table
 from recipes.evaluation.per_class import HEADER, left_out, worst
@@ -132,7 +134,8 @@ def _excluded(audit: Audit) -> str:
     others = counted(len(audit.findings) - len(excluded), "other kind of finding", "other kinds of findings")
     if not excluded:
         return others.replace("other ", "") if audit.findings else ""
-    kinds = _joined(f"{len(finding.files):,} {finding.kind}" for finding in excluded)
+    names = {finding.kind: shortened([Path(name).name for name in finding.files], 2) for finding in excluded}
+    kinds = _joined(f"{kind}: {files}" for kind, files in names.items())
     files = f"{counted(len(audit.excluded), 'file')} excluded ({kinds})"
     return files if len(excluded) == len(audit.findings) else f"{files}, {others}"
 

@@ -92,7 +92,7 @@ def test_a_pipeline_mixes_integer_and_one_hot_labels_alike():
 def test_labels_that_are_no_class_are_refused(labels):
     images = np.zeros((4, 8, 8, 3), np.uint8)
     batches = augment.pipeline((images, labels), Policy(8, (8, 8), mixup=0.2), batch_size=4, classes=3, shuffle=False)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"0..2 .classes = 3.:. .(5|-1)"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?s)0..2 .classes = 3.*(5|-1)"):
         list(batches)
     with pytest.raises(PolicyError, match="rows have 4 numbers; expected classes = 3"):
         augment.pipeline((images, np.eye(4)), Policy(8, (8, 8), mixup=0.2), batch_size=4, classes=3)

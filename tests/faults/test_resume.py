@@ -65,7 +65,7 @@ def test_signals_damaged_states_and_other_processes(victims, undisturbed):
     assert first.exitcode == -9
     assert "first.npz cannot be used (" in victims.log("stopped")
     assert victims.run("stopped", learning_rate=1e-3) == 1
-    assert "holds the run of another command (recipe was" in victims.log("stopped")
+    assert "holds another run (recipe: " in victims.log("stopped")
     with rejects(recipes.OutputError, "output.unfinished", path=victims.root / "stopped"):
         recipes.load(victims.root / "stopped")
     for path in (state / "first.npz", state / "first.before.npz"):

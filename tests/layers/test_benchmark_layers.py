@@ -10,6 +10,12 @@ pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason=
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmark_layers.py"
 
 
+@pytest.fixture(autouse=True)
+def _neighbours(monkeypatch):
+    """The scripts import each other by name."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

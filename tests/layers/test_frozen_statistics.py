@@ -148,7 +148,7 @@ def test_only_a_batch_normalization_can_be_frozen():
     layers.freeze_batch_statistics(model)
     frozen = type(norm_of(model))
     config = keras.layers.ReLU().get_config() | {"unfrozen": {"module": "keras.layers", "class_name": "ReLU"}}
-    with pytest.raises(ValueError, match="is made of a BatchNormalization, got a ReLU"):
+    with pytest.raises(ValueError, match="needs a BatchNormalization, got a ReLU"):
         frozen.from_config(config)
 
 

@@ -225,7 +225,7 @@ def test_memory_is_at_most_twice_the_features():
         ((np.ones((3, 2)), np.array([0, 1, 1.5])), "whole class numbers. Got 1.5|whole class numbers. Got np.float64"),
         ((np.ones((3, 2)), np.zeros(3, int), np.ones(2)), "sample_weight must be"),
         ((np.ones((3, 2)), np.zeros(3, int), np.array([1, -1, 1])), "sample_weight must be"),
-        ((np.full((3, 2), np.nan), np.zeros(3, int)), "not finite"),
+        ((np.full((3, 2), np.nan), np.zeros(3, int)), "NaN or infinite"),
     ],
 )
 def test_mistakes_are_named(arguments, message):

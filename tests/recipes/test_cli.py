@@ -217,7 +217,7 @@ def test_a_preview_skips_what_cannot_be_decoded_and_says_why(place, output_of, t
     assert f"skipped {first}: format not supported: PPM, PGM or PBM" in printed and (tmp_path / "a.png").is_file()
     for file in (tmp_path / "odd").rglob("*.jpg"):
         file.write_bytes(b"no image")
-    with rejects(recipes.DataError, "cli.undecodable", images=16, match="the last error: not an image"):
+    with rejects(recipes.DataError, "cli.undecodable", images=16, match="last error: not an image"):
         output_of("preview", str(tmp_path / "odd"), "--size", "16", "--output", str(tmp_path / "b.png"))
 
 

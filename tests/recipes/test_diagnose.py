@@ -75,7 +75,7 @@ def test_what_is_frozen_learns_nothing_by_heart():
 @pytest.mark.slow
 def test_dead_units_and_cut_gradients():
     model = net(bias_initializer=keras.initializers.Constant(-1e3))
-    assert "dead units" in told(model, "activations").advice
+    assert "units are dead" in told(model, "activations").advice
     found = told(model, "gradients")
     assert found.well is False and "3 of them zero" in found.measured
 

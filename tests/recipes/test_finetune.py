@@ -222,7 +222,7 @@ def test_integer_labels_of_arrays():
         (dict(seed=-1), RecipeError, "request.seed", dict(field="seed", value=-1)),
         (
             dict(callbacks=keras.callbacks.ReduceLROnPlateau()),
-            RecipeError, "request.callbacks", dict(field="callbacks", match="warm-up and cosine"),
+            RecipeError, "request.callbacks", dict(field="callbacks", match="cosine schedule"),
         ),
         (dict(callbacks=[print]), RecipeError, "request.callbacks", dict(field="callbacks", value=print)),
         (dict(time_limit="soon"), RecipeError, "request.time_limit", dict(value="soon", match="'90s'")),

@@ -161,7 +161,7 @@ def test_bombs_are_answered_and_the_server_lives(exported, server):
         if content[:3] != b"GIF":
             assert status == 400 and "too large: 30000 × 30000" in answer["error"]
     status, _, answer = post(address, {"instances": b64(bomb)})
-    assert status == 413 and "larger than 1,048,576 bytes" in answer["error"]
+    assert status == 413 and "at most 1,048,576 bytes" in answer["error"]
     assert _resident(process) - before < 300 * 2**20
     assert get(f"{address}/health")[0] == 200
 

@@ -119,7 +119,7 @@ def test_the_server_reads_files_and_forms(exported, server):
         (form(content, signature_name="pixels"), TYPE, 400, "pixels has the wrong form"),
         (form(content, end=b""), TYPE, 400, "ends before"),
         (form(*[b""] * 300), TYPE, 400, "more than 256"),
-        (form(bytes(2**20)), TYPE, 413, "larger than"),
+        (form(bytes(2**20)), TYPE, 413, "too large"),
         (b"{", "application/json", 400, "not JSON"),
     ]:
         status, headers, answer = send(server[0], body, kind)

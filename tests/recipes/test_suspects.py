@@ -95,4 +95,5 @@ def test_csv_on_the_command_line(run):
     refused = CliRunner().invoke(app, ["audit", str(table)])
     assert isinstance(refused.exception, recipes.DataError) and "--within" in str(refused.exception)
     done = CliRunner().invoke(app, ["audit", str(table), "--within", str(photos.parent)])
-    assert done.stdout == f"{table}: 8 rows; image: 'path'; label: 'label'\nnothing odd\n"
+    assert done.stdout.startswith("8 images: nothing odd\n")
+    assert done.stderr == f"{table}: 8 rows; image: 'path'; label: 'label'\n"
