@@ -191,10 +191,9 @@ class Babysitter(keras.callbacks.Callback):
     def on_train_end(self, logs: dict | None = None) -> None:
         if self.ratios:
             median = float(np.median(self.ratios))
-            count = counted(len(self.ratios), "measurement")
-            advice = ratio_advice(median, self.ratios)
-            routine = advice in ("", TOO_FEW)
-            self._report(f"update-to-weight ratio {median:.1e} (median of {count}){advice}", routine=routine)
+            count, advice = counted(len(self.ratios), "measurement"), ratio_advice(median, self.ratios)
+            text = f"update-to-weight ratio {median:.1e} (median of {count}){advice}"
+            self._report(text, routine=advice in ("", TOO_FEW))
         elif not self._progress.kernels:
             self._report("nothing in the model is trainable")
         else:

@@ -174,10 +174,7 @@ def from_applications(call: str) -> Backbone:
         close = [lower[other] for other in get_close_matches(name.lower(), lower, 4, 0.5)]
         hint = f"did you mean {' or '.join(close)}?" if close else f"expected one of {', '.join(sorted(known))}"
         raise BackboneError(
-            f"keras.applications has no network {name!r}; {hint}",
-            code="backbone.unknown",
-            value=name,
-            close=close,
+            f"keras.applications has no network {name!r}; {hint}", code="backbone.unknown", value=name, close=close
         )
     if clash := sorted(_SET_BY_THE_RECIPE & set(arguments)):
         raise BackboneError(

@@ -26,7 +26,7 @@ def _neighbours(monkeypatch):
 def test_parts(arguments, expected, monkeypatch):
     run, main = [], runpy.run_path(str(SCRIPT))["main"]
     for name in ("per_example", "drop_connect", "residual", "pooling", "small"):
-        part = lambda jit, name=name: run.append(name)  # noqa: E731
+        part = lambda *_, name=name: run.append(name)  # noqa: E731
         part.__name__ = name
         monkeypatch.setitem(main.__globals__, name, part)
     main(arguments)

@@ -74,7 +74,7 @@ def test_predict_writes_a_csv_with_the_damaged_file_named(place, output_of):
 
 def test_evaluate_export_report_audit_probe(place, output_of):
     assert "images were used for training or model selection" in (printed := output_of("evaluate", "run", "photos"))
-    assert " % (" in printed.splitlines()[0] and "95 % interval" in printed
+    assert " % (" in printed.splitlines()[0] and "mean over the classes" in printed
     output_of("evaluate", "run", "photos", "-o", "classes.csv")
     assert len((place / "classes.csv").read_text().splitlines()) == 1 + 3
     assert "next:  recipes serve" in output_of("export", "run", "serving/1")

@@ -30,7 +30,7 @@ def test_the_held_out_images_of_both_runs_are_compared(pair):
     assert found.gain.gain == pytest.approx(right[1].mean() - right[0].mean())
     assert (found.only_first, found.only_second) == ((right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum())
     assert "the first run is better: -" in found.verdict and f"on {len(right[0])} images" in found.verdict
-    assert "no significant difference: +0.0 points" in recipes.compare(first, first).verdict
+    assert "no difference: both runs predict the same" in recipes.compare(first, first).verdict
     assert "images that the other run misclassifies" in str(found) and len(repr(found)) < 200
 
 
